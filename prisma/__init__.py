@@ -1,0 +1,56 @@
+"""Prisma: the laboratory for seeing how vision transformers think.
+
+The public names load on first use, so that `import prisma` and `prisma --help` cost nothing that is not asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prisma.edits import Add, Mean, Resample, Scale, Set, Zero
+    from prisma.errors import PrismaError
+    from prisma.loaded import Loaded, load
+    from prisma.metrics import LogitDiff, Probability
+    from prisma.runs import record, run, sweep
+    from prisma.vit import ViT, ViTConfig
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Add",
+    "Loaded",
+    "LogitDiff",
+    "Mean",
+    "PrismaError",
+    "Probability",
+    "Resample",
+    "Scale",
+    "Set",
+    "ViT",
+    "ViTConfig",
+    "Zero",
+    "load",
+    "record",
+    "run",
+    "sweep",
+]
+
+_HOME = {
+    "edits": ("Add", "Mean", "Resample", "Scale", "Set", "Zero"),
+    "errors": ("PrismaError",),
+    "loaded": ("Loaded", "load"),
+    "metrics": ("LogitDiff", "Probability"),
+    "runs": ("record", "run", "sweep"),
+    "vit": ("ViT", "ViTConfig"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module 'prisma' has no attribute {name!r}")
+    return getattr(import_module(f"prisma.{_MODULE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,131 @@
+"""A checkpoint is a folder: `config.json` (architecture, labels, transform) and `model.safetensors` (weights)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from prisma.errors import PrismaError, nearest
+from prisma.files import write_atomic
+from prisma.vit import ViT, ViTConfig
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MODEL_TYPE = "prisma-vit"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint folder holds."""
+
+    model: ViT  # eval mode, frozen parameters
+    labels: tuple[str, ...]
+    transform: Mapping[str, Any]  # see prisma.data.transform.Transform
+    header: Mapping[str, str]  # strings in the safetensors header: step, run
+
+
+def write_checkpoint(
+    folder: Path,
+    model: ViT,
+    *,
+    labels: Sequence[str] = (),
+    transform: Mapping[str, Any] | None = None,
+    header: Mapping[str, str] | None = None,
+) -> None:
+    """Write both files, each atomically. The bytes depend on the arguments alone.
+
+    Raises:
+        PrismaError: the folder could not be written.
+    """
+    config = {
+        "model_type": MODEL_TYPE,
+        "architecture": asdict(model.config),
+        "labels": list(labels),
+        "transform": dict(transform or {}),
+    }
+    tensors = {name: x.detach().to("cpu").contiguous() for name, x in model.state_dict().items()}
+    write_atomic(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    write_atomic(folder / WEIGHTS, save(tensors, metadata=dict(header or {})))
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a folder written by `write_checkpoint`. The model comes back in eval mode with frozen parameters.
+
+    Raises:
+        PrismaError: a file is absent, truncated or foreign, a config field is unknown, missing or contradictory, or
+            the weights do not fit the architecture (every missing, extra and wrongly shaped tensor is named).
+    """
+    config = _read_config(folder / CONFIG)
+    with torch.random.fork_rng(devices=()):
+        model = ViT(config_from_dict(config["architecture"], folder / CONFIG))
+    tensors, header = read_tensors(folder / WEIGHTS)
+    _expect_same(model.state_dict(), tensors, folder / WEIGHTS)
+    model.load_state_dict(tensors)
+    return Checkpoint(model.eval().requires_grad_(False), tuple(config["labels"]), config["transform"], header)
+
+
+def config_from_dict(values: Mapping[str, Any], source: Path | str) -> ViTConfig:
+    """A ViTConfig from exactly its fields; `source` is named in errors.
+
+    Raises:
+        PrismaError: an unknown or missing field, or values that contradict each other.
+    """
+    known = {field.name for field in fields(ViTConfig)}
+    if unknown := sorted(set(values) - known):
+        raise PrismaError(
+            f"{source} has an unknown field {unknown[0]!r}; the nearest known: {nearest(unknown[0], known)}"
+        )
+    if missing := sorted(known - set(values)):
+        raise PrismaError(f"{source} lacks the field {', '.join(missing)} of a ViT's architecture")
+    return ViTConfig(**values)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a safetensors file.
+
+    Raises:
+        PrismaError: the file is absent, truncated, or not safetensors.
+    """
+    if not path.is_file():
+        raise PrismaError(f"expected safetensors weights at {path}, found no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise PrismaError(
+            f"expected whole safetensors weights at {path}, found a truncated or foreign file ({error})"
+        ) from None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise PrismaError(f"expected a checkpoint folder with {CONFIG} at {path.parent}, found none")
+    try:
+        config = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise PrismaError(f"expected JSON in {path}, found something else ({error})") from None
+    wanted = {"architecture": dict, "labels": list, "transform": dict}
+    if not isinstance(config, dict) or config.get("model_type") != MODEL_TYPE:
+        found = config.get("model_type") if isinstance(config, dict) else type(config).__name__
+        raise PrismaError(f"expected model_type {MODEL_TYPE!r} in {path}, found {found!r}")
+    for key, kind in wanted.items():
+        if not isinstance(config.get(key), kind):
+            raise PrismaError(f"expected {key!r} in {path} to be a JSON {kind.__name__}, found {config.get(key)!r}")
+    return config
+
+
+def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    wrong = [f"{name} is missing" for name in expected if name not in found]
+    wrong += [f"{name} is not of this architecture" for name in found if name not in expected]
+    wrong += [
+        f"{name} is {list(found[name].shape)} instead of {list(x.shape)}"
+        for name, x in expected.items()
+        if name in found and found[name].shape != x.shape
+    ]
+    if wrong:
+        raise PrismaError(f"the weights in {path} do not fit {CONFIG}: {'; '.join(wrong)}")

@@ -1,0 +1,188 @@
+"""Edits: small frozen values that say what to do to one intermediate.
+
+`Zero().at(head=3)`, `Set(other).at(token=0)`, `Add(direction)`: comparable, printable, picklable, no closures, so
+that `torch.compile` sees them and two runs can be compared. An edit is a function of a tensor and its axis names.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prisma.errors import PrismaError
+
+Index = int | slice | Sequence[int]
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and a.device == b.device and torch.equal(a, b)
+    return bool(a == b)
+
+
+def _show(x: Any) -> str:
+    return f"Tensor{list(x.shape)}" if isinstance(x, Tensor) else repr(x)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Edit:
+    """Base of all edits: `edit(x, axes)` returns the value that replaces `x`, of the same shape."""
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        raise NotImplementedError
+
+    def at(self, **where: Index) -> "Edit":
+        """The same edit on part of the tensor only: `.at(head=3, token=[0, 5])`, by the site's axis names."""
+        frozen = ((a, i if isinstance(i, int | slice) else tuple(int(j) for j in i)) for a, i in where.items())
+        return At(self, tuple(sorted(frozen, key=lambda pair: pair[0])))
+
+    def where(self, mask: Tensor) -> "Edit":
+        """The same edit where a boolean tensor, broadcastable to the site, is True."""
+        return Where(self, mask)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(
+            _same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
+        )
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(_show(getattr(self, f.name)) for f in fields(self))})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Set(Edit):
+    """Replace by `value` (broadcastable to the site): activation patching."""
+
+    value: Tensor
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        return self.value.to(x.dtype).expand_as(x)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Add(Edit):
+    """Add `value` (broadcastable to the site): steering."""
+
+    value: Tensor | float
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        return x + self.value
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scale(Edit):
+    """Multiply by `factor`."""
+
+    factor: Tensor | float
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        return x * self.factor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Zero(Edit):
+    """Zero ablation."""
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        return torch.zeros_like(x)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Mean(Edit):
+    """Mean ablation: replace by the mean over the named axes of this very call (default: over its images)."""
+
+    over: tuple[str, ...] = ("batch",)
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        return x.mean([_dim(axis, axes) for axis in self.over], keepdim=True).expand_as(x)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Resample(Edit):
+    """Resample ablation: image i gets the value of image `order[i]` of the same call."""
+
+    order: tuple[int, ...]
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        if len(self.order) != x.shape[0]:
+            raise PrismaError(f"Resample needs one index per image: {x.shape[0]} images, {len(self.order)} indices")
+        return x[list(self.order)]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Apply(Edit):
+    """Any function of a tensor: a sparse coder, a projection. What `as_edit` makes of a plain callable."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        y = self.function(x)
+        if y.shape != x.shape:
+            raise PrismaError(f"an edit must keep the shape {list(x.shape)}, but {self!r} returned {list(y.shape)}")
+        return y
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Where(Edit):
+    """`edit` where `mask` (broadcastable to the site) is True, the value itself elsewhere."""
+
+    edit: Edit
+    mask: Tensor
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        return torch.where(self.mask, self.edit(x, axes), x)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class At(Edit):
+    """`edit` on the given indices of the named axes, the value itself elsewhere."""
+
+    edit: Edit
+    indices: tuple[tuple[str, int | slice | tuple[int, ...]], ...]
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        mask = torch.ones((), dtype=torch.bool, device=x.device)
+        for axis, index in self.indices:
+            dim = _dim(axis, axes)
+            mask = mask & _along(dim, x, _selected(axis, index, x.shape[dim], x.device))
+        return torch.where(mask, self.edit(x, axes), x)
+
+
+def _dim(axis: str, axes: tuple[str, ...]) -> int:
+    if axis not in axes:
+        raise PrismaError(f"this site has the axes {', '.join(axes)}; there is no axis {axis!r} to edit")
+    return axes.index(axis)
+
+
+def _selected(axis: str, index: int | slice | tuple[int, ...], size: int, device: torch.device) -> Tensor:
+    """A boolean vector of length `size`, True at `index`."""
+    chosen = torch.arange(size)[index].tolist() if isinstance(index, slice) else index
+    wanted = [chosen] if isinstance(chosen, int) else list(chosen)
+    outside = [i for i in wanted if not -size <= i < size]
+    if outside:
+        raise PrismaError(f"{axis}={outside[0]} is out of range: this site has {size} ({axis} 0 to {size - 1})")
+    mask = torch.zeros(size, dtype=torch.bool, device=device)
+    for i in wanted:
+        mask[i] = True
+    return mask
+
+
+def _along(dim: int, x: Tensor, vector: Tensor) -> Tensor:
+    """A vector laid along one dimension of `x`, broadcastable to it."""
+    return vector.view([-1 if d == dim else 1 for d in range(x.ndim)])
+
+
+def as_edit(edit: Any) -> tuple[Edit, ...]:
+    """One edit, a plain callable, or a sequence of them, as a tuple of edits (applied in order)."""
+    if isinstance(edit, Edit):
+        return (edit,)
+    if callable(edit):
+        return (Apply(edit),)
+    if isinstance(edit, list | tuple):
+        return tuple(e for item in edit for e in as_edit(item))
+    raise PrismaError(f"an edit is an Edit, a function of a tensor, or a list of them; found {type(edit).__name__}")

@@ -1,0 +1,80 @@
+"""Files that are whole or absent: nothing half-written survives an error or a kill."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prisma.errors import PrismaError
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a kill at any moment, sees the old file or the new one.
+
+    Raises:
+        PrismaError: the bytes could not be written (disk full, no permission); the old file, if any, is untouched.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears whole under `path` when the block ends, and not at all if it fails.
+
+    Raises:
+        PrismaError: `path` holds something already, or could not be written.
+    """
+    expect_empty(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # left behind by a kill
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                _sync(file)
+        _sync(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def expect_empty(path: Path) -> None:
+    """Raise PrismaError unless `path` is absent or an empty folder."""
+    if path.is_file():
+        raise PrismaError(f"expected a new or empty folder at {path}, found a file")
+    if path.is_dir() and any(path.iterdir()):
+        raise PrismaError(f"expected a new or empty folder at {path}, found {sum(1 for _ in path.iterdir())} entries")
+
+
+def unwritable(path: Path, error: OSError) -> PrismaError:
+    """The sentence for a failed write."""
+    return PrismaError(f"could not write {path}: {error.strerror or error}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

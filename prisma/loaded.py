@@ -1,0 +1,48 @@
+"""`prisma.load`: a model and everything needed to use it, from wherever it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint
+from prisma.data.transform import Transform
+from prisma.errors import PrismaError
+from prisma.repository import Published
+from prisma.vit import ViT, ViTConfig
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready for use: eval mode, frozen parameters, and what belongs to it."""
+
+    model: ViT
+    transform: Transform | None  # a picture -> [channel, height, width]
+    labels: tuple[str, ...]  # class names
+    text: None = None  # text tower of a CLIP
+
+    @property
+    def config(self) -> ViTConfig:
+        return self.model.config
+
+
+def load(ref: str | Path, revision: str | None = None, hub: str | Path | None = None) -> Loaded:
+    """Load a model.
+
+    Args:
+        ref: a checkpoint folder, or `OWNER/NAME` of a published mouse.
+        revision: of a published mouse: `main` (default, the final weights) or a step's label such as `step-000128`.
+        hub: a folder hub; None is the Hugging Face Hub, or its cache when offline.
+
+    Raises:
+        PrismaError: nothing there, or it is not a whole checkpoint.
+    """
+    folder = Path(ref)
+    if hub is None and (folder.is_dir() or isinstance(ref, Path)):
+        if revision is not None:
+            raise PrismaError(f"{folder} is a folder and has no revisions; found revision={revision!r}")
+    else:
+        mouse = Published(str(ref), Path(hub) if hub is not None else None)
+        files = [mouse.file(name, revision) for name in (CONFIG, WEIGHTS)]
+        folder = files[0].parent
+    checkpoint = read_checkpoint(folder)
+    transform = Transform.from_dict(checkpoint.transform) if checkpoint.transform else None
+    return Loaded(checkpoint.model, transform, checkpoint.labels)

@@ -1,0 +1,169 @@
+"""Reading, editing and patching a model: `record`, `run`, `sweep`.
+
+All three honour the caller's autograd mode, leave nothing on the model, and accept a compiled model where they run it
+whole.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prisma.edits import Set, as_edit
+from prisma.errors import PrismaError
+from prisma.sites import Cache, Tap, axes_of, canonical, matching
+from prisma.vit import ViT, site_names
+
+Edits = Mapping[str, Any]
+"""Site name or glob -> an Edit, a function of a tensor, or a list of them."""
+
+Metric = Callable[[Tensor], Tensor]
+"""Logits [batch, class] -> one number per image [batch]."""
+
+
+def record(
+    model: ViT, images: Tensor, read: str | Iterable[str], edit: Edits | None = None, *, stop: bool = False
+) -> tuple[Tensor, Cache]:
+    """Run the model and keep intermediates.
+
+    Args:
+        images: [batch, channel, (frame,) height, width].
+        read: site names or globs: `"blocks.*.resid_post"`. Scores, pattern and result are computed only when read
+            or edited; attention of all other layers stays fused.
+        edit: as in `run`.
+        stop: compute no block after the last site read. The returned tensor is then not the logits but the residual
+            stream there, [batch, token, d_model], unless the readout was reached.
+
+    Returns:
+        logits [batch, class], and a Cache of live tensors as they were after the edits.
+
+    Raises:
+        PrismaError: a site does not exist in this model (the nearest names are offered), or the images do not fit.
+    """
+    tap = _tap(model, [read] if isinstance(read, str) else read, edit)
+    output = _stopped(model, images, tap) if stop else model(images, tap=tap)
+    return output, Cache(tap.tensors)
+
+
+def run(model: ViT, images: Tensor, edit: Edits | None = None) -> Tensor:
+    """Logits [batch, class] of a run with edits: `run(model, images, {"blocks.5.attn.z": Zero().at(head=3)})`.
+
+    Raises:
+        PrismaError: a site does not exist in this model (the nearest names are offered), or the images do not fit.
+    """
+    logits: Tensor = model(images, tap=_tap(model, (), edit))
+    return logits
+
+
+def _tap(model: ViT, read: Iterable[str], edit: Edits | None) -> Tap:
+    """Names and globs resolved against the sites of this model, once."""
+    sites = site_names(model.config)
+    names = frozenset(site for pattern in read for site in matching(pattern, sites))
+    edits: dict[str, tuple[Any, ...]] = {}
+    for pattern, value in (edit or {}).items():
+        for site in matching(pattern, sites):
+            edits[site] = (*edits.get(site, ()), *as_edit(value))
+    return Tap(names, edits)
+
+
+def _stopped(model: ViT, images: Tensor, tap: Tap) -> Tensor:
+    """The forward, up to the end of the last block that holds a site to read."""
+    last = max((_stage(model, site) for site in tap.read), default=0)
+    x = model.encode(model.embed(images, tap), stop=last, tap=tap)
+    return x if last <= model.config.n_layers else model.readout(x, tap)
+
+
+def _stage(model: ViT, site: str) -> int:
+    """How many blocks must run before a site is reached; one more than there are for the sites of the readout."""
+    if site.startswith("blocks."):
+        return int(site.split(".")[1]) + 1
+    return 0 if site in ("embed", "pos_embed", "ln_pre") else model.config.n_layers + 1
+
+
+def sweep(
+    model: ViT,
+    clean: Tensor,
+    corrupt: Tensor,
+    site: str,
+    metric: Metric,
+    *,
+    into: str = "clean",
+    axis: str | None = None,
+    batch: int = 64,
+) -> Tensor:
+    """Activation patching, exactly, for every layer and head (or token).
+
+    `effect[layer, i]` is the mean over pairs of `metric(logits)` of the run on `clean` in which head `i` of `site` in
+    that layer holds what `corrupt` computed there: what one forward per head would give, but each layer starts from
+    the clean residual stream and patches its heads as one batch (Wang et al. 2211.00593, Meng et al. 2202.05262).
+
+    Args:
+        clean, corrupt: image pairs [batch, channel, (frame,) height, width], of the same shape.
+        site: a site of every block without its prefix: `"attn.z"`, `"resid_post"`, `"mlp_out"`.
+        metric: logits [batch, class] -> one finite number per image [batch].
+        into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).
+        axis: what the columns are: `"head"` or `"token"`; by default the heads of a site that has them.
+        batch: at most so many images in one pass, which bounds the memory.
+
+    Returns:
+        [layer, head] or [layer, token].
+
+    Raises:
+        PrismaError: shapes differ, the site or axis does not exist, or the metric is not one finite number per image.
+    """
+    if clean.shape != corrupt.shape:
+        raise PrismaError(f"clean and corrupt must have one shape; found {list(clean.shape)} and {list(corrupt.shape)}")
+    if into not in ("clean", "corrupt"):
+        raise PrismaError(f"into must be clean or corrupt; found {into!r}")
+    site = canonical(site)
+    target, donor = (clean, corrupt) if into == "clean" else (corrupt, clean)
+    _, donated = record(model, donor, f"blocks.*.{site}", stop=True)
+    _, kept = record(model, target, "blocks.*.resid_pre", stop=True)
+    axes = axes_of(f"blocks.0.{site}")
+    axis = axis or ("head" if "head" in axes else "token")
+    if axis not in axes[1:]:
+        raise PrismaError(f"{site} has the axes {', '.join(axes)}; there is no axis {axis!r} to sweep over")
+    dim = axes.index(axis)
+    return torch.stack(
+        [
+            _patch_each(
+                model,
+                layer,
+                kept[f"blocks.{layer}.resid_pre"],
+                site,
+                donated[f"blocks.{layer}.{site}"],
+                dim,
+                metric,
+                batch,
+            )
+            for layer in range(model.config.n_layers)
+        ]
+    )
+
+
+def _patch_each(
+    model: ViT, layer: int, x: Tensor, site: str, value: Tensor, dim: int, metric: Metric, batch: int
+) -> Tensor:
+    """Effects [unit] of patching `value` into one layer, one index of axis `dim` at a time, several in one pass."""
+    pairs, units = len(x), value.shape[dim]
+    effects: list[Tensor] = []
+    for group in torch.arange(units, device=x.device).split(max(1, batch // pairs)):
+        rows = group.repeat_interleave(pairs)
+        mask = (rows[:, None] == torch.arange(units, device=x.device)).view(
+            [len(rows) if d == 0 else units if d == dim else 1 for d in range(value.ndim)]
+        )
+        patch = Set(torch.cat([value] * len(group))).where(mask)
+        tap = Tap(frozenset(), {f"blocks.{layer}.{site}": (patch,)})
+        logits = model.readout(model.encode(torch.cat([x] * len(group)), start=layer, tap=tap))
+        effects += [_measure(metric, some).mean() for some in logits.split(pairs)]
+    return torch.stack(effects)
+
+
+def _measure(metric: Metric, logits: Tensor) -> Tensor:
+    values = metric(logits)
+    if values.shape != logits.shape[:1]:
+        raise PrismaError(f"a metric returns one number per image, [{len(logits)}]; found {list(values.shape)}")
+    if not values.isfinite().all():
+        raise PrismaError(f"the metric must be finite; found {values[~values.isfinite()][0].item()}")
+    return values

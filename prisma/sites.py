@@ -1,0 +1,166 @@
+"""The vocabulary: the name and axes of every intermediate a ViT offers, and the tap that reads or edits them.
+
+A model calls `x = tap("resid_mid", x)` once, where it computes the value. The caller of the model chooses the tap:
+`no_tap` does nothing, a `Tap` applies edits and remembers what was asked for. Nothing is ever stored on a model.
+
+Names are TransformerLens's without `hook_`; `canonical` accepts the prefix at the public border.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from prisma.errors import PrismaError, nearest
+
+RESIDUAL = ("batch", "token", "d_model")
+HEADS = ("batch", "token", "head", "d_head")
+ATTENTION = ("batch", "head", "query", "key")
+NEURONS = ("batch", "token", "d_mlp")
+
+_ATTENTION_SITES = {"q": HEADS, "k": HEADS, "v": HEADS, "scores": ATTENTION, "pattern": ATTENTION, "z": HEADS}
+
+SITES: Mapping[str, tuple[str, ...]] = {
+    "embed": RESIDUAL,  # patch embeddings and prefix tokens, before positions
+    "pos_embed": RESIDUAL,  # positions; zero for prefix tokens, which carry their own
+    "ln_pre": RESIDUAL,
+    "blocks.{l}.resid_pre": RESIDUAL,
+    "blocks.{l}.ln1.normalized": RESIDUAL,  # the norm's output, weight and bias applied
+    **{f"blocks.{{l}}.attn.{site}": axes for site, axes in _ATTENTION_SITES.items()},
+    "blocks.{l}.attn.result": ("batch", "token", "head", "d_model"),  # z through each head's share of W_O, no bias
+    "blocks.{l}.attn_out": RESIDUAL,
+    "blocks.{l}.resid_mid": RESIDUAL,
+    "blocks.{l}.ln2.normalized": RESIDUAL,
+    "blocks.{l}.mlp.pre": NEURONS,
+    "blocks.{l}.mlp.pre_linear": NEURONS,  # the linear branch of a gated MLP
+    "blocks.{l}.mlp.post": NEURONS,
+    "blocks.{l}.mlp_out": RESIDUAL,
+    "blocks.{l}.resid_post": RESIDUAL,
+    "ln_final": RESIDUAL,
+    **{f"pool.{site}": axes for site, axes in _ATTENTION_SITES.items()},  # attention pooling only: one query
+    "pooled": ("batch", "d_pooled"),
+    "logits": ("batch", "class"),
+}
+"""Site -> names of its axes. q and k are what the dot product sees: after QK-norm and rotation."""
+
+
+def canonical(site: str) -> str:
+    """`blocks.0.attn.hook_q` -> `blocks.0.attn.q`: TransformerLens's spelling, accepted at the public border."""
+    return re.sub(r"(^|\.)hook_", r"\1", site)
+
+
+def axes_of(site: str) -> tuple[str, ...]:
+    """Names of the axes of a full site name such as `blocks.3.attn.q`."""
+    return SITES[re.sub(r"^blocks\.\d+\.", "blocks.{l}.", site)]
+
+
+def matching(pattern: str, sites: Iterable[str]) -> list[str]:
+    """The sites that a name or glob pattern selects, in the order given.
+
+    Raises:
+        PrismaError: nothing matches; the nearest names are offered.
+    """
+    known = list(sites)
+    wanted = canonical(pattern)
+    found = [site for site in known if fnmatchcase(site, wanted)]
+    if not found:
+        raise PrismaError(f"no site of this model matches {pattern!r}; the nearest are {nearest(wanted, known)}")
+    return found
+
+
+class Cache(Mapping[str, Tensor]):
+    """Site -> live tensor, in the order the model computed them. Detaching or moving is the caller's word."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = dict(tensors)
+
+    def __getitem__(self, site: str) -> Tensor:
+        try:
+            return self._tensors[canonical(site)]
+        except KeyError:
+            raise KeyError(f"{site!r} was not read; the nearest that were: {nearest(site, self._tensors)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def stack(self, site: str) -> Tensor:
+        """The same site of every layer that was read, e.g. `stack("attn.z")` -> [layer, batch, token, head, d_head]."""
+        return torch.stack([self[name] for name in matching(f"blocks.*.{canonical(site)}", self)])
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> "Cache":
+        """A new cache with `f` applied to every tensor: `acts.map(lambda x: x.detach().cpu())`."""
+        return Cache({site: f(x) for site, x in self.items()})
+
+    def __repr__(self) -> str:
+        return "Cache(" + ", ".join(f"{site}{list(x.shape)}" for site, x in self.items()) + ")"
+
+
+class AnyTap(Protocol):
+    """What a model needs of a tap."""
+
+    def __call__(self, site: str, x: Tensor) -> Tensor: ...
+    def wants(self, site: str) -> bool: ...
+    def within(self, scope: str) -> "AnyTap": ...
+
+
+class _NoTap:
+    """Reads nothing, edits nothing."""
+
+    def __call__(self, site: str, x: Tensor) -> Tensor:
+        return x
+
+    def wants(self, site: str) -> bool:
+        return False
+
+    def within(self, scope: str) -> "_NoTap":
+        return self
+
+
+no_tap = _NoTap()
+
+
+class Tap:
+    """What one call reads and edits.
+
+    Args:
+        read: full site names to remember.
+        edit: full site name -> edits, applied in order. An edit is called with the value and its axis names.
+            What is remembered is the value after the edits.
+    """
+
+    def __init__(
+        self,
+        read: frozenset[str],
+        edit: Mapping[str, tuple[Any, ...]],
+        *,
+        scope: str = "",
+        tensors: dict[str, Tensor] | None = None,
+    ) -> None:
+        self.read = read
+        self.edit = edit
+        self.scope = scope
+        self.tensors: dict[str, Tensor] = {} if tensors is None else tensors
+
+    def __call__(self, site: str, x: Tensor) -> Tensor:
+        name = self.scope + site
+        if name in self.edit:
+            for edit in self.edit[name]:
+                x = edit(x, axes_of(name))
+        if name in self.read:
+            self.tensors[name] = x
+        return x
+
+    def wants(self, site: str) -> bool:
+        """Whether a value that costs extra (scores, pattern, result) has to be computed."""
+        name = self.scope + site
+        return name in self.read or name in self.edit
+
+    def within(self, scope: str) -> "Tap":
+        """The same tap one level deeper: `tap.within("attn")("q", x)` is `tap("attn.q", x)`."""
+        return Tap(self.read, self.edit, scope=f"{self.scope}{scope}.", tensors=self.tensors)

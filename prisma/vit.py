@@ -1,0 +1,444 @@
+"""The canonical vision transformer: three functions, `embed` -> `encode` -> `readout`, that offer every intermediate.
+
+Images and video alike: patches are tubelets, an image has one frame. Prefix tokens (class, registers) carry their own
+position and positions belong to patches, so a model without a class token needs no branch.
+
+Shapes: B batch, T token (prefix first, then patches in raster order), P patch, M d_model, N d_mlp, H head, D d_head,
+Q query, K key, R rotated pair.
+
+Sources: Dosovitskiy et al. 2010.11929 (ViT); Darcet et al. 2309.16588 (registers); Touvron et al. 2103.17239 (layer
+scale); Dehghani et al. 2302.05442 (QK-norm); Su et al. 2104.09864 and Heo et al. 2403.13298 (axial rotary positions);
+Shazeer 2002.05202 (gated MLP); Zhai et al. 2106.04560 (attention pooling).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prisma.errors import PrismaError
+from prisma.sites import AnyTap, no_tap
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+CHOICES = {
+    "norm": ("pre", "post", "none"),
+    "pool": ("class", "mean", "class_mean", "attention"),
+    "activation": tuple(ACTIVATIONS),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Architecture and nothing else. Contradictions are refused with a sentence that names both fields."""
+
+    image_size: int | tuple[int, int]  # pixels: a side, or (height, width)
+    patch_size: int | tuple[int, int]  # pixels: a side, or (height, width)
+    channels: int = 3
+    frames: int = 1  # of the input; more than one makes it video, [batch, channel, frame, height, width]
+    tubelet: int = 1  # frames per patch
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_mlp: int  # 0: attention-only
+    n_classes: int  # 0: no head, logits are the pooled features
+    activation: str = "gelu"
+    gated_mlp: bool = False  # act(W_gate x) * (W_in x)
+    norm: str = "pre"  # LayerNorm before each branch, after each addition, or nowhere
+    norm_eps: float = 1e-6
+    norm_embed: bool = False  # LayerNorm after the embedding (CLIP): site ln_pre
+    norm_pooled: bool = False  # ln_final after pooling instead of before
+    class_token: bool = True
+    registers: int = 0
+    pool: str = "class"
+    positions: bool = True  # learned absolute positions
+    rotary: bool = False  # axial rotary positions of patches, in every layer
+    rotary_base: float = 100.0
+    qkv_bias: bool = True
+    qk_norm: bool = False  # LayerNorm of each head's q and k
+    layer_scale: bool = False
+    head_bias: bool = True
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            self._check_type(field.name)
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise PrismaError(f"{name} must be one of {', '.join(allowed)}; found {getattr(self, name)!r}")
+        for name in ("image_size", "patch_size"):
+            if isinstance(getattr(self, name), list):  # JSON knows no tuples
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        contradictions = (
+            (any(i % p for i, p in zip(self.image_sides, self.patch_sides, strict=True)), "image_size", "patch_size"),
+            (self.frames % self.tubelet, "frames", "tubelet"),
+            (self.d_model % self.n_heads, "d_model", "n_heads"),
+            (self.pool in ("class", "class_mean") and not self.class_token, "pool", "class_token"),
+            (self.gated_mlp and not self.d_mlp, "gated_mlp", "d_mlp"),
+            (self.norm_embed and self.norm == "none", "norm_embed", "norm"),
+            (self.norm_pooled and self.norm != "pre", "norm_pooled", "norm"),
+            (self.norm_pooled and self.pool == "class_mean", "norm_pooled", "pool"),
+            (self.rotary and self.d_head % (2 * self.n_axes), "rotary", "d_head"),
+        )
+        for broken, one, other in contradictions:
+            if broken:
+                raise PrismaError(
+                    f"{one}={getattr(self, one)!r} contradicts {other}={getattr(self, other)!r}: {CONFLICTS[one]}"
+                )
+
+    def _check_type(self, name: str) -> None:
+        value, example = getattr(self, name), _EXAMPLES[name]
+        pair = name in ("image_size", "patch_size") and isinstance(value, tuple | list) and len(value) == 2
+        for v in value if pair else (value,):
+            number = isinstance(v, int) or (isinstance(example, float) and isinstance(v, float))
+            ok = type(v) is type(example) or (
+                number and not isinstance(v, bool) and not isinstance(example, bool | str)
+            )
+            low = 0 if name in ("d_mlp", "n_classes", "registers", "n_layers", "norm_eps") else 1
+            if not ok or (not isinstance(example, bool | str) and v < low):
+                kind = {bool: "True or False", str: "a name"}.get(type(example), f"a number of at least {low}")
+                raise PrismaError(f"{name} must be {kind}; found {value!r}")
+
+    @property
+    def image_sides(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    @property
+    def patch_sides(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return (self.patch_size, self.patch_size) if isinstance(self.patch_size, int) else self.patch_size
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.n_heads
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Patches along (time, height, width)."""
+        (h, w), (p, q) = self.image_sides, self.patch_sides
+        return self.frames // self.tubelet, h // p, w // q
+
+    @property
+    def n_axes(self) -> int:
+        """2 for images, 3 for video."""
+        return 3 if self.frames > 1 else 2
+
+    @property
+    def n_patches(self) -> int:
+        t, h, w = self.grid
+        return t * h * w
+
+    @property
+    def n_prefix(self) -> int:
+        """Tokens before the patches: class token, then registers."""
+        return int(self.class_token) + self.registers
+
+    @property
+    def n_tokens(self) -> int:
+        return self.n_prefix + self.n_patches
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input: (channel, height, width), or (channel, frame, height, width) for video."""
+        return (self.channels, *((self.frames,) if self.frames > 1 else ()), *self.image_sides)
+
+
+CONFLICTS = {
+    "image_size": "each side must be a whole number of patches",
+    "frames": "the frames must be a whole number of tubelets",
+    "d_model": "it must divide evenly among the heads",
+    "pool": "this pooling reads the class token",
+    "gated_mlp": "an attention-only model (d_mlp=0) has no MLP to gate",
+    "norm_embed": "a model without norms cannot have one after the embedding",
+    "norm_pooled": "it moves the final norm, which only norm='pre' with one pooled vector has",
+    "rotary": "a rotary head needs a whole number of pairs for each axis",
+}
+_EXAMPLES = {
+    "image_size": 1,
+    "patch_size": 1,
+    "n_layers": 1,
+    "d_model": 1,
+    "n_heads": 1,
+    "d_mlp": 1,
+    "n_classes": 1,
+} | {f.name: f.default for f in fields(ViTConfig) if isinstance(f.default, bool | int | float | str)}
+
+
+def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap) -> Tensor:
+    """Softmax attention -> z [batch, query, head, d_head]; fused unless this layer's scores or pattern is wanted.
+
+    The materialised path computes scores and softmax in float32 at least; the two agree to rounding.
+    """
+    q_BHQD, k_BHKD, v_BHKD = (x.transpose(1, 2) for x in (q_BQHD, k_BKHD, v_BKHD))
+    if not (tap.wants("scores") or tap.wants("pattern")):
+        return F.scaled_dot_product_attention(q_BHQD, k_BHKD, v_BHKD).transpose(1, 2)
+    exact = torch.promote_types(q_BHQD.dtype, torch.float32)
+    scores_BHQK = (q_BHQD.to(exact) * q_BHQD.shape[-1] ** -0.5) @ k_BHKD.to(exact).transpose(-1, -2)
+    pattern_BHQK = tap("pattern", tap("scores", scores_BHQK).softmax(-1))
+    return (pattern_BHQK.to(v_BHKD.dtype) @ v_BHKD).transpose(1, 2)
+
+
+def rotary_table(config: ViTConfig) -> Tensor:
+    """Angles [patch, pair] of axial rotary positions; each axis owns an equal share of a head's pairs.
+
+    Coordinates are patch centres scaled to [-1, 1] and angles are 2 pi coordinate / base^(2i / d_axis), as in DINOv3.
+    """
+    d_axis = config.d_head // config.n_axes
+    inverse_period = config.rotary_base ** -(torch.arange(0, d_axis, 2) / d_axis)
+    sides = [torch.linspace(-1 + 1 / n, 1 - 1 / n, n) for n in config.grid[-config.n_axes :]]
+    coordinates = torch.tensor(list(product(*[side.tolist() for side in sides])))
+    return (2 * torch.pi * coordinates[:, :, None] * inverse_period).flatten(1)
+
+
+def rotate(x_BTHD: Tensor, angles_PR: Tensor) -> Tensor:
+    """Rotate pair (i, i + d_head / 2) of every patch token's vector by its angle; prefix tokens stay."""
+    n_prefix = x_BTHD.shape[1] - angles_PR.shape[0]
+    cos_P1R, sin_P1R = angles_PR.cos()[:, None].to(x_BTHD.dtype), angles_PR.sin()[:, None].to(x_BTHD.dtype)
+    prefix, patches = x_BTHD[:, :n_prefix], x_BTHD[:, n_prefix:]
+    a, b = patches.chunk(2, dim=-1)
+    return torch.cat([prefix, torch.cat([a * cos_P1R - b * sin_P1R, b * cos_P1R + a * sin_P1R], dim=-1)], dim=1)
+
+
+class LayerScale(nn.Module):
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((d_model,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class Embed(nn.Module):
+    """Pixels -> tokens."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        p, q = config.patch_sides
+        self.patch = nn.Linear(config.channels * config.tubelet * p * q, config.d_model)
+        self.prefix = nn.Parameter(torch.empty(config.n_prefix, config.d_model))
+        self.positions = nn.Parameter(torch.empty(config.n_patches, config.d_model)) if config.positions else None
+        self.ln_pre = nn.LayerNorm(config.d_model, config.norm_eps) if config.norm_embed else None
+
+    def forward(self, pixels: Tensor, tap: AnyTap) -> Tensor:
+        c = self.config
+        if pixels.ndim != len(c.input_shape) + 1 or pixels.shape[1:] != c.input_shape:
+            axes = "batch, channel, frame, height, width" if c.frames > 1 else "batch, channel, height, width"
+            shape = ", ".join(str(n) for n in ("batch", *c.input_shape))
+            raise PrismaError(f"this model takes [{axes}] = [{shape}]; found {list(pixels.shape)}")
+        (t, h, w), (p, q) = c.grid, c.patch_sides
+        x = pixels.reshape(-1, c.channels, t, c.tubelet, h, p, w, q)
+        patches_BPM = self.patch(x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3))
+        x_BTM = tap("embed", torch.cat([self.prefix.expand(len(x), -1, -1), patches_BPM], dim=1))
+        if self.positions is not None:
+            positions_TM = F.pad(self.positions, (0, 0, c.n_prefix, 0))
+            x_BTM = x_BTM + tap("pos_embed", positions_TM.expand_as(x_BTM))
+        if self.ln_pre is not None:
+            x_BTM = tap("ln_pre", self.ln_pre(x_BTM))
+        return x_BTM
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention. q, k and v are one matrix; `prisma.circuits` has the per-head views."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.split = (3, config.n_heads, config.d_head)
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=config.qkv_bias)
+        self.out = nn.Linear(config.d_model, config.d_model)
+        self.q_norm = nn.LayerNorm(config.d_head, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(config.d_head, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.angles: Tensor | None
+        self.register_buffer("angles", rotary_table(config) if config.rotary else None, persistent=False)
+
+    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        q_BTHD, k_BTHD, v_BTHD = self.qkv(x_BTM).unflatten(-1, self.split).unbind(2)
+        q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
+        if self.angles is not None:
+            q_BTHD, k_BTHD = rotate(q_BTHD, self.angles), rotate(k_BTHD, self.angles)
+        z_BTHD = tap("z", attend(tap("q", q_BTHD), tap("k", k_BTHD), tap("v", v_BTHD), tap))
+        if not tap.wants("result"):
+            return self.out(z_BTHD.flatten(2))
+        out_MHD = self.out.weight.unflatten(1, self.split[1:])
+        result_BTHM = torch.einsum("bthd,mhd->bthm", z_BTHD, out_MHD)
+        return tap("result", result_BTHM).sum(2) + self.out.bias
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.pre = nn.Linear(config.d_model, config.d_mlp)
+        self.pre_linear = nn.Linear(config.d_model, config.d_mlp) if config.gated_mlp else None
+        self.activation = config.activation
+        self.out = nn.Linear(config.d_mlp, config.d_model)
+
+    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        post_BTN = ACTIVATIONS[self.activation](tap("pre", self.pre(x_BTM)))
+        if self.pre_linear is not None:
+            post_BTN = post_BTN * tap("pre_linear", self.pre_linear(x_BTM))
+        return self.out(tap("post", post_BTN))
+
+
+class Block(nn.Module):
+    """Two branches that read the residual stream and add to it; `attn_out` and `mlp_out` are what they add."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.norm = config.norm
+        self.attn = Attention(config)
+        self.mlp = MLP(config) if config.d_mlp else None
+        has = {"ln1": config.norm != "none", "ln2": config.norm != "none" and config.d_mlp > 0}
+        for name, there in has.items():
+            self.add_module(name, nn.LayerNorm(config.d_model, config.norm_eps) if there else nn.Identity())
+        self.scale1 = LayerScale(config.d_model) if config.layer_scale else nn.Identity()
+        self.scale2 = LayerScale(config.d_model) if config.layer_scale and config.d_mlp else nn.Identity()
+
+    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        x = tap("resid_pre", x_BTM)
+        attn_out = self.attn(self._norm("ln1", "pre", x, tap), tap.within("attn"))
+        x = self._norm("ln1", "post", x + tap("attn_out", self.scale1(attn_out)), tap)
+        x = tap("resid_mid", x)
+        if self.mlp is not None:
+            mlp_out = self.mlp(self._norm("ln2", "pre", x, tap), tap.within("mlp"))
+            x = self._norm("ln2", "post", x + tap("mlp_out", self.scale2(mlp_out)), tap)
+        return tap("resid_post", x)
+
+    def _norm(self, name: str, place: str, x: Tensor, tap: AnyTap) -> Tensor:
+        """The norm, if this is where the model has it."""
+        return tap(f"{name}.normalized", self.get_submodule(name)(x)) if self.norm == place else x
+
+
+class AttentionPool(nn.Module):
+    """A learned query attends over the tokens, then an MLP branch: the multi-head attention pooling of SigLIP."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.split = (config.n_heads, config.d_head)
+        self.query = nn.Parameter(torch.empty(1, config.d_model))
+        self.q, self.k, self.v, self.out = (nn.Linear(config.d_model, config.d_model) for _ in range(4))
+        self.ln = nn.LayerNorm(config.d_model, config.norm_eps) if config.norm != "none" else nn.Identity()
+        self.mlp = MLP(config) if config.d_mlp else None
+
+    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        q_BQHD = self.q(self.query).unflatten(-1, self.split).expand(len(x_BTM), -1, -1, -1)
+        k_BTHD, v_BTHD = (f(x_BTM).unflatten(-1, self.split) for f in (self.k, self.v))
+        z_BQHD = tap("z", attend(tap("q", q_BQHD), tap("k", k_BTHD), tap("v", v_BTHD), tap))
+        pooled_BQM = self.out(z_BQHD.flatten(2))
+        return pooled_BQM if self.mlp is None else pooled_BQM + self.mlp(self.ln(pooled_BQM), no_tap)
+
+
+class Readout(nn.Module):
+    """Tokens -> logits: final norm, pooling, linear head."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.pool, self.class_token, self.n_prefix = config.pool, config.class_token, config.n_prefix
+        self.norm_pooled = config.norm_pooled
+        self.ln_final = nn.LayerNorm(config.d_model, config.norm_eps) if config.norm == "pre" else None
+        self.attention_pool = AttentionPool(config) if config.pool == "attention" else None
+        d_pooled = config.d_model * (2 if config.pool == "class_mean" else 1)
+        self.head = nn.Linear(d_pooled, config.n_classes, bias=config.head_bias) if config.n_classes else nn.Identity()
+
+    def forward(self, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """Residual stream [batch, token, d_model] -> logits [batch, class]."""
+        if self.norm_pooled:
+            pooled_BM = self._norm(self._pool(x_BTM, tap)[:, None], tap)[:, 0]
+        else:
+            pooled_BM = self._pool(self._norm(x_BTM, tap), tap)
+        return tap("logits", self.head(tap("pooled", pooled_BM)))
+
+    def _norm(self, x: Tensor, tap: AnyTap) -> Tensor:
+        return x if self.ln_final is None else tap("ln_final", self.ln_final(x))
+
+    def _pool(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        if self.attention_pool is not None:
+            return self.attention_pool(x_BTM, tap.within("pool"))[:, 0]
+        if self.pool == "class":
+            return x_BTM[:, 0]
+        mean_BM = x_BTM[:, self.n_prefix :].mean(1)
+        return mean_BM if self.pool == "mean" else torch.cat([x_BTM[:, 0], mean_BM], dim=-1)
+
+
+class ViT(nn.Module):
+    """A vision transformer. `model(images)` is `readout(encode(embed(images)))`, and each of the three can be called."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = Embed(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.readout = Readout(config)
+        self.reset_parameters()
+
+    def forward(self, images: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """Images [batch, channel, (frame,) height, width] -> logits [batch, class]."""
+        return self.readout(self.encode(self.embed(images, tap), tap=tap), tap)
+
+    def encode(self, x_BTM: Tensor, start: int = 0, stop: int | None = None, tap: AnyTap = no_tap) -> Tensor:
+        """Residual stream [batch, token, d_model] before block `start` -> after block `stop - 1` (default: the last)."""
+        for layer in range(self.config.n_layers)[start:stop]:
+            x_BTM = self.blocks[layer](x_BTM, tap.within(f"blocks.{layer}"))
+        return x_BTM
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the weights from torch's global generator: matrices N(0, 1 / fan_in), tokens N(0, 0.02^2), biases 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        tokens = [self.embed.prefix, self.embed.positions]
+        if self.readout.attention_pool is not None:
+            tokens.append(self.readout.attention_pool.query)
+        for token in tokens:
+            if token is not None:
+                nn.init.trunc_normal_(token, std=0.02)
+
+
+class _Listing:
+    """A tap that wants everything and notes the names as they come."""
+
+    def __init__(self, scope: str = "", names: dict[str, None] | None = None) -> None:
+        self.scope = scope
+        self.names: dict[str, None] = {} if names is None else names
+
+    def __call__(self, site: str, x: Tensor) -> Tensor:
+        self.names[self.scope + site] = None
+        return x
+
+    def wants(self, site: str) -> bool:
+        return True
+
+    def within(self, scope: str) -> "_Listing":
+        return _Listing(f"{self.scope}{scope}.", self.names)
+
+
+@lru_cache(maxsize=64)
+def site_names(config: ViTConfig) -> tuple[str, ...]:
+    """Every site of a model with this config, in forward order.
+
+    Found by running the forward itself, on the narrowest model of the same form, so that the list cannot differ from it.
+    """
+    narrow = replace(
+        config,
+        image_size=1,
+        patch_size=1,
+        d_model=2 * config.n_axes,
+        n_heads=1,
+        d_mlp=min(config.d_mlp, 1),
+        n_classes=1,
+    )
+    listing = _Listing()
+    with torch.random.fork_rng(devices=()), torch.device("cpu"), torch.no_grad():
+        ViT(narrow)(torch.zeros(1, *narrow.input_shape), tap=listing)
+    return tuple(listing.names)
