@@ -5,29 +5,26 @@ Row-vector convention: `q = x @ W_Q[head]`, `z @ W_O[head]` is what a head write
 
 from torch import Tensor
 
-from prisma.vit import ViT
+from prisma.vit import Attention, ViT
 
 
 def weights(model: ViT, layer: int) -> dict[str, Tensor]:
     """`W_Q`, `W_K`, `W_V` [head, d_model, d_head], `W_O` [head, d_head, d_model] of one layer, as views."""
-    attn = model.blocks[layer].attn
+    attn = model.blocks[layer].get_submodule("attn")
+    assert isinstance(attn, Attention)
     _, heads, d_head = attn.split
     q, k, v = attn.qkv.weight.unflatten(0, (3, heads, d_head)).unbind(0)
-    return {
-        "W_Q": q.mT,
-        "W_K": k.mT,
-        "W_V": v.mT,
-        "W_O": attn.out.weight.unflatten(1, (heads, d_head)).permute(1, 2, 0),
-    }
+    out = attn.out.weight.unflatten(1, (heads, d_head))
+    return {"W_Q": q.mT, "W_K": k.mT, "W_V": v.mT, "W_O": out.permute(1, 2, 0)}
 
 
 def ov(model: ViT, layer: int) -> Tensor:
-    """W_V W_O [head, d_model, d_model]: what a head writes to the query's stream, given what it reads from the key's."""
+    """W_V W_O [head, d_model, d_model]: what a head writes to the query, given what it reads from the key."""
     w = weights(model, layer)
     return w["W_V"] @ w["W_O"]
 
 
 def qk(model: ViT, layer: int) -> Tensor:
-    """W_Q W_K^T [head, d_model, d_model]: scores = x_query QK x_key^T / sqrt(d_head), without biases, norms or rotation."""
+    """W_Q W_K^T [head, d_model, d_model]: scores = x_query QK x_key^T / sqrt(d_head) but for biases and rotation."""
     w = weights(model, layer)
     return w["W_Q"] @ w["W_K"].mT

@@ -369,7 +369,7 @@ class Readout(nn.Module):
 
 
 class ViT(nn.Module):
-    """A vision transformer. `model(images)` is `readout(encode(embed(images)))`, and each of the three can be called."""
+    """A vision transformer: `model(images)` is `readout(encode(embed(images)))`, and each can be called."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -384,7 +384,7 @@ class ViT(nn.Module):
         return self.readout(self.encode(self.embed(images, tap), tap=tap), tap)
 
     def encode(self, x_BTM: Tensor, start: int = 0, stop: int | None = None, tap: AnyTap = no_tap) -> Tensor:
-        """Residual stream [batch, token, d_model] before block `start` -> after block `stop - 1` (default: the last)."""
+        """Residual stream [batch, token, d_model] before block `start` -> before block `stop` (default: the end)."""
         for layer in range(self.config.n_layers)[start:stop]:
             x_BTM = self.blocks[layer](x_BTM, tap.within(f"blocks.{layer}"))
         return x_BTM
@@ -427,7 +427,7 @@ class _Listing:
 def site_names(config: ViTConfig) -> tuple[str, ...]:
     """Every site of a model with this config, in forward order.
 
-    Found by running the forward itself, on the narrowest model of the same form, so that the list cannot differ from it.
+    Found by running the forward of the narrowest model of the same form, so that the list cannot differ from it.
     """
     narrow = replace(
         config,

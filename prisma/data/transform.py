@@ -20,7 +20,7 @@ _MODES = {1: "L", 3: "RGB"}
 
 @dataclass(frozen=True)
 class Transform:
-    """Callable: a picture -> float32 tensor [channel, height, width], resized, scaled to [0, 1], then (x - mean) / std."""
+    """Callable: a picture -> float32 [channel, height, width], resized, scaled to [0, 1], then (x - mean) / std."""
 
     size: tuple[int, int]  # (height, width) in pixels
     mean: tuple[float, ...]  # one per channel
