@@ -11,9 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from prisma.config import ViTConfig
 from prisma.errors import PrismaError, nearest
 from prisma.files import write_atomic
-from prisma.vit import ViT, ViTConfig
+from prisma.vit import ViT
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MODEL_TYPE = "prisma-vit"

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint
+from prisma.config import ViTConfig
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.repository import Published
-from prisma.vit import ViT, ViTConfig
+from prisma.vit import ViT
 
 
 @dataclass(frozen=True)

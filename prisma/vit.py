@@ -12,14 +12,16 @@ Shazeer 2002.05202 (gated MLP); Zhai et al. 2106.04560 (attention pooling).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
+from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.sites import AnyTap, no_tap
 
@@ -30,147 +32,6 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
 }
-CHOICES = {
-    "norm": ("pre", "post", "none"),
-    "pool": ("class", "mean", "class_mean", "attention"),
-    "activation": tuple(ACTIVATIONS),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViTConfig:
-    """Architecture and nothing else. Contradictions are refused with a sentence that names both fields."""
-
-    image_size: int | tuple[int, int]  # pixels: a side, or (height, width)
-    patch_size: int | tuple[int, int]  # pixels: a side, or (height, width)
-    channels: int = 3
-    frames: int = 1  # of the input; more than one makes it video, [batch, channel, frame, height, width]
-    tubelet: int = 1  # frames per patch
-    n_layers: int
-    d_model: int
-    n_heads: int
-    d_mlp: int  # 0: attention-only
-    n_classes: int  # 0: no head, logits are the pooled features
-    activation: str = "gelu"
-    gated_mlp: bool = False  # act(W_gate x) * (W_in x)
-    norm: str = "pre"  # LayerNorm before each branch, after each addition, or nowhere
-    norm_eps: float = 1e-6
-    norm_embed: bool = False  # LayerNorm after the embedding (CLIP): site ln_pre
-    norm_pooled: bool = False  # ln_final after pooling instead of before
-    class_token: bool = True
-    registers: int = 0
-    pool: str = "class"
-    positions: bool = True  # learned absolute positions
-    rotary: bool = False  # axial rotary positions of patches, in every layer
-    rotary_base: float = 100.0
-    qkv_bias: bool = True
-    qk_norm: bool = False  # LayerNorm of each head's q and k
-    layer_scale: bool = False
-    head_bias: bool = True
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            self._check_type(field.name)
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise PrismaError(f"{name} must be one of {', '.join(allowed)}; found {getattr(self, name)!r}")
-        for name in ("image_size", "patch_size"):
-            if isinstance(getattr(self, name), list):  # JSON knows no tuples
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        contradictions = (
-            (any(i % p for i, p in zip(self.image_sides, self.patch_sides, strict=True)), "image_size", "patch_size"),
-            (self.frames % self.tubelet, "frames", "tubelet"),
-            (self.d_model % self.n_heads, "d_model", "n_heads"),
-            (self.pool in ("class", "class_mean") and not self.class_token, "pool", "class_token"),
-            (self.gated_mlp and not self.d_mlp, "gated_mlp", "d_mlp"),
-            (self.norm_embed and self.norm == "none", "norm_embed", "norm"),
-            (self.norm_pooled and self.norm != "pre", "norm_pooled", "norm"),
-            (self.norm_pooled and self.pool == "class_mean", "norm_pooled", "pool"),
-            (self.rotary and self.d_head % (2 * self.n_axes), "rotary", "d_head"),
-        )
-        for broken, one, other in contradictions:
-            if broken:
-                raise PrismaError(
-                    f"{one}={getattr(self, one)!r} contradicts {other}={getattr(self, other)!r}: {CONFLICTS[one]}"
-                )
-
-    def _check_type(self, name: str) -> None:
-        value, example = getattr(self, name), _EXAMPLES[name]
-        pair = name in ("image_size", "patch_size") and isinstance(value, tuple | list) and len(value) == 2
-        for v in value if pair else (value,):
-            number = isinstance(v, int) or (isinstance(example, float) and isinstance(v, float))
-            ok = type(v) is type(example) or (
-                number and not isinstance(v, bool) and not isinstance(example, bool | str)
-            )
-            low = 0 if name in ("d_mlp", "n_classes", "registers", "n_layers", "norm_eps") else 1
-            if not ok or (not isinstance(example, bool | str) and v < low):
-                kind = {bool: "True or False", str: "a name"}.get(type(example), f"a number of at least {low}")
-                raise PrismaError(f"{name} must be {kind}; found {value!r}")
-
-    @property
-    def image_sides(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
-
-    @property
-    def patch_sides(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return (self.patch_size, self.patch_size) if isinstance(self.patch_size, int) else self.patch_size
-
-    @property
-    def d_head(self) -> int:
-        return self.d_model // self.n_heads
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Patches along (time, height, width)."""
-        (h, w), (p, q) = self.image_sides, self.patch_sides
-        return self.frames // self.tubelet, h // p, w // q
-
-    @property
-    def n_axes(self) -> int:
-        """2 for images, 3 for video."""
-        return 3 if self.frames > 1 else 2
-
-    @property
-    def n_patches(self) -> int:
-        t, h, w = self.grid
-        return t * h * w
-
-    @property
-    def n_prefix(self) -> int:
-        """Tokens before the patches: class token, then registers."""
-        return int(self.class_token) + self.registers
-
-    @property
-    def n_tokens(self) -> int:
-        return self.n_prefix + self.n_patches
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one input: (channel, height, width), or (channel, frame, height, width) for video."""
-        return (self.channels, *((self.frames,) if self.frames > 1 else ()), *self.image_sides)
-
-
-CONFLICTS = {
-    "image_size": "each side must be a whole number of patches",
-    "frames": "the frames must be a whole number of tubelets",
-    "d_model": "it must divide evenly among the heads",
-    "pool": "this pooling reads the class token",
-    "gated_mlp": "an attention-only model (d_mlp=0) has no MLP to gate",
-    "norm_embed": "a model without norms cannot have one after the embedding",
-    "norm_pooled": "it moves the final norm, which only norm='pre' with one pooled vector has",
-    "rotary": "a rotary head needs a whole number of pairs for each axis",
-}
-_EXAMPLES = {
-    "image_size": 1,
-    "patch_size": 1,
-    "n_layers": 1,
-    "d_model": 1,
-    "n_heads": 1,
-    "d_mlp": 1,
-    "n_classes": 1,
-} | {f.name: f.default for f in fields(ViTConfig) if isinstance(f.default, bool | int | float | str)}
 
 
 def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap) -> Tensor:
@@ -236,9 +97,10 @@ class Embed(nn.Module):
             shape = ", ".join(str(n) for n in ("batch", *c.input_shape))
             raise PrismaError(f"this model takes [{axes}] = [{shape}]; found {list(pixels.shape)}")
         (t, h, w), (p, q) = c.grid, c.patch_sides
-        x = pixels.reshape(-1, c.channels, t, c.tubelet, h, p, w, q)
-        patches_BPM = self.patch(x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3))
-        x_BTM = tap("embed", torch.cat([self.prefix.expand(len(x), -1, -1), patches_BPM], dim=1))
+        tubes = pixels.view(-1, c.channels, c.frames, *c.image_sides)
+        patches = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) (c f p q)", t=t, h=h, w=w, p=p, q=q)
+        prefix_BTM = self.prefix.expand(len(pixels), -1, -1)
+        x_BTM = tap("embed", torch.cat([prefix_BTM, self.patch(patches)], dim=1))
         if self.positions is not None:
             positions_TM = F.pad(self.positions, (0, 0, c.n_prefix, 0))
             x_BTM = x_BTM + tap("pos_embed", positions_TM.expand_as(x_BTM))

@@ -1,0 +1,180 @@
+"""The `prisma` command: parse, call one library function, print.
+
+Exit codes: 0 done, 1 what was asked could not be done (one sentence on stderr), 2 wrong usage. Results go to stdout,
+progress to stderr. The library is imported inside each command, so that `--help` costs no torch.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prisma.errors import PrismaError
+
+cli = typer.Typer(
+    name="prisma",
+    help="See how vision transformers think: train mice, publish every checkpoint, look inside.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+HubOption = Annotated[Path, typer.Option("--hub", help="Folder hub (a Hugging Face cache folder).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+DEMO_REPO = "prisma/digits"
+
+
+def main() -> None:
+    """Entry point: a PrismaError becomes one sentence and exit code 1."""
+    try:
+        cli()
+    except (PrismaError, OSError) as error:
+        print(f"prisma: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@cli.command(epilog="Example: prisma demo --no-app")
+def demo(
+    hub: HubOption = Path("hub"),
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/digits"),
+    app: Annotated[bool, typer.Option(help="Open the app on the published mouse.")] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again, even if the run is finished.")] = False,
+) -> None:
+    """Train the digits mouse, publish it with all its checkpoints, and open the app on it."""
+    from prisma.publish import publish
+    from prisma.recipes import recipe
+    from prisma.train import is_finished, train
+
+    if fresh:
+        shutil.rmtree(out, ignore_errors=True)
+    if is_finished(out):
+        print(f"Reusing the finished run in {out} (prisma demo --fresh trains again).")
+    results = train(recipe("digits"), out, resume=out.exists(), command="prisma train digits")
+    report = publish(out, DEMO_REPO, hub, replace=fresh)
+    print(_results_table(results))
+    print(_published(report.to_dict()))
+    if app:
+        _serve(hub, DEMO_REPO, None)
+
+
+@cli.command(epilog="Example: prisma mice --json")
+def mice(as_json: JsonOption = False) -> None:
+    """List the mice that can be trained, with their architecture and what they learn."""
+    from prisma.data import task
+    from prisma.recipes import RECIPES
+
+    rows = [
+        {
+            "mouse": r.name,
+            "layers": r.model.n_layers,
+            "heads": r.model.n_heads,
+            "d_model": r.model.d_model,
+            "mlp": r.model.d_mlp or "attention-only",
+            "steps": r.training.steps,
+            "task": task(r.task).summary,
+        }
+        for r in RECIPES.values()
+    ]
+    print(json.dumps(rows, indent=2) if as_json else _table(rows))
+
+
+@cli.command(epilog="Example: prisma train digits --out runs/wide --set d_model=128 --set steps=500")
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `prisma mice`.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder, new or empty (default: runs/RECIPE).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.")
+    ] = None,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a mouse. Every checkpoint, the metrics, the curves and the results land in the run folder."""
+    from prisma.recipes import recipe as find
+    from prisma.train import train as run
+
+    chosen = find(recipe).override(_settings(settings or []))
+    folder = out or Path("runs") / recipe
+    command = " ".join(["prisma train", recipe, *(f"--set {setting}" for setting in settings or [])])
+    results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
+    print(json.dumps(results, indent=2) if as_json else f"{_results_table(results)}\nThe run is in {folder}.")
+
+
+@cli.command(epilog="Example: prisma publish runs/digits my-lab/digits --hub hub")
+def publish(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
+    hub: HubOption,
+    replace: Annotated[bool, typer.Option("--replace", help="Let labels move to other weights.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a run: every checkpoint as a verified revision, the card, the curves and the manifest."""
+    from prisma.publish import publish as send
+
+    report = send(run, repo, hub, replace=replace).to_dict()
+    print(json.dumps(report, indent=2) if as_json else _published(report))
+
+
+@cli.command(epilog="Example: prisma audit prisma/digits --hub hub")
+def audit(
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")], hub: HubOption, as_json: JsonOption = False
+) -> None:
+    """Check that every label of a published mouse serves the weights that it claims. Exit code 1 if one does not."""
+    from prisma.publish import audit as check
+    from prisma.repository import Published
+
+    findings = [finding.to_dict() for finding in check(repo, hub)]
+    n = len(Published(repo, hub).checkpoints())
+    verdict = "serves the weights it claims" if n == 1 else "serve the weights they claim"
+    if as_json:
+        print(json.dumps({"repo": repo, "checkpoints": n, "findings": findings}, indent=2))
+    else:
+        print(_table(findings) if findings else f"{repo}: {n} checkpoints, and all of them {verdict}.")
+    if findings:
+        raise typer.Exit(1)
+
+
+@cli.command(epilog="Example: prisma app --hub hub --model prisma/digits")
+def app(
+    hub: HubOption = Path("hub"),
+    model: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Open on this mouse.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default: the first free port from 7860.")] = None,
+) -> None:
+    """Serve the app on 127.0.0.1: attention, logit lens and patching over every checkpoint of a folder hub."""
+    _serve(hub, model, port)
+
+
+def _serve(hub: Path, model: str | None, port: int | None) -> None:
+    # By name, because imports run one way: the app imports prisma, and this command only starts it.
+    import_module("app.main").serve(hub, model, port=port)
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise typer.BadParameter(f"expected key=value, found {pair!r}", param_hint="--set")
+    return {key.strip(): value.strip() for key, value in (pair.split("=", 1) for pair in pairs)}
+
+
+def _published(report: dict[str, Any]) -> str:
+    what = f"{report['repo']} in {report['hub']}"
+    if not report["changed"]:
+        return f"{what} is up to date: nothing was written."
+    return f"Published {what}: main and {len(report['revisions'])} checkpoints, every one verified."
+
+
+def _results_table(results: dict[str, Any]) -> str:
+    return _table([{**row, "value": f"{row['value']:.4f}"} for row in results["results"]])
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of one shape as aligned columns under their keys."""
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
