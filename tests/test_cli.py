@@ -43,10 +43,9 @@ def test_every_command_has_help_with_an_example(prisma: Prisma, command: str) ->
 
 
 def test_help_imports_no_torch() -> None:
-    code = "import sys; sys.argv = ['prisma', '--help']\ntry:\n import prisma.cli; prisma.cli.main()\nexcept SystemExit: pass\n"
-    done = subprocess.run(
-        [sys.executable, "-c", code + "print('torch' in sys.modules)"], capture_output=True, text=True
-    )
+    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); sys.argv = ['prisma', '--help']"
+    code += "; import prisma.cli; prisma.cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip().endswith("False"), done
 
 
@@ -117,12 +116,9 @@ def test_mistakes_get_one_sentence(
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
-    code = (
-        limit
-        + "import sys; sys.argv = ['prisma', 'train', 'digits', '--set', 'steps=3']; import prisma.cli; prisma.cli.main()"
-    )
+    code = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
+    code += "; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+    code += "; sys.argv = ['prisma', 'train', 'digits', '--set', 'steps=3']; import prisma.cli; prisma.cli.main()"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert one_sentence(done.stderr).startswith("prisma: could not write")
