@@ -26,7 +26,6 @@ $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt || $(BIN)/python -m pip install -r requirements.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . || $(BIN)/python -m pip install --no-deps -e .
 	touch $@
 
 # The end-to-end tests drive a real browser: the system's, else Debian's package, else playwright's own.
@@ -35,8 +34,9 @@ chromium: $(READY)
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -q && apt-get install -y -q chromium; } \
 	|| $(BIN)/playwright install chromium
 
+# Every package, pinned for all platforms, and Prisma itself.
 requirements: $(READY)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header pyproject.toml -o requirements.txt
+	echo "-e .[all]" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header - -o requirements.txt
 
 bench: $(READY)
 	$(BIN)/python benchmarks/core.py
