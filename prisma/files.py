@@ -50,8 +50,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield partial
         for file in partial.rglob("*"):
             if file.is_file() and not file.is_symlink():
-                _sync(file)
-        _sync(partial)
+                sync(file)
+        sync(partial)
         partial.replace(path)
     except OSError as error:
         raise unwritable(path, error) from error
@@ -72,7 +72,8 @@ def unwritable(path: Path, error: OSError) -> PrismaError:
     return PrismaError(f"could not write {path}: {error.strerror or error}")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
