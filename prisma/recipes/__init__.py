@@ -1,0 +1,17 @@
+"""One document per published mouse: what it is, the command, the cost, the seeds, the numbers to expect."""
+
+from collections.abc import Mapping
+
+from prisma.errors import PrismaError, nearest
+from prisma.recipes.digits import DIGITS
+from prisma.recipes.induction import INDUCTION
+from prisma.train import Recipe
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (DIGITS, INDUCTION)}
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by name. Raises PrismaError, with the nearest names, if there is none."""
+    if name not in RECIPES:
+        raise PrismaError(f"there is no recipe {name!r}; the nearest: {nearest(name, RECIPES)}")
+    return RECIPES[name]

@@ -1,0 +1,7 @@
+"""Training a mouse: the loop and what it is made of."""
+
+from prisma.train.config import Recipe, TrainConfig
+from prisma.train.loop import train
+from prisma.train.run_folder import is_finished
+
+__all__ = ["Recipe", "TrainConfig", "is_finished", "train"]

@@ -1,0 +1,24 @@
+"""AdamW with decay on the matrices only (Loshchilov and Hutter 1711.05101)."""
+
+from torch import nn
+from torch.optim import AdamW
+
+from prisma.train.config import TrainConfig
+from prisma.vit import ViT
+
+BETAS, EPS = (0.9, 0.999), 1e-8
+
+
+def decay_groups(model: ViT, weight_decay: float) -> list[dict[str, object]]:
+    """Weights of linear maps decay; biases, norms, layer scales, prefix tokens and positions do not."""
+    matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if id(p) in matrices], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) not in matrices], "weight_decay": 0.0},
+    ]
+
+
+def make_optimizer(model: ViT, config: TrainConfig) -> AdamW:
+    """The learning rate is set by the loop, before each update."""
+    return AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=BETAS, eps=EPS, fused=True)

@@ -1,0 +1,64 @@
+"""What each step sees: a pure function of the seed and the step, so that the batch of any step can be rebuilt.
+
+The numbers come from numpy's RandomState, whose streams are frozen for good (numpy NEP 19), so a recipe names the same
+batches in every version and on every device.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prisma.data.task import Split
+from prisma.data.transform import Transform
+from prisma.train.config import TrainConfig
+
+_ORDER, _MOVES = 0, 1  # one stream of numbers for each use of the seed
+
+
+def batch_indices(n: int, batch_size: int, seed: int, step: int) -> Tensor:
+    """Which of `n` images step `step` sees: [batch_size], int64.
+
+    The epochs' permutations stand one after the other, and each step takes the next `batch_size` of them: every image
+    is seen once in an epoch, and a batch may end one epoch and begin the next.
+    """
+    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, within = np.divmod(places, n)
+    chosen = [_permutation(n, seed, int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)]
+    return torch.from_numpy(np.concatenate(chosen))
+
+
+@lru_cache(maxsize=4)
+def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.RandomState((seed, _ORDER, epoch)).permutation(n).astype(np.int64)
+
+
+def batch_moves(batch_size: int, config: TrainConfig, step: int) -> Tensor:
+    """How step `step` moves its images: [batch_size, 3], float32: pixels down, pixels right, degrees; all uniform."""
+    draws = np.random.RandomState((config.order_seed, _MOVES, step)).uniform(-1, 1, (batch_size, 3))
+    return torch.from_numpy(draws * (config.shift, config.shift, config.turn)).float()
+
+
+def move(images: Tensor, moves: Tensor) -> Tensor:
+    """Each image [n, channel, height, width] shifted and turned about its centre by its row of moves [n, 3].
+
+    Bilinear; what comes into view repeats the border.
+    """
+    height, width = images.shape[-2:]
+    down, right, turn = moves[:, 0] * 2 / height, moves[:, 1] * 2 / width, moves[:, 2] * math.pi / 180
+    cos, sin = turn.cos(), turn.sin()
+    rows = (cos, -sin * height / width, -right, sin * width / height, cos, -down)  # where each pixel comes from
+    grid = F.affine_grid(torch.stack(rows, -1).view(-1, 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def batch(data: Split, transform: Transform, config: TrainConfig, step: int) -> tuple[Tensor, Tensor]:
+    """What step `step` sees: (normalised images [batch, channel, height, width], labels [batch]), on data's device."""
+    chosen = batch_indices(len(data.labels), config.batch_size, config.order_seed, step).to(data.labels.device)
+    images = data.images[chosen]
+    if config.shift or config.turn:
+        images = move(images, batch_moves(len(images), config, step).to(images.device))
+    return transform.normalise(images), data.labels[chosen]

@@ -1,0 +1,106 @@
+"""`recipe.json`: everything needed to train the same weights again, and where this run was trained."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import prisma
+from prisma.data import task
+from prisma.errors import PrismaError
+from prisma.train.config import Recipe
+from prisma.train.optimizer import BETAS, EPS
+
+RECIPE = "recipe.json"
+_IDENTITY = ("recipe", "task", "model", "training", "optimizer")
+_LIBRARIES = ("torch", "numpy", "safetensors")
+
+
+def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, Any]:
+    """The content of `recipe.json`. `run` names the run: a hash of what determines its weights, and of no clock."""
+    data = task(recipe.task)
+    splits = {name: len(split.labels) for name, split in data.splits.items()}
+    identity = {
+        "recipe": recipe.name,
+        "task": {"name": data.name, "source": data.source, "sha256": data.sha256, "images": splits},
+        "model": asdict(recipe.model),
+        "training": asdict(recipe.training),
+        "optimizer": {"name": "AdamW", "betas": BETAS, "eps": EPS, "decay": "weights of linear maps only"},
+    }
+    identity = json.loads(json.dumps(identity))  # as it will be read back
+    return {
+        "run": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
+        **identity,
+        "seeds": seeds(recipe),
+        "data_order": {
+            "function": "prisma.train.order.batch",
+            "words": "the epochs' permutations of the training images one after the other, a batch at a time; a pure "
+            "function of order_seed and step",
+        },
+        "command": command,
+        "environment": environment(recipe, device),
+        "git": git_state(Path(prisma.__file__).parent),
+    }
+
+
+def seeds(recipe: Recipe) -> dict[str, int]:
+    """Seeds by role."""
+    return {"init": recipe.training.init_seed, "order": recipe.training.order_seed}
+
+
+def environment(recipe: Recipe, device: torch.device) -> dict[str, Any]:
+    """Versions and machine; the last bits of the weights may depend on them."""
+    return {
+        "prisma": prisma.__version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _LIBRARIES},
+        "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": recipe.training.threads,
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """{"commit", "dirty"} of the checkout that tracks this folder's code; None where there is none."""
+    tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--", ".")
+    return None if None in (tracked, commit) else {"commit": commit, "dirty": changes != ""}
+
+
+def expect_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+    """Raise PrismaError, naming the first setting that differs, unless both describe the same run."""
+    for key in _IDENTITY:
+        for name, ours, theirs in _differences(key, wanted.get(key), found.get(key)):
+            raise PrismaError(
+                f"the run in {path} has {name}={theirs!r}, and this recipe has {ours!r}; choose another --out"
+            )
+
+
+def _differences(name: str, ours: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = [*ours, *(key for key in theirs if key not in ours)]
+        return [row for key in keys for row in _differences(f"{name}.{key}", ours.get(key), theirs.get(key))]
+    return [] if ours == theirs else [(name, ours, theirs)]
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

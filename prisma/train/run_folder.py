@@ -1,0 +1,90 @@
+"""A run's folder: how it begins, how it is found again, how it ends. `docs/architecture.md` lists its files."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from prisma.data.task import Split, Task
+from prisma.errors import PrismaError
+from prisma.files import new_folder, write_atomic
+from prisma.train.provenance import RECIPE, expect_same
+
+RESULTS = "results.json"
+PROBE = "probe.safetensors"
+PROBE_IMAGES = 64
+CHECKPOINTS = "checkpoints"
+
+
+def start(out: Path, description: Mapping[str, Any], data: Task) -> None:
+    """Make the folder, with `recipe.json` and the probe images: all of it or nothing.
+
+    Raises:
+        PrismaError: there is something at `out` already, or it could not be written.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise PrismaError(f"expected a new or empty folder at {out}, found files; use --resume or another --out")
+    probe = probe_images(data.splits["test"])
+    with new_folder(out.resolve()) as folder:
+        write_json(folder / RECIPE, description)
+        write_atomic(folder / PROBE, save({"images": probe.images, "labels": probe.labels}))
+
+
+def expect_run(out: Path, description: Mapping[str, Any]) -> None:
+    """Check that `out` holds this run, and note in `recipe.json` where it goes on, if that is another environment.
+
+    Raises:
+        PrismaError: there is no run, or it is of another recipe (the first setting that differs is named).
+    """
+    if not (out / RECIPE).is_file():
+        raise PrismaError(f"expected a run to resume at {out}, found no {RECIPE}; train without --resume")
+    found = read_json(out / RECIPE)
+    expect_same(found, dict(description), out)
+    here = {key: description[key] for key in ("environment", "git")}
+    trained = [found, *found.get("resumed", [])][-1]
+    if not is_finished(out) and any(trained.get(key) != value for key, value in here.items()):
+        write_json(out / RECIPE, {**found, "resumed": [*found.get("resumed", []), here]})
+
+
+def is_finished(out: Path) -> bool:
+    """Whether `out` holds a run that has come to its end; `results.json` is the last file to be written."""
+    return (out / RESULTS).is_file()
+
+
+def checkpoint_folder(out: Path, step: int) -> Path:
+    """Sorted by name is sorted by step."""
+    return out / CHECKPOINTS / f"step-{step:06d}"
+
+
+def forget_from(out: Path, step: int) -> None:
+    """Remove the checkpoints of this step and later: the run goes on from here and makes them again."""
+    for folder in sorted((out / CHECKPOINTS).glob("step-*"), reverse=True):
+        if folder >= checkpoint_folder(out, step):
+            shutil.rmtree(folder)
+
+
+def probe_images(split: Split, n: int = PROBE_IMAGES) -> Split:
+    """The first images of each class, classes in turn: label 0, 1, ..., 0, 1, ..."""
+    seen: dict[int, int] = {}
+    turns: list[tuple[int, int, int]] = []
+    for i, label in enumerate(split.labels.tolist()):
+        turns.append((seen.get(label, 0), label, i))
+        seen[label] = seen.get(label, 0) + 1
+    chosen: Tensor = torch.tensor([i for _, _, i in sorted(turns)[:n]])
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise PrismaError(f"expected JSON in {path}, found something else ({error})") from None
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    write_atomic(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
