@@ -1,0 +1,20 @@
+"""The Attention tab: the library's attention patterns of one image, every layer and head."""
+
+from app.session import Session
+from prisma.runs import record
+from prisma.view import View, fractions
+
+TITLE = "Attention"
+HELP = "Where information may flow from, head by head. Attention is not explanation: see Patching for what matters."
+VIEWER = "attention"
+
+
+def view(session: Session) -> View:
+    """Patterns [head, query, key] of every layer.
+
+    Raises:
+        PrismaError: the model cannot take the image, or has diverged.
+    """
+    _, acts = record(session.loaded.model, session.picture.x[None], "blocks.*.attn.pattern", stop=True)
+    patterns = {f"layer {layer}": fractions(pattern[0]) for layer, pattern in enumerate(acts.values())}
+    return View(session.facts(), {"image": session.image(session.picture), **patterns})

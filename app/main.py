@@ -1,0 +1,80 @@
+"""Build the app, and serve it on this machine alone."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.models import Mouse, mice
+from app.page import lay_out, wire
+from app.theme import CSS, theme
+from prisma.errors import PrismaError, nearest
+from prisma.repository import Published
+
+FIRST_PORT, PORTS = 7860, 100
+
+
+def build(hub: Path | None, model: str | None = None) -> gr.Blocks:
+    """The page over every mouse of a folder hub, or over one mouse of the Hugging Face Hub (`hub=None`).
+
+    Raises:
+        PrismaError: no such hub, nothing in it, or `model` is not there.
+    """
+    known = mice(hub, model)
+
+    def find(name: Any) -> Mouse:
+        if name not in known:
+            raise PrismaError(f"there is no mouse {str(name)[:80]!r} here; the nearest: {nearest(str(name), known)}")
+        return Mouse(Published(name, hub))
+
+    with gr.Blocks(title="Prisma", analytics_enabled=False, delete_cache=(3600, 7200)) as blocks:
+        first = model or known[0]
+        wire(blocks, lay_out(known, first), find, first)
+    return blocks
+
+
+def serve(hub: Path | None, model: str | None = None, port: int | None = None, *, block: bool = True) -> gr.Blocks:
+    """Serve the page on 127.0.0.1, at `port` or the first free one from 7860, and print the address.
+
+    Args:
+        block: serve until interrupted; otherwise return at once (`blocks.local_url`, `blocks.close()`).
+
+    Raises:
+        PrismaError: as `build`, or the port is not free.
+    """
+    blocks = build(hub, model)
+    chosen = port or _free_port()
+    try:
+        _, url, _ = blocks.launch(
+            share=False,
+            server_name="127.0.0.1",
+            server_port=chosen,
+            theme=theme(),
+            css=CSS,
+            quiet=True,
+            prevent_thread_lock=True,
+            show_error=False,
+            allowed_paths=[],
+            max_file_size="8mb",
+            enable_monitoring=False,
+            run_history=False,
+            strict_cors=True,
+            ssr_mode=False,
+            mcp_server=False,
+            footer_links=[],
+        )
+    except OSError:
+        raise PrismaError(f"expected port {chosen} to be free, found it taken") from None
+    print(f"Prisma is open at {url}")  # noqa: T201
+    if block:
+        blocks.block_thread()
+    return blocks
+
+
+def _free_port() -> int:
+    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise PrismaError(f"expected a free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1}, found none")

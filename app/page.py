@@ -1,0 +1,208 @@
+"""The page: its components, and what each event makes of a session."""
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+import torch
+
+from app import attention, lens, patching
+from app.models import Mouse, Picture
+from app.panel import Panel
+from app.question import DIRECTIONS, METRICS, asked, sites
+from app.session import Session, opened
+from app.theme import HEADER
+from prisma.errors import PrismaError
+from prisma.view import View
+
+TABS = {"attention": attention, "lens": lens, "patching": patching}
+Updates = dict[Any, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The components."""
+
+    session: Any
+    model: Any
+    steps: Panel
+    images: Panel
+    upload: Any
+    others: Panel  # picks the corrupt image
+    question: Sequence[Any]  # metric, target, against, site, into
+    tabs: Any
+    tab: dict[str, Any]
+    panels: dict[str, Panel]
+
+
+def lay_out(known: Sequence[str], first: str) -> Page:
+    """Make the components, inside a `gr.Blocks`."""
+    session = gr.State(None)
+    gr.HTML(HEADER, apply_default_css=False)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=260):
+            model = gr.Dropdown(list(known), value=first, label="Mouse", elem_id="pz-model")
+            steps = Panel("steps", "steps")
+        with gr.Column(scale=3, min_width=300):
+            images = Panel("images", "images")
+            upload = gr.UploadButton("Upload an image", file_types=["image"], size="sm", elem_id="pz-upload")
+    tab, panels = {}, {}
+    with gr.Tabs() as tabs:
+        for name, module in TABS.items():
+            with gr.Tab(module.TITLE, id=name) as tab[name]:
+                gr.Markdown(module.HELP, elem_classes="pz-help")
+                if module is patching:
+                    others, question = _lay_out_question()
+                panels[name] = Panel(module.VIEWER, name)
+    return Page(session, model, steps, images, upload, others, question, tabs, tab, panels)
+
+
+def _lay_out_question() -> tuple[Panel, list[Any]]:
+    others = Panel("images", "others")
+    with gr.Row(elem_id="pz-question"):
+        into = gr.Dropdown(list(DIRECTIONS.items()), label="Direction", min_width=150, scale=2)
+        metric = gr.Dropdown(list(METRICS), label="Metric", min_width=150, scale=2)
+        target = gr.Dropdown([], label="Class", min_width=90)
+        against = gr.Dropdown([], label="minus class", min_width=90)
+        site = gr.Dropdown([], label="Tokens of", min_width=110)
+    return others, [metric, target, against, site, into]
+
+
+def wire(blocks: gr.Blocks, page: Page, find: Callable[[Any], Mouse], first: str) -> None:
+    """Every event makes a new session from the old one, and the page shows it."""
+
+    def start(before: Session | None, request: gr.Request) -> Session:
+        return from_link(find, first, dict(request.query_params))
+
+    def choose_mouse(before: Session, name: Any) -> Session:
+        return opened(find(name), before.tab, before.question)
+
+    def choose_step(before: Session, data: gr.EventData) -> Session:
+        before.mouse.at(getattr(data, "index", None))
+        return replace(before, index=data.index)
+
+    def choose_image(before: Session, data: gr.EventData) -> Session:
+        return before.with_images(before.mouse.example(getattr(data, "index", None)), before.corrupt)
+
+    def choose_other(before: Session, data: gr.EventData) -> Session:
+        return before.with_images(before.picture, before.mouse.example(getattr(data, "index", None)))
+
+    def draw(before: Session, data: gr.EventData) -> Session:
+        return before.with_images(before.mouse.drawing(getattr(data, "ink", None)), before.corrupt)
+
+    def upload(before: Session, path: Any) -> Session:
+        return before.with_images(before.mouse.upload(path), before.corrupt)
+
+    def ask(before: Session, *values: Any) -> Session:
+        return replace(before, question=asked(before.mouse, *values))
+
+    on = _listener(page)
+    on(blocks.load, start)
+    on(page.model.input, choose_mouse, page.model)
+    on(page.steps.choose, choose_step)
+    on(page.images.choose, choose_image)
+    on(page.images.draw, draw)
+    on(page.others.choose, choose_other)
+    on(page.upload.upload, upload, page.upload)
+    for control in page.question:
+        on(control.input, ask, *page.question)
+    for name, tab in page.tab.items():
+        on(tab.select, _select(name))
+
+
+def _select(name: str) -> Callable[[Session], Session]:
+    def select(before: Session) -> Session:
+        return replace(before, tab=name)
+
+    return select
+
+
+def _listener(page: Page) -> Callable[..., None]:
+    """`on(event, change, *inputs)`. One change at a time, so that none is made from a session that is out of date."""
+    outputs = [page.session, page.model, page.steps, page.images, page.others, *page.question, page.tabs]
+    outputs += page.panels.values()
+
+    def on(listen: Callable[..., Any], change: Callable[..., Session], *inputs: Any) -> None:
+        @wraps(change)
+        def event(before: Session | None, *values: Any) -> Updates:
+            if before is None and change.__name__ == "select":
+                return {page.session: None}  # tabs report themselves before the page has loaded
+            if before is None and change.__name__ != "start":
+                raise gr.Error("this page has expired: reload it", print_exception=False)
+            try:
+                with torch.no_grad():
+                    return updates(page, before, change(before, *values))
+            except PrismaError as error:
+                raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from None
+
+        listen(
+            event,
+            [page.session, *inputs],
+            outputs,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            concurrency_id="session",
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+
+    return on
+
+
+def from_link(find: Callable[[Any], Mouse], first: str, link: dict[str, str]) -> Session:
+    """The session that an address asks for: `?model=OWNER/NAME&step=128&image=3&view=lens`.
+
+    What the address gets wrong is said, and the usual first view is shown.
+    """
+    session = opened(find(first))
+    try:
+        if "model" in link:
+            session = opened(find(link["model"]))
+        if "step" in link:
+            session = replace(session, index=session.mouse.index_of(link["step"]))
+        if "image" in link and link["image"].isdecimal():
+            session = session.with_images(session.mouse.example(int(link["image"])), session.corrupt)
+    except PrismaError as error:
+        gr.Warning(html.escape(str(error), quote=False))
+    return replace(session, tab=link["view"]) if link.get("view") in TABS else session
+
+
+def updates(page: Page, before: Session | None, after: Session) -> Updates:
+    """What of the page differs between two sessions. Panels of other tabs wait until their tab is chosen."""
+    changed: Updates = {page.session: after, page.panels[after.tab]: TABS[after.tab].view(after)}
+    mouse = after.mouse
+    if before is None:
+        changed[page.tabs] = gr.Tabs(selected=after.tab)
+    if before is None or before.mouse != mouse:
+        changed[page.model] = gr.Dropdown(value=mouse.published.repo)
+        changed[page.steps] = View({"steps": mouse.steps, "chosen": after.index})
+    if before is None or before.picture is not after.picture:
+        changed[page.images] = _images(mouse, after.picture, drawable=True)
+    if before is None or before.corrupt is not after.corrupt:
+        changed[page.others] = _images(mouse, after.corrupt, drawable=False)
+    if before is None or before.question != after.question:
+        changed |= _question(page, after)
+    return changed
+
+
+def _images(mouse: Mouse, chosen: Picture, *, drawable: bool) -> View:
+    names = [example.caption for example in mouse.examples()]
+    caption = chosen.caption if drawable else f"Corrupt image: {chosen.caption[0].lower()}{chosen.caption[1:]}"
+    facts = {"names": names, "chosen": chosen.example, "caption": caption, "drawable": drawable}
+    return View(facts, {"images": mouse.thumbnails()})
+
+
+def _question(page: Page, session: Session) -> Updates:
+    question = session.question
+    classes = [(label, i) for i, label in enumerate(session.labels)]
+    metric, target, against, site, into = page.question
+    return {
+        metric: gr.Dropdown(value=question.metric),
+        target: gr.Dropdown(choices=classes, value=question.target),
+        against: gr.Dropdown(choices=classes, value=question.against, visible=question.metric == METRICS[0]),
+        site: gr.Dropdown(choices=sites(session.mouse), value=question.site),
+        into: gr.Dropdown(value=question.into),
+    }

@@ -1,0 +1,33 @@
+"""The Patching tab: which heads and tokens carry the difference between two images. Exact, one run per cell."""
+
+from app.question import metric_of
+from app.session import Session
+from prisma.runs import sweep
+from prisma.view import View, numbers
+
+TITLE = "Patching"
+HELP = (
+    "Each cell is one run in which a single head or token holds what it computed for the other image: a cause, "
+    "for this pair of images and this metric."
+)
+VIEWER = "effects"
+
+
+def view(session: Session) -> View:
+    """Effects [layer, head] of `attn.z` and [layer, token] of the chosen site, and the metric of both runs.
+
+    Raises:
+        PrismaError: the model cannot take the images, or has diverged.
+    """
+    question, model = session.question, session.loaded.model
+    metric, name = metric_of(question, session.labels)
+    clean, corrupt = session.picture.x[None], session.corrupt.x[None]
+    heads = sweep(model, clean, corrupt, "attn.z", metric, into=question.into)
+    tokens = sweep(model, clean, corrupt, question.site, metric, into=question.into, axis="token")
+    runs = {"clean": metric(model(clean)).item(), "corrupt": metric(model(corrupt)).item()}
+    base = runs[question.into]  # the middle of the colours
+    reach = max(abs(x - base) for x in (*runs.values(), *heads.flatten().tolist(), *tokens.flatten().tolist())) or 1.0
+    scale = {"low": base - reach, "high": base + reach}
+    facts = {**session.facts(), **runs, **scale, "metric": name, "site": question.site, "into": question.into}
+    images = {"clean": session.image(session.picture), "corrupt": session.image(session.corrupt)}
+    return View(facts, {**images, "heads": numbers(heads), "tokens": numbers(tokens)})

@@ -1,0 +1,78 @@
+"""What the Patching tab asks: which run is patched, at which site, and what is measured."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.models import Mouse, Picture
+from prisma.errors import PrismaError
+from prisma.metrics import LogitDiff, Probability
+from prisma.vit import site_names
+
+METRICS = ("logit difference", "probability")
+DIRECTIONS = {"denoising: clean into corrupt": "corrupt", "noising: corrupt into clean": "clean"}
+SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question to a pair of images."""
+
+    metric: str  # of METRICS
+    target: int  # class
+    against: int  # class; of the logit difference only
+    site: str  # of the token map
+    into: str  # the run that is patched: "clean" or "corrupt"
+
+
+def sites(mouse: Mouse) -> list[str]:
+    """The sites of the token map that this mouse has."""
+    known = site_names(mouse.final.config)
+    return [site for site in SITES if f"blocks.0.{site}" in known]
+
+
+def default_question(mouse: Mouse, picture: Picture, corrupt: Picture, before: Question | None = None) -> Question:
+    """The classes that the final weights answer for the two images; everything else stays as it was.
+
+    The classes do not follow the checkpoint, so that every training step is asked the same question.
+    """
+    clean, other = mouse.final.model(torch.stack([picture.x, corrupt.x]))
+    target = int(clean.argmax())
+    order: list[int] = other.argsort(descending=True).tolist()
+    against = next((c for c in order if c != target), target)
+    if before is None:
+        return Question(METRICS[0], target, against, SITES[0], "corrupt")
+    site = before.site if before.site in sites(mouse) else SITES[0]
+    return Question(before.metric, target, against, site, before.into)
+
+
+def asked(mouse: Mouse, metric: Any, target: Any, against: Any, site: Any, into: Any) -> Question:
+    """A question from the controls of the page, which anyone may send.
+
+    Raises:
+        PrismaError: a value that the page does not offer.
+    """
+    classes = tuple(range(mouse.final.config.n_classes))
+    given = (
+        ("metric", metric, METRICS),
+        ("class", target, classes),
+        ("class", against, classes),
+        ("site", site, sites(mouse)),
+        ("direction", into, tuple(DIRECTIONS.values())),
+    )
+    for name, value, offered in given:
+        if isinstance(value, bool) or value not in offered:
+            some = ", ".join(map(str, offered[:10]))
+            raise PrismaError(f"expected a {name} among {some}; found {str(value)[:40]!r}")
+    return Question(metric, target, against, site, into)
+
+
+def metric_of(question: Question, labels: list[str]) -> tuple[Callable[[Tensor], Tensor], str]:
+    """The metric, and its name in words."""
+    if question.metric == "probability":
+        return Probability(question.target), f"probability of {labels[question.target]}"
+    name = f"logit of {labels[question.target]} minus logit of {labels[question.against]}"
+    return LogitDiff(question.target, question.against), name

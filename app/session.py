@@ -1,0 +1,65 @@
+"""What one visitor looks at: a mouse, a checkpoint, an image, a question. The page is a function of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.models import Mouse, Picture, pixels, prefix_names
+from app.question import Question, default_question
+from prisma.loaded import Loaded
+from prisma.view import Packed
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that the page shows depends on this alone."""
+
+    mouse: Mouse
+    index: int  # of the checkpoint
+    picture: Picture
+    corrupt: Picture
+    question: Question
+    tab: str
+
+    @property
+    def loaded(self) -> Loaded:
+        return self.mouse.at(self.index)
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.mouse.label(i) for i in range(self.loaded.config.n_classes)]
+
+    def with_images(self, picture: Picture, corrupt: Picture) -> "Session":
+        """The same for another pair of images, asked about the classes of that pair."""
+        question = default_question(self.mouse, picture, corrupt, self.question)
+        return replace(self, picture=picture, corrupt=corrupt, question=question)
+
+    def image(self, picture: Picture) -> Packed:
+        """One image to show, [1, height, width, channel]."""
+        return pixels(self.loaded, picture.x[None])
+
+    def facts(self) -> Mapping[str, Any]:
+        """What every viewer of tokens must know, and the address of this view."""
+        config = self.loaded.config
+        where: dict[str, Any] = {"model": self.mouse.published.repo, "step": self.mouse.steps[self.index]}
+        where |= {"image": self.picture.example} if self.picture.example >= 0 else {}
+        return {
+            "layers": config.n_layers,
+            "heads": config.n_heads,
+            "grid": config.grid[1:],
+            "prefix": prefix_names(self.loaded),
+            "caption": self.picture.caption,
+            "where": {**where, "view": self.tab},
+        }
+
+
+def opened(mouse: Mouse, tab: str = "attention", question: Question | None = None) -> Session:
+    """A mouse on its first example, at the end of its training.
+
+    Raises:
+        PrismaError: it has no checkpoint or example, or they cannot be read.
+    """
+    picture = mouse.example(0)
+    corrupt = mouse.other_example(picture)
+    asked = default_question(mouse, picture, corrupt, question)
+    return Session(mouse, len(mouse.steps) - 1, picture, corrupt, asked, tab)

@@ -1,0 +1,60 @@
+"""How the page looks around the viewers: a quiet theme with one accent, light and dark."""
+
+from typing import Any
+
+import gradio as gr
+
+HEADER = """
+<header class="pz-header">
+  <svg viewBox="0 0 40 36" width="34" height="31" aria-hidden="true">
+    <path d="M1 21 15 17" stroke="currentColor" stroke-width="1.6" fill="none"/>
+    <path d="M26 17 39 12" stroke="#c2503f" stroke-width="1.8"/><path d="M26.500 19 39 18.500" stroke="#c99a2e" stroke-width="1.8"/>
+    <path d="M27 21 39 25" stroke="#3d6fb5" stroke-width="1.8"/>
+    <path d="M20 3 36 33H4Z" stroke="currentColor" stroke-width="1.8" stroke-linejoin="round" fill="none"/>
+  </svg>
+  <h1>Prisma</h1><p>See how a vision transformer thinks, at any step of its training.</p>
+</header>
+"""
+CSS = """
+.gradio-container { max-width: 1240px !important; margin: 0 auto !important; padding: 0 20px !important; }
+.gradio-container main { padding-top: 18px !important; }
+.pz-header { display: flex; flex-wrap: wrap; gap: 4px 14px; align-items: center; padding: 6px 0 2px; }
+.pz-header h1 { margin: 0; font-size: 25px; font-weight: 600; letter-spacing: -.01em; }
+.pz-header p { margin: 3px 0 0; color: var(--body-text-color-subdued); font-size: 15px; }
+.pz-help, .pz-help p { color: var(--body-text-color-subdued) !important; font-size: 14px; }
+footer { opacity: .75; }
+@media (max-width: 520px) { .gradio-container { padding: 0 12px !important; } }
+"""
+
+
+def theme() -> Any:
+    """Local fonts only; greys of one hue, one blue."""
+    return gr.themes.Base(primary_hue="indigo", secondary_hue="slate", neutral_hue="slate", radius_size="sm").set(
+        body_background_fill="#fcfcfd",
+        body_background_fill_dark="#12151c",
+        body_text_color="#1b2130",
+        body_text_color_dark="#e6e9f0",
+        body_text_color_subdued="#566074",
+        body_text_color_subdued_dark="#a3adbf",
+        color_accent="#3f5fae",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_border_width="0px",
+        block_border_width_dark="0px",
+        block_padding="0px",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_title_text_weight="400",
+        block_title_text_color="*body_text_color_subdued",
+        block_title_text_color_dark="*body_text_color_subdued",
+        block_shadow="none",
+        block_shadow_dark="none",
+        border_color_primary="#dde1e9",
+        border_color_primary_dark="#323948",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#191d26",
+        background_fill_secondary="#f2f4f8",
+        background_fill_secondary_dark="#222733",
+        input_background_fill="*background_fill_primary",
+        input_background_fill_dark="*background_fill_primary",
+    )
