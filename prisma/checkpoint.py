@@ -49,9 +49,19 @@ def write_checkpoint(
         "labels": list(labels),
         "transform": dict(transform or {}),
     }
-    tensors = {name: x.detach().to("cpu").contiguous() for name, x in model.state_dict().items()}
     write_atomic(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
-    write_atomic(folder / WEIGHTS, save(tensors, metadata=dict(header or {})))
+    write_atomic(folder / WEIGHTS, to_safetensors(model.state_dict(), header or {}))
+
+
+def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """A safetensors file. Its bytes depend on the arguments alone: `save` puts the header's entries in random order."""
+    whole = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, metadata=dict(header))
+    size = 8 + int.from_bytes(whole[:8], "little")  # of the JSON at the beginning, and the eight bytes of its length
+    entries = json.loads(whole[8:size])
+    entries["__metadata__"] = dict(sorted(header.items()))
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + whole[size:]
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
