@@ -49,7 +49,7 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], folder: Path, title: str) 
             axes = figure.subplots()
             if kind == "loss":
                 steps, losses = [line["step"] for line in metrics], [line["loss"] for line in metrics]
-                axes.plot(steps, losses, color="#c9ccd1", linewidth=0.8, label="each batch")
+                axes.plot(steps, losses, color="#c9ccd1", linewidth=0.5, label="each batch")
             _draw(axes, evaluated, kind)
             axes.set_title(f"{title}: {kind}", loc="left", fontweight="bold", color="#1f2328")
             for format, metadata in _FORMATS.items():

@@ -27,6 +27,7 @@ from prisma.train.evaluate import evaluate
 from prisma.train.metrics_log import METRICS, MetricsLog, read_metrics
 from prisma.train.optimizer import make_optimizer
 from prisma.train.order import batch
+from prisma.train.packages import expect_packages
 from prisma.train.provenance import describe, seeds
 from prisma.train.run_folder import (
     RESULTS,
@@ -69,9 +70,10 @@ def train(
         The content of `results.json`.
 
     Raises:
-        PrismaError: `out` holds something already, or nothing or another recipe to resume; the device is not there; a
-            file could not be written; the loss is no longer finite.
+        PrismaError: `out` holds something already, or nothing or another recipe to resume; the device or a package is
+            not there; a file could not be written; the loss is no longer finite.
     """
+    expect_packages("matplotlib", *(["wandb"] if use_wandb else []))
     place, data = pick_device(device), task(recipe.task)
     description = describe(recipe, place, command)
     if resume:

@@ -37,7 +37,7 @@ def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def batch_moves(batch_size: int, config: TrainConfig, step: int) -> Tensor:
-    """How step `step` moves its images: [batch_size, 3], float32: pixels down, pixels right, degrees; all uniform."""
+    """How step `step` moves its images: [batch_size, 3], float32: pixels down, pixels right, degrees anticlockwise."""
     draws = np.random.RandomState((config.order_seed, _MOVES, step)).uniform(-1, 1, (batch_size, 3))
     return torch.from_numpy(draws * (config.shift, config.shift, config.turn)).float()
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-import prisma
 from prisma.data import task
 from prisma.errors import PrismaError
 from prisma.train.config import Recipe
@@ -19,7 +18,7 @@ from prisma.train.optimizer import BETAS, EPS
 
 RECIPE = "recipe.json"
 _IDENTITY = ("recipe", "task", "model", "training", "optimizer")
-_LIBRARIES = ("torch", "numpy", "safetensors")
+_PACKAGES = {"prisma": "prisma-vit", "torch": "torch", "numpy": "numpy", "safetensors": "safetensors"}
 
 
 def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
         },
         "command": command,
         "environment": environment(recipe, device),
-        "git": git_state(Path(prisma.__file__).parent),
+        "git": git_state(Path(__file__).parents[1]),
     }
 
 
@@ -57,9 +56,8 @@ def seeds(recipe: Recipe) -> dict[str, int]:
 def environment(recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """Versions and machine; the last bits of the weights may depend on them."""
     return {
-        "prisma": prisma.__version__,
         "python": platform.python_version(),
-        **{name: _version(name) for name in _LIBRARIES},
+        **{name: _version(package) for name, package in _PACKAGES.items()},
         "platform": platform.platform(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -91,9 +89,9 @@ def _differences(name: str, ours: Any, theirs: Any) -> list[tuple[str, Any, Any]
     return [] if ours == theirs else [(name, ours, theirs)]
 
 
-def _version(library: str) -> str | None:
+def _version(package: str) -> str | None:
     try:
-        return version(library)
+        return version(package)
     except PackageNotFoundError:
         return None
 

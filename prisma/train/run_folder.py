@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
+from prisma.checkpoint import to_safetensors
 from prisma.data.task import Split, Task
 from prisma.errors import PrismaError
 from prisma.files import new_folder, write_atomic
@@ -32,7 +32,7 @@ def start(out: Path, description: Mapping[str, Any], data: Task) -> None:
     probe = probe_images(data.splits["test"])
     with new_folder(out.resolve()) as folder:
         write_json(folder / RECIPE, description)
-        write_atomic(folder / PROBE, save({"images": probe.images, "labels": probe.labels}))
+        write_atomic(folder / PROBE, to_safetensors({"images": probe.images, "labels": probe.labels}, {}))
 
 
 def expect_run(out: Path, description: Mapping[str, Any]) -> None:

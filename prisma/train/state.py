@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from safetensors.torch import save
 from torch.optim import AdamW
 
-from prisma.checkpoint import read_tensors
+from prisma.checkpoint import read_tensors, to_safetensors
 from prisma.errors import PrismaError
 from prisma.files import write_atomic
 from prisma.vit import ViT
@@ -23,8 +22,8 @@ def save_state(path: Path, model: ViT, optimizer: AdamW, step: int, run: str) ->
     parts = {
         name: {_WEIGHT: parameter, **optimizer.state.get(parameter, {})} for name, parameter in model.named_parameters()
     }
-    tensors = {f"{kind}.{name}": x.detach().cpu() for name, part in parts.items() for kind, x in part.items()}
-    write_atomic(path, save(tensors, metadata={"step": str(step), "run": run}))
+    tensors = {f"{kind}.{name}": x for name, part in parts.items() for kind, x in part.items()}
+    write_atomic(path, to_safetensors(tensors, {"step": str(step), "run": run}))
 
 
 def load_state(path: Path, model: ViT, optimizer: AdamW, run: str) -> int:

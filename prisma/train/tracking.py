@@ -5,28 +5,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prisma.errors import PrismaError
-
 Log = Callable[[Mapping[str, Any]], None]
 """Takes a line of metrics.jsonl."""
 
 
 @contextmanager
 def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[Log]:
-    """A function that logs a line to wandb under the run's own id, so that a resumed run goes on; or does nothing.
-
-    Raises:
-        PrismaError: wandb was asked for and is not installed.
-    """
+    """A function that logs a line to wandb under the run's own id, so that a resumed run goes on; or does nothing."""
     if not wanted:
         yield lambda line: None
         return
-    try:
-        import wandb
-    except ImportError:
-        raise PrismaError(
-            "expected the package wandb for --wandb, found none; pip install 'prisma-vit[train]'"
-        ) from None
+    import wandb
+
     with wandb.init(
         project="prisma",
         name=f"{description['recipe']}-{description['run']}",

@@ -1,0 +1,32 @@
+import math
+
+import pytest
+import torch
+
+from prisma.data import task
+from prisma.train import Recipe
+from prisma.train.evaluate import evaluate
+from prisma.train.loop import initial_model
+
+
+@pytest.mark.parametrize("batch", [7, 1024])
+def test_equal_to_one_image_at_a_time(tiny: Recipe, batch: int) -> None:
+    model = initial_model(tiny.model, seed=0)
+    images, labels = (x[:40] for x in task("digits").inputs("test"))
+    losses, right = [], []
+    for image, label in zip(images, labels.tolist(), strict=True):
+        probabilities = model(image[None])[0].softmax(-1).tolist()
+        losses.append(-math.log(probabilities[label]))
+        right.append(probabilities.index(max(probabilities)) == label)
+    loss, accuracy = evaluate(model, images, labels, batch)
+    assert loss == pytest.approx(sum(losses) / 40, rel=1e-5)
+    assert accuracy == sum(right) / 40
+
+
+def test_leaves_no_gradient_and_can_be_followed_by_training(tiny: Recipe) -> None:
+    model = initial_model(tiny.model, seed=0)
+    images, labels = (x[:4] for x in task("digits").inputs("test"))
+    evaluate(model, images, labels)
+    assert all(p.grad is None for p in model.parameters())
+    model(images).sum().backward()
+    assert torch.isfinite(model.readout.head.weight.grad).all()

@@ -1,0 +1,58 @@
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from prisma.data import task
+from prisma.errors import PrismaError
+from prisma.train import Recipe
+from prisma.train.provenance import describe, expect_same, git_state
+
+CPU = torch.device("cpu")
+
+
+def test_the_recipe_file_names_all_that_the_weights_depend_on(tiny: Recipe) -> None:
+    found = describe(tiny.override({"order_seed": "7"}), CPU, "prisma train tiny")
+    assert json.loads(json.dumps(found)) == found
+    assert found["seeds"] == {"init": 0, "order": 7}
+    assert found["task"]["sha256"] == task("digits").sha256
+    assert found["task"]["images"] == {"train": 1437, "test": 360}
+    assert found["training"]["lr"] == tiny.training.lr and found["model"]["d_model"] == 16
+    assert found["command"] == "prisma train tiny"
+    assert found["environment"]["torch"] == torch.__version__.split("+")[0]
+    assert found["environment"]["device"] == "cpu"
+    assert all(found["environment"].values())
+
+
+def test_the_run_is_named_after_its_settings_and_not_after_the_machine_or_the_time(tiny: Recipe) -> None:
+    name = describe(tiny, CPU, "a")["run"]
+    assert len(name) == 16 and name == describe(replace(tiny), CPU, "b")["run"]
+    others = [describe(tiny.override({key: "3"}), CPU, "a")["run"] for key in ("init_seed", "order_seed", "turn")]
+    assert len({name, *others}) == 4
+
+
+def test_the_first_setting_that_differs_is_named(tiny: Recipe) -> None:
+    ours, theirs = (describe(tiny.override({"steps": n, "lr": lr}), CPU, "") for n, lr in (("90", "1"), ("80", "2")))
+    expect_same(ours, {**ours, "command": "another", "environment": {}}, Path("run"))
+    with pytest.raises(PrismaError, match=r"the run in run has training\.steps=80, and this recipe has 90"):
+        expect_same(theirs, ours, Path("run"))
+
+
+def test_git_state_is_that_of_the_checkout_that_tracks_the_code(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    (tmp_path / "__init__.py").write_text("")
+    assert git_state(tmp_path) is None
+    git("init", "-q")
+    assert git_state(tmp_path) is None  # somebody's checkout, but not of this code
+    git("add", "__init__.py")
+    git("commit", "-qm", "first")
+    assert git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "__init__.py").write_text("changed")
+    assert git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": True}
