@@ -62,7 +62,7 @@ def test_wrong_usage_is_exit_code_2(prisma: Prisma) -> None:
     assert prisma("train", "digits", "--set", "steps")[0] == 2
 
 
-SMALL = ("--set", "steps=3", "--set", "d_model=8", "--set", "n_heads=2", "--set", "d_mlp=8")
+SMALL = ("--set", "steps=3", "--set", "warmup=1", "--set", "d_model=8", "--set", "n_heads=2", "--set", "d_mlp=8")
 
 
 def test_train_publish_audit_and_back(prisma: Prisma, tmp_path: Path) -> None:
@@ -118,7 +118,9 @@ def test_mistakes_get_one_sentence(
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     code = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
     code += "; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
-    code += "; sys.argv = ['prisma', 'train', 'digits', '--set', 'steps=3']; import prisma.cli; prisma.cli.main()"
+    code += (
+        "; sys.argv = 'prisma train digits --set steps=3 --set warmup=1'.split(); import prisma.cli; prisma.cli.main()"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert one_sentence(done.stderr).startswith("prisma: could not write")
