@@ -19,7 +19,7 @@ from prisma.repository import Published, published_in
 from prisma.view import Packed, fractions
 
 PROBE = "probe.safetensors"
-N_EXAMPLES = 24
+N_EXAMPLES = 20
 INK = 64  # side of a drawing in pixels, as images.js sends it
 
 

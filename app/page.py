@@ -11,7 +11,7 @@ import torch
 
 from app import attention, lens, patching
 from app.models import Mouse, Picture
-from app.panel import Panel
+from app.panel import panel, payload
 from app.question import DIRECTIONS, METRICS, asked, sites
 from app.session import Session, opened
 from app.theme import HEADER
@@ -28,14 +28,14 @@ class Page:
 
     session: Any
     model: Any
-    steps: Panel
-    images: Panel
+    steps: gr.HTML
+    images: gr.HTML
     upload: Any
-    others: Panel  # picks the corrupt image
+    others: gr.HTML  # picks the corrupt image
     question: Sequence[Any]  # metric, target, against, site, into
     tabs: Any
     tab: dict[str, Any]
-    panels: dict[str, Panel]
+    panels: dict[str, gr.HTML]
 
 
 def lay_out(known: Sequence[str], first: str) -> Page:
@@ -45,9 +45,9 @@ def lay_out(known: Sequence[str], first: str) -> Page:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=260):
             model = gr.Dropdown(list(known), value=first, label="Mouse", elem_id="pz-model")
-            steps = Panel("steps", "steps")
+            steps = panel("steps", "steps")
         with gr.Column(scale=3, min_width=300):
-            images = Panel("images", "images")
+            images = panel("images", "images")
             upload = gr.UploadButton("Upload an image", file_types=["image"], size="sm", elem_id="pz-upload")
     tab, panels = {}, {}
     with gr.Tabs() as tabs:
@@ -56,12 +56,12 @@ def lay_out(known: Sequence[str], first: str) -> Page:
                 gr.Markdown(module.HELP, elem_classes="pz-help")
                 if module is patching:
                     others, question = _lay_out_question()
-                panels[name] = Panel(module.VIEWER, name)
+                panels[name] = panel(module.VIEWER, name)
     return Page(session, model, steps, images, upload, others, question, tabs, tab, panels)
 
 
-def _lay_out_question() -> tuple[Panel, list[Any]]:
-    others = Panel("images", "others")
+def _lay_out_question() -> tuple[gr.HTML, list[Any]]:
+    others = panel("images", "others")
     with gr.Row(elem_id="pz-question"):
         into = gr.Dropdown(list(DIRECTIONS.items()), label="Direction", min_width=150, scale=2)
         metric = gr.Dropdown(list(METRICS), label="Metric", min_width=150, scale=2)
@@ -172,27 +172,26 @@ def from_link(find: Callable[[Any], Mouse], first: str, link: dict[str, str]) ->
 
 def updates(page: Page, before: Session | None, after: Session) -> Updates:
     """What of the page differs between two sessions. Panels of other tabs wait until their tab is chosen."""
-    changed: Updates = {page.session: after, page.panels[after.tab]: TABS[after.tab].view(after)}
+    changed: Updates = {page.session: after, page.panels[after.tab]: payload(TABS[after.tab].view(after))}
     mouse = after.mouse
     if before is None:
         changed[page.tabs] = gr.Tabs(selected=after.tab)
     if before is None or before.mouse != mouse:
         changed[page.model] = gr.Dropdown(value=mouse.published.repo)
-        changed[page.steps] = View({"steps": mouse.steps, "chosen": after.index})
+        changed[page.steps] = payload(View({"steps": mouse.steps, "chosen": after.index}))
     if before is None or before.picture is not after.picture:
-        changed[page.images] = _images(mouse, after.picture, drawable=True)
+        changed[page.images] = payload(_images(mouse, after.picture, "Image"))
     if before is None or before.corrupt is not after.corrupt:
-        changed[page.others] = _images(mouse, after.corrupt, drawable=False)
+        changed[page.others] = payload(_images(mouse, after.corrupt, "Corrupt image"))
     if before is None or before.question != after.question:
         changed |= _question(page, after)
     return changed
 
 
-def _images(mouse: Mouse, chosen: Picture, *, drawable: bool) -> View:
+def _images(mouse: Mouse, chosen: Picture, title: str) -> View:
     names = [example.caption for example in mouse.examples()]
-    caption = chosen.caption if drawable else f"Corrupt image: {chosen.caption[0].lower()}{chosen.caption[1:]}"
-    facts = {"names": names, "chosen": chosen.example, "caption": caption, "drawable": drawable}
-    return View(facts, {"images": mouse.thumbnails()})
+    facts = {"title": title, "names": names, "chosen": chosen.example, "caption": chosen.caption}
+    return View({**facts, "drawable": title == "Image"}, {"images": mouse.thumbnails()})
 
 
 def _question(page: Page, session: Session) -> Updates:

@@ -1,4 +1,4 @@
-"""A Gradio component that shows a `prisma.view.View` with one of the viewers of `prisma.view`."""
+"""How a `prisma.view.View` gets into the page: a `gr.HTML` that runs one of the viewers of `prisma.view`."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData, GradioModel
+from gradio.utils import get_upload_folder
 
 from prisma.files import write_atomic
 from prisma.view import View, script, style
@@ -29,63 +29,46 @@ const view = VIEWER(element.querySelector(".pz-root"), {
 });
 const update = () => {
   if (!props.value) return;
-  const { names, files, facts } = props.value;
-  const { arrays, ...rest } = JSON.parse(facts);
-  names.forEach((name, i) => { arrays[name].url = files[i].url; });
-  view.update({ facts: rest, arrays });
+  const { facts, arrays } = props.value;
+  const entries = Object.entries(arrays).map(([name, { file, ...array }]) => [name, { ...array, url: file.url }]);
+  view.update({ facts: JSON.parse(facts), arrays: Object.fromEntries(entries) });
 };
 watch("value", update);
 update();
 """
 
 
-class Payload(GradioModel):  # type: ignore[misc]
-    """A view on its way to the page."""
-
-    facts: str  # JSON, with type and shape of every array
-    names: list[str]
-    files: list[FileData]  # in the order of `names`
-
-
-class Panel(gr.HTML):  # type: ignore[misc]
-    """Shows a View. Events: `choose` (data: index) and `draw` (data: ink)."""
-
-    data_model = Payload
-
-    def __init__(self, viewer: str, name: str, value: View | None = None, **options: Any) -> None:
-        names = f"const VIEWER = {viewer};\nconst NAME = {json.dumps(name)};"
-        super().__init__(
-            value,
-            html_template=TEMPLATE,
-            css_template=style(),
-            js_on_load=f"{script(viewer)}\n{names}\n{BRIDGE}",
-            apply_default_css=False,
-            elem_id=f"pz-{name}",
-            **options,
-        )
-
-    def preprocess(self, payload: Any) -> None:
-        """The page tells a panel nothing but its events."""
-
-    def postprocess(self, value: View | None) -> Payload | None:
-        if value is None:
-            return None
-        shapes = {name: {"type": array.type, "shape": array.shape} for name, array in value.arrays.items()}
-        files = [FileData(path=str(_kept(array.data, Path(self.GRADIO_CACHE)))) for array in value.arrays.values()]
-        return Payload(facts=json.dumps({**value.facts, "arrays": shapes}), names=list(value.arrays), files=files)
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object"}
+def panel(viewer: str, name: str) -> gr.HTML:
+    """A component whose value is a `payload`. Events: `choose` (data: index) and `draw` (data: ink)."""
+    names = f"const VIEWER = {viewer};\nconst NAME = {json.dumps(name)};"
+    return gr.HTML(
+        html_template=TEMPLATE,
+        css_template=style(),
+        js_on_load=f"{script(viewer)}\n{names}\n{BRIDGE}",
+        apply_default_css=False,
+        elem_id=f"pz-{name}",
+    )
 
 
-def _kept(data: bytes, cache: Path) -> Path:
+def payload(view: View) -> dict[str, Any]:
+    """The value of a panel: facts as JSON text, arrays as files, to which Gradio adds their addresses."""
+    cache = Path(get_upload_folder()).resolve()
+    arrays = {
+        name: {"type": array.type, "shape": array.shape, "file": _file(array.data, cache)}
+        for name, array in view.arrays.items()
+    }
+    return {"facts": json.dumps(view.facts), "arrays": arrays}
+
+
+def _file(data: bytes, cache: Path) -> dict[str, Any]:
     """The bytes as a file named by their hash, so that equal arrays are sent to a page once.
 
     A file that is there is left as it is: it may be on its way to a page at this moment.
     """
-    path = cache.resolve() / hashlib.sha256(data).hexdigest() / "array.gz"
+    path = cache / hashlib.sha256(data).hexdigest() / "array.gz"
     if path.is_file():
         path.touch()  # Gradio removes files by age
     else:
         write_atomic(path, data)
-    return path
+    described: dict[str, Any] = gr.FileData(path=str(path)).model_dump()
+    return described

@@ -22,6 +22,8 @@ CSS = """
 .pz-header h1 { margin: 0; font-size: 25px; font-weight: 600; letter-spacing: -.01em; }
 .pz-header p { margin: 3px 0 0; color: var(--body-text-color-subdued); font-size: 15px; }
 .pz-help, .pz-help p { color: var(--body-text-color-subdued) !important; font-size: 14px; }
+.form { gap: 12px !important; border: 0 !important; background: transparent !important; box-shadow: none !important; }
+#pz-upload { align-self: flex-start; width: auto; min-width: 150px; }
 footer { opacity: .75; }
 @media (max-width: 520px) { .gradio-container { padding: 0 12px !important; } }
 """

@@ -1,5 +1,5 @@
 // Choose an image: the examples of a task, or a drawing.
-// facts: {names: [text, ...], chosen: index or -1, drawable, where}; arrays: images [image, height, width, channel]
+// facts: {title, names: [text, ...], chosen: index or -1, caption, drawable}; arrays: images [image, height, width, channel]
 
 const INK = 64; // side of a drawing in pixels, as it is sent
 
@@ -7,10 +7,14 @@ class Images {
   constructor(root, callbacks) {
     this.callbacks = callbacks;
     this.turn = latest();
-    this.words = node("p", { class: "pz-words", role: "status" }, "Loading the examples.");
+    this.title = node("span", { class: "pz-title" });
+    this.words = node("span", { role: "status" }, "Loading the examples.");
     this.strip = node("div", { class: "pz-examples", role: "group", "aria-label": "Examples" });
     this.pad = new Pad((ink) => callbacks.draw(ink));
-    root.replaceChildren(node("div", { class: "pz-choose" }, this.strip, this.pad.element), this.words);
+    root.replaceChildren(
+      node("p", { class: "pz-caption" }, this.title, this.words),
+      node("div", { class: "pz-choose" }, this.strip, this.pad.element),
+    );
   }
 
   update(manifest) {
@@ -32,6 +36,8 @@ class Images {
     [...this.strip.children].forEach((button, i) => button.setAttribute("aria-pressed", i === facts.chosen));
     this.pad.element.hidden = !facts.drawable;
     if (facts.chosen >= 0) this.pad.clear();
+    this.strip.setAttribute("aria-label", `${facts.title}: examples`);
+    this.title.textContent = facts.title;
     this.words.textContent = facts.caption;
     this.callbacks.state({ chosen: facts.chosen, count: facts.names.length });
   }

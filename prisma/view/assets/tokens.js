@@ -45,14 +45,15 @@ function outline(context, [x, y, width, height]) {
   }
 }
 
-function label(context, text, [x, y, width, height]) {
+// Text that can be read on its colour.
+function label(context, text, [x, y, width, height], bright) {
   context.textAlign = "center";
   context.textBaseline = "middle";
-  context.lineWidth = 3;
+  context.lineWidth = 2.5;
   context.lineJoin = "round";
-  context.strokeStyle = "rgba(0,0,0,.75)";
+  context.strokeStyle = bright ? "rgba(255,255,255,.55)" : "rgba(0,0,0,.6)";
   context.strokeText(text, x + width / 2, y + height / 2 + 0.5);
-  context.fillStyle = "#ffffff";
+  context.fillStyle = bright ? "#10131a" : "#ffffff";
   context.fillText(text, x + width / 2, y + height / 2 + 0.5);
 }
 
@@ -73,14 +74,15 @@ function tokenMap(name, handlers) {
     const first = shown.scene.prefix.length;
     shown.values.forEach((value, token) => {
       const box = place.boxes[token];
+      const rgb = shown.paint(value);
       context.globalAlpha = token < first || !shown.image ? 1 : shown.opacity;
-      context.fillStyle = css(shown.paint(value));
+      context.fillStyle = css(rgb);
       context.fillRect(...box);
       context.globalAlpha = 1;
-      const size = Math.min(13, Math.max(10, box[2] / 4.5));
+      const size = Math.min(12, Math.max(10, box[2] / 5));
       context.font = `500 ${size}px ui-monospace, SFMono-Regular, Menlo, monospace`;
       const text = token < first && box[2] > 96 ? `${shown.scene.prefix[token]}  ${shown.format(value)}` : shown.format(value);
-      if (context.measureText(text).width < box[2] - 8 && box[3] > size + 4) label(context, text, box);
+      if (context.measureText(text).width < box[2] - 8 && box[3] > size + 4) label(context, text, box, rgb[0] * 0.3 + rgb[1] * 0.59 + rgb[2] * 0.11 > 150);
     });
     if (shown.marked !== undefined) outline(context, place.boxes[shown.marked]);
   };
