@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from prisma.checkpoint import read_tensors
 from prisma.errors import PrismaError, nearest
 
 MANIFEST = "checkpoints.json"
+PROBE = "probe.safetensors"
 MAIN = "main"
-_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
+_PART = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"  # what the Hub allows in a name
+_ID = re.compile(f"{_PART}/{_PART}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Published:
     hub: Path | None = None
 
     def __post_init__(self) -> None:
-        if not _ID.fullmatch(self.repo) or any(bad in self.repo for bad in ("--", "..")) or self.repo.endswith(".git"):
+        allowed = _ID.fullmatch(self.repo) and len(self.repo) <= 96
+        if not allowed or any(bad in self.repo for bad in ("--", "..")) or self.repo.endswith(".git"):
             raise PrismaError(f"expected OWNER/NAME in letters, digits, '.', '_' and '-', found {self.repo!r}")
 
     @property
@@ -33,47 +40,86 @@ class Published:
         assert self.hub is not None
         return self.hub / f"models--{self.repo.replace('/', '--')}"
 
+    def snapshot(self, commit: str) -> Path:
+        """Where a folder hub keeps the files of a commit."""
+        if not _COMMIT.fullmatch(commit):
+            raise PrismaError(f"expected a commit of 40 hex digits, found {commit!r}")
+        return self.folder / "snapshots" / commit
+
     def file(self, name: str, revision: str | None = None) -> Path:
-        """A local path of one file at a revision (default `main`).
+        """A local path of one file at a revision: a label (default `main`) or a commit id.
 
         Raises:
-            PrismaError: no such hub, repository, revision or file; known ones are offered.
+            PrismaError: no such hub, repository, revision or file; a folder hub offers the nearest names.
         """
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-        if self.hub is not None:
-            self._expect_in_folder(revision or MAIN)
+        revision = revision or MAIN
+        local = self.hub is not None
+        if local:
+            self._expect_file(name, revision)
+        cache = self.hub.resolve() if self.hub else None
         try:
-            local = self.hub is not None
-            cache = self.hub.resolve() if self.hub else None
             return Path(hf_hub_download(self.repo, name, revision=revision, cache_dir=cache, local_files_only=local))
         except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
             where = self.hub or "the Hugging Face Hub or its cache"
             reason = str(error).strip().split("\n")[0]
             raise PrismaError(
-                f"{self.repo} at {revision or MAIN} has no {name} in {where}: {type(error).__name__}, {reason}"
+                f"{self.repo} at {revision} has no {name} in {where} ({type(error).__name__}: {reason})"
             ) from None
 
     def revisions(self) -> list[str]:
         """The labels of a repository in a folder hub: `main` and `step-000128`, sorted."""
-        return sorted(ref.name for ref in (self.folder / "refs").glob("*") if not ref.name.startswith("."))
+        return sorted(ref.name for ref in (self.folder / "refs").glob("*") if ref.is_file())
 
     def checkpoints(self) -> list[dict[str, Any]]:
-        """The manifest, in step order: {step, revision, commit, sha256, size, fingerprint}."""
-        entries: list[dict[str, Any]] = json.loads(self.file(MANIFEST).read_text())["checkpoints"]
-        return entries
+        """The manifest, in step order: {step, revision, commit, sha256, size, fingerprint}.
 
-    def _expect_in_folder(self, revision: str) -> None:
-        known = published_in(self.hub) if self.hub else []
-        if self.repo not in known:
+        Raises:
+            PrismaError: there is none, or it is not a manifest.
+        """
+        path = self.file(MANIFEST)
+        try:
+            entries: list[dict[str, Any]] = json.loads(path.read_text())["checkpoints"]
+            return sorted(entries, key=lambda entry: entry["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise PrismaError(
+                f"expected a list of checkpoints in {MANIFEST} of {self.repo}, found others ({error!r})"
+            ) from None
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """The probe: test images [n, channel, height, width] in [0, 1] and their labels [n].
+
+        Raises:
+            PrismaError: there is none, or it lacks one of the two.
+        """
+        tensors, _ = read_tensors(self.file(PROBE))
+        if not {"images", "labels"} <= set(tensors):
+            raise PrismaError(f"expected images and labels in {PROBE} of {self.repo}, found {', '.join(tensors)}")
+        return tensors["images"], tensors["labels"]
+
+    def expect_labels(self) -> None:
+        """Raise PrismaError, with the nearest names, unless the folder hub has labels of this repository."""
+        assert self.hub is not None
+        known = published_in(self.hub)
+        if not self.revisions():
             raise PrismaError(
                 f"{self.repo} is not published in the hub {self.hub}; the nearest: {nearest(self.repo, known)}"
             )
-        if revision not in self.revisions() and not (self.folder / "snapshots" / revision).is_dir():
-            raise PrismaError(
-                f"{self.repo} has no revision {revision!r}; the nearest: {nearest(revision, self.revisions())}"
-            )
+
+    def _expect_file(self, name: str, revision: str) -> None:
+        self.expect_labels()
+        labels = self.revisions()
+        is_commit = _COMMIT.fullmatch(revision) and self.snapshot(revision).is_dir()
+        if revision not in labels and not is_commit:
+            raise PrismaError(f"{self.repo} has no revision {revision!r}; the nearest: {nearest(revision, labels)}")
+        snapshot = self.snapshot(
+            revision if is_commit else (self.folder / "refs" / revision).read_text(errors="replace")
+        )
+        if not (snapshot / name).is_file():
+            files = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
+            raise PrismaError(f"{self.repo} at {revision} has no file {name!r}; the nearest: {nearest(name, files)}")
 
 
 def published_in(hub: Path) -> list[str]:

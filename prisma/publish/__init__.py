@@ -1,0 +1,6 @@
+"""Publishing a finished run with all its checkpoints, and auditing what is published."""
+
+from prisma.publish.auditing import Finding, audit
+from prisma.publish.publishing import Report, preview, publish
+
+__all__ = ["Finding", "Report", "audit", "preview", "publish"]

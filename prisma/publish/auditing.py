@@ -1,0 +1,106 @@
+"""Audit a published mouse: does every label serve the weights that it claims? Every byte is read, every step is run."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from prisma.checkpoint import WEIGHTS, read_checkpoint
+from prisma.errors import PrismaError
+from prisma.publish.hub import FolderHub, commit_id
+from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint, revision_of, weights_hash
+from prisma.repository import MAIN, Published
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong behind one label."""
+
+    revision: str
+    problem: str  # what was expected, what was found
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def audit(repo: str, hub: Path) -> list[Finding]:
+    """What is wrong with a published mouse; empty if every label serves the weights that it claims.
+
+    Of each label: its commit exists, the files hash to the commit's id, the weights' header says the label's step, no
+    other label serves the same weights, and commit, SHA-256, size and fingerprint are those of the manifest (the
+    fingerprint within `manifest.TOLERANCE` of its largest logit). Of the manifest: no label is absent from it, none of
+    its labels is absent, and the weights of `main` are those of its last step.
+
+    Raises:
+        PrismaError: no such hub, or no such repository in it.
+    """
+    mouse = Published(repo, hub)
+    mouse.expect_labels()
+    auditor = _Auditor(mouse, FolderHub(mouse).labels())
+    return [Finding(label, problem) for label, problem in auditor.findings()]
+
+
+@dataclass
+class _Auditor:
+    mouse: Published
+    labels: dict[str, str]  # label -> commit id
+    entries: dict[str, Entry] = field(default_factory=dict)  # label -> what the manifest claims
+    images: Tensor = field(default_factory=lambda: torch.empty(0))  # of the probe
+    weights: dict[str, str] = field(default_factory=dict)  # hash of weights -> the first step that serves them
+
+    def findings(self) -> Iterator[tuple[str, str]]:
+        """Pairs of a label and a problem."""
+        if MAIN in self.labels:
+            try:
+                self.images, _ = self.mouse.probe()
+                entries = [Entry.from_dict(values) for values in self.mouse.checkpoints()]
+                self.entries = {entry.revision: entry for entry in entries}
+            except PrismaError as error:
+                yield MAIN, str(error)
+        else:
+            yield MAIN, f"expected a label {MAIN}, found none: publishing was not finished, publish again"
+        for label in sorted(self.labels, key=lambda label: (label == MAIN, label)):
+            try:
+                yield from ((label, problem) for problem in self._problems(label))
+            except PrismaError as error:
+                yield label, str(error)
+        for label in sorted(self.entries.keys() - self.labels.keys()):
+            yield label, "expected a label for every step of the manifest, found none"
+
+    def _problems(self, label: str) -> Iterator[str]:
+        commit, entry = self.labels[label], self.entries.get(label)
+        if entry and entry.commit != commit:
+            yield f"expected commit {entry.commit} as the manifest says, found {commit}"
+        if self.entries and not entry and label != MAIN:
+            yield "expected a label of the manifest, found one that it lacks"
+        files = FolderHub(self.mouse).read_back(commit)
+        if not files:
+            yield f"expected a commit {commit}, found none"
+            return
+        if (found := commit_id(files)) != commit:
+            damaged = ", ".join(FolderHub(self.mouse).damaged(commit)) or "its list of files"
+            yield f"expected the files of commit {commit}, found those of {found}: {damaged} changed"
+        folder = self.mouse.snapshot(commit)
+        if entry and WEIGHTS in files:
+            size = (folder / WEIGHTS).stat().st_size
+            if (files[WEIGHTS], size) != (entry.sha256, entry.size):
+                yield f"expected {entry.size} bytes of SHA-256 {entry.sha256}, found {size} of {files[WEIGHTS]}"
+        yield from self._weights_problems(label, folder, entry)
+
+    def _weights_problems(self, label: str, folder: Path, entry: Entry | None) -> Iterator[str]:
+        checkpoint = read_checkpoint(folder)
+        found = weights_hash(checkpoint.model.state_dict())
+        if label == MAIN:
+            last = max(self.entries.values(), key=lambda entry: entry.step, default=None)
+            if last and self.weights.get(found) != last.revision:
+                yield f"expected the weights of {last.revision}, found those of {self.weights.get(found, 'no step')}"
+            return
+        step = checkpoint.header.get("step", "none")
+        if not step.isdigit() or revision_of(int(step)) != label:
+            yield f"expected weights of {label}, found a header of step {step}"
+        if (twin := self.weights.setdefault(found, label)) != label:
+            yield f"expected weights of its own, found those of {twin}"
+        if entry and not agrees(fingerprint(checkpoint, self.images), entry.fingerprint):
+            yield f"expected the manifest's logits on the probe images within {TOLERANCE:g}, found others"

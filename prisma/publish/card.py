@@ -1,0 +1,145 @@
+"""The card of a mouse: `hub_cards/model.md`, filled from the run's files alone. A missing fact is an error."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any
+
+from prisma.checkpoint import Checkpoint
+from prisma.errors import PrismaError
+from prisma.publish.manifest import Entry
+
+TAGS = ("vision-transformer", "mechanistic-interpretability", "prisma", "mouse")
+TASK = "image-classification"
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$])")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run's files say."""
+
+    repo: str
+    recipe: Mapping[str, Any]  # recipe.json
+    results: Mapping[str, Any]  # results.json
+    metrics: Sequence[Mapping[str, Any]]  # metrics.jsonl
+    entries: Sequence[Entry]  # of the manifest, in step order
+
+
+def render(record: Record, final: Checkpoint) -> str:
+    """README.md: Markdown with YAML front matter. `final` is the checkpoint that `main` serves.
+
+    Raises:
+        PrismaError: a fact that the card needs is missing from the run's files, or empty.
+    """
+    from jinja2 import Environment, StrictUndefined, UndefinedError
+
+    environment = Environment(undefined=StrictUndefined, finalize=_present, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"text": _text, "code": _code, "line": _line, "number": _number}
+    template = environment.from_string((files("hub_cards") / "model.md").read_text())
+    try:
+        text = template.render(**_facts(record, final))
+    except (UndefinedError, KeyError, TypeError, ValueError) as error:
+        raise PrismaError(f"the card of {record.repo} needs a fact that its run does not have: {error}") from error
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
+    config, recipe, results = final.model.config, record.recipe, record.results
+    if not (final.labels and final.transform):
+        raise ValueError("config.json names no labels, or no transform")
+    lines = {line["step"]: line for line in record.metrics}
+    measures = [lines.get(entry.step, {}) for entry in record.entries]
+    checkpoints = [{"entry": entry, "line": line} for entry, line in zip(record.entries, measures, strict=True)]
+    return {
+        "metadata": _metadata(record),
+        "repo": record.repo,
+        "name": record.repo.split("/")[1],
+        "model": asdict(config),
+        "n_patches": config.n_patches,
+        "d_head": config.d_head,
+        "parameters": sum(p.numel() for p in final.model.parameters()),
+        "labels": final.labels,
+        "recipe": recipe,
+        "task": recipe["task"],
+        "results": results,
+        "seeds": ", ".join(f"{role} {seed}" for role, seed in results["seeds"].items()),
+        "places": [recipe, *recipe.get("resumed", ())],
+        "errors": [
+            {**row, "error": math.sqrt(row["value"] * (1 - row["value"]) / row["n"])}
+            for row in results["results"]
+            if _measure(row) == "accuracy" and row["split"] != "train"
+        ],
+        "checkpoints": checkpoints,
+        "measured": all({"test_accuracy", "test_loss"} <= set(line) for line in measures),
+        "middle": checkpoints[len(checkpoints) // 2],
+        "sides": lambda value: f"{value} x {value}" if isinstance(value, int) else " x ".join(map(str, value)),
+    }
+
+
+def _metadata(record: Record) -> str:
+    """YAML of the front matter, as the Hub's own client writes it."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = record.recipe["task"]["name"]
+    rows = [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=task,
+            dataset_name=task,
+            dataset_split=row["split"],
+            metric_type=_measure(row),
+            metric_name=row["name"],
+            metric_value=row["value"],
+        )
+        for row in record.results["results"]
+    ]
+    if not rows:
+        raise ValueError("results.json has no results")
+    data = ModelCardData(
+        license="mit",
+        library_name="prisma",
+        pipeline_tag=TASK,
+        tags=list(TAGS),
+        metrics=list(dict.fromkeys(_measure(row) for row in record.results["results"])),
+        model_name=record.repo.split("/")[1],
+        eval_results=rows,
+    )
+    return data.to_yaml()
+
+
+def _measure(row: Mapping[str, Any]) -> str:
+    """The row "test accuracy" of the split "test" measures "accuracy"."""
+    return str(row["name"]).removeprefix(f"{row['split']} ")
+
+
+def _present(value: Any) -> Any:
+    """Every expression of the template passes here."""
+    if value is None:
+        raise ValueError("one of its values is null")
+    return value
+
+
+def _text(value: Any) -> str:
+    """On one line, with nothing that Markdown or HTML would take for its own."""
+    words = " ".join(str(_present(value)).split())
+    if not words:
+        raise ValueError("one of its values is empty")
+    return _SPECIAL.sub(r"\\\1", words).replace("&", "&amp;")
+
+
+def _code(value: Any) -> str:
+    """Inside a code span, possibly in a table."""
+    return " ".join(str(_present(value)).split()).replace("`", "'").replace("|", "\\|")
+
+
+def _line(value: Any) -> str:
+    """On one line of a code block."""
+    return " ".join(str(_present(value)).split()).replace("`", "'")
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        raise ValueError(f"one of its numbers is {value}")
+    return f"{value:.4f}"

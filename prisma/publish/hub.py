@@ -1,0 +1,189 @@
+"""Writing a folder hub, so that a reader, or a kill at any moment, sees a commit whole or not at all.
+
+A folder hub is a Hugging Face cache folder: `models--OWNER--NAME/{blobs,snapshots,refs}`. Blobs are named by SHA-256, a
+snapshot is a folder of links to blobs, a label (a file in refs) names a snapshot. Everything is made in a staging
+folder and renamed into place: blobs, then the snapshot, and, once every file was read back through it, the label.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from prisma.errors import PrismaError
+from prisma.files import sha256, sync, unwritable
+from prisma.repository import Published
+
+CHUNK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a commit: its name in the repository, and where its bytes come from."""
+
+    name: str
+    source: bytes | Path
+    sha256: str
+    size: int  # bytes
+
+    @classmethod
+    def of(cls, name: str, source: bytes | Path) -> "File":
+        if isinstance(source, bytes):
+            return cls(name, source, hashlib.sha256(source).hexdigest(), len(source))
+        return cls(name, source, sha256(source), source.stat().st_size)
+
+    def chunks(self) -> Iterator[bytes]:
+        if isinstance(self.source, bytes):
+            yield self.source
+            return
+        with self.source.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The files that a revision serves."""
+
+    files: tuple[File, ...]
+
+    @cached_property
+    def id(self) -> str:
+        return commit_id({file.name: file.sha256 for file in self.files})
+
+
+def commit_id(hashes: Mapping[str, str]) -> str:
+    """40 hex digits from names and SHA-256 of a commit's files: equal files, equal commit."""
+    lines = "".join(f"{hashes[name]} {name}\n" for name in sorted(hashes))
+    return hashlib.sha256(lines.encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True)
+class FolderHub:
+    """The writing side of one repository in a folder hub."""
+
+    mouse: Published
+
+    @property
+    def folder(self) -> Path:
+        return self.mouse.folder
+
+    @property
+    def _staging(self) -> Path:
+        return self.folder / ".partial"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only publisher of this repository, and leave nothing half-written.
+
+        Raises:
+            PrismaError: another publisher is at work, or a file could not be written.
+        """
+        lock = self.folder.parent / ".locks" / self.folder.name / "publish.lock"  # where the Hub's client has its locks
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with lock.open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise PrismaError(
+                        f"expected to be the only publisher of {self.mouse.repo} in {self.mouse.hub}, found another"
+                    ) from None
+                try:
+                    self._clear()  # what a kill left behind
+                    yield
+                finally:
+                    self._clear()
+        except OSError as error:
+            raise unwritable(Path(error.filename or self.folder), error) from error
+
+    def labels(self) -> dict[str, str]:
+        """Label -> commit id."""
+        return {name: (self.folder / "refs" / name).read_text(errors="replace") for name in self.mouse.revisions()}
+
+    def read_back(self, commit: str) -> dict[str, str]:
+        """Name -> SHA-256 of what a reader gets from a commit, every byte read; "" for a file that is not there."""
+        snapshot = self.mouse.snapshot(commit)
+        paths = [path for path in snapshot.rglob("*") if path.is_symlink() or not path.is_dir()]
+        return {path.relative_to(snapshot).as_posix(): sha256(path) if path.is_file() else "" for path in paths}
+
+    def damaged(self, commit: str) -> list[str]:
+        """Names of the files of a commit whose bytes are not those that their blob is named after."""
+        snapshot = self.mouse.snapshot(commit)
+        return sorted(
+            name
+            for name, found in self.read_back(commit).items()
+            if Path(os.path.realpath(snapshot / name)).name != found
+        )
+
+    def add(self, commit: Commit) -> bool:
+        """Make a commit readable, unless it is already; True if anything was written.
+
+        Raises:
+            PrismaError: what was written does not read back as what was sent.
+        """
+        if self._is_whole(commit):
+            return False
+        for folder in ("blobs", "snapshots", "refs"):
+            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        for file in commit.files:
+            blob = self._blob(file)
+            if not blob.is_file() or sha256(blob) != file.sha256:
+                self._place(file, blob)
+        if not self._is_whole(commit):
+            self._link(commit)
+        if not self._is_whole(commit):
+            raise PrismaError(f"expected commit {commit.id} to read back as it was sent, found other bytes")
+        return True
+
+    def label(self, name: str, commit: str) -> None:
+        """Point a label at a commit that `add` made."""
+        self._place(File.of(name, commit.encode()), self.folder / "refs" / name)
+
+    def unlabel(self, name: str) -> None:
+        """Remove a label; its commit stays readable by id."""
+        (self.folder / "refs" / name).unlink()
+        sync(self.folder / "refs")
+
+    def _is_whole(self, commit: Commit) -> bool:
+        return self.read_back(commit.id) == {file.name: file.sha256 for file in commit.files}
+
+    def _blob(self, file: File) -> Path:
+        return self.folder / "blobs" / file.sha256
+
+    def _place(self, file: File, target: Path) -> None:
+        self._staging.mkdir(exist_ok=True)
+        partial = self._staging / "file"
+        digest = hashlib.sha256()
+        with partial.open("wb") as out:
+            for chunk in file.chunks():
+                digest.update(chunk)
+                out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+        if digest.hexdigest() != file.sha256:
+            raise PrismaError(f"expected {file.source!s} to stay as it was while it is published, found it changed")
+        partial.replace(target)
+        sync(target.parent)
+
+    def _link(self, commit: Commit) -> None:
+        """A snapshot folder of relative links, as the Hub's client makes them."""
+        snapshot, partial = self.mouse.snapshot(commit.id), self._staging / commit.id
+        for file in commit.files:
+            link = partial / file.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            up = os.path.relpath(self._blob(file), snapshot / Path(file.name).parent)
+            link.symlink_to(up)
+        if snapshot.exists():  # damaged by other hands
+            snapshot.replace(self._staging / f"damaged-{commit.id}")
+        partial.replace(snapshot)
+        sync(snapshot.parent)
+
+    def _clear(self) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._staging)

@@ -1,0 +1,90 @@
+"""Entries round trip, and a fingerprint tells weights apart."""
+
+import json
+import random
+
+import pytest
+import torch
+
+from prisma import ViT, ViTConfig
+from prisma.checkpoint import Checkpoint
+from prisma.data.transform import Transform
+from prisma.errors import PrismaError
+from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint, revision_of, to_json, weights_hash
+
+CONFIG = ViTConfig(image_size=8, patch_size=4, channels=1, n_layers=1, d_model=8, n_heads=2, d_mlp=8, n_classes=20)
+TRANSFORM = Transform(size=(8, 8), mean=(0.3,), std=(0.4,))
+IMAGES = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def checkpoint(seed: int = 0) -> Checkpoint:
+    torch.manual_seed(seed)
+    return Checkpoint(ViT(CONFIG).eval(), (), TRANSFORM.to_dict(), {})
+
+
+def test_a_fingerprint_is_the_logits_of_the_first_images_and_classes() -> None:
+    logits = checkpoint().model(TRANSFORM.normalise(IMAGES)).detach()
+    found = torch.tensor(fingerprint(checkpoint(), IMAGES))
+    torch.testing.assert_close(found, logits[:4, :16], rtol=1e-4, atol=1e-5)
+
+
+def test_it_has_six_significant_digits_and_does_not_depend_on_threads() -> None:
+    before = torch.get_num_threads()
+    prints = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        prints.append(fingerprint(checkpoint(), IMAGES))
+    torch.set_num_threads(before)
+    assert prints[0] == prints[1]
+    assert all(value == float(f"{value:.6g}") for row in prints[0] for value in row)
+
+
+def test_it_agrees_with_itself_up_to_the_tolerance_and_with_nothing_else() -> None:
+    mine, other = fingerprint(checkpoint(), IMAGES), fingerprint(checkpoint(1), IMAGES)
+    largest = max(abs(value) for row in mine for value in row)
+    noise = random.Random(0)
+
+    def shaken(by: float) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(v + by * largest * noise.choice((-1, 1)) for v in row) for row in mine)
+
+    assert agrees(mine, mine)
+    assert agrees(shaken(0.9 * TOLERANCE), mine)
+    assert not agrees(shaken(1.1 * TOLERANCE), mine)
+    assert not agrees(other, mine)
+    assert not agrees(mine[:3], mine)
+    assert not agrees(tuple(row[:15] for row in mine), mine)
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 8, 8), (4, 3, 8, 8), (4, 1, 9, 8), (4, 8, 8), (0,)])
+def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(PrismaError, match=r"expected probe images \[n, 1, 8, 8\]"):
+        fingerprint(checkpoint(), torch.zeros(shape))
+
+
+def test_logits_that_are_not_finite_are_refused() -> None:
+    broken = checkpoint()
+    with torch.no_grad():
+        next(iter(broken.model.parameters())).fill_(float("nan"))
+    with pytest.raises(PrismaError, match="finite"):
+        fingerprint(broken, IMAGES)
+
+
+def test_weights_hash_sees_names_values_shapes_and_types() -> None:
+    x = torch.arange(4.0)
+    different = [{"a": x}, {"b": x}, {"a": x + 1}, {"a": x.view(2, 2)}, {"a": x.int()}, {"a": x, "b": x}]
+    assert len({weights_hash(tensors) for tensors in different}) == len(different)
+    assert weights_hash({"a": x, "b": x}) == weights_hash({"b": x.clone(), "a": x})
+
+
+def test_entries_round_trip_in_step_order() -> None:
+    entries = [Entry(step, revision_of(step), "c" * 40, "s" * 64, 9, ((0.5, -1.0), (2.0, 0.0))) for step in (128, 0)]
+    read = json.loads(to_json(entries))["checkpoints"]
+    assert [entry["revision"] for entry in read] == ["step-000000", "step-000128"]
+    assert [Entry.from_dict(values) for values in read] == entries[::-1]
+
+
+@pytest.mark.parametrize("change", [{"step": "0"}, {"extra": 1}, {"fingerprint": [["x"]]}, {"fingerprint": [1]}])
+def test_a_wrong_entry_is_one_sentence(change: dict[str, object]) -> None:
+    entry = json.loads(to_json([Entry(0, "step-000000", "c", "s", 9, ((0.5,),))]))["checkpoints"][0]
+    with pytest.raises(PrismaError, match="expected"):
+        Entry.from_dict({**entry, **change})

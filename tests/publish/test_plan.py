@@ -1,0 +1,108 @@
+"""A run is checked in full before anything is written."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from prisma.checkpoint import WEIGHTS, read_tensors
+from prisma.errors import PrismaError
+from prisma.publish.plan import plan
+
+LAST = "checkpoints/step-000006"
+
+
+def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor]], None] = lambda _: None, **header: str) -> None:
+    tensors, old = read_tensors(path)
+    change(tensors)
+    save_file(tensors, path, metadata={**old, **header})
+
+
+def poison(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["readout.head.weight"][0, 0] = float("inf")
+
+
+def shift(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["readout.head.weight"] += 1
+
+
+def test_a_run_becomes_a_commit_per_checkpoint_and_main_last(run: Path) -> None:
+    planned = plan(run, "lab/tiny")
+    assert list(planned.revisions) == [f"step-{step:06d}" for step in (0, 1, 2, 4, 6)] + ["main"]
+    names = {file.name for file in planned.revisions["main"].files}
+    assert names == {
+        "README.md", "checkpoints.json", "config.json", "metrics.jsonl", "model.safetensors", "probe.safetensors",
+        "recipe.json", "results.json", "curves/loss.png", "curves/loss.svg", "curves/accuracy.png",
+        "curves/accuracy.svg",
+    }  # fmt: skip
+    for label in list(planned.revisions)[:-1]:
+        assert [file.name for file in planned.revisions[label].files] == ["config.json", "model.safetensors"]
+
+
+def test_the_plan_is_a_function_of_the_run(run: Path, tmp_path: Path) -> None:
+    there = Path(shutil.copytree(run, tmp_path / "elsewhere"))
+    first, second = plan(run, "lab/tiny"), plan(there, "lab/tiny")
+    assert {label: commit.id for label, commit in first.revisions.items()} == {
+        label: commit.id for label, commit in second.revisions.items()
+    }
+    assert first.card == second.card
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no run": (lambda run: shutil.rmtree(run), "expected a run folder"),
+    "unfinished": (lambda run: (run / "results.json").unlink(), "expected a finished run .* no results.json"),
+    "no curve": (lambda run: (run / "curves/loss.svg").unlink(), "expected curves/loss.svg"),
+    "no checkpoints": (lambda run: shutil.rmtree(run / "checkpoints"), "expected checkpoints in"),
+    "truncated": (lambda run: (run / LAST / WEIGHTS).write_bytes(b"\x08"), "whole safetensors weights"),
+    "wrong step": (lambda run: rewrite(run / LAST / WEIGHTS, step="4"), "weights of step-000006 .* those of step 4"),
+    "no step": (lambda run: rewrite(run / LAST / WEIGHTS, step=""), "weights of step-000006"),
+    "another run": (lambda run: rewrite(run / LAST / WEIGHTS, run="other"), "those of run other"),
+    "infinite": (lambda run: rewrite(run / LAST / WEIGHTS, poison), r"finite weights .* readout.head.weight"),
+    "not the last": (lambda run: rewrite(run / LAST / WEIGHTS, shift), "final weights .* step-000006"),
+    "two configs": (
+        lambda run: (run / LAST / "config.json").write_text(f" {(run / 'config.json').read_text()}"),
+        "the same config.json",
+    ),
+    "broken metrics": (lambda run: (run / "metrics.jsonl").write_text("{"), "JSON object on every line"),
+    "broken recipe": (lambda run: (run / "recipe.json").write_text("{"), "expected JSON in .*recipe.json"),
+    "a list of results": (lambda run: (run / "results.json").write_text("[]"), "JSON object in .*results.json"),
+    "foreign probe": (lambda run: save_file({"x": torch.zeros(1)}, run / "probe.safetensors"), "probe images"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_is_not_fit_to_be_published_is_one_sentence(run: Path, mistake: str) -> None:
+    spoil, sentence = MISTAKES[mistake]
+    spoil(run)
+    with pytest.raises(PrismaError, match=sentence) as error:
+        plan(run, "lab/tiny")
+    assert "\n" not in str(error.value)
+
+
+def test_the_same_weights_at_two_steps_are_refused(run: Path) -> None:
+    shutil.copy(run / "checkpoints/step-000001" / WEIGHTS, run / "checkpoints/step-000002" / WEIGHTS)
+    rewrite(run / "checkpoints/step-000002" / WEIGHTS, step="2")
+    with pytest.raises(PrismaError, match="found the same at 1 and 2"):
+        plan(run, "lab/tiny")
+
+
+def test_files_that_are_no_part_of_a_run_are_not_sent(run: Path) -> None:
+    before = plan(run, "lab/tiny").revisions["main"].id
+    (run / "notes.txt").write_text("not for the public")
+    (run / "checkpoints/.step-000009.partial").mkdir()
+    assert plan(run, "lab/tiny").revisions["main"].id == before
+
+
+def test_the_manifest_states_what_each_checkpoint_file_is(run: Path) -> None:
+    planned = plan(run, "lab/tiny")
+    (manifest,) = [file for file in planned.revisions["main"].files if file.name == "checkpoints.json"]
+    assert isinstance(manifest.source, bytes)
+    for entry in json.loads(manifest.source)["checkpoints"]:
+        weights = planned.revisions[entry["revision"]].files[1]
+        assert (entry["commit"], entry["sha256"], entry["size"]) == (
+            planned.revisions[entry["revision"]].id, weights.sha256, weights.size,
+        )  # fmt: skip
