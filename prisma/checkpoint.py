@@ -76,7 +76,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         model = ViT(config_from_dict(config["architecture"], folder / CONFIG))
     tensors, header = read_tensors(folder / WEIGHTS)
     _expect_same(model.state_dict(), tensors, folder / WEIGHTS)
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: x.clone() for name, x in tensors.items()}, assign=True)  # in the file's precision
     return Checkpoint(model.eval().requires_grad_(False), tuple(config["labels"]), config["transform"], header)
 
 
@@ -138,5 +138,6 @@ def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], pa
         for name, x in expected.items()
         if name in found and found[name].shape != x.shape
     ]
+    wrong += [f"{name} is {x.dtype}, not floating point" for name, x in found.items() if not x.is_floating_point()]
     if wrong:
         raise PrismaError(f"the weights in {path} do not fit {CONFIG}: {'; '.join(wrong)}")

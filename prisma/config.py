@@ -77,7 +77,7 @@ class ViTConfig:
                 number and not isinstance(v, bool) and not isinstance(example, bool | str)
             )
             low = 0 if name in ("d_mlp", "n_classes", "registers", "n_layers", "norm_eps") else 1
-            if not ok or (not isinstance(example, bool | str) and v < low):
+            if not ok or (not isinstance(example, bool | str) and not low <= v < float("inf")):
                 kind = {bool: "True or False", str: "a name"}.get(type(example), f"a number of at least {low}")
                 raise PrismaError(f"{name} must be {kind}; found {value!r}")
 
@@ -134,7 +134,7 @@ CONFLICTS = {
     "gated_mlp": "an attention-only model (d_mlp=0) has no MLP to gate",
     "norm_embed": "a model without norms cannot have one after the embedding",
     "norm_pooled": "it moves the final norm, which only norm='pre' with one pooled vector has",
-    "rotary": "a rotary head needs a whole number of pairs for each axis",
+    "rotary": "d_model / n_heads must hold a whole number of pairs for each axis",
 }
 _EXAMPLES = {
     "image_size": 1,

@@ -14,6 +14,7 @@ from torch import Tensor
 from prisma.errors import PrismaError
 
 Index = int | slice | Sequence[int]
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -26,6 +27,15 @@ def _show(x: Any) -> str:
     return f"Tensor{list(x.shape)}" if isinstance(x, Tensor) else repr(x)
 
 
+def _key(x: Any) -> Any:
+    """Hashable, and the same for equal values."""
+    if isinstance(x, Tensor):
+        return tuple(x.shape)
+    if isinstance(x, slice):
+        return (x.start, x.stop, x.step)
+    return tuple(_key(item) for item in x) if isinstance(x, tuple | list) else x
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Edit:
     """Base of all edits: `edit(x, axes)` returns the value that replaces `x`, of the same shape."""
@@ -35,8 +45,7 @@ class Edit:
 
     def at(self, **where: Index) -> "Edit":
         """The same edit on part of the tensor only: `.at(head=3, token=[0, 5])`, by the site's axis names."""
-        frozen = ((a, i if isinstance(i, int | slice) else tuple(int(j) for j in i)) for a, i in where.items())
-        return At(self, tuple(sorted(frozen, key=lambda pair: pair[0])))
+        return At(self, tuple((axis, _frozen(axis, where[axis])) for axis in sorted(where)))
 
     def where(self, mask: Tensor) -> "Edit":
         """The same edit where a boolean tensor, broadcastable to the site, is True."""
@@ -48,7 +57,7 @@ class Edit:
         )
 
     def __hash__(self) -> int:
-        return hash(repr(self))
+        return hash((type(self), *(_key(getattr(self, f.name)) for f in fields(self))))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(_show(getattr(self, f.name)) for f in fields(self))})"
@@ -58,10 +67,10 @@ class Edit:
 class Set(Edit):
     """Replace by `value` (broadcastable to the site): activation patching."""
 
-    value: Tensor
+    value: Tensor | float
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        return self.value.to(x.dtype).expand_as(x)
+        return _fitted(self.value, x).expand_as(x)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,7 +80,7 @@ class Add(Edit):
     value: Tensor | float
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        return x + self.value
+        return x + _fitted(self.value, x)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,7 +90,7 @@ class Scale(Edit):
     factor: Tensor | float
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        return x * self.factor
+        return x * _fitted(self.factor, x)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,6 +120,8 @@ class Resample(Edit):
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         if len(self.order) != x.shape[0]:
             raise PrismaError(f"Resample needs one index per image: {x.shape[0]} images, {len(self.order)} indices")
+        if outside := [i for i in self.order if not 0 <= i < len(x)]:
+            raise PrismaError(f"Resample index {outside[0]} is out of range: there are {len(x)} images")
         return x[list(self.order)]
 
 
@@ -122,8 +133,9 @@ class Apply(Edit):
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         y = self.function(x)
-        if y.shape != x.shape:
-            raise PrismaError(f"an edit must keep the shape {list(x.shape)}, but {self!r} returned {list(y.shape)}")
+        if not isinstance(y, Tensor) or y.shape != x.shape:
+            found = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise PrismaError(f"an edit must keep the shape {list(x.shape)}, but {self!r} returned {found}")
         return y
 
 
@@ -135,7 +147,9 @@ class Where(Edit):
     mask: Tensor
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        return torch.where(self.mask, self.edit(x, axes), x)
+        if self.mask.dtype != torch.bool:
+            raise PrismaError(f"a mask must be boolean; found {self.mask.dtype}")
+        return torch.where(_expect_fits(self.mask, x).to(x.device), self.edit(x, axes), x)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,9 +173,36 @@ def _dim(axis: str, axes: tuple[str, ...]) -> int:
     return axes.index(axis)
 
 
+def _fitted(value: Tensor | float, x: Tensor) -> Tensor:
+    """A number or tensor in the type and on the device of `x`, if it broadcasts to the shape of `x`."""
+    return _expect_fits(torch.as_tensor(value, dtype=x.dtype, device=x.device), x)
+
+
+def _expect_fits(value: Tensor, x: Tensor) -> Tensor:
+    sizes = zip(reversed(value.shape), reversed(x.shape), strict=False)
+    if value.ndim > x.ndim or any(size not in (1, full) for size, full in sizes):
+        raise PrismaError(f"expected a tensor that broadcasts to the site's {list(x.shape)}, found {list(value.shape)}")
+    return value
+
+
+def _frozen(axis: str, index: Any) -> int | slice | tuple[int, ...]:
+    """An index as a value, from Python, numpy and torch integers, sequences of them, or a slice."""
+    if isinstance(index, slice):
+        return index
+    try:
+        chosen = torch.as_tensor(index)
+    except (TypeError, ValueError, RuntimeError):
+        chosen = None
+    if chosen is None or chosen.ndim > 1 or (chosen.numel() and chosen.dtype not in _WHOLE):
+        raise PrismaError(
+            f"{axis} must be a whole number, several, or a slice (a mask goes to .where); found {index!r}"
+        )
+    return tuple(chosen.tolist()) if chosen.ndim else int(chosen)
+
+
 def _selected(axis: str, index: int | slice | tuple[int, ...], size: int, device: torch.device) -> Tensor:
     """A boolean vector of length `size`, True at `index`."""
-    chosen = torch.arange(size)[index].tolist() if isinstance(index, slice) else index
+    chosen = range(size)[index] if isinstance(index, slice) else index
     wanted = [chosen] if isinstance(chosen, int) else list(chosen)
     outside = [i for i in wanted if not -size <= i < size]
     if outside:
@@ -181,8 +222,8 @@ def as_edit(edit: Any) -> tuple[Edit, ...]:
     """One edit, a plain callable, or a sequence of them, as a tuple of edits (applied in order)."""
     if isinstance(edit, Edit):
         return (edit,)
-    if callable(edit):
+    if callable(edit) and not isinstance(edit, type):  # `Zero` for `Zero()` is a slip
         return (Apply(edit),)
     if isinstance(edit, list | tuple):
         return tuple(e for item in edit for e in as_edit(item))
-    raise PrismaError(f"an edit is an Edit, a function of a tensor, or a list of them; found {type(edit).__name__}")
+    raise PrismaError(f"an edit is an Edit, a function of a tensor, or a list of them; found {_show(edit)}")

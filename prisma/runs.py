@@ -104,7 +104,7 @@ def sweep(
         metric: logits [batch, class] -> one finite number per image [batch].
         into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).
         axis: what the columns are: `"head"` or `"token"`; by default the heads of a site that has them.
-        batch: at most so many images in one pass, which bounds the memory.
+        batch: at most so many images in one pass, which bounds the memory. The metric sees all pairs at once, in order.
 
     Returns:
         [layer, head] or [layer, token].
@@ -112,58 +112,61 @@ def sweep(
     Raises:
         PrismaError: shapes differ, the site or axis does not exist, or the metric is not one finite number per image.
     """
-    if clean.shape != corrupt.shape:
-        raise PrismaError(f"clean and corrupt must have one shape; found {list(clean.shape)} and {list(corrupt.shape)}")
+    if clean.shape != corrupt.shape or not len(clean):
+        raise PrismaError(
+            f"clean and corrupt must hold pairs of one shape; found {list(clean.shape)} and {list(corrupt.shape)}"
+        )
     if into not in ("clean", "corrupt"):
         raise PrismaError(f"into must be clean or corrupt; found {into!r}")
+    if batch < 1:
+        raise PrismaError(f"batch must be at least 1; found {batch}")
     site = canonical(site)
-    target, donor = (clean, corrupt) if into == "clean" else (corrupt, clean)
-    _, donated = record(model, donor, f"blocks.*.{site}", stop=True)
-    _, kept = record(model, target, "blocks.*.resid_pre", stop=True)
-    axes = axes_of(f"blocks.0.{site}")
+    sites = [f"blocks.{layer}.{site}" for layer in range(model.config.n_layers)]
+    for name in sites:
+        matching(name, site_names(model.config))
+    axes = axes_of(sites[0])
     axis = axis or ("head" if "head" in axes else "token")
     if axis not in axes[1:]:
         raise PrismaError(f"{site} has the axes {', '.join(axes)}; there is no axis {axis!r} to sweep over")
-    dim = axes.index(axis)
+    target, donor = (clean, corrupt) if into == "clean" else (corrupt, clean)
+    donated = _recorded(model, donor, sites, batch)
+    kept = _recorded(model, target, [f"blocks.{layer}.resid_pre" for layer in range(len(sites))], batch)
     return torch.stack(
         [
-            _patch_each(
-                model,
-                layer,
-                kept[f"blocks.{layer}.resid_pre"],
-                site,
-                donated[f"blocks.{layer}.{site}"],
-                dim,
-                metric,
-                batch,
-            )
-            for layer in range(model.config.n_layers)
+            _patch_each(model, x, name, value, axes.index(axis), metric, batch)
+            for x, name, value in zip(kept, sites, donated, strict=True)
         ]
     )
 
 
-def _patch_each(
-    model: ViT, layer: int, x: Tensor, site: str, value: Tensor, dim: int, metric: Metric, batch: int
-) -> Tensor:
-    """Effects [unit] of patching `value` into one layer, one index of axis `dim` at a time, several in one pass."""
-    pairs, units = len(x), value.shape[dim]
-    effects: list[Tensor] = []
-    for group in torch.arange(units, device=x.device).split(max(1, batch // pairs)):
-        rows = group.repeat_interleave(pairs)
-        mask = (rows[:, None] == torch.arange(units, device=x.device)).view(
+def _recorded(model: ViT, images: Tensor, sites: list[str], batch: int) -> list[Tensor]:
+    """The given sites, of all images, at most `batch` images in one pass."""
+    parts = [record(model, some, sites, stop=True)[1] for some in images.split(batch)]
+    return [torch.cat([part[site] for part in parts]) for site in sites]
+
+
+def _patch_each(model: ViT, x: Tensor, site: str, value: Tensor, dim: int, metric: Metric, batch: int) -> Tensor:
+    """Effects [unit] of patching `value` into one site, one index of axis `dim` at a time, several in one pass.
+
+    `x` is the residual stream before the site's block; a row of a pass is one unit of one pair.
+    """
+    layer, pairs, units = int(site.split(".")[1]), len(x), value.shape[dim]
+    logits: list[Tensor] = []
+    for rows in torch.arange(units * pairs, device=x.device).split(batch):
+        unit, pair = rows // pairs, rows % pairs
+        mask = (unit[:, None] == torch.arange(units, device=x.device)).view(
             [len(rows) if d == 0 else units if d == dim else 1 for d in range(value.ndim)]
         )
-        patch = Set(torch.cat([value] * len(group))).where(mask)
-        tap = Tap(frozenset(), {f"blocks.{layer}.{site}": (patch,)})
-        logits = model.readout(model.encode(torch.cat([x] * len(group)), start=layer, tap=tap))
-        effects += [_measure(metric, some).mean() for some in logits.split(pairs)]
-    return torch.stack(effects)
+        tap = Tap(frozenset(), {site: (Set(value[pair]).where(mask),)})
+        logits.append(model.readout(model.encode(x[pair], start=layer, tap=tap)))
+    return torch.stack([_measure(metric, of_unit).mean() for of_unit in torch.cat(logits).split(pairs)])
 
 
 def _measure(metric: Metric, logits: Tensor) -> Tensor:
     values = metric(logits)
-    if values.shape != logits.shape[:1]:
-        raise PrismaError(f"a metric returns one number per image, [{len(logits)}]; found {list(values.shape)}")
+    if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
+        found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise PrismaError(f"a metric returns one number per image, [{len(logits)}]; found {found}")
     if not values.isfinite().all():
         raise PrismaError(f"the metric must be finite; found {values[~values.isfinite()][0].item()}")
     return values

@@ -14,7 +14,6 @@ Shazeer 2002.05202 (gated MLP); Zhai et al. 2106.04560 (attention pooling).
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -49,21 +48,21 @@ def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap) -> Tenso
 
 
 def rotary_table(config: ViTConfig) -> Tensor:
-    """Angles [patch, pair] of axial rotary positions; each axis owns an equal share of a head's pairs.
+    """Cosines and sines [2, patch, pair] of axial rotary positions; each axis owns an equal share of a head's pairs.
 
     Coordinates are patch centres scaled to [-1, 1] and angles are 2 pi coordinate / base^(2i / d_axis), as in DINOv3.
     """
     d_axis = config.d_head // config.n_axes
-    inverse_period = config.rotary_base ** -(torch.arange(0, d_axis, 2) / d_axis)
-    sides = [torch.linspace(-1 + 1 / n, 1 - 1 / n, n) for n in config.grid[-config.n_axes :]]
-    coordinates = torch.tensor(list(product(*[side.tolist() for side in sides])))
-    return (2 * torch.pi * coordinates[:, :, None] * inverse_period).flatten(1)
+    inverse_period = config.rotary_base ** -(torch.arange(0, d_axis, 2, dtype=torch.float64) / d_axis)
+    sides = [torch.linspace(-1 + 1 / n, 1 - 1 / n, n, dtype=torch.float64) for n in config.grid[-config.n_axes :]]
+    angles_PR = (2 * torch.pi * torch.cartesian_prod(*sides)[:, :, None] * inverse_period).flatten(1)
+    return torch.stack([angles_PR.cos(), angles_PR.sin()]).to(torch.get_default_dtype())
 
 
-def rotate(x_BTHD: Tensor, angles_PR: Tensor) -> Tensor:
+def rotate(x_BTHD: Tensor, table_2PR: Tensor) -> Tensor:
     """Rotate pair (i, i + d_head / 2) of every patch token's vector by its angle; prefix tokens stay."""
-    n_prefix = x_BTHD.shape[1] - angles_PR.shape[0]
-    cos_P1R, sin_P1R = angles_PR.cos()[:, None].to(x_BTHD.dtype), angles_PR.sin()[:, None].to(x_BTHD.dtype)
+    n_prefix = x_BTHD.shape[1] - table_2PR.shape[1]
+    cos_P1R, sin_P1R = table_2PR[:, :, None].to(x_BTHD.dtype)
     prefix, patches = x_BTHD[:, :n_prefix], x_BTHD[:, n_prefix:]
     a, b = patches.chunk(2, dim=-1)
     return torch.cat([prefix, torch.cat([a * cos_P1R - b * sin_P1R, b * cos_P1R + a * sin_P1R], dim=-1)], dim=1)
@@ -90,14 +89,16 @@ class Embed(nn.Module):
         self.positions = nn.Parameter(torch.empty(config.n_patches, config.d_model)) if config.positions else None
         self.ln_pre = nn.LayerNorm(config.d_model, config.norm_eps) if config.norm_embed else None
 
-    def forward(self, pixels: Tensor, tap: AnyTap) -> Tensor:
+    def forward(self, pixels: Tensor, tap: AnyTap = no_tap) -> Tensor:
         c = self.config
         if pixels.ndim != len(c.input_shape) + 1 or pixels.shape[1:] != c.input_shape:
             axes = "batch, channel, frame, height, width" if c.frames > 1 else "batch, channel, height, width"
             shape = ", ".join(str(n) for n in ("batch", *c.input_shape))
             raise PrismaError(f"this model takes [{axes}] = [{shape}]; found {list(pixels.shape)}")
+        if not pixels.is_floating_point():
+            raise PrismaError(f"this model takes floating-point pixels; found {pixels.dtype}")
         (t, h, w), (p, q) = c.grid, c.patch_sides
-        tubes = pixels.view(-1, c.channels, c.frames, *c.image_sides)
+        tubes = pixels.view(len(pixels), c.channels, c.frames, *c.image_sides)
         patches = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) (c f p q)", t=t, h=h, w=w, p=p, q=q)
         prefix_BTM = self.prefix.expand(len(pixels), -1, -1)
         x_BTM = tap("embed", torch.cat([prefix_BTM, self.patch(patches)], dim=1))
@@ -119,14 +120,14 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model)
         self.q_norm = nn.LayerNorm(config.d_head, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(config.d_head, config.norm_eps) if config.qk_norm else nn.Identity()
-        self.angles: Tensor | None
-        self.register_buffer("angles", rotary_table(config) if config.rotary else None, persistent=False)
+        self.rotation: Tensor | None
+        self.register_buffer("rotation", rotary_table(config) if config.rotary else None, persistent=False)
 
     def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
         q_BTHD, k_BTHD, v_BTHD = self.qkv(x_BTM).unflatten(-1, self.split).unbind(2)
         q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
-        if self.angles is not None:
-            q_BTHD, k_BTHD = rotate(q_BTHD, self.angles), rotate(k_BTHD, self.angles)
+        if self.rotation is not None:
+            q_BTHD, k_BTHD = rotate(q_BTHD, self.rotation), rotate(k_BTHD, self.rotation)
         z_BTHD = tap("z", attend(tap("q", q_BTHD), tap("k", k_BTHD), tap("v", v_BTHD), tap))
         if not tap.wants("result"):
             return self.out(z_BTHD.flatten(2))
@@ -187,8 +188,9 @@ class AttentionPool(nn.Module):
         self.split = (config.n_heads, config.d_head)
         self.query = nn.Parameter(torch.empty(1, config.d_model))
         self.q, self.k, self.v, self.out = (nn.Linear(config.d_model, config.d_model) for _ in range(4))
-        self.ln = nn.LayerNorm(config.d_model, config.norm_eps) if config.norm != "none" else nn.Identity()
         self.mlp = MLP(config) if config.d_mlp else None
+        normed = config.d_mlp and config.norm != "none"
+        self.ln = nn.LayerNorm(config.d_model, config.norm_eps) if normed else nn.Identity()
 
     def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
         q_BQHD = self.q(self.query).unflatten(-1, self.split).expand(len(x_BTM), -1, -1, -1)

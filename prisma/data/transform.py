@@ -1,6 +1,7 @@
 """From an image as people have it to the tensor a model takes; described by data, so that it travels in config.json."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,13 +35,8 @@ class Transform:
         """
         from PIL.Image import Resampling
 
-        picture = _open(image)
-        if picture.width * picture.height > MAX_PIXELS:
-            raise PrismaError(
-                f"expected an image of at most {MAX_PIXELS:,} pixels, found {picture.width:,} x {picture.height:,}"
-            )
         height, width = self.size
-        picture = picture.convert(_MODES[len(self.mean)])
+        picture = _open(image).convert(_MODES[len(self.mean)])
         if picture.size != (width, height):
             picture = picture.resize((width, height), Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(picture, dtype=np.float32) / 255).view(height, width, -1)
@@ -59,8 +55,18 @@ class Transform:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Transform":
-        """Raises PrismaError unless the fields are exactly size, mean and std, of matching lengths."""
-        if set(values) != {"size", "mean", "std"} or len(values["size"]) != 2 or len(values["mean"]) not in _MODES:
+        """Raises PrismaError unless the fields are exactly size, mean and std, lists of numbers of matching lengths."""
+        lists = {name: value for name, value in values.items() if isinstance(value, list | tuple)}
+        numbers = all(isinstance(n, int | float) for value in lists.values() for n in value)
+        lengths = {name: len(value) for name, value in lists.items()}
+        channels = lengths.get("mean")
+        if (
+            lengths != {"size": 2, "mean": channels, "std": channels}
+            or len(values) != 3
+            or channels not in _MODES
+            or not numbers
+            or min(*values["size"], *values["std"]) <= 0
+        ):
             raise PrismaError(
                 f"expected a transform with size [h, w], mean and std for 1 or 3 channels, found {dict(values)}"
             )
@@ -68,26 +74,43 @@ class Transform:
 
 
 def _open(image: "Image | np.ndarray | str | Path") -> "Image":
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """An upright picture of 8 bits per channel."""
+    from PIL import Image, ImageOps
 
-    if isinstance(image, Image.Image):
-        return image
     if isinstance(image, np.ndarray):
-        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
-            raise PrismaError(
-                f"expected an image array [height, width] with 1, 3 or 4 channels, found {list(image.shape)}"
-            )
-        array = image if image.dtype == np.uint8 else np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-        return Image.fromarray(array.squeeze(-1) if array.ndim == 3 and array.shape[2] == 1 else array)
+        image = Image.fromarray(_eight_bits(image))
+    if not isinstance(image, Image.Image | str | Path):
+        raise PrismaError(f"expected a PIL image, an array or a path to an image, found {type(image).__name__}")
     try:
-        with Image.open(image) as file:
-            if file.width * file.height > MAX_PIXELS:  # before decoding
-                raise PrismaError(
-                    f"expected an image of at most {MAX_PIXELS:,} pixels, found {file.width:,} x {file.height:,}"
-                )
-            return ImageOps.exif_transpose(file).copy()
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        with nullcontext(image) if isinstance(image, Image.Image) else Image.open(image) as picture:
+            found = f"{picture.width:,} x {picture.height:,}"
+            fits = 0 < picture.width * picture.height <= MAX_PIXELS  # known before decoding
+            upright = ImageOps.exif_transpose(picture) if fits else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PrismaError(f"expected an image at {image}, found something else ({error})") from None
+    if upright is None:
+        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels, found {found}")
+    if upright.mode.startswith("I;16"):  # convert() would clip it
+        return Image.fromarray(np.round(np.asarray(upright) / 257).astype(np.uint8))
+    if upright.mode in ("I", "F"):
+        raise PrismaError(
+            f"expected an image of 8 or 16 bits per channel, found mode {upright.mode}, of no known range"
+        )
+    return upright
+
+
+def _eight_bits(array: np.ndarray) -> np.ndarray:
+    """[height, width(, channel)] of uint8, or of floats in [0, 1] -> uint8; one channel has no axis."""
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
+        raise PrismaError(f"expected an image array [height, width] with 1, 3 or 4 channels, found {list(array.shape)}")
+    if array.dtype != np.uint8:
+        if not (np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1):
+            raise PrismaError(
+                f"expected an image array of uint8 or of floats in [0, 1], "
+                f"found {array.dtype} from {array.min()} to {array.max()}"
+            )
+        array = np.round(array * 255).astype(np.uint8)
+    return array.squeeze(-1) if array.ndim == 3 and array.shape[2] == 1 else array
 
 
 def _per_channel(values: tuple[float, ...], x: Tensor) -> Tensor:

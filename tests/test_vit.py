@@ -1,0 +1,258 @@
+"""The model: equal to a slow twin and to timm, no idle part, and the same when compiled."""
+
+import pytest
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+import prisma
+from prisma import PrismaError, Scale, Set, ViT, ViTConfig, Zero
+from prisma.edits import Edit
+from prisma.vit import ACTIVATIONS, attend, no_tap, site_names
+from tests.twin import Twin
+from tests.variants import VARIANTS, config_of, images_of, model_of
+
+
+def largest(x: Tensor) -> float:
+    return x.abs().max().item()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_equals_the_slow_twin(variant: str) -> None:
+    model = model_of(variant)
+    images = images_of(model)
+    with torch.no_grad():
+        assert largest(model(images) - Twin(model.config, model.state_dict())(images)) <= 1e-10
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_site_is_alive(variant: str) -> None:
+    """Noise at any site changes the output, and a site has the axes that the vocabulary gives it."""
+    model = model_of(variant)
+    images = images_of(model)
+    with torch.no_grad():
+        logits, acts = prisma.record(model, images, "*")
+        assert tuple(acts) == site_names(model.config)
+        for site, x in acts.items():
+            assert x.ndim == len(prisma.sites.axes_of(site)), site
+            generator = torch.Generator().manual_seed(2)
+            noisy = x + torch.randn(x.shape, generator=generator, dtype=x.dtype)
+            assert largest(prisma.run(model, images, {site: Set(noisy)}) - logits) > 1e-6, f"{site} is idle"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_parameter_is_alive(variant: str) -> None:
+    """Noise on any parameter changes the output, but for shifts shared by all keys, which softmax does not see."""
+    model = model_of(variant)
+    images = images_of(model)
+    with torch.no_grad():
+        before = model(images)
+        for name, parameter in model.named_parameters():
+            if not parameter.numel():
+                continue
+            kept = parameter.clone()
+            parameter += 0.5 * torch.randn_like(parameter)
+            change = largest(model(images) - before)
+            parameter.copy_(kept)
+            shared = name.endswith("attention_pool.k.bias") or (
+                name.endswith("k_norm.bias") and not model.config.rotary
+            )
+            assert change < 1e-10 if shared else change > 1e-6, f"{name} changes the output by {change}"
+
+
+def test_the_variants_cover_the_vocabulary_and_the_choices() -> None:
+    configs = [config_of(variant) for variant in VARIANTS]
+    found = {axes for config in configs for axes in map(template, site_names(config))}
+    assert found == set(prisma.sites.SITES)
+    for name, allowed in prisma.config.CHOICES.items():
+        assert {getattr(config, name) for config in configs} == set(allowed)
+    assert set(ACTIVATIONS) == set(prisma.config.CHOICES["activation"])
+
+
+def template(site: str) -> str:
+    return ".".join("{l}" if part.isdigit() else part for part in site.split("."))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("variant", ["base", "qk_norm", "rotary", "video_rotary", "siglip", "large"])
+def test_fused_and_materialised_attention_agree(variant: str, dtype: torch.dtype, tolerance: float) -> None:
+    model = model_of(variant, dtype)
+    images = images_of(model)
+    with torch.no_grad():
+        fused = model(images)
+        for read in ("*.pattern", "*.scores", "*attn.result", "*"):
+            assert largest(prisma.record(model, images, read)[0] - fused) <= tolerance * largest(fused), read
+
+
+def test_low_precision_attention_is_materialised_in_float32() -> None:
+    q, k, v = (torch.randn(1, 5, 2, 8).bfloat16() for _ in range(3))
+    tap = prisma.sites.Tap(frozenset({"scores", "pattern"}), {})
+    materialised = attend(q, k, v, tap)
+    assert {x.dtype for x in tap.tensors.values()} == {torch.float32}
+    assert materialised.dtype == torch.bfloat16
+    assert largest(materialised - attend(q, k, v, no_tap)) <= 2e-2
+
+
+def test_sites_mean_what_they_say() -> None:
+    """Sums of the residual stream, rows of the pattern, heads of the result."""
+    model = model_of("layer_scale")
+    _, acts = prisma.record(model, images_of(model), "*")
+    at = lambda site: acts[f"blocks.1.{site}"]  # noqa: E731
+    close = torch.testing.assert_close
+    close(acts["blocks.0.resid_pre"], acts["embed"] + acts["pos_embed"])
+    close(at("resid_pre"), acts["blocks.0.resid_post"])
+    close(at("resid_mid"), at("resid_pre") + at("attn_out"))
+    close(at("resid_post"), at("resid_mid") + at("mlp_out"))
+    close(at("attn.pattern").sum(-1), torch.ones_like(at("attn.pattern")[..., 0]))
+    scores = torch.einsum("bqhd,bkhd->bhqk", at("attn.q"), at("attn.k")) / model.config.d_head**0.5
+    close(at("attn.scores"), scores)
+    close(at("attn.z"), torch.einsum("bhqk,bkhd->bqhd", at("attn.pattern"), at("attn.v")))
+    block = model.blocks[1]
+    close(at("attn_out"), (at("attn.result").sum(2) + block.attn.out.bias) * block.scale1.weight)
+    assert not acts["pos_embed"][:, : model.config.n_prefix].any()
+    close(acts["pooled"], acts["ln_final"][:, 0])
+
+
+def test_three_functions_make_the_forward() -> None:
+    model = model_of("base")
+    images = images_of(model)
+    x = model.embed(images)
+    middle = model.encode(x, stop=1)
+    torch.testing.assert_close(model.readout(model.encode(middle, start=1)), model(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("variant", "site"),
+    [
+        ("base", None),
+        ("base", "blocks.0.attn.z"),
+        ("large", "blocks.0.attn.pattern"),
+        ("video_rotary", "blocks.0.attn.result"),
+        ("siglip", "pool.scores"),
+    ],
+)
+def test_compiled_equals_eager(variant: str, site: str | None) -> None:
+    torch.compiler.reset()
+    model = model_of(variant, n_layers=1)
+    images = images_of(model)
+    edit: dict[str, Edit] | None = None if site is None else {site: Scale(0.5).at(head=1)}
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        logits, acts = prisma.record(compiled, images, ["blocks.*.resid_post", "*.pattern"], edit)
+        expected, wanted = prisma.record(model, images, ["blocks.*.resid_post", "*.pattern"], edit)
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(dict(acts), dict(wanted))
+
+
+def test_a_compiled_model_sees_a_changed_edit() -> None:
+    torch.compiler.reset()
+    model = model_of("base", n_layers=1)
+    images = images_of(model)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    edits: list[dict[str, Edit] | None] = [None, *({"blocks.0.attn.z": Zero().at(head=h)} for h in range(2))]
+    with torch.no_grad():
+        results = [prisma.run(compiled, images, edit) for edit in edits]
+        for edit, result in zip(edits, results, strict=True):
+            torch.testing.assert_close(result, prisma.run(model, images, edit))
+    assert all(largest(results[0] - other) > 1e-6 for other in results[1:])
+
+
+CONFIGS_OF_TIMM = {
+    "class": ({}, {}),
+    "mean": ({"global_pool": "avg", "class_token": False}, {"pool": "mean", "class_token": False, "norm_pooled": True}),
+    "scaled": ({"init_values": 0.1, "qkv_bias": False}, {"layer_scale": True, "qkv_bias": False}),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS_OF_TIMM)
+def test_equals_timm(name: str) -> None:
+    theirs, ours = CONFIGS_OF_TIMM[name]
+    torch.manual_seed(0)
+    peer = VisionTransformer(
+        img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2, num_classes=7, **theirs
+    ).eval()
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    model = ViT(
+        ViTConfig(image_size=16, patch_size=4, n_layers=2, d_model=24, n_heads=3, d_mlp=48, n_classes=7, **ours)
+    ).eval()
+    model.load_state_dict(from_timm(peer.state_dict(), prefix=int(model.config.class_token)))
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        assert largest(model(images) - peer(images)) <= 1e-5
+
+
+def from_timm(theirs: dict[str, Tensor], prefix: int) -> dict[str, Tensor]:
+    """timm's tensors under our names; the class token takes its position with it."""
+    renamed = {"attn.proj": "attn.out", "mlp.fc1": "mlp.pre", "mlp.fc2": "mlp.out", "norm1": "ln1", "norm2": "ln2"}
+    renamed |= {"ls1.gamma": "scale1.weight", "ls2.gamma": "scale2.weight"}
+    ours = {}
+    for name, x in theirs.items():
+        if name.startswith("blocks."):
+            for old, new in renamed.items():
+                name = name.replace(old, new)
+            ours[name] = x
+    for part in ("weight", "bias"):
+        ours[f"embed.patch.{part}"] = (
+            theirs[f"patch_embed.proj.{part}"].flatten(1) if part == "weight" else theirs["patch_embed.proj.bias"]
+        )
+        ours[f"readout.ln_final.{part}"] = theirs.get(f"norm.{part}", theirs.get(f"fc_norm.{part}"))
+        ours[f"readout.head.{part}"] = theirs[f"head.{part}"]
+    positions = theirs["pos_embed"][0]
+    ours["embed.positions"] = positions[prefix:]
+    ours["embed.prefix"] = theirs["cls_token"][0] + positions[:1] if prefix else positions[:0]
+    return ours
+
+
+def test_timm_is_the_peer_of_the_benchmark() -> None:
+    peer = timm.create_model("vit_base_patch16_224", pretrained=False)
+    from benchmarks.core import BASE
+
+    with torch.device("meta"):
+        ours = ViT(BASE)
+    assert sum(p.numel() for p in peer.parameters()) == sum(p.numel() for p in ours.parameters()) + BASE.d_model
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (torch.zeros(1, 3, 6, 6), "found [1, 3, 6, 6]"),
+        (torch.zeros(2, 6, 6), "found [2, 6, 6]"),
+        (torch.zeros(1, 2, 6, 8), "found [1, 2, 6, 8]"),
+        (torch.zeros(1, 2, 6, 6, dtype=torch.uint8), "found torch.uint8"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(images: Tensor, found: str) -> None:
+    with pytest.raises(PrismaError) as error:
+        model_of("base")(images)
+    assert found in str(error.value)
+
+
+def test_any_memory_layout_and_no_image_at_all() -> None:
+    model = model_of("base")
+    images = images_of(model, 3)
+    expected = model(images)
+    for same in (
+        images.to(memory_format=torch.channels_last),
+        images.mT.contiguous().mT,
+        images.repeat(2, 1, 1, 1)[::2],
+    ):
+        close = expected if same.shape == images.shape and torch.equal(same, images) else model(same.contiguous())
+        torch.testing.assert_close(model(same), close)
+    assert model(images[:0]).shape == (0, model.config.n_classes)
+
+
+def test_the_weights_follow_the_global_seed() -> None:
+    config = config_of("large")
+    models = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        models.append(ViT(config).state_dict())
+    torch.testing.assert_close(models[0], models[1], rtol=0, atol=0)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    site_names.cache_clear()
+    site_names(config)
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,147 @@
+"""The slow twin: a vision transformer written from the papers with loops over images, tokens and heads.
+
+It shares nothing with `prisma.vit` but the names of the parameters and the configuration, and never calls it.
+"""
+
+import math
+from collections.abc import Mapping
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prisma import ViTConfig
+
+ACTIVATIONS = {
+    "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "quick_gelu": lambda x: x / (1 + torch.exp(-1.702 * x)),
+    "relu": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
+    "silu": lambda x: x / (1 + torch.exp(-x)),
+}
+
+
+class Twin:
+    """`Twin(config, state_dict)(images)`: logits [batch, class]."""
+
+    def __init__(self, config: ViTConfig, weights: Mapping[str, Tensor]) -> None:
+        self.c, self.w = config, weights
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.stack([self.logits(image) for image in images])
+
+    def logits(self, image: Tensor) -> Tensor:
+        x = self.embed(image)
+        for layer in range(self.c.n_layers):
+            x = self.block(x, f"blocks.{layer}")
+        return self.readout(x)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """[token, d_model], by a 3-d convolution over the video (an image is a video of one frame)."""
+        c = self.c
+        video = image if c.frames > 1 else image[:, None]
+        kernel = self.w["embed.patch.weight"].view(c.d_model, c.channels, c.tubelet, *c.patch_sides)
+        out = F.conv3d(video[None], kernel, self.w["embed.patch.bias"], stride=(c.tubelet, *c.patch_sides))[0]
+        patches = [out[:, t, i, j] for t, i, j in product(*map(range, out.shape[1:]))]
+        if c.positions:
+            patches = [p + self.w["embed.positions"][i] for i, p in enumerate(patches)]
+        x = torch.stack([*self.w["embed.prefix"], *patches])
+        return self.norm(x, "embed.ln_pre") if c.norm_embed else x
+
+    def block(self, x: Tensor, name: str) -> Tensor:
+        branches = [("ln1", lambda y: self.attention(y, f"{name}.attn"), "scale1")]
+        if self.c.d_mlp:
+            branches.append(("ln2", lambda y: self.mlp(y, f"{name}.mlp"), "scale2"))
+        for ln, branch, scale in branches:
+            y = branch(self.norm(x, f"{name}.{ln}") if self.c.norm == "pre" else x)
+            x = x + (y * self.w[f"{name}.{scale}.weight"] if self.c.layer_scale else y)
+            x = self.norm(x, f"{name}.{ln}") if self.c.norm == "post" else x
+        return x
+
+    def attention(self, x: Tensor, name: str) -> Tensor:
+        """Heads one after the other; each writes through its own share of the output matrix."""
+        c, width = self.c, self.c.d_head
+        weight, bias = self.w[f"{name}.qkv.weight"], self.w.get(f"{name}.qkv.bias")
+        out = self.w[f"{name}.out.bias"].expand(len(x), -1)
+        for head in range(c.n_heads):
+            parts = []
+            for which in range(3):  # q, k, v
+                rows = slice(which * c.d_model + head * width, which * c.d_model + (head + 1) * width)
+                parts.append(x @ weight[rows].T + (0 if bias is None else bias[rows]))
+            q, k, v = parts
+            if c.qk_norm:
+                q, k = self.norm(q, f"{name}.q_norm"), self.norm(k, f"{name}.k_norm")
+            if c.rotary:
+                q, k = self.rotated(q), self.rotated(k)
+            out = (
+                out + softmax_attention(q, k, v) @ self.w[f"{name}.out.weight"][:, head * width : (head + 1) * width].T
+            )
+        return out
+
+    def rotated(self, x: Tensor) -> Tensor:
+        """Each pair (i, i + d_head / 2) of a patch's vector as a complex number, turned by its angle."""
+        c = self.c
+        grid = c.grid if c.frames > 1 else c.grid[1:]
+        d_axis = c.d_head // len(grid)
+        rows = list(x[: c.n_prefix])
+        for place, vector in zip(product(*map(range, grid)), x[c.n_prefix :], strict=True):
+            angles = [
+                2 * math.pi * (2 * (i + 0.5) / n - 1) / c.rotary_base ** (j / d_axis)
+                for i, n in zip(place, grid, strict=True)
+                for j in range(0, d_axis, 2)
+            ]
+            turn = torch.polar(torch.ones(len(angles), dtype=x.dtype), torch.tensor(angles, dtype=x.dtype))
+            pairs = torch.complex(*vector.chunk(2)) * turn
+            rows.append(torch.cat([pairs.real, pairs.imag]))
+        return torch.stack(rows)
+
+    def mlp(self, x: Tensor, name: str) -> Tensor:
+        post = ACTIVATIONS[self.c.activation](self.linear(x, f"{name}.pre"))
+        if self.c.gated_mlp:
+            post = post * self.linear(x, f"{name}.pre_linear")
+        return self.linear(post, f"{name}.out")
+
+    def readout(self, x: Tensor) -> Tensor:
+        c = self.c
+        if c.norm == "pre" and not c.norm_pooled:
+            x = self.norm(x, "readout.ln_final")
+        mean = x[c.n_prefix :].mean(0)
+        pools = {
+            "class": lambda: x[0],
+            "mean": lambda: mean,
+            "class_mean": lambda: torch.cat([x[0], mean]),
+            "attention": lambda: self.attention_pool(x, "readout.attention_pool"),
+        }
+        pooled = pools[c.pool]()
+        if c.norm_pooled:
+            pooled = self.norm(pooled, "readout.ln_final")
+        return self.linear(pooled, "readout.head") if c.n_classes else pooled
+
+    def attention_pool(self, x: Tensor, name: str) -> Tensor:
+        q = self.linear(self.w[f"{name}.query"], f"{name}.q")
+        k, v = self.linear(x, f"{name}.k"), self.linear(x, f"{name}.v")
+        width = self.c.d_head
+        heads = [slice(h * width, (h + 1) * width) for h in range(self.c.n_heads)]
+        z = torch.cat([softmax_attention(q[:, h], k[:, h], v[:, h]) for h in heads], dim=-1)
+        pooled = self.linear(z, f"{name}.out")[0]
+        if not self.c.d_mlp:
+            return pooled
+        return pooled + self.mlp(pooled if self.c.norm == "none" else self.norm(pooled, f"{name}.ln"), f"{name}.mlp")
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        return x @ self.w[f"{name}.weight"].T + self.w.get(f"{name}.bias", 0)
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        scaled = centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + self.c.norm_eps)
+        return scaled * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One head, one query after the other."""
+    out = []
+    for query in q:
+        weight = torch.exp(torch.stack([query @ key / math.sqrt(len(query)) for key in k]))
+        out.append((weight / weight.sum()) @ v)
+    return torch.stack(out)

@@ -1,0 +1,107 @@
+"""Every form of the model that the configuration allows, small: one entry each, and the model of an entry.
+
+Every parameter is drawn at random, those that start at 0 or 1 too, so that a test cannot pass because a part is idle.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prisma import ViT, ViTConfig
+
+BASE: Mapping[str, Any] = {
+    "image_size": 6, "patch_size": 2, "channels": 2,
+    "n_layers": 2, "d_model": 12, "n_heads": 3, "d_mlp": 10, "n_classes": 5,
+}  # fmt: skip
+VIDEO: Mapping[str, Any] = {"frames": 4, "tubelet": 2, "image_size": 4}
+PLAIN: Mapping[str, Any] = {"class_token": False, "pool": "mean"}
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "base": {},
+    "attention_only": {"d_mlp": 0},
+    "norm_none": {"norm": "none"},
+    "norm_post": {"norm": "post"},
+    "attention_only_norm_none": {"d_mlp": 0, "norm": "none"},
+    "attention_only_norm_post": {"d_mlp": 0, "norm": "post"},
+    "one_layer": {"n_layers": 1},
+    "no_layers": {"n_layers": 0, "pool": "class_mean"},
+    "one_head": {"n_heads": 1},
+    "no_class_token": PLAIN,
+    "registers": {"registers": 3},
+    "registers_only": {**PLAIN, "registers": 2},
+    "pool_mean": {"pool": "mean"},
+    "pool_class_mean": {"pool": "class_mean", "registers": 1},
+    "pool_attention": {"pool": "attention"},
+    "pool_attention_norm_none": {**PLAIN, "pool": "attention", "norm": "none"},
+    "pool_attention_attention_only": {"pool": "attention", "d_mlp": 0},
+    "pool_attention_gated": {"pool": "attention", "gated_mlp": True, "norm_pooled": True},
+    "quick_gelu": {"activation": "quick_gelu"},
+    "gelu_tanh": {"activation": "gelu_tanh"},
+    "relu": {"activation": "relu"},
+    "gated_silu": {"activation": "silu", "gated_mlp": True},
+    "no_qkv_bias": {"qkv_bias": False},
+    "qk_norm": {"qk_norm": True},
+    "layer_scale": {"layer_scale": True},
+    "norm_embed": {"norm_embed": True},
+    "norm_embed_post": {"norm_embed": True, "norm": "post"},
+    "norm_pooled_class": {"norm_pooled": True},
+    "norm_pooled_mean": {"norm_pooled": True, "pool": "mean"},
+    "no_positions": {"positions": False},
+    "rotary": {"rotary": True, "n_heads": 2, "d_model": 16},  # two frequencies an axis
+    "rotary_only": {"rotary": True, "positions": False, "rotary_base": 10},
+    "no_head_bias": {"head_bias": False},
+    "no_head": {"n_classes": 0},
+    "no_head_class_mean": {"n_classes": 0, "pool": "class_mean"},
+    "not_square": {"image_size": (4, 6), "patch_size": (2, 3)},
+    "not_square_rotary": {"image_size": (4, 6), "rotary": True, **PLAIN},
+    "video": VIDEO,
+    "video_one_tubelet": {**VIDEO, "tubelet": 4, "pool": "class_mean"},
+    "video_rotary": {**VIDEO, "tubelet": 1, "frames": 2, "rotary": True, "d_model": 36, "registers": 1},
+    "clip": {"norm_embed": True, "activation": "quick_gelu", "norm_pooled": True, "head_bias": False},
+    "siglip": {**PLAIN, "pool": "attention", "activation": "gelu_tanh"},
+    "dino": {"registers": 4, "layer_scale": True, "pool": "class_mean", "qkv_bias": False},
+    "dino_rotary": {
+        "registers": 2, "layer_scale": True, "rotary": True, "positions": False,
+        "gated_mlp": True, "activation": "silu",
+    },
+    "large": {"qk_norm": True, "rotary": True, "gated_mlp": True, "pool": "attention", "layer_scale": True},
+    "everything_post": {
+        "norm": "post", "qk_norm": True, "layer_scale": True, "gated_mlp": True, "registers": 1,
+        "pool": "class_mean", "norm_embed": True,
+    },
+}  # fmt: skip
+
+
+def config_of(variant: str, **changes: Any) -> ViTConfig:
+    return ViTConfig(**{**BASE, **VARIANTS[variant], **changes})
+
+
+def model_of(variant: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any) -> ViT:
+    """In evaluation mode, every parameter random, in float64 unless told otherwise."""
+    torch.manual_seed(seed)
+    with default_dtype(dtype):
+        model = ViT(config_of(variant, **changes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.4 + (parameter == 1))  # norms around 1, all else around 0
+    return model
+
+
+def images_of(model: ViT, n: int = 2, seed: int = 1) -> Tensor:
+    """[n, channel, (frame,) height, width] of noise, in the precision of the model."""
+    generator = torch.Generator().manual_seed(seed)
+    dtype = next(model.parameters()).dtype
+    return torch.randn(n, *model.config.input_shape, generator=generator, dtype=dtype)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
