@@ -83,7 +83,7 @@ class _Auditor:
             damaged = ", ".join(FolderHub(self.mouse).damaged(commit)) or "its list of files"
             yield f"expected the files of commit {commit}, found those of {found}: {damaged} changed"
         folder = self.mouse.snapshot(commit)
-        if entry and WEIGHTS in files:
+        if entry and files.get(WEIGHTS):
             size = (folder / WEIGHTS).stat().st_size
             if (files[WEIGHTS], size) != (entry.sha256, entry.size):
                 yield f"expected {entry.size} bytes of SHA-256 {entry.sha256}, found {size} of {files[WEIGHTS]}"

@@ -40,7 +40,7 @@ def render(record: Record, final: Checkpoint) -> str:
     template = environment.from_string((files("hub_cards") / "model.md").read_text())
     try:
         text = template.render(**_facts(record, final))
-    except (UndefinedError, KeyError, TypeError, ValueError) as error:
+    except (UndefinedError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise PrismaError(f"the card of {record.repo} needs a fact that its run does not have: {error}") from error
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -82,15 +82,15 @@ def _metadata(record: Record) -> str:
     """YAML of the front matter, as the Hub's own client writes it."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    task = record.recipe["task"]["name"]
+    task = _one_line(record.recipe["task"]["name"])
     rows = [
         EvalResult(
             task_type=TASK,
             dataset_type=task,
             dataset_name=task,
-            dataset_split=row["split"],
+            dataset_split=_one_line(row["split"]),
             metric_type=_measure(row),
-            metric_name=row["name"],
+            metric_name=_one_line(row["name"]),
             metric_value=row["value"],
         )
         for row in record.results["results"]
@@ -111,7 +111,11 @@ def _metadata(record: Record) -> str:
 
 def _measure(row: Mapping[str, Any]) -> str:
     """The row "test accuracy" of the split "test" measures "accuracy"."""
-    return str(row["name"]).removeprefix(f"{row['split']} ")
+    return _one_line(row["name"]).removeprefix(f"{row['split']} ")
+
+
+def _one_line(value: Any) -> str:
+    return " ".join(str(_present(value)).split())
 
 
 def _present(value: Any) -> Any:
@@ -123,20 +127,19 @@ def _present(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     """On one line, with nothing that Markdown or HTML would take for its own."""
-    words = " ".join(str(_present(value)).split())
-    if not words:
+    if not (words := _one_line(value)):
         raise ValueError("one of its values is empty")
     return _SPECIAL.sub(r"\\\1", words).replace("&", "&amp;")
 
 
 def _code(value: Any) -> str:
     """Inside a code span, possibly in a table."""
-    return " ".join(str(_present(value)).split()).replace("`", "'").replace("|", "\\|")
+    return _one_line(value).replace("`", "'").replace("|", "\\|")
 
 
 def _line(value: Any) -> str:
     """On one line of a code block."""
-    return " ".join(str(_present(value)).split()).replace("`", "'")
+    return _one_line(value).replace("`", "'")
 
 
 def _number(value: float) -> str:

@@ -1,0 +1,172 @@
+"""An audit finds what is wrong behind a label, and nothing where nothing is wrong."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
+from prisma.errors import PrismaError
+from prisma.publish import Finding, audit, publish
+from prisma.publish.hub import Commit, File, FolderHub
+from prisma.repository import MANIFEST, Published
+
+STEP, OTHER = "step-000002", "step-000004"
+
+
+def mouse(hub: Path) -> Published:
+    return Published("lab/tiny", hub)
+
+
+def label(hub: Path, name: str) -> Path:
+    return mouse(hub).folder / "refs" / name
+
+
+def serve(hub: Path, revision: str, **changed: bytes) -> None:
+    """A commit like the revision's with other bytes in some files, in its place: whole, and wrong."""
+    writer = FolderHub(mouse(hub))
+    commit = writer.labels()[revision]
+    names = writer.read_back(commit)
+    files = {name: (writer.mouse.snapshot(commit) / name).read_bytes() for name in names} | {
+        {"config": CONFIG, "weights": WEIGHTS, "manifest": MANIFEST}[key]: data for key, data in changed.items()
+    }
+    made = Commit(tuple(File.of(name, data) for name, data in files.items()))
+    with writer.writing():
+        writer.add(made)
+        writer.label(revision, made.id)
+
+
+def weights_of(hub: Path, revision: str, folder: Path, **header: str) -> bytes:
+    """The bytes of a revision's weights under another header."""
+    tensors, old = read_tensors(mouse(hub).file(WEIGHTS, revision))
+    save_file(tensors, folder / "weights", metadata={**old, **header})
+    return (folder / "weights").read_bytes()
+
+
+def manifest(hub: Path, change: Callable[[list[dict[str, object]]], object]) -> bytes:
+    entries = mouse(hub).checkpoints()
+    change(entries)
+    return json.dumps({"checkpoints": entries}).encode()
+
+
+def corrupt(hub: Path) -> None:
+    blob = mouse(hub).file(WEIGHTS, STEP).resolve()
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+
+
+def truncate(hub: Path) -> None:
+    blob = mouse(hub).file(WEIGHTS, STEP).resolve()
+    blob.write_bytes(blob.read_bytes()[:-100])
+
+
+def duplicate(hub: Path) -> None:
+    """The fault of other suites: final weights behind an early label, here even under an honest-looking header."""
+    serve(hub, STEP, weights=weights_of(hub, OTHER, hub.parent, step="2"))
+
+
+def swap_final(hub: Path) -> None:
+    serve(hub, "main", weights=weights_of(hub, STEP, hub.parent))
+
+
+def wrong_fingerprint(hub: Path) -> None:
+    def change(entries: list[dict[str, object]]) -> None:
+        entries[2]["fingerprint"] = entries[3]["fingerprint"]
+
+    serve(hub, "main", manifest=manifest(hub, change))
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "corrupted blob": (corrupt, STEP, "model.safetensors changed"),
+    "truncated blob": (truncate, STEP, "model.safetensors changed"),
+    "truncated weights": (truncate, STEP, "whole safetensors weights"),
+    "missing blob": (lambda hub: mouse(hub).file(WEIGHTS, STEP).resolve().unlink(), STEP, "model.safetensors changed"),
+    "missing file": (lambda hub: mouse(hub).file(CONFIG, STEP).unlink(), STEP, "its list of files changed"),
+    "moved label": (lambda hub: shutil.copy(label(hub, OTHER), label(hub, STEP)), STEP, "as the manifest says"),
+    "wrong step": (lambda hub: shutil.copy(label(hub, OTHER), label(hub, STEP)), STEP, "found a header of step 4"),
+    "twin": (lambda hub: shutil.copy(label(hub, OTHER), label(hub, STEP)), OTHER, "found those of step-000002"),
+    "duplicate weights": (duplicate, OTHER, "found those of step-000002"),
+    "other weights": (duplicate, STEP, "of SHA-256"),
+    "other logits": (duplicate, STEP, "logits"),
+    "dangling label": (lambda hub: label(hub, STEP).write_text("0" * 40), STEP, "found none"),
+    "a label of no commit": (lambda hub: label(hub, STEP).write_text("nonsense"), STEP, "40 hex digits"),
+    "removed label": (lambda hub: label(hub, STEP).unlink(), STEP, "expected a label for every step"),
+    "extra label": (lambda hub: shutil.copy(label(hub, STEP), label(hub, "v1")), "v1", "one that it lacks"),
+    "no main": (lambda hub: label(hub, "main").unlink(), "main", "publishing was not finished"),
+    "main is not the last": (swap_final, "main", "expected the weights of step-000006, found those of step-000002"),
+    "wrong fingerprint": (wrong_fingerprint, STEP, "logits"),
+    "no manifest": (lambda hub: serve(hub, "main", manifest=b"{}"), "main", "list of checkpoints"),
+    "odd manifest": (
+        lambda hub: serve(hub, "main", manifest=manifest(hub, lambda e: e[0].pop("size"))),
+        "main",
+        "entry",
+    ),
+    "no probe": (lambda hub: mouse(hub).file("probe.safetensors").unlink(), "main", "probe.safetensors"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found(hub: Path, fault: str) -> None:
+    assert audit("lab/tiny", hub) == []
+    make, revision, problem = FAULTS[fault]
+    make(hub)
+    findings = audit("lab/tiny", hub)
+    assert any(finding.revision == revision and problem in finding.problem for finding in findings), findings
+    assert all("\n" not in finding.problem for finding in findings)
+
+
+def test_a_fault_of_one_step_is_found_at_that_step_alone(hub: Path) -> None:
+    corrupt(hub)
+    assert {finding.revision for finding in audit("lab/tiny", hub)} == {STEP}
+
+
+def test_unlabelled_commits_are_no_fault(hub: Path) -> None:
+    made = Commit((File.of("a", b"left by a kill"),))
+    with (writer := FolderHub(mouse(hub))).writing():
+        writer.add(made)
+    (mouse(hub).folder / "snapshots" / ("0" * 40)).mkdir()
+    assert audit("lab/tiny", hub) == []
+
+
+def test_a_hub_copied_without_links_is_whole(hub: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(hub, tmp_path / "copied")
+    assert not any(path.is_symlink() for path in copied.rglob("*"))
+    assert audit("lab/tiny", copied) == []
+
+
+def test_findings_are_data() -> None:
+    assert Finding("main", "odd").to_dict() == {"revision": "main", "problem": "odd"}
+
+
+def test_what_is_not_there_is_one_sentence(hub: Path, tmp_path: Path) -> None:
+    with pytest.raises(PrismaError, match=r"lab/tyni is not published in the hub .* lab/tiny"):
+        audit("lab/tyni", hub)
+    with pytest.raises(PrismaError, match="expected a folder hub"):
+        audit("lab/tiny", tmp_path / "absent")
+
+
+def test_a_later_library_may_round_otherwise(hub: Path) -> None:
+    """Fingerprints that differ in their last digits are of the same weights."""
+
+    def shake(entries: list[dict[str, object]]) -> None:
+        for entry in entries:
+            rows = torch.tensor(entry["fingerprint"])
+            entry["fingerprint"] = (rows * (1 + 1e-5)).tolist()
+
+    serve(hub, "main", manifest=manifest(hub, shake))
+    assert audit("lab/tiny", hub) == []
+
+
+def test_the_mouse_of_another_seed_is_not_taken_for_this_one(run: Path, hub: Path) -> None:
+    """Weights that are whole, finite and of the right step, but of other values."""
+    path = run / "checkpoints" / STEP / WEIGHTS
+    tensors, header = read_tensors(path)
+    save_file({name: x + 0.1 for name, x in tensors.items()}, path, metadata=header)
+    publish(run, "lab/other", hub, progress=False)
+    serve(hub, STEP, weights=Published("lab/other", hub).file(WEIGHTS, STEP).read_bytes())
+    assert {finding.revision for finding in audit("lab/tiny", hub)} == {STEP}

@@ -1,0 +1,91 @@
+"""`prisma.load`: a folder, a published mouse, and one sentence for anything else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import prisma
+from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
+from prisma.data.transform import Transform
+from prisma.errors import PrismaError
+
+
+def same_weights(loaded: prisma.Loaded, path: Path) -> bool:
+    tensors, _ = read_tensors(path)
+    return all(torch.equal(x, tensors[name]) for name, x in loaded.model.state_dict().items())
+
+
+def test_a_folder(run: Path) -> None:
+    for ref in (run, str(run)):
+        loaded = prisma.load(ref)
+        assert same_weights(loaded, run / WEIGHTS)
+        assert loaded.labels == tuple("0123456789")
+        assert isinstance(loaded.transform, Transform)
+        assert loaded.config is loaded.model.config
+
+
+def test_a_model_comes_ready_for_use(run: Path) -> None:
+    loaded = prisma.load(run)
+    assert not loaded.model.training
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    assert loaded.transform
+    x = loaded.transform(np.zeros((20, 20), dtype=np.uint8))
+    assert loaded.model(x[None]).shape == (1, 10)
+
+
+def test_a_published_mouse_at_any_step(run: Path, hub: Path) -> None:
+    assert same_weights(prisma.load("lab/tiny", hub=hub), run / WEIGHTS)
+    assert same_weights(prisma.load("lab/tiny", hub=str(hub)), run / WEIGHTS)
+    for step in (0, 1, 2, 4, 6):
+        label = f"step-{step:06d}"
+        assert same_weights(prisma.load("lab/tiny", label, hub), run / "checkpoints" / label / WEIGHTS)
+
+
+def test_a_hub_wins_over_a_folder_of_the_same_name(
+    run: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab/tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert same_weights(prisma.load("lab/tiny", hub=hub), run / WEIGHTS)
+
+
+def test_loading_leaves_the_random_numbers_alone(run: Path) -> None:
+    before = torch.random.get_rng_state()
+    prisma.load(run)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_folder_has_no_revisions(run: Path) -> None:
+    with pytest.raises(PrismaError, match="has no revisions; found revision='main'"):
+        prisma.load(run, revision="main")
+
+
+@pytest.mark.parametrize(
+    ("ref", "revision", "sentence"),
+    [
+        ("lab/tyni", None, "not published .* lab/tiny"),
+        ("lab/tiny", "step-9", "no revision 'step-9'; the nearest: step-000"),
+        ("not a name", None, "expected OWNER/NAME .* 'not a name'"),
+    ],
+)
+def test_what_is_not_published_is_one_sentence(hub: Path, ref: str, revision: str | None, sentence: str) -> None:
+    with pytest.raises(PrismaError, match=sentence):
+        prisma.load(ref, revision, hub)
+
+
+def test_a_folder_that_is_no_checkpoint_is_one_sentence(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(PrismaError, match="expected a checkpoint folder"):
+        prisma.load(tmp_path / "absent")
+    (run / CONFIG).unlink()
+    with pytest.raises(PrismaError, match=r"expected a checkpoint folder with config\.json"):
+        prisma.load(run)
+
+
+def test_damaged_weights_are_one_sentence(hub: Path) -> None:
+    weights = hub / "models--lab--tiny/refs/step-000002"
+    blob = (hub / "models--lab--tiny/snapshots" / weights.read_text() / WEIGHTS).resolve()
+    blob.write_bytes(blob.read_bytes()[:50])
+    with pytest.raises(PrismaError, match="whole safetensors weights"):
+        prisma.load("lab/tiny", "step-000002", hub)

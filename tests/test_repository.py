@@ -1,0 +1,124 @@
+"""Reading a published mouse: every file at every revision, and one sentence for what is not there."""
+
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+
+from prisma.checkpoint import WEIGHTS, read_tensors
+from prisma.errors import PrismaError
+from prisma.repository import MANIFEST, PROBE, Published, published_in
+
+
+@pytest.fixture
+def mouse(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+    """In a folder hub, which is read without a network."""
+
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("a folder hub needs no network")
+
+    monkeypatch.setattr("socket.socket.connect", no_network)
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    return Published("lab/tiny", hub)
+
+
+def test_every_file_of_every_revision(mouse: Published) -> None:
+    for entry in mouse.checkpoints():
+        by_label, by_commit = (mouse.file(WEIGHTS, entry[key]) for key in ("revision", "commit"))
+        assert by_label == by_commit
+        assert read_tensors(by_label)[1]["step"] == str(entry["step"])
+    assert mouse.file("curves/loss.png").is_file()
+    assert mouse.file(WEIGHTS) == mouse.file(WEIGHTS, "main")
+
+
+def test_labels_and_manifest_are_in_step_order(mouse: Published) -> None:
+    assert mouse.revisions() == ["main", *(f"step-{step:06d}" for step in (0, 1, 2, 4, 6))]
+    assert [entry["step"] for entry in mouse.checkpoints()] == [0, 1, 2, 4, 6]
+    assert {"step", "revision", "commit", "sha256", "size", "fingerprint"} == set(mouse.checkpoints()[0])
+
+
+def test_the_probe_is_images_and_labels(mouse: Published, run: Path) -> None:
+    images, labels = mouse.probe()
+    stored, _ = read_tensors(run / PROBE)
+    assert torch.equal(images, stored["images"])
+    assert torch.equal(labels, stored["labels"])
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+def test_a_relative_hub_is_found(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(hub.parent)
+    assert Published("lab/tiny", Path("hub")).file(WEIGHTS).is_file()
+
+
+def test_a_hub_lists_what_has_a_main(hub: Path) -> None:
+    shutil.copytree(hub / "models--lab--tiny", hub / "models--other--mouse", symlinks=True)
+    (hub / "models--half--done/refs").mkdir(parents=True)
+    (hub / "datasets--some--data/refs").mkdir(parents=True)
+    assert published_in(hub) == ["lab/tiny", "other/mouse"]
+
+
+@pytest.mark.parametrize(
+    ("repo", "name", "revision", "sentence"),
+    [
+        ("lab/tyni", WEIGHTS, None, "lab/tyni is not published .* the nearest: lab/tiny"),
+        ("lab/tiny", WEIGHTS, "step-000003", "no revision 'step-000003'; the nearest: step-00000"),
+        ("lab/tiny", WEIGHTS, "0" * 40, "no revision"),
+        ("lab/tiny", WEIGHTS, "..", "no revision"),
+        ("lab/tiny", "model.safetensor", None, "no file 'model.safetensor'; the nearest: model.safetensors"),
+        ("lab/tiny", "README.md", "step-000001", "step-000001 has no file 'README.md'; the nearest: "),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(
+    mouse: Published, repo: str, name: str, revision: str | None, sentence: str
+) -> None:
+    with pytest.raises(PrismaError, match=sentence) as error:
+        Published(repo, mouse.hub).file(name, revision)
+    assert "\n" not in str(error.value)
+
+
+def test_a_hub_that_is_not_there_or_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for hub in (tmp_path / "absent", tmp_path / "file"):
+        with pytest.raises(PrismaError, match="expected a folder hub"):
+            Published("lab/tiny", hub).file(WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "repo", ["tiny", "a/b/c", "", "lab/", "/tiny", "lab/..", "l--b/x", "lab/x.git", "lab/x-", "-l/x"]
+)
+def test_a_name_is_owner_and_name(repo: str) -> None:
+    with pytest.raises(PrismaError, match="expected OWNER/NAME"):
+        Published(repo)
+
+
+@pytest.mark.parametrize("repo", ["lab/tiny", "l/t", "lab_1/tiny.v2-x", "a" * 47 + "/" + "b" * 48])
+def test_a_name_that_the_hubs_client_takes(repo: str) -> None:
+    assert Published(repo).repo == repo
+    huggingface_hub.utils.validate_repo_id(repo)
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"checkpoints": [1]}', '{"checkpoints": [{}]}'])
+def test_a_broken_manifest_is_one_sentence(mouse: Published, manifest: str) -> None:
+    mouse.file(MANIFEST).resolve().write_text(manifest)
+    with pytest.raises(PrismaError, match="expected a list of checkpoints"):
+        mouse.checkpoints()
+
+
+def test_the_hub_itself_is_read_by_the_client_and_its_failures_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, hub: Path
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    mouse = Published("lab/tiny")
+    assert json.loads(mouse.file(MANIFEST).read_text())["checkpoints"] == mouse.checkpoints()
+    with pytest.raises(
+        PrismaError, match=r"lab/tiny at step-000009 has no model.safetensors in the Hugging Face Hub"
+    ) as error:
+        mouse.file(WEIGHTS, "step-000009")
+    assert "\n" not in str(error.value)
