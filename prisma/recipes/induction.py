@@ -1,6 +1,15 @@
 """A mouse that compares two glyphs: one layer, attention only, 17 tokens.
 
-prisma train induction
+    prisma train induction
+
+5,000 steps of 64 images take about 75 seconds of one CPU core. As in ViT-Prisma's mouse of that name there are 32x32
+images in patches of 8, width 128, and no MLP. Unlike there: LayerNorm before the attention, 8 heads instead of 4, and
+the readout sees the class token and the mean of the patches. In the first layer the class token asks the same
+question of every image; only a patch's own query can compare it with another patch, so the mean is where the
+comparison arrives.
+
+Seeds: 0 for the first weights (`init_seed`), 0 for the order (`order_seed`). Expected test accuracy (656 images): 1.000;
+with `--set init_seed=1` and `2` it is 0.983 and 0.980. POOLS
 """
 
 from prisma.config import ViTConfig

@@ -52,7 +52,7 @@ def test_another_run_a_cut_file_and_none_are_refused(tiny: Recipe, tmp_path: Pat
     with pytest.raises(PrismaError, match="found no such file"):
         load_state(path, model, optimizer, "run")
     save_state(path, model, optimizer, 1, "run")
-    with pytest.raises(PrismaError, match="expected the state of run other in .*, found that of run"):
+    with pytest.raises(PrismaError, match=r"expected the state of run other in .*, found that of run"):
         load_state(path, model, optimizer, "other")
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(PrismaError, match="truncated"):

@@ -1,0 +1,22 @@
+"""What holds of every recipe: each is a document."""
+
+from importlib import import_module
+
+import pytest
+
+from prisma.errors import PrismaError
+from prisma.recipes import RECIPES, recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_named_after_its_file_and_says_how_long_and_how_good(name: str) -> None:
+    assert recipe(name).name == name
+    text = import_module(f"prisma.recipes.{name}").__doc__ or ""
+    assert f"prisma train {name}" in text
+    for word in ("seconds", "Seeds", "accuracy"):
+        assert word in text, word
+
+
+def test_an_unknown_recipe_offers_the_nearest() -> None:
+    with pytest.raises(PrismaError, match="there is no recipe 'digit'; the nearest: digits"):
+        recipe("digit")

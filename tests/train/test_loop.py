@@ -1,0 +1,205 @@
+"""The loop, and that a run which is stopped, killed or out of disk ends with the same bits as one which is not."""
+
+import json
+import multiprocessing
+import random
+import resource
+import signal
+import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from prisma.checkpoint import read_checkpoint, read_tensors
+from prisma.data import task
+from prisma.errors import PrismaError
+from prisma.files import sha256
+from prisma.train import Recipe, train
+from prisma.train.evaluate import evaluate
+from prisma.train.loop import cpu_threads, initial_model, pick_device
+from prisma.train.metrics_log import MetricsLog, read_metrics
+from prisma.train.order import batch
+from prisma.train.run_folder import checkpoint_folder
+from prisma.train.schedule import checkpoint_steps, learning_rate
+
+
+def hashes(out: Path) -> dict[str, str]:
+    """Every file of a run but `recipe.json`, which tells of the environment."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "recipe.json")
+    return {str(path.relative_to(out)): sha256(path) for path in files}
+
+
+def test_the_folder_holds_what_the_architecture_promises(tiny: Recipe, whole: Path) -> None:
+    steps = checkpoint_steps(tiny.training)
+    assert [path.name for path in sorted((whole / "checkpoints").iterdir())] == [f"step-{s:06d}" for s in steps]
+    assert not list(whole.rglob(".*"))
+    for step in steps:
+        checkpoint = read_checkpoint(checkpoint_folder(whole, step))
+        assert checkpoint.header == {"step": str(step), "run": json.loads((whole / "recipe.json").read_text())["run"]}
+        assert checkpoint.labels == task("digits").labels
+    last = checkpoint_folder(whole, tiny.training.steps)
+    for name in ("config.json", "model.safetensors"):
+        assert sha256(whole / name) == sha256(last / name)
+    probe, _ = read_tensors(whole / "probe.safetensors")
+    assert list(probe["images"].shape) == [64, 1, 8, 8] and 0 <= probe["images"].min() < probe["images"].max() <= 1
+
+
+def test_the_metrics_have_a_line_for_every_step(tiny: Recipe, whole: Path) -> None:
+    metrics = read_metrics(whole / "metrics.jsonl")
+    config = tiny.training
+    assert [line["step"] for line in metrics] == list(range(config.steps + 1))
+    assert [line["lr"] for line in metrics] == [learning_rate(config, step) for step in range(config.steps + 1)]
+    assert tuple(line["step"] for line in metrics if "test_accuracy" in line) == checkpoint_steps(config)
+    assert metrics[-1]["test_loss"] < metrics[0]["test_loss"]
+
+
+def test_results_are_the_final_weights_on_the_splits(whole: Path) -> None:
+    results = json.loads((whole / "results.json").read_text())
+    model = read_checkpoint(whole).model
+    found = {row["name"]: row for row in results["results"]}
+    assert list(found) == ["test accuracy", "train accuracy", "test loss", "train loss"]
+    for split, n in (("train", 1437), ("test", 360)):
+        loss, accuracy = evaluate(model, *task("digits").inputs(split))
+        assert found[f"{split} accuracy"] == {"name": f"{split} accuracy", "value": accuracy, "split": split, "n": n}
+        assert found[f"{split} loss"]["value"] == pytest.approx(loss, rel=1e-6)
+    assert results["parameters"] == sum(p.numel() for p in model.parameters())
+    assert (results["recipe"], results["seeds"], results["steps"]) == ("tiny", {"init": 0, "order": 0}, 70)
+
+
+@pytest.mark.parametrize("step", [0, 1, 16, 70])
+def test_the_batch_of_a_step_rebuilt_gives_the_logged_loss_from_its_checkpoint(
+    tiny: Recipe, whole: Path, step: int
+) -> None:
+    digits = task("digits")
+    images, labels = batch(digits.splits["train"], digits.transform, tiny.training, step)
+    with cpu_threads(1):
+        loss = F.cross_entropy(read_checkpoint(checkpoint_folder(whole, step)).model(images), labels)
+    assert loss.item() == read_metrics(whole / "metrics.jsonl")[step]["loss"]
+
+
+def test_the_first_weights_are_the_seed_s_and_the_first_update_changes_them(tiny: Recipe, whole: Path) -> None:
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    first, other = (initial_model(tiny.model, seed).state_dict() for seed in (0, 1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    zero, one = (read_checkpoint(checkpoint_folder(whole, step)).model.state_dict() for step in (0, 1))
+    for name, x in first.items():
+        assert torch.equal(x, zero[name]), name
+        assert not torch.equal(x, one[name]), name
+    assert not torch.equal(first["readout.head.weight"], other["readout.head.weight"])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_again_gives_the_same_bytes_whatever_torch_was_told(
+    tiny: Recipe, whole: Path, tmp_path: Path, threads: int
+) -> None:
+    with cpu_threads(threads):
+        train(tiny, tmp_path / "run", device="cpu", command="prisma train", progress=False)
+        assert torch.get_num_threads() == threads
+    assert hashes(tmp_path / "run") == hashes(whole)
+
+
+@pytest.mark.parametrize("steps", [(0,), (1,), (37,), (70,), (3, 3, 16, 63)])
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    tiny: Recipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...]
+) -> None:
+    out = tmp_path / "run"
+    write = MetricsLog.write
+    for i, stop in enumerate(steps):
+
+        def stopping(log: MetricsLog, line: dict[str, float], stop: int = stop) -> None:
+            if line["step"] == stop:
+                raise KeyboardInterrupt
+            write(log, line)
+
+        monkeypatch.setattr(MetricsLog, "write", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny, out, resume=i > 0, device="cpu", progress=False)
+    monkeypatch.undo()
+    train(tiny, out, resume=True, device="cpu", progress=False)
+    assert hashes(out) == hashes(whole)
+
+
+def test_killed_at_ten_moments_a_run_ends_with_the_same_bits(tiny: Recipe, whole: Path, tmp_path: Path) -> None:
+    """SIGKILL at nine random moments of the loop and one after it, while curves and results are written."""
+    out, metrics = tmp_path / "run", tmp_path / "run" / "metrics.jsonl"
+    moments = random.Random(0)
+    context = multiprocessing.get_context("forkserver")  # its server loads once what would take seconds each time
+    context.set_forkserver_preload(
+        ["prisma.train.loop", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection"]
+    )
+    reached = 0
+    for lines in [*sorted(moments.sample(range(1, 71), 9)), 71]:
+        settings = {"resume": out.exists(), "device": "cpu", "progress": False}
+        process = context.Process(target=train, args=(tiny, out), kwargs=settings)
+        process.start()
+        wait_for_lines(process, metrics, lines)
+        time.sleep(moments.uniform(0, 0.01))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        reached = max(reached, len(metrics.read_bytes().splitlines()))
+    assert reached == 71 and not (out / "results.json").exists()
+    train(tiny, out, resume=True, device="cpu", progress=False)
+    assert hashes(out) == hashes(whole)
+
+
+def wait_for_lines(process: ForkServerProcess, path: Path, n: int) -> None:
+    """Until the process itself has brought the file to `n` lines."""
+    before = path.stat().st_ino if path.exists() else None
+    deadline = time.monotonic() + 120
+    while not path.exists() or path.stat().st_ino == before or path.read_bytes().count(b"\n") < n:
+        assert process.is_alive(), "it ended before it was killed"
+        assert time.monotonic() < deadline, "it did not come so far"
+        time.sleep(0.001)
+
+
+def test_a_full_disk_is_a_sentence_and_costs_nothing_that_was_whole(tiny: Recipe, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (20_000, hard)
+    )  # enough for the probe and the first weights, not for moments
+    try:
+        with pytest.raises(PrismaError, match=r"could not write .*: File too large"):
+            train(tiny, out, device="cpu", progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(out.rglob("*.partial"))
+    for file in set(hashes(out)) - {"metrics.jsonl", "state.safetensors"}:  # which grow
+        assert sha256(out / file) == sha256(whole / file)
+    train(tiny, out, resume=True, device="cpu", progress=False)
+    assert hashes(out) == hashes(whole)
+
+
+def test_a_finished_run_is_left_as_it_is(tiny: Recipe, whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    results = train(tiny, whole, resume=True, device="cpu", progress=False)
+    assert results == json.loads((whole / "results.json").read_text())
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+    with pytest.raises(PrismaError, match="use --resume or another --out"):
+        train(tiny, whole, device="cpu", progress=False)
+
+
+def test_a_loss_that_explodes_stops_the_run(tiny: Recipe, tmp_path: Path) -> None:
+    wild = tiny.override({"lr": "1e9", "norm": "none", "warmup": "0"})
+    with pytest.raises(PrismaError, match=r"expected a finite loss, found (nan|inf) at step \d+; try a smaller lr"):
+        train(wild, tmp_path / "run", device="cpu", progress=False)
+
+
+def test_the_bar_shows_loss_and_accuracy_on_stderr(
+    tiny: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny.override({"steps": "2", "warmup": "1"}), tmp_path / "run", device="cpu")
+    printed = capsys.readouterr()
+    assert printed.out == "" and all(word in printed.err for word in ("tiny", "loss=", "accuracy=", "2/2"))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "nonsense"])
+def test_a_device_that_is_not_there_is_a_sentence(name: str) -> None:
+    with pytest.raises(PrismaError, match="expected a device such as cpu or cuda"):
+        pick_device(name)
+    assert pick_device("cpu").type == "cpu"

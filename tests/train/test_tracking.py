@@ -1,0 +1,69 @@
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from prisma.errors import PrismaError
+from prisma.train import Recipe, train
+from prisma.train.metrics_log import read_metrics
+
+
+class FakeRun:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.lines: list[dict[str, Any]] = []
+        self.ended = False
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.lines.append({"step": step, **values})
+
+    def __enter__(self) -> "FakeRun":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended = True
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
+    """What was sent to a wandb that only listens."""
+    found: list[FakeRun] = []
+
+    def init(**settings: Any) -> FakeRun:
+        found.append(FakeRun(settings))
+        return found[-1]
+
+    fake = ModuleType("wandb")
+    fake.__spec__ = ModuleSpec("wandb", None)
+    fake.init = init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    return found
+
+
+def test_wandb_gets_every_line_under_the_name_of_the_run(tiny: Recipe, tmp_path: Path, runs: list[FakeRun]) -> None:
+    short = tiny.override({"steps": "3", "warmup": "1"})
+    results = train(short, tmp_path / "run", use_wandb=True, device="cpu", progress=False)
+    (run,) = runs
+    assert run.lines == read_metrics(tmp_path / "run" / "metrics.jsonl") and len(run.lines) == 4
+    assert run.settings["id"] == results["run"] and run.settings["resume"] == "allow"
+    assert run.settings["name"] == f"tiny-{results['run']}"
+    assert run.settings["config"]["training"]["steps"] == 3
+    assert run.ended
+
+
+def test_it_is_not_touched_unless_asked_for(tiny: Recipe, tmp_path: Path, runs: list[FakeRun]) -> None:
+    short = tiny.override({"steps": "2", "warmup": "1"})
+    train(short, tmp_path / "run", device="cpu", progress=False)
+    assert not runs
+
+
+def test_asked_for_and_absent_it_is_a_sentence_before_anything_is_written(
+    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(PrismaError, match="expected the package wandb, found none"):
+        train(tiny, tmp_path / "run", use_wandb=True, device="cpu", progress=False)
+    assert not (tmp_path / "run").exists()
