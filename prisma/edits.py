@@ -19,7 +19,8 @@ _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return isinstance(a, Tensor) and isinstance(b, Tensor) and a.device == b.device and torch.equal(a, b)
+        alike = isinstance(a, Tensor) and isinstance(b, Tensor) and (a.device, a.dtype) == (b.device, b.dtype)
+        return alike and torch.equal(a, b)
     return bool(a == b)
 
 

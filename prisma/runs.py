@@ -123,7 +123,8 @@ def sweep(
     site = canonical(site)
     sites = [f"blocks.{layer}.{site}" for layer in range(model.config.n_layers)]
     for name in sites:
-        matching(name, site_names(model.config))
+        if matching(name, site_names(model.config)) != [name]:
+            raise PrismaError(f"expected one site of every block, such as attn.z; found {site!r}")
     axes = axes_of(sites[0])
     axis = axis or ("head" if "head" in axes else "token")
     if axis not in axes[1:]:

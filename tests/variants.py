@@ -55,7 +55,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "no_head_bias": {"head_bias": False},
     "no_head": {"n_classes": 0},
     "no_head_class_mean": {"n_classes": 0, "pool": "class_mean"},
-    "not_square": {"image_size": (4, 6), "patch_size": (2, 3)},
+    "not_square": {"image_size": (4, 6), "patch_size": (2, 3), "channels": 1, "norm_eps": 1e-2},
     "not_square_rotary": {"image_size": (4, 6), "rotary": True, **PLAIN},
     "video": VIDEO,
     "video_one_tubelet": {**VIDEO, "tubelet": 4, "pool": "class_mean"},

@@ -1,0 +1,204 @@
+"""Edits are values, and do on the part they are told what indexing would."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import prisma
+from prisma import Add, Mean, PrismaError, Resample, Scale, Set, Zero
+from prisma.edits import Apply, At, Edit, Where, as_edit
+from tests.variants import images_of, model_of
+
+AXES = ("batch", "token", "head", "d_head")
+
+
+def double(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+def edits_for(x: Tensor) -> list[Edit]:
+    """One of each kind that fits `x`."""
+    value = torch.linspace(-1, 1, x.numel()).view(x.shape).to(x)
+    return [
+        Zero(), Set(value), Set(value[:1]), Add(value[0]), Add(1.5), Scale(-2.0), Scale(value),
+        Mean(), Mean(("token", "head")), Resample(tuple(reversed(range(len(x))))), Apply(double),
+    ]  # fmt: skip
+
+
+@st.composite
+def places(draw: st.DrawFn) -> tuple[Tensor, dict[str, Any]]:
+    """A tensor of random shape, and a random choice of axes and indices of it."""
+    shape = draw(st.tuples(*[st.integers(1, 4)] * 4))
+    where: dict[str, Any] = {}
+    for axis, size in zip(AXES, shape, strict=True):
+        one = st.integers(-size, size - 1)
+        kinds = (st.none(), one, st.lists(one, max_size=4), st.slices(size))
+        index = draw(st.one_of(*kinds))
+        if index is not None:
+            where[axis] = index
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64), where
+
+
+@settings(max_examples=60, deadline=None)
+@given(places())
+def test_at_equals_explicit_indexing(place: tuple[Tensor, dict[str, Any]]) -> None:
+    x, where = place
+    inside = np.zeros(x.shape, dtype=bool)
+    sizes = dict(zip(AXES, x.shape, strict=True))
+    rows = [np.atleast_1d(np.arange(size)[where.get(axis, slice(None))]) for axis, size in sizes.items()]
+    inside[np.ix_(*[row.astype(int) for row in rows])] = True
+    for edit in edits_for(x):
+        before = x.clone()
+        changed, everywhere = edit.at(**where)(x, AXES), edit(x, AXES)
+        expected = np.where(inside, everywhere.numpy(), x.numpy())
+        assert np.array_equal(changed.numpy(), expected), edit
+        assert torch.equal(x, before), f"{edit} changed its input"
+
+
+@given(places())
+@settings(max_examples=20, deadline=None)
+def test_at_twice_is_the_intersection(place: tuple[Tensor, dict[str, Any]]) -> None:
+    x, where = place
+    edit: Edit = Zero()
+    for axis, index in where.items():
+        edit = edit.at(**{axis: index})
+    assert torch.equal(edit(x, AXES), Zero().at(**where)(x, AXES))
+
+
+def test_what_each_edit_does() -> None:
+    x = torch.arange(24.0).view(2, 3, 2, 2)
+    assert torch.equal(Set(torch.ones(2))(x, AXES), torch.ones_like(x))
+    assert torch.equal(Set(3.0)(x, AXES), torch.full_like(x, 3))
+    assert torch.equal(Add(torch.ones(2, 1, 1, 1))(x, AXES), x + 1)
+    assert torch.equal(Scale(0.5)(x, AXES), x / 2)
+    assert torch.equal(Zero()(x, AXES), torch.zeros_like(x))
+    assert torch.equal(Mean()(x, AXES), x.mean(0, keepdim=True).expand_as(x))
+    assert torch.equal(Mean(("batch", "head"))(x, AXES)[0, :, 0], x.mean((0, 2)))
+    assert torch.equal(Resample((1, 0))(x, AXES), x.flip(0))
+    mask = torch.tensor([True, False])
+    assert torch.equal(Zero().where(mask)(x, AXES), x * torch.tensor([0.0, 1.0]))
+
+
+def test_values_take_the_precision_of_the_site() -> None:
+    x = torch.zeros(1, 2, dtype=torch.float32)
+    for edit in (Set(torch.ones(2).double()), Add(torch.ones(2).double()), Scale(torch.ones(2).half())):
+        assert edit(x, ("batch", "token")).dtype == torch.float32
+    assert Add(0.1)(x.double(), ("batch", "token"))[0, 0].item() == 0.1
+
+
+EQUAL = [
+    (Zero(), Zero()),
+    (Add(1), Add(1.0)),
+    (Set(torch.ones(2)), Set(torch.ones(2))),
+    (Zero().at(head=3), Zero().at(head=np.int64(3))),
+    (Zero().at(head=3), Zero().at(head=torch.tensor(3))),
+    (Zero().at(token=[0, 2]), Zero().at(token=(0, 2))),
+    (Zero().at(token=range(3)), Zero().at(token=torch.arange(3))),
+    (Zero().at(token=np.array([1, 2])), Zero().at(token=[1, 2])),
+    (Zero().at(head=1, token=slice(2)), Zero().at(token=slice(2), head=1)),
+    (Scale(2.0).where(torch.ones(2) > 0), Scale(2.0).where(torch.ones(2) > 0)),
+    (Apply(double), Apply(double)),
+    (Mean(), Mean(("batch",))),
+]
+
+
+@pytest.mark.parametrize(("a", "b"), EQUAL, ids=lambda edit: repr(edit))
+def test_equal_values_are_equal_and_hash_alike(a: Edit, b: Edit) -> None:
+    assert a == b
+    assert hash(a) == hash(b)
+    again = pickle.loads(pickle.dumps(a))
+    assert again == a
+    assert hash(again) == hash(a)
+    assert repr(again) == repr(a)
+
+
+def test_different_edits_differ() -> None:
+    ones = torch.ones(2)
+    edits: list[Any] = [
+        Zero(), Zero().at(head=1), Zero().at(head=2), Zero().at(token=1), Set(ones), Set(2 * ones), Set(torch.ones(3)),
+        Set(ones.double()), Add(ones), Scale(2.0), Mean(), Mean(("token",)), Resample((0, 1)),
+        Zero().where(ones > 0), 0,
+    ]  # fmt: skip
+    assert all((a == b) == (i == j) for i, a in enumerate(edits) for j, b in enumerate(edits))
+
+
+def test_edits_print_without_their_numbers() -> None:
+    assert repr(Set(torch.ones(2, 3)).at(head=3)) == "At(Set(Tensor[2, 3]), (('head', 3),))"
+    assert repr(Add(1.5)) == "Add(1.5)"
+    assert repr(Zero()) == "Zero()"
+
+
+def test_edits_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        Add(1.0).value = 2.0  # type: ignore[misc]
+
+
+BAD = {
+    "no such axis": (Zero().at(neuron=1), r"axes batch, token, head, d_head; there is no axis 'neuron'"),
+    "index beyond the end": (Zero().at(head=2), r"head=2 is out of range: this site has 2 \(head 0 to 1\)"),
+    "index before the start": (Zero().at(token=[0, -4]), r"token=-4 is out of range"),
+    "value that does not broadcast": (Set(torch.ones(7)), r"broadcasts to the site's \[2, 3, 2, 2\], found \[7\]"),
+    "value that is larger": (Add(torch.ones(5, 2, 3, 2, 2)), r"found \[5, 2, 3, 2, 2\]"),
+    "factor that does not broadcast": (Scale(torch.ones(3, 1)), r"found \[3, 1\]"),
+    "mean over no axis": (Mean(("neuron",)), r"there is no axis 'neuron'"),
+    "resample of another batch": (Resample((0, 1, 2)), r"one index per image: 2 images, 3 indices"),
+    "resample out of range": (Resample((0, 2)), r"index 2 is out of range: there are 2 images"),
+    "mask that is not boolean": (Zero().where(torch.ones(2)), r"a mask must be boolean; found torch.float32"),
+    "mask that does not broadcast": (Zero().where(torch.ones(5) > 0), r"found \[5\]"),
+    "function that changes the shape": (Apply(lambda x: x[:1]), r"must keep the shape \[2, 3, 2, 2\].*\[1, 3, 2, 2\]"),
+    "function of no tensor": (Apply(lambda x: None), r"returned NoneType"),
+}
+
+
+@pytest.mark.parametrize(("edit", "sentence"), BAD.values(), ids=BAD)
+def test_what_does_not_fit_is_refused(edit: Edit, sentence: str) -> None:
+    with pytest.raises(PrismaError, match=sentence):
+        edit(torch.zeros(2, 3, 2, 2), AXES)
+
+
+@pytest.mark.parametrize("index", [1.5, "3", None, [[0]], torch.tensor([True, False]), True, [0.5], {1}])
+def test_an_index_is_a_whole_number_several_or_a_slice(index: Any) -> None:
+    with pytest.raises(PrismaError, match="head must be a whole number"):
+        Zero().at(head=index)
+
+
+def test_as_edit() -> None:
+    assert as_edit(Zero()) == (Zero(),)
+    assert as_edit(double) == (Apply(double),)
+    assert as_edit([Zero(), (Add(1.0), double)]) == (Zero(), Add(1.0), Apply(double))
+    for wrong, found in ((3, "found 3"), (Zero, "Zero'"), (torch.ones(2), r"found Tensor\[2\]"), (None, "None")):
+        with pytest.raises(PrismaError, match=found):
+            as_edit(wrong)
+
+
+def test_edits_of_a_run_apply_in_order_and_on_globs() -> None:
+    model = model_of("base")
+    images = images_of(model)
+    _, acts = prisma.record(
+        model, images, "*.mlp_out", {"blocks.*.mlp_out": [Set(3.0), Scale(2.0)], "blocks.1.mlp_out": Add(1.0)}
+    )
+    assert (acts["blocks.0.mlp_out"] == 6).all()
+    assert (acts["blocks.1.mlp_out"] == 7).all()
+    one_by_one = {f"blocks.{layer}.attn.z": Zero().at(head=1) for layer in range(2)}
+    assert torch.equal(
+        prisma.run(model, images, {"*.attn.z": Zero().at(head=1)}), prisma.run(model, images, one_by_one)
+    )
+
+
+def test_edits_carry_gradients() -> None:
+    model = model_of("base")
+    direction = torch.zeros(model.config.d_model, dtype=torch.float64, requires_grad=True)
+    prisma.run(model, images_of(model), {"blocks.0.resid_post": Add(direction).at(token=0)}).sum().backward()
+    assert direction.grad is not None
+    assert direction.grad.abs().max() > 0
+
+
+def test_at_and_where_are_edits_themselves() -> None:
+    assert isinstance(Zero().at(head=1), At)
+    assert isinstance(Zero().where(torch.ones(1) > 0), Where)
