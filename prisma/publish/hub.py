@@ -131,6 +131,7 @@ class FolderHub:
             return False
         for folder in ("blobs", "snapshots", "refs"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        sync(self.folder)
         for file in commit.files:
             blob = self._blob(file)
             if not blob.is_file() or sha256(blob) != file.sha256:
@@ -179,6 +180,8 @@ class FolderHub:
             link.parent.mkdir(parents=True, exist_ok=True)
             up = os.path.relpath(self._blob(file), snapshot / Path(file.name).parent)
             link.symlink_to(up)
+        for folder in (partial, *(path for path in partial.rglob("*") if not path.is_symlink())):
+            sync(folder)
         if snapshot.exists():  # damaged by other hands
             snapshot.replace(self._staging / f"damaged-{commit.id}")
         partial.replace(snapshot)
