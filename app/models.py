@@ -124,7 +124,9 @@ class Mouse:
         """`images` [n, channel, height, width] in [0, 1] and `labels` [n]: test images."""
         tensors, _ = read_tensors(self.published.file(PROBE))
         if not {"images", "labels"} <= set(tensors):
-            raise PrismaError(f"{self.published.repo} should have images and labels in {PROBE}, found {sorted(tensors)}")
+            raise PrismaError(
+                f"{self.published.repo} should have images and labels in {PROBE}, found {sorted(tensors)}"
+            )
         return tensors
 
 

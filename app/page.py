@@ -61,13 +61,17 @@ def lay_out(known: Sequence[str], first: str) -> Page:
 
 
 def _lay_out_question() -> tuple[gr.HTML, list[Any]]:
-    others = panel("images", "others")
-    with gr.Row(elem_id="pz-question"):
-        into = gr.Dropdown(list(DIRECTIONS.items()), label="Direction", min_width=150, scale=2)
-        metric = gr.Dropdown(list(METRICS), label="Metric", min_width=150, scale=2)
-        target = gr.Dropdown([], label="Class", min_width=90)
-        against = gr.Dropdown([], label="minus class", min_width=90)
-        site = gr.Dropdown([], label="Tokens of", min_width=110)
+    with gr.Row(equal_height=False, elem_id="pz-question"):
+        with gr.Column(scale=2, min_width=300):
+            others = panel("images", "others")
+        with gr.Column(scale=3, min_width=300):
+            with gr.Row():
+                into = gr.Dropdown(list(DIRECTIONS.items()), label="Direction", min_width=150)
+                metric = gr.Dropdown(list(METRICS), label="Metric", min_width=150)
+            with gr.Row():
+                target = gr.Dropdown([], label="Class", min_width=90)
+                against = gr.Dropdown([], label="minus class", min_width=90)
+                site = gr.Dropdown([], label="Tokens of", min_width=110)
     return others, [metric, target, against, site, into]
 
 

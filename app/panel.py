@@ -17,7 +17,7 @@ BRIDGE = """
 const shown = (values) => {
   window.__prisma = { ...window.__prisma, [NAME]: values };
   element.dataset.ready = "1";
-  if (!values.where) return;
+  if (!values.where || !element.offsetParent) return; // a panel behind another tab has no say in the address
   const link = new URL(location.href);
   for (const [key, value] of Object.entries(values.where)) link.searchParams.set(key, value);
   history.replaceState(history.state, "", link);

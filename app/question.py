@@ -73,6 +73,6 @@ def asked(mouse: Mouse, metric: Any, target: Any, against: Any, site: Any, into:
 def metric_of(question: Question, labels: list[str]) -> tuple[Callable[[Tensor], Tensor], str]:
     """The metric, and its name in words."""
     if question.metric == "probability":
-        return Probability(question.target), f"probability of {labels[question.target]}"
-    name = f"logit of {labels[question.target]} minus logit of {labels[question.against]}"
+        return Probability(question.target), f"probability ({labels[question.target]})"
+    name = f"logit ({labels[question.target]}) − logit ({labels[question.against]})"
     return LogitDiff(question.target, question.against), name

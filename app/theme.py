@@ -16,22 +16,26 @@ HEADER = """
 </header>
 """
 CSS = """
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important; padding: 0 20px !important; }
-.gradio-container main { padding-top: 18px !important; }
+.dark { --color-accent: #8fa8ec; }
+.gradio-container { width: 100% !important; max-width: 1240px !important; margin: 0 auto !important; }
+.gradio-container > main { padding: 18px 20px !important; }
 .pz-header { display: flex; flex-wrap: wrap; gap: 4px 14px; align-items: center; padding: 6px 0 2px; }
-.pz-header h1 { margin: 0; font-size: 25px; font-weight: 600; letter-spacing: -.01em; }
+.pz-header h1 { margin: 0; font-size: 25px; font-weight: 700; letter-spacing: -.01em; }
 .pz-header p { margin: 3px 0 0; color: var(--body-text-color-subdued); font-size: 15px; }
 .pz-help, .pz-help p { color: var(--body-text-color-subdued) !important; font-size: 14px; }
 .form { gap: 12px !important; border: 0 !important; background: transparent !important; box-shadow: none !important; }
 #pz-upload { align-self: flex-start; width: auto; min-width: 150px; }
 footer { opacity: .75; }
-@media (max-width: 520px) { .gradio-container { padding: 0 12px !important; } }
+@media (max-width: 520px) { .gradio-container > main { padding: 10px 14px !important; } }
 """
 
 
 def theme() -> Any:
     """Local fonts only; greys of one hue, one blue."""
-    return gr.themes.Base(primary_hue="indigo", secondary_hue="slate", neutral_hue="slate", radius_size="sm").set(
+    font = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif")
+    return gr.themes.Base(
+        primary_hue="indigo", secondary_hue="slate", neutral_hue="slate", radius_size="sm", font=font
+    ).set(
         body_background_fill="#fcfcfd",
         body_background_fill_dark="#12151c",
         body_text_color="#1b2130",
@@ -57,6 +61,10 @@ def theme() -> Any:
         background_fill_primary_dark="#191d26",
         background_fill_secondary="#f2f4f8",
         background_fill_secondary_dark="#222733",
+        input_border_width="1px",
+        input_border_width_dark="1px",
+        input_border_color="*border_color_primary",
+        input_border_color_dark="*border_color_primary",
         input_background_fill="*background_fill_primary",
         input_background_fill_dark="*background_fill_primary",
     )

@@ -125,7 +125,7 @@ class Attention {
       `${best[0][0][0]} (${best[0][0][1]}); most attentive to it is ${best[1][0][0]} (${best[1][0][1]}).${other}`;
     const cells = (i) => [...best[0][i], ...best[1][i]].map((text) => node("td", {}, text));
     this.table.replaceChildren(...best[0].map((_, i) => node("tr", {}, ...cells(i))));
-    this.callbacks.state({ layer, head, token, pinned, to: to.values, from: from.values, ...facts.where });
+    this.callbacks.state({ layer, head, token, pinned, to: to.values, from: from.values, where: facts.where });
   }
 
   update(manifest) {

@@ -86,7 +86,7 @@ class Effects {
     this.title.textContent = `Layer by token (${facts.site})`;
     this.state = {
       heads: all.map((layer) => effects.heads.row(layer)), tokens: all.map((layer) => effects.tokens.row(layer)),
-      clean: facts.clean, corrupt: facts.corrupt, ...facts.where,
+      clean: facts.clean, corrupt: facts.corrupt, where: facts.where,
     };
     this.rest();
     this.callbacks.state(this.state);

@@ -87,7 +87,7 @@ class Lens {
       `probability ${percent(this.readout.at(last, facts.answer))}).`;
     this.callbacks.state({
       token, answer, tops, logits: this.logits.row(), readout: facts.stages.map((_, stage) => this.readout.row(stage)),
-      map: facts.stages.map((_, stage) => this.tokens[stage].column(answer)), ...facts.where,
+      map: facts.stages.map((_, stage) => this.tokens[stage].column(answer)), where: facts.where,
     });
   }
 

@@ -1,0 +1,23 @@
+"""Two published mice for the app: really trained, small, and never changed by a test."""
+
+from pathlib import Path
+
+import pytest
+
+from prisma.publish import publish
+from prisma.recipes import recipe
+from prisma.train import train
+
+DIGITS, GLYPHS = "lab/digits", "lab/glyphs"
+SMALL = {"steps": "40", "warmup": "4", "d_model": "32"}
+
+
+@pytest.fixture(scope="package")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder hub that serves a digits mouse and an attention-only mouse of another task."""
+    hub = tmp_path_factory.mktemp("lab") / "hub"
+    for name, repo in (("digits", DIGITS), ("induction", GLYPHS)):
+        run = tmp_path_factory.mktemp("runs") / name
+        train(recipe(name).override(SMALL), run, command=f"prisma train {name}", progress=False)
+        publish(run, repo, hub, progress=False)
+    return hub

@@ -1,0 +1,279 @@
+"""The app in a real browser: what it shows equals what the library computes, and nothing leaves this machine."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from playwright.sync_api import Page as Tab
+
+import prisma
+from app.main import serve
+from app.models import Mouse
+from app.question import default_question
+from prisma import LogitDiff
+from prisma.analysis.lens import logit_lens
+from prisma.repository import Published
+from tests.app.conftest import DIGITS, GLYPHS
+
+WAIT = 15_000  # milliseconds
+ERROR = 8e-6  # of a fraction on its way to the page
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, else Playwright's own; an error, never a skip, if there is neither."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def url(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        blocks = serve(lab, DIGITS, block=False)
+        yield blocks.local_url
+        blocks.close()
+
+
+@dataclass
+class App:
+    """One visitor's page."""
+
+    tab: Tab
+    url: str
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, query: str = "") -> "App":
+        self.tab.goto(self.url + query)
+        return self
+
+    def state(self, name: str, wanted: str = "true") -> Any:
+        """What a viewer says that it shows, as soon as it satisfies a condition on `s`."""
+        test = f"() => {{ const s = window.__prisma?.[{name!r}]; return s && ({wanted}) ? s : null; }}"
+        return self.tab.wait_for_function(test, timeout=WAIT).json_value()
+
+    def panel(self, name: str) -> Locator:
+        return self.tab.locator(f"#pz-{name}")
+
+    def over(self, map_: Locator, column: float, row: float, grid: int = 4) -> None:
+        """Move the pointer to a patch; the patches are the lower part of a map."""
+        map_.scroll_into_view_if_needed()
+        box = map_.bounding_box()
+        assert box is not None
+        side = box["width"] / grid
+        top = box["y"] + box["height"] - box["width"]
+        self.tab.mouse.move(box["x"] + (column + 0.5) * side, top + (row + 0.5) * side)
+
+
+@pytest.fixture
+def app(browser: Browser, url: str) -> Iterator[App]:
+    """A page that may only talk to this machine, and must not complain."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    visitor = App(tab, url)
+    local = (url, "data:", "blob:")
+    tab.on("request", lambda r: None if r.url.startswith(local) else visitor.complaints.append(f"asked for {r.url}"))
+    tab.on("console", lambda m: visitor.complaints.append(m.text) if m.type == "error" else None)
+    tab.on("pageerror", lambda error: visitor.complaints.append(str(error)))
+    yield visitor
+    context.close()
+    assert visitor.complaints == []
+
+
+@pytest.fixture
+def mouse(lab: Path) -> Mouse:
+    return Mouse(Published(DIGITS, lab))
+
+
+def near(found: Any, expected: torch.Tensor, error: float = ERROR) -> bool:
+    return bool((torch.tensor(found, dtype=torch.float64) - expected.double()).abs().max() <= error)
+
+
+def pattern(mouse: Mouse, index: int, layer: int, head: int) -> torch.Tensor:
+    x = mouse.example(0).x[None]
+    _, acts = prisma.record(mouse.at(index).model, x, "blocks.*.attn.pattern")
+    return acts[f"blocks.{layer}.attn.pattern"][0, head]
+
+
+def test_the_first_view_is_attention_from_the_class_token(app: App, mouse: Mouse) -> None:
+    shown = app.open().state("attention")
+    expected = pattern(mouse, -1 + len(mouse.steps), 0, 0)
+    assert (shown["layer"], shown["head"], shown["token"], shown["pinned"]) == (0, 0, 0, False)
+    assert near(shown["to"], expected[0])
+    assert near(shown["from"], expected[:, 0])
+    ticks = app.panel("attention").locator(".pz-ticks").first.locator("span").all_inner_texts()
+    assert ticks == ["0", f"{expected[0, 1:].max() / 2:.3f}", f"{expected[0, 1:].max():.3f}"]
+
+
+def test_hover_previews_click_pins_escape_unpins(app: App, mouse: Mouse) -> None:
+    app.open().state("attention")
+    expected = pattern(mouse, len(mouse.steps) - 1, 0, 0)
+    map_ = app.panel("attention").locator(".pz-map").first
+    app.over(map_, column=2, row=1)
+    token = 1 + 1 * 4 + 2
+    hovered = app.state("attention", f"s.token === {token}")
+    assert near(hovered["to"], expected[token])
+    assert near(hovered["from"], expected[:, token])
+    app.tab.mouse.click(*app.tab.evaluate("() => [0, 0]")) if False else app.tab.mouse.down()
+    app.tab.mouse.up()
+    app.state("attention", "s.pinned")
+    app.over(map_, column=0, row=3)
+    assert app.state("attention")["token"] == token
+    expect(app.panel("attention").get_by_role("status")).to_contain_text(
+        f"To row 4, column 1 {expected[token, 13]:.3f}"
+    )
+    app.panel("attention").locator(".pz-stage").press("Escape")
+    assert not app.state("attention", "!s.pinned")["pinned"]
+
+
+def test_the_keyboard_reaches_every_token_layer_and_head(app: App, mouse: Mouse) -> None:
+    app.open().state("attention")
+    stage = app.panel("attention").locator(".pz-stage")
+    for key in ("ArrowDown", "ArrowRight", "ArrowDown", "]", ".", "."):
+        stage.press(key)
+    shown = app.state("attention", "s.head === 2")
+    assert (shown["layer"], shown["token"]) == (1, 6)
+    assert near(shown["to"], pattern(mouse, len(mouse.steps) - 1, 1, 2)[6])
+    stage.press("0")
+    stage.press(",")
+    shown = app.state("attention", "s.head === 1")
+    assert shown["token"] == 0
+    expect(app.panel("attention").get_by_label("Layer")).to_have_value("1")
+
+
+def test_the_slider_changes_the_step_in_every_tab(app: App, mouse: Mouse) -> None:
+    app.open().state("attention")
+    slider = app.tab.get_by_role("slider", name="Training step")
+    slider.press("Home")
+    for _ in range(3):
+        slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "step 4"
+    shown = app.state("attention", "s.where.step === 4")
+    assert near(shown["to"], pattern(mouse, 3, 0, 0)[0])
+    for title, name in (("Logit lens", "lens"), ("Patching", "patching")):
+        app.tab.get_by_role("tab", name=title).click()
+        assert app.state(name, "s.where.step === 4")["where"]["image"] == 0
+    expect(app.tab).to_have_url(f"{app.url}?model=lab%2Fdigits&step=4&image=0&view=patching")
+
+
+def test_the_lens_ends_in_the_logits(app: App, mouse: Mouse) -> None:
+    shown = app.open("?view=lens").state("lens")
+    x, model = mouse.example(0).x[None], mouse.final.model
+    expected, logits = logit_lens(model, x), model(x)[0]
+    assert near(shown["logits"], logits, 0)
+    assert near(shown["readout"], expected.readout[:, 0].softmax(-1))
+    assert near(shown["readout"][-1], logits.softmax(-1))
+    assert shown["answer"] == int(logits.argmax())
+    other = int(logits.argmin())
+    app.panel("lens").get_by_label("Class on the maps").select_option(str(other))
+    app.over(app.panel("lens").locator(".pz-map").nth(1), column=3, row=3)
+    shown = app.state("lens", f"s.answer === {other} && s.token === 16")
+    probabilities = expected.tokens[:, 0].softmax(-1)
+    assert near(shown["map"], probabilities[..., other])
+    assert [top[0] for top in shown["tops"]] == probabilities[:, 16].argmax(-1).tolist()
+    bar = app.panel("lens").locator(".pz-card").nth(1).locator(".pz-top").nth(1).locator(".pz-value").first
+    expect(bar).to_have_text(f"{probabilities[1, 16].max():.3f}")
+
+
+def test_patching_is_the_sweep(app: App, mouse: Mouse) -> None:
+    shown = app.open("?view=patching").state("patching")
+    clean = mouse.example(0)
+    corrupt = mouse.other_example(clean)
+    asked = default_question(mouse, clean, corrupt)
+    pair = (mouse.final.model, clean.x[None], corrupt.x[None])
+    metric = LogitDiff(asked.target, asked.against)
+    assert near(shown["heads"], prisma.sweep(*pair, "attn.z", metric, into="corrupt"), 0)
+    assert near(shown["tokens"], prisma.sweep(*pair, "resid_pre", metric, into="corrupt", axis="token"), 0)
+    assert near(shown["clean"], metric(pair[0](pair[1])), 0)
+    _choose(app, "Direction", "noising: corrupt into clean")
+    _choose(app, "Tokens of", "attn_out")
+    into_clean = prisma.sweep(*pair, "attn_out", metric, into="clean", axis="token")
+    app.tab.wait_for_function(
+        f"Math.abs(window.__prisma.patching.tokens[0][3] - {into_clean[0, 3]}) < 1e-6", timeout=WAIT
+    )
+    assert near(app.state("patching")["tokens"], into_clean, 0)
+    app.over(app.panel("patching").locator(".pz-card .pz-map").first, column=0, row=2)
+    expect(app.panel("patching").get_by_role("status")).to_contain_text(f"Layer 0, row 3, column 1: {'logit'}")
+    assert app.state("patching", "s.hovered")["hovered"]["effect"] == pytest.approx(into_clean[0, 9].item())
+
+
+def _choose(app: App, name: str, value: str) -> None:
+    app.tab.get_by_label(name, exact=True).click()
+    app.tab.get_by_role("option", name=value).click()
+
+
+def test_choosing_another_mouse_and_another_image(app: App, lab: Path) -> None:
+    app.open().state("attention")
+    _choose(app, "Mouse", GLYPHS)
+    shown = app.state("attention", f"s.where.model === '{GLYPHS}'")
+    glyphs = Mouse(Published(GLYPHS, lab))
+    assert shown["where"]["step"] == glyphs.steps[-1]
+    app.panel("images").get_by_role("button", name="Test image 2,").click()
+    shown = app.state("attention", "s.where.image === 2")
+    _, acts = prisma.record(glyphs.final.model, glyphs.example(2).x[None], "blocks.0.attn.pattern")
+    assert near(shown["to"], acts["blocks.0.attn.pattern"][0, 0, 0])
+    expect(app.panel("images").get_by_role("status")).to_have_text(glyphs.example(2).caption)
+
+
+def test_a_drawing_and_an_upload_are_looked_at(app: App, mouse: Mouse, tmp_path: Path) -> None:
+    first = app.open().state("attention")
+    box = app.panel("images").locator(".pz-pad").bounding_box()
+    assert box is not None
+    app.tab.mouse.move(box["x"] + 45, box["y"] + 8)
+    app.tab.mouse.down()
+    app.tab.mouse.move(box["x"] + 45, box["y"] + 85, steps=4)
+    app.tab.mouse.up()
+    expect(app.panel("images").get_by_role("status")).to_have_text("Your drawing", timeout=WAIT)
+    drawn = app.state("attention", f"s.to[5] !== {first['to'][5]}")
+    Image.effect_noise((40, 30), 90).save(tmp_path / "noise.png")
+    _upload(app, tmp_path / "noise.png")
+    expect(app.panel("images").get_by_role("status")).to_have_text("Your image", timeout=WAIT)
+    shown = app.state("attention", f"s.to[5] !== {drawn['to'][5]}")
+    x = mouse.upload(tmp_path / "noise.png").x[None]
+    _, acts = prisma.record(mouse.final.model, x, "blocks.0.attn.pattern")
+    assert near(shown["to"], acts["blocks.0.attn.pattern"][0, 0, 0])
+
+
+def _upload(app: App, path: Path) -> None:
+    app.tab.locator("#pz-upload").locator("xpath=..").locator("input[type=file]").set_input_files(path)
+
+
+def test_a_bad_upload_and_a_bad_link_are_told_in_a_sentence(app: App, tmp_path: Path) -> None:
+    app.open("?step=3&view=nothing").state("attention")
+    expect(app.tab.get_by_text("publishes the steps 0, 1, 2")).to_be_visible(timeout=WAIT)
+    (tmp_path / "bad.png").write_text("no picture")
+    _upload(app, tmp_path / "bad.png")
+    expect(app.tab.get_by_text("expected an image")).to_be_visible(timeout=WAIT)
+
+
+@pytest.mark.parametrize("view", ["attention", "lens", "patching"])
+def test_narrow_and_dark(app: App, view: str) -> None:
+    app.tab.set_viewport_size({"width": 390, "height": 844})
+    app.open(f"?view={view}&__theme=dark").state(view)
+    assert app.tab.evaluate("document.documentElement.scrollWidth") == 390
+    wide = app.tab.evaluate(
+        "[...document.querySelectorAll('.pz-root *')].filter((e) => e.getBoundingClientRect().right > 391).length"
+    )
+    assert wide == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_in_our_elements(app: App, theme: str) -> None:
+    app.open(f"?__theme={theme}").state("attention")
+    for title, name in (("Attention", "attention"), ("Logit lens", "lens"), ("Patching", "patching")):
+        app.tab.get_by_role("tab", name=title).click()
+        app.state(name)
+        found = Axe().run(app.tab, context={"include": [[".pz-root"], [".pz-header"]]}).response["violations"]
+        assert [(v["id"], n["html"]) for v in found for n in v["nodes"]] == []
