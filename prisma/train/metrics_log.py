@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,8 +31,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 class MetricsLog:
     """Opened at a step: the lines of earlier steps stay, a later or torn one (a killed run) goes.
 
-    Raises:
-        PrismaError: the file could not be written.
+    Every method raises PrismaError if the file cannot be written.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -43,14 +42,20 @@ class MetricsLog:
         self._file = path.open("a", buffering=1)  # a line at a time
 
     def write(self, line: Mapping[str, Any]) -> None:
-        try:
+        with self._or_sentence():
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        except OSError as error:
-            raise unwritable(self.path, error) from error
 
     def sync(self) -> None:
         """What was written so far survives a loss of power."""
-        os.fsync(self._file.fileno())
+        with self._or_sentence():
+            os.fsync(self._file.fileno())
+
+    @contextmanager
+    def _or_sentence(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
     def __enter__(self) -> "MetricsLog":
         return self
