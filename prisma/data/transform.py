@@ -56,21 +56,18 @@ class Transform:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Transform":
         """Raises PrismaError unless the fields are exactly size, mean and std, lists of numbers of matching lengths."""
-        lists = {name: value for name, value in values.items() if isinstance(value, list | tuple)}
-        numbers = all(isinstance(n, int | float) for value in lists.values() for n in value)
-        lengths = {name: len(value) for name, value in lists.items()}
-        channels = lengths.get("mean")
-        if (
-            lengths != {"size": 2, "mean": channels, "std": channels}
-            or len(values) != 3
-            or channels not in _MODES
-            or not numbers
-            or min(*values["size"], *values["std"]) <= 0
-        ):
-            raise PrismaError(
-                f"expected a transform with size [h, w], mean and std for 1 or 3 channels, found {dict(values)}"
-            )
-        return cls(tuple(values["size"]), tuple(values["mean"]), tuple(values["std"]))
+        match dict(values):
+            case {"size": [int(height), int(width)], "mean": [*mean], "std": [*std], **others} if (
+                not others
+                and len(mean) == len(std)
+                and len(mean) in _MODES
+                and all(isinstance(number, int | float) for number in (*mean, *std))
+                and min(height, width, *std) > 0
+            ):
+                return cls((height, width), tuple(mean), tuple(std))
+        raise PrismaError(
+            f"expected a transform with size [h, w], mean and std for 1 or 3 channels, found {dict(values)}"
+        )
 
 
 def _open(image: "Image | np.ndarray | str | Path") -> "Image":

@@ -1,0 +1,182 @@
+"""From pictures to tensors: exact where nothing has to change, loud where it cannot be done."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from prisma import PrismaError
+from prisma.data import task
+from prisma.data.transform import MAX_PIXELS, Transform
+
+GREY = Transform(size=(8, 8), mean=(0.0,), std=(1.0,))
+COLOUR = Transform(size=(4, 6), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+# what stays exactly as it is
+
+
+def test_a_picture_of_the_right_size_passes_unchanged() -> None:
+    array = noise(8, 8)
+    expected = torch.from_numpy(array.astype(np.float32) / 255)[None]
+    for same in (array, array[:, :, None], Image.fromarray(array), array / 255, (array / 255).astype(np.float32)):
+        x = GREY(same)
+        assert (x.dtype, x.shape) == (torch.float32, (1, 8, 8))
+        assert torch.equal(x, expected)
+
+
+def test_a_file_is_the_picture_in_it(tmp_path: Path) -> None:
+    array = noise(4, 6, 3)
+    Image.fromarray(array).save(tmp_path / "picture.png")
+    expected = COLOUR(array)
+    assert torch.equal(COLOUR(tmp_path / "picture.png"), expected)
+    assert torch.equal(COLOUR(str(tmp_path / "picture.png")), expected)
+    by_hand = torch.from_numpy(array).permute(2, 0, 1) / 255 - torch.tensor(COLOUR.mean).view(3, 1, 1)
+    torch.testing.assert_close(expected, by_hand / torch.tensor(COLOUR.std).view(3, 1, 1))
+
+
+def test_a_digit_survives_its_picture_to_half_an_8_bit_step() -> None:
+    """The digits count in sixteenths, which 8 bits cannot hold: a saved digit differs by at most 1/510."""
+    digits = task("digits")
+    images = digits.splits["test"].images[:50]
+    raw = Transform(size=(8, 8), mean=(0.0,), std=(1.0,))
+    again = torch.stack([raw((image[0] * 255).round().to(torch.uint8).numpy()) for image in images])
+    error = (again - images).abs().max().item()
+    assert 0 < error <= 0.5 / 255 + 1e-7
+
+
+def test_pixels_undoes_normalise() -> None:
+    x = torch.rand(2, 3, 4, 6)
+    torch.testing.assert_close(COLOUR.pixels(COLOUR.normalise(x)), x)
+    assert COLOUR.pixels(torch.full((3, 4, 6), 100.0)).max() == 1
+
+
+# what is converted
+
+
+def test_channels_become_those_of_the_model() -> None:
+    grey, colour = noise(8, 8), noise(4, 6, 3)
+    assert torch.equal(GREY(np.stack([grey] * 3, axis=2)), GREY(grey))
+    x = Transform(size=(8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)(grey)
+    assert torch.equal(x[0], x[1])
+    assert torch.equal(x[0], GREY(grey)[0])
+    opaque = np.concatenate([colour, np.full((4, 6, 1), 255, np.uint8)], axis=2)
+    assert torch.equal(COLOUR(opaque), COLOUR(colour))
+    assert torch.equal(COLOUR(Image.fromarray(colour).convert("RGBA")), COLOUR(colour))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_every_8_bit_mode_is_taken(mode: str) -> None:
+    picture = Image.new(mode, (6, 4)) if mode == "LAB" else Image.fromarray(noise(4, 6, 3)).convert(mode)
+    assert COLOUR(picture).shape == (3, 4, 6)
+
+
+def test_16_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
+    array = noise(8, 8)
+    Image.fromarray(array.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    assert torch.equal(GREY(tmp_path / "deep.png"), GREY(array))
+
+
+def test_other_sizes_are_resized() -> None:
+    ramp = np.linspace(0, 255, 32).astype(np.uint8)
+    x = GREY(np.tile(ramp, (16, 1)))
+    assert x.shape == (1, 8, 8)
+    assert (x[0, 0].diff() > 0).all()
+    assert COLOUR(np.full((100, 3, 3), 51, np.uint8)).shape == (3, 4, 6)
+
+
+def test_a_photograph_taken_sideways_is_turned(tmp_path: Path) -> None:
+    array = noise(8, 8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees
+    Image.fromarray(array).save(tmp_path / "sideways.png", exif=exif)
+    expected = GREY(np.rot90(array, -1).copy())
+    assert torch.equal(GREY(tmp_path / "sideways.png"), expected)
+    with Image.open(tmp_path / "sideways.png") as opened:
+        assert torch.equal(GREY(opened), expected)
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 8, 2), (8, 8, 5), (1, 8, 8), (2, 8, 8, 3), (0, 8), (8, 0, 3), ()])
+def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(PrismaError, match=rf"1, 3 or 4 channels, found {re.escape(str(list(shape)))}"):
+        GREY(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "array", [noise(8, 8).astype(np.int64), noise(8, 8) * 1.0, -np.ones((8, 8)), np.full((8, 8), np.nan)]
+)
+def test_arrays_of_other_ranges_are_refused(array: np.ndarray) -> None:
+    with pytest.raises(PrismaError, match=rf"uint8 or of floats in \[0, 1\], found {array.dtype} from "):
+        GREY(array)
+
+
+def cut_png(path: Path) -> None:
+    Image.fromarray(noise(64, 64, 3)).save(path, format="png")
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+FILES: dict[str, Any] = {
+    "text": lambda path: path.write_text("no picture"),
+    "empty": lambda path: path.write_bytes(b""),
+    "folder": lambda path: path.mkdir(),
+    "absent": lambda path: None,
+    "cut": cut_png,
+    "svg": lambda path: path.write_text("<svg/>"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files_that_are_no_image_are_refused(kind: str, tmp_path: Path) -> None:
+    FILES[kind](tmp_path / "file")
+    with pytest.raises(PrismaError, match=r"expected an image at .*file, found something else") as error:
+        GREY(tmp_path / "file")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("thing", [None, 3, b"bytes", torch.zeros(8, 8), ["a.png"]])
+def test_other_things_are_refused(thing: Any) -> None:
+    with pytest.raises(PrismaError, match=f"a PIL image, an array or a path to an image, found {type(thing).__name__}"):
+        GREY(thing)
+
+
+@pytest.mark.parametrize("side", [6_400, 20_000])
+def test_enormous_pictures_are_refused_before_they_are_decoded(side: int, tmp_path: Path) -> None:
+    assert side * side > MAX_PIXELS
+    Image.new("1", (side, side)).save(tmp_path / "huge.png")
+    with pytest.raises(PrismaError, match=r"pixels"):
+        GREY(tmp_path / "huge.png")
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_shades_of_no_known_range_are_refused(mode: str) -> None:
+    with pytest.raises(PrismaError, match=f"8 or 16 bits per channel, found mode {mode}"):
+        GREY(Image.new(mode, (8, 8)))
+
+
+def test_as_data() -> None:
+    assert Transform.from_dict(COLOUR.to_dict()) == COLOUR
+    assert COLOUR.to_dict() == {"size": [4, 6], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 8}, {"size": [8]}, {"size": ["8", 8]}, {"size": [0, 8]}, {"mean": [0.5, 0.5]}, {"mean": None},
+        {"std": [1.0]}, {"std": [0.0, 1.0, 1.0]}, {"std": None}, {"crop": 1}, {"mean": [], "std": []},
+        {"size": [8.5, 8]}, {"size": {"height": 8, "width": 8}},
+    ],
+)  # fmt: skip
+def test_other_data_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(PrismaError, match=r"expected a transform with size \[h, w\], mean and std for 1 or 3 channels"):
+        Transform.from_dict(COLOUR.to_dict() | change)

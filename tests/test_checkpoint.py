@@ -1,0 +1,171 @@
+"""A checkpoint folder: what was written comes back to the bit, and anything else is refused in one sentence."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from prisma import PrismaError
+from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint, read_tensors, write_checkpoint
+from tests.test_files import everything, failing
+from tests.variants import VARIANTS, images_of, model_of
+
+EXTRAS: dict[str, Any] = {
+    "labels": ("cat", "dog"),
+    "transform": {"size": [6, 6], "mean": [0.5], "std": [0.25]},
+    "header": {"step": "128", "run": "r1"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_checkpoint(tmp_path / "checkpoint", model_of("base", torch.float32), **EXTRAS)
+    return tmp_path / "checkpoint"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_round_trip_to_the_bit(variant: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    model = model_of(variant, torch.float32).to(dtype)
+    write_checkpoint(tmp_path, model, **EXTRAS)
+    found = read_checkpoint(tmp_path)
+    assert found.model.config == model.config
+    assert (found.labels, found.transform, found.header) == (EXTRAS["labels"], EXTRAS["transform"], EXTRAS["header"])
+    assert not found.model.training
+    assert not any(p.requires_grad for p in found.model.parameters())
+    weights = model.state_dict()
+    assert found.model.state_dict().keys() == weights.keys()
+    for name, x in found.model.state_dict().items():
+        assert x.dtype == dtype
+        assert torch.equal(x, weights[name]), name
+    images = images_of(model)
+    if dtype == torch.float32:
+        assert torch.equal(found.model(images), model(images))
+
+
+def test_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_checkpoint(tmp_path / name, model_of("base"), **EXTRAS)
+    assert everything(tmp_path / "a") == everything(tmp_path / "b")
+    assert set(everything(tmp_path / "a")) == {CONFIG, WEIGHTS}
+
+
+def test_reading_draws_no_random_number(folder: Path) -> None:
+    before = torch.get_rng_state()
+    read_checkpoint(folder)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_read_model_does_not_depend_on_the_file(folder: Path) -> None:
+    model = read_checkpoint(folder).model
+    before = model.embed.patch.weight.clone()
+    (folder / WEIGHTS).write_bytes(bytes((folder / WEIGHTS).stat().st_size))
+    assert torch.equal(model.embed.patch.weight, before)
+
+
+def change_config(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        config = json.loads((folder / CONFIG).read_text())
+        config = change(config) or config
+        (folder / CONFIG).write_text(json.dumps(config))
+
+    return apply
+
+
+def change_weights(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        tensors = load_file(folder / WEIGHTS)
+        change(tensors)
+        save_file(tensors, folder / WEIGHTS)
+
+    return apply
+
+
+def cut(name: str, keep: int) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:keep]) and None
+
+
+def architecture(**fields: Any) -> Callable[[Path], None]:
+    return change_config(lambda config: config["architecture"].update(fields))
+
+
+BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no config": (lambda f: (f / CONFIG).unlink(), "expected a checkpoint folder with config.json at .*, found none"),
+    "no weights": (lambda f: (f / WEIGHTS).unlink(), "expected safetensors weights at .*, found no such file"),
+    "cut config": (cut(CONFIG, 50), "expected JSON in .*config.json, found something else"),
+    "empty config": (cut(CONFIG, 0), "expected JSON in .*config.json, found something else"),
+    "binary config": (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x00"), "expected JSON in"),
+    "list as config": (change_config(lambda c: [c]), "expected model_type 'prisma-vit' in .*, found 'list'"),
+    "foreign config": (change_config(lambda c: {"model_type": "vit"}), "expected model_type 'prisma-vit'.*found 'vit'"),
+    "no architecture": (change_config(lambda c: c.pop("architecture") and None), "'architecture' .* a JSON dict"),
+    "labels of no list": (change_config(lambda c: c.update(labels="cat")), "'labels' .* a JSON list, found 'cat'"),
+    "no transform": (change_config(lambda c: c.update(transform=None)), "'transform' .* a JSON dict, found None"),
+    "unknown field": (architecture(n_layer=3), "unknown field 'n_layer'; the nearest known: n_layers"),
+    "missing field": (change_config(lambda c: c["architecture"].pop("norm") and None), "lacks the field norm"),
+    "contradiction": (architecture(n_heads=5), "d_model=12 contradicts n_heads=5"),
+    "wrong type": (architecture(n_heads="3"), "n_heads must be a number"),
+    "cut weights": (cut(WEIGHTS, 3000), "expected whole safetensors weights at .*, found a truncated or foreign file"),
+    "cut header": (cut(WEIGHTS, 20), "found a truncated or foreign file"),
+    "empty weights": (cut(WEIGHTS, 0), "found a truncated or foreign file"),
+    "pickled weights": (
+        lambda f: torch.save({"x": torch.ones(1)}, f / WEIGHTS),
+        "found a truncated or foreign file",
+    ),
+    "folder as weights": (lambda f: ((f / WEIGHTS).unlink(), (f / WEIGHTS).mkdir()), "found no such file"),
+    "another shape": (architecture(d_mlp=11), r"blocks.0.mlp.pre.weight is \[10, 12\] instead of \[11, 12\]; blocks"),
+    "another form": (architecture(layer_scale=True), "blocks.0.scale1.weight is missing; .*blocks.1.scale2.weight is"),
+    "integers": (
+        change_weights(lambda w: w.update({"readout.head.bias": torch.ones(5, dtype=torch.int64)})),
+        "readout.head.bias is torch.int64, not floating point",
+    ),
+}
+
+
+@pytest.mark.parametrize(("breaking", "sentence"), BROKEN.values(), ids=BROKEN)
+def test_what_is_no_checkpoint_is_refused(breaking: Callable[[Path], Any], sentence: str, folder: Path) -> None:
+    breaking(folder)
+    with pytest.raises(PrismaError, match=sentence) as error:
+        read_checkpoint(folder)
+    assert str(folder) in str(error.value) or "contradicts" in sentence or "must be" in sentence
+    assert "\n" not in str(error.value)
+
+
+def test_every_wrong_tensor_is_named(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    del tensors["embed.prefix"], tensors["blocks.1.attn.out.bias"]
+    tensors["readout.head.weight"] = torch.zeros(5, 13)
+    tensors["cls_token"] = torch.zeros(1)
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(PrismaError) as error:
+        read_checkpoint(folder)
+    for complaint in (
+        "embed.prefix is missing",
+        "blocks.1.attn.out.bias is missing",
+        "cls_token is not of this architecture",
+        "readout.head.weight is [5, 13] instead of [5, 12]",
+    ):
+        assert complaint in str(error.value)
+
+
+def test_truncation_anywhere_is_noticed(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    for keep in range(0, len(whole), 509):
+        (folder / WEIGHTS).write_bytes(whole[:keep])
+        with pytest.raises(PrismaError, match="truncated or foreign"):
+            read_tensors(folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(whole + b"\0")
+    with pytest.raises(PrismaError, match="truncated or foreign"):
+        read_tensors(folder / WEIGHTS)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = everything(folder)
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(PrismaError, match=r"could not write .*: No space left on device"):
+        write_checkpoint(folder, model_of("base", seed=7))
+    assert everything(folder) == before

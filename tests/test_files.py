@@ -1,0 +1,134 @@
+"""Files and folders that are whole or absent, whatever fails while they are written."""
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prisma import PrismaError
+from prisma.files import expect_empty, new_folder, sha256, write_atomic
+
+
+def everything(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def failing(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc" * 1_000_000)
+    assert sha256(tmp_path / "x") == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
+
+
+def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.bin"
+    for data in (b"one", b"", b"three"):
+        write_atomic(path, data)
+        assert everything(tmp_path) == {"new": None, "new/folder": None, "new/folder/file.bin": data}
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomic(tmp_path / "file", b"old")
+    monkeypatch.setattr(os, step, failing)
+    with pytest.raises(PrismaError, match=r"could not write .*file: No space left on device"):
+        write_atomic(tmp_path / "file", b"new")
+    assert everything(tmp_path) == {"file": b"old"}
+
+
+def test_a_disk_that_fills_up(tmp_path: Path) -> None:
+    """A real write error: the process may write 4096 bytes to a file and no more."""
+    code = f"""
+import resource, signal
+from pathlib import Path
+from prisma.files import write_atomic
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+write_atomic(Path({str(tmp_path)!r}) / "file", bytes(10_000))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "PrismaError: could not write" in done.stderr
+    assert "File too large" in done.stderr
+    assert everything(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["file/below", "file/below/deeper"])
+def test_a_parent_that_is_a_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"here")
+    with pytest.raises(PrismaError, match="could not write"):
+        write_atomic(tmp_path / name, b"data")
+    with pytest.raises(PrismaError, match="could not write"), new_folder(tmp_path / name):
+        pass
+    assert everything(tmp_path) == {"file": b"here"}
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a").write_bytes(b"a")
+        assert not (tmp_path / "out").exists()
+    assert everything(tmp_path) == {"out": None, "out/sub": None, "out/sub/a": b"a"}
+
+
+def test_an_empty_folder_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "a").write_bytes(b"a")
+    assert everything(tmp_path) == {"out": None, "out/a": b"a"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "disk full"), KeyboardInterrupt(), PrismaError("no")])
+def test_a_folder_that_fails_is_absent(error: BaseException, tmp_path: Path) -> None:
+    expected = PrismaError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected), new_folder(tmp_path / "out") as folder:
+        (folder / "a").write_bytes(b"a")
+        raise error
+    assert everything(tmp_path) == {}
+
+
+def test_a_folder_that_cannot_be_synced_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", failing)
+    with (
+        pytest.raises(PrismaError, match=r"could not write .*out: No space left"),
+        new_folder(tmp_path / "out") as folder,
+    ):
+        (folder / "a").write_bytes(b"a")
+    assert everything(tmp_path) == {}
+
+
+def test_what_a_kill_left_behind_is_cleared(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from prisma.files import new_folder
+with new_folder(Path({str(tmp_path)!r}) / "out") as folder:
+    (folder / "half").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "whole").write_bytes(b"whole")
+    assert everything(tmp_path) == {"out": None, "out/whole": b"whole"}
+
+
+def test_a_folder_in_use_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_bytes(b"mine")
+    (tmp_path / "file").write_bytes(b"file")
+    with (
+        pytest.raises(PrismaError, match=r"new or empty folder at .*out, found 1 entries"),
+        new_folder(tmp_path / "out"),
+    ):
+        pass
+    with pytest.raises(PrismaError, match=r"new or empty folder at .*file, found a file"):
+        expect_empty(tmp_path / "file")
+    expect_empty(tmp_path / "absent")
+    assert everything(tmp_path) == {"out": None, "out/mine": b"mine", "file": b"file"}
