@@ -66,7 +66,7 @@ def serve(hub: Path | None, model: str | None = None, port: int | None = None, *
         )
     except OSError:
         raise PrismaError(f"expected port {chosen} to be free, found it taken") from None
-    print(f"Prisma is open at {url}")  # noqa: T201
+    print(f"Prisma is open at {url}", flush=True)  # noqa: T201
     if block:
         blocks.block_thread()
     return blocks

@@ -11,7 +11,7 @@ import torch
 
 from app import attention, lens, patching
 from app.models import Mouse, Picture
-from app.panel import panel, payload
+from app.panel import answer, panel, payload
 from app.question import DIRECTIONS, METRICS, asked, sites
 from app.session import Session, opened
 from app.theme import HEADER
@@ -84,18 +84,19 @@ def wire(blocks: gr.Blocks, page: Page, find: Callable[[Any], Mouse], first: str
     def choose_mouse(before: Session, name: Any) -> Session:
         return opened(find(name), before.tab, before.question)
 
-    def choose_step(before: Session, data: gr.EventData) -> Session:
-        before.mouse.at(getattr(data, "index", None))
-        return replace(before, index=data.index)
+    def choose_step(before: Session, value: Any) -> Session:
+        index = answer(value, "index")
+        before.mouse.at(index)
+        return replace(before, index=index)
 
-    def choose_image(before: Session, data: gr.EventData) -> Session:
-        return before.with_images(before.mouse.example(getattr(data, "index", None)), before.corrupt)
+    def choose_image(before: Session, value: Any) -> Session:
+        return before.with_images(before.mouse.example(answer(value, "index")), before.corrupt)
 
-    def choose_other(before: Session, data: gr.EventData) -> Session:
-        return before.with_images(before.picture, before.mouse.example(getattr(data, "index", None)))
+    def choose_other(before: Session, value: Any) -> Session:
+        return before.with_images(before.picture, before.mouse.example(answer(value, "index")))
 
-    def draw(before: Session, data: gr.EventData) -> Session:
-        return before.with_images(before.mouse.drawing(getattr(data, "ink", None)), before.corrupt)
+    def draw(before: Session, value: Any) -> Session:
+        return before.with_images(before.mouse.drawing(answer(value, "ink")), before.corrupt)
 
     def upload(before: Session, path: Any) -> Session:
         return before.with_images(before.mouse.upload(path), before.corrupt)
@@ -106,10 +107,10 @@ def wire(blocks: gr.Blocks, page: Page, find: Callable[[Any], Mouse], first: str
     on = _listener(page)
     on(blocks.load, start)
     on(page.model.input, choose_mouse, page.model)
-    on(page.steps.choose, choose_step)
-    on(page.images.choose, choose_image)
-    on(page.images.draw, draw)
-    on(page.others.choose, choose_other)
+    on(page.steps.choose, choose_step, page.steps)
+    on(page.images.choose, choose_image, page.images)
+    on(page.images.draw, draw, page.images)
+    on(page.others.choose, choose_other, page.others)
     on(page.upload.upload, upload, page.upload)
     for control in page.question:
         on(control.input, ask, *page.question)

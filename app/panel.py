@@ -24,11 +24,11 @@ const shown = (values) => {
 };
 const view = VIEWER(element.querySelector(".pz-root"), {
   state: shown,
-  choose: (index) => trigger("choose", { index }),
-  draw: (ink) => trigger("draw", { ink }),
+  choose: (index) => { props.value = { index }; trigger("choose"); },
+  draw: (ink) => { props.value = { ink }; trigger("draw"); },
 });
 const update = () => {
-  if (!props.value) return;
+  if (!props.value?.facts) return; // a choice on its way to Python
   const { facts, arrays } = props.value;
   const entries = Object.entries(arrays).map(([name, { file, ...array }]) => [name, { ...array, url: file.url }]);
   view.update({ facts: JSON.parse(facts), arrays: Object.fromEntries(entries) });
@@ -39,7 +39,11 @@ update();
 
 
 def panel(viewer: str, name: str) -> gr.HTML:
-    """A component whose value is a `payload`. Events: `choose` (data: index) and `draw` (data: ink)."""
+    """A component whose value is a `payload`, until the page answers: `{"index"}` with event choose, `{"ink"}` with draw.
+
+    The answer travels as the value and not as the event's data, because of events in quick succession Gradio sends the
+    last one with the value of that moment, but with the data of an earlier one.
+    """
     names = f"const VIEWER = {viewer};\nconst NAME = {json.dumps(name)};"
     return gr.HTML(
         html_template=TEMPLATE,
@@ -58,6 +62,11 @@ def payload(view: View) -> dict[str, Any]:
         for name, array in view.arrays.items()
     }
     return {"facts": json.dumps(view.facts), "arrays": arrays}
+
+
+def answer(value: Any, name: str) -> Any:
+    """What the page answered, unchecked; None if it is something else."""
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _file(data: bytes, cache: Path) -> dict[str, Any]:

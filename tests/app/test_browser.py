@@ -1,7 +1,11 @@
 """The app in a real browser: what it shows equals what the library computes, and nothing leaves this machine."""
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,6 @@ from playwright.sync_api import Browser, Locator, expect, sync_playwright
 from playwright.sync_api import Page as Tab
 
 import prisma
-from app.main import serve
 from app.models import Mouse
 from app.question import default_question
 from prisma import LogitDiff
@@ -40,11 +43,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def url(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        blocks = serve(lab, DIGITS, block=False)
-        yield blocks.local_url
-        blocks.close()
+    """The address that `prisma app` prints, while it serves."""
+    command = [Path(sys.executable).with_name("prisma"), "app", "--hub", lab, "--model", DIGITS]
+    environment = os.environ | {"GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as served:
+        assert served.stdout is not None
+        said = served.stdout.readline().split()
+        yield said[-1]
+        served.send_signal(signal.SIGINT)
 
 
 @dataclass
@@ -126,7 +132,7 @@ def test_hover_previews_click_pins_escape_unpins(app: App, mouse: Mouse) -> None
     hovered = app.state("attention", f"s.token === {token}")
     assert near(hovered["to"], expected[token])
     assert near(hovered["from"], expected[:, token])
-    app.tab.mouse.click(*app.tab.evaluate("() => [0, 0]")) if False else app.tab.mouse.down()
+    app.tab.mouse.down()
     app.tab.mouse.up()
     app.state("attention", "s.pinned")
     app.over(map_, column=0, row=3)
@@ -150,7 +156,7 @@ def test_the_keyboard_reaches_every_token_layer_and_head(app: App, mouse: Mouse)
     stage.press(",")
     shown = app.state("attention", "s.head === 1")
     assert shown["token"] == 0
-    expect(app.panel("attention").get_by_label("Layer")).to_have_value("1")
+    expect(app.panel("attention").get_by_role("combobox", name="Layer")).to_have_value("1")
 
 
 def test_the_slider_changes_the_step_in_every_tab(app: App, mouse: Mouse) -> None:
@@ -205,7 +211,7 @@ def test_patching_is_the_sweep(app: App, mouse: Mouse) -> None:
     )
     assert near(app.state("patching")["tokens"], into_clean, 0)
     app.over(app.panel("patching").locator(".pz-card .pz-map").first, column=0, row=2)
-    expect(app.panel("patching").get_by_role("status")).to_contain_text(f"Layer 0, row 3, column 1: {'logit'}")
+    expect(app.panel("patching").get_by_role("status")).to_contain_text(f"Layer 0, row 3, column 1: logit")
     assert app.state("patching", "s.hovered")["hovered"]["effect"] == pytest.approx(into_clean[0, 9].item())
 
 

@@ -97,7 +97,7 @@ class Effects {
       this.say(`Layer ${layer}, ${tokenName(this.facts, token)}`, this.effects.tokens.at(layer, token), { layer, token });
     };
     const map = this.interactive(`Effect of each token, layer ${layer}`, () => this.facts, say);
-    this.tokens.append(node("section", { class: "pz-card" }, node("h3", {}, `layer ${layer}`), map.element));
+    this.tokens.append(node("section", { class: "pz-card" }, node("h2", {}, `layer ${layer}`), map.element));
     return map;
   }
 

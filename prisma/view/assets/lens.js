@@ -48,9 +48,9 @@ class Lens {
       },
     }, map.element);
     const [whole, alone] = [node("ol", { class: "pz-top" }), node("ol", { class: "pz-top" })];
-    const title = node("h4", {}, "This token alone");
-    const element = node("section", { class: "pz-card" }, node("h3", {}, name),
-      node("h4", {}, "The image, read out here"), whole, stage, title, alone);
+    const title = node("h3", {}, "This token alone");
+    const element = node("section", { class: "pz-card" }, node("h2", {}, name),
+      node("h3", {}, "The image, read out here"), whole, stage, title, alone);
     return { map, whole, alone, title, element };
   }
 
