@@ -108,6 +108,10 @@ class Mean(Edit):
 
     over: tuple[str, ...] = ("batch",)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.over, str) or not self.over:
+            raise PrismaError(f"Mean takes a tuple of one axis name or more; found {self.over!r}")
+
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         return x.mean([_dim(axis, axes) for axis in self.over], keepdim=True).expand_as(x)
 

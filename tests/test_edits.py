@@ -168,6 +168,12 @@ def test_an_index_is_a_whole_number_several_or_a_slice(index: Any) -> None:
         Zero().at(head=index)
 
 
+@pytest.mark.parametrize("over", [(), "batch"])
+def test_a_mean_is_over_some_axes(over: Any) -> None:
+    with pytest.raises(PrismaError, match="tuple of one axis name or more"):
+        Mean(over)
+
+
 def test_as_edit() -> None:
     assert as_edit(Zero()) == (Zero(),)
     assert as_edit(double) == (Apply(double),)

@@ -1,5 +1,7 @@
 """The model: equal to a slow twin and to timm, no idle part, and the same when compiled."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -7,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import prisma
-from prisma import PrismaError, Scale, Set, ViT, ViTConfig, Zero
+from prisma import Add, Mean, PrismaError, Resample, Scale, Set, ViT, ViTConfig, Zero
 from prisma.edits import Edit
 from prisma.vit import ACTIVATIONS, attend, no_tap, site_names
 from tests.twin import Twin
@@ -122,25 +124,30 @@ def test_three_functions_make_the_forward() -> None:
     torch.testing.assert_close(model.readout(model.encode(middle, start=1)), model(images), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("variant", "site"),
-    [
-        ("base", None),
-        ("base", "blocks.0.attn.z"),
-        ("large", "blocks.0.attn.pattern"),
-        ("video_rotary", "blocks.0.attn.result"),
-        ("siglip", "pool.scores"),
-    ],
-)
-def test_compiled_equals_eager(variant: str, site: str | None) -> None:
+DIRECTION = torch.linspace(-1, 1, 12, dtype=torch.float64)
+COMPILED: dict[str, tuple[str, dict[str, Any]]] = {
+    "no edit": ("base", {}),
+    "set and add": (
+        "base",
+        {"blocks.0.attn.z": Set(torch.ones(4)).at(head=1), "*.resid_mid": Add(DIRECTION).at(token=0)},
+    ),
+    "order": ("dino", {"blocks.0.resid_pre": [Resample((1, 0)), Mean().at(token=[2, 3]), torch.tanh]}),
+    "mask": ("large", {"blocks.0.attn.pattern": Zero().where(torch.eye(10) > 0)}),
+    "video": ("video_rotary", {"blocks.0.attn.result": Scale(0.5).at(head=slice(1, 3))}),
+    "pool": ("siglip", {"pool.scores": Scale(0.5).at(head=1)}),
+}
+
+
+@pytest.mark.parametrize(("variant", "edit"), COMPILED.values(), ids=COMPILED)
+def test_compiled_equals_eager(variant: str, edit: dict[str, Any]) -> None:
     torch.compiler.reset()
     model = model_of(variant, n_layers=1)
     images = images_of(model)
-    edit: dict[str, Edit] | None = None if site is None else {site: Scale(0.5).at(head=1)}
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         logits, acts = prisma.record(compiled, images, ["blocks.*.resid_post", "*.pattern"], edit)
         expected, wanted = prisma.record(model, images, ["blocks.*.resid_post", "*.pattern"], edit)
+        assert not edit or largest(expected - model(images)) > 1e-6
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(dict(acts), dict(wanted))
 
