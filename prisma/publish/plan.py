@@ -1,26 +1,26 @@
 """What a finished run becomes when it is published: one commit per checkpoint, and `main`. Nothing is written here."""
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint, read_tensors
 from prisma.errors import PrismaError
-from prisma.publish import card
+from prisma.publish.card import Record, render
 from prisma.publish.hub import Commit, File
 from prisma.publish.manifest import Entry, fingerprint, revision_of, to_json, weights_hash
 from prisma.repository import MAIN, MANIFEST, PROBE
+from prisma.train.config import TrainConfig
 from prisma.train.metrics_log import METRICS, read_metrics
+from prisma.train.provenance import RECIPE
+from prisma.train.run_folder import RESULTS, read_json
+from prisma.train.schedule import checkpoint_steps
 
-CARD, RECIPE, RESULTS = "README.md", "recipe.json", "results.json"
+CARD = "README.md"
 CURVES = tuple(f"curves/{name}.{kind}" for name in ("loss", "accuracy") for kind in ("png", "svg"))
-_STEP = re.compile(r"step-(\d{6,})")
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,16 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     """Read and check everything that publishing will send.
 
     Raises:
-        PrismaError: the run is not finished, a file is absent or broken, weights are not finite, a checkpoint is not of
-            the step or the run it claims, two checkpoints hold the same weights, or the final weights are not the last.
+        PrismaError: the run is not finished, a file or a checkpoint of its schedule is absent or broken, weights are not
+            finite, a checkpoint is not of the step or the run that it claims, two checkpoints hold the same weights, or
+            the final weights are not the last.
     """
     _expect_finished(run)
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)
+    recipe = _json(run / RECIPE)
     entries, revisions, seen = [], {}, dict[str, int]()
-    for folder in tqdm(_step_folders(run), desc="checking", unit="checkpoint", disable=not progress):
+    for folder in tqdm(_step_folders(run, recipe), desc="checking", unit="checkpoint", disable=not progress):
         checkpoint = _read_step(run, folder, header.get("run"))
         step, weights_id = int(checkpoint.header["step"]), weights_hash(checkpoint.model.state_dict())
         if (twin := seen.setdefault(weights_id, step)) != step:
@@ -53,8 +55,8 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
         entries.append(Entry(step, folder.name, commit.id, weights.sha256, weights.size, logits))
     if weights_hash(final) != weights_id:
         raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}, found others")
-    record = card.Record(repo, _json(run / RECIPE), _json(run / RESULTS), read_metrics(run / METRICS), entries)
-    text = card.render(record, read_checkpoint(run))
+    record = Record(repo, recipe, _json(run / RESULTS), read_metrics(run / METRICS), entries)
+    text = render(record, read_checkpoint(run))
     made = {CARD: text.encode(), MANIFEST: to_json(entries)}
     sent = {name: run / name for name in (CONFIG, WEIGHTS, METRICS, RECIPE, RESULTS, PROBE, *CURVES)}
     revisions[MAIN] = Commit(tuple(File.of(name, source) for name, source in (made | sent).items()))
@@ -73,11 +75,21 @@ def _expect_finished(run: Path) -> None:
             raise PrismaError(f"expected {name} in the run {run}, found no such file")
 
 
-def _step_folders(run: Path) -> list[Path]:
-    folders = [path for path in (run / "checkpoints").glob("*") if _STEP.fullmatch(path.name)]
-    if not folders:
-        raise PrismaError(f"expected checkpoints in {run / 'checkpoints'}, found none")
-    return sorted(folders, key=lambda path: int(path.name.removeprefix("step-")))
+def _step_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
+    """Those of the run's schedule, in step order: no more, no fewer."""
+    try:
+        wanted = [revision_of(step) for step in checkpoint_steps(TrainConfig(**recipe["training"]))]
+    except (KeyError, TypeError) as error:
+        raise PrismaError(
+            f"expected the training settings of a run in {run / RECIPE}, found others ({error})"
+        ) from None
+    found = {path.name for path in (run / "checkpoints").glob("step-*")}
+    if odd := found.symmetric_difference(wanted):
+        raise PrismaError(
+            f"expected the {len(wanted)} checkpoints of its schedule in {run}, found {len(found)}: "
+            f"{', '.join(sorted(odd))} {'too many' if odd <= found else 'missing'}"
+        )
+    return [run / "checkpoints" / name for name in wanted]
 
 
 def _read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
@@ -93,13 +105,3 @@ def _read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
     if broken:
         raise PrismaError(f"expected finite weights in {folder}, found infinite ones or NaN in {', '.join(broken)}")
     return checkpoint
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PrismaError(f"expected JSON in {path}, found something else ({error})") from None
-    if not isinstance(values, dict):
-        raise PrismaError(f"expected a JSON object in {path}, found {type(values).__name__}")
-    return values

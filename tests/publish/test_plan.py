@@ -22,6 +22,10 @@ def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor]], None] = lamb
     save_file(tensors, path, metadata={**old, **header})
 
 
+def edit(path: Path, change: dict[str, object]) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+
 def poison(tensors: dict[str, torch.Tensor]) -> None:
     tensors["readout.head.weight"][0, 0] = float("inf")
 
@@ -56,7 +60,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no run": (lambda run: shutil.rmtree(run), "expected a run folder"),
     "unfinished": (lambda run: (run / "results.json").unlink(), "expected a finished run .* no results.json"),
     "no curve": (lambda run: (run / "curves/loss.svg").unlink(), "expected curves/loss.svg"),
-    "no checkpoints": (lambda run: shutil.rmtree(run / "checkpoints"), "expected checkpoints in"),
+    "no checkpoints": (lambda run: shutil.rmtree(run / "checkpoints"), "expected the 5 checkpoints .* found 0"),
+    "a missing checkpoint": (lambda run: shutil.rmtree(run / "checkpoints/step-000002"), "step-000002 missing"),
+    "a checkpoint too many": (lambda run: (run / "checkpoints/step-000003").mkdir(), "step-000003 too many"),
+    "odd settings": (lambda run: edit(run / "recipe.json", {"training": {"pace": 1}}), "training settings of a run"),
     "truncated": (lambda run: (run / LAST / WEIGHTS).write_bytes(b"\x08"), "whole safetensors weights"),
     "wrong step": (lambda run: rewrite(run / LAST / WEIGHTS, step="4"), "weights of step-000006 .* those of step 4"),
     "no step": (lambda run: rewrite(run / LAST / WEIGHTS, step=""), "weights of step-000006"),

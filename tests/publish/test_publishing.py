@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -47,7 +48,10 @@ def send(run: Path, hub: Path, *, replace: bool = False) -> Report:
 
 
 def drop_last_checkpoint(run: Path) -> None:
-    """The run as if it had ended at step 4."""
+    """The run as if it had been told to end at step 4."""
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["training"]["steps"] = 4
+    (run / "recipe.json").write_text(json.dumps(recipe))
     shutil.rmtree(run / "checkpoints" / LABELS[-1])
     shutil.copy(run / "checkpoints" / LABELS[-2] / WEIGHTS, run / WEIGHTS)
 
@@ -122,7 +126,7 @@ def test_labels_that_the_run_does_not_have_are_refused_and_removed_by_replace(ru
 
 def test_a_better_template_renders_the_card_again(run: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     render = card.render
-    monkeypatch.setattr(card, "render", lambda *facts: render(*facts) + "\nMore.\n")
+    monkeypatch.setattr("prisma.publish.plan.render", lambda *facts: render(*facts) + "\nMore.\n")
     assert send(run, hub).moved == ("main",)
     assert Published("lab/tiny", hub).file("README.md").read_text().endswith("More.\n")
     assert not audit("lab/tiny", hub)
