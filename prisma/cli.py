@@ -49,13 +49,13 @@ def demo(
     """Train the digits mouse, publish it with all its checkpoints, and open the app on it."""
     from prisma.publish import publish
     from prisma.recipes import recipe
-    from prisma.train import is_finished, train
+    from prisma.train import is_finished, is_run, train
 
-    if fresh:
-        shutil.rmtree(out, ignore_errors=True)
+    if fresh and is_run(out):
+        shutil.rmtree(out)
     if is_finished(out):
         print(f"Reusing the finished run in {out} (prisma demo --fresh trains again).")
-    results = train(recipe("digits"), out, resume=out.exists(), command="prisma train digits")
+    results = train(recipe("digits"), out, resume=is_run(out), command="prisma train digits")
     report = publish(out, DEMO_REPO, hub, replace=fresh)
     print(_results_table(results))
     print(_published(report.to_dict()))
@@ -97,13 +97,15 @@ def train(
 ) -> None:
     """Train a mouse. Every checkpoint, the metrics, the curves and the results land in the run folder."""
     from prisma.recipes import recipe as find
+    from prisma.train import is_finished
     from prisma.train import train as run
 
     chosen = find(recipe).override(_settings(settings or []))
     folder = out or Path("runs") / recipe
     command = " ".join(["prisma train", recipe, *(f"--set {setting}" for setting in settings or [])])
+    done = f"The run in {folder} was finished already." if is_finished(folder) else f"The run is in {folder}."
     results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
-    print(json.dumps(results, indent=2) if as_json else f"{_results_table(results)}\nThe run is in {folder}.")
+    print(json.dumps(results, indent=2) if as_json else f"{_results_table(results)}\n{done}")
 
 
 @cli.command(epilog="Example: prisma publish runs/digits my-lab/digits --hub hub")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -35,14 +36,14 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     """Read and check everything that publishing will send.
 
     Raises:
-        PrismaError: the run is not finished, a file or a checkpoint of its schedule is absent or broken, weights are not
-            finite, a checkpoint is not of the step or the run that it claims, two checkpoints hold the same weights, or
-            the final weights are not the last.
+        PrismaError: the run is not finished, a file or a checkpoint of its schedule is absent or broken, weights are
+            not finite, a checkpoint is not of the step or the run that it claims, two checkpoints hold the same
+            weights, or the final weights are not the last.
     """
     _expect_finished(run)
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)
-    recipe = _json(run / RECIPE)
+    recipe = read_json(run / RECIPE)
     entries, revisions, seen = [], {}, dict[str, int]()
     for folder in tqdm(_step_folders(run, recipe), desc="checking", unit="checkpoint", disable=not progress):
         checkpoint = _read_step(run, folder, header.get("run"))
@@ -55,7 +56,7 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
         entries.append(Entry(step, folder.name, commit.id, weights.sha256, weights.size, logits))
     if weights_hash(final) != weights_id:
         raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}, found others")
-    record = Record(repo, recipe, _json(run / RESULTS), read_metrics(run / METRICS), entries)
+    record = Record(repo, recipe, read_json(run / RESULTS), read_metrics(run / METRICS), entries)
     text = render(record, read_checkpoint(run))
     made = {CARD: text.encode(), MANIFEST: to_json(entries)}
     sent = {name: run / name for name in (CONFIG, WEIGHTS, METRICS, RECIPE, RESULTS, PROBE, *CURVES)}

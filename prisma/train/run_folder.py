@@ -41,7 +41,7 @@ def expect_run(out: Path, description: Mapping[str, Any]) -> None:
     Raises:
         PrismaError: there is no run, or it is of another recipe (the first setting that differs is named).
     """
-    if not (out / RECIPE).is_file():
+    if not is_run(out):
         raise PrismaError(f"expected a run to resume at {out}, found no {RECIPE}; train without --resume")
     found = read_json(out / RECIPE)
     expect_same(found, dict(description), out)
@@ -49,6 +49,11 @@ def expect_run(out: Path, description: Mapping[str, Any]) -> None:
     trained = [found, *found.get("resumed", [])][-1]
     if not is_finished(out) and any(trained.get(key) != value for key, value in here.items()):
         write_json(out / RECIPE, {**found, "resumed": [*found.get("resumed", []), here]})
+
+
+def is_run(out: Path) -> bool:
+    """Whether `out` holds a run, finished or not; `recipe.json` is there from its first moment."""
+    return (out / RECIPE).is_file()
 
 
 def is_finished(out: Path) -> bool:
@@ -80,10 +85,14 @@ def probe_images(split: Split, n: int = PROBE_IMAGES) -> Split:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Raises PrismaError unless the file holds a JSON object."""
     try:
-        return json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except ValueError as error:
         raise PrismaError(f"expected JSON in {path}, found something else ({error})") from None
+    if not isinstance(values, dict):
+        raise PrismaError(f"expected a JSON object in {path}, found {type(values).__name__}")
+    return values
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
