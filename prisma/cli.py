@@ -56,7 +56,7 @@ def demo(
     if is_finished(out):
         print(f"Reusing the finished run in {out} (prisma demo --fresh trains again).")
     results = train(recipe("digits"), out, resume=is_run(out), command="prisma train digits")
-    report = publish(out, DEMO_REPO, hub, replace=fresh)
+    report = publish(out, DEMO_REPO, hub, replace=True)
     print(_results_table(results))
     print(_published(report.to_dict()))
     if app:
@@ -132,12 +132,11 @@ def audit(
     from prisma.repository import Published
 
     findings = [finding.to_dict() for finding in check(repo, hub)]
-    n = len(Published(repo, hub).checkpoints())
-    verdict = "serves the weights it claims" if n == 1 else "serve the weights they claim"
+    n = len(Published(repo, hub).revisions()) - 1
     if as_json:
         print(json.dumps({"repo": repo, "checkpoints": n, "findings": findings}, indent=2))
     else:
-        print(_table(findings) if findings else f"{repo}: {n} checkpoints, and all of them {verdict}.")
+        print(_table(findings) if findings else f"{repo}: {n} checkpoints and main serve the weights they claim.")
     if findings:
         raise typer.Exit(1)
 

@@ -13,10 +13,10 @@ from prisma.checkpoint import to_safetensors
 from prisma.data.task import Split, Task
 from prisma.errors import PrismaError
 from prisma.files import new_folder, write_atomic
+from prisma.repository import PROBE
 from prisma.train.provenance import RECIPE, expect_same
 
 RESULTS = "results.json"
-PROBE = "probe.safetensors"
 PROBE_IMAGES = 64
 CHECKPOINTS = "checkpoints"
 
