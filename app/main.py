@@ -12,7 +12,7 @@ from app.theme import CSS, theme
 from prisma.errors import PrismaError, nearest
 from prisma.repository import Published
 
-FIRST_PORT, PORTS = 7860, 100
+HOST, FIRST_PORT, PORTS = "127.0.0.1", 7860, 100
 
 
 def build(hub: Path | None, model: str | None = None) -> gr.Blocks:
@@ -43,29 +43,26 @@ def serve(hub: Path | None, model: str | None = None, port: int | None = None, *
     Raises:
         PrismaError: as `build`, or the port is not free.
     """
+    chosen = _free_port() if port is None else _expect_free(port)
     blocks = build(hub, model)
-    chosen = port or _free_port()
-    try:
-        _, url, _ = blocks.launch(
-            share=False,
-            server_name="127.0.0.1",
-            server_port=chosen,
-            theme=theme(),
-            css=CSS,
-            quiet=True,
-            prevent_thread_lock=True,
-            show_error=False,
-            allowed_paths=[],
-            max_file_size="8mb",
-            enable_monitoring=False,
-            run_history=False,
-            strict_cors=True,
-            ssr_mode=False,
-            mcp_server=False,
-            footer_links=[],
-        )
-    except OSError:
-        raise PrismaError(f"expected port {chosen} to be free, found it taken") from None
+    _, url, _ = blocks.launch(
+        share=False,
+        server_name=HOST,
+        server_port=chosen,
+        theme=theme(),
+        css=CSS,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=False,
+        allowed_paths=[],
+        max_file_size="8mb",
+        enable_monitoring=False,
+        run_history=False,
+        strict_cors=True,
+        ssr_mode=False,
+        mcp_server=False,
+        footer_links=[],
+    )
     print(f"Prisma is open at {url}", flush=True)  # noqa: T201
     if block:
         blocks.block_thread()
@@ -74,7 +71,17 @@ def serve(hub: Path | None, model: str | None = None, port: int | None = None, *
 
 def _free_port() -> int:
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
+        if _is_free(port):
+            return port
     raise PrismaError(f"expected a free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1}, found none")
+
+
+def _expect_free(port: int) -> int:
+    if not _is_free(port):
+        raise PrismaError(f"expected port {port} to be free, found it taken")
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0

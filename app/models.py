@@ -63,10 +63,12 @@ class Mouse:
 
     def index_of(self, step: str) -> int:
         """Raises PrismaError if no checkpoint was published at this training step."""
-        if not step.isdecimal() or int(step) not in self.steps:
-            known = ", ".join(map(str, self.steps))
-            raise PrismaError(f"{self.published.repo} publishes the steps {known}; {step[:20]} is not among them")
-        return self.steps.index(int(step))
+        known = [str(published) for published in self.steps]
+        if step not in known:
+            raise PrismaError(
+                f"{self.published.repo} publishes the steps {', '.join(known)}; {step[:20]!r} is not among them"
+            )
+        return known.index(step)
 
     def examples(self) -> list[Picture]:
         """The first test images that travel with the mouse."""

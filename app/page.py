@@ -1,6 +1,7 @@
 """The page: its components, and what each event makes of a session."""
 
 import html
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -168,8 +169,9 @@ def from_link(find: Callable[[Any], Mouse], first: str, link: dict[str, str]) ->
             session = opened(find(link["model"]))
         if "step" in link:
             session = replace(session, index=session.mouse.index_of(link["step"]))
-        if "image" in link and link["image"].isdecimal():
-            session = session.with_images(session.mouse.example(int(link["image"])), session.corrupt)
+        if "image" in link:
+            index = int(link["image"]) if re.fullmatch(r"\d{1,4}", link["image"]) else link["image"]
+            session = session.with_images(session.mouse.example(index), session.corrupt)
     except PrismaError as error:
         gr.Warning(html.escape(str(error), quote=False))
     return replace(session, tab=link["view"]) if link.get("view") in TABS else session
@@ -180,9 +182,10 @@ def updates(page: Page, before: Session | None, after: Session) -> Updates:
     changed: Updates = {page.session: after, page.panels[after.tab]: payload(TABS[after.tab].view(after))}
     mouse = after.mouse
     if before is None:
-        changed[page.tabs] = gr.Tabs(selected=after.tab)
+        changed[page.tabs] = gr.update(selected=after.tab)
     if before is None or before.mouse != mouse:
-        changed[page.model] = gr.Dropdown(value=mouse.published.repo)
+        before = None  # nothing of another mouse holds
+        changed[page.model] = gr.update(value=mouse.published.repo)
         changed[page.steps] = payload(View({"steps": mouse.steps, "chosen": after.index}))
     if before is None or before.picture is not after.picture:
         changed[page.images] = payload(_images(mouse, after.picture, "Image"))
@@ -204,9 +207,9 @@ def _question(page: Page, session: Session) -> Updates:
     classes = [(label, i) for i, label in enumerate(session.labels)]
     metric, target, against, site, into = page.question
     return {
-        metric: gr.Dropdown(value=question.metric),
-        target: gr.Dropdown(choices=classes, value=question.target),
-        against: gr.Dropdown(choices=classes, value=question.against, visible=question.metric == METRICS[0]),
-        site: gr.Dropdown(choices=sites(session.mouse), value=question.site),
-        into: gr.Dropdown(value=question.into),
+        metric: gr.update(value=question.metric),
+        target: gr.update(choices=classes, value=question.target),
+        against: gr.update(choices=classes, value=question.against, visible=question.metric == METRICS[0]),
+        site: gr.update(choices=sites(session.mouse), value=question.site),
+        into: gr.update(value=question.into),
     }

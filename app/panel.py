@@ -39,7 +39,7 @@ update();
 
 
 def panel(viewer: str, name: str) -> gr.HTML:
-    """A component whose value is a `payload`, until the page answers: `{"index"}` with event choose, `{"ink"}` with draw.
+    """A component whose value is a `payload`, until the page answers: `{index}` with event choose, `{ink}` with draw.
 
     The answer travels as the value and not as the event's data, because of events in quick succession Gradio sends the
     last one with the value of that moment, but with the data of an earlier one.

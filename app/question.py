@@ -74,5 +74,5 @@ def metric_of(question: Question, labels: list[str]) -> tuple[Callable[[Tensor],
     """The metric, and its name in words."""
     if question.metric == "probability":
         return Probability(question.target), f"probability ({labels[question.target]})"
-    name = f"logit ({labels[question.target]}) − logit ({labels[question.against]})"
+    name = f"logit ({labels[question.target]}) - logit ({labels[question.against]})"
     return LogitDiff(question.target, question.against), name

@@ -8,7 +8,8 @@ HEADER = """
 <header class="pz-header">
   <svg viewBox="0 0 40 36" width="34" height="31" aria-hidden="true">
     <path d="M1 21 15 17" stroke="currentColor" stroke-width="1.6" fill="none"/>
-    <path d="M26 17 39 12" stroke="#c2503f" stroke-width="1.8"/><path d="M26.500 19 39 18.500" stroke="#c99a2e" stroke-width="1.8"/>
+    <path d="M26 17 39 12" stroke="#c2503f" stroke-width="1.8"/>
+    <path d="M26.500 19 39 18.500" stroke="#c99a2e" stroke-width="1.8"/>
     <path d="M27 21 39 25" stroke="#3d6fb5" stroke-width="1.8"/>
     <path d="M20 3 36 33H4Z" stroke="currentColor" stroke-width="1.8" stroke-linejoin="round" fill="none"/>
   </svg>

@@ -211,7 +211,7 @@ def test_patching_is_the_sweep(app: App, mouse: Mouse) -> None:
     )
     assert near(app.state("patching")["tokens"], into_clean, 0)
     app.over(app.panel("patching").locator(".pz-card .pz-map").first, column=0, row=2)
-    expect(app.panel("patching").get_by_role("status")).to_contain_text(f"Layer 0, row 3, column 1: logit")
+    expect(app.panel("patching").get_by_role("status")).to_contain_text("Layer 0, row 3, column 1: logit")
     assert app.state("patching", "s.hovered")["hovered"]["effect"] == pytest.approx(into_clean[0, 9].item())
 
 

@@ -33,7 +33,7 @@ def test_every_checkpoint_is_the_published_one(mouse: Mouse, lab: Path) -> None:
 
 @pytest.mark.parametrize("index", [-1, 8, 1.5, True, None, "0", [0], "x" * 9000])
 def test_a_checkpoint_that_is_not_there(mouse: Mouse, index: Any) -> None:
-    with pytest.raises(PrismaError, match="expected a checkpoint from 0 to 7, found .{1,20}$"):
+    with pytest.raises(PrismaError, match=r"expected a checkpoint from 0 to 7, found .{1,20}$"):
         mouse.at(index)
 
 

@@ -110,7 +110,7 @@ def test_what_the_patching_controls_offer(session: Session) -> None:
 def test_what_they_do_not_offer(session: Session, place: int, value: Any) -> None:
     values: list[Any] = [METRICS[0], 1, 2, "resid_pre", "clean"]
     values[place] = value
-    with pytest.raises(PrismaError, match="expected a (metric|class|site|direction) among"):
+    with pytest.raises(PrismaError, match=r"expected a (metric|class|site|direction) among"):
         asked(session.mouse, *values)
 
 

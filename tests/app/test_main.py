@@ -1,0 +1,72 @@
+"""Building and serving: only this machine, nothing told to anyone."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app import main
+from prisma import PrismaError
+from tests.app.conftest import DIGITS
+
+pytestmark = pytest.mark.usefixtures("closed_loops")
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `launch` was asked for, without launching."""
+    asked: dict[str, Any] = {}
+
+    def launch(blocks: gr.Blocks, **options: Any) -> tuple[None, str, str]:
+        asked.update(options)
+        return None, f"http://127.0.0.1:{options['server_port']}/", ""
+
+    monkeypatch.setattr(gr.Blocks, "launch", launch)
+    return asked
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        yield server.getsockname()[1]
+
+
+def test_serving_is_private(lab: Path, launched: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    main.serve(lab, DIGITS, port=8123, block=False)
+    assert capsys.readouterr().out == "Prisma is open at http://127.0.0.1:8123/\n"
+    off = ("share", "enable_monitoring", "run_history", "ssr_mode", "mcp_server", "show_error")
+    assert not any(launched[name] for name in off)
+    assert (launched["server_name"], launched["allowed_paths"], launched["strict_cors"]) == ("127.0.0.1", [], True)
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+
+
+def test_the_first_free_port(lab: Path, launched: dict[str, Any], taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "FIRST_PORT", taken)
+    main.serve(lab, block=False)
+    assert taken < launched["server_port"] < taken + main.PORTS
+
+
+def test_a_port_that_is_taken(lab: Path, taken: int) -> None:
+    with pytest.raises(PrismaError, match=f"expected port {taken} to be free, found it taken"):
+        main.serve(lab, port=taken, block=False)
+
+
+def test_no_such_hub_or_mouse(tmp_path: Path, lab: Path) -> None:
+    with pytest.raises(PrismaError, match="no such folder"):
+        main.build(tmp_path / "none")
+    with pytest.raises(PrismaError, match="the nearest: lab/digits"):
+        main.build(lab, "lab/digit")
+
+
+def test_only_events_of_the_page_reach_the_models(lab: Path) -> None:
+    for function in main.build(lab).fns.values():
+        assert (function.concurrency_id, function.concurrency_limit, function.api_visibility) == (
+            "session",
+            1,
+            "private",
+        )

@@ -1,0 +1,93 @@
+"""The page as a function of the session: what an event changes, and what it leaves."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app.models import Mouse
+from app.page import TABS, Page, from_link, lay_out, updates
+from app.session import Session, opened
+from prisma import PrismaError
+from prisma.repository import Published
+from tests.app.conftest import DIGITS, GLYPHS
+
+pytestmark = pytest.mark.usefixtures("closed_loops")
+
+
+@pytest.fixture
+def find(lab: Path) -> Callable[[Any], Mouse]:
+    def find(name: Any) -> Mouse:
+        if name not in (DIGITS, GLYPHS):
+            raise PrismaError(f"there is no mouse {name}")
+        return Mouse(Published(name, lab))
+
+    return find
+
+
+@pytest.fixture
+def session(find: Callable[[Any], Mouse]) -> Session:
+    return opened(find(DIGITS))
+
+
+@pytest.fixture
+def page() -> Page:
+    with gr.Blocks():
+        return lay_out([DIGITS, GLYPHS], DIGITS)
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(gr, "Warning", said.append)
+    return said
+
+
+def test_the_first_view_sets_everything(page: Page, session: Session) -> None:
+    first = updates(page, None, session)
+    known = {page.session, page.model, page.steps, page.images, page.others, page.tabs, *page.question}
+    assert set(first) == known | {page.panels["attention"]}
+    assert first[page.session] is session
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_step_changes_the_panel_of_the_chosen_tab_alone(page: Page, session: Session, tab: str) -> None:
+    before = replace(session, tab=tab)
+    assert set(updates(page, before, replace(before, index=1))) == {page.session, page.panels[tab]}
+
+
+def test_another_mouse_changes_everything_but_the_tab(page: Page, session: Session, find: Any) -> None:
+    after = opened(find(GLYPHS), session.tab, session.question)
+    changed = updates(page, session, after)
+    assert page.tabs not in changed
+    assert {page.model, page.steps, page.images, page.others, *page.question} <= set(changed)
+
+
+def test_a_probability_has_no_second_class(page: Page, session: Session) -> None:
+    after = replace(session, question=replace(session.question, metric="probability"))
+    assert updates(page, session, after)[page.question[2]]["visible"] is False
+
+
+def test_a_link_is_followed(find: Any, warned: list[str]) -> None:
+    link = {"model": GLYPHS, "step": "4", "image": "3", "view": "lens"}
+    session = from_link(find, DIGITS, link)
+    assert session.mouse.published.repo == GLYPHS
+    assert (session.mouse.steps[session.index], session.picture.example, session.tab) == (4, 3, "lens")
+    assert warned == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"model": "x/<b>"}, {"step": "3"}, {"step": "-1"}, {"image": "99"}, {"image": "9" * 5000}]
+)
+def test_what_a_link_gets_wrong_is_said(find: Any, warned: list[str], wrong: dict[str, str]) -> None:
+    session = from_link(find, DIGITS, {"view": "patching", **wrong})
+    assert (session.mouse.published.repo, session.tab) == (DIGITS, "patching")
+    assert len(warned) == 1
+    assert "<" not in warned[0]
+
+
+def test_an_unknown_view_is_the_first_one(find: Any, warned: list[str]) -> None:
+    assert from_link(find, DIGITS, {"view": "__class__"}).tab == "attention"
