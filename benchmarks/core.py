@@ -4,8 +4,8 @@
 
 Every round runs each contender once, in an order that rotates from round to round; a ratio is the median over rounds of
 (this contender / its peer in the same round), so that what else the machine does falls on both sides. Weights are
-random, which changes no speed. Two models of the same architecture: timm's `vit_base_patch16_224` and ours. Where others
-use the machine, `--threads 1 --clock cpu` counts the processor time of this process alone.
+random, which changes no speed. Two models of the same architecture: timm's `vit_base_patch16_224` and ours. Where
+others use the machine, `--threads 1 --clock cpu` counts the processor time of this process alone.
 """
 
 import argparse
