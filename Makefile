@@ -41,5 +41,12 @@ requirements: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/core.py
 
+# On a machine with an NVIDIA GPU: the tests that need one, the benchmark there, and the mice trained there.
+gpu: $(READY)
+	$(BIN)/pytest -m gpu tests/gpu
+	$(BIN)/python benchmarks/core.py --device cuda --json benchmarks/core-cuda.json
+	$(BIN)/python benchmarks/core.py --device cuda --dtype bfloat16 --json benchmarks/core-cuda-bf16.json
+	for mouse in digits induction; do $(BIN)/prisma train $$mouse --out runs/$$mouse-gpu; done
+
 clean:
 	rm -rf .venv runs hub

@@ -1,6 +1,6 @@
 """How fast the core is, next to its peers: ratios measured side by side in one process.
 
-    python benchmarks/core.py [--rounds 15] [--threads N] [--batches 1 8] [--clock wall] [--json FILE]
+    python benchmarks/core.py [--rounds 15] [--threads N] [--batches 1 8] [--clock wall] [--device cuda] [--json FILE]
 
 Every round runs each contender once, in an order that rotates from round to round; a ratio is the median over rounds of
 (this contender / its peer in the same round), so that what else the machine does falls on both sides. Weights are
@@ -60,6 +60,8 @@ def interleave(
         for name in names[shift:] + names[:shift]:
             start = clock()
             kept = contenders[name]()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             elapsed = clock() - start
             del kept  # freeing what was recorded is the caller's time
             if i >= 0:
@@ -77,11 +79,11 @@ def difference(seconds: Mapping[str, Sequence[float]], what: str, against: str, 
     return Line(what, against, median(seconds[what]), median(seconds[against]), value, "s", target)
 
 
-def models(batch: int, rounds: int, clock: Callable[[], float] = time.perf_counter) -> list[Line]:
+def models(batch: int, rounds: int, clock: Callable[[], float], device: str, dtype: torch.dtype) -> list[Line]:
     """Our forward against timm's, and recording against our forward."""
-    peer = timm.create_model("vit_base_patch16_224", pretrained=False).eval()
-    ours = prisma.ViT(BASE).eval()
-    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    peer = timm.create_model("vit_base_patch16_224", pretrained=False).eval().to(device, dtype)
+    ours = prisma.ViT(BASE).eval().to(device, dtype)
+    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     cheap = [site for site in site_names(BASE) if not site.endswith(("attn.scores", "attn.pattern", "attn.result"))]
     plain = [site for site in site_names(BASE) if not site.endswith("attn.result")]
     contenders: dict[str, Callable[[], object]] = {
@@ -146,16 +148,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="of the models; commands are timed by the wall")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", help="of weights and images: float32, bfloat16")
     parser.add_argument("--json", type=Path, help="write the table here as well")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    lines = [line for batch in args.batches for line in models(batch, args.rounds, CLOCKS[args.clock])]
-    lines += commands(args.rounds)
+    how = (args.rounds, CLOCKS[args.clock], args.device, getattr(torch, args.dtype))
+    lines = [line for batch in args.batches for line in models(batch, *how)] + commands(args.rounds)
     where = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "timm": timm.__version__,
-        "machine": platform.machine(),
+        "device": platform.machine() if args.device == "cpu" else torch.cuda.get_device_name(args.device),
+        "dtype": args.dtype,
         "threads": args.threads,
         "rounds": args.rounds,
         "clock": args.clock,
