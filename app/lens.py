@@ -5,7 +5,10 @@ from prisma.analysis.lens import logit_lens
 from prisma.view import View, fractions, numbers
 
 TITLE = "Logit lens"
-HELP = "The model's own readout, applied early. Early layers were not trained to be read: a blank is not ignorance."
+HELP = (
+    "The model's own readout, applied early. Only the last layer was trained to be read: earlier answers show what "
+    "could be read, not what the model believes."
+)
 VIEWER = "lens"
 
 

@@ -67,12 +67,12 @@ def _lay_out_question() -> tuple[gr.HTML, list[Any]]:
             others = panel("images", "others")
         with gr.Column(scale=3, min_width=300):
             with gr.Row():
-                into = gr.Dropdown(list(DIRECTIONS.items()), label="Direction", min_width=150)
-                metric = gr.Dropdown(list(METRICS), label="Metric", min_width=150)
+                into = gr.Dropdown(list(DIRECTIONS.items()), label="Direction", min_width=240)
+                metric = gr.Dropdown(list(METRICS), label="Metric", min_width=160)
             with gr.Row():
                 target = gr.Dropdown([], label="Class", min_width=90)
                 against = gr.Dropdown([], label="minus class", min_width=90)
-                site = gr.Dropdown([], label="Tokens of", min_width=110)
+                site = gr.Dropdown([], label="Tokens of", min_width=140)
     return others, [metric, target, against, site, into]
 
 

@@ -2,6 +2,8 @@
 
 from app.question import metric_of
 from app.session import Session
+from prisma.config import ViTConfig
+from prisma.errors import PrismaError
 from prisma.runs import sweep
 from prisma.view import View, numbers
 
@@ -11,14 +13,16 @@ HELP = (
     "for this pair of images and this metric."
 )
 VIEWER = "effects"
+MOST = 2e12  # multiply-adds for one view: some tens of seconds on a few CPU cores
 
 
 def view(session: Session) -> View:
     """Effects [layer, head] of `attn.z` and [layer, token] of the chosen site, and the metric of both runs.
 
     Raises:
-        PrismaError: the model cannot take the images, or has diverged.
+        PrismaError: the model cannot take the images, has diverged, or is too large to patch while one waits.
     """
+    _expect_quick(session.loaded.config)
     question, model = session.question, session.loaded.model
     metric, name = metric_of(question, session.labels)
     clean, corrupt = session.picture.x[None], session.corrupt.x[None]
@@ -31,3 +35,13 @@ def view(session: Session) -> View:
     facts = {**session.facts(), **runs, **scale, "metric": name, "site": question.site, "into": question.into}
     images = {"clean": session.image(session.picture), "corrupt": session.image(session.corrupt)}
     return View(facts, {**images, "heads": numbers(heads), "tokens": numbers(tokens)})
+
+
+def _expect_quick(config: ViTConfig) -> None:
+    runs = config.n_layers * (config.n_heads + config.n_tokens)
+    weights = config.n_layers * config.d_model * (4 * config.d_model + 2 * config.d_mlp)
+    if runs * weights * config.n_tokens > MOST:
+        raise PrismaError(
+            f"patching every head and token of this model is {runs:,} runs of {weights:,} weights on {config.n_tokens} "
+            "tokens, more than a page should wait for: prisma.sweep does it from Python"
+        )

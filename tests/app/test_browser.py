@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from app.question import default_question
 from prisma import LogitDiff
 from prisma.analysis.lens import logit_lens
 from prisma.repository import Published
-from tests.app.conftest import DIGITS, GLYPHS
+from tests.app.conftest import DIGITS, GLYPHS, HOSTILE
 
 WAIT = 15_000  # milliseconds
 ERROR = 8e-6  # of a fraction on its way to the page
@@ -51,6 +52,8 @@ def url(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         said = served.stdout.readline().split()
         yield said[-1]
         served.send_signal(signal.SIGINT)
+        served.communicate()
+    assert served.returncode == 0
 
 
 @dataclass
@@ -262,6 +265,15 @@ def test_a_bad_upload_and_a_bad_link_are_told_in_a_sentence(app: App, tmp_path: 
     (tmp_path / "bad.png").write_text("no picture")
     _upload(app, tmp_path / "bad.png")
     expect(app.tab.get_by_text("expected an image")).to_be_visible(timeout=WAIT)
+
+
+@pytest.mark.parametrize("view", ["attention", "lens", "patching"])
+def test_names_from_outside_are_text_and_nothing_else(app: App, view: str) -> None:
+    app.open(f"?model={GLYPHS}&view={view}").state(view)
+    expect(app.tab.get_by_text("labelled <img src=x").first).to_be_visible(timeout=WAIT)
+    app.open("?model=" + quote(HOSTILE)).state("attention")
+    expect(app.tab.get_by_text("<img src=x onerror='window.harmed=1'>${").first).to_be_visible(timeout=WAIT)
+    assert app.tab.evaluate("window.harmed ?? null") is None
 
 
 @pytest.mark.parametrize("view", ["attention", "lens", "patching"])

@@ -29,7 +29,7 @@ def find(lab: Path) -> Callable[[Any], Mouse]:
 
 
 @pytest.fixture
-def session(find: Callable[[Any], Mouse]) -> Session:
+def digits(find: Callable[[Any], Mouse]) -> Session:
     return opened(find(DIGITS))
 
 
@@ -46,29 +46,29 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return said
 
 
-def test_the_first_view_sets_everything(page: Page, session: Session) -> None:
-    first = updates(page, None, session)
+def test_the_first_view_sets_everything(page: Page, digits: Session) -> None:
+    first = updates(page, None, digits)
     known = {page.session, page.model, page.steps, page.images, page.others, page.tabs, *page.question}
     assert set(first) == known | {page.panels["attention"]}
-    assert first[page.session] is session
+    assert first[page.session] is digits
 
 
 @pytest.mark.parametrize("tab", TABS)
-def test_a_step_changes_the_panel_of_the_chosen_tab_alone(page: Page, session: Session, tab: str) -> None:
-    before = replace(session, tab=tab)
+def test_a_step_changes_the_panel_of_the_chosen_tab_alone(page: Page, digits: Session, tab: str) -> None:
+    before = replace(digits, tab=tab)
     assert set(updates(page, before, replace(before, index=1))) == {page.session, page.panels[tab]}
 
 
-def test_another_mouse_changes_everything_but_the_tab(page: Page, session: Session, find: Any) -> None:
-    after = opened(find(GLYPHS), session.tab, session.question)
-    changed = updates(page, session, after)
+def test_another_mouse_changes_everything_but_the_tab(page: Page, digits: Session, find: Any) -> None:
+    after = opened(find(GLYPHS), digits.tab, digits.question)
+    changed = updates(page, digits, after)
     assert page.tabs not in changed
     assert {page.model, page.steps, page.images, page.others, *page.question} <= set(changed)
 
 
-def test_a_probability_has_no_second_class(page: Page, session: Session) -> None:
-    after = replace(session, question=replace(session.question, metric="probability"))
-    assert updates(page, session, after)[page.question[2]]["visible"] is False
+def test_a_probability_has_no_second_class(page: Page, digits: Session) -> None:
+    after = replace(digits, question=replace(digits.question, metric="probability"))
+    assert updates(page, digits, after)[page.question[2]]["visible"] is False
 
 
 def test_a_link_is_followed(find: Any, warned: list[str]) -> None:

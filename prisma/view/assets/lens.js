@@ -71,12 +71,12 @@ class Lens {
   draw() {
     const { facts, token, answer } = this;
     this.classes.select.value = answer;
-    this.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, "0.5"], [1, "1"]]);
-    const paint = colour(SEQUENTIAL, 0, 1);
-    const tops = facts.stages.map((_, stage) => {
-      const card = this.made[stage];
-      const values = this.tokens[stage].column(answer);
-      card.map.draw({ scene: facts, image: this.image, values, paint, marked: token, format: percent });
+    const maps = this.tokens.map((tokens) => tokens.column(answer));
+    const high = Math.max(1e-6, ...maps.flat());
+    this.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, percent(high / 2)], [1, percent(high)]]);
+    const paint = colour(SEQUENTIAL, 0, high);
+    const tops = this.made.map((card, stage) => {
+      card.map.draw({ scene: facts, image: this.image, values: maps[stage], paint, marked: token, format: percent });
       card.title.textContent = `${tokenName(facts, token)} alone`;
       this.bars(card.whole, this.readout.row(stage));
       return this.bars(card.alone, this.tokens[stage].row(token));
@@ -86,8 +86,7 @@ class Lens {
       `The model answers ${facts.labels[facts.answer]} (logit ${this.logits.at(facts.answer).toFixed(3)}, ` +
       `probability ${percent(this.readout.at(last, facts.answer))}).`;
     this.callbacks.state({
-      token, answer, tops, logits: this.logits.row(), readout: facts.stages.map((_, stage) => this.readout.row(stage)),
-      map: facts.stages.map((_, stage) => this.tokens[stage].column(answer)), where: facts.where,
+      token, answer, tops, logits: this.logits.row(), readout: facts.stages.map((_, stage) => this.readout.row(stage)), map: maps, where: facts.where,
     });
   }
 

@@ -69,7 +69,9 @@ function tokenMap(name, handlers) {
     const context = sharp(canvas, width(), place.bottom);
     if (shown.image) {
       context.imageSmoothingEnabled = shown.image.width >= width();
+      context.filter = "grayscale(1)"; // colours are the map's
       context.drawImage(shown.image, 0, place.above, width(), place.height);
+      context.filter = "none";
     }
     const first = shown.scene.prefix.length;
     shown.values.forEach((value, token) => {
@@ -81,8 +83,10 @@ function tokenMap(name, handlers) {
       context.globalAlpha = 1;
       const size = Math.min(12, Math.max(10, box[2] / 5));
       context.font = `500 ${size}px ui-monospace, SFMono-Regular, Menlo, monospace`;
-      const text = token < first && box[2] > 96 ? `${shown.scene.prefix[token]}  ${shown.format(value)}` : shown.format(value);
-      if (context.measureText(text).width < box[2] - 8 && box[3] > size + 4) label(context, text, box, rgb[0] * 0.3 + rgb[1] * 0.59 + rgb[2] * 0.11 > 150);
+      const number = shown.format(value);
+      const texts = token < first ? [`${shown.scene.prefix[token]}  ${number}`, number] : [number];
+      const text = texts.find((some) => context.measureText(some).width < box[2] - 8);
+      if (text && box[3] > size + 4) label(context, text, box, rgb[0] * 0.3 + rgb[1] * 0.59 + rgb[2] * 0.11 > 150);
     });
     if (shown.marked !== undefined) outline(context, place.boxes[shown.marked]);
   };

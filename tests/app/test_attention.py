@@ -1,0 +1,21 @@
+"""What the tab sends is what the library records."""
+
+import json
+
+from app import attention
+from app.session import Session
+from prisma import record
+from tests.app.unpack import assert_near, read
+
+
+def test_attention_is_the_recorded_pattern(session: Session) -> None:
+    view, model = attention.view(session), session.loaded.model
+    _, acts = record(model, session.picture.x[None], "blocks.*.attn.pattern")
+    for layer in range(model.config.n_layers):
+        assert_near(read(view, f"layer {layer}"), acts[f"blocks.{layer}.attn.pattern"][0])
+    assert view.facts["where"]["step"] == session.mouse.steps[5]
+
+
+def test_facts_are_json(session: Session) -> None:
+    facts = json.loads(json.dumps(attention.view(session).facts))
+    assert facts["where"]["model"] == session.mouse.published.repo

@@ -1,0 +1,10 @@
+"""The page around the viewers asks nothing of the network."""
+
+from app.theme import CSS, HEADER, theme
+
+
+def test_fonts_and_styles_are_local() -> None:
+    assert theme()._stylesheets == []  # what would be fetched from elsewhere
+    for text in (CSS, HEADER):
+        assert "http" not in text
+        assert "url(" not in text
