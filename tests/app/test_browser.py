@@ -97,8 +97,9 @@ def app(browser: Browser, url: str) -> Iterator[App]:
     tab.on("console", lambda m: visitor.complaints.append(m.text) if m.type == "error" else None)
     tab.on("pageerror", lambda error: visitor.complaints.append(str(error)))
     yield visitor
+    complaints = list(visitor.complaints)  # leaving a page in the middle of an event makes Gradio complain
     context.close()
-    assert visitor.complaints == []
+    assert complaints == []
 
 
 @pytest.fixture
@@ -271,6 +272,10 @@ def test_a_bad_upload_and_a_bad_link_are_told_in_a_sentence(app: App, tmp_path: 
 def test_names_from_outside_are_text_and_nothing_else(app: App, view: str) -> None:
     app.open(f"?model={GLYPHS}&view={view}").state(view)
     expect(app.tab.get_by_text("labelled <img src=x").first).to_be_visible(timeout=WAIT)
+    assert app.tab.evaluate("window.harmed ?? null") is None
+
+
+def test_a_link_is_text_and_nothing_else(app: App) -> None:
     app.open("?model=" + quote(HOSTILE)).state("attention")
     expect(app.tab.get_by_text("<img src=x onerror='window.harmed=1'>${").first).to_be_visible(timeout=WAIT)
     assert app.tab.evaluate("window.harmed ?? null") is None
