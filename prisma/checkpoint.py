@@ -14,7 +14,7 @@ from torch import Tensor
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError, nearest
 from prisma.files import write_atomic
-from prisma.vit import ViT
+from prisma.vit import ViT, build
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MODEL_TYPE = "prisma-vit"
@@ -69,11 +69,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         PrismaError: a file is absent, truncated or foreign, a config field is unknown, missing or contradictory, or
-            the weights do not fit the architecture (every missing, extra and wrongly shaped tensor is named).
+            weights or labels do not fit the architecture (every missing, extra and wrongly shaped tensor is named).
     """
     config = _read_config(folder / CONFIG)
     with torch.random.fork_rng(devices=()):
-        model = ViT(config_from_dict(config["architecture"], folder / CONFIG))
+        model = build(config_from_dict(config["architecture"], folder / CONFIG))
+    _expect_labels(config["labels"], model.config, folder / CONFIG)
     tensors, header = read_tensors(folder / WEIGHTS)
     _expect_same(model.state_dict(), tensors, folder / WEIGHTS)
     model.load_state_dict({name: x.clone() for name, x in tensors.items()}, assign=True)  # in the file's precision
@@ -128,6 +129,13 @@ def _read_config(path: Path) -> dict[str, Any]:
         if not isinstance(config.get(key), kind):
             raise PrismaError(f"expected {key!r} in {path} to be a JSON {kind.__name__}, found {config.get(key)!r}")
     return config
+
+
+def _expect_labels(labels: list[Any], config: ViTConfig, path: Path) -> None:
+    if not all(isinstance(label, str) for label in labels) or len(labels) not in (0, config.n_classes):
+        raise PrismaError(
+            f"expected no labels or a word for each of {config.n_classes} classes in {path}, found {labels}"
+        )
 
 
 def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:

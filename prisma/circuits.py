@@ -5,6 +5,7 @@ Row-vector convention: `q = x @ W_Q[head]`, `z @ W_O[head]` is what a head write
 
 from torch import Tensor
 
+from prisma.errors import PrismaError
 from prisma.vit import Attention, ViT
 
 
@@ -19,12 +20,21 @@ def weights(model: ViT, layer: int) -> dict[str, Tensor]:
 
 
 def ov(model: ViT, layer: int) -> Tensor:
-    """W_V W_O [head, d_model, d_model]: what a head writes to the query, given what it reads from the key."""
-    w = weights(model, layer)
-    return w["W_V"] @ w["W_O"]
+    """W_V W_O [head, d_model, d_model]: what a head writes to the query, given what it reads from the key.
+
+    With layer scale, W_O is scaled by it, so that this is what the residual stream receives.
+    """
+    w, scale = weights(model, layer), model.blocks[layer].get_submodule("scale1")
+    return scale(w["W_V"] @ w["W_O"])
 
 
 def qk(model: ViT, layer: int) -> Tensor:
-    """W_Q W_K^T [head, d_model, d_model]: scores = x_query QK x_key^T / sqrt(d_head) but for biases and rotation."""
+    """W_Q W_K^T [head, d_model, d_model]: scores = x_query QK x_key^T / sqrt(d_head) but for biases and rotation.
+
+    Raises:
+        PrismaError: the model has QK-norm, so that its scores are no bilinear form of the residual stream.
+    """
+    if model.config.qk_norm:
+        raise PrismaError("a QK circuit needs qk_norm=False; this model normalises each head's q and k")
     w = weights(model, layer)
     return w["W_Q"] @ w["W_K"].mT

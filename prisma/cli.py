@@ -7,18 +7,19 @@ progress to stderr. The library is imported inside each command, so that `--help
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from prisma import __version__
 from prisma.errors import PrismaError
 
 cli = typer.Typer(
     name="prisma",
-    help="See how vision transformers think: train mice, publish every checkpoint, look inside.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,17 +27,37 @@ cli = typer.Typer(
 )
 
 HubOption = Annotated[Path, typer.Option("--hub", help="Folder hub (a Hugging Face cache folder).")]
+TargetHub = Annotated[Path | None, typer.Option("--hub", help="Folder hub; made if absent.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 DEMO_REPO = "prisma/digits"
 
 
 def main() -> None:
-    """Entry point: a PrismaError becomes one sentence and exit code 1."""
+    """Entry point: what cannot be done becomes one sentence and exit code 1."""
     try:
         cli()
+    except ModuleNotFoundError as error:
+        _fail(f"expected the package {error.name}, found none; pip install 'prisma-vit[all]' brings it")
     except (PrismaError, OSError) as error:
-        print(f"prisma: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"prisma: {sentence}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def about(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """See how vision transformers think: train mice, publish every checkpoint, look inside."""
 
 
 @cli.command(epilog="Example: prisma demo --no-app")
@@ -45,6 +66,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/digits"),
     app: Annotated[bool, typer.Option(help="Open the app on the published mouse.")] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again, even if the run is finished.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train the digits mouse, publish it with all its checkpoints, and open the app on it."""
     from prisma.publish import publish
@@ -53,12 +75,15 @@ def demo(
 
     if fresh and is_run(out):
         shutil.rmtree(out)
-    if is_finished(out):
+    if is_finished(out) and not as_json:
         print(f"Reusing the finished run in {out} (prisma demo --fresh trains again).")
-    results = train(recipe("digits"), out, resume=is_run(out), command="prisma train digits")
-    report = publish(out, DEMO_REPO, hub, replace=True)
-    print(_results_table(results))
-    print(_published(report.to_dict()))
+    with _interruptible("prisma demo goes on from here"):
+        results = train(recipe("digits"), out, resume=is_run(out), command="prisma train digits")
+        report = publish(out, DEMO_REPO, hub, replace=True).to_dict()
+    if as_json:
+        print(json.dumps({"results": results, "published": report}, indent=2))
+    else:
+        print(f"{_results_table(results)}\n{_published(report)}")
     if app:
         _serve(hub, DEMO_REPO, None)
 
@@ -104,35 +129,37 @@ def train(
     folder = out or Path("runs") / recipe
     command = " ".join(["prisma train", recipe, *(f"--set {setting}" for setting in settings or [])])
     done = f"The run in {folder} was finished already." if is_finished(folder) else f"The run is in {folder}."
-    results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
-    print(json.dumps(results, indent=2) if as_json else f"{_results_table(results)}\n{done}")
+    with _interruptible(f"prisma train {recipe} --out {folder} --resume goes on from here"):
+        results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
+    print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
 
 
 @cli.command(epilog="Example: prisma publish runs/digits my-lab/digits --hub hub")
 def publish(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
-    hub: HubOption,
+    hub: TargetHub = None,
     replace: Annotated[bool, typer.Option("--replace", help="Let labels move to other weights.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a run: every checkpoint as a verified revision, the card, the curves and the manifest."""
     from prisma.publish import publish as send
 
-    report = send(run, repo, hub, replace=replace).to_dict()
+    report = send(run, repo, _folder(hub), replace=replace).to_dict()
     print(json.dumps(report, indent=2) if as_json else _published(report))
 
 
 @cli.command(epilog="Example: prisma audit prisma/digits --hub hub")
 def audit(
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")], hub: HubOption, as_json: JsonOption = False
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")], hub: TargetHub = None, as_json: JsonOption = False
 ) -> None:
     """Check that every label of a published mouse serves the weights that it claims. Exit code 1 if one does not."""
     from prisma.publish import audit as check
     from prisma.repository import Published
 
-    findings = [finding.to_dict() for finding in check(repo, hub)]
-    n = len(Published(repo, hub).revisions()) - 1
+    folder = _folder(hub)
+    findings = [finding.to_dict() for finding in check(repo, folder)]
+    n = len(Published(repo, folder).revisions()) - 1
     if as_json:
         print(json.dumps({"repo": repo, "checkpoints": n, "findings": findings}, indent=2))
     else:
@@ -154,6 +181,22 @@ def app(
 def _serve(hub: Path, model: str | None, port: int | None) -> None:
     # By name, because imports run one way: the app imports prisma, and this command only starts it.
     import_module("app.main").serve(hub, model, port=port)
+
+
+def _folder(hub: Path | None) -> Path:
+    if hub is None:
+        raise PrismaError(
+            "expected --hub DIR, a folder hub: this version does not write to the Hugging Face Hub itself"
+        )
+    return hub
+
+
+@contextmanager
+def _interruptible(advice: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise PrismaError(f"stopped; {advice}") from None
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -1,9 +1,12 @@
 """The architecture of a vision transformer, as data."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any, get_type_hints
 
 from prisma.errors import PrismaError
 
+LARGEST = 1_000_000  # no number of an architecture is larger, whatever a file says
+MAY_BE_ZERO = ("d_mlp", "n_classes", "registers", "n_layers", "norm_eps")
 CHOICES = {
     "norm": ("pre", "post", "none"),
     "pool": ("class", "mean", "class_mean", "attention"),
@@ -43,8 +46,8 @@ class ViTConfig:
     head_bias: bool = True
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            self._check_type(field.name)
+        for name, kind in get_type_hints(type(self)).items():
+            self._check_type(name, kind)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise PrismaError(f"{name} must be one of {', '.join(allowed)}; found {getattr(self, name)!r}")
@@ -60,7 +63,7 @@ class ViTConfig:
             (self.norm_embed and self.norm == "none", "norm_embed", "norm"),
             (self.norm_pooled and self.norm != "pre", "norm_pooled", "norm"),
             (self.norm_pooled and self.pool == "class_mean", "norm_pooled", "pool"),
-            (self.rotary and self.d_head % (2 * self.n_axes), "rotary", "d_head"),
+            (self.rotary and self.d_head % (2 * self.n_axes), "rotary", "d_model"),
         )
         for broken, one, other in contradictions:
             if broken:
@@ -68,18 +71,17 @@ class ViTConfig:
                     f"{one}={getattr(self, one)!r} contradicts {other}={getattr(self, other)!r}: {CONFLICTS[one]}"
                 )
 
-    def _check_type(self, name: str) -> None:
-        value, example = getattr(self, name), _EXAMPLES[name]
-        pair = name in ("image_size", "patch_size") and isinstance(value, tuple | list) and len(value) == 2
-        for v in value if pair else (value,):
-            number = isinstance(v, int) or (isinstance(example, float) and isinstance(v, float))
-            ok = type(v) is type(example) or (
-                number and not isinstance(v, bool) and not isinstance(example, bool | str)
-            )
-            low = 0 if name in ("d_mlp", "n_classes", "registers", "n_layers", "norm_eps") else 1
-            if not ok or (not isinstance(example, bool | str) and not low <= v < float("inf")):
-                kind = {bool: "True or False", str: "a name"}.get(type(example), f"a number of at least {low}")
-                raise PrismaError(f"{name} must be {kind}; found {value!r}")
+    def _check_type(self, name: str, kind: Any) -> None:
+        value, low = getattr(self, name), 0 if name in MAY_BE_ZERO else 1
+        if kind in (bool, str):
+            ok, wanted = type(value) is kind, "True or False" if kind is bool else "a name"
+        else:
+            two = kind is not int and kind is not float and isinstance(value, tuple | list) and len(value) == 2
+            types = (int, float) if kind is float else (int,)
+            ok = all(type(v) in types and low <= v <= LARGEST for v in (value if two else (value,)))
+            wanted = f"a number from {low} to {LARGEST:,}"
+        if not ok:
+            raise PrismaError(f"{name} must be {wanted}; found {value!r}")
 
     @property
     def image_sides(self) -> tuple[int, int]:
@@ -134,14 +136,5 @@ CONFLICTS = {
     "gated_mlp": "an attention-only model (d_mlp=0) has no MLP to gate",
     "norm_embed": "a model without norms cannot have one after the embedding",
     "norm_pooled": "it moves the final norm, which only norm='pre' with one pooled vector has",
-    "rotary": "d_model / n_heads must hold a whole number of pairs for each axis",
+    "rotary": "each head's d_model / n_heads must hold a whole number of pairs for each axis",
 }
-_EXAMPLES = {
-    "image_size": 1,
-    "patch_size": 1,
-    "n_layers": 1,
-    "d_model": 1,
-    "n_heads": 1,
-    "d_mlp": 1,
-    "n_classes": 1,
-} | {f.name: f.default for f in fields(ViTConfig) if isinstance(f.default, bool | int | float | str)}

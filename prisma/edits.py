@@ -113,7 +113,10 @@ class Mean(Edit):
             raise PrismaError(f"Mean takes a tuple of one axis name or more; found {self.over!r}")
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        return x.mean([_dim(axis, axes) for axis in self.over], keepdim=True).expand_as(x)
+        dims = [_dim(axis, axes) for axis in self.over]
+        if all(x.shape[dim] == 1 for dim in dims):
+            raise PrismaError(f"a mean needs more than one value; found one {' and one '.join(self.over)} in this call")
+        return x.mean(dims, keepdim=True).expand_as(x)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -132,12 +135,15 @@ class Resample(Edit):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Apply(Edit):
-    """Any function of a tensor: a sparse coder, a projection. What `as_edit` makes of a plain callable."""
+    """Any function of a tensor: a sparse coder, a projection. What `as_edit` makes of a plain callable.
+
+    The function gets a copy and may work in place: sites share memory with each other and with the caller's tensors.
+    """
 
     function: Callable[[Tensor], Tensor]
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        y = self.function(x)
+        y = self.function(x.clone())
         if not isinstance(y, Tensor) or y.shape != x.shape:
             found = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise PrismaError(f"an edit must keep the shape {list(x.shape)}, but {self!r} returned {found}")

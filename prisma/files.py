@@ -1,5 +1,6 @@
 """Files that are whole or absent: nothing half-written survives an error or a kill."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -37,6 +38,24 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 @contextmanager
+def exclusive(path: Path, work: str) -> Iterator[None]:
+    """Be the only process in this block for this file or folder; a kill releases it.
+
+    Raises:
+        PrismaError: another process is in it; `work` says what it does.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PrismaError(f"expected to be the only one to {work}, found another process at it") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears whole under `path` when the block ends, and not at all if it fails.
 
@@ -64,8 +83,13 @@ def expect_empty(path: Path) -> None:
     """Raise PrismaError unless `path` is absent or an empty folder."""
     if path.is_file():
         raise PrismaError(f"expected a new or empty folder at {path}, found a file")
-    if path.is_dir() and any(path.iterdir()):
-        raise PrismaError(f"expected a new or empty folder at {path}, found {sum(1 for _ in path.iterdir())} entries")
+    if path.is_dir() and (entries := [entry.name for entry in path.iterdir() if not _is_partial(entry.name)]):
+        raise PrismaError(f"expected a new or empty folder at {path}, found {len(entries)} entries")
+
+
+def _is_partial(name: str) -> bool:
+    """What a kill may leave behind."""
+    return name.startswith(".") and name.endswith(".partial")
 
 
 def unwritable(path: Path, error: OSError) -> PrismaError:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint
+from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
 from prisma.config import ViTConfig
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.repository import Published
 from prisma.vit import ViT
+
+FOREIGN = ("timm/", "hf/", "open_clip/")
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,33 @@ def load(ref: str | Path, revision: str | None = None, hub: str | Path | None = 
     Raises:
         PrismaError: nothing there, or it is not a whole checkpoint.
     """
-    folder = Path(ref)
-    if hub is None and (folder.is_dir() or isinstance(ref, Path)):
+    if not isinstance(ref, str | Path) or not isinstance(revision, str | None):
+        raise PrismaError(
+            f"expected a folder or OWNER/NAME, and a revision by its label; found {ref!r:.80}, {revision!r}"
+        )
+    folder = Path(ref).expanduser()
+    if hub is None and (folder.is_dir() or isinstance(ref, Path) or ref.startswith(("/", ".", "~"))):
         if revision is not None:
             raise PrismaError(f"{folder} is a folder and has no revisions; found revision={revision!r}")
+    elif str(ref).startswith(FOREIGN):
+        raise PrismaError(
+            f"expected a checkpoint folder or a published mouse, found {ref}, which is of another library"
+        )
     else:
         mouse = Published(str(ref), Path(hub) if hub is not None else None)
         files = [mouse.file(name, revision) for name in (CONFIG, WEIGHTS)]
         folder = files[0].parent
     checkpoint = read_checkpoint(folder)
-    transform = Transform.from_dict(checkpoint.transform) if checkpoint.transform else None
-    return Loaded(checkpoint.model, transform, checkpoint.labels)
+    return Loaded(checkpoint.model, _transform(checkpoint, folder), checkpoint.labels)
+
+
+def _transform(checkpoint: Checkpoint, folder: Path) -> Transform | None:
+    if not checkpoint.transform:
+        return None
+    transform, config = Transform.from_dict(checkpoint.transform), checkpoint.model.config
+    found, wanted = (transform.size, len(transform.mean)), (config.image_sides, config.channels)
+    if found != wanted:
+        raise PrismaError(
+            f"expected a transform to (size, channels) {wanted} in {folder / CONFIG}, found one to {found}"
+        )
+    return transform

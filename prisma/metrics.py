@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from prisma.errors import PrismaError
+
 
 @dataclass(frozen=True)
 class LogitDiff:
@@ -13,7 +15,7 @@ class LogitDiff:
     wrong: int
 
     def __call__(self, logits: Tensor) -> Tensor:
-        return logits[:, self.correct] - logits[:, self.wrong]
+        return _of(self.correct, logits) - _of(self.wrong, logits)
 
 
 @dataclass(frozen=True)
@@ -23,4 +25,10 @@ class Probability:
     target: int
 
     def __call__(self, logits: Tensor) -> Tensor:
-        return logits.softmax(-1)[:, self.target]
+        return _of(self.target, logits.softmax(-1))
+
+
+def _of(target: int, scores: Tensor) -> Tensor:
+    if not 0 <= target < scores.shape[1]:
+        raise PrismaError(f"expected a class from 0 to {scores.shape[1] - 1}, found {target}")
+    return scores[:, target]

@@ -1,7 +1,7 @@
 """Reading, editing and patching a model: `record`, `run`, `sweep`.
 
-All three honour the caller's autograd mode, leave nothing on the model, and accept a compiled model where they run it
-whole.
+They leave nothing on the model and accept a compiled one. `record` and `run` honour the caller's autograd mode; `sweep`
+keeps no graph, which would hold every patched forward in memory.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -81,6 +81,7 @@ def _stage(model: ViT, site: str) -> int:
     return 0 if site in ("embed", "pos_embed", "ln_pre") else model.config.n_layers + 1
 
 
+@torch.no_grad()
 def sweep(
     model: ViT,
     clean: Tensor,
@@ -118,6 +119,8 @@ def sweep(
         )
     if into not in ("clean", "corrupt"):
         raise PrismaError(f"into must be clean or corrupt; found {into!r}")
+    if not model.config.n_layers:
+        raise PrismaError("a sweep goes over the layers of a model; found n_layers=0")
     if batch < 1:
         raise PrismaError(f"batch must be at least 1; found {batch}")
     site = canonical(site)

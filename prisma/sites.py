@@ -41,6 +41,7 @@ SITES: Mapping[str, tuple[str, ...]] = {
     "blocks.{l}.resid_post": RESIDUAL,
     "ln_final": RESIDUAL,
     **{f"pool.{site}": axes for site, axes in _ATTENTION_SITES.items()},  # attention pooling only: one query
+    **{f"pool.mlp.{site}": NEURONS for site in ("pre", "pre_linear", "post")},
     "pooled": ("batch", "d_pooled"),
     "logits": ("batch", "class"),
 }
@@ -49,7 +50,7 @@ SITES: Mapping[str, tuple[str, ...]] = {
 
 def canonical(site: str) -> str:
     """`blocks.0.attn.hook_q` -> `blocks.0.attn.q`: TransformerLens's spelling, accepted at the public border."""
-    return re.sub(r"(^|\.)hook_", r"\1", site)
+    return re.sub(r"^(ln_pre|ln_final)\.normalized$", r"\1", re.sub(r"(^|\.)hook_", r"\1", site))
 
 
 def axes_of(site: str) -> tuple[str, ...]:

@@ -42,8 +42,9 @@ def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap) -> Tenso
     if not (tap.wants("scores") or tap.wants("pattern")):
         return F.scaled_dot_product_attention(q_BHQD, k_BHKD, v_BHKD).transpose(1, 2)
     exact = torch.promote_types(q_BHQD.dtype, torch.float32)
-    scores_BHQK = (q_BHQD.to(exact) * q_BHQD.shape[-1] ** -0.5) @ k_BHKD.to(exact).transpose(-1, -2)
-    pattern_BHQK = tap("pattern", tap("scores", scores_BHQK).softmax(-1))
+    with torch.autocast(q_BHQD.device.type, enabled=False):
+        scores_BHQK = (q_BHQD.to(exact) * q_BHQD.shape[-1] ** -0.5) @ k_BHKD.to(exact).transpose(-1, -2)
+        pattern_BHQK = tap("pattern", tap("scores", scores_BHQK).softmax(-1))
     return (pattern_BHQK.to(v_BHKD.dtype) @ v_BHKD).transpose(1, 2)
 
 
@@ -197,7 +198,7 @@ class AttentionPool(nn.Module):
         k_BTHD, v_BTHD = (f(x_BTM).unflatten(-1, self.split) for f in (self.k, self.v))
         z_BQHD = tap("z", attend(tap("q", q_BQHD), tap("k", k_BTHD), tap("v", v_BTHD), tap))
         pooled_BQM = self.out(z_BQHD.flatten(2))
-        return pooled_BQM if self.mlp is None else pooled_BQM + self.mlp(self.ln(pooled_BQM), no_tap)
+        return pooled_BQM if self.mlp is None else pooled_BQM + self.mlp(self.ln(pooled_BQM), tap.within("mlp"))
 
 
 class Readout(nn.Module):
@@ -267,6 +268,15 @@ class ViT(nn.Module):
         for token in tokens:
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
+
+
+def build(config: ViTConfig) -> ViT:
+    """A model with weights drawn anew. Raises PrismaError if this machine cannot hold it."""
+    try:
+        return ViT(config)
+    except (RuntimeError, MemoryError) as error:  # of torch's allocator
+        reason = str(error).strip().split("\n")[0]
+        raise PrismaError(f"expected a model that this machine can hold, found one that it cannot: {reason}") from None
 
 
 class _Listing:

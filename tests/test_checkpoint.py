@@ -16,7 +16,7 @@ from tests.test_files import everything, failing
 from tests.variants import VARIANTS, images_of, model_of
 
 EXTRAS: dict[str, Any] = {
-    "labels": ("cat", "dog"),
+    "labels": ("ant", "bee", "cat", "dog", "elk"),
     "transform": {"size": [6, 6], "mean": [0.5], "std": [0.25]},
     "header": {"step": "128", "run": "r1"},
 }
@@ -32,10 +32,11 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_round_trip_to_the_bit(variant: str, dtype: torch.dtype, tmp_path: Path) -> None:
     model = model_of(variant, torch.float32).to(dtype)
-    write_checkpoint(tmp_path, model, **EXTRAS)
+    extras = EXTRAS if model.config.n_classes else {**EXTRAS, "labels": ()}
+    write_checkpoint(tmp_path, model, **extras)
     found = read_checkpoint(tmp_path)
     assert found.model.config == model.config
-    assert (found.labels, found.transform, found.header) == (EXTRAS["labels"], EXTRAS["transform"], EXTRAS["header"])
+    assert {"labels": found.labels, "transform": found.transform, "header": found.header} == extras
     assert not found.model.training
     assert not any(p.requires_grad for p in found.model.parameters())
     weights = model.state_dict()
@@ -169,3 +170,20 @@ def test_a_full_disk_leaves_the_old_checkpoint(folder: Path, monkeypatch: pytest
     with pytest.raises(PrismaError, match=r"could not write .*: No space left on device"):
         write_checkpoint(folder, model_of("base", seed=7))
     assert everything(folder) == before
+
+
+@pytest.mark.parametrize("labels", [["cat"], [0, 1, 2, 3, 4]])
+def test_labels_that_do_not_name_the_classes_are_refused(folder: Path, labels: list[Any]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "labels": labels}))
+    with pytest.raises(PrismaError, match="a word for each of 5 classes"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("changes", [{"d_model": 4 * 10**7}, {"d_mlp": 10**30}, {"d_model": 999_999, "n_heads": 1}])
+def test_a_config_of_an_impossible_size_is_one_sentence(folder: Path, changes: dict[str, int]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["architecture"] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PrismaError, match=r"d_model must be|d_mlp must be|expected a model that this machine can hold"):
+        read_checkpoint(folder)

@@ -1,10 +1,12 @@
 """Views of the weights: what they claim is what the forward does."""
 
+from typing import Any
+
 import pytest
 import torch
 
 import prisma
-from prisma import circuits
+from prisma import PrismaError, circuits
 from tests.variants import images_of, model_of
 
 
@@ -20,14 +22,21 @@ def test_views_give_what_the_forward_computes(layer: int) -> None:
     torch.testing.assert_close(torch.einsum("bthd,hdm->bthm", at("attn.z"), w["W_O"]), at("attn.result"))
 
 
-def test_ov_and_qk_are_a_head_without_its_middle() -> None:
-    model = model_of("no_qkv_bias")
+@pytest.mark.parametrize("changes", [{}, {"layer_scale": True}, {"norm": "none"}, {"norm": "post"}])
+def test_ov_and_qk_are_a_head_without_its_middle(changes: dict[str, Any]) -> None:
+    model = model_of("no_qkv_bias", **changes)
     _, acts = prisma.record(model, images_of(model), "blocks.1.*")
-    x = acts["blocks.1.ln1.normalized"]
+    x = acts["blocks.1.ln1.normalized" if model.config.norm == "pre" else "blocks.1.resid_pre"]
     scores = torch.einsum("bqm,hmn,bkn->bhqk", x, circuits.qk(model, 1), x) / model.config.d_head**0.5
     torch.testing.assert_close(scores, acts["blocks.1.attn.scores"])
     result = torch.einsum("bhqk,bkm,hmn->bqhn", acts["blocks.1.attn.pattern"], x, circuits.ov(model, 1))
-    torch.testing.assert_close(result, acts["blocks.1.attn.result"])
+    bias = model.blocks[1].scale1(model.blocks[1].attn.out.bias)
+    torch.testing.assert_close(result.sum(2) + bias, acts["blocks.1.attn_out"])
+
+
+def test_a_qk_circuit_needs_scores_that_are_bilinear() -> None:
+    with pytest.raises(PrismaError, match="qk_norm=False"):
+        circuits.qk(model_of("qk_norm"), 0)
 
 
 def test_shapes_and_shared_memory() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prisma import cli
+from prisma import __version__, cli
 
 Prisma = Callable[..., tuple[int, str, str]]
 
@@ -126,3 +126,34 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: P
     assert one_sentence(done.stderr).startswith("prisma: could not write")
     assert not list(tmp_path.rglob("*.partial"))
     assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_version(prisma: Prisma) -> None:
+    assert prisma("--version") == (0, f"{__version__}\n", "")
+
+
+def test_publishing_to_the_hub_itself_is_refused_in_a_sentence(prisma: Prisma) -> None:
+    for command in (["publish", "run", "lab/tiny"], ["audit", "lab/tiny"]):
+        code, _, err = prisma(*command)
+        assert code == 1
+        assert "expected --hub DIR" in one_sentence(err)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (KeyboardInterrupt(), "stopped; prisma train digits --out runs/digits --resume goes on from here"),
+        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), "expected the package sklearn, found none"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_what_stops_a_command_is_one_sentence(
+    prisma: Prisma, monkeypatch: pytest.MonkeyPatch, error: BaseException, sentence: str
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("prisma.train.train", stopped)
+    code, _, err = prisma("train", "digits")
+    assert code == 1
+    assert sentence in one_sentence(err)

@@ -23,8 +23,8 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "pooled norm of none": ({"norm_pooled": True, "norm": "none"}, ("norm_pooled=True", "norm='none'")),
     "pooled norm of post": ({"norm_pooled": True, "norm": "post"}, ("norm_pooled=True", "norm='post'")),
     "pooled norm of two": ({"norm_pooled": True, "pool": "class_mean"}, ("norm_pooled=True", "pool='class_mean'")),
-    "rotation": ({"rotary": True, "n_heads": 2}, ("rotary=True", "d_head=6")),
-    "rotation of video": ({"rotary": True, "frames": 2}, ("rotary=True", "d_head=4")),
+    "rotation": ({"rotary": True, "n_heads": 2}, ("rotary=True", "d_model=12")),
+    "rotation of video": ({"rotary": True, "frames": 2}, ("rotary=True", "d_model=12")),
 }
 
 

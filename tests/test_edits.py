@@ -54,6 +54,8 @@ def test_at_equals_explicit_indexing(place: tuple[Tensor, dict[str, Any]]) -> No
     rows = [np.atleast_1d(np.arange(size)[where.get(axis, slice(None))]) for axis, size in sizes.items()]
     inside[np.ix_(*[row.astype(int) for row in rows])] = True
     for edit in edits_for(x):
+        if isinstance(edit, Mean) and all(sizes[axis] == 1 for axis in edit.over):
+            continue  # refused: see below
         before = x.clone()
         changed, everywhere = edit.at(**where)(x, AXES), edit(x, AXES)
         expected = np.where(inside, everywhere.numpy(), x.numpy())
@@ -208,3 +210,30 @@ def test_edits_carry_gradients() -> None:
 def test_at_and_where_are_edits_themselves() -> None:
     assert isinstance(Zero().at(head=1), At)
     assert isinstance(Zero().where(torch.ones(1) > 0), Where)
+
+
+def zero_in_place(x: Tensor) -> Tensor:
+    x[0] = 0
+    return x
+
+
+def test_a_function_may_work_in_place_and_changes_only_its_own_site() -> None:
+    model = model_of("base")
+    images = images_of(model, n=3)
+    logits = model(images)
+    edited = prisma.run(model, images, {"pos_embed": zero_in_place})  # one row of memory for all images
+    assert not torch.allclose(edited[0], logits[0])
+    assert torch.equal(edited[1:], logits[1:])
+    _, plain = prisma.record(model, images, "blocks.0.resid_post")
+    _, acts = prisma.record(model, images, "blocks.0.resid_post", {"blocks.1.resid_pre": zero_in_place})
+    assert torch.equal(acts["blocks.0.resid_post"], plain["blocks.0.resid_post"])  # the same tensor, one site earlier
+    mine = torch.ones(model.config.d_model, dtype=torch.float64)
+    prisma.run(model, images, {"embed": [Set(mine), zero_in_place]})
+    assert torch.equal(mine, torch.ones_like(mine))
+
+
+def test_a_mean_over_one_value_is_refused_because_it_would_do_nothing() -> None:
+    model = model_of("base")
+    with pytest.raises(PrismaError, match="a mean needs more than one value; found one batch in this call"):
+        prisma.run(model, images_of(model, n=1), {"blocks.0.attn.z": Mean()})
+    assert prisma.run(model, images_of(model, n=1), {"blocks.0.attn.z": Mean(("batch", "token"))}).isfinite().all()

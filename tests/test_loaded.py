@@ -1,6 +1,8 @@
 """`prisma.load`: a folder, a published mouse, and one sentence for anything else."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,3 +91,25 @@ def test_damaged_weights_are_one_sentence(hub: Path) -> None:
     blob.write_bytes(blob.read_bytes()[:50])
     with pytest.raises(PrismaError, match="whole safetensors weights"):
         prisma.load("lab/tiny", "step-000002", hub)
+
+
+def test_a_transform_to_other_pictures_than_the_model_takes_is_refused(run: Path) -> None:
+    config = json.loads((run / CONFIG).read_text())
+    config["transform"]["size"] = [16, 16]
+    (run / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(PrismaError, match=r"expected a transform to .*\(8, 8\).*, found one to \(\(16, 16\), 1\)"):
+        prisma.load(run)
+
+
+@pytest.mark.parametrize(
+    ("ref", "sentence"),
+    [
+        ("/absent/folder", "expected a checkpoint folder"),
+        ("./absent", "expected a checkpoint folder"),
+        ("timm/vit_base_patch16_224", "which is of another library"),
+        (torch.nn.Linear(1, 1), "expected a folder or OWNER/NAME.*found Linear"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_at_once(ref: Any, sentence: str) -> None:
+    with pytest.raises(PrismaError, match=sentence):
+        prisma.load(ref)

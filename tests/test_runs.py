@@ -252,3 +252,16 @@ def test_every_site_of_a_block_can_be_swept() -> None:
         shape = record(model, clean, name)[1][name].shape
         for dim, axis in enumerate(axes_of(name)[1:], start=1):
             assert sweep(model, clean, corrupt, site, LogitDiff(0, 1), axis=axis).shape == (1, shape[dim])
+
+
+def test_a_sweep_keeps_no_graph() -> None:
+    model = model_of("base")
+    images = images_of(model)
+    assert not prisma.sweep(model, images, images, "attn.z", prisma.LogitDiff(0, 1)).requires_grad
+
+
+def test_a_model_without_layers_has_nothing_to_sweep() -> None:
+    model = model_of("no_layers")
+    images = images_of(model)
+    with pytest.raises(PrismaError, match="found n_layers=0"):
+        prisma.sweep(model, images, images, "resid_post", prisma.LogitDiff(0, 1))

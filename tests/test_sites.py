@@ -124,3 +124,9 @@ def test_map_makes_a_new_cache() -> None:
     doubled = acts.map(lambda x: 2 * x)
     assert isinstance(doubled, Cache)
     assert torch.equal(doubled["blocks.2.attn.z"], 2 * acts["blocks.2.attn.z"])
+
+
+def test_transformer_lens_names_of_the_outer_norms() -> None:
+    assert canonical("ln_final.hook_normalized") == "ln_final"
+    assert canonical("ln_pre.hook_normalized") == "ln_pre"
+    assert canonical("blocks.0.ln1.hook_normalized") == "blocks.0.ln1.normalized"

@@ -263,3 +263,10 @@ def test_the_weights_follow_the_global_seed() -> None:
     site_names.cache_clear()
     site_names(config)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_scores_are_exact_under_autocast() -> None:
+    model = model_of("base", dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, acts = prisma.record(model, images_of(model), ["blocks.0.attn.scores", "blocks.0.attn.pattern"])
+    assert {x.dtype for x in acts.values()} == {torch.float32}

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings
 
 import numpy as np
 import torch
@@ -30,13 +31,15 @@ class Transform:
     def __call__(self, image: "Image | np.ndarray | str | Path") -> Tensor:
         """A PIL image, an array [height, width(, channel)] of uint8 or of floats in [0, 1], or a path.
 
+        Colours become grey for a model of one channel, and grey three equal ones; what is transparent becomes white.
+
         Raises:
             PrismaError: not an image, more than 40 megapixels, or a wrong number of channels.
         """
         from PIL.Image import Resampling
 
         height, width = self.size
-        picture = _open(image).convert(_MODES[len(self.mean)])
+        picture = _opaque(_open(image)).convert(_MODES[len(self.mean)])
         if picture.size != (width, height):
             picture = picture.resize((width, height), Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(picture, dtype=np.float32) / 255).view(height, width, -1)
@@ -79,7 +82,8 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
     if not isinstance(image, Image.Image | str | Path):
         raise PrismaError(f"expected a PIL image, an array or a path to an image, found {type(image).__name__}")
     try:
-        with nullcontext(image) if isinstance(image, Image.Image) else Image.open(image) as picture:
+        quiet = catch_warnings(action="ignore", category=Image.DecompressionBombWarning)  # said below, as a sentence
+        with quiet, nullcontext(image) if isinstance(image, Image.Image) else Image.open(image) as picture:
             found = f"{picture.width:,} x {picture.height:,}"
             fits = 0 < picture.width * picture.height <= MAX_PIXELS  # known before decoding
             upright = ImageOps.exif_transpose(picture) if fits else None
@@ -94,6 +98,15 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
             f"expected an image of 8 or 16 bits per channel, found mode {upright.mode}, of no known range"
         )
     return upright
+
+
+def _opaque(picture: "Image") -> "Image":
+    from PIL import Image
+
+    if not picture.has_transparency_data:
+        return picture
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
 
 
 def _eight_bits(array: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ snapshot is a folder of links to blobs, a label (a file in refs) names a snapsho
 folder and renamed into place: blobs, then the snapshot, and, once every file was read back through it, the label.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from prisma.errors import PrismaError
-from prisma.files import sha256, sync, unwritable
+from prisma.files import exclusive, sha256, sync, unwritable
 from prisma.repository import Published
 
 CHUNK = 1 << 20  # bytes
@@ -87,13 +86,8 @@ class FolderHub:
         lock = self.folder.parent / ".locks" / self.folder.name / "publish.lock"  # where the Hub's client has its locks
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            with lock.open("a") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise PrismaError(
-                        f"expected to be the only publisher of {self.mouse.repo} in {self.mouse.hub}, found another"
-                    ) from None
+            lock.open("a").close()  # keeps the time of one that is there
+            with exclusive(lock, f"publish {self.mouse.repo} in {self.mouse.hub}"):
                 try:
                     self._clear()  # what a kill left behind
                     yield

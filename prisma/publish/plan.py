@@ -56,7 +56,7 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
         entries.append(Entry(step, folder.name, commit.id, weights.sha256, weights.size, logits))
     if weights_hash(final) != weights_id:
         raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}, found others")
-    record = Record(repo, recipe, read_json(run / RESULTS), read_metrics(run / METRICS), entries)
+    record = Record(repo, recipe, read_json(run / RESULTS), _metrics(run, entries[-1].step), entries)
     text = render(record, read_checkpoint(run))
     made = {CARD: text.encode(), MANIFEST: to_json(entries)}
     sent = {name: run / name for name in (CONFIG, WEIGHTS, METRICS, RECIPE, RESULTS, PROBE, *CURVES)}
@@ -74,6 +74,15 @@ def _expect_finished(run: Path) -> None:
     for name in (CONFIG, WEIGHTS, METRICS, RECIPE, PROBE, *CURVES):
         if not (run / name).is_file():
             raise PrismaError(f"expected {name} in the run {run}, found no such file")
+
+
+def _metrics(run: Path, last: int) -> list[dict[str, Any]]:
+    lines = read_metrics(run / METRICS)
+    if [line.get("step") for line in lines] != list(range(last + 1)):
+        raise PrismaError(
+            f"expected a line for every step from 0 to {last} in {run / METRICS}, found {len(lines)} lines"
+        )
+    return lines
 
 
 def _step_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:

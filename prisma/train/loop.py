@@ -20,7 +20,7 @@ from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError
-from prisma.files import new_folder
+from prisma.files import exclusive, new_folder
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
 from prisma.train.evaluate import evaluate
@@ -38,11 +38,12 @@ from prisma.train.run_folder import (
     read_json,
     start,
     write_json,
+    write_probe,
 )
 from prisma.train.schedule import checkpoint_steps, learning_rate
 from prisma.train.state import STATE, load_state, save_state
 from prisma.train.tracking import Log, tracking
-from prisma.vit import ViT
+from prisma.vit import ViT, build
 
 
 def train(
@@ -75,15 +76,19 @@ def train(
     """
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []))
     place, data = pick_device(device), task(recipe.task)
+    if recipe.training.batch_size > (n := len(data.splits["train"].labels)):
+        raise PrismaError(f"batch_size must be at most the {n} training images; found {recipe.training.batch_size}")
     description = describe(recipe, place, command)
     if resume:
         expect_run(out, description)
         if is_finished(out):
             return read_json(out / RESULTS)
-    else:
-        start(out, description, data)
-    with cpu_threads(recipe.training.threads):
-        run = _begin(recipe, place, out, description["run"])
+    model = initial_model(recipe.model, recipe.training.init_seed).to(place)
+    if not resume:
+        start(out, description)
+    with exclusive(out, f"train in {out}"), cpu_threads(recipe.training.threads):
+        write_probe(out, data)
+        run = _begin(recipe, model, place, out, description["run"])
         with tracking(use_wandb, description, out) as track, MetricsLog(out / METRICS, run.step) as log:
             _fit(run, log, track, progress)
         return _finish(run, command)
@@ -103,9 +108,8 @@ class _Run:
     inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels), on the device
 
 
-def _begin(recipe: Recipe, place: torch.device, out: Path, run_id: str) -> _Run:
+def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, run_id: str) -> _Run:
     """The run as its newest state has it, or at step 0."""
-    model = initial_model(recipe.model, recipe.training.init_seed).to(place)
     optimizer = make_optimizer(model, recipe.training)
     step = load_state(out / STATE, model, optimizer, run_id) if (out / STATE).is_file() else 0
     forget_from(out, step)
@@ -119,7 +123,7 @@ def initial_model(config: ViTConfig, seed: int) -> ViT:
     """The weights of step 0, drawn on the CPU so that every device starts from the same ones."""
     with torch.random.fork_rng(devices=()), torch.device("cpu"):
         torch.manual_seed(seed)
-        return ViT(config)
+        return build(config)
 
 
 def _fit(run: _Run, log: MetricsLog, track: Log, progress: bool) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from prisma.checkpoint import to_safetensors
 from prisma.data.task import Split, Task
 from prisma.errors import PrismaError
-from prisma.files import new_folder, write_atomic
+from prisma.files import expect_empty, write_atomic
 from prisma.repository import PROBE
 from prisma.train.provenance import RECIPE, expect_same
 
@@ -21,18 +21,24 @@ PROBE_IMAGES = 64
 CHECKPOINTS = "checkpoints"
 
 
-def start(out: Path, description: Mapping[str, Any], data: Task) -> None:
-    """Make the folder, with `recipe.json` and the probe images: all of it or nothing.
+def start(out: Path, description: Mapping[str, Any]) -> None:
+    """Begin a run with its `recipe.json`, in a folder that may be there but must be empty.
 
     Raises:
         PrismaError: there is something at `out` already, or it could not be written.
     """
-    if out.is_dir() and any(out.iterdir()):
-        raise PrismaError(f"expected a new or empty folder at {out}, found files; use --resume or another --out")
-    probe = probe_images(data.splits["test"])
-    with new_folder(out.resolve()) as folder:
-        write_json(folder / RECIPE, description)
-        write_atomic(folder / PROBE, to_safetensors({"images": probe.images, "labels": probe.labels}, {}))
+    try:
+        expect_empty(out)
+    except PrismaError as error:
+        raise PrismaError(f"{error}; use --resume or another --out") from None
+    write_json(out / RECIPE, description)
+
+
+def write_probe(out: Path, data: Task) -> None:
+    """Write the probe images, unless they are there: the same for every checkpoint, and for every run of a task."""
+    if not (out / PROBE).is_file():
+        probe = probe_images(data.splits["test"])
+        write_atomic(out / PROBE, to_safetensors({"images": probe.images, "labels": probe.labels}, {}))
 
 
 def expect_run(out: Path, description: Mapping[str, Any]) -> None:

@@ -192,3 +192,8 @@ def test_as_data() -> None:
 def test_other_data_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(PrismaError, match=r"expected a transform with size \[h, w\], mean and std for 1 or 3 channels"):
         Transform.from_dict(COLOUR.to_dict() | change)
+
+
+def test_what_is_transparent_becomes_white() -> None:
+    clear = Image.fromarray(np.zeros((2, 2, 4), dtype=np.uint8))
+    assert torch.equal(Transform((2, 2), (0.0,), (1.0,))(clear), torch.ones(1, 2, 2))

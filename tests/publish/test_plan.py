@@ -113,3 +113,10 @@ def test_the_manifest_states_what_each_checkpoint_file_is(run: Path) -> None:
         assert (entry["commit"], entry["sha256"], entry["size"]) == (
             planned.revisions[entry["revision"]].id, weights.sha256, weights.size,
         )  # fmt: skip
+
+
+def test_metrics_with_a_hole_are_refused(run: Path) -> None:
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:2] + lines[3:]))
+    with pytest.raises(PrismaError, match="expected a line for every step from 0 to 6"):
+        plan(run, "lab/tiny")

@@ -51,6 +51,8 @@ def drop_last_checkpoint(run: Path) -> None:
     """The run as if it had been told to end at step 4."""
     recipe = json.loads((run / "recipe.json").read_text())
     recipe["training"]["steps"] = 4
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:5]))
     (run / "recipe.json").write_text(json.dumps(recipe))
     shutil.rmtree(run / "checkpoints" / LABELS[-1])
     shutil.copy(run / "checkpoints" / LABELS[-2] / WEIGHTS, run / WEIGHTS)
@@ -164,7 +166,7 @@ def test_a_hub_that_is_a_file_is_one_sentence(run: Path, tmp_path: Path) -> None
 def test_two_publishers_at_once(run: Path, hub: Path) -> None:
     with (hub / ".locks/models--lab--tiny/publish.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(PrismaError, match="only publisher"):
+        with pytest.raises(PrismaError, match="only one to publish lab/tiny"):
             send(run, hub)
 
 

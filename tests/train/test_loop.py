@@ -15,14 +15,17 @@ import torch.nn.functional as F
 
 from prisma.checkpoint import read_checkpoint, read_tensors
 from prisma.data import task
+from prisma.data.task import Split
 from prisma.errors import PrismaError
-from prisma.files import sha256
+from prisma.files import exclusive, sha256
 from prisma.train import Recipe, train
 from prisma.train.evaluate import evaluate
-from prisma.train.loop import cpu_threads, initial_model, pick_device
+from prisma.train.loop import _Run, _update, cpu_threads, initial_model, pick_device
 from prisma.train.metrics_log import MetricsLog, read_metrics
+from prisma.train.optimizer import EPS, make_optimizer
 from prisma.train.order import batch
-from prisma.train.run_folder import checkpoint_folder
+from prisma.train.provenance import describe
+from prisma.train.run_folder import checkpoint_folder, start
 from prisma.train.schedule import checkpoint_steps, learning_rate
 
 
@@ -203,3 +206,46 @@ def test_a_device_that_is_not_there_is_a_sentence(name: str) -> None:
     with pytest.raises(PrismaError, match="expected a device such as cpu or cuda"):
         pick_device(name)
     assert pick_device("cpu").type == "cpu"
+
+
+def test_one_update_is_clipped_adamw(tiny: Recipe) -> None:
+    model = initial_model(tiny.model, 0)
+    twin = [p.detach().clone() for p in model.parameters()]
+    optimizer, config = make_optimizer(model, tiny.training), tiny.training
+    data = Split(torch.rand(8, 1, 8, 8), torch.arange(8))
+    run = _Run(tiny, "id", Path(), model, optimizer, 0, data, {})
+    loss = 1000 * F.cross_entropy(model(data.images), data.labels)  # a gradient far above the clip
+    gradients = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    assert norm > config.clip
+    _update(run, loss, 0.01)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    for parameter, before, gradient in zip(model.parameters(), twin, gradients, strict=True):
+        g = gradient * config.clip / (norm + 1e-6)
+        decay = 0.01 * config.weight_decay if id(parameter) in decayed else 0.0
+        expected = before * (1 - decay) - 0.01 * g / (g.abs() + EPS)  # Adam's first step: both moments are g's own
+        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_two_trainers_in_one_folder_are_refused(tiny: Recipe, tmp_path: Path) -> None:
+    start(tmp_path / "run", describe(tiny, torch.device("cpu"), ""))
+    with (
+        exclusive(tmp_path / "run", "be here"),
+        pytest.raises(PrismaError, match="expected to be the only one to train"),
+    ):
+        train(tiny, tmp_path / "run", resume=True, progress=False)
+
+
+def test_what_cannot_begin_leaves_nothing(tiny: Recipe, tmp_path: Path) -> None:
+    huge = tiny.override({"d_model": "999998", "n_heads": "2"})
+    with pytest.raises(PrismaError, match="expected a model that this machine can hold"):
+        train(huge, tmp_path / "run", progress=False)
+    with pytest.raises(PrismaError, match="batch_size must be at most the 1437 training images; found 2000"):
+        train(tiny.override({"batch_size": "2000"}), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_present_folder_can_be_the_run_s(tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(tiny, Path(), progress=False)
+    assert (tmp_path / "results.json").is_file()

@@ -10,7 +10,7 @@ from prisma.data.task import Split
 from prisma.errors import PrismaError
 from prisma.train import Recipe, is_finished
 from prisma.train.provenance import describe
-from prisma.train.run_folder import checkpoint_folder, expect_run, forget_from, probe_images, start
+from prisma.train.run_folder import checkpoint_folder, expect_run, forget_from, probe_images, start, write_probe
 
 CPU = torch.device("cpu")
 
@@ -33,10 +33,19 @@ def test_every_task_has_a_probe_of_all_its_classes(name: str) -> None:
 
 def test_a_run_begins_only_where_nothing_is(tiny: Recipe, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "tiny"
-    start(out, describe(tiny, CPU, ""), task("digits"))
-    assert sorted(path.name for path in out.iterdir()) == ["probe.safetensors", "recipe.json"]
-    with pytest.raises(PrismaError, match=r"expected a new or empty folder at .*, found files; use --resume"):
-        start(out, describe(tiny, CPU, ""), task("digits"))
+    out.mkdir(parents=True)
+    (out / ".recipe.json.partial").write_text("{")  # what a kill leaves
+    start(out, describe(tiny, CPU, ""))
+    assert [path.name for path in out.iterdir()] == ["recipe.json"]
+    with pytest.raises(PrismaError, match=r"expected a new or empty folder at .*, found 1 entries; use --resume"):
+        start(out, describe(tiny, CPU, ""))
+
+
+def test_the_probe_is_written_once(tmp_path: Path) -> None:
+    write_probe(tmp_path, task("digits"))
+    before = (tmp_path / "probe.safetensors").stat().st_mtime_ns
+    write_probe(tmp_path, task("digits"))
+    assert (tmp_path / "probe.safetensors").stat().st_mtime_ns == before
 
 
 def test_a_run_goes_on_only_where_it_is(tiny: Recipe, tmp_path: Path) -> None:
@@ -44,7 +53,7 @@ def test_a_run_goes_on_only_where_it_is(tiny: Recipe, tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(PrismaError, match=r"expected a run to resume at .*, found no recipe\.json"):
             expect_run(folder, description)
-    start(tmp_path / "run", description, task("digits"))
+    start(tmp_path / "run", description)
     expect_run(tmp_path / "run", description)
     with pytest.raises(PrismaError, match=r"has model\.n_heads=2, and this recipe has 4; choose another --out"):
         expect_run(tmp_path / "run", describe(tiny.override({"n_heads": "4"}), CPU, ""))
@@ -55,7 +64,7 @@ def test_a_run_goes_on_only_where_it_is(tiny: Recipe, tmp_path: Path) -> None:
 
 def test_going_on_in_another_environment_is_noted_once(tiny: Recipe, tmp_path: Path) -> None:
     out, description = tmp_path / "run", describe(tiny, CPU, "")
-    start(out, description, task("digits"))
+    start(out, description)
     elsewhere = {**description, "environment": {**description["environment"], "torch": "9.9"}, "command": "again"}
     for _ in range(2):
         expect_run(out, elsewhere)
