@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
+from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError, nearest
 from prisma.loaded import Loaded, load
-from prisma.repository import Published, published_in
+from prisma.repository import PROBE, Published, published_in
 from prisma.view import Packed, fractions
 
-PROBE = "probe.safetensors"
 N_EXAMPLES = 20
 INK = 64  # side of a drawing in pixels, as images.js sends it
 
@@ -87,7 +85,7 @@ class Mouse:
 
     def other_example(self, picture: Picture) -> Picture:
         """The first example whose label differs from this picture's: the default of the corrupt run."""
-        labels = self.probe()["labels"][:N_EXAMPLES]
+        labels = self.published.probe()[1][:N_EXAMPLES]
         mine = int(labels[max(picture.example, 0)])
         different = [i for i, label in enumerate(labels.tolist()) if label != mine]
         return self.example(different[0] if different else 0)
@@ -122,15 +120,6 @@ class Mouse:
             raise PrismaError(f"{self.published.repo} lists no checkpoints")
         return entries
 
-    def probe(self) -> Mapping[str, Tensor]:
-        """`images` [n, channel, height, width] in [0, 1] and `labels` [n]: test images."""
-        tensors, _ = read_tensors(self.published.file(PROBE))
-        if not {"images", "labels"} <= set(tensors):
-            raise PrismaError(
-                f"{self.published.repo} should have images and labels in {PROBE}, found {sorted(tensors)}"
-            )
-        return tensors
-
 
 @lru_cache(maxsize=16)
 def _load(snapshot: Path) -> Loaded:
@@ -143,13 +132,13 @@ def _load(snapshot: Path) -> Loaded:
 
 @lru_cache(maxsize=16)
 def _examples(mouse: Mouse, snapshot: Path) -> tuple[list[Picture], Packed]:
-    tensors = mouse.probe()
-    inputs = _transform(mouse.final).normalise(tensors["images"][:N_EXAMPLES])
-    names = [mouse.label(int(label)) for label in tensors["labels"][:N_EXAMPLES]]
+    images, labels = (x[:N_EXAMPLES] for x in mouse.published.probe())
+    inputs = _transform(mouse.final).normalise(images)
+    names = [mouse.label(int(label)) for label in labels]
     pictures = [
         Picture(f"Test image {i}, labelled {name}", x, i) for i, (x, name) in enumerate(zip(inputs, names, strict=True))
     ]
-    return pictures, fractions(tensors["images"][:N_EXAMPLES].permute(0, 2, 3, 1))
+    return pictures, fractions(images.permute(0, 2, 3, 1))
 
 
 def _transform(loaded: Loaded) -> Transform:
