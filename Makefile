@@ -44,7 +44,8 @@ cards: $(READY)
 	$(BIN)/python docs/readme.py
 
 bench: $(READY)
-	$(BIN)/python benchmarks/core.py
+	$(BIN)/python benchmarks/core.py --json benchmarks/core-cpu.json
+	$(BIN)/python docs/readme.py
 
 # On a machine with an NVIDIA GPU: the tests that need one, the benchmark there, and the mice trained there.
 gpu: $(READY)

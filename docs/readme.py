@@ -1,34 +1,58 @@
-"""Write the README's table of results from `hub_cards/*/results.json`, the only source of its numbers."""
+"""Write the README's tables from the files that hold their numbers: `hub_cards/*/results.json`, `benchmarks/*.json`."""
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-BLOCK = re.compile(r"(<!-- results:begin [^>]*-->\n).*?(<!-- results:end -->)", re.DOTALL)
 
 
-def table() -> str:
+def results() -> str:
     """One row per mouse whose results are in the repository."""
     lines = ["| mouse | test accuracy | on | parameters | trained with |", "|---|---|---|---|---|"]
     for path in sorted((ROOT / "hub_cards").glob("*/results.json")):
-        results = json.loads(path.read_text())
-        test = next(row for row in results["results"] if row["name"] == "test accuracy")
+        found = json.loads(path.read_text())
+        test = next(row for row in found["results"] if row["name"] == "test accuracy")
         cells = (
-            f"[{results['recipe']}](hub_cards/{path.parent.name}/README.md)",
+            f"[{found['recipe']}](hub_cards/{path.parent.name}/README.md)",
             f"{test['value']:.3f}",
             f"{test['n']} test images",
-            f"{results['parameters']:,}",
-            f"`{results['command']}`",
+            f"{found['parameters']:,}",
+            f"`{found['command']}`",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def speed() -> str:
+    """The ratios of `benchmarks/core.py`, one column per batch size."""
+    measured = json.loads((ROOT / "benchmarks" / "core-cpu.json").read_text())
+    ratios = [line for line in measured["lines"] if line["unit"] == "x"]
+    batches = dict.fromkeys(line["what"].split(", batch ")[1] for line in ratios)
+    rows = dict.fromkeys((line["what"].split(", batch ")[0], line["against"]) for line in ratios)
+    found = {(*line["what"].split(", batch "), line["against"]): line["value"] for line in ratios}
+    lines = [f"| time of | over that of | {' | '.join(f'batch {batch}' for batch in batches)} |"]
+    lines.append("|" + "---|" * (2 + len(batches)))
+    for what, against in rows:
+        cells = (f"{found[what, batch, against]:.2f}" for batch in batches)
+        lines.append(f"| {what} | {against} | {' | '.join(cells)} |")
+    where = f"torch {measured['torch']}, timm {measured['timm']}, {measured['threads']} threads, {measured['device']}"
+    return "\n".join(
+        [*lines, "", f"ViT-B/16 at 224 pixels, medians of {measured['rounds']} interleaved rounds; {where}."]
+    )
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {"results": results, "speed": speed}
+
+
 def render(readme: str) -> str:
-    """The README with its results block made anew."""
-    return BLOCK.sub(lambda match: f"{match[1]}{table()}\n{match[2]}", readme)
+    """The README with its blocks made anew."""
+    for name, table in BLOCKS.items():
+        block = re.compile(rf"(<!-- {name}:begin [^>]*-->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+        readme = block.sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", readme)
+    return readme
 
 
 if __name__ == "__main__":
