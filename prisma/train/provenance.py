@@ -5,12 +5,13 @@ import json
 import platform
 import subprocess
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from prisma import __version__
 from prisma.data import task
 from prisma.errors import PrismaError
 from prisma.train.config import Recipe
@@ -18,7 +19,7 @@ from prisma.train.optimizer import BETAS, EPS
 
 RECIPE = "recipe.json"
 _IDENTITY = ("recipe", "task", "model", "training", "optimizer")
-_PACKAGES = {"prisma": "prisma-vit", "torch": "torch", "numpy": "numpy", "safetensors": "safetensors"}
+_PACKAGES = ("torch", "numpy", "safetensors")
 
 
 def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, Any]:
@@ -57,7 +58,8 @@ def environment(recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """Versions and machine; the last bits of the weights may depend on them."""
     return {
         "python": platform.python_version(),
-        **{name: _version(package) for name, package in _PACKAGES.items()},
+        "prisma": __version__,
+        **{package: version(package) for package in _PACKAGES},
         "platform": platform.platform(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -87,13 +89,6 @@ def _differences(name: str, ours: Any, theirs: Any) -> list[tuple[str, Any, Any]
         keys = [*ours, *(key for key in theirs if key not in ours)]
         return [row for key in keys for row in _differences(f"{name}.{key}", ours.get(key), theirs.get(key))]
     return [] if ours == theirs else [(name, ours, theirs)]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
