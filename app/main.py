@@ -30,7 +30,7 @@ def build(hub: Path | None, model: str | None = None) -> gr.Blocks:
 
     with gr.Blocks(title="Prisma", analytics_enabled=False, delete_cache=(3600, 7200)) as blocks:
         first = model or known[0]
-        wire(blocks, lay_out(known, first), find, first)
+        wire(blocks, lay_out(known, first), find, [first, *(name for name in known if name != first)])
     return blocks
 
 

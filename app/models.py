@@ -92,7 +92,10 @@ class Mouse:
 
     def upload(self, path: Path) -> Picture:
         """A picture file. Raises PrismaError if it is not an image or enormous."""
-        return Picture("Your image", _transform(self.final)(path))
+        try:
+            return Picture("Your image", _transform(self.final)(path))
+        except PrismaError as error:  # the visitor knows the file by its name
+            raise PrismaError(str(error).replace(str(path), Path(path).name)) from None
 
     def drawing(self, ink: Any) -> Picture:
         """White ink on black, base64 of INK x INK bytes. Raises PrismaError if it is anything else."""

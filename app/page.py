@@ -76,14 +76,14 @@ def _lay_out_question() -> tuple[gr.HTML, list[Any]]:
     return others, [metric, target, against, site, into]
 
 
-def wire(blocks: gr.Blocks, page: Page, find: Callable[[Any], Mouse], first: str) -> None:
-    """Every event makes a new session from the old one, and the page shows it."""
+def wire(blocks: gr.Blocks, page: Page, find: Callable[[Any], Mouse], known: Sequence[str]) -> None:
+    """Every event makes a new session from the old one, and the page shows it; `known` begins with the default."""
 
     def start(before: Session | None, request: gr.Request) -> Session:
-        return from_link(find, first, dict(request.query_params))
+        return from_link(find, known, dict(request.query_params))
 
-    def choose_mouse(before: Session, name: Any) -> Session:
-        return opened(find(name), before.tab, before.question)
+    def choose_mouse(before: Session | None, name: Any) -> Session:
+        return opened(find(name), before.tab, before.question) if before else opened(find(name))
 
     def choose_step(before: Session, value: Any) -> Session:
         index = answer(value, "index")
@@ -94,7 +94,10 @@ def wire(blocks: gr.Blocks, page: Page, find: Callable[[Any], Mouse], first: str
         return before.with_images(before.mouse.example(answer(value, "index")), before.corrupt)
 
     def choose_other(before: Session, value: Any) -> Session:
-        return before.with_images(before.picture, before.mouse.example(answer(value, "index")))
+        corrupt = before.mouse.example(answer(value, "index"))
+        if corrupt.example == before.picture.example:
+            raise PrismaError("expected a corrupt image other than the clean one, found the same")
+        return before.with_images(before.picture, corrupt)
 
     def draw(before: Session, value: Any) -> Session:
         return before.with_images(before.mouse.drawing(answer(value, "ink")), before.corrupt)
@@ -136,7 +139,7 @@ def _listener(page: Page) -> Callable[..., None]:
         def event(before: Session | None, *values: Any) -> Updates:
             if before is None and change.__name__ == "select":
                 return {page.session: None}  # tabs report themselves before the page has loaded
-            if before is None and change.__name__ != "start":
+            if before is None and change.__name__ not in ("start", "choose_mouse"):
                 raise gr.Error("this page has expired: reload it", print_exception=False)
             try:
                 with torch.no_grad():
@@ -144,29 +147,41 @@ def _listener(page: Page) -> Callable[..., None]:
             except PrismaError as error:
                 raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from None
 
-        listen(
-            event,
-            [page.session, *inputs],
-            outputs,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            concurrency_id="session",
-            concurrency_limit=1,
-            api_visibility="private",
-        )
+        how: dict[str, Any] = {
+            "show_progress": "hidden",
+            "concurrency_id": "session",
+            "concurrency_limit": 1,
+            "api_visibility": "private",
+        }
+        done = listen(event, [page.session, *inputs], outputs, trigger_mode="always_last", **how)
+        done.failure(lambda before: controls(page, before), page.session, outputs, **how)
 
     return on
 
 
-def from_link(find: Callable[[Any], Mouse], first: str, link: dict[str, str]) -> Session:
+def controls(page: Page, session: Session | None) -> Updates:
+    """Every control as the session has it: after a change that failed, they show what the page shows."""
+    if session is None:
+        return {page.session: None}
+    return {
+        page.model: gr.update(value=session.mouse.published.repo),
+        page.steps: payload(View({"steps": session.mouse.steps, "chosen": session.index})),
+        page.images: payload(_images(session.mouse, session.picture, "Image")),
+        page.others: payload(_images(session.mouse, session.corrupt, "Corrupt image")),
+        **_question(page, session),
+    }
+
+
+def from_link(find: Callable[[Any], Mouse], known: Sequence[str], link: dict[str, str]) -> Session:
     """The session that an address asks for: `?model=OWNER/NAME&step=128&image=3&view=lens`.
 
-    What the address gets wrong is said, and the usual first view is shown.
+    What the address gets wrong is said, and the usual first view is shown; a mouse that cannot be read is passed over.
+
+    Raises:
+        PrismaError: no mouse can be read.
     """
-    session = opened(find(first))
+    session = _first_readable(find, [link["model"], *known] if "model" in link else known)
     try:
-        if "model" in link:
-            session = opened(find(link["model"]))
         if "step" in link:
             session = replace(session, index=session.mouse.index_of(link["step"]))
         if "image" in link:
@@ -175,6 +190,15 @@ def from_link(find: Callable[[Any], Mouse], first: str, link: dict[str, str]) ->
     except PrismaError as error:
         gr.Warning(html.escape(str(error), quote=False))
     return replace(session, tab=link["view"]) if link.get("view") in TABS else session
+
+
+def _first_readable(find: Callable[[Any], Mouse], names: Sequence[str]) -> Session:
+    for name in names:
+        try:
+            return opened(find(name))
+        except PrismaError as error:
+            gr.Warning(html.escape(str(error), quote=False))
+    raise PrismaError("expected a mouse that can be read, found none in this hub")
 
 
 def updates(page: Page, before: Session | None, after: Session) -> Updates:

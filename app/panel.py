@@ -19,6 +19,7 @@ const shown = (values) => {
   element.dataset.ready = "1";
   if (!values.where || !element.offsetParent) return; // a panel behind another tab has no say in the address
   const link = new URL(location.href);
+  if (!("image" in values.where)) link.searchParams.delete("image"); // an upload or a drawing has no address
   for (const [key, value] of Object.entries(values.where)) link.searchParams.set(key, value);
   history.replaceState(history.state, "", link);
 };

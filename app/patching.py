@@ -13,6 +13,7 @@ HELP = (
     "for this pair of images and this metric."
 )
 VIEWER = "effects"
+FINEST = 1e-3  # differences below what is printed are rounding, and get no colour
 MOST = 2e12  # multiply-adds for one view: some tens of seconds on a few CPU cores
 
 
@@ -30,7 +31,8 @@ def view(session: Session) -> View:
     tokens = sweep(model, clean, corrupt, question.site, metric, into=question.into, axis="token")
     runs = {"clean": metric(model(clean)).item(), "corrupt": metric(model(corrupt)).item()}
     base = runs[question.into]  # the middle of the colours
-    reach = max(abs(x - base) for x in (*runs.values(), *heads.flatten().tolist(), *tokens.flatten().tolist())) or 1.0
+    found = (*runs.values(), *heads.flatten().tolist(), *tokens.flatten().tolist())
+    reach = max(FINEST, *(abs(x - base) for x in found))
     scale = {"low": base - reach, "high": base + reach}
     facts = {**session.facts(), **runs, **scale, "metric": name, "site": question.site, "into": question.into}
     images = {"clean": session.image(session.picture), "corrupt": session.image(session.corrupt)}

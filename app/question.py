@@ -67,6 +67,8 @@ def asked(mouse: Mouse, metric: Any, target: Any, against: Any, site: Any, into:
         if isinstance(value, bool) or value not in offered:
             some = ", ".join(map(str, offered[:10]))
             raise PrismaError(f"expected a {name} among {some}; found {str(value)[:40]!r}")
+    if metric == METRICS[0] and target == against:
+        raise PrismaError("expected two classes for a logit difference, found the same twice")
     return Question(metric, target, against, site, into)
 
 

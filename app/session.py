@@ -30,7 +30,9 @@ class Session:
         return [self.mouse.label(i) for i in range(self.loaded.config.n_classes)]
 
     def with_images(self, picture: Picture, corrupt: Picture) -> "Session":
-        """The same for another pair of images, asked about the classes of that pair."""
+        """The same for another pair of images, asked about the classes of that pair. The two differ."""
+        if picture.example == corrupt.example:
+            corrupt = self.mouse.other_example(picture)
         question = default_question(self.mouse, picture, corrupt, self.question)
         return replace(self, picture=picture, corrupt=corrupt, question=question)
 

@@ -172,7 +172,7 @@ def audit(
 def app(
     hub: HubOption = Path("hub"),
     model: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Open on this mouse.")] = None,
-    port: Annotated[int | None, typer.Option(help="Default: the first free port from 7860.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: the first free port from 7860.")] = None,
 ) -> None:
     """Serve the app on 127.0.0.1: attention, logit lens and patching over every checkpoint of a folder hub."""
     _serve(hub, model, port)

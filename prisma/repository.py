@@ -30,8 +30,7 @@ class Published:
     hub: Path | None = None
 
     def __post_init__(self) -> None:
-        allowed = _ID.fullmatch(self.repo) and len(self.repo) <= 96
-        if not allowed or any(bad in self.repo for bad in ("--", "..")) or self.repo.endswith(".git"):
+        if not _is_id(self.repo):
             raise PrismaError(f"expected OWNER/NAME in letters, digits, '.', '_' and '-', found {self.repo!r}")
 
     @property
@@ -83,9 +82,9 @@ class Published:
         try:
             entries: list[dict[str, Any]] = json.loads(path.read_text())["checkpoints"]
             return sorted(entries, key=lambda entry: entry["step"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError):
             raise PrismaError(
-                f"expected a list of checkpoints in {MANIFEST} of {self.repo}, found others ({error!r})"
+                f"expected a list of checkpoints, each with its step, in {MANIFEST} of {self.repo}, found none"
             ) from None
 
     def probe(self) -> tuple[Tensor, Tensor]:
@@ -131,4 +130,10 @@ def published_in(hub: Path) -> list[str]:
     if not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}, found no such folder; `prisma publish` makes one")
     folders = (folder.name.split("--") for folder in hub.glob("models--*--*") if (folder / "refs" / MAIN).is_file())
-    return sorted("/".join(parts[1:]) for parts in folders if len(parts) == 3)
+    return sorted(repo for parts in folders if _is_id(repo := "/".join(parts[1:])))
+
+
+def _is_id(repo: str) -> bool:
+    """What the Hub allows as OWNER/NAME."""
+    allowed = _ID.fullmatch(repo) and len(repo) <= 96
+    return bool(allowed) and not any(bad in repo for bad in ("--", "..")) and not repo.endswith(".git")

@@ -122,3 +122,9 @@ def test_the_hub_itself_is_read_by_the_client_and_its_failures_are_one_sentence(
     ) as error:
         mouse.file(WEIGHTS, "step-000009")
     assert "\n" not in str(error.value)
+
+
+def test_a_stray_folder_is_no_mouse(hub: Path) -> None:
+    (hub / "models--evil--<b>x" / "refs").mkdir(parents=True)
+    (hub / "models--evil--<b>x" / "refs" / "main").write_text("0" * 40)
+    assert published_in(hub) == ["lab/tiny"]

@@ -87,8 +87,10 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
             found = f"{picture.width:,} x {picture.height:,}"
             fits = 0 < picture.width * picture.height <= MAX_PIXELS  # known before decoding
             upright = ImageOps.exif_transpose(picture) if fits else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PrismaError(f"expected an image at {image}, found something else ({error})") from None
+    except Image.DecompressionBombError as error:
+        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels at {image}, found far more") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PrismaError(f"expected an image at {image}, found something else") from error
     if upright is None:
         raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels, found {found}")
     if upright.mode.startswith("I;16"):  # convert() would clip it

@@ -60,7 +60,7 @@ def environment(recipe: Recipe, device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "prisma": __version__,
         **{package: version(package) for package in _PACKAGES},
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": recipe.training.threads,

@@ -1,5 +1,6 @@
 """The page as a function of the session: what an event changes, and what it leaves."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import gradio as gr
 import pytest
 
 from app.models import Mouse
-from app.page import TABS, Page, from_link, lay_out, updates
+from app.page import TABS, Page, controls, from_link, lay_out, updates
 from app.session import Session, opened
 from prisma import PrismaError
 from prisma.repository import Published
@@ -73,7 +74,7 @@ def test_a_probability_has_no_second_class(page: Page, digits: Session) -> None:
 
 def test_a_link_is_followed(find: Any, warned: list[str]) -> None:
     link = {"model": GLYPHS, "step": "4", "image": "3", "view": "lens"}
-    session = from_link(find, DIGITS, link)
+    session = from_link(find, [DIGITS], link)
     assert session.mouse.published.repo == GLYPHS
     assert (session.mouse.steps[session.index], session.picture.example, session.tab) == (4, 3, "lens")
     assert warned == []
@@ -83,11 +84,38 @@ def test_a_link_is_followed(find: Any, warned: list[str]) -> None:
     "wrong", [{"model": "x/<b>"}, {"step": "3"}, {"step": "-1"}, {"image": "99"}, {"image": "9" * 5000}]
 )
 def test_what_a_link_gets_wrong_is_said(find: Any, warned: list[str], wrong: dict[str, str]) -> None:
-    session = from_link(find, DIGITS, {"view": "patching", **wrong})
+    session = from_link(find, [DIGITS], {"view": "patching", **wrong})
     assert (session.mouse.published.repo, session.tab) == (DIGITS, "patching")
     assert len(warned) == 1
     assert "<" not in warned[0]
 
 
 def test_an_unknown_view_is_the_first_one(find: Any, warned: list[str]) -> None:
-    assert from_link(find, DIGITS, {"view": "__class__"}).tab == "attention"
+    assert from_link(find, [DIGITS], {"view": "__class__"}).tab == "attention"
+
+
+def test_a_mouse_that_cannot_be_read_is_passed_over(find: Any, warned: list[str]) -> None:
+    def damaged(name: Any) -> Any:
+        if name == DIGITS:
+            raise PrismaError("expected a mouse, found a <wreck>")
+        return find(name)
+
+    assert from_link(damaged, [DIGITS, GLYPHS], {}).mouse.published.repo == GLYPHS
+    assert warned == ["expected a mouse, found a &lt;wreck&gt;"]
+    with pytest.raises(PrismaError, match="found none in this hub"):
+        from_link(damaged, [DIGITS], {})
+
+
+def test_after_a_change_that_failed_the_controls_show_the_session(page: Page, digits: Session) -> None:
+    session = replace(digits, index=2)
+    shown = controls(page, session)
+    assert set(shown) == {page.model, page.steps, page.images, page.others, *page.question}
+    assert json.loads(shown[page.steps]["facts"])["chosen"] == 2
+    assert shown[page.model]["value"] == DIGITS
+
+
+def test_the_pair_of_images_differs(digits: Session) -> None:
+    example = digits.mouse.example(1)
+    session = digits.with_images(example, example)
+    assert session.picture.example == 1
+    assert session.corrupt.example != 1

@@ -34,6 +34,11 @@ def test_effects_are_the_sweeps(session: Session, into: str, metric: str) -> Non
     assert view.facts["high"] >= max(heads.max(), tokens.max())
 
 
+def test_rounding_gets_no_colour(session: Session) -> None:
+    view = patching.view(replace(session, corrupt=session.picture))  # no cell differs from the run without a patch
+    assert view.facts["high"] - view.facts["low"] == pytest.approx(2 * patching.FINEST)
+
+
 def test_a_model_too_large_to_patch_is_refused(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     config = session.loaded.config
     runs = config.n_layers * (config.n_heads + config.n_tokens)

@@ -37,3 +37,9 @@ def test_what_they_do_not_offer(session: Session, place: int, value: Any) -> Non
     values[place] = value
     with pytest.raises(PrismaError, match=r"expected a (metric|class|site|direction) among"):
         asked(session.mouse, *values)
+
+
+def test_one_class_twice_is_no_logit_difference(session: Session) -> None:
+    with pytest.raises(PrismaError, match="found the same twice"):
+        asked(session.mouse, METRICS[0], 1, 1, "resid_pre", "clean")
+    assert asked(session.mouse, METRICS[1], 1, 1, "resid_pre", "clean").target == 1
