@@ -124,7 +124,50 @@ def test_the_first_view_is_attention_from_the_class_token(app: App, mouse: Mouse
     assert near(shown["to"], expected[0])
     assert near(shown["from"], expected[:, 0])
     ticks = app.panel("attention").locator(".pz-ticks").first.locator("span").all_inner_texts()
-    assert ticks == ["0", f"{expected[0, 1:].max() / 2:.3f}", f"{expected[0, 1:].max():.3f}"]
+    end = ("≥ " if expected[0, 0] > expected[0, 1:].max() else "") + f"{expected[0, 1:].max():.3f}"
+    assert ticks == ["0", f"{expected[0, 1:].max() / 2:.3f}", end]
+
+
+def test_the_bars_say_when_a_prefix_token_is_beyond_them(app: App) -> None:
+    app.open().state("attention")
+    panel, beyond = app.panel("attention"), set()
+    stage, ends = panel.locator(".pz-stage"), panel.locator(".pz-ticks")
+    for key in ("0", "]", ".", "ArrowDown", ".", "ArrowDown", "ArrowRight", ".", "[", "ArrowDown", "."):
+        stage.press(key)
+        shown = app.state("attention")
+        for side, end in (("to", ends.first), ("from", ends.last)):
+            first, *patches = shown[side]
+            expect(end.locator("span").last).to_have_text(
+                ("≥ " if first > max(patches) else "") + f"{max(patches):.3f}"
+            )
+            beyond.add(first > max(patches))
+    assert beyond == {False, True}
+
+
+COLOURS = """(panel) => {
+  const pixels = (canvas, x, y, w) => {
+    const { data } = canvas.getContext("2d").getImageData(x, y, w, 1);
+    return Array.from({ length: w }, (_, i) => data.slice(4 * i, 4 * i + 3).join());
+  };
+  const cells = [...panel.querySelectorAll(".pz-card .pz-map")].map((map) => {
+    const side = map.width / 4;
+    return [...Array(16).keys()].map((p) =>
+      pixels(map, ((p % 4) + 0.1) * side, map.height - map.width + (Math.floor(p / 4) + 0.1) * side, 1)[0]);
+  });
+  return { bar: pixels(panel.querySelector(".pz-strip"), 0, 0, 256), cells };
+}"""
+
+
+@pytest.mark.parametrize("view", ["lens", "patching"])
+def test_a_cell_has_the_colour_that_the_bar_gives_its_number(app: App, view: str) -> None:
+    shown = app.open(f"?view={view}").state(view)
+    found = app.panel(view).evaluate(COLOURS)
+    assert len(found["cells"]) == (len(shown["map"]) if view == "lens" else len(shown["tokens"])) > 1
+    assert {colour for map_ in found["cells"] for colour in map_} <= set(found["bar"])
+    if view == "lens":
+        high = max(max(values) for values in shown["map"])
+        expected = [[found["bar"][round(value / high * 255)] for value in values[1:]] for values in shown["map"]]
+        assert found["cells"] == expected
 
 
 def test_hover_previews_click_pins_escape_unpins(app: App, mouse: Mouse) -> None:
@@ -254,6 +297,36 @@ def test_a_drawing_and_an_upload_are_looked_at(app: App, mouse: Mouse, tmp_path:
     x = mouse.upload(tmp_path / "noise.png").x[None]
     _, acts = prisma.record(mouse.final.model, x, "blocks.0.attn.pattern")
     assert near(shown["to"], acts["blocks.0.attn.pattern"][0, 0, 0])
+    pad = app.panel("images").locator(".pz-pad")
+    assert _ink(pad) == 0
+    for kind, button in (("pointerup", 0), ("pointerdown", 2), ("pointermove", -1), ("pointerup", 2)):
+        pad.dispatch_event(kind, {"button": button, "clientX": box["x"] + 45, "clientY": box["y"] + 45})
+    app.tab.wait_for_timeout(500)
+    assert _ink(pad) == 0
+    expect(app.panel("images").get_by_role("status")).to_have_text("Your image")
+
+
+def _ink(pad: Locator) -> int:
+    """The sum over a drawing pad's red, which is 0 where nothing was drawn."""
+    script = "(pad) => { const { data } = pad.getContext('2d').getImageData(0, 0, pad.width, pad.height);"
+    ink: int = pad.evaluate(script + " return data.reduce((sum, value, i) => sum + (i % 4 ? 0 : value), 0); }")
+    return ink
+
+
+def test_the_class_on_the_maps_follows_a_new_upload_and_stays_over_the_steps(app: App, tmp_path: Path) -> None:
+    app.open("?view=lens").state("lens")
+    for shade in (0, 255):
+        before = app.state("lens")
+        Image.new("L", (40, 30), shade).save(tmp_path / f"{shade}.png")
+        _upload(app, tmp_path / f"{shade}.png")
+        logits = app.state("lens", f"s.logits[0] !== {before['logits'][0]}")["logits"]
+        assert app.state("lens")["answer"] == logits.index(max(logits))
+        other = logits.index(min(logits))
+        app.panel("lens").get_by_label("Class on the maps").select_option(str(other))
+        app.state("lens", f"s.answer === {other}")
+    step = app.state("lens")["where"]["step"]
+    app.tab.get_by_role("slider", name="Training step").press("ArrowLeft")
+    assert app.state("lens", f"s.where.step !== {step}")["answer"] == other
 
 
 def _upload(app: App, path: Path) -> None:

@@ -9,7 +9,7 @@ const HELP =
 
 class Attention {
   constructor(root, callbacks) {
-    Object.assign(this, { callbacks, layer: 0, head: 0, cursor: 0, hover: null, pinned: false, opacity: 0.75, alike: false });
+    Object.assign(this, { callbacks, layer: 0, head: 0, cursor: 0, hover: null, pinned: false, opacity: 0.9, alike: false });
     this.turn = latest();
     this.to = this.side("Where it attends");
     this.from = this.side("Who attends to it");
@@ -33,7 +33,7 @@ class Attention {
   tools() {
     this.layers = choice("Layer", [], (value) => this.set({ layer: Number(value) }));
     this.heads = choice("Head", [], (value) => this.set({ head: Number(value) }));
-    const scales = [["own", "each map to its maximum"], ["alike", "all heads alike"]];
+    const scales = [["own", "each map to its strongest patch"], ["alike", "all heads alike"]];
     const scale = choice("Colours", scales, (value) => this.set({ alike: value === "alike" }));
     const oninput = () => this.set({ opacity: slider.value / 100 });
     const slider = node("input", { type: "range", min: 0, max: 100, value: 100 * this.opacity, oninput });
@@ -102,7 +102,8 @@ class Attention {
     const high = this.alike ? Math.max(...every()) : this.top(values);
     const paint = colour(SEQUENTIAL, 0, high);
     side.map.draw({ scene: facts, image: this.image, values, paint, opacity: this.opacity, marked: token, format: weight });
-    side.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, weight(high / 2)], [1, weight(high)]]);
+    const beyond = values.some((value) => value > high); // only a prefix token can be
+    side.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, weight(high / 2)], [1, `${beyond ? "≥ " : ""}${weight(high)}`]]);
     return { values, high };
   }
 

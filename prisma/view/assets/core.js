@@ -112,7 +112,7 @@ function choice(name, pairs, onchange) {
   return { element: node("label", { class: "pz-choice" }, node("span", {}, name), select), select };
 }
 
-// Runs jobs one after the other; a newer one makes the older stop at its next step.
+// Starts every job at once, and tells it through `current()` whether it is still the newest: an older one must stop then.
 function latest() {
   let turn = 0;
   return async (job, failed) => {

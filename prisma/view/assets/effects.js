@@ -77,7 +77,7 @@ class Effects {
     const paint = colour(DIVERGING, low, high);
     const base = facts[facts.into];
     this.bar.draw(DIVERGING, [[0, this.format(low)], [0.5, `${this.format(base)} no patch`], [1, this.format(high)]]);
-    const draws = { paint, opacity: 0.88, format: (value) => this.format(value) };
+    const draws = { paint, format: (value) => this.format(value) };
     const all = [...Array(facts.layers).keys()];
     this.heads.map.draw({ ...draws, scene: this.grid, image: null, values: all.flatMap((layer) => effects.heads.row(layer)) });
     this.layerNames.replaceChildren(...all.map((layer) => node("span", {}, `layer ${layer}`)));

@@ -2,6 +2,7 @@
 // facts: {title, names: [text, ...], chosen: index or -1, caption, drawable}; arrays: images [image, height, width, channel]
 
 const INK = 64; // side of a drawing in pixels, as it is sent
+const DRAWING = "Your drawing"; // the caption of a drawing, as app/models.py gives it
 
 class Images {
   constructor(root, callbacks) {
@@ -35,7 +36,7 @@ class Images {
     }
     [...this.strip.children].forEach((button, i) => button.setAttribute("aria-pressed", i === facts.chosen));
     this.pad.element.hidden = !facts.drawable;
-    if (facts.chosen >= 0) this.pad.clear();
+    if (facts.caption !== DRAWING) this.pad.clear();
     this.strip.setAttribute("aria-label", `${facts.title}: examples`);
     this.title.textContent = facts.title;
     this.words.textContent = facts.caption;
@@ -58,6 +59,7 @@ class Pad {
       return [((event.clientX - bounds.left) / bounds.width) * 4 * INK, ((event.clientY - bounds.top) / bounds.height) * 4 * INK];
     };
     this.canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
       this.canvas.setPointerCapture(event.pointerId);
       this.hint.hidden = true;
       last = at(event);
@@ -69,10 +71,13 @@ class Pad {
       this.stroke(last, next);
       last = next;
     });
-    this.canvas.addEventListener("pointerup", () => {
+    const finish = () => {
+      if (!last) return;
       last = null;
       send(this.ink());
-    });
+    };
+    this.canvas.addEventListener("pointerup", finish);
+    this.canvas.addEventListener("pointercancel", finish);
   }
 
   clear() {

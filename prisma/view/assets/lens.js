@@ -3,7 +3,7 @@
 // arrays: image, readout [stage, class], logits [class], "stage 0" [token, class], "stage 1", ...
 
 const TOP = 5;
-const percent = (value) => value.toFixed(3);
+const percent = (value) => (value < 0.0005 ? "<0.001" : value.toFixed(3)); // no softmax gives a 0
 
 class Lens {
   constructor(root, callbacks) {
@@ -105,8 +105,8 @@ class Lens {
       this.classes.select.replaceChildren(...facts.labels.map((text, index) => option(index, text)));
       this.made = facts.stages.map((name) => this.card(name));
       this.cards.replaceChildren(...this.made.map((card) => card.element));
-    } else if (facts.where.image !== this.facts.where.image) this.answer = facts.answer;
-    Object.assign(this, { facts, readout, logits, tokens, image: picture(image, 0) });
+    } else if (arrays.image.url !== this.url) this.answer = facts.answer; // equal pictures have equal addresses
+    Object.assign(this, { facts, url: arrays.image.url, readout, logits, tokens, image: picture(image, 0) });
     this.draw();
   }
 }

@@ -57,7 +57,8 @@ function label(context, text, [x, y, width, height], bright) {
   context.fillText(text, x + width / 2, y + height / 2 + 0.5);
 }
 
-// draw({scene, image, values, paint, opacity, marked, format}) paints one number per token.
+// draw({scene, image, values, paint, opacity, marked, format}) paints one number per token; only below opacity 1, which
+// is the default, does the picture show through the patches, and their colours are no longer those of the colour bar.
 // handlers: over(token), out(), pick(token); each is optional.
 function tokenMap(name, handlers) {
   const canvas = node("canvas", { class: "pz-map", role: "img", "aria-label": name });
@@ -106,7 +107,7 @@ function tokenMap(name, handlers) {
   if (handlers.out) canvas.addEventListener("pointerleave", handlers.out);
   new ResizeObserver(() => shown && paintAll()).observe(canvas);
   const draw = (what) => {
-    shown = { opacity: 0.75, ...what };
+    shown = { opacity: 1, ...what };
     paintAll();
   };
   return { element: canvas, draw };
