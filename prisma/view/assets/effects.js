@@ -75,8 +75,9 @@ class Effects {
     const { facts, effects } = this;
     const { low, high } = facts;
     const paint = colour(DIVERGING, low, high);
+    const reach = (high - low) / 2;
     const base = facts[facts.into];
-    this.bar.draw(DIVERGING, [[0, this.format(low)], [0.5, `${this.format(base)} no patch`], [1, this.format(high)]]);
+    this.bar.draw(DIVERGING, [[0, `-${this.format(reach)}`], [0.5, `no patch ${this.format(base)}`], [1, `+${this.format(reach)}`]]);
     const draws = { paint, format: (value) => this.format(value) };
     const all = [...Array(facts.layers).keys()];
     this.heads.map.draw({ ...draws, scene: this.grid, image: null, values: all.flatMap((layer) => effects.heads.row(layer)) });
