@@ -9,8 +9,8 @@ from torch import Tensor
 
 from app.models import Mouse, Picture
 from prisma.errors import PrismaError
+from prisma.inventory import site_names
 from prisma.metrics import LogitDiff, Probability
-from prisma.vit import site_names
 
 METRICS = ("logit difference", "probability")
 DIRECTIONS = {"denoising: clean into corrupt": "corrupt", "noising: corrupt into clean": "clean"}

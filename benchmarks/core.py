@@ -24,7 +24,7 @@ import timm
 import torch
 
 import prisma
-from prisma.vit import site_names
+from prisma.inventory import site_names
 
 BASE = prisma.ViTConfig(image_size=224, patch_size=16, n_layers=12, d_model=768, n_heads=12, d_mlp=3072, n_classes=1000)
 

@@ -129,7 +129,7 @@ def train(
     folder = out or Path("runs") / recipe
     command = " ".join(["prisma train", recipe, *(f"--set {setting}" for setting in settings or [])])
     done = f"The run in {folder} was finished already." if is_finished(folder) else f"The run is in {folder}."
-    with _interruptible(f"prisma train {recipe} --out {folder} --resume goes on from here"):
+    with _interruptible(f"{command} --out {folder} --resume goes on from here"):
         results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
     print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from prisma.edits import Set, as_edit
 from prisma.errors import PrismaError
+from prisma.inventory import site_names
 from prisma.sites import Cache, Tap, axes_of, canonical, matching
-from prisma.vit import ViT, site_names
+from prisma.vit import ViT
 
 Edits = Mapping[str, Any]
 """Site name or glob -> an Edit, a function of a tensor, or a list of them."""

@@ -12,8 +12,6 @@ Shazeer 2002.05202 (gated MLP); Zhai et al. 2106.04560 (attention pooling).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -277,42 +275,3 @@ def build(config: ViTConfig) -> ViT:
     except (RuntimeError, MemoryError) as error:  # of torch's allocator
         reason = str(error).strip().split("\n")[0]
         raise PrismaError(f"expected a model that this machine can hold, found one that it cannot: {reason}") from None
-
-
-class _Listing:
-    """A tap that wants everything and notes the names as they come."""
-
-    def __init__(self, scope: str = "", names: dict[str, None] | None = None) -> None:
-        self.scope = scope
-        self.names: dict[str, None] = {} if names is None else names
-
-    def __call__(self, site: str, x: Tensor) -> Tensor:
-        self.names[self.scope + site] = None
-        return x
-
-    def wants(self, site: str) -> bool:
-        return True
-
-    def within(self, scope: str) -> "_Listing":
-        return _Listing(f"{self.scope}{scope}.", self.names)
-
-
-@lru_cache(maxsize=64)
-def site_names(config: ViTConfig) -> tuple[str, ...]:
-    """Every site of a model with this config, in forward order.
-
-    Found by running the forward of the narrowest model of the same form, so that the list cannot differ from it.
-    """
-    narrow = replace(
-        config,
-        image_size=1,
-        patch_size=1,
-        d_model=2 * config.n_axes,
-        n_heads=1,
-        d_mlp=min(config.d_mlp, 1),
-        n_classes=1,
-    )
-    listing = _Listing()
-    with torch.random.fork_rng(devices=()), torch.device("cpu"), torch.no_grad():
-        ViT(narrow)(torch.zeros(1, *narrow.input_shape), tap=listing)
-    return tuple(listing.names)

@@ -157,3 +157,12 @@ def test_what_stops_a_command_is_one_sentence(
     code, _, err = prisma("train", "digits")
     assert code == 1
     assert sentence in one_sentence(err)
+
+
+def test_the_advice_to_resume_repeats_the_settings(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prisma.train.train", stopped)
+    _, _, err = prisma("train", "digits", "--set", "steps=900", "--out", "mine")
+    assert "prisma train digits --set steps=900 --out mine --resume goes on from here" in err

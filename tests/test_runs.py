@@ -11,8 +11,9 @@ from torch import Tensor
 
 import prisma
 from prisma import LogitDiff, PrismaError, Set, Zero, record, run, sweep
+from prisma.inventory import site_names
 from prisma.sites import axes_of
-from prisma.vit import Block, Readout, ViT, site_names
+from prisma.vit import Block, Readout, ViT
 from tests.variants import images_of, model_of
 
 

@@ -5,8 +5,8 @@ import torch
 
 import prisma
 from prisma import PrismaError
+from prisma.inventory import site_names
 from prisma.sites import SITES, Cache, Tap, axes_of, canonical, matching, no_tap
-from prisma.vit import site_names
 from tests.variants import config_of, images_of, model_of
 
 
@@ -45,15 +45,6 @@ def test_axes_of_a_full_name() -> None:
     assert axes_of("blocks.11.attn.pattern") == ("batch", "head", "query", "key")
     assert axes_of("pool.q") == axes_of("blocks.0.attn.q") == ("batch", "token", "head", "d_head")
     assert all(axes[0] == "batch" for axes in SITES.values())
-
-
-def test_sites_come_in_forward_order() -> None:
-    block = (
-        "resid_pre ln1.normalized attn.q attn.k attn.v attn.scores attn.pattern attn.z attn.result attn_out resid_mid"
-    )
-    block += " ln2.normalized mlp.pre mlp.post mlp_out resid_post"
-    blocks = [f"blocks.{layer}.{site}" for layer in range(2) for site in block.split()]
-    assert site_names(config_of("base")) == ("embed", "pos_embed", *blocks, "ln_final", "pooled", "logits")
 
 
 def test_globs_select_in_the_order_of_the_model() -> None:

@@ -13,6 +13,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
     ("sites", "files", "config"),
     ("edits", "vit"),
+    ("inventory",),
     ("runs", "circuits", "checkpoint", "metrics"),
     ("repository",),
     ("data",),
@@ -95,7 +96,7 @@ def test_own_package_is_imported_at_the_top(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
-    limit = 320
+    limit = 300
     assert len(text.splitlines()) <= limit, f"{path} is longer than {limit} lines: split it by concept"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
