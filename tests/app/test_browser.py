@@ -221,6 +221,20 @@ def test_the_slider_changes_the_step_in_every_tab(app: App, mouse: Mouse) -> Non
     expect(app.tab).to_have_url(f"{app.url}?model=lab%2Fdigits&step=4&image=0&view=patching")
 
 
+def test_after_a_checkpoint_that_cannot_be_read_the_slider_shows_what_the_page_shows(app: App, mouse: Mouse) -> None:
+    app.open("?step=16").state("attention", "s.where.step === 16")
+    weights = mouse.published.file("model.safetensors", "step-000032")
+    hidden = weights.rename(weights.with_name("hidden"))
+    slider = app.tab.get_by_role("slider", name="Training step")
+    slider.press("ArrowRight")
+    expect(app.tab.get_by_text("has no file 'model.safetensors'")).to_be_visible()
+    expect(slider).to_have_attribute("aria-valuetext", "step 16")
+    assert app.state("attention")["where"]["step"] == 16
+    hidden.rename(weights)
+    slider.press("ArrowRight")
+    assert app.state("attention", "s.where.step === 32")
+
+
 def test_the_lens_ends_in_the_logits(app: App, mouse: Mouse) -> None:
     shown = app.open("?view=lens").state("lens")
     x, model = mouse.example(0).x[None], mouse.final.model
