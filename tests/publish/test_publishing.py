@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,9 @@ from prisma.errors import PrismaError
 from prisma.publish import Report, audit, card, preview, publish, publishing
 from prisma.publish.hub import File, FolderHub
 from prisma.publish.manifest import revision_of
-from prisma.publish.plan import plan
+from prisma.publish.plan import Plan, plan
 from prisma.repository import Published
+from tests import processes
 
 STEPS = (0, 1, 2, 4, 6)
 LABELS = [revision_of(step) for step in STEPS]
@@ -170,8 +173,6 @@ def test_two_publishers_at_once(run: Path, hub: Path) -> None:
             send(run, hub)
 
 
-# Later Pythons warn of a fork beside other threads; the child here uses none of what they do.
-FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 OPERATIONS = ("fsync", "replace", "symlink", "mkdir")
 
 
@@ -207,17 +208,21 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def publishing_child(run: Path, hub: Path, killed_before: int = 0) -> int:
-    """A process that publishes, and that kills itself before an operation; its id. Its exit status is 0 if it ends."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            before_operation(pytest.MonkeyPatch(), killed_before, die)
-            send(run, hub)
-            status = 0
-        finally:
-            os._exit(status)
+def publish_planned(ready: Plan, run: Path, hub: Path, killed_before: int, begun: Event) -> None:
+    """What a child process does: publish, and kill itself before an operation."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(publishing, "plan", lambda *_, **__: ready)
+    before_operation(patch, killed_before, die)
+    begun.set()
+    send(run, hub)
+
+
+def publishing_child(ready: Plan, run: Path, hub: Path, killed_before: int = 0) -> ForkServerProcess:
+    """A process that is publishing now."""
+    begun = processes.context().Event()
+    child = processes.context().Process(target=publish_planned, args=(ready, run, hub, killed_before, begun))
+    child.start()
+    assert begun.wait(timeout=120), "it did not begin"
     return child
 
 
@@ -234,46 +239,41 @@ def expect_only_verified_labels(hub: Path) -> None:
 
 
 @pytest.fixture
-def planned(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plan is made once, here: a forked child need not run torch."""
+def planned(run: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The plan, made once: here and in a child, publishing begins with it."""
     ready = plan(run, "lab/tiny")
     monkeypatch.setattr(publishing, "plan", lambda *_, **__: ready)
+    return ready
 
 
-@pytest.mark.usefixtures("planned")
-@FORKS
 def test_a_kill_before_any_operation_leaves_verified_labels_and_is_completed(
-    run: Path, finished_hub: Path, tmp_path: Path
+    planned: Plan, run: Path, finished_hub: Path, tmp_path: Path
 ) -> None:
     total = count_operations(run, tmp_path / "counted")
     complete = listing(finished_hub)
     assert listing(tmp_path / "counted") == complete
     for moment in [*range(1, total, 5), total]:
         hub = tmp_path / f"hub-{moment}"
-        _, status = os.waitpid(publishing_child(run, hub, killed_before=moment), 0)
-        assert os.WIFSIGNALED(status), (moment, status)
+        assert processes.ended(publishing_child(planned, run, hub, killed_before=moment)) == -signal.SIGKILL, moment
         if (hub / "models--lab--tiny").exists():
             expect_only_verified_labels(hub)
         send(run, hub)
         assert listing(hub) == complete, moment
         shutil.rmtree(hub)
-    _, status = os.waitpid(publishing_child(run, tmp_path / "whole", killed_before=total + 1), 0)
-    assert status == 0
+    assert processes.ended(publishing_child(planned, run, tmp_path / "whole", killed_before=total + 1)) == 0
 
 
-@pytest.mark.usefixtures("planned")
-@FORKS
-def test_a_kill_at_ten_random_times(run: Path, finished_hub: Path, tmp_path: Path) -> None:
+def test_a_kill_at_ten_random_times(planned: Plan, run: Path, finished_hub: Path, tmp_path: Path) -> None:
     """Killed from outside, into one hub: each goes on where the one before was stopped."""
     hub, moments = tmp_path / "hub", random.Random(0)
     started = time.perf_counter()
     send(run, tmp_path / "timed")
     takes = time.perf_counter() - started
     for _ in range(10):
-        child = publishing_child(run, hub)
+        child = publishing_child(planned, run, hub)
         time.sleep(moments.uniform(0, takes))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        child.kill()
+        processes.ended(child)
         if (hub / "models--lab--tiny").exists():
             expect_only_verified_labels(hub)
     send(run, hub)

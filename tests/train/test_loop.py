@@ -1,7 +1,6 @@
 """The loop, and that a run which is stopped, killed or out of disk ends with the same bits as one which is not."""
 
 import json
-import multiprocessing
 import random
 import resource
 import signal
@@ -27,6 +26,7 @@ from prisma.train.order import batch
 from prisma.train.provenance import describe
 from prisma.train.run_folder import checkpoint_folder, start
 from prisma.train.schedule import checkpoint_steps, learning_rate
+from tests import processes
 
 
 def hashes(out: Path) -> dict[str, str]:
@@ -130,20 +130,15 @@ def test_killed_at_ten_moments_a_run_ends_with_the_same_bits(tiny: Recipe, whole
     """SIGKILL at nine random moments of the loop and one after it, while curves and results are written."""
     out, metrics = tmp_path / "run", tmp_path / "run" / "metrics.jsonl"
     moments = random.Random(0)
-    context = multiprocessing.get_context("forkserver")  # its server loads once what would take seconds each time
-    context.set_forkserver_preload(
-        ["prisma.train.loop", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection"]
-    )
     reached = 0
     for lines in [*sorted(moments.sample(range(1, 71), 9)), 71]:
         settings = {"resume": out.exists(), "device": "cpu", "progress": False}
-        process = context.Process(target=train, args=(tiny, out), kwargs=settings)
+        process = processes.context().Process(target=train, args=(tiny, out), kwargs=settings)
         process.start()
         wait_for_lines(process, metrics, lines)
         time.sleep(moments.uniform(0, 0.01))
         process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
+        assert processes.ended(process) == -signal.SIGKILL
         reached = max(reached, len(metrics.read_bytes().splitlines()))
     assert reached == 71 and not (out / "results.json").exists()
     train(tiny, out, resume=True, device="cpu", progress=False)

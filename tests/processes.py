@@ -1,0 +1,33 @@
+"""Processes for a test to kill.
+
+They are forked by a server that has loaded what they need and has no other threads: a fork of the test process itself,
+beside the threads of torch, Gradio and a browser, can stop for ever.
+"""
+
+import multiprocessing
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+
+PRELOADED = [
+    "prisma.train.loop",
+    "prisma.publish",
+    "torch._dynamo",
+    "sklearn.datasets",
+    "sklearn.model_selection",
+    "huggingface_hub.constants",
+    "huggingface_hub.file_download",
+    "pytest",
+]
+
+
+def context() -> ForkServerContext:
+    """Where processes and the events between them are made."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(PRELOADED)
+    return made
+
+
+def ended(process: ForkServerProcess) -> int:
+    """Its exit code, once it has ended."""
+    process.join(timeout=120)
+    assert process.exitcode is not None, "it did not end"
+    return process.exitcode
