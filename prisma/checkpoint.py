@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +82,18 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def config_from_dict(values: Mapping[str, Any], source: Path | str) -> ViTConfig:
-    """A ViTConfig from exactly its fields; `source` is named in errors.
+    """A ViTConfig from its fields; one that an older version did not know has its default. `source` is named in errors.
 
     Raises:
         PrismaError: an unknown or missing field, or values that contradict each other.
     """
     known = {field.name for field in fields(ViTConfig)}
+    required = {field.name for field in fields(ViTConfig) if field.default is MISSING}
     if unknown := sorted(set(values) - known):
         raise PrismaError(
             f"{source} has an unknown field {unknown[0]!r}; the nearest known: {nearest(unknown[0], known)}"
         )
-    if missing := sorted(known - set(values)):
+    if missing := sorted(required - set(values)):
         raise PrismaError(f"{source} lacks the field {', '.join(missing)} of a ViT's architecture")
     return ViTConfig(**values)
 

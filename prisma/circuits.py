@@ -5,8 +5,9 @@ Row-vector convention: `q = x @ W_Q[head]`, `z @ W_O[head]` is what a head write
 
 from torch import Tensor
 
+from prisma.blocks import Attention
 from prisma.errors import PrismaError
-from prisma.vit import Attention, ViT
+from prisma.vit import ViT
 
 
 def weights(model: ViT, layer: int) -> dict[str, Tensor]:

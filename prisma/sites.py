@@ -30,6 +30,7 @@ SITES: Mapping[str, tuple[str, ...]] = {
     "blocks.{l}.resid_pre": RESIDUAL,
     "blocks.{l}.ln1.normalized": RESIDUAL,  # the norm's output, weight and bias applied
     **{f"blocks.{{l}}.attn.{site}": axes for site, axes in _ATTENTION_SITES.items()},
+    "blocks.{l}.attn.ln.normalized": HEADS,  # z after a norm over all heads (norm_z)
     "blocks.{l}.attn.result": ("batch", "token", "head", "d_model"),  # z through each head's share of W_O, no bias
     "blocks.{l}.attn_out": RESIDUAL,
     "blocks.{l}.resid_mid": RESIDUAL,
@@ -37,11 +38,12 @@ SITES: Mapping[str, tuple[str, ...]] = {
     "blocks.{l}.mlp.pre": NEURONS,
     "blocks.{l}.mlp.pre_linear": NEURONS,  # the linear branch of a gated MLP
     "blocks.{l}.mlp.post": NEURONS,
+    "blocks.{l}.mlp.ln.normalized": NEURONS,  # post after a norm (norm_post)
     "blocks.{l}.mlp_out": RESIDUAL,
     "blocks.{l}.resid_post": RESIDUAL,
     "ln_final": RESIDUAL,
     **{f"pool.{site}": axes for site, axes in _ATTENTION_SITES.items()},  # attention pooling only: one query
-    **{f"pool.mlp.{site}": NEURONS for site in ("pre", "pre_linear", "post")},
+    **{f"pool.mlp.{site}": NEURONS for site in ("pre", "pre_linear", "post", "ln.normalized")},
     "pooled": ("batch", "d_pooled"),
     "logits": ("batch", "class"),
 }

@@ -107,7 +107,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "labels of no list": (change_config(lambda c: c.update(labels="cat")), "'labels' .* a JSON list, found 'cat'"),
     "no transform": (change_config(lambda c: c.update(transform=None)), "'transform' .* a JSON dict, found None"),
     "unknown field": (architecture(n_layer=3), "unknown field 'n_layer'; the nearest known: n_layers"),
-    "missing field": (change_config(lambda c: c["architecture"].pop("norm") and None), "lacks the field norm"),
+    "missing field": (change_config(lambda c: c["architecture"].pop("d_mlp") and None), "lacks the field d_mlp"),
     "contradiction": (architecture(n_heads=5), "d_model=12 contradicts n_heads=5"),
     "wrong type": (architecture(n_heads="3"), "n_heads must be a number"),
     "cut weights": (cut(WEIGHTS, 3000), "expected whole safetensors weights at .*, found a truncated or foreign file"),

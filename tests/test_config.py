@@ -23,8 +23,8 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "pooled norm of none": ({"norm_pooled": True, "norm": "none"}, ("norm_pooled=True", "norm='none'")),
     "pooled norm of post": ({"norm_pooled": True, "norm": "post"}, ("norm_pooled=True", "norm='post'")),
     "pooled norm of two": ({"norm_pooled": True, "pool": "class_mean"}, ("norm_pooled=True", "pool='class_mean'")),
-    "rotation": ({"rotary": True, "n_heads": 2}, ("rotary=True", "d_model=12")),
-    "rotation of video": ({"rotary": True, "frames": 2}, ("rotary=True", "d_model=12")),
+    "rotation": ({"rotary": "axial", "n_heads": 2}, ("rotary='axial'", "d_model=12")),
+    "rotation of video": ({"rotary": "axial", "frames": 2}, ("rotary='axial'", "d_model=12")),
 }
 
 
@@ -79,7 +79,7 @@ def test_derived_sizes_are_those_of_the_model(variant: str) -> None:
     assert h * config.patch_sides[0] == config.image_sides[0]
     assert w * config.patch_sides[1] == config.image_sides[1]
     assert t * config.tubelet == config.frames
-    assert config.d_head * config.n_heads == config.d_model
+    assert config.head_dim or config.d_head * config.n_heads == config.d_model
 
 
 def test_a_side_or_a_pair_and_lists_from_json() -> None:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 import prisma
 from prisma import Add, Mean, PrismaError, Resample, Scale, Set, ViT, ViTConfig, Zero
+from prisma.blocks import ACTIVATIONS, attend
 from prisma.edits import Edit
 from prisma.inventory import site_names
-from prisma.vit import ACTIVATIONS, attend, no_tap
+from prisma.sites import no_tap
 from tests.twin import Twin
 from tests.variants import VARIANTS, config_of, images_of, model_of
 
@@ -59,7 +60,7 @@ def test_every_parameter_is_alive(variant: str) -> None:
             change = largest(model(images) - before)
             parameter.copy_(kept)
             shared = name.endswith("attention_pool.k.bias") or (
-                name.endswith("k_norm.bias") and not model.config.rotary
+                name.endswith("k_norm.bias") and model.config.rotary == "none"
             )
             assert change < 1e-10 if shared else change > 1e-6, f"{name} changes the output by {change}"
 
@@ -68,9 +69,9 @@ def test_the_variants_cover_the_vocabulary_and_the_choices() -> None:
     configs = [config_of(variant) for variant in VARIANTS]
     found = {axes for config in configs for axes in map(template, site_names(config))}
     assert found == set(prisma.sites.SITES)
-    for name, allowed in prisma.config.CHOICES.items():
+    for name, allowed in ViTConfig.CHOICES.items():
         assert {getattr(config, name) for config in configs} == set(allowed)
-    assert set(ACTIVATIONS) == set(prisma.config.CHOICES["activation"])
+    assert set(ACTIVATIONS) == set(ViTConfig.CHOICES["activation"])
 
 
 def template(site: str) -> str:

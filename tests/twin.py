@@ -44,40 +44,56 @@ class Twin:
         kernel = self.w["embed.patch.weight"].view(c.d_model, c.channels, c.tubelet, *c.patch_sides)
         out = F.conv3d(video[None], kernel, self.w["embed.patch.bias"], stride=(c.tubelet, *c.patch_sides))[0]
         patches = [out[:, t, i, j] for t, i, j in product(*map(range, out.shape[1:]))]
+        if c.norm_patches:
+            patches = [self.norm(p, "embed.ln_patch") for p in patches]
         if c.positions:
             patches = [p + self.w["embed.positions"][i] for i, p in enumerate(patches)]
         x = torch.stack([*self.w["embed.prefix"], *patches])
         return self.norm(x, "embed.ln_pre") if c.norm_embed else x
 
     def block(self, x: Tensor, name: str) -> Tensor:
+        before = x
         branches = [("ln1", lambda y: self.attention(y, f"{name}.attn"), "scale1")]
         if self.c.d_mlp:
             branches.append(("ln2", lambda y: self.mlp(y, f"{name}.mlp"), "scale2"))
         for ln, branch, scale in branches:
-            y = branch(self.norm(x, f"{name}.{ln}") if self.c.norm == "pre" else x)
+            read = before if self.c.parallel else x
+            y = branch(self.norm(read, f"{name}.{ln}") if self.c.norm == "pre" else read)
+            y = self.norm(y, f"{name}.{ln}") if self.c.norm == "res_post" else y
             x = x + (y * self.w[f"{name}.{scale}.weight"] if self.c.layer_scale else y)
             x = self.norm(x, f"{name}.{ln}") if self.c.norm == "post" else x
         return x
 
     def attention(self, x: Tensor, name: str) -> Tensor:
-        """Heads one after the other; each writes through its own share of the output matrix."""
+        """Heads one after the other; the output matrix reads them side by side."""
         c, width = self.c, self.c.d_head
         weight, bias = self.w[f"{name}.qkv.weight"], self.w.get(f"{name}.qkv.bias")
-        out = self.w[f"{name}.out.bias"].expand(len(x), -1)
+        z = []
         for head in range(c.n_heads):
             parts = []
             for which in range(3):  # q, k, v
-                rows = slice(which * c.d_model + head * width, which * c.d_model + (head + 1) * width)
+                rows = slice((which * c.n_heads + head) * width, (which * c.n_heads + head + 1) * width)
                 parts.append(x @ weight[rows].T + (0 if bias is None else bias[rows]))
             q, k, v = parts
             if c.qk_norm:
                 q, k = self.norm(q, f"{name}.q_norm"), self.norm(k, f"{name}.k_norm")
-            if c.rotary:
+            if c.rotary == "axial":
                 q, k = self.rotated(q), self.rotated(k)
-            out = (
-                out + softmax_attention(q, k, v) @ self.w[f"{name}.out.weight"][:, head * width : (head + 1) * width].T
-            )
-        return out
+            elif c.rotary != "none":
+                table = self.w[f"{name}.rotation"][:, :, head if c.rotary == "head_table" else 0]
+                q, k = self.turned(q, table), self.turned(k, table)
+            z.append(softmax_attention(q, k, v, self.w[f"{name}.bias"][head] if c.score_bias else None))
+        heads = torch.cat(z, dim=-1)
+        return self.linear(self.norm(heads, f"{name}.ln") if c.norm_z else heads, f"{name}.out")
+
+    def turned(self, x: Tensor, table: Tensor) -> Tensor:
+        """Each component of a patch's vector, cosine times itself and sine times its partner, half a head away."""
+        rows, half = list(x[: self.c.n_prefix]), self.c.d_head // 2
+        for cos, sin, vector in zip(*table, x[self.c.n_prefix :], strict=True):
+            first = [vector[i] * cos[i] - vector[i + half] * sin[i] for i in range(half)]
+            second = [vector[i + half] * cos[i + half] + vector[i] * sin[i + half] for i in range(half)]
+            rows.append(torch.stack(first + second))
+        return torch.stack(rows)
 
     def rotated(self, x: Tensor) -> Tensor:
         """Each pair (i, i + d_head / 2) of a patch's vector as a complex number, turned by its angle."""
@@ -100,32 +116,35 @@ class Twin:
         post = ACTIVATIONS[self.c.activation](self.linear(x, f"{name}.pre"))
         if self.c.gated_mlp:
             post = post * self.linear(x, f"{name}.pre_linear")
-        return self.linear(post, f"{name}.out")
+        return self.linear(self.norm(post, f"{name}.ln") if self.c.norm_post else post, f"{name}.out")
 
     def readout(self, x: Tensor) -> Tensor:
         c = self.c
-        if c.norm == "pre" and not c.norm_pooled:
+        has_norm = c.norm in ("pre", "res_post") and c.norm_final
+        if has_norm and not c.norm_pooled:
             x = self.norm(x, "readout.ln_final")
-        mean = x[c.n_prefix :].mean(0)
+        mean = x[0 if c.pool_prefix else c.n_prefix :].mean(0)
         pools = {
             "class": lambda: x[0],
             "mean": lambda: mean,
             "class_mean": lambda: torch.cat([x[0], mean]),
+            "distilled": lambda: torch.cat([x[0], x[1]]),
             "attention": lambda: self.attention_pool(x, "readout.attention_pool"),
         }
         pooled = pools[c.pool]()
-        if c.norm_pooled:
+        if has_norm and c.norm_pooled:
             pooled = self.norm(pooled, "readout.ln_final")
         return self.linear(pooled, "readout.head") if c.n_classes else pooled
 
     def attention_pool(self, x: Tensor, name: str) -> Tensor:
         q = self.linear(self.w[f"{name}.query"], f"{name}.q")
         k, v = self.linear(x, f"{name}.k"), self.linear(x, f"{name}.v")
-        width = self.c.d_head
-        heads = [slice(h * width, (h + 1) * width) for h in range(self.c.n_heads)]
+        n_heads = self.c.pool_heads or self.c.n_heads
+        width = self.c.d_model // n_heads
+        heads = [slice(h * width, (h + 1) * width) for h in range(n_heads)]
         z = torch.cat([softmax_attention(q[:, h], k[:, h], v[:, h]) for h in heads], dim=-1)
         pooled = self.linear(z, f"{name}.out")[0]
-        if not self.c.d_mlp:
+        if not (self.c.d_mlp if self.c.pool_d_mlp is None else self.c.pool_d_mlp):
             return pooled
         return pooled + self.mlp(pooled if self.c.norm == "none" else self.norm(pooled, f"{name}.ln"), f"{name}.mlp")
 
@@ -133,15 +152,18 @@ class Twin:
         return x @ self.w[f"{name}.weight"].T + self.w.get(f"{name}.bias", 0)
 
     def norm(self, x: Tensor, name: str) -> Tensor:
+        if self.c.norm_kind == "rms":
+            return x / torch.sqrt((x**2).mean(-1, keepdim=True) + self.c.norm_eps) * self.w[f"{name}.weight"]
         centred = x - x.mean(-1, keepdim=True)
         scaled = centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + self.c.norm_eps)
         return scaled * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
 
 
-def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """One head, one query after the other."""
     out = []
-    for query in q:
-        weight = torch.exp(torch.stack([query @ key / math.sqrt(len(query)) for key in k]))
+    for i, query in enumerate(q):
+        scores = torch.stack([query @ key / math.sqrt(len(query)) for key in k])
+        weight = torch.exp(scores if bias is None else scores + bias[i])
         out.append((weight / weight.sum()) @ v)
     return torch.stack(out)

@@ -50,24 +50,40 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "norm_pooled_class": {"norm_pooled": True},
     "norm_pooled_mean": {"norm_pooled": True, "pool": "mean"},
     "no_positions": {"positions": False},
-    "rotary": {"rotary": True, "n_heads": 2, "d_model": 16},  # two frequencies an axis
-    "rotary_only": {"rotary": True, "positions": False, "rotary_base": 10},
+    "rotary": {"rotary": "axial", "n_heads": 2, "d_model": 16},  # two frequencies an axis
+    "rotary_only": {"rotary": "axial", "positions": False, "rotary_base": 10},
+    "rotary_table": {"rotary": "table", "registers": 1},
+    "rotary_head_table": {"rotary": "head_table", "qk_norm": True},
+    "score_bias": {"score_bias": True},
+    "rms": {"norm_kind": "rms", "qk_norm": True, "norm_embed": True},
+    "norm_res_post": {"norm": "res_post"},
+    "sub_norms": {"norm_z": True, "norm_post": True, "gated_mlp": True},
+    "parallel": {"parallel": True, "norm_kind": "rms"},
+    "parallel_norm_none": {"parallel": True, "norm": "none"},
+    "wide_heads": {"head_dim": 6},
+    "norm_patches": {"norm_patches": True, "norm_kind": "rms", **PLAIN},
+    "no_norm_final": {"norm_final": False},
+    "pool_prefix": {"pool": "mean", "pool_prefix": True, "registers": 1},
+    "pool_distilled": {"pool": "distilled", "registers": 1},
+    "pool_attention_heads": {"pool": "attention", "pool_heads": 2, "pool_d_mlp": 7},
+    "pool_attention_sub_norms": {"pool": "attention", "norm_post": True},
+    "pool_attention_bare": {"pool": "attention", "pool_d_mlp": 0},
     "no_head_bias": {"head_bias": False},
     "no_head": {"n_classes": 0},
     "no_head_class_mean": {"n_classes": 0, "pool": "class_mean"},
     "not_square": {"image_size": (4, 6), "patch_size": (2, 3), "channels": 1, "norm_eps": 1e-2},
-    "not_square_rotary": {"image_size": (4, 6), "rotary": True, **PLAIN},
+    "not_square_rotary": {"image_size": (4, 6), "rotary": "axial", **PLAIN},
     "video": VIDEO,
     "video_one_tubelet": {**VIDEO, "tubelet": 4, "pool": "class_mean"},
-    "video_rotary": {**VIDEO, "tubelet": 1, "frames": 2, "rotary": True, "d_model": 36, "registers": 1},
+    "video_rotary": {**VIDEO, "tubelet": 1, "frames": 2, "rotary": "axial", "d_model": 36, "registers": 1},
     "clip": {"norm_embed": True, "activation": "quick_gelu", "norm_pooled": True, "head_bias": False},
     "siglip": {**PLAIN, "pool": "attention", "activation": "gelu_tanh"},
     "dino": {"registers": 4, "layer_scale": True, "pool": "class_mean", "qkv_bias": False},
     "dino_rotary": {
-        "registers": 2, "layer_scale": True, "rotary": True, "positions": False,
+        "registers": 2, "layer_scale": True, "rotary": "axial", "positions": False,
         "gated_mlp": True, "activation": "silu",
     },
-    "large": {"qk_norm": True, "rotary": True, "gated_mlp": True, "pool": "attention", "layer_scale": True},
+    "large": {"qk_norm": True, "rotary": "axial", "gated_mlp": True, "pool": "attention", "layer_scale": True},
     "everything_post": {
         "norm": "post", "qk_norm": True, "layer_scale": True, "gated_mlp": True, "registers": 1,
         "pool": "class_mean", "norm_embed": True,
@@ -87,6 +103,8 @@ def model_of(variant: str, dtype: torch.dtype = torch.float64, seed: int = 0, **
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.4 + (parameter == 1))  # norms around 1, all else around 0
+        for buffer in (b for name, b in model.named_buffers() if name in model.state_dict()):
+            buffer.copy_(torch.randn_like(buffer))
     return model
 
 

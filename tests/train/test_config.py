@@ -30,7 +30,7 @@ def test_every_setting_has_one_home() -> None:
         ("lr", "nan", "lr must be more than 0 and less than 2^32; found nan"),
         ("lr", "-1", "lr must be more than 0"),
         ("init_seed", "-1", "init_seed must be at least 0"),
-        ("rotary", "yes", "rotary must be true or false; found 'yes'"),
+        ("qk_norm", "yes", "qk_norm must be true or false; found 'yes'"),
         ("patch_size", "4x4", "patch_size must be a side, or height,width; found '4x4'"),
         ("n_heads", "3", "d_model=16 contradicts n_heads=3"),
         ("warmup", "70", "warmup=70 contradicts steps=70"),

@@ -1,0 +1,189 @@
+"""The blocks of a transformer, which offer every intermediate: attention, MLP, norms, and where they stand.
+
+Shapes: B batch, T token, M d_model, N d_mlp, H head, D d_head, Q query, K key, P patch.
+
+Sources: Vaswani et al. 1706.03762; Dosovitskiy et al. 2010.11929 (ViT); Touvron et al. 2103.17239 (layer scale);
+Dehghani et al. 2302.05442 (QK-norm, parallel branches); Su et al. 2104.09864 and Heo et al. 2403.13298 (axial rotary
+positions); Shazeer 2002.05202 (gated MLP); Shleifer et al. 2110.09456 (sub-norms); Liu et al. 2111.09883
+(res-post-norm).
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prisma.config import TransformerConfig, ViTConfig
+from prisma.sites import AnyTap
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
+def make_norm(config: TransformerConfig, width: int) -> nn.Module:
+    """The norm that this architecture has everywhere, over the last `width` numbers."""
+    kind = nn.LayerNorm if config.norm_kind == "layer" else nn.RMSNorm
+    return kind(width, eps=config.norm_eps)
+
+
+def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap, bias: Tensor | None = None) -> Tensor:
+    """Softmax attention -> z [batch, query, head, d_head]; fused unless this layer's scores or pattern is wanted.
+
+    The materialised path computes scores and softmax in float32 at least; the two agree to rounding.
+
+    Args:
+        bias: added to the scores, broadcast to [batch, head, query, key]: learned, or -inf where a token must not look.
+    """
+    q_BHQD, k_BHKD, v_BHKD = (x.transpose(1, 2) for x in (q_BQHD, k_BKHD, v_BKHD))
+    if not (tap.wants("scores") or tap.wants("pattern")):
+        bias = None if bias is None else bias.to(q_BHQD.dtype)
+        return F.scaled_dot_product_attention(q_BHQD, k_BHKD, v_BHKD, attn_mask=bias).transpose(1, 2)
+    exact = torch.promote_types(q_BHQD.dtype, torch.float32)
+    with torch.autocast(q_BHQD.device.type, enabled=False):
+        scores_BHQK = (q_BHQD.to(exact) * q_BHQD.shape[-1] ** -0.5) @ k_BHKD.to(exact).transpose(-1, -2)
+        scores_BHQK = scores_BHQK if bias is None else scores_BHQK + bias
+        pattern_BHQK = tap("pattern", tap("scores", scores_BHQK).softmax(-1))
+    return (pattern_BHQK.to(v_BHKD.dtype) @ v_BHKD).transpose(1, 2)
+
+
+def real_device() -> torch.device:
+    """Where constants are computed: a model whose weights are still to come (`meta`) has its constants all the same."""
+    device = torch.get_default_device()
+    return torch.device("cpu") if device.type == "meta" else device
+
+
+def axial_rotation(config: ViTConfig) -> Tensor:
+    """Cosines and sines [2, patch, 1, d_head] of axial rotary positions; each axis owns a share of a head's pairs.
+
+    Coordinates are patch centres scaled to [-1, 1] and angles are 2 pi coordinate / base^(2i / d_axis), as in DINOv3.
+    """
+    d_axis, there = config.d_head // config.n_axes, {"dtype": torch.float64, "device": real_device()}
+    inverse_period = config.rotary_base ** -(torch.arange(0, d_axis, 2, **there) / d_axis)
+    sides = [torch.linspace(-1 + 1 / n, 1 - 1 / n, n, **there) for n in config.grid[-config.n_axes :]]
+    angles_PR = (2 * torch.pi * torch.cartesian_prod(*sides)[:, :, None] * inverse_period).flatten(1)
+    angles_P1D = angles_PR.repeat(1, 2)[:, None]
+    return torch.stack([angles_P1D.cos(), angles_P1D.sin()]).to(torch.get_default_dtype())
+
+
+def rotate(x_BTHD: Tensor, rotation_2PHD: Tensor) -> Tensor:
+    """x cos + (-b, a) sin, where a and b are the halves of a patch token's vector; prefix tokens stay.
+
+    Where the halves' angles agree, pair (i, i + d_head / 2) turns by its angle.
+    """
+    n_prefix = x_BTHD.shape[1] - rotation_2PHD.shape[1]
+    cos_PHD, sin_PHD = rotation_2PHD.to(x_BTHD.dtype)
+    prefix, patches = x_BTHD[:, :n_prefix], x_BTHD[:, n_prefix:]
+    a, b = patches.chunk(2, dim=-1)
+    return torch.cat([prefix, patches * cos_PHD + torch.cat([-b, a], dim=-1) * sin_PHD], dim=1)
+
+
+class LayerScale(nn.Module):
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((d_model,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention. q, k and v are one matrix; `prisma.circuits` has the per-head views."""
+
+    def __init__(self, config: TransformerConfig, bias: Tensor | None = None) -> None:
+        """`bias` [query, key] is fixed and added to the scores: a causal mask."""
+        super().__init__()
+        self.split = (3, config.n_heads, config.d_head)
+        width = config.n_heads * config.d_head
+        self.qkv = nn.Linear(config.d_model, 3 * width, bias=config.qkv_bias)
+        self.out = nn.Linear(width, config.d_model)
+        self.q_norm = make_norm(config, config.d_head) if config.qk_norm else nn.Identity()
+        self.k_norm = make_norm(config, config.d_head) if config.qk_norm else nn.Identity()
+        self.ln = make_norm(config, width) if config.norm_z else None
+        self.rotation: Tensor | None
+        self._make_rotation(config)
+        self.bias: Tensor | None
+        if config.score_bias:
+            self.bias = nn.Parameter(torch.zeros(config.n_heads, config.n_tokens, config.n_tokens))
+        else:
+            self.register_buffer("bias", bias, persistent=False)
+
+    def _make_rotation(self, config: TransformerConfig) -> None:
+        """Cosines and sines [2, patch, 1 or head, d_head]: weights of the model when they follow no formula of ours."""
+        rotation, persistent = None, config.rotary in ("table", "head_table")
+        if persistent:
+            heads = config.n_heads if config.rotary == "head_table" else 1
+            rotation = torch.ones(2, config.n_tokens - config.n_prefix, heads, config.d_head)
+        elif config.rotary == "axial":
+            assert isinstance(config, ViTConfig)
+            rotation = axial_rotation(config)
+        self.register_buffer("rotation", rotation, persistent=persistent)
+
+    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        q_BTHD, k_BTHD, v_BTHD = self.qkv(x_BTM).unflatten(-1, self.split).unbind(2)
+        q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
+        if self.rotation is not None:
+            q_BTHD, k_BTHD = rotate(q_BTHD, self.rotation), rotate(k_BTHD, self.rotation)
+        z_BTHD = tap("z", attend(tap("q", q_BTHD), tap("k", k_BTHD), tap("v", v_BTHD), tap, self.bias))
+        if self.ln is not None:
+            z_BTHD = tap("ln.normalized", self.ln(z_BTHD.flatten(2)).unflatten(-1, self.split[1:]))
+        if not tap.wants("result"):
+            return self.out(z_BTHD.flatten(2))
+        out_MHD = self.out.weight.unflatten(1, self.split[1:])
+        result_BTHM = torch.einsum("bthd,mhd->bthm", z_BTHD, out_MHD)
+        return tap("result", result_BTHM).sum(2) + self.out.bias
+
+
+class MLP(nn.Module):
+    def __init__(self, config: TransformerConfig, d_mlp: int) -> None:
+        super().__init__()
+        self.pre = nn.Linear(config.d_model, d_mlp)
+        self.pre_linear = nn.Linear(config.d_model, d_mlp) if config.gated_mlp else None
+        self.activation = config.activation
+        self.ln = make_norm(config, d_mlp) if config.norm_post else None
+        self.out = nn.Linear(d_mlp, config.d_model)
+
+    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        post_BTN = ACTIVATIONS[self.activation](tap("pre", self.pre(x_BTM)))
+        if self.pre_linear is not None:
+            post_BTN = post_BTN * tap("pre_linear", self.pre_linear(x_BTM))
+        post_BTN = tap("post", post_BTN)
+        if self.ln is not None:
+            post_BTN = tap("ln.normalized", self.ln(post_BTN))
+        return self.out(post_BTN)
+
+
+class Block(nn.Module):
+    """Two branches that read the residual stream and add to it; `attn_out` and `mlp_out` are what they add."""
+
+    def __init__(self, config: TransformerConfig, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.norm, self.parallel = config.norm, config.parallel
+        self.attn = Attention(config, bias)
+        self.mlp = MLP(config, config.d_mlp) if config.d_mlp else None
+        has = {"ln1": config.norm != "none", "ln2": config.norm != "none" and config.d_mlp > 0}
+        for name, there in has.items():
+            self.add_module(name, make_norm(config, config.d_model) if there else nn.Identity())
+        self.scale1 = LayerScale(config.d_model) if config.layer_scale else nn.Identity()
+        self.scale2 = LayerScale(config.d_model) if config.layer_scale and config.d_mlp else nn.Identity()
+
+    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        resid_pre = tap("resid_pre", x_BTM)
+        attn_out = self.attn(self._norm("ln1", "pre", resid_pre, tap), tap.within("attn"))
+        attn_out = tap("attn_out", self.scale1(self._norm("ln1", "res_post", attn_out, tap)))
+        x = tap("resid_mid", self._norm("ln1", "post", resid_pre + attn_out, tap))
+        if self.mlp is not None:
+            read = resid_pre if self.parallel else x
+            mlp_out = self.mlp(self._norm("ln2", "pre", read, tap), tap.within("mlp"))
+            mlp_out = tap("mlp_out", self.scale2(self._norm("ln2", "res_post", mlp_out, tap)))
+            x = self._norm("ln2", "post", x + mlp_out, tap)
+        return tap("resid_post", x)
+
+    def _norm(self, name: str, place: str, x: Tensor, tap: AnyTap) -> Tensor:
+        """The norm, if this is where the model has it."""
+        return tap(f"{name}.normalized", self.get_submodule(name)(x)) if self.norm == place else x

@@ -1,0 +1,29 @@
+"""Every source class that Prisma reads."""
+
+from torch import nn
+
+from prisma.pretrained import timm_vit
+from prisma.pretrained.family import Family, full_name
+from prisma.pretrained.rules import Unsupported
+
+FAMILIES: tuple[Family, ...] = (*timm_vit.FAMILIES,)
+
+_BY_CLASS = {name: family for family in FAMILIES for name in family.classes}
+
+
+def family_of(module: nn.Module) -> Family:
+    """The family that reads a module.
+
+    Raises:
+        Unsupported: of no class that Prisma reads. A subclass of one may compute something else, so it is refused too.
+    """
+    name = full_name(module)
+    if name in _BY_CLASS:
+        return _BY_CLASS[name]
+    for parent in type(module).__mro__[1:]:
+        if f"{parent.__module__}.{parent.__qualname__}" in _BY_CLASS:
+            raise Unsupported(
+                f"expected a model of a class that Prisma reads, found {name}, "
+                f"whose forward may differ from that of its parent {parent.__qualname__}"
+            )
+    raise Unsupported(f"expected a model of a class that Prisma reads (`prisma models` lists them), found {name}")

@@ -1,0 +1,5 @@
+"""timm's VisionTransformer."""
+
+from prisma.pretrained.family import Family
+
+FAMILIES: tuple[Family, ...] = ()

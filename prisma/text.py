@@ -1,0 +1,76 @@
+"""The text tower of a CLIP: the blocks of the vision tower between token embeddings and a projection.
+
+Source: Radford et al. 2103.00020. Shapes: B batch, T token, M d_model.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from prisma.blocks import Block, make_norm, real_device
+from prisma.config import TextConfig
+from prisma.errors import PrismaError
+from prisma.sites import AnyTap, no_tap
+
+
+class TextEmbed(nn.Module):
+    """Token ids -> tokens."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocabulary, config.d_model)
+        self.positions = nn.Parameter(torch.empty(config.context, config.d_model))
+
+    def forward(self, ids_BT: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        c = self.config
+        if ids_BT.ndim != 2 or ids_BT.shape[1] != c.context or ids_BT.is_floating_point():
+            found = f"{list(ids_BT.shape)} of {ids_BT.dtype}"
+            raise PrismaError(f"this tower takes token ids [batch, context] = [batch, {c.context}]; found {found}")
+        x_BTM = tap("embed", self.tokens(ids_BT))
+        return x_BTM + tap("pos_embed", self.positions.expand_as(x_BTM))
+
+
+class TextReadout(nn.Module):
+    """Tokens -> embedding: final norm, the token that speaks for the prompt, projection."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        has_norm = config.norm in ("pre", "res_post")
+        self.ln_final = make_norm(config, config.d_model) if has_norm else nn.Identity()
+        projects = config.n_classes > 0
+        self.head = nn.Linear(config.d_model, config.n_classes, bias=config.head_bias) if projects else nn.Identity()
+
+    def forward(self, x_BTM: Tensor, ids_BT: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        x_BTM = tap("ln_final", self.ln_final(x_BTM))
+        pooled_BM = x_BTM[torch.arange(len(x_BTM), device=x_BTM.device), self._position(ids_BT)]
+        return tap("logits", self.head(tap("pooled", pooled_BM)))
+
+    def _position(self, ids_BT: Tensor) -> Tensor:
+        """Of the token that speaks for its prompt [batch]."""
+        c = self.config
+        if c.pool == "end":
+            return (ids_BT if c.end is None else (ids_BT == c.end).int()).argmax(-1)
+        return torch.full_like(ids_BT[:, 0], 0 if c.pool == "first" else c.context - 1)
+
+
+class TextTower(nn.Module):
+    """Token ids [batch, context] -> embedding [batch, class], in the space of the image tower's logits."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        unseen = torch.full((config.context, config.context), -torch.inf, device=real_device()).triu(1)
+        bias = unseen if config.causal else None
+        self.embed = TextEmbed(config)
+        self.blocks = nn.ModuleList(Block(config, bias) for _ in range(config.n_layers))
+        self.readout = TextReadout(config)
+
+    def forward(self, ids: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        return self.readout(self.encode(self.embed(ids, tap), tap=tap), ids, tap)
+
+    def encode(self, x_BTM: Tensor, start: int = 0, stop: int | None = None, tap: AnyTap = no_tap) -> Tensor:
+        """Residual stream [batch, token, d_model] before block `start` -> before block `stop` (default: the end)."""
+        for layer in range(self.config.n_layers)[start:stop]:
+            x_BTM = self.blocks[layer](x_BTM, tap.within(f"blocks.{layer}"))
+        return x_BTM
