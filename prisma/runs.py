@@ -10,26 +10,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prisma.config import TextConfig
 from prisma.edits import Set, as_edit
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
 from prisma.sites import Cache, Tap, axes_of, canonical, matching
+from prisma.text import TextTower
 from prisma.vit import ViT
+
+Model = ViT | TextTower
+"""What can be run: on images [batch, channel, (frame,) height, width], or on token ids [batch, context]."""
 
 Edits = Mapping[str, Any]
 """Site name or glob -> an Edit, a function of a tensor, or a list of them."""
 
 Metric = Callable[[Tensor], Tensor]
-"""Logits [batch, class] -> one number per image [batch]."""
+"""Logits [batch, class] -> one number per input [batch]."""
 
 
 def record(
-    model: ViT, images: Tensor, read: str | Iterable[str], edit: Edits | None = None, *, stop: bool = False
+    model: Model, images: Tensor, read: str | Iterable[str], edit: Edits | None = None, *, stop: bool = False
 ) -> tuple[Tensor, Cache]:
     """Run the model and keep intermediates.
 
     Args:
-        images: [batch, channel, (frame,) height, width].
+        images: [batch, channel, (frame,) height, width], or the token ids [batch, context] of a text tower.
         read: site names or globs: `"blocks.*.resid_post"`. Scores, pattern and result are computed only when read
             or edited; attention of all other layers stays fused.
         edit: as in `run`.
@@ -47,7 +52,7 @@ def record(
     return output, Cache(tap.tensors)
 
 
-def run(model: ViT, images: Tensor, edit: Edits | None = None) -> Tensor:
+def run(model: Model, images: Tensor, edit: Edits | None = None) -> Tensor:
     """Logits [batch, class] of a run with edits: `run(model, images, {"blocks.5.attn.z": Zero().at(head=3)})`.
 
     Raises:
@@ -57,7 +62,7 @@ def run(model: ViT, images: Tensor, edit: Edits | None = None) -> Tensor:
     return logits
 
 
-def _tap(model: ViT, read: Iterable[str], edit: Edits | None) -> Tap:
+def _tap(model: Model, read: Iterable[str], edit: Edits | None) -> Tap:
     """Names and globs resolved against the sites of this model, once."""
     sites = site_names(model.config)
     names = frozenset(site for pattern in read for site in matching(pattern, sites))
@@ -68,14 +73,21 @@ def _tap(model: ViT, read: Iterable[str], edit: Edits | None) -> Tap:
     return Tap(names, edits)
 
 
-def _stopped(model: ViT, images: Tensor, tap: Tap) -> Tensor:
+def _stopped(model: Model, inputs: Tensor, tap: Tap) -> Tensor:
     """The forward, up to the end of the last block that holds a site to read."""
     last = max((_stage(model, site) for site in tap.read), default=0)
-    x = model.encode(model.embed(images, tap), stop=last, tap=tap)
-    return x if last <= model.config.n_layers else model.readout(x, tap)
+    x = model.encode(model.embed(inputs, tap), stop=last, tap=tap)
+    return x if last <= model.config.n_layers else _read_out(model, x, inputs, tap)
 
 
-def _stage(model: ViT, site: str) -> int:
+def _read_out(model: Model, x: Tensor, inputs: Tensor, tap: Tap) -> Tensor:
+    """Residual stream -> logits. A text tower looks at the ids too: they say which token speaks for the prompt."""
+    of_text = isinstance(model.config, TextConfig)  # a compiled model is of neither class
+    logits: Tensor = model.readout(x, inputs, tap) if of_text else model.readout(x, tap)
+    return logits
+
+
+def _stage(model: Model, site: str) -> int:
     """How many blocks must run before a site is reached; one more than there are for the sites of the readout."""
     if site.startswith("blocks."):
         return int(site.split(".")[1]) + 1
@@ -84,7 +96,7 @@ def _stage(model: ViT, site: str) -> int:
 
 @torch.no_grad()
 def sweep(
-    model: ViT,
+    model: Model,
     clean: Tensor,
     corrupt: Tensor,
     site: str,
@@ -101,18 +113,18 @@ def sweep(
     the clean residual stream and patches its heads as one batch (Wang et al. 2211.00593, Meng et al. 2202.05262).
 
     Args:
-        clean, corrupt: image pairs [batch, channel, (frame,) height, width], of the same shape.
+        clean, corrupt: pairs of inputs, as in `record`, of the same shape.
         site: a site of every block without its prefix: `"attn.z"`, `"resid_post"`, `"mlp_out"`.
-        metric: logits [batch, class] -> one finite number per image [batch].
+        metric: logits [batch, class] -> one finite number per pair [batch].
         into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).
         axis: what the columns are: `"head"` or `"token"`; by default the heads of a site that has them.
-        batch: at most so many images in one pass, which bounds the memory. The metric sees all pairs at once, in order.
+        batch: at most so many inputs in one pass, which bounds the memory. The metric sees all pairs at once, in order.
 
     Returns:
         [layer, head] or [layer, token].
 
     Raises:
-        PrismaError: shapes differ, the site or axis does not exist, or the metric is not one finite number per image.
+        PrismaError: shapes differ, the site or axis does not exist, or the metric is not one finite number per pair.
     """
     if clean.shape != corrupt.shape or not len(clean):
         raise PrismaError(
@@ -138,22 +150,24 @@ def sweep(
     kept = _recorded(model, target, [f"blocks.{layer}.resid_pre" for layer in range(len(sites))], batch)
     return torch.stack(
         [
-            _patch_each(model, x, name, value, axes.index(axis), metric, batch)
+            _patch_each(model, x, target, name, value, axes.index(axis), metric, batch)
             for x, name, value in zip(kept, sites, donated, strict=True)
         ]
     )
 
 
-def _recorded(model: ViT, images: Tensor, sites: list[str], batch: int) -> list[Tensor]:
-    """The given sites, of all images, at most `batch` images in one pass."""
-    parts = [record(model, some, sites, stop=True)[1] for some in images.split(batch)]
+def _recorded(model: Model, inputs: Tensor, sites: list[str], batch: int) -> list[Tensor]:
+    """The given sites, of all inputs, at most `batch` inputs in one pass."""
+    parts = [record(model, some, sites, stop=True)[1] for some in inputs.split(batch)]
     return [torch.cat([part[site] for part in parts]) for site in sites]
 
 
-def _patch_each(model: ViT, x: Tensor, site: str, value: Tensor, dim: int, metric: Metric, batch: int) -> Tensor:
+def _patch_each(
+    model: Model, x: Tensor, inputs: Tensor, site: str, value: Tensor, dim: int, metric: Metric, batch: int
+) -> Tensor:
     """Effects [unit] of patching `value` into one site, one index of axis `dim` at a time, several in one pass.
 
-    `x` is the residual stream before the site's block; a row of a pass is one unit of one pair.
+    `x` is the residual stream of `inputs` before the site's block; a row of a pass is one unit of one pair.
     """
     layer, pairs, units = int(site.split(".")[1]), len(x), value.shape[dim]
     logits: list[Tensor] = []
@@ -163,7 +177,7 @@ def _patch_each(model: ViT, x: Tensor, site: str, value: Tensor, dim: int, metri
             [len(rows) if d == 0 else units if d == dim else 1 for d in range(value.ndim)]
         )
         tap = Tap(frozenset(), {site: (Set(value[pair]).where(mask),)})
-        logits.append(model.readout(model.encode(x[pair], start=layer, tap=tap)))
+        logits.append(_read_out(model, model.encode(x[pair], start=layer, tap=tap), inputs[pair], tap))
     return torch.stack([_measure(metric, of_unit).mean() for of_unit in torch.cat(logits).split(pairs)])
 
 

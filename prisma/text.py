@@ -19,7 +19,7 @@ class TextEmbed(nn.Module):
         super().__init__()
         self.config = config
         self.tokens = nn.Embedding(config.vocabulary, config.d_model)
-        self.positions = nn.Parameter(torch.empty(config.context, config.d_model))
+        self.positions = nn.Parameter(0.01 * torch.randn(config.context, config.d_model))
 
     def forward(self, ids_BT: Tensor, tap: AnyTap = no_tap) -> Tensor:
         c = self.config
@@ -37,12 +37,13 @@ class TextReadout(nn.Module):
         super().__init__()
         self.config = config
         has_norm = config.norm in ("pre", "res_post")
-        self.ln_final = make_norm(config, config.d_model) if has_norm else nn.Identity()
+        self.ln_final = make_norm(config, config.d_model) if has_norm else None
         projects = config.n_classes > 0
         self.head = nn.Linear(config.d_model, config.n_classes, bias=config.head_bias) if projects else nn.Identity()
 
     def forward(self, x_BTM: Tensor, ids_BT: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        x_BTM = tap("ln_final", self.ln_final(x_BTM))
+        if self.ln_final is not None:
+            x_BTM = tap("ln_final", self.ln_final(x_BTM))
         pooled_BM = x_BTM[torch.arange(len(x_BTM), device=x_BTM.device), self._position(ids_BT)]
         return tap("logits", self.head(tap("pooled", pooled_BM)))
 

@@ -106,7 +106,12 @@ def test_what_is_recorded_is_what_was_used() -> None:
 def test_only_what_is_wanted_is_materialised(monkeypatch: pytest.MonkeyPatch) -> None:
     fused = torch.nn.functional.scaled_dot_product_attention
     calls: list[int] = []
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *x: calls.append(1) or fused(*x))
+
+    def counted(*x: Any, **options: Any) -> Tensor:
+        calls.append(1)
+        return fused(*x, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
     model = model_of("base", n_layers=3)
     record(model, images_of(model), "blocks.1.attn.pattern")
     assert len(calls) == 2

@@ -51,7 +51,7 @@ def compare(family: Family, module: nn.Module, images: Tensor) -> Parity:
     ours = convert(family.read(module), module.state_dict(), family.name)
     with _outputs(family.blocks(module)) as theirs:
         expected = family.answer(module, images)
-    logits, acts = record(ours, images, "blocks.*.resid_post")  # type: ignore[arg-type]
+    logits, acts = record(ours, images, "blocks.*.resid_post")
     residuals = tuple(_difference(mine, their) for mine, their in zip(acts.values(), theirs, strict=True))
     return Parity(_difference(logits, expected), residuals)
 
