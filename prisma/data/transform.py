@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings
@@ -17,16 +17,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 40_000_000
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos")
 _MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Callable: a picture -> float32 [channel, height, width], resized, scaled to [0, 1], then (x - mean) / std."""
+    """Callable: a picture -> float32 [channel, height, width], resized, scaled to [0, 1], then (x - mean) / std.
+
+    A picture is resized straight to `size`; with `shortest` or `stretch` it is resized to that, and the centre is cut.
+    """
 
     size: tuple[int, int]  # (height, width) in pixels
     mean: tuple[float, ...]  # one per channel
     std: tuple[float, ...]
+    shortest: int | None = None  # pixels of the shorter side, the other in proportion (rounded down)
+    stretch: tuple[int, int] | None = None  # (height, width) in pixels, whatever the proportions
+    interpolation: str = "bicubic"
+    crop_down: bool = False  # half of an odd margin is rounded down (transformers), else to even (torchvision)
 
     def __call__(self, image: "Image | np.ndarray | str | Path") -> Tensor:
         """A PIL image, an array [height, width(, channel)] of uint8 or of floats in [0, 1], or a path.
@@ -36,14 +44,46 @@ class Transform:
         Raises:
             PrismaError: not an image, more than 40 megapixels, or a wrong number of channels.
         """
+        picture = self._cut(self._resize(_opaque(_open(image)).convert(_MODES[len(self.mean)])))
+        pixels = torch.from_numpy(np.array(picture, dtype=np.float32) / 255).view(*self.size, -1)
+        return self.normalise(pixels.permute(2, 0, 1))
+
+    def _resize(self, picture: "Image") -> "Image":
         from PIL.Image import Resampling
 
+        height, width = self.stretch or self.size
+        if self.shortest is not None:
+            scaled = [self.shortest * side // min(picture.size) for side in picture.size]
+            width, height = scaled
+            if width * height > MAX_PIXELS:
+                raise PrismaError(
+                    f"expected an image whose sides are less unlike, found {picture.width:,} x {picture.height:,}, "
+                    f"{width:,} x {height:,} when its shorter side is resized to {self.shortest}"
+                )
+        if picture.size == (width, height):
+            return picture
+        return picture.resize((width, height), Resampling[self.interpolation.upper()])
+
+    def _cut(self, picture: "Image") -> "Image":
+        """The centre."""
         height, width = self.size
-        picture = _opaque(_open(image)).convert(_MODES[len(self.mean)])
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(picture, dtype=np.float32) / 255).view(height, width, -1)
-        return self.normalise(pixels.permute(2, 0, 1))
+        if picture.size == (width, height):
+            return picture
+        margins = (picture.width - width, picture.height - height)
+        left, top = (margin // 2 if self.crop_down else round(margin / 2) for margin in margins)
+        return picture.crop((left, top, left + width, top + height))
+
+    def resized(self, size: tuple[int, int]) -> "Transform":
+        """To another (height, width): what is cut away stays in proportion (rounded down)."""
+        if size == self.size:
+            return self
+        grown = max(size) / max(self.size)
+        stretch = None
+        if self.stretch is not None:
+            height, width = (new * whole // old for new, whole, old in zip(size, self.stretch, self.size, strict=True))
+            stretch = (height, width)
+        shortest = None if self.shortest is None else max(max(size), int(self.shortest * grown))
+        return replace(self, size=size, shortest=shortest, stretch=stretch)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """[..., channel, height, width] in [0, 1] -> what the model takes."""
@@ -54,22 +94,42 @@ class Transform:
         return (x * _per_channel(self.std, x) + _per_channel(self.mean, x)).clamp(0, 1)
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: list(value) for name, value in asdict(self).items()}
+        """As JSON has it: what is as by default is left out."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Transform":
-        """Raises PrismaError unless the fields are exactly size, mean and std, lists of numbers of matching lengths."""
-        match dict(values):
-            case {"size": [int(height), int(width)], "mean": [*mean], "std": [*std], **others} if (
-                not others
+        """The inverse of `to_dict`.
+
+        Raises:
+            PrismaError: another field, one of a wrong type, or sizes that cannot be: no padding is ever made up.
+        """
+        known = {f.name for f in fields(cls)}
+        match {"shortest": None, "stretch": None, "interpolation": "bicubic", "crop_down": False, **values}:
+            case {
+                "size": [int(height), int(width)],
+                "mean": [*mean],
+                "std": [*std],
+                "shortest": None | int() as shortest,
+                "stretch": None | [int(), int()] as stretch,
+                "interpolation": interpolation,
+                "crop_down": bool(crop_down),
+            } if (
+                known.issuperset(values)
                 and len(mean) == len(std)
                 and len(mean) in _MODES
                 and all(isinstance(number, int | float) for number in (*mean, *std))
                 and min(height, width, *std) > 0
+                and (shortest is None or (stretch is None and shortest >= max(height, width)))
+                and (stretch is None or (stretch[0] >= height and stretch[1] >= width))
+                and interpolation in INTERPOLATIONS
             ):
-                return cls((height, width), tuple(mean), tuple(std))
+                whole = None if stretch is None else (stretch[0], stretch[1])
+                return cls((height, width), tuple(mean), tuple(std), shortest, whole, interpolation, crop_down)
         raise PrismaError(
-            f"expected a transform with size [h, w], mean and std for 1 or 3 channels, found {dict(values)}"
+            f"expected a transform with size [h, w], mean and std for 1 or 3 channels, and perhaps shortest or stretch "
+            f"(no smaller), interpolation ({', '.join(INTERPOLATIONS)}) and crop_down; found {dict(values)}"
         )
 
 

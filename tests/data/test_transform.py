@@ -1,8 +1,11 @@
 """From pictures to tensors: exact where nothing has to change, loud where it cannot be done."""
 
+import json
 import re
 import struct
 import zlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +182,12 @@ def test_shades_of_no_known_range_are_refused(mode: str) -> None:
 def test_as_data() -> None:
     assert Transform.from_dict(COLOUR.to_dict()) == COLOUR
     assert COLOUR.to_dict() == {"size": [4, 6], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}
+    for full in (
+        replace(COLOUR, shortest=7, interpolation="lanczos", crop_down=True),
+        replace(COLOUR, stretch=(5, 6), interpolation="nearest"),
+    ):
+        assert Transform.from_dict(json.loads(json.dumps(full.to_dict()))) == full
+    assert replace(COLOUR, shortest=7).to_dict() == {**COLOUR.to_dict(), "shortest": 7}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +195,9 @@ def test_as_data() -> None:
     [
         {"size": 8}, {"size": [8]}, {"size": ["8", 8]}, {"size": [0, 8]}, {"mean": [0.5, 0.5]}, {"mean": None},
         {"std": [1.0]}, {"std": [0.0, 1.0, 1.0]}, {"std": None}, {"crop": 1}, {"mean": [], "std": []},
-        {"size": [8.5, 8]}, {"size": {"height": 8, "width": 8}},
+        {"size": [8.5, 8]}, {"size": {"height": 8, "width": 8}}, {"shortest": 5}, {"shortest": 6.0},
+        {"stretch": [3, 6]}, {"stretch": 6}, {"stretch": [4, 6], "shortest": 6}, {"interpolation": "box"},
+        {"interpolation": None}, {"crop_down": 1},
     ],
 )  # fmt: skip
 def test_other_data_are_refused(change: dict[str, Any]) -> None:
@@ -197,3 +208,86 @@ def test_other_data_are_refused(change: dict[str, Any]) -> None:
 def test_what_is_transparent_becomes_white() -> None:
     clear = Image.fromarray(np.zeros((2, 2, 4), dtype=np.uint8))
     assert torch.equal(Transform((2, 2), (0.0,), (1.0,))(clear), torch.ones(1, 2, 2))
+
+
+# the source's own transform on real pictures, whose sides are odd
+
+SHAPES = [(427, 640), (640, 427), (231, 230), (97, 301), (224, 224), (33, 1000), (500, 251)]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def picture(shape: tuple[int, int]) -> Image.Image:
+    """Smooth shades, edges and noise, as in a photograph."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    waves = np.stack([np.sin(x / 9 + y / 17), np.cos(y / 5), np.sign(np.sin(x / 31) * np.cos(y / 23))], axis=2)
+    grain = np.random.default_rng(0).normal(0, 20, (*shape, 3))
+    return Image.fromarray(np.clip(127 + 90 * waves + grain, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest", "lanczos"])
+@pytest.mark.parametrize("crop", ["center", "squash"])
+def test_equal_to_timm(shape: tuple[int, int], interpolation: str, crop: str) -> None:
+    data = pytest.importorskip("timm.data")
+    for crop_pct, enlarged in ((0.875, 256), (0.9, 248), (1.0, 224)):
+        theirs = data.create_transform(
+            (3, 224, 224), interpolation=interpolation, mean=MEAN, std=STD, crop_pct=crop_pct, crop_mode=crop
+        )
+        whole: dict[str, Any] = {"shortest": enlarged} if crop == "center" else {"stretch": (enlarged, enlarged)}
+        ours = Transform((224, 224), MEAN, STD, interpolation=interpolation, **whole)
+        torch.testing.assert_close(ours(picture(shape)), theirs(picture(shape)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+def test_equal_to_open_clip(shape: tuple[int, int], mode: str) -> None:
+    image_transform = pytest.importorskip("open_clip.transform").image_transform
+    for interpolation in ("bicubic", "bilinear"):
+        theirs = image_transform(224, is_train=False, mean=MEAN, std=STD, resize_mode=mode, interpolation=interpolation)
+        ours = Transform((224, 224), MEAN, STD, 224 if mode == "shortest" else None, interpolation=interpolation)
+        torch.testing.assert_close(ours(picture(shape)), theirs(picture(shape)), rtol=0, atol=1e-6)
+
+
+CROP = {"height": 64, "width": 64}
+PROCESSORS: Mapping[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "vit": ("ViT", {"size": CROP, "resample": 2}, {"interpolation": "bilinear"}),
+    "clip": ("CLIP", {"size": {"shortest_edge": 64}, "crop_size": CROP}, {"shortest": 64, "crop_down": True}),
+    "dinov2": (
+        "Bit", {"size": {"shortest_edge": 73}, "crop_size": CROP, "resample": 3}, {"shortest": 73, "crop_down": True},
+    ),
+    "deit": (
+        "DeiT", {"size": {"height": 73, "width": 73}, "crop_size": CROP}, {"stretch": (73, 73), "crop_down": True},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_equal_to_transformers(shape: tuple[int, int], name: str) -> None:
+    """Exactly to those on PIL; those on torchvision resize in 8 bits by another route, at most two shades off."""
+    transformers = pytest.importorskip("transformers")
+    kind, theirs, ours = PROCESSORS[name]
+    mine = Transform((64, 64), (0.5,) * 3, (0.25,) * 3, **ours)(picture(shape))
+    for suffix, shades in (("Pil", 0), ("", 2)):
+        processor = getattr(transformers, f"{kind}ImageProcessor{suffix}")(
+            image_mean=[0.5] * 3, image_std=[0.25] * 3, do_normalize=True, **theirs
+        )
+        found = processor(picture(shape), return_tensors="pt")["pixel_values"][0]
+        torch.testing.assert_close(mine, found, rtol=0, atol=shades / 255 / 0.25 + 1e-5)
+
+
+def test_another_size_keeps_the_proportions() -> None:
+    assert COLOUR.resized((4, 6)) is COLOUR
+    assert COLOUR.resized((8, 8)) == replace(COLOUR, size=(8, 8))
+    cut = replace(COLOUR, size=(224, 224), shortest=256)
+    assert cut.resized((384, 384)) == replace(cut, size=(384, 384), shortest=438)
+    assert cut.resized((112, 224)) == replace(cut, size=(112, 224))
+    stretched = replace(COLOUR, size=(224, 224), stretch=(256, 248))
+    assert stretched.resized((112, 448)) == replace(stretched, size=(112, 448), stretch=(128, 496))
+    assert replace(cut, shortest=224).resized((98, 97)).shortest == 98
+
+
+def test_a_ribbon_is_not_blown_up_without_bound() -> None:
+    ribbon = Image.new("RGB", (40_000, 1))
+    with pytest.raises(PrismaError, match=r"less unlike, found 40,000 x 1, 8,960,000 x 224 when its shorter side"):
+        Transform((224, 224), MEAN, STD, shortest=224)(ribbon)
