@@ -23,9 +23,13 @@ class TextEmbed(nn.Module):
 
     def forward(self, ids_BT: Tensor, tap: AnyTap = no_tap) -> Tensor:
         c = self.config
-        if ids_BT.ndim != 2 or ids_BT.shape[1] != c.context or ids_BT.is_floating_point():
+        if ids_BT.ndim != 2 or ids_BT.shape[1] != c.context or ids_BT.dtype not in (torch.int32, torch.int64):
             found = f"{list(ids_BT.shape)} of {ids_BT.dtype}"
             raise PrismaError(f"this tower takes token ids [batch, context] = [batch, {c.context}]; found {found}")
+        if not torch.compiler.is_compiling():  # a graph knows no values; uncompiled, a GPU would not survive such an id
+            outside = ids_BT[(ids_BT < 0) | (ids_BT >= c.vocabulary)]
+            if len(outside):
+                raise PrismaError(f"this tower takes token ids from 0 to {c.vocabulary - 1}; found {outside[0].item()}")
         x_BTM = tap("embed", self.tokens(ids_BT))
         return x_BTM + tap("pos_embed", self.positions.expand_as(x_BTM))
 

@@ -6,12 +6,11 @@ It shares nothing with `prisma.vit` but the names of the parameters and the conf
 import math
 from collections.abc import Mapping
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from prisma import ViTConfig
 
 ACTIVATIONS = {
     "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
@@ -25,7 +24,9 @@ ACTIVATIONS = {
 class Twin:
     """`Twin(config, state_dict)(images)`: logits [batch, class]."""
 
-    def __init__(self, config: ViTConfig, weights: Mapping[str, Tensor]) -> None:
+    causal = False
+
+    def __init__(self, config: Any, weights: Mapping[str, Tensor]) -> None:
         self.c, self.w = config, weights
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -52,8 +53,11 @@ class Twin:
         return self.norm(x, "embed.ln_pre") if c.norm_embed else x
 
     def block(self, x: Tensor, name: str) -> Tensor:
+        divided = getattr(self.c, "attention", "joint") == "divided"
+        x = self.over_time(x, name) if divided else x
+        attend = self.over_space if divided else self.attention
         before = x
-        branches = [("ln1", lambda y: self.attention(y, f"{name}.attn"), "scale1")]
+        branches = [("ln1", lambda y: attend(y, f"{name}.attn"), "scale1")]
         if self.c.d_mlp:
             branches.append(("ln2", lambda y: self.mlp(y, f"{name}.mlp"), "scale2"))
         for ln, branch, scale in branches:
@@ -82,9 +86,31 @@ class Twin:
             elif c.rotary != "none":
                 table = self.w[f"{name}.rotation"][:, :, head if c.rotary == "head_table" else 0]
                 q, k = self.turned(q, table), self.turned(k, table)
-            z.append(softmax_attention(q, k, v, self.w[f"{name}.bias"][head] if c.score_bias else None))
+            shift = self.w[f"{name}.bias"][head] if c.score_bias else None
+            z.append(softmax_attention(q, k, v, shift, self.causal))
         heads = torch.cat(z, dim=-1)
         return self.linear(self.norm(heads, f"{name}.ln") if c.norm_z else heads, f"{name}.out")
+
+    def over_time(self, x: Tensor, name: str) -> Tensor:
+        """The patches of one place read each other, place after place."""
+        frames, places = self.c.grid[0], self.c.grid[1] * self.c.grid[2]
+        x = x.clone()
+        for place in range(places):
+            tokens = [1 + frame * places + place for frame in range(frames)]
+            y = self.attention(self.norm(x[tokens], f"{name}.ln_time"), f"{name}.time")
+            x[tokens] += y * self.w[f"{name}.scale_time.weight"] if self.c.layer_scale else y
+        return x
+
+    def over_space(self, x: Tensor, name: str) -> Tensor:
+        """Frame after frame, each with the class token, which gets the mean of what the frames give it."""
+        frames, places = self.c.grid[0], self.c.grid[1] * self.c.grid[2]
+        shares, patches = [], []
+        for frame in range(frames):
+            tokens = [0, *range(1 + frame * places, 1 + (frame + 1) * places)]
+            y = self.attention(x[tokens], name)
+            shares.append(y[0])
+            patches.append(y[1:])
+        return torch.cat([torch.stack(shares).mean(0, keepdim=True), *patches])
 
     def turned(self, x: Tensor, table: Tensor) -> Tensor:
         """Each component of a patch's vector, cosine times itself and sine times its partner, half a head away."""
@@ -129,7 +155,7 @@ class Twin:
             "mean": lambda: mean,
             "class_mean": lambda: torch.cat([x[0], mean]),
             "distilled": lambda: torch.cat([x[0], x[1]]),
-            "attention": lambda: self.attention_pool(x, "readout.attention_pool"),
+            "attention": lambda: self.attention_pool(x[0 if c.pool_prefix else c.n_prefix :], "readout.attention_pool"),
         }
         pooled = pools[c.pool]()
         if has_norm and c.norm_pooled:
@@ -159,11 +185,34 @@ class Twin:
         return scaled * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
 
 
-def softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """One head, one query after the other."""
+class TextTwin(Twin):
+    """`TextTwin(config, state_dict)(ids)`: embeddings [batch, class], of the twin's own blocks."""
+
+    @property
+    def causal(self) -> bool:
+        return self.c.causal
+
+    def logits(self, ids: Tensor) -> Tensor:
+        tokens = [self.w["embed.tokens.weight"][i] for i in ids.tolist()]
+        x = torch.stack(tokens) + self.w["embed.positions"]
+        for layer in range(self.c.n_layers):
+            x = self.block(x, f"blocks.{layer}")
+        x = self.norm(x, "readout.ln_final") if self.c.norm in ("pre", "res_post") else x
+        pooled = x[self.speaker(ids.tolist())]
+        return self.linear(pooled, "readout.head") if self.c.n_classes else pooled
+
+    def speaker(self, ids: list[int]) -> int:
+        """Position of the token that speaks for the prompt."""
+        end = max(ids) if self.c.end is None else self.c.end
+        return {"end": ids.index(end) if end in ids else 0, "first": 0, "last": len(ids) - 1}[self.c.pool]
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, causal: bool = False) -> Tensor:
+    """One head, one query after the other; if causal, query i knows no key after i."""
     out = []
     for i, query in enumerate(q):
-        scores = torch.stack([query @ key / math.sqrt(len(query)) for key in k])
+        seen = i + 1 if causal else len(k)
+        scores = torch.stack([query @ key / math.sqrt(len(query)) for key in k[:seen]])
         weight = torch.exp(scores if bias is None else scores + bias[i])
-        out.append((weight / weight.sum()) @ v)
+        out.append((weight / weight.sum()) @ v[:seen])
     return torch.stack(out)

@@ -5,12 +5,14 @@ Every parameter is drawn at random, those that start at 0 or 1 too, so that a te
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prisma import ViT, ViTConfig
+from prisma.config import TextConfig
+from prisma.text import TextTower
 
 BASE: Mapping[str, Any] = {
     "image_size": 6, "patch_size": 2, "channels": 2,
@@ -35,6 +37,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "pool_mean": {"pool": "mean"},
     "pool_class_mean": {"pool": "class_mean", "registers": 1},
     "pool_attention": {"pool": "attention"},
+    "pool_attention_prefix": {"pool": "attention", "pool_prefix": True, "registers": 1},
     "pool_attention_norm_none": {**PLAIN, "pool": "attention", "norm": "none"},
     "pool_attention_attention_only": {"pool": "attention", "d_mlp": 0},
     "pool_attention_gated": {"pool": "attention", "gated_mlp": True, "norm_pooled": True},
@@ -76,6 +79,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "video": VIDEO,
     "video_one_tubelet": {**VIDEO, "tubelet": 4, "pool": "class_mean"},
     "video_rotary": {**VIDEO, "tubelet": 1, "frames": 2, "rotary": "axial", "d_model": 36, "registers": 1},
+    "divided": {**VIDEO, "attention": "divided", "tubelet": 1},
+    "divided_everything": {
+        **VIDEO, "attention": "divided", "layer_scale": True, "norm_post": True, "qk_norm": True,
+        "pool": "class_mean", "norm_kind": "rms", "head_dim": 6, "gated_mlp": True,
+    },
     "clip": {"norm_embed": True, "activation": "quick_gelu", "norm_pooled": True, "head_bias": False},
     "siglip": {**PLAIN, "pool": "attention", "activation": "gelu_tanh"},
     "dino": {"registers": 4, "layer_scale": True, "pool": "class_mean", "qkv_bias": False},
@@ -90,6 +98,34 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 
+TEXT_BASE: Mapping[str, Any] = {
+    "vocabulary": 9, "context": 5, "n_layers": 2, "d_model": 12, "n_heads": 3, "d_mlp": 10, "n_classes": 4,
+}  # fmt: skip
+TEXTS: Mapping[str, Mapping[str, Any]] = {
+    "base": {},
+    "attention_only": {"d_mlp": 0},
+    "not_causal": {"causal": False},
+    "end": {"end": 6},
+    "end_not_causal": {"end": 6, "causal": False},
+    "first": {"pool": "first", "causal": False},  # if causal, it sees itself alone
+    "last": {"pool": "last"},
+    "last_not_causal": {"pool": "last", "causal": False},
+    "head_bias": {"head_bias": True},
+    "no_head": {"n_classes": 0},
+    "norm_none": {"norm": "none"},
+    "norm_post": {"norm": "post"},
+    "norm_res_post": {"norm": "res_post"},
+    "rms": {"norm_kind": "rms", "qk_norm": True},
+    "layer_scale": {"layer_scale": True},
+    "qk_norm": {"qk_norm": True},
+    "sub_norms": {"norm_z": True, "norm_post": True, "gated_mlp": True},
+    "parallel": {"parallel": True, "qkv_bias": False},
+    "wide_heads": {"head_dim": 6},
+    "rotary_table": {"rotary": "table"},
+    "score_bias": {"score_bias": True, "causal": False},
+    "quick_gelu": {"activation": "quick_gelu"},
+}
+
 
 def config_of(variant: str, **changes: Any) -> ViTConfig:
     return ViTConfig(**{**BASE, **VARIANTS[variant], **changes})
@@ -100,11 +136,27 @@ def model_of(variant: str, dtype: torch.dtype = torch.float64, seed: int = 0, **
     torch.manual_seed(seed)
     with default_dtype(dtype):
         model = ViT(config_of(variant, **changes)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.4 + (parameter == 1))  # norms around 1, all else around 0
-        for buffer in (b for name, b in model.named_buffers() if name in model.state_dict()):
-            buffer.copy_(torch.randn_like(buffer))
+    return drawn(model)
+
+
+def tower_of(variant: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any) -> TextTower:
+    """In evaluation mode, every parameter random, in float64 unless told otherwise."""
+    torch.manual_seed(seed)
+    with default_dtype(dtype):
+        model = TextTower(TextConfig(**{**TEXT_BASE, **TEXTS[variant], **changes})).eval()
+    return drawn(model)
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@torch.no_grad()
+def drawn(model: Model) -> Model:
+    """The model with every parameter random."""
+    for parameter in model.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.4 + (parameter == 1))  # norms around 1, all else around 0
+    for buffer in (b for name, b in model.named_buffers() if name in model.state_dict()):
+        buffer.copy_(torch.randn_like(buffer))
     return model
 
 
@@ -113,6 +165,19 @@ def images_of(model: ViT, n: int = 2, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     dtype = next(model.parameters()).dtype
     return torch.randn(n, *model.config.input_shape, generator=generator, dtype=dtype)
+
+
+def ids_of(tower: TextTower, n: int = 3, seed: int = 1) -> Tensor:
+    """[n, context] of noise; each prompt has an end-of-text token (6) somewhere, and tokens after it."""
+    generator = torch.Generator().manual_seed(seed)
+    c = tower.config
+    ids = torch.randint(0, 6, (n, c.context), generator=generator)
+    ids[torch.arange(n), torch.arange(n) % (c.context - 2) + 1] = 6
+    return ids
+
+
+def largest(x: Tensor) -> float:
+    return x.abs().max().item()
 
 
 @contextmanager

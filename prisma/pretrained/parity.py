@@ -39,7 +39,7 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
         if isinstance(x, nn.Parameter) or "running" in name:
             noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
             fan_in = max(1, x[0].numel()) if x.ndim > 1 else 1
-            spread = min(0.5, 2 * fan_in**-0.5) if x.ndim > 1 else 0.3
+            spread = min(0.5, fan_in**-0.5) if x.ndim > 1 else 0.3
             centre = 1.0 if bool((x == 1).all()) else 0.0
             drawn = centre + spread * noise
             x.copy_(drawn.abs() if "running_var" in name else drawn)
