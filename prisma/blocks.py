@@ -63,9 +63,10 @@ def axial_rotation(config: ViTConfig) -> Tensor:
 
     Coordinates are patch centres scaled to [-1, 1] and angles are 2 pi coordinate / base^(2i / d_axis), as in DINOv3.
     """
-    d_axis, there = config.d_head // config.n_axes, {"dtype": torch.float64, "device": real_device()}
-    inverse_period = config.rotary_base ** -(torch.arange(0, d_axis, 2, **there) / d_axis)
-    sides = [torch.linspace(-1 + 1 / n, 1 - 1 / n, n, **there) for n in config.grid[-config.n_axes :]]
+    d_axis, device, exact = config.d_head // config.n_axes, real_device(), torch.float64
+    inverse_period = config.rotary_base ** -(torch.arange(0, d_axis, 2, dtype=exact, device=device) / d_axis)
+    counts = config.grid[-config.n_axes :]
+    sides = [torch.linspace(-1 + 1 / n, 1 - 1 / n, n, dtype=exact, device=device) for n in counts]
     angles_PR = (2 * torch.pi * torch.cartesian_prod(*sides)[:, :, None] * inverse_period).flatten(1)
     angles_P1D = angles_PR.repeat(1, 2)[:, None]
     return torch.stack([angles_P1D.cos(), angles_P1D.sin()]).to(torch.get_default_dtype())
@@ -129,7 +130,7 @@ class Attention(nn.Module):
         q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
         if self.rotation is not None:
             q_BTHD, k_BTHD = rotate(q_BTHD, self.rotation), rotate(k_BTHD, self.rotation)
-        z_BTHD = tap("z", attend(tap("q", q_BTHD), tap("k", k_BTHD), tap("v", v_BTHD), tap, self.bias))
+        z_BTHD = tap("z", self.attend(tap("q", q_BTHD), tap("k", k_BTHD), tap("v", v_BTHD), tap))
         if self.ln is not None:
             z_BTHD = tap("ln.normalized", self.ln(z_BTHD.flatten(2)).unflatten(-1, self.split[1:]))
         if not tap.wants("result"):
@@ -137,6 +138,9 @@ class Attention(nn.Module):
         out_MHD = self.out.weight.unflatten(1, self.split[1:])
         result_BTHM = torch.einsum("bthd,mhd->bthm", z_BTHD, out_MHD)
         return tap("result", result_BTHM).sum(2) + self.out.bias
+
+    def attend(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
+        return attend(q_BTHD, k_BTHD, v_BTHD, tap, self.bias)
 
 
 class MLP(nn.Module):
@@ -161,10 +165,12 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Two branches that read the residual stream and add to it; `attn_out` and `mlp_out` are what they add."""
 
+    attention: type[Attention] = Attention
+
     def __init__(self, config: TransformerConfig, bias: Tensor | None = None) -> None:
         super().__init__()
         self.norm, self.parallel = config.norm, config.parallel
-        self.attn = Attention(config, bias)
+        self.attn = self.attention(config, bias)
         self.mlp = MLP(config, config.d_mlp) if config.d_mlp else None
         has = {"ln1": config.norm != "none", "ln2": config.norm != "none" and config.d_mlp > 0}
         for name, there in has.items():
@@ -173,7 +179,9 @@ class Block(nn.Module):
         self.scale2 = LayerScale(config.d_model) if config.layer_scale and config.d_mlp else nn.Identity()
 
     def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
-        resid_pre = tap("resid_pre", x_BTM)
+        return self.branches(tap("resid_pre", x_BTM), tap)
+
+    def branches(self, resid_pre: Tensor, tap: AnyTap) -> Tensor:
         attn_out = self.attn(self._norm("ln1", "pre", resid_pre, tap), tap.within("attn"))
         attn_out = tap("attn_out", self.scale1(self._norm("ln1", "res_post", attn_out, tap)))
         x = tap("resid_mid", self._norm("ln1", "post", resid_pre + attn_out, tap))

@@ -104,6 +104,7 @@ class ViTConfig(TransformerConfig):
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **TransformerConfig.CHOICES,
         "pool": ("class", "mean", "class_mean", "distilled", "attention"),
+        "attention": ("joint", "divided"),
     }
 
     image_size: int | tuple[int, int]  # pixels: a side, or (height, width)
@@ -111,6 +112,7 @@ class ViTConfig(TransformerConfig):
     channels: int = 3
     frames: int = 1  # of the input; more than one makes it video, [batch, channel, frame, height, width]
     tubelet: int = 1  # frames per patch
+    attention: str = "joint"  # over all tokens, or divided: over time, then over space (TimeSformer)
     n_classes: int  # 0: no head, logits are the pooled features
     norm_patches: bool = False  # a norm of the patch embeddings, before positions (AIMv2)
     norm_embed: bool = False  # a norm after the embedding (CLIP): site ln_pre
@@ -119,7 +121,7 @@ class ViTConfig(TransformerConfig):
     class_token: bool = True
     registers: int = 0
     pool: str = "class"  # distilled: the class token and the first register, which is the distillation token (DeiT)
-    pool_prefix: bool = False  # pool="mean" averages prefix tokens too
+    pool_prefix: bool = False  # pool="mean" and "attention" read prefix tokens too
     pool_heads: int | None = None  # of pool="attention"; None: n_heads
     pool_d_mlp: int | None = None  # of pool="attention"; None: d_mlp, 0: no MLP
     positions: bool = True  # learned absolute positions
@@ -128,6 +130,7 @@ class ViTConfig(TransformerConfig):
     def _contradictions(self) -> list[tuple[bool, str, str]]:
         ends = self.norm in ("pre", "res_post")
         tokens = 2 if self.pool in ("class_mean", "distilled") else 1
+        divided = self.attention == "divided"
         ragged = any(i % p for i, p in zip(self.image_sides, self.patch_sides, strict=True))
         return [
             *super()._contradictions(),
@@ -135,7 +138,7 @@ class ViTConfig(TransformerConfig):
             (bool(self.frames % self.tubelet), "frames", "tubelet"),
             (self.pool in ("class", "class_mean", "distilled") and not self.class_token, "pool", "class_token"),
             (self.pool == "distilled" and not self.registers, "pool", "registers"),
-            (self.pool_prefix and self.pool != "mean", "pool_prefix", "pool"),
+            (self.pool_prefix and self.pool not in ("mean", "attention"), "pool_prefix", "pool"),
             (self.pool_heads is not None and self.pool != "attention", "pool_heads", "pool"),
             (self.pool_d_mlp is not None and self.pool != "attention", "pool_d_mlp", "pool"),
             (self.pool == "attention" and bool(self.d_model % self.pooling_heads), "pool_heads", "d_model"),
@@ -145,6 +148,14 @@ class ViTConfig(TransformerConfig):
             (self.norm_pooled and not self.norm_final, "norm_pooled", "norm_final"),
             (self.norm_pooled and tokens == 2, "norm_pooled", "pool"),
             (self.rotary == "axial" and bool(self.d_head % (2 * self.n_axes)), "rotary", "d_model"),
+            (divided and self.frames == 1, "attention", "frames"),
+            (divided and not self.class_token, "attention", "class_token"),
+            (divided and self.registers > 0, "attention", "registers"),
+            (divided and self.norm != "pre", "attention", "norm"),
+            (divided and self.parallel, "attention", "parallel"),
+            (divided and self.rotary != "none", "attention", "rotary"),
+            (divided and self.score_bias, "attention", "score_bias"),
+            (divided and self.norm_z, "attention", "norm_z"),
             (self.rotary != "none" and bool(self.d_head % 2), "rotary", "d_model"),
         ]
 
@@ -235,7 +246,7 @@ CONFLICTS = {
     "frames": "the frames must be a whole number of tubelets",
     "d_model": "it must divide evenly among the heads, unless head_dim says otherwise",
     "pool": "this pooling needs tokens that the model does not have",
-    "pool_prefix": "it is about pool='mean'",
+    "pool_prefix": "it is about pool='mean' and 'attention'",
     "pool_heads": "it is about pool='attention', and must divide d_model",
     "pool_d_mlp": "it is about pool='attention'",
     "gated_mlp": "an attention-only model (d_mlp=0) has no MLP to gate",
@@ -246,6 +257,7 @@ CONFLICTS = {
     "norm_pooled": "it moves the final norm, which a model with one pooled vector and norm='pre' or 'res_post' has",
     "parallel": "it is about a model with an MLP whose branches read the stream",
     "rotary": "the pairs of a head must fit: of patches, a whole number for each axis",
+    "attention": "divided attention is of video with a class token and no registers, with norm='pre', and plain",
     "end": "it is about pool='end'",
     "causal": "the scores have one bias or the other",
 }

@@ -6,7 +6,7 @@ position and positions belong to patches, so a model without a class token needs
 Shapes: B batch, T token (prefix first, then patches in raster order), P patch, M d_model, H head, D d_head, Q query.
 
 Sources: Dosovitskiy et al. 2010.11929 (ViT); Darcet et al. 2309.16588 (registers); Touvron et al. 2012.12877
-(distillation token); Zhai et al. 2106.04560 (attention pooling).
+(distillation token); Zhai et al. 2106.04560 (attention pooling); Bertasius et al. 2102.05095 (divided attention).
 """
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from prisma.blocks import MLP, Block, attend, make_norm
 from prisma.config import ViTConfig
+from prisma.divided import DividedBlock
 from prisma.errors import PrismaError
 from prisma.sites import AnyTap, no_tap
 
@@ -80,7 +81,7 @@ class Readout(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.pool, self.norm_pooled = config.pool, config.norm_pooled
-        self.averaged = slice(0 if config.pool_prefix else config.n_prefix, None)
+        self.pooled = slice(0 if config.pool_prefix else config.n_prefix, None)
         has_norm = config.norm_final and config.norm in ("pre", "res_post")
         self.ln_final = make_norm(config, config.d_model) if has_norm else None
         self.attention_pool = AttentionPool(config) if config.pool == "attention" else None
@@ -100,12 +101,12 @@ class Readout(nn.Module):
 
     def _pool(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
         if self.attention_pool is not None:
-            return self.attention_pool(x_BTM, tap.within("pool"))[:, 0]
+            return self.attention_pool(x_BTM[:, self.pooled], tap.within("pool"))[:, 0]
         if self.pool == "class":
             return x_BTM[:, 0]
         if self.pool == "distilled":
             return x_BTM[:, :2].flatten(1)
-        mean_BM = x_BTM[:, self.averaged].mean(1)
+        mean_BM = x_BTM[:, self.pooled].mean(1)
         return mean_BM if self.pool == "mean" else torch.cat([x_BTM[:, 0], mean_BM], dim=-1)
 
 
@@ -116,7 +117,8 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         self.embed = Embed(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        block = DividedBlock if config.attention == "divided" else Block
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
         self.readout = Readout(config)
         self.reset_parameters()
 

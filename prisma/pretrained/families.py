@@ -2,13 +2,23 @@
 
 from torch import nn
 
-from prisma.pretrained import timm_vit
+from prisma.pretrained import open_clip_towers, timm_eva, timm_vit
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.rules import Unsupported
 
-FAMILIES: tuple[Family, ...] = (*timm_vit.FAMILIES,)
+FAMILIES: tuple[Family, ...] = (*timm_vit.FAMILIES, *timm_eva.FAMILIES, *open_clip_towers.FAMILIES)
+TEXT_FAMILIES: tuple[Family, ...] = (*open_clip_towers.TEXT_FAMILIES,)
 
 _BY_CLASS = {name: family for family in FAMILIES for name in family.classes}
+
+_TEXT_BY_CLASS = {name: family for family in TEXT_FAMILIES for name in family.classes}
+
+
+def text_family_of(module: nn.Module) -> Family:
+    """The family that reads a text tower, or the pair that holds its parts. Raises Unsupported if there is none."""
+    if full_name(module) not in _TEXT_BY_CLASS:
+        raise Unsupported(f"expected a text tower of a class that Prisma reads, found {full_name(module)}")
+    return _TEXT_BY_CLASS[full_name(module)]
 
 
 def family_of(module: nn.Module) -> Family:

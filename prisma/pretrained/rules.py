@@ -18,7 +18,7 @@ from prisma.text import TextTower
 from prisma.vit import ViT
 
 
-class Unsupported(PrismaError):
+class Unsupported(PrismaError):  # noqa: N818 - read as a word: `raise Unsupported`
     """This model cannot be had exactly; the sentence names the property and why."""
 
 

@@ -1,0 +1,38 @@
+"""What every reader must show, on the cases of its source."""
+
+import torch
+from torch import Tensor, nn
+
+from prisma.pretrained.families import family_of
+from prisma.pretrained.parity import compare, randomise
+from prisma.pretrained.rules import convert
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+
+
+def expect_parity(module: nn.Module, images: Tensor) -> None:
+    """Outputs and every layer's residual stream, with random weights, in both precisions."""
+    randomise(module)
+    for dtype, tolerance in TOLERANCE.items():
+        found = compare(family_of(module), module.to(dtype), images.to(dtype))
+        assert found.largest <= tolerance, found
+
+
+@torch.no_grad()
+def idle_parameters(module: nn.Module, images: Tensor) -> set[str]:
+    """Parameters of the source that can be perturbed without changing what our reading answers."""
+    family, module = family_of(module), module.double()
+    randomise(module)
+
+    def answer() -> Tensor:
+        return convert(family.read(module), module.state_dict(), family.name)(images.double())
+
+    before, idle = answer(), set()
+    for name, parameter in module.named_parameters():
+        kept = parameter.clone()
+        parameter.add_(torch.randn_like(parameter))
+        change = (answer() - before).abs().max() / before.abs().max()
+        parameter.copy_(kept)
+        if change < 1e-9:
+            idle.add(name)
+    return idle
