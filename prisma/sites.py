@@ -28,6 +28,11 @@ SITES: Mapping[str, tuple[str, ...]] = {
     "pos_embed": RESIDUAL,  # positions; zero for prefix tokens, which carry their own
     "ln_pre": RESIDUAL,
     "blocks.{l}.resid_pre": RESIDUAL,
+    "blocks.{l}.ln_time.normalized": RESIDUAL,  # divided attention only; here and in `time`, tokens are the patches
+    **{f"blocks.{{l}}.time.{site}": axes for site, axes in _ATTENTION_SITES.items()},  # attention over time
+    "blocks.{l}.time.result": ("batch", "token", "head", "d_model"),
+    "blocks.{l}.time_out": RESIDUAL,  # of all tokens; zero for the class token
+    "blocks.{l}.resid_time": RESIDUAL,  # after attention over time
     "blocks.{l}.ln1.normalized": RESIDUAL,  # the norm's output, weight and bias applied
     **{f"blocks.{{l}}.attn.{site}": axes for site, axes in _ATTENTION_SITES.items()},
     "blocks.{l}.attn.ln.normalized": HEADS,  # z after a norm over all heads (norm_z)

@@ -13,6 +13,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
     ("sites", "files", "config"),
     ("edits", "blocks"),
+    ("divided",),
     ("vit", "text"),
     ("inventory",),
     ("runs", "circuits", "checkpoint", "metrics"),

@@ -1,0 +1,105 @@
+"""Divided attention of video: over time at one place, then over space in one frame.
+
+The class token takes no part in attention over time; in attention over space it stands in every frame, and its z is the
+mean over frames of what it reads there. Source: Bertasius et al. 2102.05095 (TimeSformer).
+
+Shapes: B batch, T token (the class token, then the patches frame by frame), P patch, F frame, S place of a frame,
+M d_model, H head, D d_head, Q query, K key.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prisma.blocks import Attention, Block, LayerScale, attend, make_norm
+from prisma.config import TransformerConfig, ViTConfig
+from prisma.sites import AnyTap, no_tap
+
+
+class FrameAttention(Attention):
+    """Attention over patches that come frame by frame."""
+
+    def __init__(self, config: TransformerConfig, bias: Tensor | None = None) -> None:
+        super().__init__(config, bias)
+        assert isinstance(config, ViTConfig)
+        self.frames = config.grid[0]
+        self.places = config.n_patches // self.frames
+
+
+class TimeAttention(FrameAttention):
+    """A patch reads the patches at its place, of all frames. Tokens are the patches alone."""
+
+    def attend(self, q_BPHD: Tensor, k_BPHD: Tensor, v_BPHD: Tensor, tap: AnyTap) -> Tensor:
+        if tap.wants("scores") or tap.wants("pattern"):
+            place_P = torch.arange(self.frames * self.places, device=q_BPHD.device) % self.places
+            return attend(q_BPHD, k_BPHD, v_BPHD, tap, _unseen(place_P[:, None] == place_P))
+        split = (self.frames, self.places)
+        q, k, v = (x.unflatten(1, split).transpose(1, 2).flatten(0, 1) for x in (q_BPHD, k_BPHD, v_BPHD))
+        z_BSFHD = attend(q, k, v, no_tap).unflatten(0, (len(q_BPHD), self.places))
+        return z_BSFHD.transpose(1, 2).flatten(1, 2)
+
+
+class SpaceAttention(FrameAttention):
+    """A patch reads the class token and the patches of its frame; the class token does so in every frame."""
+
+    def attend(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
+        if tap.wants("scores") or tap.wants("pattern"):
+            return self._materialised(q_BTHD, k_BTHD, v_BTHD, tap)
+        q, k, v = (self._in_frames(x) for x in (q_BTHD, k_BTHD, v_BTHD))
+        z_BFTHD = attend(q, k, v, no_tap).unflatten(0, (len(q_BTHD), self.frames))
+        return torch.cat([z_BFTHD[:, :, 0].mean(1, keepdim=True), z_BFTHD[:, :, 1:].flatten(1, 2)], dim=1)
+
+    def _seen(self, device: torch.device) -> Tensor:
+        """[query, key]: whether a query sees a key."""
+        frame_T = F.pad(torch.arange(self.frames, device=device).repeat_interleave(self.places), (1, 0), value=-1)
+        seen_QK = frame_T[:, None] == frame_T
+        seen_QK[0] = seen_QK[:, 0] = True
+        return seen_QK
+
+    def _in_frames(self, x_BTHD: Tensor) -> Tensor:
+        """[batch frame, 1 + place, head, d_head]: each frame with a class token of its own."""
+        patches_BFSHD = x_BTHD[:, 1:].unflatten(1, (self.frames, self.places))
+        class_BFSHD = x_BTHD[:, None, :1].expand(-1, self.frames, -1, -1, -1)
+        return torch.cat([class_BFSHD, patches_BFSHD], dim=2).flatten(0, 1)
+
+    def _materialised(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
+        """The class token's row of the pattern is the mean of its rows in the frames, so pattern times v is z."""
+        q_BHTD, k_BHTD, v_BHTD = (x.transpose(1, 2) for x in (q_BTHD, k_BTHD, v_BTHD))
+        exact = torch.promote_types(q_BHTD.dtype, torch.float32)
+        with torch.autocast(q_BHTD.device.type, enabled=False):
+            scores_BHQK = (q_BHTD.to(exact) * q_BHTD.shape[-1] ** -0.5) @ k_BHTD.to(exact).mT
+            scores_BHQK = tap("scores", scores_BHQK + _unseen(self._seen(q_BTHD.device)))
+            rows = [self._class_row(scores_BHQK), scores_BHQK[:, :, 1:].softmax(-1)]
+            pattern_BHQK = tap("pattern", torch.cat(rows, dim=2))
+        return (pattern_BHQK.to(v_BHTD.dtype) @ v_BHTD).transpose(1, 2)
+
+    def _class_row(self, scores_BHQK: Tensor) -> Tensor:
+        """[batch, head, 1, key]: what the class token reads on average, each frame with a softmax of its own."""
+        patches_BHFS = scores_BHQK[:, :, 0, 1:].unflatten(-1, (self.frames, self.places))
+        itself_BHFS = scores_BHQK[:, :, :1, :1].expand(-1, -1, self.frames, -1)
+        rows_BHFS = torch.cat([itself_BHFS, patches_BHFS], dim=-1).softmax(-1) / self.frames
+        return torch.cat([rows_BHFS[..., 0].sum(-1, keepdim=True), rows_BHFS[..., 1:].flatten(2)], dim=-1)[:, :, None]
+
+
+class DividedBlock(Block):
+    """Attention over time, then the two branches of every block; `time_out` is zero for the class token."""
+
+    attention = SpaceAttention
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.ln_time = make_norm(config, config.d_model)
+        self.time = TimeAttention(config)
+        self.scale_time = LayerScale(config.d_model) if config.layer_scale else nn.Identity()
+
+    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        resid_pre = tap("resid_pre", x_BTM)
+        normalized_BPM = tap("ln_time.normalized", self.ln_time(resid_pre[:, 1:]))
+        time_BPM = self.scale_time(self.time(normalized_BPM, tap.within("time")))
+        time_out = tap("time_out", F.pad(time_BPM, (0, 0, 1, 0)))
+        return self.branches(tap("resid_time", resid_pre + time_out), tap)
+
+
+def _unseen(seen_QK: Tensor) -> Tensor:
+    """What is added to scores: 0 where a query sees a key, else -inf."""
+    return torch.zeros(seen_QK.shape, device=seen_QK.device).masked_fill(~seen_QK, -torch.inf)
