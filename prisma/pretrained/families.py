@@ -2,11 +2,12 @@
 
 from torch import nn
 
-from prisma.pretrained import open_clip_towers, timm_eva, timm_vit
+from prisma.pretrained import hf_images, open_clip_towers, timm_eva, timm_vit
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.unread import properties
 
-FAMILIES: tuple[Family, ...] = (*timm_vit.FAMILIES, *timm_eva.FAMILIES, *open_clip_towers.FAMILIES)
+FAMILIES: tuple[Family, ...] = (*timm_vit.FAMILIES, *timm_eva.FAMILIES, *open_clip_towers.FAMILIES, *hf_images.FAMILIES)
 TEXT_FAMILIES: tuple[Family, ...] = (*open_clip_towers.TEXT_FAMILIES,)
 
 _BY_CLASS = {name: family for family in FAMILIES for name in family.classes}
@@ -16,9 +17,10 @@ _TEXT_BY_CLASS = {name: family for family in TEXT_FAMILIES for name in family.cl
 
 def text_family_of(module: nn.Module) -> Family:
     """The family that reads a text tower, or the pair that holds its parts. Raises Unsupported if there is none."""
-    if full_name(module) not in _TEXT_BY_CLASS:
-        raise Unsupported(f"expected a text tower of a class that Prisma reads, found {full_name(module)}")
-    return _TEXT_BY_CLASS[full_name(module)]
+    name = full_name(module)
+    if name not in _TEXT_BY_CLASS:
+        raise Unsupported(f"expected a text tower of a class that Prisma reads (their masks are fixed), found {name}")
+    return _TEXT_BY_CLASS[name]
 
 
 def family_of(module: nn.Module) -> Family:
@@ -36,4 +38,6 @@ def family_of(module: nn.Module) -> Family:
                 f"expected a model of a class that Prisma reads, found {name}, "
                 f"whose forward may differ from that of its parent {parent.__qualname__}"
             )
-    raise Unsupported(f"expected a model of a class that Prisma reads (`prisma models` lists them), found {name}")
+    has = " and ".join(properties(module))
+    why = f", which has {has}" if has else ""
+    raise Unsupported(f"expected a model of a class that Prisma reads (`prisma models` lists them), found {name}{why}")
