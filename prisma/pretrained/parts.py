@@ -13,10 +13,22 @@ ACTIVATIONS: Mapping[str, str] = {
     "QuickGELU": "quick_gelu",
     "ReLU": "relu",
     "SiLU": "silu",
+    "GELUActivation": "gelu",
+    "NewGELUActivation": "gelu_tanh",
+    "AccurateGELUActivation": "gelu_tanh",
+    "FastGELUActivation": "gelu_tanh",  # its constant has eleven digits
+    "QuickGELUActivation": "quick_gelu",
+    "SiLUActivation": "silu",
 }
 """Class of an activation module -> ours."""
 
-NORMS: Mapping[str, str] = {"LayerNorm": "layer", "LayerNormFp32": "layer", "RmsNorm": "rms", "RMSNorm": "rms"}
+NORMS: Mapping[str, str] = {
+    "LayerNorm": "layer",
+    "LayerNormFp32": "layer",
+    "RmsNorm": "rms",
+    "RMSNorm": "rms",
+    "Aimv2RMSNorm": "rms",
+}
 """Class of a norm module -> `norm_kind`."""
 
 
