@@ -6,7 +6,6 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -14,7 +13,8 @@ from torch import Tensor
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError, nearest
 from prisma.files import write_atomic
-from prisma.vit import ViT, build
+from prisma.outline import filled, outline
+from prisma.vit import ViT
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MODEL_TYPE = "prisma-vit"
@@ -72,13 +72,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             weights or labels do not fit the architecture (every missing, extra and wrongly shaped tensor is named).
     """
     config = _read_config(folder / CONFIG)
-    with torch.random.fork_rng(devices=()):
-        model = build(config_from_dict(config["architecture"], folder / CONFIG))
+    model = outline(config_from_dict(config["architecture"], folder / CONFIG))
     _expect_labels(config["labels"], model.config, folder / CONFIG)
     tensors, header = read_tensors(folder / WEIGHTS)
     _expect_same(model.state_dict(), tensors, folder / WEIGHTS)
-    model.load_state_dict({name: x.clone() for name, x in tensors.items()}, assign=True)  # in the file's precision
-    return Checkpoint(model.eval().requires_grad_(False), tuple(config["labels"]), config["transform"], header)
+    return Checkpoint(filled(model, tensors), tuple(config["labels"]), config["transform"], header)
 
 
 def config_from_dict(values: Mapping[str, Any], source: Path | str) -> ViTConfig:
@@ -99,7 +97,10 @@ def config_from_dict(values: Mapping[str, Any], source: Path | str) -> ViTConfig
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a safetensors file.
+    """Tensors and header of a safetensors file. The tensors do not depend on the file once they are read.
+
+    Each is copied from a mapping of its own, so that no more than one of them is ever in memory twice; all are of the
+    file that had this name at first, whatever takes its place meanwhile.
 
     Raises:
         PrismaError: the file is absent, truncated, or not safetensors.
@@ -107,8 +108,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise PrismaError(f"expected safetensors weights at {path}, found no such file")
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        with path.open("rb") as pinned:
+            same = f"/dev/fd/{pinned.fileno()}"
+            with safe_open(same, framework="pt") as file:
+                names, header = list(file.keys()), file.metadata() or {}
+            tensors = {}
+            for name in names:
+                with safe_open(same, framework="pt") as file:
+                    tensors[name] = file.get_tensor(name).clone()
+            return tensors, header
     except (SafetensorError, OSError, ValueError) as error:
         raise PrismaError(
             f"expected whole safetensors weights at {path}, found a truncated or foreign file ({error})"

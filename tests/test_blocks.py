@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import prisma
-from prisma import ViT, ViTConfig
+from prisma import ViTConfig
 from prisma.blocks import ACTIVATIONS, attend, axial_rotation, make_norm, real_device, rotate
 from prisma.sites import Tap, no_tap
-from prisma.text import TextTower
 from tests.twin import ACTIVATIONS as SLOW
 from tests.twin import softmax_attention
-from tests.variants import config_of, ids_of, images_of, largest, model_of, tower_of
+from tests.variants import config_of, images_of, largest, model_of
 
 WANTS_SCORES = {"scores": frozenset({"scores"}), "pattern": frozenset({"pattern"}), "neither": frozenset()}
 
@@ -173,29 +172,6 @@ def test_the_real_device_is_never_meta() -> None:
     assert real_device() == torch.get_default_device()
     with torch.device("meta"):
         assert real_device() == torch.device("cpu")
-
-
-@pytest.mark.parametrize("variant", ["rotary", "not_square_rotary", "video_rotary", "dino_rotary"])
-def test_a_vit_without_weights_has_its_rotation(variant: str) -> None:
-    model = model_of(variant, torch.float32)
-    with torch.device("meta"):
-        empty = ViT(model.config)
-    assert all(x.is_meta for x in empty.parameters())
-    assert all(not x.is_meta for x in empty.buffers())
-    empty.load_state_dict(model.state_dict(), assign=True)
-    images = images_of(model)
-    with torch.no_grad():
-        assert torch.equal(empty.eval()(images), model(images))
-
-
-def test_a_text_tower_without_weights_has_its_causal_mask() -> None:
-    tower = tower_of("base", torch.float32)
-    with torch.device("meta"):
-        empty = TextTower(tower.config)
-    assert all(not x.is_meta for x in empty.buffers())
-    empty.load_state_dict(tower.state_dict(), assign=True)
-    with torch.no_grad():
-        assert torch.equal(empty.eval()(ids_of(tower)), tower(ids_of(tower)))
 
 
 def test_attention_without_a_bias_calls_the_fused_kernel_with_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from prisma import PrismaError
@@ -67,6 +68,21 @@ def test_a_read_model_does_not_depend_on_the_file(folder: Path) -> None:
     before = model.embed.patch.weight.clone()
     (folder / WEIGHTS).write_bytes(bytes((folder / WEIGHTS).stat().st_size))
     assert torch.equal(model.embed.patch.weight, before)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_comes_back_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, _ = read_tensors(folder / WEIGHTS)
+
+    def replacing(*arguments: Any, **options: Any) -> Any:
+        write_checkpoint(folder, model_of("base", torch.float32, seed=7), **EXTRAS)
+        return safe_open(*arguments, **options)
+
+    monkeypatch.setattr("prisma.checkpoint.safe_open", replacing)
+    found, _ = read_tensors(folder / WEIGHTS)
+    assert found.keys() == before.keys()
+    assert all(torch.equal(x, before[name]) for name, x in found.items())
 
 
 def change_config(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
@@ -180,10 +196,20 @@ def test_labels_that_do_not_name_the_classes_are_refused(folder: Path, labels: l
         read_checkpoint(folder)
 
 
-@pytest.mark.parametrize("changes", [{"d_model": 4 * 10**7}, {"d_mlp": 10**30}, {"d_model": 999_999, "n_heads": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"d_model": 4 * 10**7},
+        {"d_mlp": 10**30},
+        {"d_model": 999_999, "n_heads": 1},
+        {"image_size": 10**6, "patch_size": 1, "rotary": "axial", "n_heads": 1},
+    ],
+)
 def test_a_config_of_an_impossible_size_is_one_sentence(folder: Path, changes: dict[str, int]) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["architecture"] |= changes
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(PrismaError, match=r"d_model must be|d_mlp must be|expected a model that this machine can hold"):
+    with pytest.raises(
+        PrismaError, match=r"d_model must be|d_mlp must be|do not fit config.json|that this machine can hold"
+    ):
         read_checkpoint(folder)

@@ -15,7 +15,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("edits", "blocks"),
     ("divided",),
     ("vit", "text"),
-    ("inventory",),
+    ("inventory", "outline"),
     ("runs", "circuits", "checkpoint", "metrics"),
     ("repository",),
     ("data",),

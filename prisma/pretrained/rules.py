@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prisma.config import TextConfig, ViTConfig
 from prisma.errors import PrismaError
+from prisma.outline import filled, outline
 from prisma.text import TextTower
 from prisma.vit import ViT
 
@@ -85,13 +86,11 @@ def convert(source: Source, tensors: Mapping[str, Tensor], name: str) -> ViT | T
     Raises:
         PrismaError: missing, extra or wrongly shaped tensors; all of them are listed.
     """
-    with torch.device("meta"):
-        config = source.config
-        model = TextTower(config) if isinstance(config, TextConfig) else ViT(config)
+    model = outline(source.config)
     used: set[str] = set()
     made: dict[str, Tensor] = {}
     wrong: list[str] = []
-    precision = next(x.dtype for x in tensors.values() if x.is_floating_point())
+    precision = next((x.dtype for x in tensors.values() if x.is_floating_point()), torch.get_default_dtype())
     for target, wanted in model.state_dict().items():
         found = _apply(source, target, tensors, used)
         if found is None and target.endswith(".bias") and not target.endswith("attn.bias"):
@@ -106,8 +105,7 @@ def convert(source: Source, tensors: Mapping[str, Tensor], name: str) -> ViT | T
     wrong += [f"{extra} is not used" for extra in tensors if extra not in used and not ignored.fullmatch(extra)]
     if wrong:
         raise PrismaError(f"the weights of {name} do not fit its architecture: {'; '.join(wrong)}")
-    model.load_state_dict(made, assign=True)
-    return model.eval().requires_grad_(False)
+    return filled(model, made)
 
 
 def _apply(source: Source, target: str, tensors: Mapping[str, Tensor], used: set[str]) -> Tensor | None:
