@@ -1,16 +1,31 @@
 """`prisma.load`: a model and everything needed to use it, from wherever it is."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
+from torch import nn
+
+from prisma.checkpoint import CONFIG, MODEL_TYPE, WEIGHTS, Checkpoint, read_checkpoint
 from prisma.config import ViTConfig
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
+from prisma.pretrained import from_timm
+from prisma.pretrained.families import family_of, text_family_of
+from prisma.pretrained.family import Family
+from prisma.pretrained.opened import Opened, Text
+from prisma.pretrained.rules import convert
 from prisma.repository import Published
 from prisma.vit import ViT
 
-FOREIGN = ("timm/", "hf/", "open_clip/")
+SOURCES: Mapping[str, Any] = {"timm": from_timm}
+"""Library -> how its models are opened: `open_ref`, `open_folder`, `of_module`."""
+PREFIXES = {"timm": "timm"}
+"""First part of a name -> library."""
+
+ImageSize = int | tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -18,44 +33,96 @@ class Loaded:
     """A model ready for use: eval mode, frozen parameters, and what belongs to it."""
 
     model: ViT
-    transform: Transform | None  # a picture -> [channel, height, width]
+    transform: Transform | None  # a picture -> [channel, height, width]; None: the source's is none that we can equal
     labels: tuple[str, ...]  # class names
-    text: None = None  # text tower of a CLIP
+    text: Text | None = None  # the text side of a CLIP
 
     @property
     def config(self) -> ViTConfig:
         return self.model.config
 
 
-def load(ref: str | Path, revision: str | None = None, hub: str | Path | None = None) -> Loaded:
+def load(
+    ref: str | Path | nn.Module,
+    revision: str | None = None,
+    hub: str | Path | None = None,
+    *,
+    image_size: ImageSize = None,
+) -> Loaded:
     """Load a model.
 
     Args:
-        ref: a checkpoint folder, or `OWNER/NAME` of a published mouse.
-        revision: of a published mouse: `main` (default, the final weights) or a step's label such as `step-000128`.
-        hub: a folder hub; None is the Hugging Face Hub, or its cache when offline.
+        ref: a folder written by Prisma, timm, transformers or open_clip; `timm/NAME[.TAG]`, `hf/ORG/NAME`,
+            `open_clip/NAME[:TAG]`; `OWNER/NAME` of a published mouse; or a live module of a class that Prisma reads,
+            whose weights are copied.
+        revision: of a repository of transformers: a branch, tag or commit. Of a published mouse: `main` (default, the
+            final weights) or a step's label such as `step-000128`.
+        hub: a folder hub for a published mouse; None is the Hugging Face Hub, or its cache when offline.
+        image_size: pixels, a side or (height, width): positions resampled as the model's own library does it.
 
     Raises:
-        PrismaError: nothing there, or it is not a whole checkpoint.
+        PrismaError: nothing there, or it is not a whole model.
+        Unsupported: a PrismaError; the model cannot be had exactly, and which property is why.
     """
+    if isinstance(ref, nn.Module):
+        _expect_no_revision(type(ref).__name__, revision, hub)
+        return _read(SOURCES[family_of(ref).library].of_module(ref, image_size), copied=True)
     if not isinstance(ref, str | Path) or not isinstance(revision, str | None):
         raise PrismaError(
-            f"expected a folder or OWNER/NAME, and a revision by its label; found {ref!r:.80}, {revision!r}"
+            f"expected a folder, a name or a module, and a revision by its label; found {ref!r:.80}, {revision!r}"
         )
     folder = Path(ref).expanduser()
+    prefix, _, name = str(ref).partition("/")
     if hub is None and (folder.is_dir() or isinstance(ref, Path) or ref.startswith(("/", ".", "~"))):
-        if revision is not None:
-            raise PrismaError(f"{folder} is a folder and has no revisions; found revision={revision!r}")
-    elif str(ref).startswith(FOREIGN):
-        raise PrismaError(
-            f"expected a checkpoint folder or a published mouse, found {ref}, which is of another library"
-        )
+        _expect_no_revision(str(folder), revision, hub)
+        if (library := library_of(folder)) is not None:
+            return _read(SOURCES[library].open_folder(folder, image_size))
+    elif hub is None and prefix in PREFIXES:
+        return _read(SOURCES[PREFIXES[prefix]].open_ref(name, revision, image_size))
     else:
         mouse = Published(str(ref), Path(hub) if hub is not None else None)
         files = [mouse.file(name, revision) for name in (CONFIG, WEIGHTS)]
         folder = files[0].parent
     checkpoint = read_checkpoint(folder)
+    if image_size is not None and image_size != checkpoint.model.config.image_size:
+        raise PrismaError(
+            f"a checkpoint of Prisma has the image size that it was trained with, "
+            f"{checkpoint.model.config.image_size}; found image_size={image_size}"
+        )
     return Loaded(checkpoint.model, _transform(checkpoint, folder), checkpoint.labels)
+
+
+def library_of(folder: Path) -> str | None:
+    """Which library wrote a folder; None is Prisma's own, or nobody that we know."""
+    if (folder / "open_clip_config.json").is_file():
+        return "open_clip"
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict) or config.get("model_type") == MODEL_TYPE:
+        return None
+    if "architecture" in config and "model_type" not in config:
+        return "timm"
+    return "transformers" if "model_type" in config else None
+
+
+def _read(opened: Opened, *, copied: bool = False) -> Loaded:
+    """A source's weights in our model; shared with the source's module, which nobody else holds, unless copied."""
+
+    def converted(family: Family, module: nn.Module) -> Any:
+        tensors = module.state_dict()
+        return convert(
+            family.read(module), {n: x.clone() for n, x in tensors.items()} if copied else tensors, family.name
+        )
+
+    text = None if opened.text is None else Text(converted(text_family_of(opened.text), opened.text), **opened.pair)
+    return Loaded(converted(family_of(opened.module), opened.module), opened.transform, opened.labels, text)
+
+
+def _expect_no_revision(what: str, revision: str | None, hub: str | Path | None) -> None:
+    if revision is not None or hub is not None:
+        raise PrismaError(f"{what} is here and has no revisions and no hub; found revision={revision!r}, hub={hub!r}")
 
 
 def _transform(checkpoint: Checkpoint, folder: Path) -> Transform | None:

@@ -60,7 +60,7 @@ def test_loading_leaves_the_random_numbers_alone(run: Path) -> None:
 
 
 def test_a_folder_has_no_revisions(run: Path) -> None:
-    with pytest.raises(PrismaError, match="has no revisions; found revision='main'"):
+    with pytest.raises(PrismaError, match="has no revisions and no hub; found revision='main'"):
         prisma.load(run, revision="main")
 
 
@@ -106,8 +106,8 @@ def test_a_transform_to_other_pictures_than_the_model_takes_is_refused(run: Path
     [
         ("/absent/folder", "expected a checkpoint folder"),
         ("./absent", "expected a checkpoint folder"),
-        ("timm/vit_base_patch16_224", "which is of another library"),
-        (torch.nn.Linear(1, 1), "expected a folder or OWNER/NAME.*found Linear"),
+        (3, "expected a folder, a name or a module.*found 3"),
+        (torch.nn.Linear(1, 1), "expected a model of a class that Prisma reads.*found torch.nn.modules.linear.Linear"),
     ],
 )
 def test_what_cannot_be_loaded_is_said_at_once(ref: Any, sentence: str) -> None:

@@ -1,0 +1,133 @@
+"""Opening timm's models: `timm/NAME[.TAG]`, a folder that timm saved, or a live module."""
+
+import copy
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from prisma.data.transform import Transform
+from prisma.errors import PrismaError, nearest
+from prisma.pretrained.families import FAMILIES, family_of
+from prisma.pretrained.opened import Opened
+
+MODULES = {name.rpartition(".")[0] for family in FAMILIES if family.library == "timm" for name in family.classes}
+
+
+def open_ref(name: str, revision: str | None = None, image_size: int | tuple[int, int] | None = None) -> Opened:
+    """`vit_base_patch16_224.augreg_in21k`: weights from the Hub, or from its client's cache when offline.
+
+    Raises:
+        PrismaError: no such name or tag (the nearest are offered), or no weights to be had.
+        Unsupported: of a class that Prisma does not read.
+    """
+    import timm
+
+    if revision is not None:
+        raise PrismaError(f"timm's weights are chosen by tag, timm/NAME.TAG; found revision={revision!r}")
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise PrismaError(
+            f"timm has no model {architecture!r}; the nearest: {nearest(architecture, timm.list_models())}"
+        )
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise PrismaError(f"timm has no weights {tag!r} of {architecture}; the nearest: {nearest(tag, tags)}")
+    if not tags:
+        raise PrismaError(
+            f"timm publishes no weights of {architecture}; a module of it with weights can be loaded as it is"
+        )
+    if timm.model_entrypoint(architecture).__module__ not in MODULES:
+        family_of(timm.create_model(architecture))  # which says why not, before anything is downloaded
+    with _sentences(f"timm/{name}"):
+        module = timm.create_model(name, pretrained=True, **_size(image_size))
+    return _opened(module, _imagenet_names(module))
+
+
+def open_folder(folder: Path, image_size: int | tuple[int, int] | None = None) -> Opened:
+    """A folder written by timm's `save_for_hf`, with safetensors weights.
+
+    Raises:
+        PrismaError: no such weights, or they do not fit the architecture that config.json names.
+    """
+    import timm
+
+    if not list(folder.glob("*.safetensors")):
+        raise PrismaError(
+            f"expected safetensors weights in {folder}, found none; save with safe_serialization=True: "
+            "other formats are pickles, which can run code when they are opened"
+        )
+    with _sentences(str(folder)):
+        module = timm.create_model(f"local-dir:{folder}", pretrained=True, **_size(image_size))
+    return _opened(module)
+
+
+def of_module(module: nn.Module, image_size: int | tuple[int, int] | None = None) -> Opened:
+    """A live module; with `image_size`, a copy of it that timm resized."""
+    if image_size is not None:
+        module = copy.deepcopy(module)
+        module.set_input_size(image_size)  # type: ignore[operator]
+    return _opened(module)
+
+
+def _opened(module: Any, labels: tuple[str, ...] = ()) -> Opened:
+    family_of(module)
+    config = getattr(module, "pretrained_cfg", None) or {}
+    known = config.get("label_names") if isinstance(config, dict) else None
+    labels = tuple(known) if known else labels
+    return Opened(module.eval(), _transform(module), labels if len(labels) == module.num_classes else ())
+
+
+def _transform(module: Any) -> Transform | None:
+    """What timm's evaluation transform does; None where it pads, or keeps proportions for a size that is not square."""
+    from timm.data import resolve_model_data_config
+
+    data, size = resolve_model_data_config(module), tuple(module.patch_embed.img_size)
+    scaled = tuple(math.floor(side / data["crop_pct"]) for side in size)
+    look = {"mean": tuple(data["mean"]), "std": tuple(data["std"]), "interpolation": data["interpolation"]}
+    if data["crop_mode"] == "squash":
+        return Transform(size=size, stretch=scaled, **look)
+    if data["crop_mode"] == "center" and size[0] == size[1]:
+        return Transform(size=size, shortest=scaled[0], **look)
+    return None
+
+
+def _imagenet_names(module: Any) -> tuple[str, ...]:
+    """Of weights that timm publishes: how many classes there are says which list of ImageNet's they are."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(module)
+    return tuple(ImageNetInfo(subset).label_descriptions()) if subset else ()
+
+
+def _size(image_size: int | tuple[int, int] | None) -> dict[str, Any]:
+    return {} if image_size is None else {"img_size": image_size}
+
+
+@contextmanager
+def _sentences(what: str) -> Iterator[None]:
+    """timm's errors as sentences, and its log messages not at all."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise PrismaError(
+            f"{what} is neither in the Hub's cache nor to be had from the Hub ({type(error).__name__}: {_line(error)})"
+        ) from None
+    except RuntimeError as error:
+        raise PrismaError(f"the weights of {what} could not be loaded: {_line(error)}") from None
+    finally:
+        logger.setLevel(level)
+
+
+def _line(error: Exception) -> str:
+    """An error's text in one line."""
+    return " ".join(str(error).split())
