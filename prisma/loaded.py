@@ -1,31 +1,22 @@
 """`prisma.load`: a model and everything needed to use it, from wherever it is."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from prisma.checkpoint import CONFIG, MODEL_TYPE, WEIGHTS, Checkpoint, read_checkpoint
+from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
 from prisma.config import ViTConfig
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
-from prisma.pretrained import from_timm
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
-from prisma.pretrained.opened import Opened, Text
+from prisma.pretrained.opened import ImageSize, Opened, Text
+from prisma.pretrained.opening import is_folder, open_source
 from prisma.pretrained.rules import convert
 from prisma.repository import Published
 from prisma.vit import ViT
-
-SOURCES: Mapping[str, Any] = {"timm": from_timm}
-"""Library -> how its models are opened: `open_ref`, `open_folder`, `of_module`."""
-PREFIXES = {"timm": "timm"}
-"""First part of a name -> library."""
-
-ImageSize = int | tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -64,21 +55,17 @@ def load(
         PrismaError: nothing there, or it is not a whole model.
         Unsupported: a PrismaError; the model cannot be had exactly, and which property is why.
     """
-    if isinstance(ref, nn.Module):
-        _expect_no_revision(type(ref).__name__, revision, hub)
-        return _read(SOURCES[family_of(ref).library].of_module(ref, image_size), copied=True)
-    if not isinstance(ref, str | Path) or not isinstance(revision, str | None):
+    if not isinstance(ref, str | Path | nn.Module) or not isinstance(revision, str | None):
         raise PrismaError(
             f"expected a folder, a name or a module, and a revision by its label; found {ref!r:.80}, {revision!r}"
         )
-    folder = Path(ref).expanduser()
-    prefix, _, name = str(ref).partition("/")
-    if hub is None and (folder.is_dir() or isinstance(ref, Path) or ref.startswith(("/", ".", "~"))):
-        _expect_no_revision(str(folder), revision, hub)
-        if (library := library_of(folder)) is not None:
-            return _read(SOURCES[library].open_folder(folder, image_size))
-    elif hub is None and prefix in PREFIXES:
-        return _read(SOURCES[PREFIXES[prefix]].open_ref(name, revision, image_size))
+    opened = open_source(ref, revision, image_size) if hub is None else None
+    if opened is not None:
+        return _read(opened, copied=isinstance(ref, nn.Module))
+    if isinstance(ref, nn.Module):
+        raise PrismaError(f"{type(ref).__name__} is here and in no hub; found hub={str(hub)!r}")
+    if hub is None and is_folder(ref):
+        folder = Path(ref).expanduser()
     else:
         mouse = Published(str(ref), Path(hub) if hub is not None else None)
         files = [mouse.file(name, revision) for name in (CONFIG, WEIGHTS)]
@@ -92,21 +79,6 @@ def load(
     return Loaded(checkpoint.model, _transform(checkpoint, folder), checkpoint.labels)
 
 
-def library_of(folder: Path) -> str | None:
-    """Which library wrote a folder; None is Prisma's own, or nobody that we know."""
-    if (folder / "open_clip_config.json").is_file():
-        return "open_clip"
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, dict) or config.get("model_type") == MODEL_TYPE:
-        return None
-    if "architecture" in config and "model_type" not in config:
-        return "timm"
-    return "transformers" if "model_type" in config else None
-
-
 def _read(opened: Opened, *, copied: bool = False) -> Loaded:
     """A source's weights in our model; shared with the source's module, which nobody else holds, unless copied."""
 
@@ -118,11 +90,6 @@ def _read(opened: Opened, *, copied: bool = False) -> Loaded:
 
     text = None if opened.text is None else Text(converted(text_family_of(opened.text), opened.text), **opened.pair)
     return Loaded(converted(family_of(opened.module), opened.module), opened.transform, opened.labels, text)
-
-
-def _expect_no_revision(what: str, revision: str | None, hub: str | Path | None) -> None:
-    if revision is not None or hub is not None:
-        raise PrismaError(f"{what} is here and has no revisions and no hub; found revision={revision!r}, hub={hub!r}")
 
 
 def _transform(checkpoint: Checkpoint, folder: Path) -> Transform | None:

@@ -60,7 +60,7 @@ def test_loading_leaves_the_random_numbers_alone(run: Path) -> None:
 
 
 def test_a_folder_has_no_revisions(run: Path) -> None:
-    with pytest.raises(PrismaError, match="has no revisions and no hub; found revision='main'"):
+    with pytest.raises(PrismaError, match="has no revisions; found revision='main'"):
         prisma.load(run, revision="main")
 
 

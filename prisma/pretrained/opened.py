@@ -11,6 +11,10 @@ from prisma.data.transform import Transform
 from prisma.text import TextTower
 
 
+ImageSize = int | tuple[int, int] | None
+"""Pixels, a side or (height, width); None: as the source has it."""
+
+
 @dataclass(frozen=True)
 class Text:
     """The text side of a pair: prompts -> unit vectors in the space of the image tower's logits."""
