@@ -2,13 +2,19 @@
 
 from torch import nn
 
-from prisma.pretrained import hf_images, open_clip_towers, timm_eva, timm_vit
+from prisma.pretrained import hf_clip, hf_images, hf_text, open_clip_towers, timm_eva, timm_vit
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.rules import Unsupported
 from prisma.pretrained.unread import properties
 
-FAMILIES: tuple[Family, ...] = (*timm_vit.FAMILIES, *timm_eva.FAMILIES, *open_clip_towers.FAMILIES, *hf_images.FAMILIES)
-TEXT_FAMILIES: tuple[Family, ...] = (*open_clip_towers.TEXT_FAMILIES,)
+FAMILIES: tuple[Family, ...] = (
+    *timm_vit.FAMILIES,
+    *timm_eva.FAMILIES,
+    *open_clip_towers.FAMILIES,
+    *hf_images.FAMILIES,
+    *hf_clip.FAMILIES,
+)
+TEXT_FAMILIES: tuple[Family, ...] = (*open_clip_towers.TEXT_FAMILIES, *hf_text.TEXT_FAMILIES)
 
 _BY_CLASS = {name: family for family in FAMILIES for name in family.classes}
 
