@@ -92,7 +92,13 @@ def convert(source: Source, tensors: Mapping[str, Tensor], name: str) -> ViT | T
     wrong: list[str] = []
     precision = next((x.dtype for x in tensors.values() if x.is_floating_point()), torch.get_default_dtype())
     for target, wanted in model.state_dict().items():
-        found = _apply(source, target, tensors, used)
+        try:
+            found = _apply(source, target, tensors, used)
+        except Unsupported:
+            raise
+        except PrismaError as error:
+            wrong.append(str(error))
+            continue
         if found is None and target.endswith(".bias") and not target.endswith("attn.bias"):
             found = torch.zeros(wanted.shape, dtype=precision)
         if found is None:
@@ -109,13 +115,19 @@ def convert(source: Source, tensors: Mapping[str, Tensor], name: str) -> ViT | T
 
 
 def _apply(source: Source, target: str, tensors: Mapping[str, Tensor], used: set[str]) -> Tensor | None:
-    """Our parameter by the first rule that applies; None if none does."""
+    """Our parameter by the first rule that applies; None if none does. Raises PrismaError if its tensors do not fit."""
     general, layer = _general(target)
     for rule in source.rules:
         names = [name.replace("{l}", str(layer)) for name in rule.theirs]
         if rule.ours == general and all(name in tensors for name in names):
             used.update(names)
-            return rule.make(Context(source.config, layer, source.facts), *(tensors[name] for name in names))
+            parts = [tensors[name] for name in names]
+            try:
+                return rule.make(Context(source.config, layer, source.facts), *parts)
+            except (RuntimeError, IndexError) as error:  # torch: shapes that do not go together
+                shapes = " + ".join(str(list(part.shape)) for part in parts)
+                reason = str(error).strip().split("\n")[0]
+                raise PrismaError(f"{target} cannot be made from {' + '.join(names)} of {shapes} ({reason})") from None
     return None
 
 
