@@ -30,9 +30,9 @@ class Layout:
     pool: str = "class"  # unless the module has a pooling of its own
 
 
-def read(layouts: Mapping[str, Layout], module: Any) -> Source:
-    """`layouts` by the name of the class. Raises Unsupported."""
-    layout, config = layouts[type(module).__name__], module.config
+def read(layout: Layout, module: Any) -> Source:
+    """Raises Unsupported."""
+    config = module.config
     trunk = module.get_submodule(layout.trunk)
     layers = trunk.get_submodule(layout.layers)
     if not len(layers):
