@@ -28,14 +28,14 @@ def test_a_class_is_read_by_its_family_and_a_subclass_is_refused(name: str) -> N
     kind = found(name)
     assert family_of(object.__new__(kind)) is CLASSES[name]
     mine = type("Mine", (kind,), {})
-    with pytest.raises(Unsupported, match=f"Mine, whose forward may differ from that of its parent {kind.__name__}"):
+    with pytest.raises(Unsupported, match=rf"Mine, whose forward may differ from that of its parent {kind.__name__}"):
         family_of(object.__new__(mine))
 
 
 @pytest.mark.parametrize("name", TEXT_CLASSES)
 def test_a_text_tower_is_read_by_its_family_and_a_subclass_is_refused(name: str) -> None:
     assert text_family_of(object.__new__(found(name))) is TEXT_CLASSES[name]
-    with pytest.raises(Unsupported, match="found .*Mine"):
+    with pytest.raises(Unsupported, match=r"found .*Mine"):
         text_family_of(object.__new__(type("Mine", (found(name),), {})))
 
 

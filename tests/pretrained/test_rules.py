@@ -159,5 +159,5 @@ def test_what_a_rule_refuses_is_said_as_it_says_it() -> None:
     def refuse(_: Context, __: Tensor) -> Tensor:
         raise Unsupported("head of another world: why")
 
-    with pytest.raises(Unsupported, match="^head of another world: why$"):
+    with pytest.raises(Unsupported, match=r"^head of another world: why$"):
         convert(replace(SOURCE, rules=rules(("readout.head.bias", "head.bias", refuse))), theirs(), "the toy")
