@@ -1,0 +1,263 @@
+"""Opening transformers' models: `hf/ORG/NAME`, a folder written by `save_pretrained`, or a live module."""
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings
+
+import torch
+from torch import nn
+
+from prisma.config import ViTConfig
+from prisma.data.transform import Transform
+from prisma.errors import PrismaError
+from prisma.pretrained import hf_clip
+from prisma.pretrained.families import family_of, text_family_of
+from prisma.pretrained.family import full_name
+from prisma.pretrained.hf_images import takes_any_size
+from prisma.pretrained.hf_transform import transform_of
+from prisma.pretrained.opened import ImageSize, Opened
+from prisma.pretrained.rules import Source, Unsupported
+
+CONFIG, WEIGHTS, SHARDS = "config.json", "model.safetensors", "model.safetensors.index.json"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+def open_ref(name: str, revision: str | None = None, image_size: ImageSize = None) -> Opened:
+    """`ORG/NAME`: from the Hub, or from its client's cache when offline.
+
+    Raises:
+        PrismaError: no such repository, revision or file to be had, or the repository is gated or private.
+        Unsupported: of a class that Prisma does not read; no weights are downloaded then.
+    """
+    folder = _fetched(name, CONFIG, revision).parent
+    commit = folder.name
+    kind = _kind(folder)
+    for extra in PROCESSORS:
+        _fetched_if_there(name, extra, commit)
+    if _fetched_if_there(name, WEIGHTS, commit) is None and (index := _fetched_if_there(name, SHARDS, commit)):
+        for shard in sorted(set(_json(index)["weight_map"].values())):
+            _fetched(name, shard, commit)
+    return _opened(_loaded(kind, folder, name), folder, image_size, name, revision=revision)
+
+
+def open_folder(folder: Path, image_size: ImageSize = None) -> Opened:
+    """A folder that `save_pretrained` wrote.
+
+    Raises:
+        PrismaError: no config.json, no safetensors weights, or weights that do not fit the architecture (all of the
+            missing, extra and wrongly shaped tensors are listed).
+        Unsupported: of a class that Prisma does not read, or not exactly.
+    """
+    return _opened(_loaded(_kind(folder), folder, str(folder)), folder, image_size, folder)
+
+
+def of_module(module: nn.Module, image_size: ImageSize = None) -> Opened:
+    """A live module; its preprocessing is found where the module came from, if that is here or in the Hub's cache."""
+    memo: dict[int, Any] = {id(x): x for x in (*module.parameters(), *module.buffers())}
+    origin = str(getattr(module, "name_or_path", "") or "")
+    return _opened(copy.deepcopy(module, memo), _origin(origin), image_size, origin or None)  # weights are shared
+
+
+def describe(module: Any, folder: Path | None) -> tuple[Transform | None, tuple[str, ...]]:
+    """(transform, labels): the transform of the processor in `folder`, the labels of a module that has classes."""
+    config = _canonical(module)
+    names = getattr(module.config, "id2label", None) or {}
+    labels = tuple(str(names[i]) for i in sorted(names)) if len(names) == config.n_classes else ()
+    if folder is None or not any((folder / name).is_file() for name in PROCESSORS):
+        return None, labels
+    from transformers import AutoImageProcessor
+
+    with _quiet():
+        try:
+            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # whatever the file makes of transformers' code
+            raise PrismaError(
+                f"expected an image processor in {folder}, found none that loads: {_line(error)}"
+            ) from None
+    return transform_of(processor, config.channels), labels
+
+
+def _opened(
+    module: Any, folder: Path | None, image_size: ImageSize, tokenizer: str | Path | None, **options: Any
+) -> Opened:
+    transform, labels = describe(module, folder)
+    sizes = getattr(module.config, "vision_config", module.config)
+    if image_size is not None:
+        sizes.image_size = image_size
+    elif transform is not None and takes_any_size(module):  # then the source sees its pictures in this size
+        sizes.image_size = transform.size
+    size = _canonical(module).image_sides
+    text, pair = hf_clip.pair(module, tokenizer, **options)
+    return Opened(module.eval(), None if transform is None else transform.resized(size), labels, text, pair)
+
+
+def _canonical(module: nn.Module) -> ViTConfig:
+    config = family_of(module).read(module).config
+    assert isinstance(config, ViTConfig)  # families of text towers are others
+    return config
+
+
+def _kind(folder: Path) -> Any:
+    """The class of the model in a folder. Raises Unsupported unless Prisma reads it."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    if not (folder / CONFIG).is_file():
+        raise PrismaError(f"expected a folder with {CONFIG}, as transformers saves a model; found none in {folder}")
+    values = _json(folder / CONFIG)
+    listed, model_type = values.get("architectures") or [], values.get("model_type")
+    names = [*listed[:1], MODEL_MAPPING_NAMES.get(str(model_type))] if isinstance(listed, list) else []
+    kind = next(
+        (found for name in names if isinstance(name, str) and (found := getattr(transformers, name, None))), None
+    )
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise Unsupported(
+            f"expected a model that transformers has a class for, found architectures={listed}, "
+            f"model_type={model_type!r} in {folder / CONFIG}"
+        )
+    with _quiet(), _sentences(f"transformers cannot build the {kind.__name__} of {folder / CONFIG}"):
+        config = kind.config_class.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
+        with torch.device("meta"):
+            outline = kind(config)
+    family_of(outline)
+    return kind
+
+
+def _loaded(kind: Any, folder: Path, name: str) -> nn.Module:
+    """The module with the folder's weights, in the precision they are saved in."""
+    if not any((folder / weights).is_file() for weights in (WEIGHTS, SHARDS)):
+        others = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth", ".h5"))
+        raise PrismaError(
+            f"expected {WEIGHTS} of {name}, found {', '.join(others) or 'no weights'}: only safetensors are opened, "
+            f"because a pickle can run code when it is"
+        )
+    with _quiet(), _sentences(f"transformers cannot load the {kind.__name__} of {name}"):
+        module, info = kind.from_pretrained(
+            folder,
+            dtype="auto",
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are listed below
+            output_loading_info=True,
+        )
+    _expect_all(module, info, name)
+    return module
+
+
+def _expect_all(module: nn.Module, info: dict[str, Any], name: str) -> None:
+    """Raise PrismaError, with all of them, on tensors that are missing, extra or misshapen and that we would use."""
+    sources: list[Source] = [family_of(module).read(module)]
+    if full_name(module) in hf_clip.PAIRS:
+        sources.append(text_family_of(module).read(module))
+
+    def idle(tensor: str) -> bool:
+        return all(re.fullmatch("|".join(source.unused) or r"(?!)", tensor) for source in sources)
+
+    missing = sorted(tensor for tensor in info["missing_keys"] if not idle(tensor))
+    extra = sorted(tensor for tensor in info["unexpected_keys"] if not idle(tensor))
+    misshapen = sorted((tensor, list(found), list(wanted)) for tensor, found, wanted in info["mismatched_keys"])
+    wrong = [
+        *(f"{tensor} is missing" for tensor in missing),
+        *(f"{tensor} is not used" for tensor in extra),
+        *(f"{tensor} is {found} instead of {wanted}" for tensor, found, wanted in misshapen),
+        *(_line(message) for message in info["error_msgs"]),
+    ]
+    if wrong:
+        raise PrismaError(f"the weights of {name} do not fit its architecture: {'; '.join(wrong)}")
+
+
+def _origin(name: str) -> Path | None:
+    """The folder with the processor that a module's `name_or_path` speaks of, without asking the network."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if not name or Path(name).is_dir():
+        return Path(name) if name else None
+    try:
+        found = [try_to_load_from_cache(name, file) for file in PROCESSORS]
+    except HFValidationError:
+        return None
+    return next((Path(path).parent for path in found if isinstance(path, str)), None)
+
+
+def _fetched_if_there(repo: str, file: str, revision: str) -> Path | None:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return _download(repo, file, revision)
+    except EntryNotFoundError:
+        return None
+
+
+def _fetched(repo: str, file: str, revision: str | None) -> Path:
+    """One file of a repository, from the Hub or its cache. Raises PrismaError."""
+    from huggingface_hub import errors
+
+    at = f"{repo} at {revision}" if revision else repo
+    try:
+        return _download(repo, file, revision)
+    except errors.GatedRepoError:
+        reason = "is gated: accept its terms on its page, then `hf auth login` or set HF_TOKEN"
+    except errors.RepositoryNotFoundError:
+        reason = "is not on the Hub, or is private: then `hf auth login` or set HF_TOKEN"
+    except errors.RevisionNotFoundError:
+        reason = "is not on the Hub: it has no such revision"
+    except errors.LocalEntryNotFoundError:
+        reason = f"is not in the Hub's cache ({file}), and the Hub cannot be reached"
+    except errors.EntryNotFoundError:
+        reason = f"has no {file}, as a model of transformers has"
+    except (errors.HFValidationError, OSError) as error:
+        reason = f"cannot be had from the Hub ({type(error).__name__}: {_line(error)})"
+    raise PrismaError(f"{at} {reason}")
+
+
+def _download(repo: str, file: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repo, file, revision=revision))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PrismaError(f"expected JSON in {path}, found something else ({_line(error)})") from None
+    if not isinstance(values, dict):
+        raise PrismaError(f"expected a JSON object in {path}, found {type(values).__name__}")
+    return values
+
+
+@contextmanager
+def _sentences(what: str) -> Iterator[None]:
+    """Whatever transformers raises, in one sentence."""
+    try:
+        yield
+    except Exception as error:  # of any kind: a file decides what its code is asked to do
+        raise PrismaError(f"{what} ({type(error).__name__}: {_line(error)})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' warnings and progress bars, and as they were afterwards."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _line(error: object) -> str:
+    """An error's text in one line."""
+    return " ".join(str(error).split())
