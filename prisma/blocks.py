@@ -26,10 +26,10 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def make_norm(config: TransformerConfig, width: int) -> nn.Module:
+def make_norm(config: TransformerConfig, width: int, eps: float | None = None) -> nn.Module:
     """The norm that this architecture has everywhere, over the last `width` numbers."""
     kind = nn.LayerNorm if config.norm_kind == "layer" else nn.RMSNorm
-    return kind(width, eps=config.norm_eps)
+    return kind(width, eps=config.norm_eps if eps is None else eps)
 
 
 def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap, bias: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, get_args, get_type_hints
 from prisma.errors import PrismaError
 
 LARGEST = 1_000_000  # no number of an architecture is larger, whatever a file says
-MAY_BE_ZERO = ("d_mlp", "n_classes", "registers", "n_layers", "norm_eps", "pool_d_mlp", "end")
+MAY_BE_ZERO = ("d_mlp", "n_classes", "registers", "n_layers", "norm_eps", "norm_final_eps", "pool_d_mlp", "end")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class TransformerConfig:
             ok, wanted = type(value) is kind, "True or False" if kind is bool else "a name"
         else:
             two = any(get_args(k) for k in kinds) and isinstance(value, tuple | list) and len(value) == 2
-            types = (int, float) if kind is float else (int,)
+            types = (int, float) if float in kinds else (int,)
             ok = all(type(v) in types and low <= v <= LARGEST for v in (value if two else (value,)))
             ok = ok or (value is None and type(None) in kinds)
             wanted = f"a number from {low} to {LARGEST:,}"
@@ -117,6 +117,7 @@ class ViTConfig(TransformerConfig):
     norm_patches: bool = False  # a norm of the patch embeddings, before positions (AIMv2)
     norm_embed: bool = False  # a norm after the embedding (CLIP): site ln_pre
     norm_final: bool = True  # ln_final, of norm="pre" and "res_post"
+    norm_final_eps: float | None = None  # of ln_final; None: norm_eps
     norm_pooled: bool = False  # ln_final after pooling instead of before
     class_token: bool = True
     registers: int = 0
@@ -144,6 +145,7 @@ class ViTConfig(TransformerConfig):
             (self.pool == "attention" and bool(self.d_model % self.pooling_heads), "pool_heads", "d_model"),
             (self.norm_patches and self.norm == "none", "norm_patches", "norm"),
             (self.norm_embed and self.norm == "none", "norm_embed", "norm"),
+            (self.norm_final_eps is not None and not (ends and self.norm_final), "norm_final_eps", "norm_final"),
             (self.norm_pooled and not ends, "norm_pooled", "norm"),
             (self.norm_pooled and not self.norm_final, "norm_pooled", "norm_final"),
             (self.norm_pooled and tokens == 2, "norm_pooled", "pool"),
@@ -254,6 +256,7 @@ CONFLICTS = {
     "norm_z": "a model without norms cannot have one there",
     "norm_patches": "a model without norms cannot have one after the patch embedding",
     "norm_embed": "a model without norms cannot have one after the embedding",
+    "norm_final_eps": "it is about the final norm, which a model with norm='pre' or 'res_post' may have",
     "norm_pooled": "it moves the final norm, which a model with one pooled vector and norm='pre' or 'res_post' has",
     "parallel": "it is about a model with an MLP whose branches read the stream",
     "rotary": "the pairs of a head must fit: of patches, a whole number for each axis",

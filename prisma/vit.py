@@ -83,7 +83,7 @@ class Readout(nn.Module):
         self.pool, self.norm_pooled = config.pool, config.norm_pooled
         self.pooled = slice(0 if config.pool_prefix else config.n_prefix, None)
         has_norm = config.norm_final and config.norm in ("pre", "res_post")
-        self.ln_final = make_norm(config, config.d_model) if has_norm else None
+        self.ln_final = make_norm(config, config.d_model, config.norm_final_eps) if has_norm else None
         self.attention_pool = AttentionPool(config) if config.pool == "attention" else None
         d_pooled = config.d_model * (2 if config.pool in ("class_mean", "distilled") else 1)
         self.head = nn.Linear(d_pooled, config.n_classes, bias=config.head_bias) if config.n_classes else nn.Identity()

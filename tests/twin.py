@@ -178,10 +178,12 @@ class Twin:
         return x @ self.w[f"{name}.weight"].T + self.w.get(f"{name}.bias", 0)
 
     def norm(self, x: Tensor, name: str) -> Tensor:
+        own = getattr(self.c, "norm_final_eps", None) if name == "readout.ln_final" else None
+        eps = self.c.norm_eps if own is None else own
         if self.c.norm_kind == "rms":
-            return x / torch.sqrt((x**2).mean(-1, keepdim=True) + self.c.norm_eps) * self.w[f"{name}.weight"]
+            return x / torch.sqrt((x**2).mean(-1, keepdim=True) + eps) * self.w[f"{name}.weight"]
         centred = x - x.mean(-1, keepdim=True)
-        scaled = centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + self.c.norm_eps)
+        scaled = centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + eps)
         return scaled * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
 
 

@@ -79,6 +79,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "video": VIDEO,
     "video_one_tubelet": {**VIDEO, "tubelet": 4, "pool": "class_mean"},
     "video_rotary": {**VIDEO, "tubelet": 1, "frames": 2, "rotary": "axial", "d_model": 36, "registers": 1},
+    "norm_final_eps": {"norm_final_eps": 0.1},
     "divided": {**VIDEO, "attention": "divided", "tubelet": 1},
     "divided_everything": {
         **VIDEO, "attention": "divided", "layer_scale": True, "norm_post": True, "qk_norm": True,

@@ -18,6 +18,7 @@ class Family:
     read: Callable[[nn.Module], Source]  # raises Unsupported
     answer: Callable[[nn.Module, Tensor], Tensor]  # what our logits must equal [batch, class], given our images
     blocks: Callable[[nn.Module], Sequence[nn.Module]]  # whose output is the residual stream after each layer
+    order: Callable[[nn.Module, Tensor], Tensor] = lambda _, x: x  # that stream, its tokens in the order of ours
 
 
 def full_name(module: nn.Module) -> str:

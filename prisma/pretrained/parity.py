@@ -53,7 +53,8 @@ def compare(family: Family, module: nn.Module, images: Tensor) -> Parity:
     with _outputs(family.blocks(module)) as theirs:
         expected = family.answer(module, images)
     logits, acts = record(ours, images, "blocks.*.resid_post")
-    residuals = tuple(_difference(mine, their) for mine, their in zip(acts.values(), theirs, strict=True))
+    ordered = (family.order(module, their) for their in theirs)
+    residuals = tuple(_difference(mine, their) for mine, their in zip(acts.values(), ordered, strict=True))
     return Parity(_difference(logits, expected), residuals)
 
 
