@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit chromium requirements cards bench gpu clean
+.PHONY: demo test lint types unit chromium requirements parity cards bench gpu clean
 
 demo: $(READY)
 	$(BIN)/prisma demo $(ARGS)
@@ -37,6 +37,11 @@ chromium: $(READY)
 # Every package, pinned for all platforms, and Prisma itself.
 requirements: $(READY)
 	echo "-e .[all]" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header - -o requirements.txt
+
+# Every pretrained architecture against its own library, and the page that says what was verified.
+parity: $(READY)
+	$(BIN)/python -m tests.pretrained.matrix
+	$(BIN)/python docs/models.py
 
 # Our mice's cards and the README's table of results, made anew.
 cards: $(READY)

@@ -30,6 +30,7 @@ HubOption = Annotated[Path, typer.Option("--hub", help="Folder hub (a Hugging Fa
 TargetHub = Annotated[Path | None, typer.Option("--hub", help="Folder hub; made if absent.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 DEMO_REPO = "prisma/digits"
+SAME = 1e-3  # relative difference that rounding may make, in float32 and real weights of many layers
 
 
 def main() -> None:
@@ -168,6 +169,42 @@ def audit(
         raise typer.Exit(1)
 
 
+@cli.command(epilog="Example: prisma models --check timm/vit_base_patch16_224.augreg_in21k")
+def models(
+    check: Annotated[
+        str | None,
+        typer.Option("--check", metavar="REF", help="A name (timm/..., hf/..., open_clip/...) or a saved folder."),
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Check at this image size, in pixels.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the families of pretrained models that load, and to what error each was verified against its own library.
+
+    With --check, compare a model's own weights: the largest difference of its outputs and of every layer's residual
+    stream, relative to the largest value there. Exit code 1 if one is above 1e-3.
+    """
+    if check is None:
+        from prisma.pretrained.verified import proofs, summary
+
+        rows = summary(proofs())
+        print(json.dumps(rows, indent=2) if as_json else _table([_readable(row) for row in rows]))
+        return
+    from prisma.pretrained.opening import check as compare
+
+    found = compare(check, image_size=image_size)
+    rows = [
+        {"tower": tower, "where": where, "difference": difference}
+        for tower, parity in found.items()
+        for where, difference in [
+            *((f"layer {i}", x) for i, x in enumerate(parity.residuals)),
+            ("output", parity.output),
+        ]
+    ]
+    print(json.dumps(rows, indent=2) if as_json else _table([_readable(row) for row in rows]))
+    if not all(row["difference"] <= SAME for row in rows):
+        raise typer.Exit(1)
+
+
 @cli.command(epilog="Example: prisma app --hub hub --model prisma/digits")
 def app(
     hub: HubOption = Path("hub"),
@@ -211,6 +248,14 @@ def _published(report: dict[str, Any]) -> str:
     if not report["changed"]:
         return f"{what} is up to date: nothing was written."
     return f"Published {what}: main and {len(report['revisions'])} checkpoints, every one verified."
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    """Errors in two digits, and a dash where nothing was measured."""
+    return {
+        name: "-" if value is None else f"{value:.1e}" if isinstance(value, float) else value
+        for name, value in row.items()
+    }
 
 
 def _results_table(results: dict[str, Any]) -> str:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from prisma.checkpoint import CONFIG, MODEL_TYPE
 from prisma.config import TextConfig, ViTConfig
 from prisma.errors import PrismaError
-from prisma.pretrained import from_timm
+from prisma.pretrained import from_open_clip, from_timm
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.opened import ImageSize, Opened
 from prisma.pretrained.parity import Parity, compare
 
-SOURCES: Mapping[str, Any] = {"timm": from_timm}
+SOURCES: Mapping[str, Any] = {"timm": from_timm, "open_clip": from_open_clip}
 """Library -> how its models are opened: `open_ref`, `open_folder`, `of_module`."""
 PREFIXES = {"timm": "timm", "hf": "transformers", "open_clip": "open_clip"}
 """First part of a name -> library."""
@@ -90,7 +90,10 @@ def noise_for(config: ViTConfig | TextConfig, n: int = 2, dtype: torch.dtype = t
     """Inputs for a tower: [n, channel, (frame,) height, width] of noise, or token ids [n, context]."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(config, TextConfig):
-        return torch.randint(1, config.vocabulary, (n, config.context), generator=generator)
+        ids = torch.randint(config.vocabulary, (n, config.context), generator=generator)
+        if config.end is not None:
+            ids[torch.arange(n), -1 - torch.arange(n) % config.context] = config.end
+        return ids
     return torch.randn(n, *config.input_shape, generator=generator, dtype=dtype)
 
 
