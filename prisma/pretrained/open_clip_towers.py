@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from prisma.config import TextConfig, ViTConfig
+from prisma.errors import PrismaError
 from prisma.pretrained import timm_eva, timm_vit
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.parts import activation, norm, there
 from prisma.pretrained.rules import Context, Rule, Source, Unsupported, flat, rules
+from prisma.pretrained.unread import properties
 
 _HOME = "open_clip.transformer"
 _POOLS = {"tok": "class", "avg": "mean"}
@@ -184,7 +186,10 @@ def _is_causal(mask: Tensor, context: int) -> bool:
 
 def _read_adapter(module: Any) -> Source:
     """A timm trunk and, if there is one, the linear projection after it."""
-    trunk = _within(_TRUNKS, module.trunk).read(module.trunk)
+    try:
+        trunk = _within(_TRUNKS, module.trunk).read(module.trunk)
+    except PrismaError as error:  # of sizes that do not fit each other
+        raise Unsupported(str(error)) from None
     head, config = dict(module.head.named_children()), trunk.config
     _refuse(
         ("mlp" in head, "a projection with a hidden layer (timm_proj='mlp')"),
@@ -225,12 +230,8 @@ def _within(families: Iterable[Family], module: nn.Module) -> Family:
     for family in families:
         if full_name(module) in family.classes:
             return family
-    parts = list(module.modules())
-    properties = {
-        "whose convolutions overlap": any(isinstance(x, nn.Conv2d) and x.kernel_size > x.stride for x in parts),
-        "whose tokens merge between stages": any(type(x).__name__ == "PatchMerging" for x in parts),
-    }
-    why = next((why for why, found in properties.items() if found), "a class that it does not read")
+    has = " and ".join(properties(module))
+    why = f"which has {has}" if has else "a class that it does not read"
     raise Unsupported(f"expected an open_clip tower that Prisma can have exactly, found {full_name(module)}, {why}")
 
 

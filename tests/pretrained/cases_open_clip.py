@@ -35,8 +35,10 @@ def small_trunk(name: str, **kwargs: Any) -> nn.Module:
         return create(name, **kwargs, **STAGES[family])
     for sizes in TRANSFORMERS:
         with suppress(AssertionError, RuntimeError, TypeError, ValueError):
-            patches = create(name, **kwargs, **sizes, img_size=224).patch_embed.patch_size
-            return create(name, **kwargs, **sizes, img_size=(4 * patches[0], 3 * patches[1]))
+            wide = create(name, **kwargs, **sizes, img_size=224)
+            rest = wide.default_cfg["input_size"][1] % wide.patch_embed.patch_size[0]  # of images with torn patches
+            size = tuple(n * patch + rest for n, patch in zip((4, 3), wide.patch_embed.patch_size, strict=True))
+            return create(name, **kwargs, **sizes, img_size=size)
     return create(name, **kwargs, depth=1)  # patches of a convolutional network, as wide as that
 
 
