@@ -122,7 +122,7 @@ def _rotation(trunk: Any, config: Any) -> Tensor | None:
     if not hasattr(trunk, "rope_embeddings"):
         return None
     weight = trunk.embeddings.patch_embeddings.weight
-    pixels = torch.empty(1, 1, *sides(config.image_size), dtype=weight.dtype, device=weight.device)
+    pixels = weight.new_empty(1).expand(1, 1, *sides(config.image_size))  # only the shape counts
     return torch.stack(trunk.rope_embeddings(pixels))[:, :, None]
 
 

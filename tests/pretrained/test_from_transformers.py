@@ -21,6 +21,7 @@ from prisma.pretrained.from_transformers import describe, of_module, open_folder
 from prisma.pretrained.opened import Opened
 from prisma.pretrained.parity import compare, randomise
 from prisma.pretrained.rules import Unsupported, convert
+from tests.pretrained.cases_hf_clip import CASES as PAIRS
 from tests.pretrained.cases_hf_images import CASES, build
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -166,6 +167,19 @@ def test_an_image_size_that_the_source_cannot_do_is_refused(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize("size", [-16, 0, 1.5, "x", True, (16,), (16, 16, 16), (16, 0), {16, 8}])
+def test_an_image_size_that_is_none_is_refused(size: Any) -> None:
+    assert "image_size must be a side in pixels or (height, width)" in error_of(
+        lambda: of_module(build("ViTModel", "ViT"), size)
+    )
+
+
+@pytest.mark.parametrize("name", ["vit", "dinov2", "dinov3", "beit"])
+def test_an_image_size_that_cannot_be_is_refused(name: str) -> None:
+    assert "image_size" in error_of(lambda: of_module(CASES[name](), 13))
+    assert "image_size" in error_of(lambda: of_module(CASES[name](), 2**60))
+
+
 # live modules
 
 
@@ -185,6 +199,17 @@ def test_a_module_from_nowhere_has_no_transform() -> None:
     assert describe(module, None) == (None, tuple(f"LABEL_{i}" for i in range(5)))
     module.name_or_path = "not an id / at all"
     assert of_module(module).transform is None
+
+
+def test_a_pair_brings_its_text_side(tmp_path: Path) -> None:
+    module = PAIRS["CLIPModel"]()
+    randomise(module)
+    module.save_pretrained(tmp_path)  # type: ignore[operator]
+    opened = open_folder(tmp_path)
+    assert opened.text is opened.module
+    assert set(opened.pair) >= {"tokenize", "logit_scale"}
+    change(tmp_path, lambda tensors: tensors.pop("text_model.final_layer_norm.weight"))
+    assert "text_model.final_layer_norm.weight is missing" in error_of(lambda: open_folder(tmp_path))
 
 
 # the Hub
