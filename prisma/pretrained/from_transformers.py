@@ -16,7 +16,7 @@ from prisma.config import ViTConfig
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.pretrained import hf_clip
-from prisma.pretrained.families import family_of, text_family_of
+from prisma.pretrained.families import FAMILIES, family_of, text_family_of
 from prisma.pretrained.family import full_name
 from prisma.pretrained.hf_images import takes_any_size
 from prisma.pretrained.hf_transform import transform_of
@@ -129,12 +129,17 @@ def _kind(folder: Path) -> Any:
             f"expected a model that transformers has a class for, found architectures={listed}, "
             f"model_type={model_type!r} in {folder / CONFIG}"
         )
-    with _quiet(), _sentences(f"transformers cannot build the {kind.__name__} of {folder / CONFIG}"):
-        config = kind.config_class.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
-        with torch.device("meta"):
-            outline = kind(config)
-    family_of(outline)
+    if not any(f"{kind.__module__}.{kind.__qualname__}" in family.classes for family in FAMILIES):
+        family_of(_outline(kind, folder))  # which says why not
     return kind
+
+
+def _outline(kind: Any, folder: Path) -> nn.Module:
+    """The module of a folder without values of its weights."""
+    with _quiet(), _sentences(f"transformers cannot build the {kind.__name__} of {folder / CONFIG}"):
+        config = kind.config_class.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            return kind(config)
 
 
 def _loaded(kind: Any, folder: Path, name: str) -> nn.Module:

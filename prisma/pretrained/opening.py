@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from prisma.checkpoint import CONFIG, MODEL_TYPE
 from prisma.config import TextConfig, ViTConfig
 from prisma.errors import PrismaError
-from prisma.pretrained import from_open_clip, from_timm
+from prisma.pretrained import from_open_clip, from_timm, from_transformers
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.opened import ImageSize, Opened
 from prisma.pretrained.parity import Parity, compare
 
-SOURCES: Mapping[str, Any] = {"timm": from_timm, "open_clip": from_open_clip}
+SOURCES: Mapping[str, Any] = {"timm": from_timm, "transformers": from_transformers, "open_clip": from_open_clip}
 """Library -> how its models are opened: `open_ref`, `open_folder`, `of_module`."""
 PREFIXES = {"timm": "timm", "hf": "transformers", "open_clip": "open_clip"}
 """First part of a name -> library."""

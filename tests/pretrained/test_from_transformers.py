@@ -15,10 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import prisma
 from prisma import PrismaError
 from prisma.pretrained.families import family_of
 from prisma.pretrained.from_transformers import describe, of_module, open_folder, open_ref
 from prisma.pretrained.opened import Opened
+from prisma.pretrained.opening import check
 from prisma.pretrained.parity import compare, randomise
 from prisma.pretrained.rules import Unsupported, convert
 from tests.pretrained.cases_hf_clip import CASES as PAIRS
@@ -129,6 +131,16 @@ def test_tensors_without_a_part_may_lack_or_be_too_many(folder: Path) -> None:
     saved(build("ViTModel", "ViT"), folder)
     change(folder, lambda tensors: [tensors.pop(f"pooler.dense.{kind}") for kind in ("weight", "bias")])
     open_folder(folder)
+
+
+def test_load_opens_them_all(folder: Path) -> None:
+    images = torch.randn(2, 3, 12, 12)
+    loaded = prisma.load(folder)
+    assert loaded.labels == tuple(NAMES)
+    torch.testing.assert_close(loaded.model(images), answer(open_folder(folder), images))
+    live = prisma.load(transformers.ViTForImageClassification.from_pretrained(folder))
+    assert torch.equal(live.model(images), loaded.model(images))
+    assert check(folder)["image"].largest <= 1e-5
 
 
 # other image sizes
@@ -344,8 +356,8 @@ def test_a_processor_that_is_none(folder: Path) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "nonsense": ({"hidden_size": "much"}, "transformers cannot build the ViTForImageClassification of"),
-    "heads": ({"num_attention_heads": 0}, "transformers cannot build the ViTForImageClassification of"),
+    "nonsense": ({"hidden_size": "much"}, "transformers cannot load the ViTForImageClassification of"),
+    "heads": ({"num_attention_heads": 0}, "transformers cannot load the ViTForImageClassification of"),
     "no class": (
         {"architectures": ["NoSuchClass"], "model_type": "x"},
         "expected a model that transformers has a class",
@@ -364,6 +376,11 @@ def test_configs_that_are_none(name: str, folder: Path) -> None:
     changes, sentence = WRONG[name]
     edit(folder, **changes)
     assert sentence in error_of(lambda: open_folder(folder))
+
+
+def test_another_class_whose_config_is_none(folder: Path) -> None:
+    edit(folder, architectures=["ViTForMaskedImageModeling"], hidden_size="much")
+    assert "transformers cannot build the ViTForMaskedImageModeling of" in error_of(lambda: open_folder(folder))
 
 
 @pytest.mark.parametrize(
