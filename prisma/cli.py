@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -29,6 +30,9 @@ cli = typer.Typer(
 HubOption = Annotated[Path, typer.Option("--hub", help="Folder hub (a Hugging Face cache folder).")]
 TargetHub = Annotated[Path | None, typer.Option("--hub", help="Folder hub; made if absent.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.")
+]
 DEMO_REPO = "prisma/digits"
 SAME = 1e-3  # relative difference that rounding may make, in float32 and real weights of many layers
 
@@ -115,9 +119,7 @@ def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `prisma mice`.")],
     out: Annotated[Path | None, typer.Option(help="Run folder, new or empty (default: runs/RECIPE).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.")
-    ] = None,
+    settings: SettingsOption = None,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -133,6 +135,30 @@ def train(
     with _interruptible(f"{command} --out {folder} --resume goes on from here"):
         results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
     print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
+
+
+@cli.command("import", epilog="Example: prisma import model_51200.pth --like induction --set n_heads=4")
+def import_(
+    old: Annotated[Path, typer.Argument(metavar="OLD.pth", help="A checkpoint of ViT-Prisma's code of 2023.")],
+    like: Annotated[str, typer.Option(metavar="RECIPE", help="Task, heads, activation: a name from `prisma mice`.")],
+    out: Annotated[Path | None, typer.Option(help="Checkpoint folder, new or empty (default: OLD).")] = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a checkpoint folder, which `prisma.load` reads, of a mouse that ViT-Prisma published in 2023.
+
+    Layers, widths, patches and classes are read off the tensors. What they cannot tell, the number of heads and the
+    activation, is the recipe's: check both, and change them with --set.
+    """
+    from prisma.recipes import recipe
+    from prisma.recipes.importing import import_mouse
+
+    folder = out or old.with_suffix("")
+    config = import_mouse(old, recipe(like).override(_settings(settings or [])), folder)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "architecture": asdict(config)}, indent=2))
+    else:
+        print(f"The mouse is in {folder}: {config.n_layers} layers, {config.n_heads} heads, {config.activation}.")
 
 
 @cli.command(epilog="Example: prisma publish runs/digits my-lab/digits --hub hub")

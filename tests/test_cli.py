@@ -35,7 +35,7 @@ def one_sentence(stderr: str) -> str:
     return stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", ["demo", "mice", "train", "publish", "audit", "app"])
+@pytest.mark.parametrize("command", ["demo", "mice", "train", "import", "publish", "audit", "app"])
 def test_every_command_has_help_with_an_example(prisma: Prisma, command: str) -> None:
     code, out, _ = prisma(command, "--help")
     assert code == 0

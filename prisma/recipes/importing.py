@@ -1,0 +1,28 @@
+"""A mouse that somebody else trained, as a checkpoint folder of ours."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from prisma.checkpoint import write_checkpoint
+from prisma.config import ViTConfig
+from prisma.data import task
+from prisma.files import expect_empty
+from prisma.pretrained.vit_prisma import read_mouse
+from prisma.train import Recipe
+
+
+def import_mouse(path: Path, like: Recipe, out: Path) -> ViTConfig:
+    """Write a checkpoint folder of an old mouse of ViT-Prisma, and return its architecture.
+
+    Args:
+        like: a recipe for the same task, with the mouse's number of heads and activation. Labels and transform come
+            from its task.
+
+    Raises:
+        PrismaError: the file holds no such mouse, or one for another task; or `out` holds something already.
+    """
+    expect_empty(out)
+    model = read_mouse(path, like.model)
+    data = task(replace(like, model=model.config).task)  # a recipe checks that its model fits its task
+    write_checkpoint(out, model, labels=data.labels, transform=data.transform.to_dict())
+    return model.config
