@@ -1,4 +1,4 @@
-"""Opening open_clip's pairs: `open_clip/NAME[:TAG]`, a folder that open_clip saved, or a live module."""
+"""Opening open_clip's pairs: `open_clip/NAME[:TAG]` or `ORG/NAME`, a folder that open_clip saved, a live module."""
 
 import copy
 import json
@@ -62,6 +62,8 @@ class Tokenizer:
 def open_ref(ref: str, revision: str | None = None, image_size: ImageSize = None) -> Opened:
     """`ViT-B-32:laion2b_s34b_b79k`: weights from the Hub or its cache. Without a tag, the first that open_clip lists.
 
+    `ORG/NAME` is a repository of the Hub that holds an open_clip model.
+
     Raises:
         PrismaError: no such name or tag (the nearest are offered), or no weights to be had.
         Unsupported: the image tower cannot be had exactly.
@@ -70,6 +72,10 @@ def open_ref(ref: str, revision: str | None = None, image_size: ImageSize = None
 
     if revision is not None:
         raise PrismaError(f"open_clip's weights are chosen by tag, open_clip/NAME:TAG; found revision={revision!r}")
+    if "/" in ref:
+        with _sentences(f"open_clip/{ref}"):
+            model = open_clip.create_model(f"hf-hub:{ref}", force_image_size=image_size, require_pretrained=True)
+        return _opened(model, partial(open_clip.get_tokenizer, f"hf-hub:{ref}"))
     name, _, tag = ref.partition(":")
     if name not in open_clip.list_models():
         raise PrismaError(f"open_clip has no model {name!r}; the nearest: {nearest(name, open_clip.list_models())}")
@@ -122,8 +128,9 @@ def of_module(module: nn.Module, image_size: ImageSize = None) -> Opened:
 
     A module does not say which tokenizer it was trained with; a vocabulary as large as open_clip's own stands for that.
     """
+    if image_size is not None or module.training:
+        module = copy.deepcopy(module)  # the caller's stays as it is
     if image_size is not None:
-        module = copy.deepcopy(module)
         _resize(getattr(module, "visual", module), image_size)
     return _opened(module, None)
 
@@ -173,6 +180,11 @@ def _expect_readable(name: str) -> None:
 
 def _opened(model: Any, tokenizer: Callable[[], Any] | None) -> Opened:
     visual = getattr(model, "visual", model)
+    precisions = sorted({str(x.dtype) for x in model.parameters() if x.is_floating_point()})
+    if len(precisions) > 1:
+        raise Unsupported(
+            f"expected weights of one precision, found {' and '.join(precisions)}; cast the module to one"
+        )
     size = family_of(visual).read(visual).config.image_sides  # type: ignore[union-attr]
     text, pair = _text(model), {}
     if text is not None:

@@ -102,6 +102,17 @@ def test_another_image_size_is_resampled_as_open_clip_does(folder: Path, size: i
     assert live.visual.image_size == (32, 32)
 
 
+@torch.no_grad()
+def test_a_timm_trunk_at_another_size(tmp_path: Path) -> None:
+    vision = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "token", "timm_proj": "linear", "image_size": 224}
+    config = {**SMALL, "vision_cfg": vision}
+    folder, images = saved(tmp_path / "saved", config), noise(64, 96)
+    loaded = prisma.load(folder, image_size=(64, 96))
+    expected = theirs(folder, force_image_size=(64, 96)).encode_image(images)
+    assert torch.allclose(loaded.model(images), expected, atol=1e-4)
+    assert torch.allclose(prisma.load(theirs(folder), image_size=(64, 96)).model(images), expected, atol=1e-4)
+
+
 def test_positions_of_images_that_are_not_square_are_not_resampled() -> None:
     with pytest.raises(PrismaError, match="square images only; found a grid of"):
         prisma.load(pair(vision_cfg={**VISION, "image_size": (32, 16)}), image_size=48)
@@ -149,6 +160,21 @@ def test_names_and_tags(folder: Path) -> None:
             prisma.load("open_clip/Nothing")
         with pytest.raises(PrismaError, match="chosen by tag"):
             prisma.load("open_clip/Tiny", revision="main")
+
+
+@torch.no_grad()
+def test_a_repository_of_the_hub(folder: Path) -> None:
+    files = {None: "open_clip_model.safetensors", "open_clip_config.json": "open_clip_config.json"}
+
+    def download(repository: str, filename: str | None = None, cache_dir: Any = None) -> str:
+        assert repository == "lab/newts"
+        return str(folder / files[filename])
+
+    with patch("open_clip.factory.download_pretrained_from_hf", download):
+        loaded, images = prisma.load("open_clip/lab/newts"), noise(32, 32)
+        assert loaded.text is not None
+        assert torch.equal(loaded.text(PROMPTS), prisma.load(folder).text(PROMPTS))  # type: ignore[misc]
+    assert torch.allclose(loaded.model(images), theirs(folder).encode_image(images), atol=1e-5)
 
 
 def test_an_unknown_name_offers_three() -> None:
@@ -221,6 +247,25 @@ def test_a_live_pair(folder: Path) -> None:
     assert other is not None
     with pytest.raises(PrismaError, match="a live module does not say which"):
         other(PROMPTS)
+
+
+def test_a_live_pair_stays_as_it_is() -> None:
+    model = pair().train()
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    loaded = prisma.load(model, image_size=48)
+    assert model.training
+    assert model.visual.training
+    with torch.no_grad():
+        for parameter in loaded.model.parameters():
+            parameter.zero_()
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+def test_weights_of_two_precisions_are_refused() -> None:
+    model = pair()
+    open_clip.model.convert_weights_to_lp(model)
+    with pytest.raises(Unsupported, match=r"one precision, found torch\.float16 and torch\.float32"):
+        prisma.load(model)
 
 
 def test_an_image_tower_without_its_text_tower_says_so() -> None:
