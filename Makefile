@@ -49,14 +49,17 @@ cards: $(READY)
 	$(BIN)/python docs/readme.py
 
 bench: $(READY)
-	$(BIN)/python benchmarks/core.py --json benchmarks/core-cpu.json
+	$(BIN)/python -m benchmarks.core --json benchmarks/core-cpu.json
+	$(BIN)/python -m benchmarks.pretrained --json benchmarks/pretrained-cpu.json
 	$(BIN)/python docs/readme.py
 
 # On a machine with an NVIDIA GPU: the tests that need one, the benchmark there, and the mice trained there.
 gpu: $(READY)
 	$(BIN)/pytest -m gpu tests/gpu
-	$(BIN)/python benchmarks/core.py --device cuda --json benchmarks/core-cuda.json
-	$(BIN)/python benchmarks/core.py --device cuda --dtype bfloat16 --json benchmarks/core-cuda-bf16.json
+	$(BIN)/python -m benchmarks.core --device cuda --json benchmarks/core-cuda.json
+	$(BIN)/python -m benchmarks.core --device cuda --dtype bfloat16 --json benchmarks/core-cuda-bf16.json
+	$(BIN)/python -m benchmarks.pretrained --device cuda --dtype bfloat16 --json benchmarks/pretrained-cuda-bf16.json
+	$(BIN)/python -m benchmarks.pretrained --device cuda --dtype bfloat16 --compile --json benchmarks/pretrained-cuda-bf16-compiled.json
 	for mouse in digits induction; do $(BIN)/prisma train $$mouse --out runs/$$mouse-gpu; done
 
 clean:

@@ -24,34 +24,29 @@ prisma.load(module, image_size=384)                     # a live module; positio
 
 `prisma models` prints this table, `prisma models --check REF` measures the weights that you have.
 """
+METHOD = """Every architecture was built small, with random weights (no parameter at zero or one), read, and compared
+with its own library: the output and the residual stream after every layer. The figures are the largest differences
+relative to the largest value there. Measured with {measured}."""
 
 
 def page() -> str:
     found = proofs()
     measured = ", ".join(f"{name} {version}" for name, version in versions().items())
-    rows = [row for row in summary(found) if row["exact"]]
-    return (
-        "\n\n".join(
-            [
-                INTRODUCTION.rstrip(),
-                "## What was verified",
-                "Every architecture was built small, with random weights (no parameter at zero or one), read, and compared with "
-                "its own library: the output and the residual stream after every layer. The figures are the largest "
-                f"differences relative to the largest value there. Measured with {measured}.",
-                _table(
-                    ("library", "family", "architectures or forms", "in float64", "in float32"),
-                    (
-                        (r["library"], r["family"], r["exact"], f"{r['float64']:.1e}", f"{r['float32']:.1e}")
-                        for r in rows
-                    ),
-                ),
-                "## What is refused, and why",
-                "These forms are in the same libraries, and there is no exact reading of them.",
-                _table(("library", "why", "forms"), _refusals(found)),
-            ]
-        )
-        + "\n"
-    )
+    exact = [
+        (row["library"], row["family"], row["exact"], f"{row['float64']:.1e}", f"{row['float32']:.1e}")
+        for row in summary(found)
+        if row["exact"]
+    ]
+    parts = [
+        INTRODUCTION.rstrip(),
+        "## What was verified",
+        METHOD.format(measured=measured),
+        _table(("library", "family", "architectures or forms", "in float64", "in float32"), exact),
+        "## What is refused, and why",
+        "These forms are in the same libraries, and there is no exact reading of them.",
+        _table(("library", "why", "forms"), _refusals(found)),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _refusals(found: Sequence[Proof]) -> Iterable[tuple[str, str, str]]:

@@ -27,7 +27,7 @@ def results() -> str:
 
 
 def speed() -> str:
-    """The ratios of `benchmarks/core.py`, one column per batch size."""
+    """The ratios of `benchmarks.core`, one column per batch size."""
     measured = json.loads((ROOT / "benchmarks" / "core-cpu.json").read_text())
     ratios = [line for line in measured["lines"] if line["unit"] == "x"]
     batches = dict.fromkeys(line["what"].split(", batch ")[1] for line in ratios)
