@@ -1,0 +1,92 @@
+"""Which library a folder is of, and the parity check of weights that a user has, on a folder of each library."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+
+import prisma
+from prisma import PrismaError
+from prisma.config import TextConfig
+from prisma.pretrained.opening import check, library_of, noise_for, open_source
+from prisma.pretrained.parity import randomise
+from tests.pretrained.cases_hf_images import CASES as TRANSFORMERS
+from tests.pretrained.test_from_open_clip import saved as save_open_clip
+
+
+def of_timm(folder: Path) -> None:
+    module = timm.create_model("vit_tiny_patch16_224", depth=2, num_classes=5)
+    randomise(module)
+    save_for_hf(module, str(folder), safe_serialization=True, model_args={"depth": 2})
+
+
+def of_transformers(folder: Path) -> None:
+    module = TRANSFORMERS["vit"]()
+    randomise(module)
+    module.save_pretrained(folder)  # type: ignore[operator]
+
+
+def of_open_clip(folder: Path) -> None:
+    save_open_clip(folder)
+
+
+FOLDERS: dict[str, Callable[[Path], None]] = {
+    "timm": of_timm,
+    "transformers": of_transformers,
+    "open_clip": of_open_clip,
+}
+
+
+@pytest.mark.parametrize("library", FOLDERS)
+def test_a_folder_of_each_library_is_checked(library: str, tmp_path: Path) -> None:
+    FOLDERS[library](tmp_path / "saved")
+    assert library_of(tmp_path / "saved") == library
+    found = check(tmp_path / "saved")
+    assert set(found) == ({"image", "text"} if library == "open_clip" else {"image"})
+    assert all(0 <= parity.largest <= 1e-5 and parity.residuals for parity in found.values())
+    assert prisma.load(str(tmp_path / "saved")).config.n_layers == len(found["image"].residuals)
+
+
+def test_a_live_module_is_checked() -> None:
+    assert check(TRANSFORMERS["vit"]()).keys() == {"image"}
+
+
+@pytest.mark.parametrize(
+    "content", [None, "no json", "[]", json.dumps({"model_type": "prisma-vit"}), json.dumps({"other": 1})]
+)
+def test_what_no_other_library_wrote_is_ours_to_read(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert library_of(tmp_path) is None
+    assert open_source(tmp_path) is None
+
+
+def test_a_mouse_is_not_checked() -> None:
+    with pytest.raises(
+        PrismaError, match="expected a model of timm, .* to check, found lab/tiny"
+    ):
+        check("lab/tiny")
+
+
+@pytest.mark.parametrize("ref", [".", TRANSFORMERS["vit"]()])
+def test_what_is_here_has_no_revision(ref: Any) -> None:
+    with pytest.raises(PrismaError, match="has no revisions; found revision='main'"):
+        open_source(ref, revision="main")
+
+
+def test_noise_for_a_text_tower_ends_each_prompt() -> None:
+    sizes = {"n_layers": 1, "d_model": 4, "n_heads": 1, "d_mlp": 4, "n_classes": 3}
+    ids = noise_for(TextConfig(**sizes, vocabulary=9, context=5, end=7), n=3)
+    assert ids.shape == (3, 5)
+    assert bool((ids == 7).any(1).all())
+    assert int(ids.max()) < 9
+
+
+def test_noise_is_the_same_every_time() -> None:
+    config = prisma.load(TRANSFORMERS["vit"]()).config
+    assert torch.equal(noise_for(config), noise_for(config))
