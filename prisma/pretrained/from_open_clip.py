@@ -79,6 +79,8 @@ def open_ref(ref: str, revision: str | None = None, image_size: ImageSize = None
     name, _, tag = ref.partition(":")
     if name not in open_clip.list_models():
         raise PrismaError(f"open_clip has no model {name!r}; the nearest: {nearest(name, open_clip.list_models())}")
+    if "hf_model_name" not in open_clip.get_model_config(name)["text_cfg"]:  # whose outline itself is at the Hub
+        _expect_readable(name)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not tags:
         raise PrismaError(
@@ -88,8 +90,6 @@ def open_ref(ref: str, revision: str | None = None, image_size: ImageSize = None
     published = open_clip.get_pretrained_cfg(name, tag)
     if not published:
         raise PrismaError(f"open_clip has no weights {tag!r} of {name}; the nearest: {nearest(tag, tags)}")
-    if "hf_model_name" not in open_clip.get_model_config(name)["text_cfg"]:  # whose outline itself is at the Hub
-        _expect_readable(name)
     with _sentences(f"open_clip/{name}:{tag}"):
         model = open_clip.create_model(
             name,

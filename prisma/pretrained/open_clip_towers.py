@@ -92,14 +92,14 @@ _PROJECTION = rules(("readout.head.weight", "head.proj.weight"), ("readout.head.
 def _refuse(*properties: tuple[bool, str]) -> None:
     for found, why in properties:
         if found:
-            raise Unsupported(f"expected an open_clip tower that Prisma can have exactly, found {why}")
+            raise Unsupported(f"not supported in an open_clip tower: {why}")
 
 
 def _of_block(block: Any) -> dict[str, Any]:
     """The fields of a config that one block decides."""
     kind, attn = full_name(block), block.attn
     _refuse(
-        (kind not in _CLASSES, f"blocks of a class that it does not know: {kind}"),
+        (kind not in _CLASSES, f"blocks of the class {kind}"),
         (hasattr(block, "ln_1_kv"), "blocks that attend to another sequence (is_cross_attention)"),
         (getattr(attn, "logit_scale", None) is not None, "attention by scaled cosines (scaled_cosine_attn)"),
         (there(getattr(block, "ln_attn", None)), "a norm of what attention adds as well as of its input (scale_attn)"),
@@ -136,7 +136,10 @@ def _read_vision(module: Any) -> Source:
     _refuse(
         (module.attn_pool is not None, "attentional pooling between two norms, in a width of its own (CoCa)"),
         (module.pool_type not in _POOLS, f"an output for every token (pool_type={module.pool_type!r})"),
-        (any(i % p for i, p in zip(sides, patches, strict=True)), "images that are not a whole number of patches"),
+        (
+            any(i % p for i, p in zip(sides, patches, strict=True)),
+            f"images of {sides} pixels, which are not a whole number of patches of {patches}",
+        ),
     )
     config = ViTConfig(
         image_size=sides,
@@ -230,9 +233,8 @@ def _within(families: Iterable[Family], module: nn.Module) -> Family:
     for family in families:
         if full_name(module) in family.classes:
             return family
-    has = " and ".join(properties(module))
-    why = f"which has {has}" if has else "a class that it does not read"
-    raise Unsupported(f"expected an open_clip tower that Prisma can have exactly, found {full_name(module)}, {why}")
+    has = " and ".join(properties(module)) or "no reader"
+    raise Unsupported(f"not supported as an open_clip tower: {full_name(module)}, which has {has}")
 
 
 _TRUNKS = (*timm_vit.FAMILIES, *timm_eva.FAMILIES)

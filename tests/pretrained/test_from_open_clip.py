@@ -185,6 +185,8 @@ def test_an_unknown_name_offers_three() -> None:
 def test_a_convolutional_network_is_refused_before_its_weights_are_asked_for() -> None:
     with pytest.raises(Unsupported, match="ModifiedResNet, which has batch norm and convolutions"):
         prisma.load("open_clip/RN50:openai")
+    with pytest.raises(Unsupported, match="SwinTransformer, which has attention within windows"):
+        prisma.load("open_clip/swin_base_patch4_window7_224")
 
 
 def test_weights_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
