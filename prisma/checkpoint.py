@@ -55,13 +55,24 @@ def write_checkpoint(
 
 def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
     """A safetensors file. Its bytes depend on the arguments alone: `save` puts the header's entries in random order."""
-    whole = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, metadata=dict(header))
+    whole = save(_apart(tensors), metadata=dict(header))
     size = 8 + int.from_bytes(whole[:8], "little")  # of the JSON at the beginning, and the eight bytes of its length
     entries = json.loads(whole[8:size])
     entries["__metadata__"] = dict(sorted(header.items()))
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + whole[size:]
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, none in the memory of another (a rotation that all layers share), which the format does not know."""
+    apart, seen = dict[str, Tensor](), set[int]()
+    for name, x in tensors.items():
+        x = x.detach().cpu().contiguous()
+        memory = x.untyped_storage().data_ptr()
+        apart[name] = x.clone() if memory in seen else x
+        seen.add(memory)
+    return apart
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

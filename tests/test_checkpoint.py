@@ -213,3 +213,13 @@ def test_a_config_of_an_impossible_size_is_one_sentence(folder: Path, changes: d
         PrismaError, match=r"d_model must be|d_mlp must be|do not fit config.json|that this machine can hold"
     ):
         read_checkpoint(folder)
+
+
+def test_tensors_that_share_memory_are_written_each(tmp_path: Path) -> None:
+    """As the rotation of a pretrained model does, one table for all its layers."""
+    model = model_of("rotary_table", torch.float32)
+    model.blocks[1].attn.rotation = model.blocks[0].attn.rotation  # type: ignore[union-attr]
+    write_checkpoint(tmp_path, model)
+    read = read_checkpoint(tmp_path).model
+    images = images_of(model)
+    assert torch.equal(read(images), model(images))
