@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from prisma.pretrained import hf_clip, hf_images, hf_text, open_clip_towers, timm_eva, timm_vit
+from prisma.pretrained import hf_clip, hf_images, hf_text, hf_video, open_clip_towers, timm_eva, timm_vit
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.rules import Unsupported
 from prisma.pretrained.unread import properties
@@ -13,6 +13,7 @@ FAMILIES: tuple[Family, ...] = (
     *open_clip_towers.FAMILIES,
     *hf_images.FAMILIES,
     *hf_clip.FAMILIES,
+    *hf_video.FAMILIES,
 )
 TEXT_FAMILIES: tuple[Family, ...] = (*open_clip_towers.TEXT_FAMILIES, *hf_text.TEXT_FAMILIES)
 
@@ -25,7 +26,9 @@ def text_family_of(module: nn.Module) -> Family:
     """The family that reads a text tower, or the pair that holds its parts. Raises Unsupported if there is none."""
     name = full_name(module)
     if name not in _TEXT_BY_CLASS:
-        raise Unsupported(f"expected a text tower of a class that Prisma reads (their masks are fixed), found {name}")
+        raise Unsupported(
+            f"expected a text tower of a class that Prisma reads, whose mask is the same for every prompt; found {name}"
+        )
     return _TEXT_BY_CLASS[name]
 
 

@@ -19,6 +19,7 @@ from prisma.errors import PrismaError
 from prisma.pretrained import hf_text
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.hf_text import LAYERS, Row, both, layer_fields, within
+from prisma.pretrained.parts import torn
 from prisma.pretrained.rules import Context, Make, Source, Unsupported, flat, rules
 
 
@@ -41,6 +42,7 @@ def read(layouts: Mapping[str, Layout], module: Any) -> Source:
     config = ViTConfig(
         image_size=image_sides(trunk),
         patch_size=embeddings.patch_size,
+        cut_edge=torn(image_sides(trunk), embeddings.patch_size),
         channels=trunk.config.num_channels,
         n_classes=head.out_features if projects else 0,  # type: ignore[union-attr]
         head_bias=projects and head.bias is not None,  # type: ignore[union-attr]
@@ -121,8 +123,7 @@ _TABLE: tuple[Row, ...] = (
     ("embed.prefix", "embeddings.class_embedding embeddings.position_embedding.weight", _class_token),
     ("embed.prefix", "embeddings.patch_embedding.weight", _no_prefix),
     ("embed.positions", "embeddings.position_embedding.weight", _of_patches),
-    *both("embed.ln_pre", "pre_layrnorm"),  # as CLIP spells it
-    *both("embed.ln_pre", "pre_layernorm"),
+    *both("embed.ln_pre", "pre_layrnorm", "pre_layernorm"),  # the former as CLIP spells it
     *LAYERS,
     *both("readout.ln_final", "post_layernorm"),
     ("readout.attention_pool.query", "head.probe", _row),

@@ -18,9 +18,9 @@ from prisma.pretrained.rules import Make, Source, Unsupported, joined, rules
 Row = tuple[str, str] | tuple[str, str, Make]
 
 
-def both(ours: str, theirs: str) -> list[tuple[str, str]]:
-    """A weight and a bias."""
-    return [(f"{ours}.{part}", f"{theirs}.{part}") for part in ("weight", "bias")]
+def both(ours: str, *theirs: str) -> list[tuple[str, str]]:
+    """A weight and a bias, of whichever of their names is there."""
+    return [(f"{ours}.{part}", f"{name}.{part}") for name in theirs for part in ("weight", "bias")]
 
 
 def _qkv(part: str) -> tuple[str, str, Make]:
