@@ -109,6 +109,7 @@ class ViTConfig(TransformerConfig):
 
     image_size: int | tuple[int, int]  # pixels: a side, or (height, width)
     patch_size: int | tuple[int, int]  # pixels: a side, or (height, width)
+    cut_edge: bool = False  # pixels beyond the last whole patch are not seen; otherwise there may be none
     channels: int = 3
     frames: int = 1  # of the input; more than one makes it video, [batch, channel, frame, height, width]
     tubelet: int = 1  # frames per patch
@@ -135,7 +136,7 @@ class ViTConfig(TransformerConfig):
         ragged = any(i % p for i, p in zip(self.image_sides, self.patch_sides, strict=True))
         return [
             *super()._contradictions(),
-            (ragged, "image_size", "patch_size"),
+            (ragged and not self.cut_edge, "image_size", "patch_size"),
             (bool(self.frames % self.tubelet), "frames", "tubelet"),
             (self.pool in ("class", "class_mean", "distilled") and not self.class_token, "pool", "class_token"),
             (self.pool == "distilled" and not self.registers, "pool", "registers"),
@@ -244,7 +245,7 @@ class TextConfig(TransformerConfig):
 
 
 CONFLICTS = {
-    "image_size": "each side must be a whole number of patches",
+    "image_size": "each side must be a whole number of patches, unless cut_edge says that the rest is not seen",
     "frames": "the frames must be a whole number of tubelets",
     "d_model": "it must divide evenly among the heads, unless head_dim says otherwise",
     "pool": "this pooling needs tokens that the model does not have",

@@ -43,7 +43,7 @@ class Embed(nn.Module):
         if not pixels.is_floating_point():
             raise PrismaError(f"this model takes floating-point pixels; found {pixels.dtype}")
         (t, h, w), (p, q) = c.grid, c.patch_sides
-        tubes = pixels.view(len(pixels), c.channels, c.frames, *c.image_sides)
+        tubes = pixels.view(len(pixels), c.channels, c.frames, *c.image_sides)[..., : h * p, : w * q]
         patches = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) (c f p q)", t=t, h=h, w=w, p=p, q=q)
         prefix_BTM = self.prefix.expand(len(pixels), -1, -1)
         x_BTM = tap("embed", torch.cat([prefix_BTM, self.ln_patch(self.patch(patches))], dim=1))

@@ -75,6 +75,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "no_head": {"n_classes": 0},
     "no_head_class_mean": {"n_classes": 0, "pool": "class_mean"},
     "not_square": {"image_size": (4, 6), "patch_size": (2, 3), "channels": 1, "norm_eps": 1e-2},
+    "cut_edge": {"image_size": (7, 6), "patch_size": (2, 4), "cut_edge": True},
     "not_square_rotary": {"image_size": (4, 6), "rotary": "axial", **PLAIN},
     "video": VIDEO,
     "video_one_tubelet": {**VIDEO, "tubelet": 4, "pool": "class_mean"},

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from prisma.config import ViTConfig
-from prisma.pretrained.parts import activation, fixed, norm, there
+from prisma.pretrained.parts import activation, fixed, norm, there, torn
 from prisma.pretrained.rules import Context, Make, Rule, Source, Unsupported, flat, joined, rules, same
 
 PREFIX = ("cls_token", "distillation_token", "register_tokens")  # in the order of the tokens
@@ -46,6 +46,7 @@ def read(layout: Layout, module: Any) -> Source:
     canonical = ViTConfig(
         image_size=sides(config.image_size),
         patch_size=sides(config.patch_size),
+        cut_edge=torn(sides(config.image_size), sides(config.patch_size)),
         channels=config.num_channels,
         n_layers=len(layers),
         d_model=config.hidden_size,

@@ -15,7 +15,7 @@ from prisma.config import TextConfig, ViTConfig
 from prisma.errors import PrismaError
 from prisma.pretrained import timm_eva, timm_vit
 from prisma.pretrained.family import Family, full_name
-from prisma.pretrained.parts import activation, norm, there
+from prisma.pretrained.parts import activation, norm, there, torn
 from prisma.pretrained.rules import Context, Rule, Source, Unsupported, flat, rules
 from prisma.pretrained.unread import properties
 
@@ -136,14 +136,11 @@ def _read_vision(module: Any) -> Source:
     _refuse(
         (module.attn_pool is not None, "attentional pooling between two norms, in a width of its own (CoCa)"),
         (module.pool_type not in _POOLS, f"an output for every token (pool_type={module.pool_type!r})"),
-        (
-            any(i % p for i, p in zip(sides, patches, strict=True)),
-            f"images of {sides} pixels, which are not a whole number of patches of {patches}",
-        ),
     )
     config = ViTConfig(
         image_size=sides,
         patch_size=patches,
+        cut_edge=torn(sides, patches),
         channels=module.conv1.in_channels,
         n_classes=0 if module.proj is None else module.proj.shape[1],
         head_bias=False,

@@ -62,6 +62,12 @@ def _norm(module: nn.Module) -> tuple[str, float]:
     return NORMS[name], float(eps)  # type: ignore[arg-type]
 
 
+def torn(sides: tuple[int, int], patches: int | tuple[int, int]) -> bool:
+    """`cut_edge`: a convolution whose stride is its kernel does not see what is left beyond an image's whole patches."""
+    pair = (patches, patches) if isinstance(patches, int) else patches
+    return any(side % patch for side, patch in zip(sides, pair, strict=True))
+
+
 def there(module: nn.Module | None) -> bool:
     """Whether a part is more than a placeholder."""
     return module is not None and not isinstance(module, nn.Identity)

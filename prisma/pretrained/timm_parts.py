@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prisma.pretrained.parts import activation, heads_in_halves, repeated_heads, there
+from prisma.pretrained.parts import activation, heads_in_halves, repeated_heads, there, torn
 from prisma.pretrained.rules import Context, Rule, Unsupported, flat, rules
 
 MLPS = {"Mlp": False, "GluMlp": True, "SwiGLU": True}
@@ -39,6 +39,7 @@ def embed_facts(module: Any) -> dict[str, Any]:
     return {
         "image_size": tuple(embed.img_size),
         "patch_size": tuple(embed.patch_size),
+        "cut_edge": torn(embed.img_size, embed.patch_size),
         "channels": embed.proj.in_channels,
         "norm_patches": there(embed.norm),
         "positions": module.pos_embed is not None,

@@ -87,7 +87,6 @@ def _uneven(module: nn.Module) -> None:
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "activation": ("ViT", {"hidden_act": "mish"}, "the activation MishActivation is not supported"),
     "no layers": ("ViT", {"num_hidden_layers": 0}, "num_hidden_layers=0 is not supported"),
-    "ragged": ("ViT", {"image_size": 13}, "image_size=.* contradicts patch_size"),
 }
 
 

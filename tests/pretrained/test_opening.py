@@ -68,7 +68,7 @@ def test_what_no_other_library_wrote_is_ours_to_read(content: str | None, tmp_pa
 
 def test_a_mouse_is_not_checked() -> None:
     with pytest.raises(
-        PrismaError, match="expected a model of timm, .* to check, found lab/tiny"
+        PrismaError, match=r"expected a model of timm, .* to check, found lab/tiny"
     ):
         check("lab/tiny")
 

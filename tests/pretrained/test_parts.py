@@ -62,3 +62,11 @@ def test_facts_of_one_layer_or_all() -> None:
     layers = [torch.zeros(1), torch.ones(1)]
     assert parts.fixed("x")(Context(None, 1, {"x": layers})) is layers[1]
     assert parts.fixed("x")(Context(None, 1, {"x": layers[0]})) is layers[0]
+
+
+@pytest.mark.parametrize(
+    ("sides", "patches", "rest"),
+    [((8, 8), 4, False), ((8, 9), 4, True), ((6, 4), (3, 4), False), ((7, 4), (3, 4), True)],
+)
+def test_torn_patches(sides: tuple[int, int], patches: int | tuple[int, int], rest: bool) -> None:
+    assert parts.torn(sides, patches) is rest

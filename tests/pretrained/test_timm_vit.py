@@ -72,3 +72,10 @@ def test_a_property_that_we_lack_is_named(changes: dict[str, object], reason: st
 def test_one_at_full_size() -> None:
     module = timm.create_model("vit_base_patch16_224", num_classes=10).eval()
     expect_parity(module, torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)))
+
+
+def test_pixels_beyond_the_last_whole_patch_are_not_seen() -> None:
+    """As in SigLIP SO400M at 384 pixels in patches of 14."""
+    module = timm.create_model("vit_so400m_patch14_siglip_384", **SMALL, num_heads=3, img_size=(62, 48)).eval()
+    assert family_of(module).read(module).config.n_tokens == 4 * 3  # type: ignore[union-attr]
+    expect_parity(module, images_for(module))
