@@ -87,4 +87,11 @@ TEXT_CASES: dict[str, Callable[[], nn.Module]] = {
     "MetaClip2TextModel, eos 2": partial(text, "MetaClip2TextModel", "MetaClip2", eos_token_id=2),
     "CLIPTextModel, gelu": partial(text, "CLIPTextModel", "CLIP", hidden_act="gelu", layer_norm_eps=1e-3),
     "SiglipTextModel, projection": partial(text, "SiglipTextModel", "Siglip", projection_size=11),
+    "Aimv2TextModel": lambda: transformers.Aimv2TextModel(
+        transformers.Aimv2TextConfig(
+            **{name: size for name, size in TEXT.items() if name not in ("bos_token_id", "pad_token_id")}
+        )
+    ).eval(),
 }
+REFUSED: Mapping[str, str] = {"Aimv2TextModel": "a mask that depends on the other prompts of a batch is not supported"}
+"""Those of them that are not exact: name -> the reason."""

@@ -44,10 +44,16 @@ VARIATIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "no biases of q, k, v": {"qv_bias": False},
         "not square": {**OBLONG, "tubelet_size": 4, "patch_size": (4, 2)},
     },
-    "VideoMAEForVideoClassification": {"": {}, "no labels": {"num_labels": 0}, "eps": {"layer_norm_eps": 1e-3}},
+    "VideoMAEForVideoClassification": {
+        "": {},
+        "no labels": {"num_labels": 0},
+        "eps": {"layer_norm_eps": 1e-3},
+        "first patch": {"use_mean_pooling": False},
+    },
     "TimesformerModel": {
         "": {},
         "joint": {"attention_type": "joint_space_time"},
+        "space only": {"attention_type": "space_only"},
         "no biases of q, k, v": {"qkv_bias": False, "layer_norm_eps": 1e-3},
         "drop path": {"drop_path_rate": 1, "num_frames": 3, "patch_size": 2, "num_channels": 1},
     },
@@ -58,9 +64,16 @@ VARIATIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "no biases of q, k, v": {"qkv_bias": False, "in_chans": 1},
         "one tubelet": {"frames_per_clip": 2, "layer_norm_eps": 1e-3},
     },
+    "VJEPA2ForVideoClassification": {"": {}},
 }
 CASES: dict[str, Callable[[], nn.Module]] = {
     f"{kind}, {name}" if name else kind: partial(build, kind, **changes)
     for kind, variations in VARIATIONS.items()
     for name, changes in variations.items()
 }
+REFUSED: Mapping[str, str] = {
+    "VJEPA2ForVideoClassification": "attentive pooling is not supported: it has blocks of its own",
+    "TimesformerModel, space only": "attention_type='space_only' is not supported",
+    "VideoMAEForVideoClassification, first patch": "use_mean_pooling=False is not supported",
+}
+"""Those of them that are not exact: name -> the reason."""
