@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from prisma.data.transform import Transform
 from prisma.text import TextTower
 
-
 ImageSize = int | tuple[int, int] | None
 """Pixels, a side or (height, width); None: as the source has it."""
 

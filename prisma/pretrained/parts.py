@@ -63,7 +63,7 @@ def _norm(module: nn.Module) -> tuple[str, float]:
 
 
 def torn(sides: tuple[int, int], patches: int | tuple[int, int]) -> bool:
-    """`cut_edge`: a convolution whose stride is its kernel does not see what is left beyond an image's whole patches."""
+    """`cut_edge`: a convolution whose stride is its kernel does not see what lies beyond an image's whole patches."""
     pair = (patches, patches) if isinstance(patches, int) else patches
     return any(side % patch for side, patch in zip(sides, pair, strict=True))
 
