@@ -91,7 +91,7 @@ def _opened(
         sizes.image_size = _expected(image_size)
     elif transform is not None and takes_any_size(module):  # then the source sees its pictures in this size
         sizes.image_size = transform.size
-    with _sentences(f"no {type(module).__name__} can be had for image_size={sizes.image_size}"):
+    with _sentences(f"no {type(module).__name__} can be had for image_size={getattr(sizes, 'image_size', None)}"):
         size = _canonical(module).image_sides
     text, pair = hf_clip.pair(module, tokenizer, **options)
     return Opened(module.eval(), None if transform is None else transform.resized(size), labels, text, pair)

@@ -21,9 +21,9 @@ from prisma.pretrained.rules import Context, Make, Rule, Source, Unsupported, fl
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a class has its parts, and what its configuration calls the sizes of a video."""
+    """Where a class has its parts."""
 
-    sizes: Callable[[Any], dict[str, Any]]  # their config -> fields of ours
+    sizes: Callable[[Any], dict[str, Any]]  # of a video: their config -> fields of ours
     trunk: str = ""  # the attribute that is the encoder, if the module is more than that
     layers: str = "encoder.layer"  # of the encoder
     pool: str = "class"
@@ -36,7 +36,7 @@ def read(layouts: Mapping[str, Layout], module: Any) -> Source:
     _expect_exact(module)
     trunk = module.get_submodule(layout.trunk)
     layer = trunk.get_submodule(f"{layout.layers}.0")
-    kind, eps = norm(part for part in trunk.modules() if isinstance(part, nn.LayerNorm))
+    _, eps = norm(part for part in trunk.modules() if isinstance(part, nn.LayerNorm))
     pooled_norm, head = getattr(module, "fc_norm", None), getattr(module, "classifier", None)
     rotates = hasattr(layer.attention, "apply_rotary_embeddings")
     config = ViTConfig(
@@ -44,7 +44,6 @@ def read(layouts: Mapping[str, Layout], module: Any) -> Source:
         n_layers=len(trunk.get_submodule(layout.layers)),
         d_model=theirs.hidden_size,
         n_heads=theirs.num_attention_heads,
-        norm_kind=kind,
         norm_eps=eps,
         attention="divided" if hasattr(layer, "temporal_attention") else "joint",
         rotary="table" if rotates else "none",
@@ -106,18 +105,18 @@ def _layer(layer: Any, theirs: Any) -> dict[str, Any]:
 
 
 def _waves(embeddings: Any, config: ViTConfig) -> Tensor | None:
-    """Fixed positions [patch, d_model], which are no weights of the source; None if it has others.
-
-    Raises:
-        Unsupported: the positions are those of another size.
-    """
+    """Fixed positions [patch, d_model], which are no weights of the source; None if it has others."""
     found = getattr(embeddings, "position_embeddings", None)
     if found is None:
         return None
     frames = embeddings.time_embeddings.shape[1] if hasattr(embeddings, "time_embeddings") else 1
-    if (found.shape[1] - config.n_prefix) * frames != config.n_patches:
-        raise Unsupported(f"image_size={config.image_size} is not supported: positions of video are not resampled")
+    _expect_same_size((found.shape[1] - config.n_prefix) * frames == config.n_patches, config)
     return None if isinstance(found, nn.Parameter) else found[0].to(next(embeddings.parameters()))
+
+
+def _expect_same_size(same: bool, config: ViTConfig) -> None:
+    if not same:
+        raise Unsupported(f"image_size={config.image_size} is not supported: positions of video are not resampled")
 
 
 @torch.no_grad()
@@ -125,6 +124,7 @@ def _rotation(attention: Any, config: ViTConfig) -> Tensor:
     """Cosines and sines [2, patch, 1, d_head], by the source's own arithmetic: it is linear, so what it does to ones at
     even places and to ones at odd places tells them all.
     """
+    _expect_same_size(config.grid[1:] == (attention.grid_size, attention.grid_size), config)
     weight = attention.query.weight
     places = attention.get_position_ids(weight.new_empty(1, config.n_patches, 0))
     even = (torch.arange(config.d_head, device=weight.device) % 2 == 0).to(weight.dtype)
@@ -240,14 +240,14 @@ def _frames_first(module: Any, x_BTM: Tensor) -> Tensor:
     return torch.cat([x_BTM[:, :1], patches_BSFM.transpose(1, 2).flatten(1, 2)], dim=1)
 
 
-def _sizes(image: str, frames: str, channels: str = "num_channels") -> Callable[[Any], dict[str, Any]]:
+def _sizes(frames: str, channels: str) -> Callable[[Any], dict[str, Any]]:
     """By the names of their configuration, whose tubelets may be absent (one frame) or hold the patch as well."""
 
     def fields(theirs: Any) -> dict[str, Any]:
         tubelet = getattr(theirs, "tubelet_size", 1)
         tubelet, *patch = (tubelet,) if isinstance(tubelet, int) else tubelet
         return {
-            "image_size": getattr(theirs, image),
+            "image_size": getattr(theirs, "image_size", None) or theirs.crop_size,
             "patch_size": tuple(patch) or theirs.patch_size,
             "channels": getattr(theirs, channels),
             "frames": getattr(theirs, frames),
@@ -269,8 +269,8 @@ def _family(name: str, file: str, order: Any = Family.order, **layouts: Layout) 
     )
 
 
-_USUAL = _sizes("image_size", "num_frames")
-_JEPA = Layout(_sizes("crop_size", "frames_per_clip", "in_chans"), "encoder", "layer", "mean", {"skip_predictor": True})
+_USUAL = _sizes("num_frames", "num_channels")
+_JEPA = Layout(_sizes("frames_per_clip", "in_chans"), "encoder", "layer", "mean", {"skip_predictor": True})
 FAMILIES: tuple[Family, ...] = (
     _family(
         "ViViT",

@@ -82,7 +82,7 @@ def test_a_property_that_we_lack_is_named() -> None:
     refused(build("TimesformerModel", hidden_act="mish"), "the activation Mish")
 
 
-@pytest.mark.parametrize("name", ["VivitModel", "VideoMAEModel", "TimesformerModel"])
+@pytest.mark.parametrize("name", ["VivitModel", "VideoMAEModel", "TimesformerModel", "VJEPA2Model"])
 def test_positions_are_not_resampled(name: str) -> None:
     module: Any = CASES[name]()
     module.config.image_size = 16
