@@ -41,8 +41,10 @@ def write_checkpoint(
     """Write both files, each atomically. The bytes depend on the arguments alone.
 
     Raises:
-        PrismaError: the folder could not be written.
+        PrismaError: the folder could not be written, or the weights are not those of the model's config.
     """
+    weights = model.state_dict()
+    _expect_same(outline(model.config).state_dict(), weights, "this model")
     config = {
         "model_type": MODEL_TYPE,
         "architecture": asdict(model.config),
@@ -50,7 +52,7 @@ def write_checkpoint(
         "transform": dict(transform or {}),
     }
     write_atomic(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
-    write_atomic(folder / WEIGHTS, to_safetensors(model.state_dict(), header or {}))
+    write_atomic(folder / WEIGHTS, to_safetensors(weights, header or {}))
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
@@ -158,7 +160,7 @@ def _expect_labels(labels: list[Any], config: ViTConfig, path: Path) -> None:
         )
 
 
-def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: Path | str) -> None:
     wrong = [f"{name} is missing" for name in expected if name not in found]
     wrong += [f"{name} is not of this architecture" for name in found if name not in expected]
     wrong += [
@@ -168,4 +170,4 @@ def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], pa
     ]
     wrong += [f"{name} is {x.dtype}, not floating point" for name, x in found.items() if not x.is_floating_point()]
     if wrong:
-        raise PrismaError(f"the weights in {path} do not fit {CONFIG}: {'; '.join(wrong)}")
+        raise PrismaError(f"the weights in {source} do not fit {CONFIG}: {'; '.join(wrong)}")

@@ -1,6 +1,7 @@
 """`prisma.load`: a model and everything needed to use it, from wherever it is."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from prisma.pretrained.family import Family
 from prisma.pretrained.opened import ImageSize, Opened, Text
 from prisma.pretrained.opening import is_folder, open_source
 from prisma.pretrained.rules import convert
+from prisma.pretrained.zero_shot import zero_shot
 from prisma.repository import Published
 from prisma.vit import ViT
 
@@ -31,6 +33,18 @@ class Loaded:
     @property
     def config(self) -> ViTConfig:
         return self.model.config
+
+    def zero_shot(self, prompts: Sequence[str]) -> "Loaded":
+        """A CLIP as a classifier whose classes are prompts: its logits are `text.similarity` of this model's.
+
+        Every analysis of the new model is in the space of the prompts. It shares this one's weights.
+
+        Raises:
+            PrismaError: there is no text side, no prompts, or a prompt has more tokens than the tower takes.
+        """
+        if self.text is None:
+            raise PrismaError("zero-shot classes need a model with a text side, such as a CLIP; this one has none")
+        return replace(self, model=zero_shot(self.model, self.text, prompts), labels=tuple(prompts), text=None)
 
 
 def load(

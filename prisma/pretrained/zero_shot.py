@@ -1,0 +1,54 @@
+"""A CLIP's image tower whose classes are prompts.
+
+Its logits are the pair's own answer, `logit_scale * cosine(image, prompt) + logit_bias`, so that all that is said of a
+model's logits (edits, sweeps, the logit lens) is said in the space of the prompts.
+
+Source: Radford et al. 2103.00020; with a bias, Zhai et al. 2303.15343.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prisma.errors import PrismaError
+from prisma.outline import outline
+from prisma.pretrained.opened import Text
+from prisma.vit import ViT
+
+
+class PromptHead(nn.Module):
+    """Pooled features [batch, features] -> zero-shot logits [batch, prompt]."""
+
+    directions: Tensor  # [prompt, class] of unit length
+
+    def __init__(self, projection: nn.Module, directions: Tensor, scale: float, bias: float) -> None:
+        super().__init__()
+        self.projection, self.scale, self.bias = projection, scale, bias
+        self.register_buffer("directions", directions)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return F.normalize(self.projection(pooled), dim=-1) @ self.directions.T * self.scale + self.bias
+
+
+@torch.no_grad()
+def zero_shot(model: ViT, text: Text, prompts: Sequence[str]) -> ViT:
+    """The image tower `model` with a prompt for each class. The two share every weight, and move together.
+
+    Its tensors are more than its config asks for, so it cannot be written as a checkpoint.
+
+    Raises:
+        PrismaError: no prompts, or one that has more tokens than the text tower takes.
+    """
+    if isinstance(prompts, str) or not len(prompts):
+        raise PrismaError(f"expected a list of prompts, a text for each class; found {prompts!r:.80}")
+    directions = text(prompts).to(model.embed.patch.weight.device)
+    shared = outline(replace(model.config, n_classes=len(prompts)))
+    shared.embed, shared.blocks = model.embed, model.blocks
+    for name, part in model.readout.named_children():
+        setattr(shared.readout, name, part)
+    shared.readout.head = PromptHead(model.readout.head, directions, text.logit_scale, text.logit_bias)
+    shared.training = model.training
+    return shared
