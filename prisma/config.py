@@ -136,6 +136,7 @@ class ViTConfig(TransformerConfig):
         ragged = any(i % p for i, p in zip(self.image_sides, self.patch_sides, strict=True))
         return [
             *super()._contradictions(),
+            (0 in self.grid[1:], "image_size", "patch_size"),
             (ragged and not self.cut_edge, "image_size", "patch_size"),
             (bool(self.frames % self.tubelet), "frames", "tubelet"),
             (self.pool in ("class", "class_mean", "distilled") and not self.class_token, "pool", "class_token"),
@@ -206,6 +207,11 @@ class ViTConfig(TransformerConfig):
     def pooling_d_mlp(self) -> int:
         """Of attention pooling."""
         return self.d_mlp if self.pool_d_mlp is None else self.pool_d_mlp
+
+    @property
+    def d_pooled(self) -> int:
+        """Width of what the head reads, which are the logits of a model without classes."""
+        return self.d_model * (2 if self.pool in ("class_mean", "distilled") else 1)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from tests.variants import BASE, VARIANTS, config_of
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "patches": ({"image_size": 7}, ("image_size=7", "patch_size=2")),
     "patches of one side": ({"image_size": (6, 7)}, ("image_size=(6, 7)", "patch_size=2")),
+    "less than a patch": ({"image_size": 1, "cut_edge": True}, ("image_size=1", "patch_size=2")),
     "tubelets": ({"frames": 3, "tubelet": 2}, ("frames=3", "tubelet=2")),
     "heads": ({"n_heads": 5}, ("d_model=12", "n_heads=5")),
     "class pooling": ({"class_token": False}, ("pool='class'", "class_token=False")),

@@ -70,7 +70,8 @@ def of_module(module: nn.Module, image_size: int | tuple[int, int] | None = None
     """A live module; with `image_size`, a copy of it that timm resized."""
     if image_size is not None:
         module = copy.deepcopy(module)
-        module.set_input_size(image_size)  # type: ignore[operator]
+        with _sentences(f"{type(module).__name__} at image_size={image_size}"):
+            module.set_input_size(image_size)  # type: ignore[operator]
     return _opened(module)
 
 

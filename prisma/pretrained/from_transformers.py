@@ -88,21 +88,13 @@ def _opened(
     transform, labels = describe(module, folder)
     sizes = getattr(module.config, "vision_config", module.config)
     if image_size is not None:
-        sizes.image_size = _expected(image_size)
+        sizes.image_size = image_size
     elif transform is not None and takes_any_size(module):  # then the source sees its pictures in this size
         sizes.image_size = transform.size
     with _sentences(f"no {type(module).__name__} can be had for image_size={getattr(sizes, 'image_size', None)}"):
         size = _canonical(module).image_sides
     text, pair = hf_clip.pair(module, tokenizer, **options)
     return Opened(module.eval(), None if transform is None else transform.resized(size), labels, text, pair)
-
-
-def _expected(image_size: Any) -> int | tuple[int, int]:
-    """Raises PrismaError unless it is a side or (height, width)."""
-    sides = [image_size, image_size] if isinstance(image_size, int) else image_size
-    if isinstance(sides, tuple | list) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides):
-        return image_size if isinstance(image_size, int) else (sides[0], sides[1])
-    raise PrismaError(f"image_size must be a side in pixels or (height, width), found {image_size!r}")
 
 
 def _canonical(module: nn.Module) -> ViTConfig:

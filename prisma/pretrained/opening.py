@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prisma.checkpoint import CONFIG, MODEL_TYPE
-from prisma.config import TextConfig, ViTConfig
+from prisma.config import LARGEST, TextConfig, ViTConfig
 from prisma.errors import PrismaError
 from prisma.pretrained import from_open_clip, from_timm, from_transformers
 from prisma.pretrained.families import family_of, text_family_of
@@ -32,6 +32,7 @@ def open_source(
         PrismaError: nothing there, or it is not a whole model.
         Unsupported: the model cannot be had exactly.
     """
+    image_size = _expected(image_size)
     if isinstance(ref, nn.Module):
         expect_no_revision(type(ref).__name__, revision)
         opened: Opened = SOURCES[family_of(ref).library].of_module(ref, image_size)
@@ -43,6 +44,16 @@ def open_source(
         library = library_of(folder)
         return None if library is None else SOURCES[library].open_folder(folder, image_size)
     return None if prefix not in PREFIXES else SOURCES[PREFIXES[prefix]].open_ref(name, revision, image_size)
+
+
+def _expected(image_size: Any) -> ImageSize:
+    """Raises PrismaError unless it is None, a side, or (height, width)."""
+    pair = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if image_size is None:
+        return None
+    if isinstance(pair, tuple | list) and len(pair) == 2 and all(type(x) is int and 0 < x <= LARGEST for x in pair):
+        return image_size if isinstance(image_size, int) else (pair[0], pair[1])
+    raise PrismaError(f"image_size must be a side in pixels or (height, width), found {image_size!r}")
 
 
 def is_folder(ref: str | Path) -> bool:

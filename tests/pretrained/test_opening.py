@@ -67,9 +67,7 @@ def test_what_no_other_library_wrote_is_ours_to_read(content: str | None, tmp_pa
 
 
 def test_a_mouse_is_not_checked() -> None:
-    with pytest.raises(
-        PrismaError, match=r"expected a model of timm, .* to check, found lab/tiny"
-    ):
+    with pytest.raises(PrismaError, match=r"expected a model of timm, .* to check, found lab/tiny"):
         check("lab/tiny")
 
 
@@ -90,3 +88,19 @@ def test_noise_for_a_text_tower_ends_each_prompt() -> None:
 def test_noise_is_the_same_every_time() -> None:
     config = prisma.load(TRANSFORMERS["vit"]()).config
     assert torch.equal(noise_for(config), noise_for(config))
+
+
+@pytest.mark.parametrize("size", [-16, 0, 1.5, "x", True, (16,), (16, 16, 16), (16, 0), {16, 8}])
+def test_an_image_size_that_is_none_is_refused(size: Any) -> None:
+    with pytest.raises(PrismaError, match="image_size must be a side in pixels or"):
+        open_source(TRANSFORMERS["vit"](), image_size=size)
+
+
+@pytest.mark.parametrize("size", [8, [8, 12]])
+def test_an_image_size_is_a_side_or_a_pair(size: Any) -> None:
+    assert prisma.load(TRANSFORMERS["vit"](), image_size=size).config.image_sides == ((8, 8) if size == 8 else (8, 12))
+
+
+def test_a_size_below_one_patch_is_refused() -> None:
+    with pytest.raises(PrismaError, match="could not be loaded"):
+        prisma.load(timm.create_model("vit_tiny_patch16_224", depth=1), image_size=8)
