@@ -23,6 +23,11 @@ prisma.load(module, image_size=384)                     # a live module; positio
 ```
 
 `prisma models` prints this table, `prisma models --check REF` measures the weights that you have.
+
+Two sources are had in other ways. IDEFICS (Flamingo-style) stays a model of transformers, read and edited through hooks
+that leave nothing behind: `prisma.pretrained.idefics` has `sites`, `record` and `run` for its vision tower, resampler
+and gated cross-attention. The mice that ViT-Prisma published in 2023 become checkpoint folders by
+`prisma import OLD.pth --like RECIPE`.
 """
 METHOD = """Every architecture was built small, with random weights (no parameter at zero or one), read, and compared
 with its own library: the output and the residual stream after every layer. The figures are the largest differences
