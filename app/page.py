@@ -11,10 +11,10 @@ import gradio as gr
 import torch
 
 from app import attention, lens, patching
-from app.models import Mouse, Picture
 from app.panel import answer, panel, payload
 from app.question import DIRECTIONS, METRICS, asked, sites
 from app.session import Session, opened
+from app.subject import Picture, Subject
 from app.theme import HEADER
 from prisma.errors import PrismaError
 from prisma.view import View
@@ -45,7 +45,7 @@ def lay_out(known: Sequence[str], first: str) -> Page:
     gr.HTML(HEADER, apply_default_css=False)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=260):
-            model = gr.Dropdown(list(known), value=first, label="Mouse", elem_id="pz-model")
+            model = gr.Dropdown(list(known), value=first, label="Model", elem_id="pz-model")
             steps = panel("steps", "steps")
         with gr.Column(scale=3, min_width=300):
             images = panel("images", "images")
@@ -76,41 +76,41 @@ def _lay_out_question() -> tuple[gr.HTML, list[Any]]:
     return others, [metric, target, against, site, into]
 
 
-def wire(blocks: gr.Blocks, page: Page, find: Callable[[Any], Mouse], known: Sequence[str]) -> None:
+def wire(blocks: gr.Blocks, page: Page, find: Callable[[Any], Subject], known: Sequence[str]) -> None:
     """Every event makes a new session from the old one, and the page shows it; `known` begins with the default."""
 
     def start(before: Session | None, request: gr.Request) -> Session:
         return from_link(find, known, dict(request.query_params))
 
-    def choose_mouse(before: Session | None, name: Any) -> Session:
+    def choose_model(before: Session | None, name: Any) -> Session:
         return opened(find(name), before.tab, before.question) if before else opened(find(name))
 
     def choose_step(before: Session, value: Any) -> Session:
         index = answer(value, "index")
-        before.mouse.at(index)
+        before.subject.at(index)
         return replace(before, index=index)
 
     def choose_image(before: Session, value: Any) -> Session:
-        return before.with_images(before.mouse.example(answer(value, "index")), before.corrupt)
+        return before.with_images(before.subject.example(answer(value, "index")), before.corrupt)
 
     def choose_other(before: Session, value: Any) -> Session:
-        corrupt = before.mouse.example(answer(value, "index"))
+        corrupt = before.subject.example(answer(value, "index"))
         if corrupt.example == before.picture.example:
             raise PrismaError("expected a corrupt image other than the clean one, found the same")
         return before.with_images(before.picture, corrupt)
 
     def draw(before: Session, value: Any) -> Session:
-        return before.with_images(before.mouse.drawing(answer(value, "ink")), before.corrupt)
+        return before.with_images(before.subject.drawing(answer(value, "ink")), before.corrupt)
 
     def upload(before: Session, path: Any) -> Session:
-        return before.with_images(before.mouse.upload(path), before.corrupt)
+        return before.with_images(before.subject.upload(path), before.corrupt)
 
     def ask(before: Session, *values: Any) -> Session:
-        return replace(before, question=asked(before.mouse, *values))
+        return replace(before, question=asked(before.subject, *values))
 
     on = _listener(page)
     on(blocks.load, start)
-    on(page.model.input, choose_mouse, page.model)
+    on(page.model.input, choose_model, page.model)
     on(page.steps.choose, choose_step, page.steps)
     on(page.images.choose, choose_image, page.images)
     on(page.images.draw, draw, page.images)
@@ -139,7 +139,7 @@ def _listener(page: Page) -> Callable[..., None]:
         def event(before: Session | None, *values: Any) -> Updates:
             if before is None and change.__name__ == "select":
                 return {page.session: None}  # tabs report themselves before the page has loaded
-            if before is None and change.__name__ not in ("start", "choose_mouse"):
+            if before is None and change.__name__ not in ("start", "choose_model"):
                 raise gr.Error("this page has expired: reload it", print_exception=False)
             try:
                 with torch.no_grad():
@@ -164,66 +164,66 @@ def controls(page: Page, session: Session | None) -> Updates:
     if session is None:
         return {page.session: None}
     return {
-        page.model: gr.update(value=session.mouse.published.repo),
-        page.steps: payload(View({"steps": session.mouse.steps, "chosen": session.index})),
-        page.images: payload(_images(session.mouse, session.picture, "Image")),
-        page.others: payload(_images(session.mouse, session.corrupt, "Corrupt image")),
+        page.model: gr.update(value=session.subject.name),
+        page.steps: payload(View({"steps": session.subject.steps, "chosen": session.index})),
+        page.images: payload(_images(session.subject, session.picture, "Image")),
+        page.others: payload(_images(session.subject, session.corrupt, "Corrupt image")),
         **_question(page, session),
     }
 
 
-def from_link(find: Callable[[Any], Mouse], known: Sequence[str], link: dict[str, str]) -> Session:
+def from_link(find: Callable[[Any], Subject], known: Sequence[str], link: dict[str, str]) -> Session:
     """The session that an address asks for: `?model=OWNER/NAME&step=128&image=3&view=lens`.
 
-    What the address gets wrong is said, and the usual first view is shown; a mouse that cannot be read is passed over.
+    What the address gets wrong is said, and the usual first view is shown; a model that cannot be read is passed over.
 
     Raises:
-        PrismaError: no mouse can be read.
+        PrismaError: no model can be read.
     """
     session = _first_readable(find, [link["model"], *known] if "model" in link else known)
     try:
         if "step" in link:
-            session = replace(session, index=session.mouse.index_of(link["step"]))
+            session = replace(session, index=session.subject.index_of(link["step"]))
         if "image" in link:
             index = int(link["image"]) if re.fullmatch(r"\d{1,4}", link["image"]) else link["image"]
-            session = session.with_images(session.mouse.example(index), session.corrupt)
+            session = session.with_images(session.subject.example(index), session.corrupt)
     except PrismaError as error:
         gr.Warning(html.escape(str(error), quote=False))
     return replace(session, tab=link["view"]) if link.get("view") in TABS else session
 
 
-def _first_readable(find: Callable[[Any], Mouse], names: Sequence[str]) -> Session:
+def _first_readable(find: Callable[[Any], Subject], names: Sequence[str]) -> Session:
     for name in names:
         try:
             return opened(find(name))
         except PrismaError as error:
             gr.Warning(html.escape(str(error), quote=False))
-    raise PrismaError("expected a mouse that can be read, found none in this hub")
+    raise PrismaError("expected a model that can be read, found none")
 
 
 def updates(page: Page, before: Session | None, after: Session) -> Updates:
     """What of the page differs between two sessions. Panels of other tabs wait until their tab is chosen."""
     changed: Updates = {page.session: after, page.panels[after.tab]: payload(TABS[after.tab].view(after))}
-    mouse = after.mouse
+    subject = after.subject
     if before is None:
         changed[page.tabs] = gr.update(selected=after.tab)
-    if before is None or before.mouse != mouse:
-        before = None  # nothing of another mouse holds
-        changed[page.model] = gr.update(value=mouse.published.repo)
-        changed[page.steps] = payload(View({"steps": mouse.steps, "chosen": after.index}))
+    if before is None or before.subject != subject:
+        before = None  # nothing of another model holds
+        changed[page.model] = gr.update(value=subject.name)
+        changed[page.steps] = payload(View({"steps": subject.steps, "chosen": after.index}))
     if before is None or before.picture is not after.picture:
-        changed[page.images] = payload(_images(mouse, after.picture, "Image"))
+        changed[page.images] = payload(_images(subject, after.picture, "Image"))
     if before is None or before.corrupt is not after.corrupt:
-        changed[page.others] = payload(_images(mouse, after.corrupt, "Corrupt image"))
+        changed[page.others] = payload(_images(subject, after.corrupt, "Corrupt image"))
     if before is None or before.question != after.question:
         changed |= _question(page, after)
     return changed
 
 
-def _images(mouse: Mouse, chosen: Picture, title: str) -> View:
-    names = [example.caption for example in mouse.examples()]
+def _images(subject: Subject, chosen: Picture, title: str) -> View:
+    names = [example.caption for example in subject.examples()]
     facts = {"title": title, "names": names, "chosen": chosen.example, "caption": chosen.caption}
-    return View({**facts, "drawable": title == "Image"}, {"images": mouse.thumbnails()})
+    return View({**facts, "drawable": title == "Image"}, {"images": subject.thumbnails()})
 
 
 def _question(page: Page, session: Session) -> Updates:
@@ -234,6 +234,6 @@ def _question(page: Page, session: Session) -> Updates:
         metric: gr.update(value=question.metric),
         target: gr.update(choices=classes, value=question.target),
         against: gr.update(choices=classes, value=question.against, visible=question.metric == METRICS[0]),
-        site: gr.update(choices=sites(session.mouse), value=question.site),
+        site: gr.update(choices=sites(session.subject), value=question.site),
         into: gr.update(value=question.into),
     }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.models import Mouse, Picture
+from app.subject import Picture, Subject
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
 from prisma.metrics import LogitDiff, Probability
@@ -28,39 +28,39 @@ class Question:
     into: str  # the run that is patched: "clean" or "corrupt"
 
 
-def sites(mouse: Mouse) -> list[str]:
-    """The sites of the token map that this mouse has."""
-    known = site_names(mouse.final.config)
+def sites(subject: Subject) -> list[str]:
+    """The sites of the token map that this model has."""
+    known = site_names(subject.final.config)
     return [site for site in SITES if f"blocks.0.{site}" in known]
 
 
-def default_question(mouse: Mouse, picture: Picture, corrupt: Picture, before: Question | None = None) -> Question:
+def default_question(subject: Subject, picture: Picture, corrupt: Picture, before: Question | None = None) -> Question:
     """The classes that the final weights answer for the two images; everything else stays as it was.
 
     The classes do not follow the checkpoint, so that every training step is asked the same question.
     """
-    clean, other = mouse.final.model(torch.stack([picture.x, corrupt.x]))
+    clean, other = subject.final.model(torch.stack([picture.x, corrupt.x]))
     target = int(clean.argmax())
     order: list[int] = other.argsort(descending=True).tolist()
     against = next((c for c in order if c != target), target)
     if before is None:
         return Question(METRICS[0], target, against, SITES[0], "corrupt")
-    site = before.site if before.site in sites(mouse) else SITES[0]
+    site = before.site if before.site in sites(subject) else SITES[0]
     return Question(before.metric, target, against, site, before.into)
 
 
-def asked(mouse: Mouse, metric: Any, target: Any, against: Any, site: Any, into: Any) -> Question:
+def asked(subject: Subject, metric: Any, target: Any, against: Any, site: Any, into: Any) -> Question:
     """A question from the controls of the page, which anyone may send.
 
     Raises:
         PrismaError: a value that the page does not offer.
     """
-    classes = tuple(range(mouse.final.config.n_classes))
+    classes = tuple(range(len(subject.labels)))
     given = (
         ("metric", metric, METRICS),
         ("class", target, classes),
         ("class", against, classes),
-        ("site", site, sites(mouse)),
+        ("site", site, sites(subject)),
         ("direction", into, tuple(DIRECTIONS.values())),
     )
     for name, value, offered in given:

@@ -1,11 +1,11 @@
-"""What one visitor looks at: a mouse, a checkpoint, an image, a question. The page is a function of it."""
+"""What one visitor looks at: a model, a checkpoint, an image, a question. The page is a function of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.models import Mouse, Picture, pixels, prefix_names
 from app.question import Question, default_question
+from app.subject import Picture, Subject, pixels, prefix_names
 from prisma.loaded import Loaded
 from prisma.view import Packed
 
@@ -14,7 +14,7 @@ from prisma.view import Packed
 class Session:
     """Everything that the page shows depends on this alone."""
 
-    mouse: Mouse
+    subject: Subject
     index: int  # of the checkpoint
     picture: Picture
     corrupt: Picture
@@ -23,17 +23,17 @@ class Session:
 
     @property
     def loaded(self) -> Loaded:
-        return self.mouse.at(self.index)
+        return self.subject.at(self.index)
 
     @property
     def labels(self) -> list[str]:
-        return [self.mouse.label(i) for i in range(self.loaded.config.n_classes)]
+        return self.subject.labels
 
     def with_images(self, picture: Picture, corrupt: Picture) -> "Session":
         """The same for another pair of images, asked about the classes of that pair. The two differ."""
         if picture.example == corrupt.example:
-            corrupt = self.mouse.other_example(picture)
-        question = default_question(self.mouse, picture, corrupt, self.question)
+            corrupt = self.subject.other_example(picture)
+        question = default_question(self.subject, picture, corrupt, self.question)
         return replace(self, picture=picture, corrupt=corrupt, question=question)
 
     def image(self, picture: Picture) -> Packed:
@@ -43,7 +43,8 @@ class Session:
     def facts(self) -> Mapping[str, Any]:
         """What every viewer of tokens must know, and the address of this view."""
         config = self.loaded.config
-        where: dict[str, Any] = {"model": self.mouse.published.repo, "step": self.mouse.steps[self.index]}
+        where: dict[str, Any] = {"model": self.subject.name}
+        where |= {"step": self.subject.steps[self.index]} if len(self.subject.steps) > 1 else {}
         where |= {"image": self.picture.example} if self.picture.example >= 0 else {}
         return {
             "layers": config.n_layers,
@@ -55,13 +56,13 @@ class Session:
         }
 
 
-def opened(mouse: Mouse, tab: str = "attention", question: Question | None = None) -> Session:
-    """A mouse on its first example, at the end of its training.
+def opened(subject: Subject, tab: str = "attention", question: Question | None = None) -> Session:
+    """A model on its first example, at the end of its training.
 
     Raises:
         PrismaError: it has no checkpoint or example, or they cannot be read.
     """
-    picture = mouse.example(0)
-    corrupt = mouse.other_example(picture)
-    asked = default_question(mouse, picture, corrupt, question)
-    return Session(mouse, len(mouse.steps) - 1, picture, corrupt, asked, tab)
+    picture = subject.example(0)
+    corrupt = subject.other_example(picture)
+    asked = default_question(subject, picture, corrupt, question)
+    return Session(subject, len(subject.steps) - 1, picture, corrupt, asked, tab)

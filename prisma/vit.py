@@ -85,8 +85,9 @@ class Readout(nn.Module):
         has_norm = config.norm_final and config.norm in ("pre", "res_post")
         self.ln_final = make_norm(config, config.d_model, config.norm_final_eps) if has_norm else None
         self.attention_pool = AttentionPool(config) if config.pool == "attention" else None
-        d_pooled = config.d_model * (2 if config.pool in ("class_mean", "distilled") else 1)
-        self.head = nn.Linear(d_pooled, config.n_classes, bias=config.head_bias) if config.n_classes else nn.Identity()
+        self.head = (
+            nn.Linear(config.d_pooled, config.n_classes, bias=config.head_bias) if config.n_classes else nn.Identity()
+        )
 
     def forward(self, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
         """Residual stream [batch, token, d_model] -> logits [batch, class]."""

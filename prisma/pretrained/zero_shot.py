@@ -48,7 +48,8 @@ def zero_shot(model: ViT, text: Text, prompts: Sequence[str]) -> ViT:
     shared = outline(replace(model.config, n_classes=len(prompts)))
     shared.embed, shared.blocks = model.embed, model.blocks
     for name, part in model.readout.named_children():
-        setattr(shared.readout, name, part)
-    shared.readout.head = PromptHead(model.readout.head, directions, text.logit_scale, text.logit_bias)
+        shared.readout.add_module(name, part)
+    head = PromptHead(model.readout.head, directions, text.logit_scale, text.logit_bias)
+    shared.readout.add_module("head", head)
     shared.training = model.training
     return shared

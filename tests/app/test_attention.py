@@ -13,9 +13,9 @@ def test_attention_is_the_recorded_pattern(session: Session) -> None:
     _, acts = record(model, session.picture.x[None], "blocks.*.attn.pattern")
     for layer in range(model.config.n_layers):
         assert_near(read(view, f"layer {layer}"), acts[f"blocks.{layer}.attn.pattern"][0])
-    assert view.facts["where"]["step"] == session.mouse.steps[5]
+    assert view.facts["where"]["step"] == session.subject.steps[5]
 
 
 def test_facts_are_json(session: Session) -> None:
     facts = json.loads(json.dumps(attention.view(session).facts))
-    assert facts["where"]["model"] == session.mouse.published.repo
+    assert facts["where"]["model"] == session.subject.published.repo

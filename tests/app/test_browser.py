@@ -83,7 +83,7 @@ class App:
         assert box is not None
         side = box["width"] / grid
         top = box["y"] + box["height"] - box["width"]
-        self.tab.mouse.move(box["x"] + (column + 0.5) * side, top + (row + 0.5) * side)
+        self.tab.subject.move(box["x"] + (column + 0.5) * side, top + (row + 0.5) * side)
 
 
 @pytest.fixture
@@ -179,8 +179,8 @@ def test_hover_previews_click_pins_escape_unpins(app: App, mouse: Mouse) -> None
     hovered = app.state("attention", f"s.token === {token}")
     assert near(hovered["to"], expected[token])
     assert near(hovered["from"], expected[:, token])
-    app.tab.mouse.down()
-    app.tab.mouse.up()
+    app.tab.subject.down()
+    app.tab.subject.up()
     app.state("attention", "s.pinned")
     app.over(map_, column=0, row=3)
     assert app.state("attention")["token"] == token
@@ -283,7 +283,7 @@ def _choose(app: App, name: str, value: str) -> None:
 
 def test_choosing_another_mouse_and_another_image(app: App, lab: Path) -> None:
     app.open().state("attention")
-    _choose(app, "Mouse", GLYPHS)
+    _choose(app, "Model", GLYPHS)
     shown = app.state("attention", f"s.where.model === '{GLYPHS}'")
     glyphs = Mouse(Published(GLYPHS, lab))
     assert shown["where"]["step"] == glyphs.steps[-1]
@@ -298,10 +298,10 @@ def test_a_drawing_and_an_upload_are_looked_at(app: App, mouse: Mouse, tmp_path:
     first = app.open().state("attention")
     box = app.panel("images").locator(".pz-pad").bounding_box()
     assert box is not None
-    app.tab.mouse.move(box["x"] + 45, box["y"] + 8)
-    app.tab.mouse.down()
-    app.tab.mouse.move(box["x"] + 45, box["y"] + 85, steps=4)
-    app.tab.mouse.up()
+    app.tab.subject.move(box["x"] + 45, box["y"] + 8)
+    app.tab.subject.down()
+    app.tab.subject.move(box["x"] + 45, box["y"] + 85, steps=4)
+    app.tab.subject.up()
     expect(app.panel("images").get_by_role("status")).to_have_text("Your drawing", timeout=WAIT)
     drawn = app.state("attention", f"s.to[5] !== {first['to'][5]}")
     Image.effect_noise((40, 30), 90).save(tmp_path / "noise.png")

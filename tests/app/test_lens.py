@@ -24,4 +24,4 @@ def test_the_lens_is_the_library_s(session: Session) -> None:
 
 def test_facts_are_json(session: Session) -> None:
     facts = json.loads(json.dumps(lens.view(session).facts))
-    assert facts["where"]["model"] == session.mouse.published.repo
+    assert facts["where"]["model"] == session.subject.published.repo

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 import prisma
-from app.models import INK, Mouse, mice, pixels, prefix_names
+from app.models import Mouse, mice
+from app.subject import INK, pixels, prefix_names
 from prisma import PrismaError
 from prisma.checkpoint import read_tensors
 from prisma.repository import Published

@@ -75,8 +75,8 @@ def test_a_probability_has_no_second_class(page: Page, digits: Session) -> None:
 def test_a_link_is_followed(find: Any, warned: list[str]) -> None:
     link = {"model": GLYPHS, "step": "4", "image": "3", "view": "lens"}
     session = from_link(find, [DIGITS], link)
-    assert session.mouse.published.repo == GLYPHS
-    assert (session.mouse.steps[session.index], session.picture.example, session.tab) == (4, 3, "lens")
+    assert session.subject.published.repo == GLYPHS
+    assert (session.subject.steps[session.index], session.picture.example, session.tab) == (4, 3, "lens")
     assert warned == []
 
 
@@ -85,7 +85,7 @@ def test_a_link_is_followed(find: Any, warned: list[str]) -> None:
 )
 def test_what_a_link_gets_wrong_is_said(find: Any, warned: list[str], wrong: dict[str, str]) -> None:
     session = from_link(find, [DIGITS], {"view": "patching", **wrong})
-    assert (session.mouse.published.repo, session.tab) == (DIGITS, "patching")
+    assert (session.subject.published.repo, session.tab) == (DIGITS, "patching")
     assert len(warned) == 1
     assert "<" not in warned[0]
 
@@ -100,9 +100,9 @@ def test_a_mouse_that_cannot_be_read_is_passed_over(find: Any, warned: list[str]
             raise PrismaError("expected a mouse, found a <wreck>")
         return find(name)
 
-    assert from_link(damaged, [DIGITS, GLYPHS], {}).mouse.published.repo == GLYPHS
+    assert from_link(damaged, [DIGITS, GLYPHS], {}).subject.published.repo == GLYPHS
     assert warned == ["expected a mouse, found a &lt;wreck&gt;"]
-    with pytest.raises(PrismaError, match="found none in this hub"):
+    with pytest.raises(PrismaError, match="that can be read, found none"):
         from_link(damaged, [DIGITS], {})
 
 
@@ -115,7 +115,7 @@ def test_after_a_change_that_failed_the_controls_show_the_session(page: Page, di
 
 
 def test_the_pair_of_images_differs(digits: Session) -> None:
-    example = digits.mouse.example(1)
+    example = digits.subject.example(1)
     session = digits.with_images(example, example)
     assert session.picture.example == 1
     assert session.corrupt.example != 1

@@ -49,4 +49,4 @@ def test_a_model_too_large_to_patch_is_refused(session: Session, monkeypatch: py
 
 def test_facts_are_json(session: Session) -> None:
     facts = json.loads(json.dumps(patching.view(session).facts))
-    assert facts["where"]["model"] == session.mouse.published.repo
+    assert facts["where"]["model"] == session.subject.published.repo
