@@ -2,10 +2,8 @@
 
 import copy
 import json
-import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError, nearest
+from prisma.pretrained.calls import quiet, sentences
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.opened import ImageSize, Opened
 from prisma.pretrained.rules import Unsupported
@@ -34,7 +33,7 @@ class Tokenizer:
 
     @cached_property
     def theirs(self) -> Any:
-        with _sentences("the tokenizer", "is not there: its files belong in the model's folder or in the Hub's cache"):
+        with sentences("the tokenizer, whose files belong in the model's folder or in the Hub's cache,"):
             return self.make()
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
@@ -73,7 +72,7 @@ def open_ref(ref: str, revision: str | None = None, image_size: ImageSize = None
     if revision is not None:
         raise PrismaError(f"open_clip's weights are chosen by tag, open_clip/NAME:TAG; found revision={revision!r}")
     if "/" in ref:
-        with _sentences(f"open_clip/{ref}"):
+        with sentences(f"open_clip/{ref}"):
             model = open_clip.create_model(f"hf-hub:{ref}", force_image_size=image_size, require_pretrained=True)
         return _opened(model, partial(open_clip.get_tokenizer, f"hf-hub:{ref}"))
     name, _, tag = ref.partition(":")
@@ -90,7 +89,7 @@ def open_ref(ref: str, revision: str | None = None, image_size: ImageSize = None
     published = open_clip.get_pretrained_cfg(name, tag)
     if not published:
         raise PrismaError(f"open_clip has no weights {tag!r} of {name}; the nearest: {nearest(tag, tags)}")
-    with _sentences(f"open_clip/{name}:{tag}"):
+    with sentences(f"open_clip/{name}:{tag}"):
         model = open_clip.create_model(
             name,
             tag,
@@ -118,7 +117,7 @@ def open_folder(folder: Path, image_size: ImageSize = None) -> Opened:
             "other formats are pickles, which can run code when they are opened"
         )
     where = f"local-dir:{folder}"
-    with _sentences(str(folder)):
+    with sentences(str(folder)):
         model = open_clip.create_model(where, force_image_size=image_size, require_pretrained=True)
     return _opened(model, partial(open_clip.get_tokenizer, where))
 
@@ -173,7 +172,7 @@ def _expect_readable(name: str) -> None:
     """Before anything is downloaded: the outline of a model, without weights."""
     import open_clip
 
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet():
         visual = open_clip.create_model(name, load_weights=False, device="meta").visual
     family_of(visual).read(visual)
 
@@ -231,29 +230,3 @@ def _transform(visual: Any, size: tuple[int, int]) -> Transform | None:
         return None
     interpolation = "bilinear" if known["interpolation"] == "bilinear" else "bicubic"
     return Transform(size, tuple(known["mean"]), tuple(known["std"]), shortest, interpolation=interpolation)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """open_clip logs to the root logger, and makes one where there is none."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-@contextmanager
-def _sentences(what: str, cannot: str = "could not be loaded") -> Iterator[None]:
-    """open_clip's errors as sentences."""
-    from safetensors import SafetensorError
-
-    known = (RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError)
-    try:
-        with _quiet():
-            yield
-    except PrismaError:
-        raise
-    except (*known, SafetensorError) as error:
-        raise PrismaError(f"{what} {cannot}: {' '.join(str(error).split())}") from None

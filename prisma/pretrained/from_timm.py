@@ -1,17 +1,15 @@
 """Opening timm's models: `timm/NAME[.TAG]`, a folder that timm saved, or a live module."""
 
 import copy
-import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from prisma.data.transform import Transform
+from prisma.data.transform import INTERPOLATIONS, Transform
 from prisma.errors import PrismaError, nearest
+from prisma.pretrained.calls import quiet, sentences
 from prisma.pretrained.families import FAMILIES, family_of
 from prisma.pretrained.opened import Opened
 
@@ -42,8 +40,9 @@ def open_ref(name: str, revision: str | None = None, image_size: int | tuple[int
             f"timm publishes no weights of {architecture}; a module of it with weights can be loaded as it is"
         )
     if timm.model_entrypoint(architecture).__module__ not in MODULES:
-        family_of(timm.create_model(architecture))  # which says why not, before anything is downloaded
-    with _sentences(f"timm/{name}"):
+        with quiet():
+            family_of(timm.create_model(architecture))  # which says why not, before anything is downloaded
+    with sentences(f"timm/{name}"):
         module = timm.create_model(name, pretrained=True, **_size(image_size))
     return _opened(module, _imagenet_names(module))
 
@@ -61,16 +60,17 @@ def open_folder(folder: Path, image_size: int | tuple[int, int] | None = None) -
             f"expected safetensors weights in {folder}, found none; save with safe_serialization=True: "
             "other formats are pickles, which can run code when they are opened"
         )
-    with _sentences(str(folder)):
+    with sentences(str(folder)):
         module = timm.create_model(f"local-dir:{folder}", pretrained=True, **_size(image_size))
     return _opened(module)
 
 
 def of_module(module: nn.Module, image_size: int | tuple[int, int] | None = None) -> Opened:
     """A live module; with `image_size`, a copy of it that timm resized."""
+    if image_size is not None or module.training:
+        module = copy.deepcopy(module)  # the caller's stays as it is
     if image_size is not None:
-        module = copy.deepcopy(module)
-        with _sentences(f"{type(module).__name__} at image_size={image_size}"):
+        with sentences(f"{type(module).__name__} at image_size={image_size}"):
             module.set_input_size(image_size)  # type: ignore[operator]
     return _opened(module)
 
@@ -84,12 +84,19 @@ def _opened(module: Any, labels: tuple[str, ...] = ()) -> Opened:
 
 
 def _transform(module: Any) -> Transform | None:
-    """What timm's evaluation transform does; None where it pads, or keeps proportions for a size that is not square."""
+    """What timm's evaluation transform does; None where it pads, keeps proportions for a size that is not square, or is
+    for other images than the module's.
+    """
     from timm.data import resolve_model_data_config
 
     data, size = resolve_model_data_config(module), tuple(module.patch_embed.img_size)
     scaled = tuple(math.floor(side / data["crop_pct"]) for side in size)
     look = {"mean": tuple(data["mean"]), "std": tuple(data["std"]), "interpolation": data["interpolation"]}
+    if (
+        data["interpolation"] not in INTERPOLATIONS
+        or not len(look["mean"]) == len(look["std"]) == module.patch_embed.proj.in_channels
+    ):
+        return None
     if data["crop_mode"] == "squash":
         return Transform(size=size, stretch=scaled, **look)
     if data["crop_mode"] == "center" and size[0] == size[1]:
@@ -107,28 +114,3 @@ def _imagenet_names(module: Any) -> tuple[str, ...]:
 
 def _size(image_size: int | tuple[int, int] | None) -> dict[str, Any]:
     return {} if image_size is None else {"img_size": image_size}
-
-
-@contextmanager
-def _sentences(what: str) -> Iterator[None]:
-    """timm's errors as sentences, and its log messages not at all."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    logger = logging.getLogger("timm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise PrismaError(
-            f"{what} is neither in the Hub's cache nor to be had from the Hub ({type(error).__name__}: {_line(error)})"
-        ) from None
-    except RuntimeError as error:
-        raise PrismaError(f"the weights of {what} could not be loaded: {_line(error)}") from None
-    finally:
-        logger.setLevel(level)
-
-
-def _line(error: Exception) -> str:
-    """An error's text in one line."""
-    return " ".join(str(error).split())

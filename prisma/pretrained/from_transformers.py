@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings
 
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from prisma.config import ViTConfig
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.pretrained import hf_clip
+from prisma.pretrained.calls import line, quiet, sentences
 from prisma.pretrained.families import FAMILIES, family_of, text_family_of
 from prisma.pretrained.family import full_name
 from prisma.pretrained.hf_images import takes_any_size
@@ -72,13 +72,8 @@ def describe(module: Any, folder: Path | None) -> tuple[Transform | None, tuple[
         return None, labels
     from transformers import AutoImageProcessor
 
-    with _quiet():
-        try:
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # whatever the file makes of transformers' code
-            raise PrismaError(
-                f"expected an image processor in {folder}, found none that loads: {_line(error)}"
-            ) from None
+    with sentences(f"the image processor of {folder}"):
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     return transform_of(processor, config.channels), labels
 
 
@@ -91,7 +86,7 @@ def _opened(
         sizes.image_size = image_size
     elif transform is not None and takes_any_size(module):  # then the source sees its pictures in this size
         sizes.image_size = transform.size
-    with _sentences(f"no {type(module).__name__} can be had for image_size={getattr(sizes, 'image_size', None)}"):
+    with sentences(f"{type(module).__name__} at image_size={getattr(sizes, 'image_size', None)}"):
         size = _canonical(module).image_sides
     text, pair = hf_clip.pair(module, tokenizer, **options)
     return Opened(module.eval(), None if transform is None else transform.resized(size), labels, text, pair)
@@ -128,7 +123,7 @@ def _kind(folder: Path) -> Any:
 
 def _outline(kind: Any, folder: Path) -> nn.Module:
     """The module of a folder without values of its weights."""
-    with _quiet(), _sentences(f"transformers cannot build the {kind.__name__} of {folder / CONFIG}"):
+    with sentences(f"the {kind.__name__} of {folder / CONFIG}"):
         config = kind.config_class.from_pretrained(folder, local_files_only=True)
         with torch.device("meta"):
             return kind(config)
@@ -142,7 +137,7 @@ def _loaded(kind: Any, folder: Path, name: str) -> nn.Module:
             f"expected {WEIGHTS} of {name}, found {', '.join(others) or 'no weights'}: only safetensors are opened, "
             f"because a pickle can run code when it is"
         )
-    with _quiet(), _sentences(f"transformers cannot load the {kind.__name__} of {name}"):
+    with sentences(f"the {kind.__name__} of {name}"), _without_bars():
         module, info = kind.from_pretrained(
             folder,
             dtype="auto",
@@ -171,7 +166,7 @@ def _expect_all(module: nn.Module, info: dict[str, Any], name: str) -> None:
         *(f"{tensor} is missing" for tensor in missing),
         *(f"{tensor} is not used" for tensor in extra),
         *(f"{tensor} is {found} instead of {wanted}" for tensor, found, wanted in misshapen),
-        *(_line(message) for message in info["error_msgs"]),
+        *(line(message) for message in info["error_msgs"]),
     ]
     if wrong:
         raise PrismaError(f"the weights of {name} do not fit its architecture: {'; '.join(wrong)}")
@@ -218,7 +213,7 @@ def _fetched(repo: str, file: str, revision: str | None) -> Path:
     except errors.EntryNotFoundError:
         reason = f"has no {file}, as a model of transformers has"
     except (errors.HFValidationError, OSError) as error:
-        reason = f"cannot be had from the Hub ({type(error).__name__}: {_line(error)})"
+        reason = f"cannot be had from the Hub ({type(error).__name__}: {line(error)})"
     raise PrismaError(f"{at} {reason}")
 
 
@@ -232,40 +227,25 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise PrismaError(f"expected JSON in {path}, found something else ({_line(error)})") from None
+        raise PrismaError(f"expected JSON in {path}, found something else ({line(error)})") from None
     if not isinstance(values, dict):
         raise PrismaError(f"expected a JSON object in {path}, found {type(values).__name__}")
     return values
 
 
 @contextmanager
-def _sentences(what: str) -> Iterator[None]:
-    """Whatever transformers raises, in one sentence."""
-    try:
-        yield
-    except PrismaError:
-        raise
-    except Exception as error:  # of any kind: a file decides what its code is asked to do
-        raise PrismaError(f"{what} ({type(error).__name__}: {_line(error)})") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' warnings and progress bars, and as they were afterwards."""
+def _without_bars() -> Iterator[None]:
+    """Without transformers' progress bars, which are as before afterwards, and the Hub's with them."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with catch_warnings(action="ignore"):
+    bars, none_of_the_hub = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    with quiet():
+        logging.disable_progress_bar()
+        try:
             yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _line(error: object) -> str:
-    """An error's text in one line."""
-    return " ".join(str(error).split())
+        finally:
+            if bars:
+                logging.enable_progress_bar()
+            if none_of_the_hub:
+                disable_progress_bars()

@@ -1,5 +1,6 @@
 """Finding out which library a model is of, and opening it; the parity check of real weights."""
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,7 +81,8 @@ def check(ref: str | Path | nn.Module, revision: str | None = None, image_size: 
     """The largest differences between a model of another library and our reading of it, on its own weights.
 
     Returns:
-        `{"image": Parity}`, and `"text"` of a pair; on inputs of noise, in the precision of the weights.
+        `{"image": Parity}`, and `"text"` of a pair; on inputs of noise, in float32, whatever the weights are saved in:
+        rounding to a half precision would hide a difference.
 
     Raises:
         PrismaError: as `prisma.load` does; or the reference is to a model of Prisma's own.
@@ -92,9 +94,15 @@ def check(ref: str | Path | nn.Module, revision: str | None = None, image_size: 
     if opened.text is not None:
         towers["text"] = (text_family_of(opened.text), opened.text)
     return {
-        name: compare(family, module, noise_for(family.read(module).config))
+        name: compare(family, _in_float32(module), noise_for(family.read(module).config))
         for name, (family, module) in towers.items()
     }
+
+
+def _in_float32(module: nn.Module) -> nn.Module:
+    """The module, or a copy of it if it is of another precision, or of several."""
+    precise = all(x.dtype == torch.float32 for x in module.state_dict().values() if x.is_floating_point())
+    return module if precise else copy.deepcopy(module).float()
 
 
 def noise_for(config: ViTConfig | TextConfig, n: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -67,6 +67,12 @@ def test_a_live_module_is_copied() -> None:
     assert next(module.parameters()).requires_grad
 
 
+def test_a_live_module_stays_as_it_is() -> None:
+    module = small().train()
+    assert not prisma.load(module).model.training
+    assert all(part.training for part in module.modules())
+
+
 @pytest.mark.parametrize("changes", [{}, {"crop_mode": "squash"}, {"interpolation": "bilinear", "crop_pct": 1.0}])
 def test_the_transform_is_timms(changes: dict[str, Any]) -> None:
     module = small()
@@ -77,6 +83,13 @@ def test_the_transform_is_timms(changes: dict[str, Any]) -> None:
     ours = prisma.load(module).transform
     assert ours is not None
     assert torch.allclose(ours(picture), transform(picture), atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{"mean": (0.5,)}, {"std": "x"}, {"interpolation": "random"}, {"mean": (0.1,) * 4}])
+def test_a_transform_of_another_kind_is_not_offered(changes: dict[str, Any]) -> None:
+    module = small()
+    module.pretrained_cfg = {**module.pretrained_cfg, **changes}  # type: ignore[dict-item, arg-type]
+    assert prisma.load(module).transform is None
 
 
 def test_a_transform_that_pads_is_not_offered() -> None:
@@ -131,6 +144,32 @@ WEIGHTS = {
 def test_weights_that_do_not_fit_are_all_named(folder: Path, change: Any, reason: str) -> None:
     edit(folder, change)
     with pytest.raises(PrismaError, match=reason) as error:
+        prisma.load(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", bytes(300)])
+def test_damaged_weights_are_one_sentence(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(PrismaError, match=r"could not be loaded .SafetensorError"):
+        prisma.load(folder)
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "no name": {"architecture": None},
+    "no such model": {"architecture": "nope"},
+    "foreign argument": {"model_args": {"nope": 1}},
+    "no arguments": {"model_args": [1]},
+    "contradiction": {"model_args": {"num_heads": 5}},
+    "no preprocessing": {"pretrained_cfg": None},
+}
+
+
+@pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
+def test_a_config_that_is_none_is_one_sentence(folder: Path, changes: dict[str, Any]) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(PrismaError, match="could not be loaded") as error:
         prisma.load(folder)
     assert "\n" not in str(error.value)
 

@@ -52,8 +52,12 @@ def test_a_folder_of_each_library_is_checked(library: str, tmp_path: Path) -> No
     assert prisma.load(str(tmp_path / "saved")).config.n_layers == len(found["image"].residuals)
 
 
-def test_a_live_module_is_checked() -> None:
-    assert check(TRANSFORMERS["vit"]()).keys() == {"image"}
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_a_live_module_is_checked(dtype: torch.dtype) -> None:
+    module = TRANSFORMERS["vit"]().to(dtype)
+    randomise(module)
+    assert check(module)["image"].largest <= 1e-5
+    assert {x.dtype for x in module.parameters()} == {dtype}
 
 
 @pytest.mark.parametrize(
