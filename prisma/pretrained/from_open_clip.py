@@ -37,9 +37,7 @@ class Tokenizer:
             return self.make()
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """Raises PrismaError: no tokenizer to be had, no prompts, or one that is longer than the context."""
-        if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-            raise PrismaError(f"expected prompts, texts of at most {self.context} tokens; found {prompts!r:.80}")
+        """Raises PrismaError: no tokenizer to be had, or a prompt is longer than the context."""
         for prompt in prompts:
             if (found := self.length(prompt)) > self.context:
                 raise PrismaError(

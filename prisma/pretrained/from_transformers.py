@@ -60,7 +60,8 @@ def of_module(module: nn.Module, image_size: ImageSize = None) -> Opened:
     """A live module; its preprocessing is found where the module came from, if that is here or in the Hub's cache."""
     memo: dict[int, Any] = {id(x): x for x in (*module.parameters(), *module.buffers())}
     origin = str(getattr(module, "name_or_path", "") or "")
-    return _opened(copy.deepcopy(module, memo), _origin(origin), image_size, origin or None)  # weights are shared
+    theirs = copy.deepcopy(module, memo).eval()  # whose weights are shared
+    return _opened(theirs, _origin(origin), image_size, origin or None)
 
 
 def describe(module: Any, folder: Path | None) -> tuple[Transform | None, tuple[str, ...]]:
@@ -236,7 +237,7 @@ def _json(path: Path) -> dict[str, Any]:
 @contextmanager
 def _without_bars() -> Iterator[None]:
     """Without transformers' progress bars, which are as before afterwards, and the Hub's with them."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
     bars, none_of_the_hub = logging.is_progress_bar_enabled(), are_progress_bars_disabled()

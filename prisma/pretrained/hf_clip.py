@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.pretrained import hf_text
+from prisma.pretrained.calls import quiet, sentences
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.hf_text import LAYERS, Row, both, layer_fields, within
 from prisma.pretrained.parts import torn
@@ -247,7 +248,8 @@ class _Tokenize:
         """Raises PrismaError: a prompt has more tokens than the tower takes, or there is no tokenizer."""
         self.tokenizer = self.tokenizer or self._load()
         padded = {"padding": "max_length", "max_length": self.context, "truncation": False}
-        rows = self.tokenizer(list(prompts), **padded)["input_ids"] if prompts else []
+        with quiet():  # that a prompt is too long is said below
+            rows = self.tokenizer(list(prompts), **padded)["input_ids"] if prompts else []
         for prompt, row in zip(prompts, rows, strict=True):
             if len(row) > self.context:
                 raise PrismaError(
@@ -260,11 +262,8 @@ class _Tokenize:
             raise PrismaError("expected a tokenizer for the text tower, found a module that came without one")
         from transformers import AutoTokenizer
 
-        try:
+        with sentences(f"the tokenizer of {self.source}"):
             found = AutoTokenizer.from_pretrained(self.source, **self.options)
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise PrismaError(f"expected a tokenizer in {self.source}, found none that loads: {reason}") from None
         if found.padding_side != "right":
             raise PrismaError(
                 f"expected a tokenizer that pads on the right, found one that pads on the {found.padding_side}"

@@ -181,8 +181,8 @@ UNUSED = (
 
 
 def _whole(context: Context, *_: Tensor) -> Tensor:
-    """Positions of the patches."""
-    return context.facts["positions"][0, -context.config.n_patches :]
+    """Positions of the patches, in memory of their own: they may be a parameter of a live module."""
+    return context.facts["positions"][0, -context.config.n_patches :].clone()
 
 
 def _tokens(context: Context, like: Tensor, *tokens: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prisma.data.transform import Transform
+from prisma.errors import PrismaError
 from prisma.text import TextTower
 
 ImageSize = int | tuple[int, int] | None
@@ -27,9 +28,12 @@ class Text:
         """Embeddings [prompt, class] of unit length.
 
         Raises:
-            PrismaError: a prompt has more tokens than the tower takes.
+            PrismaError: no prompts, or one that has more tokens than the tower takes.
         """
-        ids = self.tokenize([prompts] if isinstance(prompts, str) else list(prompts))
+        texts = [prompts] if isinstance(prompts, str) else prompts
+        if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
+            raise PrismaError(f"expected a prompt, or a list of them, as text; found {prompts!r:.80}")
+        ids = self.tokenize(list(texts))
         weights = self.model.embed.positions
         return F.normalize(self.model(ids.to(weights.device)), dim=-1)
 

@@ -198,6 +198,17 @@ def test_a_live_module_stays_as_it_is(folder: Path) -> None:
     assert all(a is b for a, b in zip(module.parameters(), opened.module.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("name", ["vit_classes", "dinov2", "dinov3", "mae", "beit_everything", "aimv2_native"])
+def test_a_live_modules_weights_are_copied(name: str) -> None:
+    module = CASES[name]().train()
+    random = torch.get_rng_state()
+    loaded = prisma.load(module)
+    assert torch.equal(torch.get_rng_state(), random)
+    before = {tensor: x.clone() for tensor, x in loaded.model.state_dict().items()}
+    randomise(module, seed=3)
+    assert all(torch.equal(x, before[tensor]) for tensor, x in loaded.model.state_dict().items())
+
+
 def test_a_module_from_nowhere_has_no_transform() -> None:
     module: Any = build("ViTForImageClassification", "ViT")
     assert of_module(module).transform is None

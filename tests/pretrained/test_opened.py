@@ -1,6 +1,7 @@
 """The text side of a pair: unit vectors, and the similarity of its library."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,12 @@ def test_similarity_is_the_scaled_cosine_and_the_bias() -> None:
         cosine = float(images[i] @ words[j]) / math.sqrt(float(images[i] @ images[i]))
         assert float(found[i, j]) == pytest.approx(7 * cosine - 2)
     torch.testing.assert_close(TEXT.similarity(100 * images, ["a", "b"]), found)
+
+
+@pytest.mark.parametrize("prompts", [[], (), None, 3, ["a", None], [3], b"a", {"a": 1}, iter(["a"])])
+def test_what_is_no_prompt_is_refused(prompts: Any) -> None:
+    with pytest.raises(PrismaError, match="expected a prompt, or a list of them"):
+        TEXT(prompts)
 
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
