@@ -2,6 +2,8 @@
 
 from app.session import Session
 from prisma.analysis.lens import logit_lens
+from prisma.config import ViTConfig
+from prisma.errors import PrismaError
 from prisma.view import View, fractions, numbers
 
 TITLE = "Logit lens"
@@ -10,14 +12,16 @@ HELP = (
     "could be read, not what the model believes."
 )
 VIEWER = "lens"
+MOST = 20_000_000  # numbers that a page should hold
 
 
 def view(session: Session) -> View:
     """Probabilities after the embedding and each block, of the whole image and of each token alone.
 
     Raises:
-        PrismaError: the model has no classes, cannot take the image, or has diverged.
+        PrismaError: the model has no classes or too many, cannot take the image, or has diverged.
     """
+    _expect_few(session.loaded.config)
     x, model = session.picture.x[None], session.loaded.model
     lens, logits = logit_lens(model, x), model(x)[0]
     stages = ["after the embedding", *(f"after layer {layer}" for layer in range(model.config.n_layers))]
@@ -25,3 +29,12 @@ def view(session: Session) -> View:
     tokens = {f"stage {i}": fractions(stage[0].softmax(-1)) for i, stage in enumerate(lens.tokens)}
     arrays = {"readout": fractions(lens.readout[:, 0].softmax(-1)), "logits": numbers(logits), **tokens}
     return View(facts, {"image": session.image(session.picture), **arrays})
+
+
+def _expect_few(config: ViTConfig) -> None:
+    found = (config.n_layers + 1) * config.n_tokens * config.n_classes
+    if found > MOST:
+        raise PrismaError(
+            f"the lens of this model is {found:,} numbers, {config.n_classes:,} classes for every token and layer, "
+            "more than a page should hold: prisma.analysis.lens has it from Python"
+        )

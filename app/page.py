@@ -11,7 +11,7 @@ import gradio as gr
 import torch
 
 from app import attention, lens, patching
-from app.panel import answer, panel, payload
+from app.panel import answer, panel, payload, refusal
 from app.question import DIRECTIONS, METRICS, asked, sites
 from app.session import Session, opened
 from app.subject import Picture, Subject
@@ -203,7 +203,7 @@ def _first_readable(find: Callable[[Any], Subject], names: Sequence[str]) -> Ses
 
 def updates(page: Page, before: Session | None, after: Session) -> Updates:
     """What of the page differs between two sessions. Panels of other tabs wait until their tab is chosen."""
-    changed: Updates = {page.session: after, page.panels[after.tab]: payload(TABS[after.tab].view(after))}
+    changed: Updates = {page.session: after, page.panels[after.tab]: _shown(after)}
     subject = after.subject
     if before is None:
         changed[page.tabs] = gr.update(selected=after.tab)
@@ -218,6 +218,14 @@ def updates(page: Page, before: Session | None, after: Session) -> Updates:
     if before is None or before.question != after.question:
         changed |= _question(page, after)
     return changed
+
+
+def _shown(session: Session) -> dict[str, Any]:
+    """The panel of the chosen tab. A view that a model cannot have is no reason not to show the rest."""
+    try:
+        return payload(TABS[session.tab].view(session))
+    except PrismaError as error:
+        return refusal(error)
 
 
 def _images(subject: Subject, chosen: Picture, title: str) -> View:

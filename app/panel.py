@@ -8,11 +8,12 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from prisma.errors import PrismaError
 from prisma.files import write_atomic
 from prisma.view import View, script, style
 
 # The template holds no placeholder: Gradio evaluates what it puts into one, and a label could be code.
-TEMPLATE = '<div class="pz-root"></div>'
+TEMPLATE = '<p class="pz-refused" role="status" hidden></p><div class="pz-root"></div>'
 BRIDGE = """
 const shown = (values) => {
   window.__prisma = { ...window.__prisma, [NAME]: values };
@@ -23,16 +24,21 @@ const shown = (values) => {
   for (const [key, value] of Object.entries(values.where)) link.searchParams.set(key, value);
   history.replaceState(history.state, "", link);
 };
-const view = VIEWER(element.querySelector(".pz-root"), {
+const [refused, root] = [element.querySelector(".pz-refused"), element.querySelector(".pz-root")];
+const view = VIEWER(root, {
   state: shown,
   choose: (index) => { props.value = { index }; trigger("choose"); },
   draw: (ink) => { props.value = { ink }; trigger("draw"); },
 });
 const update = () => {
   if (!props.value?.facts) return; // a choice on its way to Python
-  const { facts, arrays } = props.value;
+  const { arrays } = props.value;
+  const facts = JSON.parse(props.value.facts);
+  refused.textContent = facts.refused ?? "";
+  refused.hidden = !(root.hidden = "refused" in facts);
+  if (root.hidden) return;
   const entries = Object.entries(arrays).map(([name, { file, ...array }]) => [name, { ...array, url: file.url }]);
-  view.update({ facts: JSON.parse(facts), arrays: Object.fromEntries(entries) });
+  view.update({ facts, arrays: Object.fromEntries(entries) });
 };
 watch("value", update);
 update();
@@ -63,6 +69,12 @@ def payload(view: View) -> dict[str, Any]:
         for name, array in view.arrays.items()
     }
     return {"facts": json.dumps(view.facts), "arrays": arrays}
+
+
+def refusal(error: PrismaError) -> dict[str, Any]:
+    """The value of a panel that has nothing to show, and says why."""
+    sentence = str(error)
+    return payload(View({"refused": f"{sentence[:1].upper()}{sentence[1:]}."}))
 
 
 def answer(value: Any, name: str) -> Any:

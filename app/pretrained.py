@@ -65,7 +65,7 @@ class Pretrained(Subject):
         for path, picture in zip(pictures.filenames, pictures.images, strict=True):
             side, spare = picture.shape[0], picture.shape[1] - picture.shape[0]
             for where, left in (("left", 0), ("middle", spare // 2), ("right", spare)):
-                caption = f"{Path(path).name}, {where}: a picture that comes with scikit-learn"
+                caption = f"{Path(path).name}, {where} (from scikit-learn)"
                 found.append(Picture(caption, transform(picture[:, left : left + side]), len(found)))
         return found
 

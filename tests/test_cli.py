@@ -128,6 +128,8 @@ def test_train_publish_audit_and_back(prisma: Prisma, tmp_path: Path) -> None:
         (["publish", "full", "not a name", "--hub", "hub"], "OWNER/NAME", "not a name"),
         (["audit", "lab/tiny", "--hub", "absent"], "folder hub", "absent"),
         (["app", "--hub", "absent"], "folder hub", "absent"),
+        (["app", "--prompts", "a cat, a dog"], "prompts are the classes of a CLIP", "model=None"),
+        (["app", "--model", "./absent"], "checkpoint folder", "absent"),
     ],
 )
 def test_mistakes_get_one_sentence(

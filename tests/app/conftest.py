@@ -1,22 +1,34 @@
-"""Two published mice for the app, really trained and small; a session on one; what Gradio leaves open, closed."""
+"""Two published mice for the app, really trained and small; a session on one; two pretrained models; a browser.
+
+What Gradio leaves open is closed.
+"""
 
 import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import open_clip
 import pytest
+import timm
+from playwright.sync_api import Browser, sync_playwright
+from safetensors.torch import save_file
+from timm.models import save_for_hf
 
 from app.models import Mouse
 from app.session import Session, opened
+from prisma.pretrained.parity import randomise
 from prisma.publish import publish
 from prisma.recipes import recipe
 from prisma.repository import Published
 from prisma.train import train
+from tests.app.visitor import CHROMIUM
 
 DIGITS, GLYPHS = "lab/digits", "lab/glyphs"
 HOSTILE = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{window.harmed=1}}"
+ANIMALS = ["cat", "dog", "newt", "owl", "elk"]
 SMALL = {"steps": "40", "warmup": "4", "d_model": "32"}
 
 
@@ -33,6 +45,43 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.unlink()  # a link to its blob
     config.write_text(renamed)
     return hub
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, else Playwright's own; an error, never a skip, if there is neither."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="package")
+def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ViT of 224 pixels with random weights, as timm saves it."""
+    folder = tmp_path_factory.mktemp("timm") / "small-vit"
+    shape = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+    module = timm.create_model("vit_base_patch16_224", num_classes=len(ANIMALS), **shape)
+    randomise(module)
+    more = {"model_config": {"label_names": ANIMALS}, "model_args": shape}
+    save_for_hf(module, str(folder), safe_serialization=True, **more)
+    return folder
+
+
+@pytest.fixture(scope="package")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CLIP with random weights, as open_clip saves it."""
+    folder = tmp_path_factory.mktemp("open_clip") / "small-clip"
+    folder.mkdir()
+    vision = {"layers": 2, "width": 48, "head_width": 16, "patch_size": 16, "image_size": 64}
+    config: dict[str, Any] = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": {"layers": 1, "width": 32, "heads": 2}}
+    module = open_clip.CLIP(**config)
+    randomise(module)
+    save_file(module.state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    return folder
 
 
 @pytest.fixture

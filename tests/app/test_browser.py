@@ -1,22 +1,14 @@
 """The app in a real browser: what it shows equals what the library computes, and nothing leaves this machine."""
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
-from playwright.sync_api import Page as Tab
+from playwright.sync_api import Browser, Locator, expect
 
 import prisma
 from app.models import Mouse
@@ -25,90 +17,24 @@ from prisma import LogitDiff
 from prisma.analysis.lens import logit_lens
 from prisma.repository import Published
 from tests.app.conftest import DIGITS, GLYPHS, HOSTILE
-
-WAIT = 15_000  # milliseconds
-ERROR = 8e-6  # of a fraction on its way to the page
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium, else Playwright's own; an error, never a skip, if there is neither."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
+from tests.app.visitor import WAIT, App, near, served, visit
 
 
 @pytest.fixture(scope="module")
 def url(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address that `prisma app` prints, while it serves."""
-    command = [Path(sys.executable).with_name("prisma"), "app", "--hub", lab, "--model", DIGITS]
-    environment = os.environ | {"GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as served:
-        assert served.stdout is not None
-        said = served.stdout.readline().split()
-        yield said[-1]
-        served.send_signal(signal.SIGINT)
-        served.communicate()
-    assert served.returncode == 0
-
-
-@dataclass
-class App:
-    """One visitor's page."""
-
-    tab: Tab
-    url: str
-    complaints: list[str] = field(default_factory=list)
-
-    def open(self, query: str = "") -> "App":
-        self.tab.goto(self.url + query)
-        return self
-
-    def state(self, name: str, wanted: str = "true") -> Any:
-        """What a viewer says that it shows, as soon as it satisfies a condition on `s`."""
-        test = f"() => {{ const s = window.__prisma?.[{name!r}]; return s && ({wanted}) ? s : null; }}"
-        return self.tab.wait_for_function(test, timeout=WAIT).json_value()
-
-    def panel(self, name: str) -> Locator:
-        return self.tab.locator(f"#pz-{name}")
-
-    def over(self, map_: Locator, column: float, row: float, grid: int = 4) -> None:
-        """Move the pointer to a patch; the patches are the lower part of a map."""
-        map_.scroll_into_view_if_needed()
-        box = map_.bounding_box()
-        assert box is not None
-        side = box["width"] / grid
-        top = box["y"] + box["height"] - box["width"]
-        self.tab.subject.move(box["x"] + (column + 0.5) * side, top + (row + 0.5) * side)
+    with served("--hub", lab, "--model", DIGITS, cache=tmp_path_factory.mktemp("gradio")) as address:
+        yield address
 
 
 @pytest.fixture
 def app(browser: Browser, url: str) -> Iterator[App]:
-    """A page that may only talk to this machine, and must not complain."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
-    visitor = App(tab, url)
-    local = (url, "data:", "blob:")
-    tab.on("request", lambda r: None if r.url.startswith(local) else visitor.complaints.append(f"asked for {r.url}"))
-    tab.on("console", lambda m: visitor.complaints.append(m.text) if m.type == "error" else None)
-    tab.on("pageerror", lambda error: visitor.complaints.append(str(error)))
-    yield visitor
-    complaints = list(visitor.complaints)  # leaving a page in the middle of an event makes Gradio complain
-    context.close()
-    assert complaints == []
+    with visit(browser, url) as visitor:
+        yield visitor
 
 
 @pytest.fixture
 def mouse(lab: Path) -> Mouse:
     return Mouse(Published(DIGITS, lab))
-
-
-def near(found: Any, expected: torch.Tensor, error: float = ERROR) -> bool:
-    return bool((torch.tensor(found, dtype=torch.float64) - expected.double()).abs().max() <= error)
 
 
 def pattern(mouse: Mouse, index: int, layer: int, head: int) -> torch.Tensor:
@@ -179,8 +105,8 @@ def test_hover_previews_click_pins_escape_unpins(app: App, mouse: Mouse) -> None
     hovered = app.state("attention", f"s.token === {token}")
     assert near(hovered["to"], expected[token])
     assert near(hovered["from"], expected[:, token])
-    app.tab.subject.down()
-    app.tab.subject.up()
+    app.tab.mouse.down()
+    app.tab.mouse.up()
     app.state("attention", "s.pinned")
     app.over(map_, column=0, row=3)
     assert app.state("attention")["token"] == token
@@ -298,10 +224,10 @@ def test_a_drawing_and_an_upload_are_looked_at(app: App, mouse: Mouse, tmp_path:
     first = app.open().state("attention")
     box = app.panel("images").locator(".pz-pad").bounding_box()
     assert box is not None
-    app.tab.subject.move(box["x"] + 45, box["y"] + 8)
-    app.tab.subject.down()
-    app.tab.subject.move(box["x"] + 45, box["y"] + 85, steps=4)
-    app.tab.subject.up()
+    app.tab.mouse.move(box["x"] + 45, box["y"] + 8)
+    app.tab.mouse.down()
+    app.tab.mouse.move(box["x"] + 45, box["y"] + 85, steps=4)
+    app.tab.mouse.up()
     expect(app.panel("images").get_by_role("status")).to_have_text("Your drawing", timeout=WAIT)
     drawn = app.state("attention", f"s.to[5] !== {first['to'][5]}")
     Image.effect_noise((40, 30), 90).save(tmp_path / "noise.png")

@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 import torch
 
 from app import lens
 from app.session import Session
+from prisma import PrismaError
 from prisma.analysis.lens import logit_lens
 from tests.app.unpack import assert_near, read
 
@@ -25,3 +27,13 @@ def test_the_lens_is_the_library_s(session: Session) -> None:
 def test_facts_are_json(session: Session) -> None:
     facts = json.loads(json.dumps(lens.view(session).facts))
     assert facts["where"]["model"] == session.subject.published.repo
+
+
+def test_more_numbers_than_a_page_should_hold(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = session.loaded.config
+    found = (config.n_layers + 1) * config.n_tokens * config.n_classes
+    monkeypatch.setattr(lens, "MOST", found)
+    lens.view(session)
+    monkeypatch.setattr(lens, "MOST", found - 1)
+    with pytest.raises(PrismaError, match=f"is {found:,} numbers"):
+        lens.view(session)

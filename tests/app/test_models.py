@@ -1,17 +1,13 @@
-"""Mice as the app reads them: any checkpoint, examples, and pictures from outside."""
+"""Mice as the app reads them: any checkpoint, and the probe as examples."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import prisma
 from app.models import Mouse, mice
-from app.subject import INK, pixels, prefix_names
 from prisma import PrismaError
 from prisma.checkpoint import read_tensors
 from prisma.repository import Published
@@ -56,42 +52,6 @@ def test_examples_are_the_probe_as_the_model_takes_it(mouse: Mouse, lab: Path) -
     assert probe["labels"][other.example] != probe["labels"][0]
 
 
-@pytest.mark.parametrize("index", [-1, 10_000, 0.5, True, None, {}])
-def test_an_example_that_is_not_there(mouse: Mouse, index: Any) -> None:
-    with pytest.raises(PrismaError, match="expected an example from 0 to"):
-        mouse.example(index)
-
-
-def test_an_upload_is_what_the_transform_makes_of_it(mouse: Mouse, tmp_path: Path) -> None:
-    Image.effect_noise((40, 30), 90).convert("RGBA").save(tmp_path / "a.png")
-    transform = mouse.final.transform
-    assert transform is not None
-    assert torch.equal(mouse.upload(tmp_path / "a.png").x, transform(tmp_path / "a.png"))
-
-
-def test_uploads_that_are_no_images(mouse: Mouse, tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
-    Image.new("1", (8000, 8000)).save(tmp_path / "huge.png")
-    for name, sentence in (("text.png", "expected an image"), ("huge.png", "40,000,000 pixels, found 8,000 x 8,000")):
-        with pytest.raises(PrismaError, match=sentence):
-            mouse.upload(tmp_path / name)
-
-
-def test_a_drawing_is_white_ink_on_black(mouse: Mouse) -> None:
-    ink = np.zeros((INK, INK), dtype=np.uint8)
-    ink[:, INK // 2 :] = 255
-    drawn = mouse.drawing(base64.b64encode(ink.tobytes()).decode())
-    shown = np.asarray(pixels(mouse.final, drawn.x[None]).shape)
-    assert shown.tolist() == [1, 8, 8, 1]
-    assert drawn.x[0, :, -1].min() > drawn.x[0, :, 0].max()
-
-
-@pytest.mark.parametrize("ink", [None, 3, "", "!!", base64.b64encode(b"12").decode(), "A" * 10**6])
-def test_a_drawing_of_another_size(mouse: Mouse, ink: Any) -> None:
-    with pytest.raises(PrismaError, match=f"expected a drawing of {INK} x {INK} bytes"):
-        mouse.drawing(ink)
-
-
 def test_which_mice_are_on_offer(lab: Path, tmp_path: Path) -> None:
     assert mice(lab, None) == mice(lab, GLYPHS) == [DIGITS, GLYPHS]
     assert mice(None, "some/mouse") == ["some/mouse"]
@@ -104,7 +64,3 @@ def test_which_mice_are_on_offer(lab: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(PrismaError, match=sentence):
             mice(hub, model)
-
-
-def test_prefix_tokens_have_names(mouse: Mouse) -> None:
-    assert prefix_names(mouse.final) == ["class token"]

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from app import patching
 from app.models import Mouse
 from app.page import TABS, Page, controls, from_link, lay_out, updates
 from app.session import Session, opened
@@ -119,3 +120,14 @@ def test_the_pair_of_images_differs(digits: Session) -> None:
     session = digits.with_images(example, example)
     assert session.picture.example == 1
     assert session.corrupt.example != 1
+
+
+def test_a_view_that_a_model_cannot_have_says_why_and_the_rest_is_shown(
+    page: Page, digits: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patching, "MOST", 1)
+    after = replace(digits, tab="patching")
+    changed = updates(page, None, after)
+    assert json.loads(changed[page.panels["patching"]]["facts"])["refused"].startswith("Patching every head")
+    assert changed[page.session] is after
+    assert page.images in changed

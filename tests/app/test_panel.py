@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from app.panel import TEMPLATE, answer, panel, payload
+from app.panel import TEMPLATE, answer, panel, payload, refusal
+from prisma import PrismaError
 from prisma.view import VIEWERS, View, numbers, script, style
 
 pytestmark = pytest.mark.usefixtures("closed_loops")
@@ -66,3 +67,9 @@ def test_an_answer_that_is_none(value: Any) -> None:
 
 def test_an_answer() -> None:
     assert answer({"index": 3}, "index") == 3
+
+
+def test_a_refusal_is_a_sentence() -> None:
+    sent = refusal(PrismaError(f"expected more, found {HOSTILE}"))
+    assert json.loads(sent["facts"]) == {"refused": f"Expected more, found {HOSTILE}."}
+    assert sent["arrays"] == {}
