@@ -6,16 +6,13 @@ from prisma.pretrained import hf_clip, hf_images, hf_text, hf_video, open_clip_t
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.rules import Unsupported
 from prisma.pretrained.unread import properties
+from prisma.pretrained.untouched import guarded
 
-FAMILIES: tuple[Family, ...] = (
-    *timm_vit.FAMILIES,
-    *timm_eva.FAMILIES,
-    *open_clip_towers.FAMILIES,
-    *hf_images.FAMILIES,
-    *hf_clip.FAMILIES,
-    *hf_video.FAMILIES,
-)
-TEXT_FAMILIES: tuple[Family, ...] = (*open_clip_towers.TEXT_FAMILIES, *hf_text.TEXT_FAMILIES)
+IMAGE_SOURCES = (timm_vit, timm_eva, open_clip_towers, hf_images, hf_clip, hf_video)
+TEXT_SOURCES = (open_clip_towers, hf_text)
+
+FAMILIES: tuple[Family, ...] = tuple(guarded(family) for source in IMAGE_SOURCES for family in source.FAMILIES)
+TEXT_FAMILIES: tuple[Family, ...] = tuple(guarded(family) for source in TEXT_SOURCES for family in source.TEXT_FAMILIES)
 
 _BY_CLASS = {name: family for family in FAMILIES for name in family.classes}
 

@@ -20,7 +20,7 @@ from prisma.pretrained import hf_text
 from prisma.pretrained.calls import quiet, sentences
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.hf_text import LAYERS, Row, both, layer_fields, within
-from prisma.pretrained.parts import torn
+from prisma.pretrained.parts import activation, n_classes, torn
 from prisma.pretrained.rules import Context, Make, Source, Unsupported, flat, rules
 
 
@@ -39,14 +39,16 @@ def read(layouts: Mapping[str, Layout], module: Any) -> Source:
     trunk, head = module.get_submodule(layout.trunk), module.get_submodule(layout.head) if layout.head else None
     embeddings, class_token = trunk.embeddings, hasattr(trunk.embeddings, "class_embedding")
     attention = hasattr(trunk, "head") and not layout.classifies
-    projects = isinstance(head, nn.Linear)
+    layers = layer_fields(trunk)
+    if attention and not (trunk.use_head and activation(trunk.head.mlp.activation_fn) == layers["activation"]):
+        raise Unsupported("attention pooling that is not used, or of another activation, is not supported")
     config = ViTConfig(
         image_size=image_sides(trunk),
         patch_size=embeddings.patch_size,
         cut_edge=torn(image_sides(trunk), embeddings.patch_size),
         channels=trunk.config.num_channels,
-        n_classes=head.out_features if projects else 0,  # type: ignore[union-attr]
-        head_bias=projects and head.bias is not None,  # type: ignore[union-attr]
+        n_classes=n_classes(head),
+        head_bias=n_classes(head) > 0 and head.bias is not None,  # type: ignore[union-attr]
         class_token=class_token,
         norm_embed=class_token,
         norm_final=not (class_token and layout.classifies),
@@ -54,7 +56,7 @@ def read(layouts: Mapping[str, Layout], module: Any) -> Source:
         pool="attention" if attention else "class" if class_token and not layout.classifies else "mean",
         pool_heads=trunk.head.attention.num_heads if attention else None,
         pool_d_mlp=trunk.head.mlp.fc1.out_features if attention else None,
-        **layer_fields(trunk),
+        **layers,
     )
     table = [*within(layout.trunk, _TABLE), *(both("readout.head", layout.head) if layout.head else ())]
     start = f"{layout.trunk}." if layout.trunk else ""

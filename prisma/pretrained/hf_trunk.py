@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from prisma.config import ViTConfig
-from prisma.pretrained.parts import activation, fixed, norm, there, torn
+from prisma.pretrained.parts import activation, fixed, n_classes, n_heads, norm, there, torn
 from prisma.pretrained.rules import Context, Make, Rule, Source, Unsupported, flat, joined, rules, same
 
 PREFIX = ("cls_token", "distillation_token", "register_tokens")  # in the order of the tokens
@@ -50,7 +50,6 @@ def read(layout: Layout, module: Any) -> Source:
         channels=config.num_channels,
         n_layers=len(layers),
         d_model=config.hidden_size,
-        n_heads=config.num_attention_heads,
         norm_kind=kind,
         norm_eps=eps,
         positions=facts["positions"] is not None,
@@ -59,7 +58,7 @@ def read(layout: Layout, module: Any) -> Source:
         class_token=hasattr(trunk.embeddings, "cls_token"),
         registers=sum(getattr(trunk.embeddings, name).shape[1] for name in _prefix(trunk.embeddings)[1:]),
         norm_patches=hasattr(trunk.embeddings, "rms_norm"),
-        **_layer(layers[0], config),
+        **_layer(layers[0]),
         **_readout(module, trunk, layout.pool),
     )
     return Source(canonical, _table(layout, trunk.embeddings), UNUSED, facts)
@@ -137,14 +136,15 @@ def _part(module: Any, *names: str) -> Any:
     return next(parts[name] for name in names if name in parts)
 
 
-def _layer(layer: Any, config: Any) -> dict[str, Any]:
+def _layer(layer: Any) -> dict[str, Any]:
     """Fields that a layer tells."""
     attention = _part(layer, "attention.attention", "attention")
     query, key, value = (_part(attention, f"{name[0]}_proj", name) for name in ("query", "key", "value"))
     mlp = _part(layer, "mlp", "ffn", "intermediate")
     inner = _part(mlp, "fc1", "up_proj", "dense")
     return {
-        "head_dim": query.out_features // config.num_attention_heads,
+        "n_heads": n_heads(layer),
+        "head_dim": query.out_features // n_heads(layer),
         "qkv_bias": any(part.bias is not None for part in (query, key, value)),
         "d_mlp": inner.out_features,
         "activation": activation(_part(mlp, "activation_fn", "act_fn", "intermediate_act_fn")),
@@ -159,15 +159,15 @@ def _readout(module: Any, trunk: Any, pool: str) -> dict[str, Any]:
     pooled = getattr(getattr(trunk, "pooler", None), "layernorm", None)  # the mean of the patches, then a norm (BEiT)
     attention = hasattr(trunk, "head")
     heads = [part for name in HEADS if (part := getattr(module, name, None)) is not None]
-    n_classes = heads[0].out_features if heads and there(heads[0]) else 0
-    if len(heads) == 2 and not n_classes:
+    n_found = [n_classes(head) for head in heads] or [0]
+    if len(heads) == 2 and 0 in n_found:
         raise Unsupported("two heads without classes are not supported: the source would average two tokens")
     return {
         "pool": "attention" if attention else "mean" if there(pooled) else pool,
         "pool_d_mlp": 0 if attention else None,
         "norm_final": there(final) or there(pooled),
         "norm_pooled": there(pooled),
-        "n_classes": n_classes,
+        "n_classes": n_found[0],
     }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prisma.config import ViTConfig
 from prisma.pretrained.family import Family
 from prisma.pretrained.hf_text import Row, both, within
-from prisma.pretrained.parts import activation, fixed, heads_in_halves, norm, there
+from prisma.pretrained.parts import activation, fixed, heads_in_halves, n_classes, n_heads, norm, there
 from prisma.pretrained.rules import Context, Make, Rule, Source, Unsupported, flat, rules
 
 
@@ -43,7 +43,6 @@ def read(layouts: Mapping[str, Layout], module: Any) -> Source:
         **layout.sizes(theirs),
         n_layers=len(trunk.get_submodule(layout.layers)),
         d_model=theirs.hidden_size,
-        n_heads=theirs.num_attention_heads,
         norm_eps=eps,
         attention="divided" if hasattr(layer, "temporal_attention") else "joint",
         rotary="table" if rotates else "none",
@@ -53,8 +52,8 @@ def read(layouts: Mapping[str, Layout], module: Any) -> Source:
         norm_final=there(trunk.layernorm) or there(pooled_norm),
         norm_final_eps=pooled_norm.eps if pooled_norm is not None else None,
         norm_pooled=there(pooled_norm),
-        n_classes=head.out_features if isinstance(head, nn.Linear) else 0,
-        **_layer(layer, theirs),
+        n_classes=n_classes(head),
+        **_layer(layer),
     )
     facts = {
         "rotation": _rotation(layer.attention, config) if rotates else None,
@@ -92,12 +91,13 @@ def _part(module: Any, *names: str) -> Any:
     return next((parts[name] for name in names if name in parts), None)
 
 
-def _layer(layer: Any, theirs: Any) -> dict[str, Any]:
+def _layer(layer: Any) -> dict[str, Any]:
     """Fields that a layer tells."""
     fused = _part(layer, "attention.attention.qkv")
     parts = [fused] if fused else [_part(layer, *names) for names in zip(*_QKV, strict=True)]
     return {
-        "head_dim": parts[0].out_features // theirs.num_attention_heads // (3 if fused else 1),
+        "n_heads": n_heads(layer),
+        "head_dim": parts[0].out_features // n_heads(layer) // (3 if fused else 1),
         "qkv_bias": any(part.bias is not None for part in parts),
         "d_mlp": _part(layer, "mlp.fc1", "intermediate.dense").out_features,
         "activation": activation(_part(layer, *_ACTIVATIONS)),

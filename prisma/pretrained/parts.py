@@ -73,6 +73,21 @@ def there(module: nn.Module | None) -> bool:
     return module is not None and not isinstance(module, nn.Identity)
 
 
+def n_heads(layer: nn.Module) -> int:
+    """Of the attention within a layer, as it was built, whatever its configuration says now."""
+    found = (getattr(part, name, None) for part in layer.modules() for name in ("num_attention_heads", "num_heads"))
+    return next(n for n in found if isinstance(n, int))
+
+
+def n_classes(head: nn.Module | None) -> int:
+    """Of a head, which must be one linear map; 0 if it is a placeholder. Raises Unsupported."""
+    if not there(head):
+        return 0
+    if not isinstance(head, nn.Linear):
+        raise Unsupported(f"a head that is a {type(head).__name__} is not supported: it must be one linear map")
+    return head.out_features
+
+
 def rotation_table(cos_PD: Tensor, sin_PD: Tensor, *, interleaved: bool) -> Tensor:
     """Cosines and sines [(head,) patch, d_head] -> [2, patch, head or 1, d_head], in our order of a head's numbers."""
     table = torch.stack([x if x.ndim == 3 else x[None] for x in (cos_PD, sin_PD)]).transpose(1, 2)

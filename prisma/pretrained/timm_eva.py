@@ -28,11 +28,12 @@ def read(module: Any) -> Source:
     norms = (m for name, m in module.named_modules() if name.rpartition(".")[2].endswith(("norm", "norm1", "norm2")))
     kind_of_norm, eps = norm([*norms, module.norm_pre])
     rotary = _rotary(module)
-    readout = readout_facts(module)
+    mlp = mlp_facts(block.mlp)
+    readout = readout_facts(module, mlp)
     config = ViTConfig(
         **embed_facts(module),
         **readout,
-        **mlp_facts(block.mlp),
+        **mlp,
         n_layers=len(module.blocks),
         d_model=module.embed_dim,
         n_heads=attn.num_heads,

@@ -1,11 +1,12 @@
 """What timm's VisionTransformer and Eva share: one table of rules, and the reading of their parts."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prisma.pretrained.parts import activation, heads_in_halves, repeated_heads, there, torn
+from prisma.pretrained.parts import activation, heads_in_halves, n_classes, repeated_heads, there, torn
 from prisma.pretrained.rules import Context, Rule, Unsupported, flat, rules
 
 MLPS = {"Mlp": False, "GluMlp": True, "SwiGLU": True}
@@ -47,8 +48,8 @@ def embed_facts(module: Any) -> dict[str, Any]:
     }
 
 
-def readout_facts(module: Any) -> dict[str, Any]:
-    """Fields that pooling, final norm and head tell."""
+def readout_facts(module: Any, blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that pooling, final norm and head tell, of a model with the fields `blocks`."""
     if module.global_pool not in POOLS:
         raise Unsupported(f"global_pool={module.global_pool!r} is not supported; those that are: {', '.join(POOLS)}")
     if there(module.norm) and there(module.fc_norm):
@@ -57,7 +58,7 @@ def readout_facts(module: Any) -> dict[str, Any]:
         "pool": POOLS[module.global_pool],
         "norm_final": there(module.norm) or there(module.fc_norm),
         "norm_pooled": there(module.fc_norm),
-        "n_classes": module.head.out_features if there(module.head) else 0,
+        "n_classes": n_classes(module.head),
     }
     pool = module.attn_pool
     if pool is None:
@@ -66,6 +67,11 @@ def readout_facts(module: Any) -> dict[str, Any]:
     wrong = [name for name, value in expected.items() if getattr(pool, name) != value]
     if wrong or there(pool.q_norm) or pool.mlp is None or not there(pool.q) or not there(pool.norm):
         raise Unsupported("attention pooling of this form is not supported: one latent query, its projection, an MLP")
+    if mlp_facts(pool.mlp) != {
+        **{x: blocks.get(x, False) for x in mlp_facts(pool.mlp)},
+        "d_mlp": pool.mlp.fc2.in_features,
+    }:
+        raise Unsupported("attention pooling with an MLP of another kind than that of the blocks is not supported")
     return {**facts, "pool_heads": pool.num_heads, "pool_d_mlp": pool.mlp.fc2.in_features}
 
 

@@ -23,12 +23,14 @@ TOKENS = ("cls_token", "dist_token", "reg_token")
 
 def read(module: Any) -> Source:
     """Raises Unsupported."""
-    embed, readout = embed_facts(module), readout_facts(module)
     block, kind = module.blocks[0], type(module.blocks[0]).__name__
     if kind not in BLOCKS:
         raise Unsupported(f"the block {kind} is not supported; those that are: {', '.join(BLOCKS)}")
     fields, table = BLOCKS[kind](block)
+    embed, readout = embed_facts(module), readout_facts(module, fields)
     distilled = getattr(module, "dist_token", None) is not None
+    if distilled and not (readout["n_classes"] and there(module.head_dist) and module.reg_token is None):
+        raise Unsupported("a distillation token without two heads, or beside registers, is not supported")
     norms = (m for name, m in module.named_modules() if name.rpartition(".")[2].endswith(("norm", "norm1", "norm2")))
     kind_of_norm, eps = norm([*norms, module.norm_pre])
     has_class = module.cls_token is not None

@@ -47,6 +47,7 @@ def aimv2(**changes: Any) -> nn.Module:
             if type(child).__name__ == "Aimv2RMSNorm":
                 setattr(parent, name, ExactRMSNorm(child))
     ExactRMSNorm.__name__ = "Aimv2RMSNorm"  # what the reader knows
+    ExactRMSNorm.__module__ = "transformers.models.aimv2.modeling_aimv2"
     return module
 
 

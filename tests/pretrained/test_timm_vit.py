@@ -1,8 +1,12 @@
 """timm's VisionTransformer: every architecture, every parameter, and what is refused."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from prisma.pretrained.families import family_of
@@ -79,3 +83,22 @@ def test_pixels_beyond_the_last_whole_patch_are_not_seen() -> None:
     module = timm.create_model("vit_so400m_patch14_siglip_384", **SMALL, num_heads=3, img_size=(62, 48)).eval()
     assert family_of(module).read(module).config.n_tokens == 4 * 3  # type: ignore[union-attr]
     expect_parity(module, images_for(module))
+
+
+def _distilled(**changes: object) -> VisionTransformerDistilled:
+    fields: dict[str, Any] = {"img_size": 8, "patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 3, **changes}
+    return VisionTransformerDistilled(**fields).eval()
+
+
+@pytest.mark.parametrize("changes", [{"num_classes": 0}, {"reg_tokens": 2}])
+def test_a_distillation_token_stands_alone_and_has_its_head(changes: dict[str, object]) -> None:
+    expect_parity(_distilled(), torch.randn(2, 3, 8, 8))
+    module = _distilled(**changes)
+    with pytest.raises(Unsupported, match="a distillation token without two heads, or beside registers"):
+        family_of(module).read(module)
+
+
+def test_attention_pooling_beside_gated_blocks_is_refused() -> None:
+    module = Eva(img_size=8, patch_size=4, embed_dim=12, depth=1, num_heads=3, global_pool="map", swiglu_mlp=True)
+    with pytest.raises(Unsupported, match="attention pooling with an MLP of another kind"):
+        family_of(module).read(module)
