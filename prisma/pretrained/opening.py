@@ -44,6 +44,11 @@ def open_source(
         expect_no_revision(str(folder), revision)
         library = library_of(folder)
         return None if library is None else SOURCES[library].open_folder(folder, image_size)
+    if not name:
+        raise PrismaError(
+            "expected a folder, timm/NAME, hf/ORG/NAME, open_clip/NAME, or OWNER/NAME of a mouse; "
+            f"found {str(ref)!r:.80}"
+        )
     return None if prefix not in PREFIXES else SOURCES[PREFIXES[prefix]].open_ref(name, revision, image_size)
 
 
@@ -59,7 +64,11 @@ def _expected(image_size: Any) -> ImageSize:
 
 def is_folder(ref: str | Path) -> bool:
     """Whether a reference is to a folder of this machine: there, or spelled like one."""
-    return isinstance(ref, Path) or Path(ref).expanduser().is_dir() or ref.startswith(("/", ".", "~"))
+    try:
+        there = Path(ref).expanduser().is_dir()
+    except (OSError, RuntimeError):  # too long a name; nobody's home
+        return False
+    return isinstance(ref, Path) or there or ref.startswith(("/", ".", "~"))
 
 
 def library_of(folder: Path) -> str | None:

@@ -70,6 +70,19 @@ def test_what_no_other_library_wrote_is_ours_to_read(content: str | None, tmp_pa
     assert open_source(tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    "ref", ["vit_base_patch16_224", "", "hf", "hf/", "timm/", "open_clip/", "a" * 5000, "\0", "~nobody-here"]
+)
+def test_a_name_of_no_library_is_told_how_names_are_spelled(ref: str) -> None:
+    with pytest.raises(PrismaError, match="expected a folder, timm/NAME, hf/ORG/NAME"):
+        open_source(ref)
+
+
+def test_a_name_too_long_for_a_folder_is_none() -> None:
+    with pytest.raises(PrismaError, match="timm has no model"):
+        open_source("timm/" + "a" * 5000)
+
+
 def test_a_mouse_is_not_checked() -> None:
     with pytest.raises(PrismaError, match=r"expected a model of timm, .* to check, found lab/tiny"):
         check("lab/tiny")
