@@ -95,11 +95,18 @@ def _refuse(*properties: tuple[bool, str]) -> None:
             raise Unsupported(f"not supported in an open_clip tower: {why}")
 
 
+def _within_names(sequence: nn.Module, *names: str) -> bool:
+    """Whether a sequence has no other parts, and those in this order."""
+    found = list(dict(sequence.named_children()))
+    return found == [name for name in names if name in found]
+
+
 def _of_block(block: Any) -> dict[str, Any]:
     """The fields of a config that one block decides."""
     kind, attn = full_name(block), block.attn
     _refuse(
         (kind not in _CLASSES, f"blocks of the class {kind}"),
+        (not _within_names(block.mlp, "c_fc", "gelu", "ln", "c_proj"), "an MLP with parts of its own"),
         (hasattr(block, "ln_1_kv"), "blocks that attend to another sequence (is_cross_attention)"),
         (getattr(attn, "logit_scale", None) is not None, "attention by scaled cosines (scaled_cosine_attn)"),
         (there(getattr(block, "ln_attn", None)), "a norm of what attention adds as well as of its input (scale_attn)"),
@@ -194,6 +201,7 @@ def _read_adapter(module: Any) -> Source:
     _refuse(
         ("mlp" in head, "a projection with a hidden layer (timm_proj='mlp')"),
         ("pool" in head, "attention pooling with positions of its own (timm_pool)"),
+        (not _within_names(module.head, "drop", "proj"), "a projection with parts of its own"),
         ("proj" in head and bool(config.n_classes), "two projections, the trunk's and the adapter's"),
     )
     source = prefixed(trunk, "trunk.")

@@ -12,7 +12,7 @@ from torch import nn
 
 from prisma.pretrained.families import family_of
 from prisma.pretrained.rules import Unsupported
-from tests.pretrained import cases_hf_clip, cases_hf_images, cases_hf_video
+from tests.pretrained import cases_hf_clip, cases_hf_images, cases_hf_video, cases_open_clip
 from tests.pretrained.proofs import expect_parity
 
 SMALL: dict[str, Any] = {
@@ -133,6 +133,14 @@ OTHERS: dict[str, tuple[Callable[[], nn.Module], Change, str]] = {
     ),
     "pool that is not used": (
         cases_hf_clip.CASES["SiglipVisionModel"], lambda m: setattr(m, "use_head", False), "pooling that is not used",
+    ),
+    "MLP, open_clip": (
+        cases_open_clip.CASES["ViT-B-32"], lambda m: m.visual.transformer.resblocks[0].mlp.append(nn.ReLU()),
+        "an MLP with parts of its own",
+    ),
+    "projection, open_clip": (
+        cases_open_clip.CASES["ViT-B-16-SigLIP"], lambda m: m.visual.head.append(nn.ReLU()),
+        "a projection with parts of its own",
     ),
     "key of zeros": (cases_hf_clip.CASES["SiglipVisionModel"], _zero_key, "adds a key of zeros"),
 }  # fmt: skip
