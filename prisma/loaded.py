@@ -14,7 +14,7 @@ from prisma.errors import PrismaError
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.opened import ImageSize, Opened, Text
-from prisma.pretrained.opening import is_folder, open_source
+from prisma.pretrained.opening import is_folder, library_of, open_source
 from prisma.pretrained.rules import convert
 from prisma.pretrained.zero_shot import zero_shot
 from prisma.repository import Published
@@ -73,6 +73,8 @@ def load(
         raise PrismaError(
             f"expected a folder, a name or a module, and a revision by its label; found {ref!r:.80}, {revision!r}"
         )
+    if not isinstance(hub, str | Path | None):
+        raise PrismaError(f"expected a folder as the hub, or None; found {hub!r:.80}")
     opened = open_source(ref, revision, image_size) if hub is None else None
     if opened is not None:
         return _read(opened, copied=isinstance(ref, nn.Module))
@@ -80,17 +82,28 @@ def load(
         raise PrismaError(f"{type(ref).__name__} is here and in no hub; found hub={str(hub)!r}")
     if hub is None and is_folder(ref):
         folder = Path(ref).expanduser()
+        if folder.is_file():
+            raise PrismaError(f"expected a folder with a model at {folder}, found a file")
     else:
-        mouse = Published(str(ref), Path(hub) if hub is not None else None)
-        files = [mouse.file(name, revision) for name in (CONFIG, WEIGHTS)]
-        folder = files[0].parent
+        folder = _published(str(ref), revision, hub)
     checkpoint = read_checkpoint(folder)
-    if image_size is not None and image_size != checkpoint.model.config.image_size:
+    sides = checkpoint.model.config.image_sides
+    if image_size is not None and image_size not in (sides, list(sides), sides[0] if sides[0] == sides[1] else sides):
         raise PrismaError(
-            f"a checkpoint of Prisma has the image size that it was trained with, "
-            f"{checkpoint.model.config.image_size}; found image_size={image_size}"
+            f"a checkpoint of Prisma has the image size it was trained with, {sides}; found image_size={image_size}"
         )
     return Loaded(checkpoint.model, _transform(checkpoint, folder), checkpoint.labels)
+
+
+def _published(repo: str, revision: str | None, hub: str | Path | None) -> Path:
+    """Where the files of a published mouse are on this machine."""
+    mouse = Published(repo, Path(hub) if hub is not None else None)
+    folder = mouse.file(CONFIG, revision).parent
+    if (library := library_of(folder)) is not None:
+        prefix = "hf" if library == "transformers" else library
+        raise PrismaError(f"expected a published mouse, found a model of {library}; it is loaded as {prefix}/{repo}")
+    mouse.file(WEIGHTS, revision)
+    return folder
 
 
 def _read(opened: Opened, *, copied: bool = False) -> Loaded:

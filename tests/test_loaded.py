@@ -12,6 +12,7 @@ import prisma
 from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
+from prisma.repository import Published
 
 
 def same_weights(loaded: prisma.Loaded, path: Path) -> bool:
@@ -113,3 +114,28 @@ def test_a_transform_to_other_pictures_than_the_model_takes_is_refused(run: Path
 def test_what_cannot_be_loaded_is_said_at_once(ref: Any, sentence: str) -> None:
     with pytest.raises(PrismaError, match=sentence):
         prisma.load(ref)
+
+
+def test_a_model_of_another_library_in_the_hub_is_told_its_name(hub: Path) -> None:
+    config = Published("lab/tiny", hub).file("config.json")
+    config.unlink()
+    config.write_text('{"model_type": "vit"}')
+    with pytest.raises(PrismaError, match="found a model of transformers; it is loaded as hf/lab/tiny"):
+        prisma.load("lab/tiny", hub=hub)
+
+
+def test_a_file_is_not_a_folder(run: Path) -> None:
+    with pytest.raises(PrismaError, match="found a file"):
+        prisma.load(run / "config.json")
+
+
+def test_a_hub_is_a_folder() -> None:
+    with pytest.raises(PrismaError, match="expected a folder as the hub, or None; found 3"):
+        prisma.load("lab/tiny", hub=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [8, (8, 8), [8, 8]])
+def test_a_checkpoint_has_its_image_size(run: Path, size: Any) -> None:
+    assert prisma.load(run, image_size=size).config.image_sides == (8, 8)
+    with pytest.raises(PrismaError, match=r"trained with, \(8, 8\); found image_size=16"):
+        prisma.load(run, image_size=16)

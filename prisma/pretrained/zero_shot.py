@@ -42,7 +42,7 @@ def zero_shot(model: ViT, text: Text, prompts: Sequence[str]) -> ViT:
     Raises:
         PrismaError: no prompts, or one that has more tokens than the text tower takes.
     """
-    if isinstance(prompts, str) or not len(prompts):
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not len(prompts):
         raise PrismaError(f"expected a list of prompts, a text for each class; found {prompts!r:.80}")
     directions = text(prompts).to(model.embed.patch.weight.device)
     shared = outline(replace(model.config, n_classes=len(prompts)))

@@ -109,7 +109,7 @@ def test_it_cannot_be_written_as_a_checkpoint(variant: str, tmp_path: Path) -> N
     assert not (tmp_path / "saved").exists()
 
 
-@pytest.mark.parametrize("prompts", [[], (), "a cat"])
+@pytest.mark.parametrize("prompts", [[], (), "a cat", None, 3, iter(["a cat"])])
 def test_prompts_that_are_none(prompts: object) -> None:
     with pytest.raises(PrismaError, match="expected a list of prompts"):
         pair().zero_shot(prompts)  # type: ignore[arg-type]
