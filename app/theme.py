@@ -24,6 +24,7 @@ CSS = """
 .pz-header h1 { margin: 0; font-size: 25px; font-weight: 700; letter-spacing: -.01em; }
 .pz-header p { margin: 3px 0 0; color: var(--body-text-color-subdued); font-size: 15px; }
 .pz-help, .pz-help p { color: var(--body-text-color-subdued) !important; font-size: 14px; }
+#pz-question input { padding-right: 22px !important; text-overflow: ellipsis; }
 .pz-refused { max-width: 80ch; padding: 8px 0 120px; font-size: 15px; }
 .form { gap: 12px !important; border: 0 !important; background: transparent !important; box-shadow: none !important; }
 #pz-upload { align-self: flex-start; width: auto; min-width: 150px; }
