@@ -24,6 +24,9 @@ prisma.load(module, image_size=384)                     # a live module; positio
 
 `prisma models` prints this table, `prisma models --check REF` measures the weights that you have.
 
+Weights keep the precision in which their library loads them: that of a live module, what `config.json` says for
+transformers, float32 for folders and names of timm and open_clip.
+
 Two sources are had in other ways. IDEFICS (Flamingo-style) stays a model of transformers, read and edited through hooks
 that leave nothing behind: `prisma.pretrained.idefics` has `sites`, `record` and `run` for its vision tower, resampler
 and gated cross-attention. The mice that ViT-Prisma published in 2023 become checkpoint folders by
