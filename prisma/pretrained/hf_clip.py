@@ -78,6 +78,8 @@ def positions(trunk: Any) -> Tensor:
     embeddings, sides = trunk.embeddings, image_sides(trunk)
     table, (height, width) = embeddings.position_embedding.weight, (side // embeddings.patch_size for side in sides)
     if hasattr(embeddings, "resize_positional_embeddings"):
+        if torn(sides, embeddings.patch_size):
+            raise Unsupported(f"image_size={sides} is not supported: this source takes whole patches of pixels")
         square = table.unflatten(0, (embeddings.position_embedding_size, -1))
         return embeddings.resize_positional_embeddings(square, torch.tensor([[height, width]]), height * width)[0]
     n_tokens = height * width + int(hasattr(embeddings, "class_embedding"))

@@ -159,3 +159,9 @@ def test_a_tokenizer_that_pads_on_the_left_is_refused(tokenizer: Path) -> None:
 def test_one_side_is_no_pair() -> None:
     assert hf_clip.pair(CASES["CLIPVisionModel"](), None) == (None, {})
     assert hf_clip.pair(CASES["CLIPForImageClassification"](), None) == (None, {})
+
+
+def test_patches_that_the_source_is_given_are_whole() -> None:
+    module = CASES["Siglip2VisionModel"]()
+    module.config.image_size = 14  # type: ignore[union-attr, assignment]
+    refused(module, "takes whole patches of pixels")
