@@ -1,34 +1,122 @@
-"""Numbers to ask for when patching: logits [batch, class] -> one number per image [batch]."""
+"""Numbers to ask for: logits [batch, class] -> one number per image [batch].
 
+A class is one for all images, or one for each image of the call. Any function of that form is a metric too.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from prisma.errors import PrismaError
 
+Metric = Callable[[Tensor], Tensor]
+"""Logits [batch, class] -> one finite number per image [batch]."""
+
+Target = int | Sequence[int] | Tensor
+"""A class, or one for each image."""
+
+
+class _OfClasses:
+    """A metric whose fields are classes, held as numbers and tuples, so that metrics are values."""
+
+    def __post_init__(self) -> None:
+        for name, target in vars(self).items():
+            if not isinstance(target, int):
+                object.__setattr__(self, name, tuple(torch.as_tensor(target).tolist()))
+
 
 @dataclass(frozen=True)
-class LogitDiff:
+class LogitDiff(_OfClasses):
     """logit of class `correct` minus logit of class `wrong`."""
 
-    correct: int
-    wrong: int
+    correct: Target
+    wrong: Target
 
     def __call__(self, logits: Tensor) -> Tensor:
         return _of(self.correct, logits) - _of(self.wrong, logits)
 
 
 @dataclass(frozen=True)
-class Probability:
+class Logit(_OfClasses):
+    """The logit of one class. Of a CLIP whose classes are prompts (`loaded.zero_shot`), the scaled similarity."""
+
+    target: Target
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return _of(self.target, logits)
+
+
+@dataclass(frozen=True)
+class Probability(_OfClasses):
     """Softmax probability of one class."""
 
-    target: int
+    target: Target
 
     def __call__(self, logits: Tensor) -> Tensor:
         return _of(self.target, logits.softmax(-1))
 
 
-def _of(target: int, scores: Tensor) -> Tensor:
-    if not 0 <= target < scores.shape[1]:
-        raise PrismaError(f"expected a class from 0 to {scores.shape[1] - 1}, found {target}")
-    return scores[:, target]
+@dataclass(frozen=True)
+class Rank(_OfClasses):
+    """How many classes have a larger logit than the target: 0 is best. It has no gradient."""
+
+    target: Target
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return (logits > _of(self.target, logits)[:, None]).sum(1).to(logits.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class KL:
+    """KL(reference || here) in nats, of the answer from that of another run: logits [batch or 1, class]."""
+
+    reference: Tensor
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        if self.reference.shape not in (logits.shape, (1, logits.shape[1])):
+            raise PrismaError(f"expected reference logits {list(logits.shape)}, found {list(self.reference.shape)}")
+        expected, found = self.reference.to(logits).log_softmax(-1), logits.log_softmax(-1)
+        return (expected.exp() * (expected - found)).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """Cosine of the output of a model without classes (a CLIP's image embedding) and a direction [features].
+
+    With one direction for each image: [batch, features].
+    """
+
+    direction: Tensor
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        if self.direction.shape not in (logits.shape, logits.shape[1:]):
+            raise PrismaError(f"expected a direction [{logits.shape[1]}], found {list(self.direction.shape)}")
+        return torch.cosine_similarity(logits, self.direction.to(logits).expand_as(logits), dim=-1)
+
+
+def measure(metric: Metric, logits: Tensor) -> Tensor:
+    """The metric, checked.
+
+    Raises:
+        PrismaError: it is not one finite number per image.
+    """
+    values = metric(logits)
+    if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
+        found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise PrismaError(f"a metric returns one number per image, [{len(logits)}]; found {found}")
+    if not values.isfinite().all():
+        raise PrismaError(f"the metric must be finite; found {values[~values.isfinite()][0].item()}")
+    return values
+
+
+def _of(target: Target, scores: Tensor) -> Tensor:
+    chosen = torch.as_tensor(target, device=scores.device)
+    if chosen.is_floating_point() or chosen.shape not in ((), scores.shape[:1]):
+        found = f"{list(chosen.shape)} of {chosen.dtype}"
+        raise PrismaError(f"expected a class, or one for each of {len(scores)} images; found {found}")
+    if not ((chosen >= 0) & (chosen < scores.shape[1])).all():
+        wrong = chosen[(chosen < 0) | (chosen >= scores.shape[1])].flatten()[0].item()
+        raise PrismaError(f"expected a class from 0 to {scores.shape[1] - 1}, found {wrong}")
+    return scores.gather(1, chosen.long().expand(len(scores))[:, None])[:, 0]

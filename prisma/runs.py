@@ -4,7 +4,7 @@ They leave nothing on the model and accept a compiled one. `record` and `run` ho
 keeps no graph, which would hold every patched forward in memory.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from prisma.config import TextConfig
 from prisma.edits import Set, as_edit
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
+from prisma.metrics import Metric, measure
 from prisma.sites import Cache, Tap, axes_of, canonical, matching
 from prisma.text import TextTower
 from prisma.vit import ViT
@@ -23,9 +24,6 @@ Model = ViT | TextTower
 
 Edits = Mapping[str, Any]
 """Site name or glob -> an Edit, a function of a tensor, or a list of them."""
-
-Metric = Callable[[Tensor], Tensor]
-"""Logits [batch, class] -> one number per input [batch]."""
 
 
 def record(
@@ -178,14 +176,4 @@ def _patch_each(
         )
         tap = Tap(frozenset(), {site: (Set(value[pair]).where(mask),)})
         logits.append(_read_out(model, model.encode(x[pair], start=layer, tap=tap), inputs[pair], tap))
-    return torch.stack([_measure(metric, of_unit).mean() for of_unit in torch.cat(logits).split(pairs)])
-
-
-def _measure(metric: Metric, logits: Tensor) -> Tensor:
-    values = metric(logits)
-    if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
-        found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise PrismaError(f"a metric returns one number per image, [{len(logits)}]; found {found}")
-    if not values.isfinite().all():
-        raise PrismaError(f"the metric must be finite; found {values[~values.isfinite()][0].item()}")
-    return values
+    return torch.stack([measure(metric, of_unit).mean() for of_unit in torch.cat(logits).split(pairs)])

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from prisma import LogitDiff, PrismaError, Probability
+from prisma.metrics import KL, Logit, Rank, Similarity, measure
 
 LOGITS = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]])
 
@@ -27,3 +29,45 @@ def test_a_class_that_is_not_there_is_one_sentence() -> None:
         LogitDiff(0, 3)(LOGITS)
     with pytest.raises(PrismaError, match="found -1"):
         Probability(-1)(LOGITS)
+
+
+def test_each_image_may_have_its_own_class() -> None:
+    assert LogitDiff((2, 0), 1)(LOGITS).tolist() == [2.0, 0.0]
+    assert LogitDiff([2, 0], torch.tensor([0, 1]))(LOGITS).tolist() == [3.0, 0.0]
+    assert Logit(torch.tensor([0, 2]))(LOGITS).tolist() == [1.0, 0.0]
+    assert LogitDiff([2, 0], 1) == LogitDiff(torch.tensor([2, 0]), 1)
+    for target in ((1, 2, 0), (0.5, 1.0)):
+        with pytest.raises(PrismaError, match="or one for each of 2 images"):
+            Logit(target)(LOGITS)  # type: ignore[arg-type]
+    with pytest.raises(PrismaError, match="found 3"):
+        Logit((0, 3))(LOGITS)
+
+
+def test_rank_counts_the_classes_before() -> None:
+    assert [Rank(k)(LOGITS).tolist() for k in range(3)] == [[2.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
+
+
+def test_divergence_from_a_reference() -> None:
+    reference = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.0, 1.0]])
+    expected = F.kl_div(LOGITS.log_softmax(-1), reference.softmax(-1), reduction="none").sum(-1)
+    torch.testing.assert_close(KL(reference)(LOGITS), expected)
+    assert KL(LOGITS)(LOGITS).abs().max() < 1e-6
+    torch.testing.assert_close(KL(reference[:1])(LOGITS)[0], expected[0])
+    with pytest.raises(PrismaError, match=r"expected reference logits \[2, 3\], found \[3\]"):
+        KL(reference[0])(LOGITS)
+
+
+def test_similarity_is_a_cosine() -> None:
+    direction = torch.tensor([0.0, 0.0, 2.0])
+    torch.testing.assert_close(Similarity(direction)(LOGITS), torch.tensor([4 / 21**0.5, 0.0]))
+    assert Similarity(LOGITS)(LOGITS)[0].item() == pytest.approx(1)
+    with pytest.raises(PrismaError, match="expected a direction"):
+        Similarity(direction[:2])(LOGITS)
+
+
+def test_a_metric_is_one_finite_number_for_each_image() -> None:
+    assert measure(Logit(0), LOGITS).tolist() == [1.0, 0.0]
+    with pytest.raises(PrismaError, match=r"one number per image, \[2\]; found \[2, 3\]"):
+        measure(lambda x: x, LOGITS)
+    with pytest.raises(PrismaError, match="finite; found inf"):
+        measure(lambda x: x[:, 0] / 0, LOGITS + 1)

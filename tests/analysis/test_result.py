@@ -1,0 +1,69 @@
+"""What every analysis returns."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from prisma import PrismaError
+from prisma.analysis.result import Result
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Example(Result):
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {"effect": ("layer", "{axis}"), "extra": ("image",)}
+    effect: Tensor
+    extra: Tensor | None = None
+
+
+def example(extra: bool = True) -> Example:
+    effect = torch.arange(6.0).view(2, 3).requires_grad_()
+    produced = {"analysis": "example", "axis": "head"}
+    return Example(produced=produced, effect=effect, extra=torch.arange(2) if extra else None)
+
+
+def test_axes_are_filled_from_what_produced_it() -> None:
+    assert example().axes == {"effect": ("layer", "head"), "extra": ("image",)}
+    assert example(extra=False).axes == {"effect": ("layer", "head")}
+
+
+@pytest.mark.parametrize("extra", [True, False])
+def test_a_file_holds_all_of_it(tmp_path: Path, extra: bool) -> None:
+    path = example(extra).to_npz(tmp_path / "deep" / "example.npz")
+    again = Example.from_npz(path)
+    assert again.produced == example().produced
+    assert again.axes == example(extra).axes
+    assert all(torch.equal(x, again.arrays[name]) for name, x in example(extra).arrays.items())
+    assert [file.name for file in path.parent.iterdir()] == ["example.npz"]
+
+
+def test_half_precision_is_stored_as_float32(tmp_path: Path) -> None:
+    half = Example(produced={"analysis": "example", "axis": "head"}, effect=torch.ones(1, 2, dtype=torch.bfloat16))
+    assert Example.from_npz(half.to_npz(tmp_path / "half.npz")).effect.dtype == torch.float32
+
+
+def test_it_is_json() -> None:
+    said = json.loads(json.dumps(example().to_dict()))
+    assert said["produced"] == {"analysis": "example", "axis": "head"}
+    assert said["arrays"]["effect"] == {"axes": ["layer", "head"], "values": [[0, 1, 2], [3, 4, 5]]}
+
+
+def test_a_plot_shows_the_first_array_or_the_named_one() -> None:
+    assert example().plot().axes[0].get_xlabel() == "head"
+    assert example().plot("extra").axes[0].get_xlabel() == "image"
+    with pytest.raises(PrismaError, match="Example has no array 'efect'; the nearest: effect"):
+        example().plot("efect")
+
+
+def test_other_files_and_shapes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.npz").write_bytes(b"no")
+    for name in ("other.npz", "missing.npz"):
+        with pytest.raises(PrismaError, match="expected a saved Example at"):
+            Example.from_npz(tmp_path / name)
+    with pytest.raises(PrismaError, match=r"effect must have the axes layer, head; found \[3\]"):
+        Example(produced={"axis": "head"}, effect=torch.ones(3))

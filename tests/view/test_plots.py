@@ -1,0 +1,50 @@
+"""Arrays as pictures."""
+
+import io
+
+import pytest
+import torch
+
+from prisma import PrismaError
+from prisma.view.plots import draw
+
+
+def test_one_axis_is_a_line() -> None:
+    (panel,) = draw(torch.tensor([1.0, 3.0, 2.0]), ["layer"], title="a line").axes
+    assert panel.lines[0].get_ydata().tolist() == [1, 3, 2]
+    assert panel.get_xlabel() == "layer"
+
+
+def test_two_axes_are_a_heat_map_around_zero_when_signs_differ() -> None:
+    panel, bar = draw(torch.tensor([[1.0, -3.0], [2.0, 0.5]]), ["layer", "head"]).axes
+    (image,) = panel.images
+    assert image.get_array().tolist() == [[1, -3], [2, 0.5]]
+    assert image.get_clim() == (-3, 3)
+    assert (panel.get_ylabel(), panel.get_xlabel()) == ("layer", "head")
+    assert bar.get_ylim() == (-3, 3)
+    assert draw(torch.tensor([[1.0, 3.0]]), ["a", "b"]).axes[0].images[0].get_clim() == (1, 3)
+
+
+def test_more_axes_are_panels_of_one_scale() -> None:
+    figure = draw(torch.arange(24.0).view(2, 3, 2, 2), ["layer", "head", "query", "key"])
+    panels = [panel for panel in figure.axes if panel.images]
+    assert [panel.get_title(loc="left") for panel in panels][:4] == [
+        "layer 0, head 0", "layer 0, head 1", "layer 0, head 2", "layer 1, head 0",
+    ]  # fmt: skip
+    assert {panel.images[0].get_clim() for panel in panels} == {(0, 23)}
+
+
+def test_the_bytes_of_a_picture_depend_on_the_numbers_alone() -> None:
+    def png() -> bytes:
+        buffer = io.BytesIO()
+        draw(torch.eye(3), ["query", "key"]).savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+    assert png() == png()
+
+
+def test_what_cannot_be_read_is_refused() -> None:
+    with pytest.raises(PrismaError, match=r"nothing to draw: the array is \[0, 2\]"):
+        draw(torch.ones(0, 2), ["layer", "head"])
+    with pytest.raises(PrismaError, match="at most 24 panels; found 25"):
+        draw(torch.ones(25, 2, 2), ["image", "query", "key"])
