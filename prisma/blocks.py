@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prisma.config import TransformerConfig, ViTConfig
-from prisma.sites import AnyTap
+from prisma.sites import AnyTap, no_tap
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -125,22 +125,51 @@ class Attention(nn.Module):
             rotation = axial_rotation(config)
         self.register_buffer("rotation", rotation, persistent=persistent)
 
-    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
-        q_BTHD, k_BTHD, v_BTHD = self.qkv(x_BTM).unflatten(-1, self.split).unbind(2)
-        q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
-        if self.rotation is not None:
-            q_BTHD, k_BTHD = rotate(q_BTHD, self.rotation), rotate(k_BTHD, self.rotation)
-        z_BTHD = tap("z", self.attend(tap("q", q_BTHD), tap("k", k_BTHD), tap("v", v_BTHD), tap))
+    def forward(self, x_BTM: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
+        """What the heads write, together [batch, token, d_model]; with `keep`, for the first tokens only."""
+        z_BTHD = tap.made("z", lambda: self.mix(*self.project(x_BTM, keep), tap))
         if self.ln is not None:
             z_BTHD = tap("ln.normalized", self.ln(z_BTHD.flatten(2)).unflatten(-1, self.split[1:]))
         if not tap.wants("result"):
             return self.out(z_BTHD.flatten(2))
-        out_MHD = self.out.weight.unflatten(1, self.split[1:])
-        result_BTHM = torch.einsum("bthd,mhd->bthm", z_BTHD, out_MHD)
-        return tap("result", result_BTHM).sum(2) + self.out.bias
+        return tap("result", self.results(z_BTHD)).sum(2) + self.out.bias
+
+    def project(self, x_BTM: Tensor, keep: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v [batch, token, head, d_head], as the dot product sees them; q of the first `keep` tokens only."""
+        if keep is None:
+            return self._placed(*self.qkv(x_BTM).unflatten(-1, self.split).unbind(2))
+        n = self.split[1] * self.split[2]
+        sides = [(x_BTM[:, :keep], slice(n)), (x_BTM, slice(n, None))]
+        bias = self.qkv.bias
+        q, kv = (F.linear(x, self.qkv.weight[rows], None if bias is None else bias[rows]) for x, rows in sides)
+        k, v = kv.unflatten(-1, (2, *self.split[1:])).unbind(2)
+        return self._placed(q.unflatten(-1, self.split[1:]), k, v)
+
+    def project_each(self, x_BTCHM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v of heads that read an input each, for each of the three: [batch, token, 3, head, d_model]."""
+        qkv_BTCHD = torch.einsum("btchm,chdm->btchd", x_BTCHM, self.qkv.weight.unflatten(0, self.split))
+        if self.qkv.bias is not None:
+            qkv_BTCHD = qkv_BTCHD + self.qkv.bias.unflatten(0, self.split)
+        return self._placed(*qkv_BTCHD.unbind(2))
+
+    def mix(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
+        """z: the values that each head's queries read."""
+        return self.attend(tap("q", q_BTHD), tap("k", k_BTHD), tap("v", v_BTHD), tap)
 
     def attend(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
-        return attend(q_BTHD, k_BTHD, v_BTHD, tap, self.bias)
+        return attend(q_BTHD, k_BTHD, v_BTHD, tap, None if self.bias is None else self.bias[..., : q_BTHD.shape[1], :])
+
+    def results(self, z_BTHD: Tensor) -> Tensor:
+        """What each head writes [batch, token, head, d_model]; their sum and `out.bias` are what attention writes."""
+        return torch.einsum("bthd,mhd->bthm", z_BTHD, self.out.weight.unflatten(1, self.split[1:]))
+
+    def _placed(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """After QK-norm and rotation. Prefix tokens have no place, so fewer queries than those need no rotation."""
+        q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
+        if self.rotation is not None:
+            q_BTHD = q_BTHD if q_BTHD.shape[1] < k_BTHD.shape[1] else rotate(q_BTHD, self.rotation)
+            k_BTHD = rotate(k_BTHD, self.rotation)
+        return q_BTHD, k_BTHD, v_BTHD
 
 
 class MLP(nn.Module):
@@ -153,13 +182,16 @@ class MLP(nn.Module):
         self.out = nn.Linear(d_mlp, config.d_model)
 
     def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
-        post_BTN = ACTIVATIONS[self.activation](tap("pre", self.pre(x_BTM)))
-        if self.pre_linear is not None:
-            post_BTN = post_BTN * tap("pre_linear", self.pre_linear(x_BTM))
-        post_BTN = tap("post", post_BTN)
+        post_BTN = tap.made("post", lambda: self.neurons(x_BTM, tap))
         if self.ln is not None:
             post_BTN = tap("ln.normalized", self.ln(post_BTN))
         return self.out(post_BTN)
+
+    def neurons(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        post_BTN = ACTIVATIONS[self.activation](tap("pre", self.pre(x_BTM)))
+        if self.pre_linear is None:
+            return post_BTN
+        return post_BTN * tap("pre_linear", self.pre_linear(x_BTM))
 
 
 class Block(nn.Module):
@@ -178,19 +210,50 @@ class Block(nn.Module):
         self.scale1 = LayerScale(config.d_model) if config.layer_scale else nn.Identity()
         self.scale2 = LayerScale(config.d_model) if config.layer_scale and config.d_mlp else nn.Identity()
 
-    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
-        return self.branches(tap("resid_pre", x_BTM), tap)
+    def forward(self, x_BTM: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
+        """The stream [batch, token, d_model] after the block; with `keep`, of the first tokens only, which read all."""
+        return self.branches(tap("resid_pre", x_BTM), tap, keep)
 
-    def branches(self, resid_pre: Tensor, tap: AnyTap) -> Tensor:
-        attn_out = self.attn(self._norm("ln1", "pre", resid_pre, tap), tap.within("attn"))
-        attn_out = tap("attn_out", self.scale1(self._norm("ln1", "res_post", attn_out, tap)))
-        x = tap("resid_mid", self._norm("ln1", "post", resid_pre + attn_out, tap))
+    def branches(self, resid_pre: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
+        x = tap.made("resid_mid", lambda: self._after_attention(resid_pre, tap, keep))
         if self.mlp is not None:
-            read = resid_pre if self.parallel else x
-            mlp_out = self.mlp(self._norm("ln2", "pre", read, tap), tap.within("mlp"))
-            mlp_out = tap("mlp_out", self.scale2(self._norm("ln2", "res_post", mlp_out, tap)))
-            x = self._norm("ln2", "post", x + mlp_out, tap)
+            read = resid_pre[:, :keep] if self.parallel else x
+            x = self.add_mlp(x, tap.made("mlp_out", lambda: self._mlp_out(read, tap)), tap)
         return tap("resid_post", x)
+
+    def _after_attention(self, resid_pre: Tensor, tap: AnyTap, keep: int | None) -> Tensor:
+        def make() -> Tensor:
+            return self.scale_attn(self.attn(self.read_attn(resid_pre, tap), tap.within("attn"), keep), tap)
+
+        return self.add_attn(resid_pre[:, :keep], tap.made("attn_out", make), tap)
+
+    def _mlp_out(self, read: Tensor, tap: AnyTap) -> Tensor:
+        assert self.mlp is not None
+        return self.scale_mlp(self.mlp(self.read_mlp(read, tap), tap.within("mlp")), tap)
+
+    def read_attn(self, x: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What attention reads of the stream."""
+        return self._norm("ln1", "pre", x, tap)
+
+    def scale_attn(self, out: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What attention adds to the stream, of what it wrote."""
+        return self.scale1(self._norm("ln1", "res_post", out, tap))
+
+    def add_attn(self, x: Tensor, attn_out: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """The stream after attention has added to it."""
+        return self._norm("ln1", "post", x + attn_out, tap)
+
+    def read_mlp(self, x: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What the MLP reads of the stream."""
+        return self._norm("ln2", "pre", x, tap)
+
+    def scale_mlp(self, out: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What the MLP adds to the stream, of what it wrote."""
+        return self.scale2(self._norm("ln2", "res_post", out, tap))
+
+    def add_mlp(self, x: Tensor, mlp_out: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """The stream after the MLP has added to it."""
+        return self._norm("ln2", "post", x + mlp_out, tap)
 
     def _norm(self, name: str, place: str, x: Tensor, tap: AnyTap) -> Tensor:
         """The norm, if this is where the model has it."""

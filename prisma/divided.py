@@ -92,12 +92,19 @@ class DividedBlock(Block):
         self.time = TimeAttention(config)
         self.scale_time = LayerScale(config.d_model) if config.layer_scale else nn.Identity()
 
-    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+    def forward(self, x_BTM: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
         resid_pre = tap("resid_pre", x_BTM)
-        normalized_BPM = tap("ln_time.normalized", self.ln_time(resid_pre[:, 1:]))
-        time_BPM = self.scale_time(self.time(normalized_BPM, tap.within("time")))
-        time_out = tap("time_out", F.pad(time_BPM, (0, 0, 1, 0)))
-        return self.branches(tap("resid_time", resid_pre + time_out), tap)
+        time_BPM = self.time(self.read_time(resid_pre, tap), tap.within("time"))
+        time_out = tap("time_out", self.scale_out_time(time_BPM))
+        return self.branches(tap("resid_time", resid_pre + time_out), tap)[:, :keep]
+
+    def read_time(self, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What attention over time reads of the stream [batch, patch, d_model]."""
+        return tap("ln_time.normalized", self.ln_time(x_BTM[:, 1:]))
+
+    def scale_out_time(self, out_BPM: Tensor) -> Tensor:
+        """What attention over time adds to the stream [batch, token, d_model], of what it wrote."""
+        return F.pad(self.scale_time(out_BPM), (0, 0, 1, 0))
 
 
 def _unseen(seen_QK: Tensor) -> Tensor:

@@ -127,10 +127,16 @@ class ViT(nn.Module):
         """Images [batch, channel, (frame,) height, width] -> logits [batch, class]."""
         return self.readout(self.encode(self.embed(images, tap), tap=tap), tap)
 
-    def encode(self, x_BTM: Tensor, start: int = 0, stop: int | None = None, tap: AnyTap = no_tap) -> Tensor:
-        """Residual stream [batch, token, d_model] before block `start` -> before block `stop` (default: the end)."""
-        for layer in range(self.config.n_layers)[start:stop]:
-            x_BTM = self.blocks[layer](x_BTM, tap.within(f"blocks.{layer}"))
+    def encode(
+        self, x_BTM: Tensor, start: int = 0, stop: int | None = None, tap: AnyTap = no_tap, *, keep: int | None = None
+    ) -> Tensor:
+        """Residual stream [batch, token, d_model] before block `start` -> before block `stop` (default: the end).
+
+        With `keep`, the last of these blocks computes the first so many tokens only, and its sites have no others.
+        """
+        layers = range(self.config.n_layers)[start:stop]
+        for layer in layers:
+            x_BTM = self.blocks[layer](x_BTM, tap.within(f"blocks.{layer}"), keep if layer == layers[-1] else None)
         return x_BTM
 
     @torch.no_grad()
