@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from prisma.data.digits import DIGITS
 from prisma.data.induction import INDUCTION
+from prisma.data.sprites import SPRITES, SPRITES_NEUTRAL
 from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (DIGITS, INDUCTION)}
+TASKS: Mapping[str, Task] = {task.name: task for task in (DIGITS, INDUCTION, SPRITES, SPRITES_NEUTRAL)}
 
 
 def task(name: str) -> Task:

@@ -45,6 +45,8 @@ from prisma.train.state import STATE, load_state, save_state
 from prisma.train.tracking import Log, tracking
 from prisma.vit import ViT, build
 
+EVALUATED = 6000  # images of a split at most, its first ones: a checkpoint should not cost a hundred steps
+
 
 def train(
     recipe: Recipe,
@@ -115,7 +117,8 @@ def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, run_id: s
     forget_from(out, step)
     data = task(recipe.task)
     images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
-    inputs = {split: (x.to(place), y.to(place)) for split in ("test", "train") for x, y in [data.inputs(split)]}
+    first = {split: data.inputs(split, EVALUATED) for split in ("test", "train")}
+    inputs = {split: (x.to(place), y.to(place)) for split, (x, y) in first.items()}
     return _Run(recipe, run_id, out, model, optimizer, step, images, inputs)
 
 

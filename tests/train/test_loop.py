@@ -72,6 +72,18 @@ def test_results_are_the_final_weights_on_the_splits(whole: Path) -> None:
     assert (results["recipe"], results["seeds"], results["steps"]) == ("tiny", {"init": 0, "order": 0}, 70)
 
 
+def test_of_a_large_split_the_first_images_are_evaluated(
+    tiny: Recipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prisma.train.loop.EVALUATED", 500)
+    found = {row["name"]: row for row in train(tiny, tmp_path / "run", device="cpu", progress=False)["results"]}
+    assert (found["test accuracy"]["n"], found["train accuracy"]["n"]) == (360, 500)
+    images, labels = task("digits").inputs("train", 500)
+    with cpu_threads(1):
+        assert found["train loss"]["value"] == evaluate(read_checkpoint(tmp_path / "run").model, images, labels)[0]
+    assert sha256(tmp_path / "run" / "model.safetensors") == sha256(whole / "model.safetensors")
+
+
 @pytest.mark.parametrize("step", [0, 1, 16, 70])
 def test_the_batch_of_a_step_rebuilt_gives_the_logged_loss_from_its_checkpoint(
     tiny: Recipe, whole: Path, step: int
