@@ -2,9 +2,9 @@
 
 from app.question import metric_of
 from app.session import Session
+from prisma.analysis.patching import sweep
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
-from prisma.runs import sweep
 from prisma.view import View, numbers
 
 TITLE = "Patching"

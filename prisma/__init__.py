@@ -7,12 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prisma.analysis.patching import sweep
     from prisma.config import ViTConfig
     from prisma.edits import Add, Mean, Resample, Scale, Set, Zero
     from prisma.errors import PrismaError
     from prisma.loaded import Loaded, load
     from prisma.metrics import LogitDiff, Probability
-    from prisma.runs import record, run, sweep
+    from prisma.runs import record, run
     from prisma.vit import ViT
 
 __version__ = "0.1.0"
@@ -38,11 +39,12 @@ __all__ = [
 
 _HOME = {
     "config": ("ViTConfig",),
+    "analysis.patching": ("sweep",),
     "edits": ("Add", "Mean", "Resample", "Scale", "Set", "Zero"),
     "errors": ("PrismaError",),
     "loaded": ("Loaded", "load"),
     "metrics": ("LogitDiff", "Probability"),
-    "runs": ("record", "run", "sweep"),
+    "runs": ("record", "run"),
     "vit": ("ViT",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

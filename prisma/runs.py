@@ -1,21 +1,18 @@
-"""Reading, editing and patching a model: `record`, `run`, `sweep`.
+"""Reading and editing a model: `record` and `run`; and `finish`, a run that goes on from a residual stream.
 
-They leave nothing on the model and accept a compiled one. `record` and `run` honour the caller's autograd mode; `sweep`
-keeps no graph, which would hold every patched forward in memory.
+They leave nothing on the model, accept a compiled one, and honour the caller's autograd mode.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from prisma.config import TextConfig
-from prisma.edits import Set, as_edit
+from prisma.edits import as_edit
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
-from prisma.metrics import Metric, measure
-from prisma.sites import Cache, Tap, axes_of, canonical, matching
+from prisma.sites import Cache, Tap, canonical, matching
 from prisma.text import TextTower
 from prisma.vit import ViT
 
@@ -92,88 +89,45 @@ def _stage(model: Model, site: str) -> int:
     return 0 if site in ("embed", "pos_embed", "ln_pre") else model.config.n_layers + 1
 
 
-@torch.no_grad()
-def sweep(
-    model: Model,
-    clean: Tensor,
-    corrupt: Tensor,
-    site: str,
-    metric: Metric,
-    *,
-    into: str = "clean",
-    axis: str | None = None,
-    batch: int = 64,
-) -> Tensor:
-    """Activation patching, exactly, for every layer and head (or token).
+def finish(model: Model, x: Tensor, inputs: Tensor, *, start: int, tap: Tap | None = None) -> Tensor:
+    """Logits [batch, class] of a run that goes on from the residual stream [batch, token, d_model] before a block.
 
-    `effect[layer, i]` is the mean over pairs of `metric(logits)` of the run on `clean` in which head `i` of `site` in
-    that layer holds what `corrupt` computed there: what one forward per head would give, but each layer starts from
-    the clean residual stream and patches its heads as one batch (Wang et al. 2211.00593, Meng et al. 2202.05262).
+    The last block computes only the tokens that the readout reads, unless the tap reads or edits a site there or later.
 
     Args:
-        clean, corrupt: pairs of inputs, as in `record`, of the same shape.
-        site: a site of every block without its prefix: `"attn.z"`, `"resid_post"`, `"mlp_out"`.
-        metric: logits [batch, class] -> one finite number per pair [batch].
-        into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).
-        axis: what the columns are: `"head"` or `"token"`; by default the heads of a site that has them.
-        batch: at most so many inputs in one pass, which bounds the memory. The metric sees all pairs at once, in order.
+        inputs: the images or token ids of the run.
+        start: the block that the stream comes before; `n_layers` for the readout alone.
+    """
+    tap = Tap(frozenset(), {}) if tap is None else tap
+    layers, keep = model.config.n_layers, _tokens_read(model)
+    if keep is not None and all(_stage(model, site) < layers for site in (*tap.read, *tap.edit)):
+        last = f"blocks.{layers - 1}."
+        given = {site: value[:, :keep] if site.startswith(last) else value for site, value in tap.given.items()}
+        tap = Tap(tap.read, tap.edit, given, tensors=tap.tensors)
+        x = model.encode(x, start=start, tap=tap, keep=keep)
+    else:
+        x = model.encode(x, start=start, tap=tap)
+    return _read_out(model, x, inputs, tap)
 
-    Returns:
-        [layer, head] or [layer, token].
+
+def _tokens_read(model: Model) -> int | None:
+    """How many tokens, from the first, the readout reads; None if that is all of them or not the same for all."""
+    config = model.config
+    if isinstance(config, TextConfig) or config.attention == "divided":
+        return None
+    return {"class": 1, "distilled": 2}.get(config.pool)
+
+
+def sites_of_every_block(model: Model, site: str) -> list[str]:
+    """`attn.z` -> `blocks.0.attn.z`, `blocks.1.attn.z`, ...
 
     Raises:
-        PrismaError: shapes differ, the site or axis does not exist, or the metric is not one finite number per pair.
+        PrismaError: the model has no layers, or not this site in each (the nearest names are offered).
     """
-    if clean.shape != corrupt.shape or not len(clean):
-        raise PrismaError(
-            f"clean and corrupt must hold pairs of one shape; found {list(clean.shape)} and {list(corrupt.shape)}"
-        )
-    if into not in ("clean", "corrupt"):
-        raise PrismaError(f"into must be clean or corrupt; found {into!r}")
     if not model.config.n_layers:
-        raise PrismaError("a sweep goes over the layers of a model; found n_layers=0")
-    if batch < 1:
-        raise PrismaError(f"batch must be at least 1; found {batch}")
-    site = canonical(site)
-    sites = [f"blocks.{layer}.{site}" for layer in range(model.config.n_layers)]
+        raise PrismaError("this analysis goes over the layers of a model; found n_layers=0")
+    sites = [f"blocks.{layer}.{canonical(site)}" for layer in range(model.config.n_layers)]
     for name in sites:
         if matching(name, site_names(model.config)) != [name]:
             raise PrismaError(f"expected one site of every block, such as attn.z; found {site!r}")
-    axes = axes_of(sites[0])
-    axis = axis or ("head" if "head" in axes else "token")
-    if axis not in axes[1:]:
-        raise PrismaError(f"{site} has the axes {', '.join(axes)}; there is no axis {axis!r} to sweep over")
-    target, donor = (clean, corrupt) if into == "clean" else (corrupt, clean)
-    donated = _recorded(model, donor, sites, batch)
-    kept = _recorded(model, target, [f"blocks.{layer}.resid_pre" for layer in range(len(sites))], batch)
-    return torch.stack(
-        [
-            _patch_each(model, x, target, name, value, axes.index(axis), metric, batch)
-            for x, name, value in zip(kept, sites, donated, strict=True)
-        ]
-    )
-
-
-def _recorded(model: Model, inputs: Tensor, sites: list[str], batch: int) -> list[Tensor]:
-    """The given sites, of all inputs, at most `batch` inputs in one pass."""
-    parts = [record(model, some, sites, stop=True)[1] for some in inputs.split(batch)]
-    return [torch.cat([part[site] for part in parts]) for site in sites]
-
-
-def _patch_each(
-    model: Model, x: Tensor, inputs: Tensor, site: str, value: Tensor, dim: int, metric: Metric, batch: int
-) -> Tensor:
-    """Effects [unit] of patching `value` into one site, one index of axis `dim` at a time, several in one pass.
-
-    `x` is the residual stream of `inputs` before the site's block; a row of a pass is one unit of one pair.
-    """
-    layer, pairs, units = int(site.split(".")[1]), len(x), value.shape[dim]
-    logits: list[Tensor] = []
-    for rows in torch.arange(units * pairs, device=x.device).split(batch):
-        unit, pair = rows // pairs, rows % pairs
-        mask = (unit[:, None] == torch.arange(units, device=x.device)).view(
-            [len(rows) if d == 0 else units if d == dim else 1 for d in range(value.ndim)]
-        )
-        tap = Tap(frozenset(), {site: (Set(value[pair]).where(mask),)})
-        logits.append(_read_out(model, model.encode(x[pair], start=layer, tap=tap), inputs[pair], tap))
-    return torch.stack([measure(metric, of_unit).mean() for of_unit in torch.cat(logits).split(pairs)])
+    return sites

@@ -26,6 +26,7 @@ class Result:
     """Base of all results. A subclass has a field for each array, and says in `AXES` what its axes are.
 
     An axis written `{name}` stands for what `produced["name"]` says: patching has columns that are heads or tokens.
+    An array may also be a property, made from the fields.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # array -> names of its axes; the first one is what `plot` draws
@@ -78,9 +79,9 @@ class Result:
         try:
             with np.load(path, allow_pickle=False) as file:
                 produced = json.loads(str(file[_PRODUCED]))
-                arrays = {name: torch.from_numpy(file[name]) for name in file.files if name not in (_AXES, _PRODUCED)}
-            absent = {f.name: None for f in fields(cls) if f.name not in arrays and f.name != "produced"}
-            return cls(produced=produced, **arrays, **absent)
+                known = [f.name for f in fields(cls) if f.name != "produced"]
+                arrays = {name: torch.from_numpy(file[name]) if name in file.files else None for name in known}
+            return cls(produced=produced, **arrays)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise PrismaError(f"expected a saved {cls.__name__} at {path}, found something else") from error
 

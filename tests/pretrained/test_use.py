@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 import prisma
 from prisma.analysis.lens import logit_lens
+from prisma.analysis.patching import sweep
 from prisma.checkpoint import write_checkpoint
 from prisma.edits import Zero
 from prisma.pretrained.families import FAMILIES, family_of
 from prisma.pretrained.opening import noise_for
 from prisma.pretrained.parity import randomise
-from prisma.runs import record, run, sweep
+from prisma.runs import record, run
 from tests.pretrained import cases_hf_clip, cases_hf_images, cases_hf_video, cases_timm
 from tests.pretrained.test_from_open_clip import pair
 
@@ -74,7 +75,7 @@ def test_a_case_of_each_family(name: str, tmp_path: Path) -> None:
     effect = sweep(model, images, images.flip(0), "attn.z", first)
     assert effect.shape == (model.config.n_layers, model.config.n_heads)
     if model.config.n_classes:
-        torch.testing.assert_close(logit_lens(model, images).readout[-1], logits)
+        torch.testing.assert_close(logit_lens(model, images).readout[:, -1], logits)
     write_checkpoint(tmp_path / "saved", model)
     again = prisma.load(tmp_path / "saved").model
     assert again.config == model.config

@@ -1,0 +1,237 @@
+"""Activation patching, exactly: what does the answer become when one part holds what it computed for another image?
+
+    effect[layer, unit] = mean over pairs of metric(logits of the run on `target` with unit <- its value on `donor`)
+
+Sources: Vig et al. 2004.12265; Meng et al. 2202.05262 (ROME); Wang et al. 2211.00593 (IOI); Zhang & Nanda 2309.16042.
+
+How the runs share what they have in common: `prisma.analysis.passes`.
+
+A unit is a head, a token, a group of neurons, or a whole component.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from prisma.analysis.passes import OtherRun, Units, expect_pairs, pass_size, walk
+from prisma.analysis.result import Result
+from prisma.edits import Index, Set
+from prisma.errors import PrismaError
+from prisma.inventory import site_names
+from prisma.metrics import Metric, measure
+from prisma.runs import Model, finish, record
+from prisma.sites import Tap, matching
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Patching(Result):
+    """The metric of every patched run, and of the two runs that are not patched."""
+
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "effect": ("layer", "{axis}"),
+        "stderr": ("layer", "{axis}"),
+        "values": ("image", "layer", "{axis}"),
+        "clean": ("image",),
+        "corrupt": ("image",),
+    }
+
+    values: Tensor  # of each pair and unit
+    clean: Tensor  # of the run on `clean`, unpatched
+    corrupt: Tensor
+
+    @property
+    def effect(self) -> Tensor:
+        """The metric of the patched runs, mean over pairs [layer, unit]."""
+        return self.values.mean(0)
+
+    @property
+    def stderr(self) -> Tensor:
+        """Standard error of `effect` over pairs [layer, unit]; NaN of a single pair."""
+        return standard_error(self.values)
+
+    @property
+    def total(self) -> Tensor:
+        """How far the whole donor run is from the run that is patched, mean over pairs: a number."""
+        return (getattr(self, _other(self.produced["into"])) - self._base).mean()
+
+    def normalised(self) -> Tensor:
+        """How much of the total effect each unit carries [layer, unit]: 0 changes nothing, 1 is the whole difference.
+
+        Raises:
+            PrismaError: the two runs do not differ in the metric, so that there is no effect to share.
+        """
+        return share_of(self.effect - self._base.mean(), self.total)
+
+    @property
+    def _base(self) -> Tensor:
+        return getattr(self, self.produced["into"])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PatchedSets(Result):
+    """The metric of every run with a patched set; `produced["sets"]` has their names."""
+
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {"effect": ("set",), "stderr": ("set",), "values": ("image", "set")}
+
+    values: Tensor
+
+    @property
+    def effect(self) -> Tensor:
+        """Mean over pairs [set]."""
+        return self.values.mean(0)
+
+    @property
+    def stderr(self) -> Tensor:
+        """Standard error over pairs [set]; NaN of a single pair."""
+        return standard_error(self.values)
+
+
+def standard_error(values: Tensor) -> Tensor:
+    """Of the mean over the first axis; NaN of a single value."""
+    if len(values) < 2:
+        return torch.full_like(values[0], torch.nan)
+    return values.std(0) / len(values) ** 0.5
+
+
+def share_of(effect: Tensor, total: Tensor) -> Tensor:
+    """`effect / total`. Raises PrismaError if there is no total effect."""
+    if total.abs() <= 1e-6 * effect.abs().max().clamp(min=1e-6):
+        raise PrismaError(f"expected two runs that differ in the metric, found a total effect of {total.item():.2g}")
+    return effect / total
+
+
+def sweep(
+    model: Model,
+    clean: Tensor,
+    corrupt: Tensor,
+    site: str,
+    metric: Metric,
+    *,
+    into: str = "clean",
+    axis: str | None = None,
+    batch: int | None = None,
+) -> Tensor:
+    """`patch(...).effect`: the mean over pairs of the metric of every patched run, [layer, head] or [layer, token].
+
+    Args and errors: as in `patch`.
+    """
+    return patch(model, clean, corrupt, site, metric, into=into, axis=axis, batch=batch).effect
+
+
+@torch.no_grad()
+def patch(
+    model: Model,
+    clean: Tensor,
+    corrupt: Tensor,
+    site: str,
+    metric: Metric,
+    *,
+    into: str = "clean",
+    axis: str | None = None,
+    groups: int | Sequence[Sequence[int]] | None = None,
+    batch: int | None = None,
+) -> Patching:
+    """Patch every unit of a site in every layer, one at a time.
+
+    Args:
+        clean, corrupt: pairs of inputs, as in `record`, of the same shape.
+        site: a site of every block without its prefix: `"attn.z"`, `"resid_post"`, `"mlp_out"`, `"mlp.post"`.
+        metric: logits [batch, class] -> one finite number per pair [batch]. It sees all pairs at once, in order.
+        into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).
+        axis: what the units are: an axis of the site such as `"head"`, `"token"`, `"query"` or `"d_mlp"`, or
+            `"component"` for the whole of it; by default the heads of a site that has them, else the tokens.
+        groups: units of several indices of that axis: so many groups of neighbours, or the indices of each group.
+        batch: at most so many inputs in one pass, which bounds the memory; by default as many as have 256 MiB of
+            activations (`PASS_BYTES`).
+
+    Returns:
+        `.effect`, `.stderr` [layer, unit], `.values` [image, layer, unit], `.clean` and `.corrupt` [image].
+
+    Raises:
+        PrismaError: shapes differ, the site, axis or index does not exist, or the metric is not one finite number per
+            pair.
+    """
+    expect_pairs(clean, corrupt)
+    target, donor = (clean, corrupt) if _other(into) == "corrupt" else (corrupt, clean)
+    units = Units(model, site, axis, groups)
+    donors: list[OtherRun] = []
+
+    def donate(rows: slice) -> OtherRun:
+        donors.append(OtherRun(model, donor[rows], units))
+        return donors[-1]
+
+    found = walk(model, target, units, donate, batch)
+    of = {into: found.logits, _other(into): torch.cat([run.logits() for run in donors])}
+    return Patching(
+        produced={"analysis": "patching", "site": units.site, "axis": units.axis, "into": into, "pairs": len(clean)},
+        values=found.measure(metric),
+        clean=measure(metric, of["clean"]),
+        corrupt=measure(metric, of["corrupt"]),
+    )
+
+
+Cells = Mapping[str, Mapping[str, Index]]
+"""Full site name or glob -> where, as `Edit.at` takes it; {} for the whole site."""
+
+
+@torch.no_grad()
+def patch_sets(
+    model: Model,
+    clean: Tensor,
+    corrupt: Tensor,
+    sets: Mapping[str, Cells],
+    metric: Metric,
+    *,
+    into: str = "clean",
+    batch: int | None = None,
+) -> PatchedSets:
+    """Patch arbitrary sets of cells, all cells of a set at once.
+
+    Each run starts at the first block that its set touches.
+
+    Args:
+        sets: name -> cells: `{"early": {"blocks.0.attn.z": {"head": [1, 3]}, "blocks.1.mlp_out": {"token": 0}}}`.
+        Others: as in `patch`.
+
+    Raises:
+        PrismaError: as in `patch`; also an axis that a site does not have, or an index out of range.
+    """
+    expect_pairs(clean, corrupt)
+    target, donor = (clean, corrupt) if _other(into) == "corrupt" else (corrupt, clean)
+    if not sets:
+        raise PrismaError("expected sets of cells to patch, found none")
+    size, known = pass_size(model, batch), site_names(model.config)
+    where = {
+        name: {site: at for pattern, at in cells.items() for site in matching(pattern, known)}
+        for name, cells in sets.items()
+    }
+    starts = {name: min(map(_block_of, cells), default=0) for name, cells in where.items()}
+    streams = [f"blocks.{layer}.resid_pre" for layer in set(starts.values()) if layer]
+    donated = sorted({site for cells in where.values() for site in cells})
+    logits: dict[str, list[Tensor]] = {name: [] for name in sets}
+    for x, y in zip(target.split(size), donor.split(size), strict=True):
+        values, own = record(model, y, donated, stop=True)[1], record(model, x, streams, stop=True)[1]
+        for name, cells in where.items():
+            tap = Tap(frozenset(), {site: (Set(values[site]).at(**at),) for site, at in cells.items()})
+            start = starts[name]
+            stream = own[f"blocks.{start}.resid_pre"] if start else model.embed(x, tap)
+            logits[name].append(finish(model, stream, x, start=start, tap=tap))
+    return PatchedSets(
+        produced={"analysis": "patching sets", "into": into, "sets": list(sets), "pairs": len(clean)},
+        values=torch.stack([measure(metric, torch.cat(parts)) for parts in logits.values()], dim=1),
+    )
+
+
+def _block_of(site: str) -> int:
+    """The block that a run must start from to change a site: 0 for what comes before the blocks."""
+    return int(site.split(".")[1]) if site.startswith("blocks.") else 0
+
+
+def _other(into: str) -> str:
+    """The run that values come from."""
+    if into not in (others := {"clean": "corrupt", "corrupt": "clean"}):
+        raise PrismaError(f"into must be clean or corrupt; found {into!r}")
+    return others[into]
