@@ -10,15 +10,18 @@ from torch import nn
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
 from prisma.config import ViTConfig
 from prisma.data.transform import Transform
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, nearest
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.opened import ImageSize, Opened, Text
-from prisma.pretrained.opening import is_folder, library_of, open_source
+from prisma.pretrained.opening import expect_no_revision, is_folder, library_of, open_source
 from prisma.pretrained.rules import convert
 from prisma.pretrained.zero_shot import zero_shot
 from prisma.repository import Published
 from prisma.vit import ViT
+
+MICE = Path(__file__).parent / "mice"
+"""Checkpoint folders of the mice that come with the package: the final weights of each recipe (`make mice`)."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ def load(
 
     Args:
         ref: a folder written by Prisma, timm, transformers or open_clip; `timm/NAME[.TAG]`, `hf/ORG/NAME`,
-            `open_clip/NAME[:TAG]`; `OWNER/NAME` of a published mouse; or a live module of a class that Prisma reads,
-            whose weights are copied.
+            `open_clip/NAME[:TAG]`; `mice/NAME` of a mouse that comes with this package, such as `mice/induction`;
+            `OWNER/NAME` of a published mouse; or a live module of a class that Prisma reads, whose weights are copied.
         revision: of a repository of transformers: a branch, tag or commit. Of a published mouse: `main` (default, the
             final weights) or a step's label such as `step-000128`.
         hub: a folder hub for a published mouse; None is the Hugging Face Hub, or its cache when offline.
@@ -84,6 +87,8 @@ def load(
         folder = Path(ref).expanduser()
         if folder.is_file():
             raise PrismaError(f"expected a folder with a model at {folder}, found a file")
+    elif hub is None and str(ref).startswith("mice/"):
+        folder = _shipped(str(ref), revision)
     else:
         folder = _published(str(ref), revision, hub)
     checkpoint = read_checkpoint(folder)
@@ -93,6 +98,15 @@ def load(
             f"a checkpoint of Prisma has the image size it was trained with, {sides}; found image_size={image_size}"
         )
     return Loaded(checkpoint.model, _transform(checkpoint, folder), checkpoint.labels)
+
+
+def _shipped(ref: str, revision: str | None) -> Path:
+    """Where a mouse of this package is."""
+    known = sorted(f"mice/{folder.name}" for folder in MICE.iterdir())
+    if ref not in known:
+        raise PrismaError(f"there is no mouse {ref!r} in this package; the nearest: {nearest(ref, known)}")
+    expect_no_revision(ref, revision)
+    return MICE / ref.removeprefix("mice/")
 
 
 def _published(repo: str, revision: str | None, hub: str | Path | None) -> Path:

@@ -10,8 +10,10 @@ import torch
 
 import prisma
 from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
+from prisma.data import task
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
+from prisma.loaded import MICE
 from prisma.repository import Published
 
 
@@ -52,6 +54,19 @@ def test_a_hub_wins_over_a_folder_of_the_same_name(
     (tmp_path / "lab/tiny").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert same_weights(prisma.load("lab/tiny", hub=hub), run / WEIGHTS)
+
+
+def test_a_mouse_of_the_package_by_its_name(hub: Path) -> None:
+    loaded = prisma.load("mice/digits")
+    assert same_weights(loaded, MICE / "digits" / WEIGHTS)
+    assert loaded.labels == tuple("0123456789")
+    assert loaded.transform == task("digits").transform
+    with pytest.raises(PrismaError, match="there is no mouse 'mice/digit' in this package; the nearest: mice/digits"):
+        prisma.load("mice/digit")
+    with pytest.raises(PrismaError, match="mice/digits is here and has no revisions; found revision='step-000064'"):
+        prisma.load("mice/digits", "step-000064")
+    with pytest.raises(PrismaError, match=r"not published .* lab/tiny"):
+        prisma.load("mice/digits", hub=hub)
 
 
 def test_loading_leaves_the_random_numbers_alone(run: Path) -> None:

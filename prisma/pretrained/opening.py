@@ -46,7 +46,7 @@ def open_source(
         return None if library is None else SOURCES[library].open_folder(folder, image_size)
     if not name:
         raise PrismaError(
-            "expected a folder, timm/NAME, hf/ORG/NAME, open_clip/NAME, or OWNER/NAME of a mouse; "
+            "expected a folder, timm/NAME, hf/ORG/NAME, open_clip/NAME, mice/NAME, or OWNER/NAME of a mouse; "
             f"found {str(ref)!r:.80}"
         )
     return None if prefix not in PREFIXES else SOURCES[PREFIXES[prefix]].open_ref(name, revision, image_size)

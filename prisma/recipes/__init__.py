@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from prisma.errors import PrismaError, nearest
 from prisma.recipes.digits import DIGITS
 from prisma.recipes.induction import INDUCTION
+from prisma.recipes.sprites import SPRITES
 from prisma.train import Recipe
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (DIGITS, INDUCTION)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (DIGITS, INDUCTION, SPRITES)}
 
 
 def recipe(name: str) -> Recipe:
