@@ -8,7 +8,7 @@ Shapes: R row (an image, or an image of one of many runs), T token, M d_model, H
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,18 +18,6 @@ from prisma.blocks import Attention, Block
 from prisma.divided import DividedBlock
 from prisma.sites import Tap, no_tap
 from prisma.vit import ViT
-
-
-class Branch(Protocol):
-    """One branch of one block."""
-
-    site: str  # where a model offers what this branch sends
-
-    def send(self, x_each: Tensor) -> Tensor:
-        """Message of the branch, when each of its receivers reads a stream of its own: [row, token, receiver, M]."""
-
-    def add(self, x_RTM: Tensor, message: Tensor) -> Tensor:
-        """The stream after the branch has added its message to it."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +46,16 @@ class Heads:
         """What is added to the stream, of what attention wrote."""
         return self.block.scale_attn(out_RTM)
 
-    def join(self, x_RTM: Tensor, out_RTM: Tensor) -> Tensor:
-        return self.block.add_attn(x_RTM, out_RTM)
+    def share(self, message: Tensor) -> Tensor:
+        """What is added to the stream [row, token, d_model], of a message."""
+        return self.scale(self.write(message))
 
-    def add(self, x_RTM: Tensor, message: Tensor) -> Tensor:
-        return self.join(x_RTM, self.scale(self.write(message)))
+    def join(self, x: Tensor, added_RTM: Tensor) -> Tensor:
+        """The stream [..., row, token, d_model] after the addition."""
+        return self.block.add_attn(x, added_RTM)
+
+    def add(self, x: Tensor, message: Tensor) -> Tensor:
+        return self.join(x, self.share(message))
 
 
 class TimeHeads(Heads):
@@ -74,8 +67,8 @@ class TimeHeads(Heads):
     def scale(self, out_RTM: Tensor) -> Tensor:
         return cast(DividedBlock, self.block).scale_out_time(out_RTM)
 
-    def join(self, x_RTM: Tensor, out_RTM: Tensor) -> Tensor:
-        return x_RTM + out_RTM
+    def join(self, x: Tensor, added_RTM: Tensor) -> Tensor:
+        return x + added_RTM
 
 
 @dataclass(frozen=True)
@@ -89,8 +82,14 @@ class Neurons:
         assert self.block.mlp is not None
         return self.block.scale_mlp(self.block.mlp(self.block.read_mlp(x_each[:, :, 0]), no_tap))
 
-    def add(self, x_RTM: Tensor, message: Tensor) -> Tensor:
-        return self.block.add_mlp(x_RTM, message)
+    def share(self, message: Tensor) -> Tensor:
+        return message
+
+    def join(self, x: Tensor, added_RTM: Tensor) -> Tensor:
+        return self.block.add_mlp(x, added_RTM)
+
+    def add(self, x: Tensor, message: Tensor) -> Tensor:
+        return self.join(x, message)
 
 
 def branch_of(model: ViT, stage: Stage) -> Heads | Neurons:
