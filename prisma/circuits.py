@@ -1,41 +1,149 @@
 """Per-head views of the weights, and the circuits they form (Elhage et al. 2021, A Mathematical Framework).
 
 Row-vector convention: `q = x @ W_Q[head]`, `z @ W_O[head]` is what a head writes. Views share memory with the model.
+
+What a norm does to a vector is linear but for its divisor: LayerNorm(x) = x C diag(g) / sigma + b, with C taking the
+mean away (RMSNorm has no C). *Folded* weights hold C diag(g), so that they act on the residual stream itself; what they
+leave out is one positive number for each token, and biases.
 """
 
-from torch import Tensor
+from collections.abc import Iterator
+
+from torch import Tensor, nn
 
 from prisma.blocks import Attention
+from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.vit import ViT
 
+LN = ("none", "folded")
 
-def weights(model: ViT, layer: int) -> dict[str, Tensor]:
-    """`W_Q`, `W_K`, `W_V` [head, d_model, d_head], `W_O` [head, d_head, d_model] of one layer, as views."""
-    attn = model.blocks[layer].get_submodule("attn")
-    assert isinstance(attn, Attention)
+
+def attentions(config: ViTConfig) -> list[tuple[int, str]]:
+    """(layer, "attn"), in the order in which they run; in divided attention (layer, "time") comes before it."""
+    kinds = ("time", "attn") if config.attention == "divided" else ("attn",)
+    return [(layer, kind) for layer in range(config.n_layers) for kind in kinds]
+
+
+def weights(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor]:
+    """`W_Q`, `W_K`, `W_V` [head, d_model, d_head], `W_O` [head, d_head, d_model] of one layer, as views.
+
+    Args:
+        attention: "attn", or "time" of divided attention.
+
+    Raises:
+        PrismaError: this model has no such layer or attention.
+    """
+    attn = _attention(model, layer, attention)
     _, heads, d_head = attn.split
     q, k, v = attn.qkv.weight.unflatten(0, (3, heads, d_head)).unbind(0)
     out = attn.out.weight.unflatten(1, (heads, d_head))
     return {"W_Q": q.mT, "W_K": k.mT, "W_V": v.mT, "W_O": out.permute(1, 2, 0)}
 
 
-def ov(model: ViT, layer: int) -> Tensor:
+def biases(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor]:
+    """`b_Q`, `b_K`, `b_V` [head, d_head], which a model without them has as zeros, and `b_O` [d_model].
+
+    Raises:
+        PrismaError: this model has no such layer or attention.
+    """
+    attn = _attention(model, layer, attention)
+    qkv = attn.qkv.weight.new_zeros(len(attn.qkv.weight)) if attn.qkv.bias is None else attn.qkv.bias
+    q, k, v = qkv.unflatten(0, attn.split).unbind(0)
+    return {"b_Q": q, "b_K": k, "b_V": v, "b_O": attn.out.bias}
+
+
+def stream_weights(model: ViT, layer: int, attention: str = "attn", *, ln: str = "folded") -> dict[str, Tensor]:
+    """`weights` as the residual stream meets them: W_O with layer scale, and norms folded in.
+
+    Args:
+        ln: "folded" takes in the norm of what attention reads (norm="pre") or adds (norm="res_post") and of its z
+            (norm_z); norms of the stream itself (norm="post") belong to no layer's weights. "none" takes in no norm.
+
+    Raises:
+        PrismaError: this model has no such layer or attention, or another `ln`.
+    """
+    expect_ln(ln)
+    w = weights(model, layer, attention)
+    block, attn = model.blocks[layer], _attention(model, layer, attention)
+    norm_name, scale_name = ("ln_time", "scale_time") if attention == "time" else ("ln1", "scale1")
+    norm, scale = block.get_submodule(norm_name), block.get_submodule(scale_name)
+    if ln == "folded":
+        if model.config.norm == "pre":
+            w |= {name: folded_in(norm, w[name]) for name in ("W_Q", "W_K", "W_V")}
+        if attn.ln is not None:
+            w["W_O"] = folded_in(attn.ln, w["W_O"].flatten(0, 1)).view_as(w["W_O"])
+        if model.config.norm == "res_post":
+            w["W_O"] = folded_out(norm, w["W_O"])
+    return {**w, "W_O": scale(w["W_O"])}
+
+
+def ov(model: ViT, layer: int, attention: str = "attn", *, ln: str = "none") -> Tensor:
     """W_V W_O [head, d_model, d_model]: what a head writes to the query, given what it reads from the key.
 
     With layer scale, W_O is scaled by it, so that this is what the residual stream receives.
+
+    Raises:
+        PrismaError: as `stream_weights`.
     """
-    w, scale = weights(model, layer), model.blocks[layer].get_submodule("scale1")
-    return scale(w["W_V"] @ w["W_O"])
+    w = stream_weights(model, layer, attention, ln=ln)
+    return w["W_V"] @ w["W_O"]
 
 
-def qk(model: ViT, layer: int) -> Tensor:
+def qk(model: ViT, layer: int, attention: str = "attn", *, ln: str = "none") -> Tensor:
     """W_Q W_K^T [head, d_model, d_model]: scores = x_query QK x_key^T / sqrt(d_head) but for biases and rotation.
 
     Raises:
-        PrismaError: the model has QK-norm, so that its scores are no bilinear form of the residual stream.
+        PrismaError: the model has QK-norm, so that its scores are no bilinear form of the residual stream; or as
+            `stream_weights`.
     """
-    if model.config.qk_norm:
-        raise PrismaError("a QK circuit needs qk_norm=False; this model normalises each head's q and k")
-    w = weights(model, layer)
+    expect_bilinear(model.config)
+    w = stream_weights(model, layer, attention, ln=ln)
     return w["W_Q"] @ w["W_K"].mT
+
+
+def folded_in(norm: nn.Module, weight: Tensor) -> Tensor:
+    """C diag(g) W, of a matrix [..., d_model, any] that reads what a norm gives; without a norm, W."""
+    if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
+        return weight
+    weight = norm.weight[:, None] * weight
+    return weight - weight.mean(-2, keepdim=True) if isinstance(norm, nn.LayerNorm) else weight
+
+
+def folded_out(norm: nn.Module, x: Tensor) -> Tensor:
+    """x C diag(g), of vectors [..., d_model] that a norm reads; without a norm, x."""
+    if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
+        return x
+    return (x - x.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x) * norm.weight
+
+
+def stream_norms(model: ViT, layer: int, branch: str) -> Iterator[nn.Module]:
+    """The norms that what a branch ("time", "attn" or "mlp") adds to the stream passes, until the readout's own."""
+    if model.config.norm != "post":
+        return
+    for later in range(layer, model.config.n_layers):
+        for name in ("ln1", "ln2"):
+            if later > layer or (name, branch) != ("ln1", "mlp"):
+                yield model.blocks[later].get_submodule(name)
+
+
+def expect_ln(ln: str) -> None:
+    if ln not in LN:
+        raise PrismaError(f"norms are left out or folded into the weights: ln={' or '.join(LN)}; found {ln!r}")
+
+
+def expect_bilinear(config: ViTConfig) -> None:
+    if config.qk_norm:
+        raise PrismaError("a QK circuit needs qk_norm=False; this model normalises each head's q and k")
+
+
+def _attention(model: ViT, layer: int, attention: str) -> Attention:
+    if (layer, attention) not in attentions(model.config):
+        kinds = " or ".join(sorted({kind for _, kind in attentions(model.config)})) or "none"
+        raise PrismaError(
+            f"expected a layer from 0 to {model.config.n_layers - 1} and its attention, {kinds}; "
+            f"found {layer} and {attention!r}"
+        )
+    attn = model.blocks[layer].get_submodule(attention)
+    assert isinstance(attn, Attention)
+    return attn
