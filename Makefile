@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit chromium requirements parity cards bench gpu clean
+.PHONY: demo test lint types unit chromium requirements parity mice cards bench gpu clean
 
 demo: $(READY)
 	$(BIN)/prisma demo $(ARGS)
@@ -43,8 +43,8 @@ parity: $(READY)
 	$(BIN)/python -m tests.pretrained.matrix
 	$(BIN)/python docs/models.py
 
-# Our mice's cards and the README's table of results, made anew.
-cards: $(READY)
+# Our mice, made anew: the weights that come with the package, their cards and the README's table of results.
+mice cards: $(READY)
 	$(BIN)/python docs/cards.py
 	$(BIN)/python docs/readme.py
 
