@@ -24,10 +24,11 @@ def view(session: Session) -> View:
     _expect_few(session.loaded.config)
     x, model = session.picture.x[None], session.loaded.model
     lens, logits = logit_lens(model, x), model(x)[0]
+    assert lens.tokens is not None
     stages = ["after the embedding", *(f"after layer {layer}" for layer in range(model.config.n_layers))]
     facts = {**session.facts(), "stages": stages, "labels": session.labels, "answer": int(logits.argmax())}
-    tokens = {f"stage {i}": fractions(stage[0].softmax(-1)) for i, stage in enumerate(lens.tokens)}
-    arrays = {"readout": fractions(lens.readout[:, 0].softmax(-1)), "logits": numbers(logits), **tokens}
+    tokens = {f"stage {i}": fractions(stage.softmax(-1)) for i, stage in enumerate(lens.tokens[0])}
+    arrays = {"readout": fractions(lens.readout[0].softmax(-1)), "logits": numbers(logits), **tokens}
     return View(facts, {"image": session.image(session.picture), **arrays})
 
 

@@ -1,28 +1,50 @@
 """Logit lens: what the model would answer if it stopped after each layer.
 
+With x_s the residual stream after s blocks, the lens is `readout(x_s)`: the model's own final norm (with the statistics
+of x_s), pooling and head. At the last stage it is the logits.
+
+The answers are in the model's classes; of `loaded.zero_shot(prompts).model` they are in any words, which is the
+text-direction lens of a CLIP.
+
 Source: nostalgebraist, Interpreting GPT: the logit lens (2020); for vision transformers Vilas et al. 2310.18969.
 
 Shapes: S stage (0 is the embedding, s is after block s - 1), B batch, T token, M d_model, C class.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from prisma.analysis.result import Result
 from prisma.errors import PrismaError
 from prisma.vit import ViT
 
 
-@dataclass(frozen=True)
-class LogitLens:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LogitLens(Result):
     """Logits of the model's own readout, applied early. Stage 0 is the embedding, stage s is after block s - 1."""
 
-    readout: Tensor  # [stage, batch, class]: of the residual stream as it is; the last stage equals the logits
-    tokens: Tensor  # [stage, batch, token, class]: of a stream in which every token is a copy of this one
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "readout": ("image", "stage", "class"),
+        "tokens": ("image", "stage", "token", "class"),
+    }
+
+    readout: Tensor  # of the residual stream as it is; the last stage equals the logits
+    tokens: Tensor | None = None  # of a stream in which every token is a copy of this one
+
+    @property
+    def divergence(self) -> Tensor:
+        """[image, stage]: KL(the model's answer || the answer at this stage), in nats."""
+        found = self.readout.log_softmax(-1)
+        last = found[:, -1:]
+        return (last.exp() * (last - found)).sum(-1)
 
 
-def logit_lens(model: ViT, images: Tensor, *, batch: int = 256) -> LogitLens:
+@torch.no_grad()
+def logit_lens(model: ViT, images: Tensor, *, tokens: bool = True, batch: int = 256) -> LogitLens:
     """Read the residual stream out after the embedding and after each block.
 
     `tokens` asks each token alone: a stream in which every token is a copy of it goes through the model's own readout,
@@ -30,19 +52,35 @@ def logit_lens(model: ViT, images: Tensor, *, batch: int = 256) -> LogitLens:
 
     Args:
         images: [batch, channel, (frame,) height, width].
+        tokens: also each token alone, [image, stage, token, class] numbers.
         batch: at most so many tokens are read out in one pass, which bounds the memory.
 
     Raises:
         PrismaError: the model has no classes, or the images do not fit.
     """
-    config = model.config
-    if not config.n_classes:
+    stages = list(stages_of(model, images))
+    readout_BSC = torch.stack([model.readout(x_BTM) for x_BTM in stages], dim=1)
+    alone = torch.stack([read_alone(model, x_BTM, batch) for x_BTM in stages], dim=1) if tokens else None
+    return LogitLens(produced={"analysis": "logit_lens"}, readout=readout_BSC, tokens=alone)
+
+
+def stages_of(model: ViT, images: Tensor) -> Iterator[Tensor]:
+    """The residual stream [batch, token, d_model] after the embedding and after each block.
+
+    Raises:
+        PrismaError: the model has no classes to read it out in, or the images do not fit.
+    """
+    if not model.config.n_classes:
         raise PrismaError("a logit lens needs a model with classes; found n_classes=0")
-    stream = [model.embed(images)]
-    for layer in range(config.n_layers):
-        stream.append(model.encode(stream[-1], start=layer, stop=layer + 1))
-    stream_SBTM = torch.stack(stream)
-    readout_SBC = torch.stack([model.readout(x_BTM) for x_BTM in stream_SBTM])
-    copies = config.n_prefix + 1  # the fewest tokens that hold every prefix token and a patch
-    alone = [model.readout(x_M[:, None].expand(-1, copies, -1)) for x_M in stream_SBTM.flatten(0, 2).split(batch)]
-    return LogitLens(readout_SBC, torch.cat(alone).view(*stream_SBTM.shape[:3], -1))
+    x_BTM = model.embed(images)
+    yield x_BTM
+    for layer in range(model.config.n_layers):
+        x_BTM = model.encode(x_BTM, start=layer, stop=layer + 1)
+        yield x_BTM
+
+
+def read_alone(model: ViT, x_BTM: Tensor, batch: int = 256) -> Tensor:
+    """Logits [batch, token, class] of each token alone: of a stream in which every token is a copy of it."""
+    copies = model.config.n_prefix + 1  # the fewest tokens that hold every prefix token and a patch
+    alone = [model.readout(x_NM[:, None].expand(-1, copies, -1)) for x_NM in x_BTM.flatten(0, 1).split(batch)]
+    return torch.cat(alone).view(*x_BTM.shape[:2], -1)

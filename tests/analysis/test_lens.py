@@ -1,10 +1,13 @@
 """The logit lens: its last stage is the model's answer, and every token's row is a readout of copies of that token."""
 
+import json
+
 import pytest
 import torch
 
 from prisma import PrismaError
-from prisma.analysis.lens import logit_lens
+from prisma.analysis.lens import LogitLens, logit_lens, read_alone
+from prisma.metrics import KL
 from prisma.runs import record
 from tests.twin import Twin
 from tests.variants import VARIANTS, images_of, model_of
@@ -17,19 +20,20 @@ def test_the_last_stage_is_the_answer(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model)
     lens = logit_lens(model, images)
-    assert lens.readout.shape == (model.config.n_layers + 1, 2, model.config.n_classes)
-    assert torch.equal(lens.readout[-1], model(images))
+    assert lens.readout.shape == (2, model.config.n_layers + 1, model.config.n_classes)
+    assert torch.equal(lens.readout[:, -1], model(images))
 
 
 @pytest.mark.parametrize("variant", WITH_CLASSES)
 def test_every_token_is_read_as_if_all_tokens_were_it(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model, n=1)
-    lens = logit_lens(model, images, batch=5)
-    assert lens.tokens.shape == (model.config.n_layers + 1, 1, model.config.n_tokens, model.config.n_classes)
+    tokens = logit_lens(model, images, batch=5).tokens
+    assert tokens is not None
+    assert tokens.shape == (1, model.config.n_layers + 1, model.config.n_tokens, model.config.n_classes)
     twin, stream = Twin(model.config, model.state_dict()), model.embed(images)
-    for stage, rows in enumerate(lens.tokens):
-        for token, row in enumerate(rows[0]):
+    for stage, rows in enumerate(tokens[0]):
+        for token, row in enumerate(rows):
             copies = stream[0, token].expand(model.config.n_tokens, -1)
             torch.testing.assert_close(row, twin.readout(copies), rtol=0, atol=1e-12)
         if stage < model.config.n_layers:
@@ -39,6 +43,7 @@ def test_every_token_is_read_as_if_all_tokens_were_it(variant: str) -> None:
 def test_the_class_token_of_class_pooling_is_the_readout() -> None:
     model = model_of("registers")
     lens = logit_lens(model, images_of(model))
+    assert lens.tokens is not None
     torch.testing.assert_close(lens.tokens[:, :, 0], lens.readout, rtol=0, atol=1e-12)
 
 
@@ -47,7 +52,38 @@ def test_stages_are_the_residual_stream() -> None:
     images = images_of(model)
     _, acts = record(model, images, ["blocks.*.resid_pre", "blocks.1.resid_post"])
     stages = [acts["blocks.0.resid_pre"], acts["blocks.1.resid_pre"], acts["blocks.1.resid_post"]]
-    assert torch.equal(logit_lens(model, images).readout, torch.stack([model.readout(x) for x in stages]))
+    assert torch.equal(logit_lens(model, images).readout, torch.stack([model.readout(x) for x in stages], dim=1))
+
+
+def test_how_many_tokens_go_in_one_pass_changes_nothing() -> None:
+    model = model_of("pool_mean")
+    stream = model.embed(images_of(model, n=3))
+    for batch in (1, 4, 1000):
+        torch.testing.assert_close(read_alone(model, stream, batch), read_alone(model, stream), rtol=0, atol=1e-12)
+
+
+def test_divergence_is_the_kl_of_each_stage_to_the_answer() -> None:
+    model = model_of("base")
+    images = images_of(model, n=3)
+    lens = logit_lens(model, images, tokens=False)
+    expected = [KL(model(images))(lens.readout[:, stage]) for stage in range(3)]
+    torch.testing.assert_close(lens.divergence, torch.stack(expected, dim=1))
+    assert (lens.divergence[:, -1] == 0).all()
+    assert (lens.divergence[:, :-1] > 0).all()
+
+
+def test_it_is_a_result_with_tokens_or_without() -> None:
+    model = model_of("base")
+    lens = logit_lens(model, images_of(model), tokens=False)
+    assert lens.tokens is None
+    assert lens.axes == {"readout": ("image", "stage", "class")}
+    assert json.loads(json.dumps(lens.to_dict()))["arrays"]["readout"]["axes"] == ["image", "stage", "class"]
+    assert isinstance(logit_lens(model, images_of(model)), LogitLens)
+
+
+def test_no_graph_is_kept() -> None:
+    model = model_of("base")
+    assert not logit_lens(model, images_of(model)).readout.requires_grad
 
 
 def test_a_model_without_classes_has_no_lens() -> None:

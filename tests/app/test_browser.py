@@ -166,14 +166,14 @@ def test_the_lens_ends_in_the_logits(app: App, mouse: Mouse) -> None:
     x, model = mouse.example(0).x[None], mouse.final.model
     expected, logits = logit_lens(model, x), model(x)[0]
     assert near(shown["logits"], logits, 0)
-    assert near(shown["readout"], expected.readout[:, 0].softmax(-1))
+    assert near(shown["readout"], expected.readout[0].softmax(-1))
     assert near(shown["readout"][-1], logits.softmax(-1))
     assert shown["answer"] == int(logits.argmax())
     other = int(logits.argmin())
     app.panel("lens").get_by_label("Class on the maps").select_option(str(other))
     app.over(app.panel("lens").locator(".pz-map").nth(1), column=3, row=3)
     shown = app.state("lens", f"s.answer === {other} && s.token === 16")
-    probabilities = expected.tokens[:, 0].softmax(-1)
+    probabilities = expected.tokens[0].softmax(-1)
     assert near(shown["map"], probabilities[..., other])
     assert [top[0] for top in shown["tops"]] == probabilities[:, 16].argmax(-1).tolist()
     bar = app.panel("lens").locator(".pz-card").nth(1).locator(".pz-top").nth(1).locator(".pz-value").first

@@ -16,9 +16,9 @@ def test_the_lens_is_the_library_s(session: Session) -> None:
     view, model = lens.view(session), session.loaded.model
     x = session.picture.x[None]
     expected = logit_lens(model, x)
-    assert_near(read(view, "readout"), expected.readout[:, 0].softmax(-1))
+    assert_near(read(view, "readout"), expected.readout[0].softmax(-1))
     for stage in range(model.config.n_layers + 1):
-        assert_near(read(view, f"stage {stage}"), expected.tokens[stage, 0].softmax(-1))
+        assert_near(read(view, f"stage {stage}"), expected.tokens[0, stage].softmax(-1))
     assert torch.equal(read(view, "logits").float(), model(x)[0])
     assert_near(read(view, "readout")[-1], model(x)[0].softmax(-1))
     assert view.facts["labels"][view.facts["answer"]] == session.labels[int(model(x).argmax())]

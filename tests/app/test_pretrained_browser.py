@@ -64,7 +64,7 @@ def test_the_lens_of_a_vit_has_its_labels(vit: App, vit_folder: Path) -> None:
     shown = vit.open("?view=lens&image=4").state("lens")
     subject = Pretrained(str(vit_folder))
     x = subject.example(4).x[None]
-    assert near(shown["readout"], logit_lens(subject.final.model, x).readout[:, 0].softmax(-1))
+    assert near(shown["readout"], logit_lens(subject.final.model, x).readout[0].softmax(-1))
     expect(vit.panel("lens").get_by_role("status")).to_contain_text(f"The model answers {ANIMALS[shown['answer']]} (")
     expect(vit.panel("lens").get_by_label("Class on the maps").locator("option")).to_have_text(ANIMALS)
 

@@ -48,7 +48,7 @@ def test_the_lens_ends_in_the_logits(variant: str) -> None:
     loaded = pair(variant)
     zero, images = loaded.zero_shot(PROMPTS), images_of(loaded.model)
     lens = logit_lens(zero.model, images)
-    assert torch.allclose(lens.readout[-1], zero.model(images), rtol=1e-12)
+    assert torch.allclose(lens.readout[:, -1], zero.model(images), rtol=1e-12)
     if loaded.config.n_classes:
         embeddings = logit_lens(loaded.model, images)
         assert torch.allclose(lens.readout, similarity(loaded, embeddings.readout), rtol=1e-12)

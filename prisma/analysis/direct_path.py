@@ -1,0 +1,255 @@
+"""The direct path: from the parts that make up the residual stream to the logits, with nothing but norms in between.
+
+The stream is a sum of parts: what embedding, heads and neurons write, and biases. When attention patterns and neurons'
+activations are given, all that is left of the model are additions, fixed matrices and norms. A norm divides by the size
+of its input. With that divisor frozen at its value for this image,
+
+    LN(x) = (x - mean(x)) / sigma * w + b,    sigma = sqrt(var(x) + eps) a constant,
+
+it is linear, and so is the way from every part to the logits:  logits = sum over parts of  part @ (its matrix).
+
+`DirectPath` is that way for every form of the model. It calls `part(name, value, tokens)` where a part comes in, so the
+caller can look at the parts and choose what flows on: the tap of an analysis.
+
+Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits (direct effects, frozen LayerNorm).
+
+Shapes: B batch, T token, P patch, M d_model, N d_mlp, H head, D d_head, Q the one query of the pooling, K key, C class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prisma.config import ViTConfig
+from prisma.pretrained.zero_shot import PromptHead
+from prisma.runs import record
+from prisma.vit import ViT
+
+EVERY = slice(None)
+
+
+class Part(Protocol):
+    """What is called with each part. `tokens` are those that it is written to: none for a part past the pooling."""
+
+    def __call__(self, name: str, value: Tensor, tokens: slice | None) -> Tensor: ...
+
+
+def sites_on_path(config: ViTConfig) -> list[str]:
+    """What has to be recorded of a run, so that `DirectPath` can follow it."""
+    of_block = ["attn.z"] + ["mlp.post"] * bool(config.d_mlp) + ["time.z"] * (config.attention == "divided")
+    names = ["embed", *(f"blocks.{layer}.{site}" for layer in range(config.n_layers) for site in of_block)]
+    if config.pool == "attention":
+        names += ["pool.pattern"] + ["pool.mlp.post"] * bool(config.pooling_d_mlp)
+    return names
+
+
+@dataclass
+class DirectPath:
+    """Parts -> logits [batch, class].
+
+    A part has the name of what makes it: a module (`blocks.0.attn`: z of all heads; `blocks.0.mlp`: its neurons;
+    `embed.patch`: the patches without their bias) or a parameter (`embed.prefix`, `blocks.0.mlp.out.bias`, ...).
+    A bias of q, k, v or of an MLP's input is inside the heads and neurons. The MLP of an attention pooling is a part of
+    its own, as those of the blocks are; the patterns of the pooling are given.
+    """
+
+    model: ViT
+    acts: Mapping[str, Tensor]  # of `sites_on_path`, in the precision to compute in
+    part: Part
+    frozen: bool = True  # the norms' divisors are constants to autograd
+
+    def logits(self) -> Tensor:
+        x_BTM = self._embed()
+        for layer in range(self.model.config.n_layers):
+            x_BTM = self._block(x_BTM, f"blocks.{layer}")
+        return self._head(self._readout(x_BTM))
+
+    def _embed(self) -> Tensor:
+        c, n = self.model.config, self.model.config.n_prefix
+        patches = slice(n, None)
+        prefix_BTM, patches_BPM = self.acts["embed"].tensor_split([n], dim=1)
+        last = "embed.ln_patch" if c.norm_patches else "embed.patch"
+        if (bias := self._bias(last)) is not None:
+            patches_BPM = patches_BPM - bias
+        x_BTM = self._biased(last, self.part("embed.patch", patches_BPM, patches), patches)
+        if (positions := self.model.embed.positions) is not None:
+            x_BTM = x_BTM + self.part("embed.positions", positions.detach().to(x_BTM).expand_as(x_BTM), patches)
+        if n:
+            x_BTM = torch.cat([self.part("embed.prefix", prefix_BTM, slice(n)), x_BTM], dim=1)
+        return self._norm("embed.ln_pre", x_BTM, EVERY)
+
+    def _block(self, x_BTM: Tensor, name: str) -> Tensor:
+        c = self.model.config
+        if c.attention == "divided":
+            time_BPM = self._heads(f"{name}.time", slice(c.n_prefix, None))
+            x_BTM = x_BTM + F.pad(self._module(f"{name}.scale_time")(time_BPM), (0, 0, c.n_prefix, 0))
+        x_BTM = self._add(x_BTM, self._heads(f"{name}.attn", EVERY), name, 1)
+        if c.d_mlp:
+            post_BTN = self.acts[f"{name}.mlp.post"]
+            x_BTM = self._add(x_BTM, self._neurons(f"{name}.mlp", post_BTN, EVERY), name, 2)
+        return x_BTM
+
+    def _add(self, x_BTM: Tensor, out_BTM: Tensor, block: str, branch: int) -> Tensor:
+        """The stream after a branch, with the norm that stands on its way or on the stream's."""
+        norm, ln = self.model.config.norm, f"{block}.ln{branch}"
+        out_BTM = self._norm(ln, out_BTM, EVERY) if norm == "res_post" else out_BTM
+        x_BTM = x_BTM + self._module(f"{block}.scale{branch}")(out_BTM)
+        return self._norm(ln, x_BTM, EVERY) if norm == "post" else x_BTM
+
+    def _heads(self, name: str, tokens: slice) -> Tensor:
+        z_BTHD = self.part(name, self.acts[f"{name}.z"], tokens)
+        return self._linear(f"{name}.out", self._norm(f"{name}.ln", z_BTHD.flatten(2), tokens), tokens)
+
+    def _neurons(self, name: str, post: Tensor, tokens: slice | None) -> Tensor:
+        post = self._norm(f"{name}.ln", self.part(name, post, tokens), tokens)
+        return self._linear(f"{name}.out", post, tokens)
+
+    def _readout(self, x_BTM: Tensor) -> Tensor:
+        if self.model.config.norm_pooled:
+            return self._norm("readout.ln_final", self._pool(x_BTM), None)
+        return self._pool(self._norm("readout.ln_final", x_BTM, EVERY))
+
+    def _pool(self, x_BTM: Tensor) -> Tensor:
+        c = self.model.config
+        read_BTM = x_BTM[:, 0 if c.pool_prefix else c.n_prefix :]
+        if c.pool == "attention":
+            return self._attention_pool(read_BTM, "readout.attention_pool")
+        if c.pool in ("class", "distilled"):
+            return x_BTM[:, : 1 if c.pool == "class" else 2].flatten(1)
+        mean_BM = read_BTM.mean(1)
+        return mean_BM if c.pool == "mean" else torch.cat([x_BTM[:, 0], mean_BM], dim=-1)
+
+    def _attention_pool(self, x_BKM: Tensor, name: str) -> Tensor:
+        """With the pattern given. Its weights sum to one, so the bias of v is one part and not one for each token."""
+        heads = self.model.config.pooling_heads
+        v_BKHD = self._matrix(f"{name}.v", x_BKM).unflatten(-1, (heads, -1))
+        z_BQHD = torch.einsum("bhqk,bkhd->bqhd", self.acts["pool.pattern"], v_BKHD)
+        z_BM = self._biased(f"{name}.v", z_BQHD.flatten(1), None)
+        pooled_BM = self._linear(f"{name}.out", z_BM, None)
+        if "pool.mlp.post" not in self.acts:
+            return pooled_BM
+        return pooled_BM + self._neurons(f"{name}.mlp", self.acts["pool.mlp.post"][:, 0], None)
+
+    def _head(self, pooled_BM: Tensor) -> Tensor:
+        head = self.model.readout.head
+        if not isinstance(head, PromptHead):
+            return self._linear("readout.head", pooled_BM, None)
+        features = self._linear("readout.head.projection", pooled_BM, None)
+        length = features.norm(dim=-1, keepdim=True).clamp_min(1e-12)  # a norm as well
+        logits_BC = features / self._divisor(length) @ head.directions.to(features).T * head.scale
+        return logits_BC + self.part("readout.head.bias", torch.full_like(logits_BC, head.bias).detach(), None)
+
+    def _norm(self, name: str, x: Tensor, tokens: slice | None) -> Tensor:
+        """The norm, if the model has it."""
+        norm = self._module(name)
+        if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
+            return x
+        x = x - x.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x
+        size = (x.square().mean(-1, keepdim=True) + (norm.eps or 0.0)).sqrt()
+        return self._biased(name, x / self._divisor(size) * norm.weight.detach(), tokens)
+
+    def _divisor(self, size: Tensor) -> Tensor:
+        return size.detach() if self.frozen else size
+
+    def _linear(self, name: str, x: Tensor, tokens: slice | None) -> Tensor:
+        return self._biased(name, self._matrix(name, x), tokens)
+
+    def _matrix(self, name: str, x: Tensor) -> Tensor:
+        linear = self._module(name)
+        return F.linear(x, linear.weight.detach().to(x)) if isinstance(linear, nn.Linear) else x
+
+    def _biased(self, name: str, x: Tensor, tokens: slice | None) -> Tensor:
+        """x + the module's bias, which is a part, if it has one."""
+        bias = self._bias(name)
+        return x if bias is None else x + self.part(f"{name}.bias", bias.to(x).expand_as(x), tokens)
+
+    def _bias(self, name: str) -> Tensor | None:
+        bias = getattr(self._module(name), "bias", None)
+        return None if bias is None else bias.detach()
+
+    def _module(self, name: str) -> Any:
+        """The module of that name, or None where this model has None."""
+        return attrgetter(name)(self.model)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One walk along the path: what every part is worth."""
+
+    share: Mapping[str, Tensor]  # (part - start) * gradient, of the part's own shape
+    gradient: Mapping[str, Tensor]  # of the direction in class space, by part
+    tokens: Mapping[str, slice | None]  # that the part is written to
+    start: Tensor  # [batch]: the direction's value at the start
+
+
+class _Parts:
+    """Keeps every part, `fraction` of the way from `start`, as a tensor that gradients reach."""
+
+    def __init__(self, start: Mapping[str, Tensor] | None = None, fraction: float = 1.0) -> None:
+        self.start, self.fraction = start, fraction
+        self.leaves: dict[str, Tensor] = {}
+        self.change: dict[str, Tensor] = {}
+        self.tokens: dict[str, slice | None] = {}
+
+    def __call__(self, name: str, value: Tensor, tokens: slice | None) -> Tensor:
+        change = value if self.start is None else value - self.start[name]
+        leaf = value if self.start is None else self.start[name] + self.fraction * change
+        self.leaves[name], self.change[name], self.tokens[name] = leaf.detach().requires_grad_(), change, tokens
+        return self.leaves[name]
+
+
+@torch.no_grad()
+def walk(
+    model: ViT, acts: Mapping[str, Tensor], direction_BC: Tensor, start: Mapping[str, Tensor] | None, steps: int
+) -> Walk:
+    """Gradients of `direction . logits` along the path: with frozen norms, or from `start` with live ones."""
+    points = [(1.0, 1.0)] if start is None else _gauss_legendre(steps)
+    gradient: dict[str, Tensor] = {}
+    for fraction, weight in points:
+        with torch.enable_grad():
+            parts = _Parts(start, fraction)
+            value = (DirectPath(model, acts, parts, frozen=start is None).logits() * direction_BC).sum()
+            found = torch.autograd.grad(value, list(parts.leaves.values()))
+        for name, part in zip(parts.leaves, found, strict=True):
+            gradient[name] = weight * part + gradient.get(name, 0.0)
+    share = {name: change * gradient[name] for name, change in parts.change.items()}
+    at_start = torch.zeros_like(direction_BC)
+    if start is not None:
+        at_start = DirectPath(model, acts, _Parts(start, 0.0)).logits()
+    return Walk(share, gradient, parts.tokens, (at_start * direction_BC).sum(1))
+
+
+def _gauss_legendre(steps: int) -> list[tuple[float, float]]:
+    """(point, weight) of a quadrature over [0, 1]."""
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    return list(zip(((points + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
+
+
+@torch.no_grad()
+def recorded(model: ViT, images: Tensor, sources: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Logits, and what a walk needs, in float32 at least; with `sources`, each head's pattern and v too."""
+    sites = sites_on_path(model.config)
+    if sources:
+        heads = [site.removesuffix(".z") for site in sites if site.endswith(".z")]
+        sites += [f"{name}.{site}" for name in heads for site in ("pattern", "v")]
+    logits_BC, acts = record(model, images, sites)
+    exact = torch.promote_types(logits_BC.dtype, torch.float32)
+    return logits_BC.to(exact), acts.map(lambda x: x.to(exact))
+
+
+@torch.no_grad()
+def mean_parts(model: ViT, images: Tensor, batch: int) -> dict[str, Tensor]:
+    """Every part [1, ...], its mean over the images."""
+    total: dict[str, Tensor] = {}
+    for some in images.split(batch):
+        parts = _Parts()
+        DirectPath(model, recorded(model, some, sources=False)[1], parts).logits()
+        for name, part in parts.change.items():
+            total[name] = part.sum(0, keepdim=True) + total.get(name, 0.0)
+    return {name: part / len(images) for name, part in total.items()}
