@@ -27,7 +27,7 @@ GLYPHS: tuple[tuple[tuple[int, int], ...], ...] = (  # (row, column) offsets fro
 def _make() -> tuple[Split, Split]:
     pairs = list(product(range(len(GLYPHS)), repeat=2))
     positions = list(product(range(4, 28), range(4, 21)))
-    horizontal = torch.stack([_draw(a, b, row, col) for a, b in pairs for row, col in positions])
+    horizontal = torch.stack([draw(a, b, row, col) for a, b in pairs for row, col in positions])
     same = torch.tensor([a == b for a, b in pairs]).repeat_interleave(len(positions))
     classes = [horizontal.mT[same], horizontal.mT[~same], horizontal[same], horizontal[~same]]
     generator = torch.Generator().manual_seed(0)
@@ -39,7 +39,8 @@ def _make() -> tuple[Split, Split]:
     return _split(parts["train"]), _split(parts["test"])
 
 
-def _draw(a: int, b: int, row: int, col: int) -> Tensor:
+def draw(a: int, b: int, row: int, col: int) -> Tensor:
+    """Glyph `a` of `GLYPHS` centred at (row, col) and `b` 7 pixels to its right: [32, 32] of 0 and 1."""
     image = torch.zeros(SIDE, SIDE)
     for glyph, column in ((a, col), (b, col + GAP)):
         for r, c in GLYPHS[glyph]:

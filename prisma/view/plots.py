@@ -24,6 +24,7 @@ STYLE: Any = {
     "svg.hashsalt": "prisma",  # otherwise the ids are random
 }
 MOST_PANELS = 24
+MOST_NUMBERS = 150
 
 
 def draw(values: Tensor, axes: Sequence[str], *, title: str = "") -> "Figure":
@@ -47,6 +48,8 @@ def draw(values: Tensor, axes: Sequence[str], *, title: str = "") -> "Figure":
         columns = min(4, len(panels))
         rows = -(-len(panels) // columns)
         width, height = (6.4, 3.8) if len(panels) == 1 else (3.0 * columns, 2.6 * rows + 0.4)
+        if len(panels) == 1 and x.ndim > 1:
+            height = min(height, 1.4 + 0.5 * panels.shape[1])  # few rows make a low picture
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
         for panel in grid[len(panels) :]:
@@ -68,6 +71,8 @@ def _line(panel: "Axes", x: Tensor, name: str) -> None:
 
 
 def _heat(panel: "Axes", part: Tensor, axes: Sequence[str], whole: Tensor) -> Any:
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
     seen = whole[whole.isfinite()]
     low, high = (seen.min().item(), seen.max().item()) if seen.numel() else (0.0, 1.0)
     if low < 0 < high:
@@ -77,8 +82,23 @@ def _heat(panel: "Axes", part: Tensor, axes: Sequence[str], whole: Tensor) -> An
     image = panel.imshow(part.numpy(), aspect="auto", cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     panel.set_ylabel(axes[0])
     panel.set_xlabel(axes[1])
-    panel.locator_params(integer=True)
+    for axis, size in ((panel.yaxis, part.shape[0]), (panel.xaxis, part.shape[1])):
+        axis.set_major_locator(FixedLocator(range(size)) if size <= 16 else MaxNLocator(12, integer=True))
+    if part.numel() <= MOST_NUMBERS and panel.figure.axes == [panel]:
+        _numbers(panel, part, low, high)
     return image
+
+
+def _numbers(panel: "Axes", part: Tensor, low: float, high: float) -> None:
+    """Each cell's value, light on dark: both ends of the diverging map are dark, and the low end of the other."""
+    for (row, column), value in zip(
+        torch.cartesian_prod(*map(torch.arange, part.shape)).tolist(), part.flatten().tolist(), strict=True
+    ):
+        share = (value - low) / (high - low) if high > low else 0.5
+        dark = abs(share - 0.5) > 0.3 if low < 0 else share < 0.5
+        panel.text(
+            column, row, f"{value:.2g}", ha="center", va="center", fontsize=7, color="white" if dark else "#1f2328"
+        )
 
 
 def _name_panels(grid: Sequence["Axes"], x: Tensor, axes: Sequence[str]) -> None:

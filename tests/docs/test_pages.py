@@ -1,0 +1,28 @@
+"""The pages on analyses: their code runs on shipped mice, prints what stands under it, and makes their pictures."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted((DOCS / "analysis").glob("*.md"))
+rendered = runpy.run_path(str(DOCS / "pages.py"))["rendered"]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_says_what_its_code_prints_and_shows_what_it_draws(path: Path, tmp_path: Path) -> None:
+    text = path.read_text()
+    assert rendered(text, tmp_path) == text
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)
+    assert pictures, "a page has a picture"
+    assert {picture.name for picture in tmp_path.iterdir()} >= set(pictures)
+    assert all((path.parent / picture).exists() for picture in pictures)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_has_its_formula_and_its_source(path: Path) -> None:
+    text = path.read_text()
+    assert "$$" in text
+    assert "arxiv.org/abs/" in text or "transformer-circuits.pub" in text
