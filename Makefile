@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit chromium requirements parity mice cards bench gpu clean
+.PHONY: demo test lint types unit chromium requirements parity pages mice cards bench gpu clean
 
 demo: $(READY)
 	$(BIN)/prisma demo $(ARGS)
@@ -42,6 +42,10 @@ requirements: $(READY)
 parity: $(READY)
 	$(BIN)/python -m tests.pretrained.matrix
 	$(BIN)/python docs/models.py
+
+# The pages on analyses: their code run on the shipped mice, what it prints, and their pictures.
+pages: $(READY)
+	$(BIN)/python docs/pages.py
 
 # Our mice, made anew: the weights that come with the package, their cards and the README's table of results.
 mice cards: $(READY)
