@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from prisma.blocks import Attention
+from prisma.blocks import MLP, Attention
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.vit import ViT
@@ -71,11 +71,35 @@ def stream_weights(model: ViT, layer: int, attention: str = "attn", *, ln: str =
     if ln == "folded":
         if model.config.norm == "pre":
             w |= {name: folded_in(norm, w[name]) for name in ("W_Q", "W_K", "W_V")}
-        if attn.ln is not None:
-            w["W_O"] = folded_in(attn.ln, w["W_O"].flatten(0, 1)).view_as(w["W_O"])
+        w["W_O"] = folded_in(attn.ln, w["W_O"].flatten(0, 1)).view_as(w["W_O"])
         if model.config.norm == "res_post":
             w["W_O"] = folded_out(norm, w["W_O"])
     return {**w, "W_O": scale(w["W_O"])}
+
+
+def neuron_weights(model: ViT, layer: int, *, ln: str = "folded") -> Tensor:
+    """What each neuron writes to the residual stream for each unit of `mlp.post` [neuron, d_model].
+
+    Args:
+        ln: "folded" takes in the norm of `mlp.post` (norm_post) and of what the MLP adds (norm="res_post").
+
+    Raises:
+        PrismaError: this model has no such layer or no MLP, or another `ln`.
+    """
+    expect_ln(ln)
+    if not model.config.d_mlp or not 0 <= layer < model.config.n_layers:
+        raise PrismaError(
+            f"expected a layer from 0 to {model.config.n_layers - 1} with an MLP; "
+            f"found {layer} and d_mlp={model.config.d_mlp}"
+        )
+    block = model.blocks[layer]
+    mlp, scale = block.get_submodule("mlp"), block.get_submodule("scale2")
+    assert isinstance(mlp, MLP)
+    w_NM = mlp.out.weight.mT
+    if ln == "folded":
+        w_NM = folded_in(mlp.ln, w_NM)
+        w_NM = folded_out(block.get_submodule("ln2"), w_NM) if model.config.norm == "res_post" else w_NM
+    return scale(w_NM)
 
 
 def ov(model: ViT, layer: int, attention: str = "attn", *, ln: str = "none") -> Tensor:
@@ -102,7 +126,7 @@ def qk(model: ViT, layer: int, attention: str = "attn", *, ln: str = "none") -> 
     return w["W_Q"] @ w["W_K"].mT
 
 
-def folded_in(norm: nn.Module, weight: Tensor) -> Tensor:
+def folded_in(norm: nn.Module | None, weight: Tensor) -> Tensor:
     """C diag(g) W, of a matrix [..., d_model, any] that reads what a norm gives; without a norm, W."""
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         return weight
@@ -110,7 +134,7 @@ def folded_in(norm: nn.Module, weight: Tensor) -> Tensor:
     return weight - weight.mean(-2, keepdim=True) if isinstance(norm, nn.LayerNorm) else weight
 
 
-def folded_out(norm: nn.Module, x: Tensor) -> Tensor:
+def folded_out(norm: nn.Module | None, x: Tensor) -> Tensor:
     """x C diag(g), of vectors [..., d_model] that a norm reads; without a norm, x."""
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         return x
