@@ -1,0 +1,55 @@
+"""The `prisma` command: parse, call one library function, print.
+
+Exit codes: 0 done, 1 what was asked could not be done (one sentence on stderr), 2 wrong usage. Results go to stdout,
+progress to stderr. The library is imported inside each command, so that `--help` costs no torch.
+"""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from prisma import __version__
+from prisma.cli.mice import cli as of_mice
+from prisma.cli.models import cli as of_models
+from prisma.cli.publishing import cli as of_publishing
+from prisma.cli.serving import cli as of_serving
+from prisma.errors import PrismaError
+
+cli = typer.Typer(
+    name="prisma",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for commands in (of_mice, of_publishing, of_models, of_serving):
+    cli.add_typer(commands)
+
+
+def main() -> None:
+    """Entry point: what cannot be done becomes one sentence and exit code 1."""
+    try:
+        cli()
+    except ModuleNotFoundError as error:
+        _fail(f"expected the package {error.name}, found none; pip install 'prisma-vit[all]' brings it")
+    except (PrismaError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"prisma: {sentence}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def about(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """See how vision transformers think: train mice, publish every checkpoint, look inside."""

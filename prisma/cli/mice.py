@@ -1,0 +1,120 @@
+"""`prisma demo`, `mice`, `train`, `import`: making mice."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prisma.cli.publishing import published
+from prisma.cli.serving import serve
+from prisma.cli.shared import HubOption, JsonOption, interruptible, settings_of, table
+
+cli = typer.Typer()
+
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.")
+]
+DEMO_REPO = "prisma/digits"
+
+
+@cli.command(epilog="Example: prisma demo --no-app")
+def demo(
+    hub: HubOption = Path("hub"),
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/digits"),
+    app: Annotated[bool, typer.Option(help="Open the app on the published mouse.")] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again, even if the run is finished.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the digits mouse, publish it with all its checkpoints, and open the app on it."""
+    from prisma.publish import publish
+    from prisma.recipes import recipe
+    from prisma.train import is_finished, is_run, train
+
+    if fresh and is_run(out):
+        shutil.rmtree(out)
+    if is_finished(out) and not as_json:
+        print(f"Reusing the finished run in {out} (prisma demo --fresh trains again).")
+    with interruptible("prisma demo goes on from here"):
+        results = train(recipe("digits"), out, resume=is_run(out), command="prisma train digits")
+        report = publish(out, DEMO_REPO, hub, replace=True).to_dict()
+    if as_json:
+        print(json.dumps({"results": results, "published": report}, indent=2))
+    else:
+        print(f"{_results_table(results)}\n{published(report)}")
+    if app:
+        serve(hub, DEMO_REPO, None)
+
+
+@cli.command(epilog="Example: prisma mice --json")
+def mice(as_json: JsonOption = False) -> None:
+    """List the mice that can be trained, with their architecture and what they learn."""
+    from prisma.data import task
+    from prisma.recipes import RECIPES
+
+    rows = [
+        {
+            "mouse": r.name,
+            "layers": r.model.n_layers,
+            "heads": r.model.n_heads,
+            "d_model": r.model.d_model,
+            "mlp": r.model.d_mlp or "attention-only",
+            "steps": r.training.steps,
+            "task": task(r.task).summary,
+        }
+        for r in RECIPES.values()
+    ]
+    print(json.dumps(rows, indent=2) if as_json else table(rows))
+
+
+@cli.command(epilog="Example: prisma train digits --out runs/wide --set d_model=128 --set steps=500")
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `prisma mice`.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder, new or empty (default: runs/RECIPE).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
+    settings: SettingsOption = None,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a mouse. Every checkpoint, the metrics, the curves and the results land in the run folder."""
+    from prisma.recipes import recipe as find
+    from prisma.train import is_finished
+    from prisma.train import train as run
+
+    chosen = find(recipe).override(settings_of(settings or []))
+    folder = out or Path("runs") / recipe
+    command = " ".join(["prisma train", recipe, *(f"--set {setting}" for setting in settings or [])])
+    done = f"The run in {folder} was finished already." if is_finished(folder) else f"The run is in {folder}."
+    with interruptible(f"{command} --out {folder} --resume goes on from here"):
+        results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
+    print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
+
+
+@cli.command("import", epilog="Example: prisma import model_51200.pth --like induction --set n_heads=4")
+def import_(
+    old: Annotated[Path, typer.Argument(metavar="OLD.pth", help="A checkpoint of ViT-Prisma's code of 2023.")],
+    like: Annotated[str, typer.Option(metavar="RECIPE", help="Task, heads, activation: a name from `prisma mice`.")],
+    out: Annotated[Path | None, typer.Option(help="Checkpoint folder, new or empty (default: OLD).")] = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a checkpoint folder, which `prisma.load` reads, of a mouse that ViT-Prisma published in 2023.
+
+    Layers, widths, patches and classes are read off the tensors. What they cannot tell, the number of heads and the
+    activation, is the recipe's: check both, and change them with --set.
+    """
+    from prisma.recipes import recipe
+    from prisma.recipes.importing import import_mouse
+
+    folder = out or old.with_suffix("")
+    config = import_mouse(old, recipe(like).override(settings_of(settings or [])), folder)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "architecture": asdict(config)}, indent=2))
+    else:
+        print(f"The mouse is in {folder}: {config.n_layers} layers, {config.n_heads} heads, {config.activation}.")
+
+
+def _results_table(results: dict[str, Any]) -> str:
+    return table([{**row, "value": f"{row['value']:.4f}"} for row in results["results"]])

@@ -1,0 +1,53 @@
+"""The command as a whole: help, exit codes, and one sentence for whatever stops it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from prisma import __version__
+from tests.cli.running import Prisma, one_sentence
+
+
+@pytest.mark.parametrize("command", ["demo", "mice", "train", "import", "models", "publish", "audit", "app"])
+def test_every_command_has_help_with_an_example(prisma: Prisma, command: str) -> None:
+    code, out, _ = prisma(command, "--help")
+    assert code == 0
+    assert f"Example: prisma {command}" in " ".join(out.split())
+
+
+def test_help_imports_no_torch() -> None:
+    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); sys.argv = ['prisma', '--help']"
+    code += "; import prisma.cli; prisma.cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("False"), done
+
+
+def test_wrong_usage_is_exit_code_2(prisma: Prisma) -> None:
+    assert prisma("train")[0] == 2
+    assert prisma("fly")[0] == 2
+    assert prisma("train", "digits", "--set", "steps")[0] == 2
+
+
+def test_version(prisma: Prisma) -> None:
+    assert prisma("--version") == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (KeyboardInterrupt(), "stopped; prisma train digits --out runs/digits --resume goes on from here"),
+        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), "expected the package sklearn, found none"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_what_stops_a_command_is_one_sentence(
+    prisma: Prisma, monkeypatch: pytest.MonkeyPatch, error: BaseException, sentence: str
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("prisma.train.train", stopped)
+    code, _, err = prisma("train", "digits")
+    assert code == 1
+    assert sentence in one_sentence(err)

@@ -1,0 +1,57 @@
+"""Training from the command line: mistakes are told before anything is written."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Prisma, one_sentence
+
+
+def test_mice_lists_every_recipe(prisma: Prisma) -> None:
+    code, out, _ = prisma("mice", "--json")
+    assert code == 0
+    assert {"digits", "induction"} <= {row["mouse"] for row in json.loads(out)}
+    assert "digits" in prisma("mice")[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected", "found"),
+    [
+        (["train", "digit"], "digits", "'digit'"),
+        (["train", "digits", "--set", "stepz=3"], "steps", "stepz"),
+        (["train", "digits", "--set", "steps=many"], "steps", "many"),
+        (["train", "digits", "--set", "n_heads=7"], "n_heads", "d_model"),
+        (["train", "digits", "--out", "full"], "full", "resume"),
+        (["train", "digits", "--out", "absent", "--resume"], "absent", "resume"),
+    ],
+)
+def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[str], expected: str, found: str) -> None:
+    err = mistake(*command)
+    assert expected in err
+    assert found in err
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    code = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
+    code += "; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+    code += (
+        "; sys.argv = 'prisma train digits --set steps=3 --set warmup=1'.split(); import prisma.cli; prisma.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert one_sentence(done.stderr).startswith("prisma: could not write")
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_the_advice_to_resume_repeats_the_settings(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prisma.train.train", stopped)
+    _, _, err = prisma("train", "digits", "--set", "steps=900", "--out", "mine")
+    assert "prisma train digits --set steps=900 --out mine --resume goes on from here" in err
