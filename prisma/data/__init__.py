@@ -1,18 +1,29 @@
 """The tasks that mice are trained on."""
 
+import re
 from collections.abc import Mapping
 
+from prisma.data.circle import CIRCLE, circle
 from prisma.data.digits import DIGITS
 from prisma.data.induction import INDUCTION
 from prisma.data.sprites import SPRITES, SPRITES_NEUTRAL
 from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (DIGITS, INDUCTION, SPRITES, SPRITES_NEUTRAL)}
+TASKS: Mapping[str, Task] = {task.name: task for task in (DIGITS, INDUCTION, CIRCLE, SPRITES, SPRITES_NEUTRAL)}
+
+
+_OTHER_CIRCLE = re.compile(r"circle-(\d{1,4})")
 
 
 def task(name: str) -> Task:
-    """A task by name. Raises PrismaError, with the nearest names, if there is none."""
+    """A task by name, or `circle-P` for modular addition of another modulus.
+
+    Raises:
+        PrismaError: there is none; the nearest names are given. Or P is none that the circle has.
+    """
+    if match := _OTHER_CIRCLE.fullmatch(name):
+        return circle(int(match[1]))
     if name not in TASKS:
         raise PrismaError(f"there is no task {name!r}; the nearest: {nearest(name, TASKS)}")
     return TASKS[name]
