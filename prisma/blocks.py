@@ -108,6 +108,7 @@ class Attention(nn.Module):
         self.ln = make_norm(config, width) if config.norm_z else None
         self.rotation: Tensor | None
         self._make_rotation(config)
+        self.plain = not config.qk_norm and self.rotation is None and not config.score_bias and bias is None
         self.bias: Tensor | None
         if config.score_bias:
             self.bias = nn.Parameter(torch.zeros(config.n_heads, config.n_tokens, config.n_tokens))
@@ -127,7 +128,10 @@ class Attention(nn.Module):
 
     def forward(self, x_BTM: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
         """What the heads write, together [batch, token, d_model]; with `keep`, for the first tokens only."""
-        z_BTHD = tap.made("z", lambda: self.mix(*self.project(x_BTM, keep), tap))
+        few = keep is not None and self.plain and not any(map(tap.wants, ("q", "k", "v", "scores", "pattern")))
+        z_BTHD = tap.made(
+            "z", lambda: self.few(x_BTM[:, :keep], x_BTM) if few else self.mix(*self.project(x_BTM, keep), tap)
+        )
         if self.ln is not None:
             z_BTHD = tap("ln.normalized", self.ln(z_BTHD.flatten(2)).unflatten(-1, self.split[1:]))
         if not tap.wants("result"):
@@ -151,6 +155,18 @@ class Attention(nn.Module):
         if self.qkv.bias is not None:
             qkv_BTCHD = qkv_BTCHD + self.qkv.bias.unflatten(0, self.split)
         return self._placed(*qkv_BTCHD.unbind(2))
+
+    def few(self, x_BQM: Tensor, x_BTM: Tensor) -> Tensor:
+        """z of few queries without k and v of every token: scores are (q W_K) x, and z is W_V (pattern x).
+
+        Only where `plain`. What a bias of k adds to the scores is the same for every key, which softmax cannot see.
+        """
+        w_q, w_k, w_v = self.qkv.weight.unflatten(0, self.split)
+        b_q, _, b_v = (0, 0, 0) if self.qkv.bias is None else self.qkv.bias.unflatten(0, self.split)
+        q_BQHD = torch.einsum("bqm,hdm->bqhd", x_BQM, w_q) + b_q
+        asks_BRM = torch.einsum("bqhd,hdm->bqhm", q_BQHD * self.split[2] ** -0.5, w_k).flatten(1, 2)
+        reads_BRM = (asks_BRM @ x_BTM.mT).softmax(-1) @ x_BTM
+        return torch.einsum("bqhm,hdm->bqhd", reads_BRM.unflatten(1, (-1, self.split[1])), w_v) + b_v
 
     def mix(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
         """z: the values that each head's queries read."""

@@ -10,8 +10,10 @@ from torch import Tensor
 
 import prisma
 from prisma import Add, Mean, PrismaError, Resample, Scale, Set, ViT, ViTConfig, Zero
+from prisma.blocks import Attention
 from prisma.edits import Edit
 from prisma.inventory import site_names
+from prisma.sites import Tap
 from tests.twin import Twin
 from tests.variants import VARIANTS, config_of, images_of, largest, model_of
 
@@ -233,3 +235,34 @@ def test_the_weights_follow_the_global_seed() -> None:
         torch.manual_seed(3)
         models.append(ViT(config).state_dict())
     torch.testing.assert_close(models[0], models[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+@pytest.mark.parametrize("variant", [name for name, changes in VARIANTS.items() if changes.get("n_layers") != 0])
+def test_the_last_block_of_an_encoding_may_compute_the_first_tokens_only(variant: str, keep: int) -> None:
+    model = model_of(variant)
+    if keep > model.config.n_prefix and model.config.rotary != "none":
+        return  # patches are rotated, and by their own places
+    with torch.no_grad():
+        x = model.embed(images_of(model))
+        whole, acts = model.encode(x), Tap(frozenset({"blocks.0.attn.k", "blocks.0.attn.q"}), {})
+        torch.testing.assert_close(model.encode(x, keep=keep), whole[:, :keep])
+        torch.testing.assert_close(model.encode(x, stop=1, tap=acts, keep=keep), model.encode(x, stop=1)[:, :keep])
+    if model.config.attention == "joint":
+        assert acts.tensors["blocks.0.attn.q"].shape[1] == keep
+        assert acts.tensors["blocks.0.attn.k"].shape[1] == model.config.n_tokens
+
+
+@pytest.mark.parametrize(
+    ("variant", "plain"), [("base", True), ("no_qkv_bias", True), ("wide_heads", True), ("qk_norm", False)]
+)
+def test_few_queries_need_no_keys_of_their_own(variant: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(variant)
+    monkeypatch.setattr(Attention, "project", None)
+    with torch.no_grad():
+        x = model.embed(images_of(model))
+        if plain:
+            assert model.encode(x, stop=1, keep=1).isfinite().all()
+        else:
+            with pytest.raises(TypeError):
+                model.encode(x, stop=1, keep=1)

@@ -101,6 +101,10 @@ def test_no_attention_is_computed_where_z_is_patched_nor_for_tokens_that_nothing
     queries: list[tuple[int, int]] = []
 
     class Counted(Attention):
+        def few(self, x_BQM: Tensor, x_BTM: Tensor) -> Tensor:
+            queries.append((len(x_BQM), x_BQM.shape[1]))
+            return super().few(x_BQM, x_BTM)
+
         def attend(self, q: Tensor, k: Tensor, v: Tensor, tap: Any) -> Tensor:
             queries.append((len(q), q.shape[1]))
             return super().attend(q, k, v, tap)
