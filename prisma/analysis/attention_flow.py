@@ -95,8 +95,8 @@ def readout_flows(top_T: Capacities, *layers: Capacities) -> list[float]:
         PrismaError: scipy is not installed.
     """
     try:
-        from scipy.sparse import coo_array  # type: ignore[import-untyped]
-        from scipy.sparse.csgraph import maximum_flow  # type: ignore[import-untyped]
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import maximum_flow
     except ImportError:
         raise PrismaError("attention flow needs scipy; found none: pip install scipy") from None
     tokens = len(top_T)
