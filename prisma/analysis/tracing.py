@@ -125,20 +125,17 @@ def trace(
         PrismaError: coverage of another form, an image without object, an option that is none of those above, a site
             that this model does not have, or a model without classes and no metric.
     """
-    sites = _expect_options(model, site, axis, window, sever, noise, samples)
-    if metric is None and not model.config.n_classes:
-        raise PrismaError("the probability of an answer needs a model with classes: found n_classes=0 and no metric")
+    sites = _expect_options(model, site, axis, window, sever, metric, noise, samples)
     object_BP = _object(images, coverage, model.config)
     units, masks_BUT = _units(object_BP, model.config, axis)
     size = pass_size(model, batch)
     clean_BC = torch.cat([model(some) for some in images.split(size)])
     metric = Probability(clean_BC.argmax(-1)) if metric is None else metric
     sigma = noise * (embedding_scale(model, images, batch=size) if scale is None else scale)
-    draw = torch.Generator().manual_seed(seed)
-    found: list[Tensor] = []
+    generator, found = torch.Generator().manual_seed(seed), []
     for rows in torch.arange(len(images)).split(max(size // samples, 1)):
         shape = (samples, model.config.n_patches, model.config.d_model)
-        noise_RPM = sigma * torch.cat([torch.randn(shape, generator=draw) for _ in rows]).to(images)
+        noise_RPM = sigma * torch.cat([torch.randn(shape, generator=generator) for _ in rows]).to(images)
         cells = _Cells(model, images[rows], object_BP[rows], noise_RPM, masks_BUT[rows], sites, sever, size)
         found.append(_measured(cells.walk(window), metric, clean_BC, rows, samples))
     values = torch.cat(found)
@@ -265,20 +262,23 @@ def _units(object_BP: Tensor, config: ViTConfig, axis: str) -> tuple[list[str], 
     if axis == "token":
         each_TT = torch.eye(config.n_tokens, dtype=torch.bool, device=object_BP.device)
         return [], each_TT.expand(len(object_BP), -1, -1)
-    tokens = TokenGrid.of(config)
-    object_BT = F.pad(object_BP, (config.n_prefix, 0))
-    roles = {
-        "object": object_BT,
-        "class": tokens.role("class").to(object_BP.device).expand_as(object_BT),
-        "registers": tokens.role("registers").to(object_BP.device).expand_as(object_BT),
-        "context": tokens.role("patches").to(object_BP.device) & ~object_BT,
-    }
+    object_BT, tokens = F.pad(object_BP, (config.n_prefix, 0)), TokenGrid.of(config)
+    of = {name: tokens.role(name).to(object_BT.device) for name in ("class", "registers", "patches")}
+    prefix = {name: of[name].expand_as(object_BT) for name in ("class", "registers")}
+    roles = {"object": object_BT, **prefix, "context": of["patches"] & ~object_BT}
     there = {name: mask for name, mask in roles.items() if mask.any()}
     return list(there), torch.stack(list(there.values()), dim=1)
 
 
 def _expect_options(
-    model: ViT, site: str, axis: str, window: int, sever: str | None, noise: float, samples: int
+    model: ViT,
+    site: str,
+    axis: str,
+    window: int,
+    sever: str | None,
+    metric: Metric | None,
+    noise: float,
+    samples: int,
 ) -> list[str]:
     """The sites to restore, a layer each."""
     if site not in RESTORED or sever == site or sever not in (None, "attn_out", "mlp_out", "time_out"):
@@ -292,4 +292,6 @@ def _expect_options(
         raise PrismaError(
             f"expected a window and samples of at least 1 and noise above 0; found {window}, {samples} and {noise}"
         )
+    if metric is None and not model.config.n_classes:
+        raise PrismaError("the probability of an answer needs a model with classes: found n_classes=0 and no metric")
     return sites_of_every_block(model, site)
