@@ -115,10 +115,9 @@ def trace(
         sever: hold "mlp_out", "attn_out" or "time_out" of those tokens at its corrupt value from the window on.
         metric: logits [image, class] -> a number per image; default: the probability of the clean run's answer. It sees
             all images in order, those that are not at work in their clean run.
-        noise: standard deviation of the noise, in units of `scale`.
+        noise, scale: the noise's standard deviation is noise times scale; by default, `embedding_scale` of the images.
         samples: draws of the noise for each image, the same for every restored cell: image after image
             `torch.randn(samples, patch, d_model)` from one generator with `seed`, on the CPU in float32.
-        scale: standard deviation of patch embeddings; default: `embedding_scale` of these images.
         batch: at most so many runs in one pass, but the samples of an image are always together; default: as `patch`.
 
     Raises:
