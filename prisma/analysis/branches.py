@@ -3,7 +3,8 @@
 What a head sends is its z, what an MLP sends is its `mlp_out`; `add` is everything between that and the stream: W_O and
 its bias, norms, layer scale. So heads are separate senders under any norm, also one over all heads (`norm_z`).
 
-Shapes: R row (an image, or an image of one of many runs), T token, M d_model, H head, D d_head, S side (q, k, v).
+Shapes: R row (an image, or an image of one of many runs), T token, V receiver, M d_model, H head, D d_head, I side (q,
+k, v).
 """
 
 from collections.abc import Callable
@@ -35,8 +36,19 @@ class Heads:
         """q, k and v, when each is made from a stream of its own."""
         return self.attention.project_each(self.read(x_RTVM.unflatten(2, (3, -1))))
 
+    def apart(self, x_RTM: Tensor) -> Tensor:
+        """Projections of one stream that all read, before QK-norm and rotation: [row, token, side, head, d_head]."""
+        return self.attention.qkv(self.read(x_RTM)).unflatten(-1, self.attention.split)
+
+    def placed(self, qkv_RTIHD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v, after QK-norm and rotation."""
+        return self.attention._placed(*qkv_RTIHD.unbind(2))
+
+    def mix(self, q_RTHD: Tensor, k_RTHD: Tensor, v_RTHD: Tensor) -> Tensor:
+        return self.attention.mix(q_RTHD, k_RTHD, v_RTHD, no_tap)
+
     def send(self, x_each: Tensor) -> Tensor:
-        return self.attention.mix(*self.project(x_each), no_tap)
+        return self.mix(*self.project(x_each))
 
     def write(self, z_RTHD: Tensor) -> Tensor:
         """z of all heads -> what attention writes [row, token, d_model], its bias included."""

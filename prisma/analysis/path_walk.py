@@ -18,11 +18,12 @@ from torch import Tensor
 from prisma.analysis.branches import Heads, Messages, Neurons, branch_of, messages
 from prisma.analysis.graph import SIDES, Graph, Stage
 from prisma.analysis.passes import expect_pairs
+from prisma.analysis.trace import measure_rows
 from prisma.edits import Set
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
 from prisma.runs import finish
-from prisma.sites import Tap, no_tap
+from prisma.sites import Tap
 from prisma.vit import ViT
 
 Cell = tuple[int, int]
@@ -78,11 +79,10 @@ class PathWalk:
         for rows in (slice(i, i + step) for i in range(0, len(target), step)):
             own_logits, own = messages(self.model, target[rows])
             donor_logits, donated = messages(self.model, donor[rows])
-            found = _Rows(metric, own_logits, rows, len(target))
             shape = (-1, len(self.senders), len(self.groups))
-            values.append(found.measure(own_logits)[:, None, None].expand(shape).clone())
+            values.append(measure_rows(metric, own_logits, rows, len(target))[:, None, None].expand(shape).clone())
             for (sender, group), of_cell in self._patched(target[rows], own, donated):
-                values[-1][:, sender, group] = found.measure(of_cell)
+                values[-1][:, sender, group] = measure_rows(metric, of_cell, rows, len(target))
             logits.append((own_logits, donor_logits))
         runs = [measure(metric, torch.cat(parts)) for parts in zip(*logits, strict=True)]
         ends = dict(zip(("clean", "corrupt") if into == "clean" else ("corrupt", "clean"), runs, strict=True))
@@ -133,7 +133,7 @@ class PathWalk:
                     theirs if side in sides else _again(ours, len(some))
                     for side, theirs, ours in zip(SIDES, moved, own, strict=True)
                 )
-                z_SBTHD = branch.attention.mix(q, k, v, no_tap).unflatten(0, (len(some), -1))
+                z_SBTHD = branch.mix(q, k, v).unflatten(0, (len(some), -1))
                 for cells in _parts(list(product(range(len(some)), members)), self._per(sent)):
                     heads = [self.groups[group].head for _, group in cells]
                     z_NBTHD = torch.where(_heads(heads, sent), z_SBTHD[[s for s, _ in cells]], sent)
@@ -171,21 +171,6 @@ class PathWalk:
     def _per(self, pairs: Tensor) -> int:
         """How many runs on these pairs go into one pass."""
         return max(self.size // max(len(pairs), 1), 1)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The metric of some pairs: it is shown all of them, of which the others hold logits that do not matter."""
-
-    metric: Metric
-    own: Tensor  # [some pairs, class]
-    rows: slice
-    pairs: int
-
-    def measure(self, logits: Tensor) -> Tensor:
-        shown = self.own[torch.arange(self.pairs, device=self.own.device) % len(self.own)]
-        shown[self.rows] = logits
-        return measure(self.metric, shown)[self.rows]
 
 
 def _again(x: Tensor, times: int) -> Tensor:

@@ -3,8 +3,8 @@
     effect[u, v] = metric(logits of the run on `target` in which the input of v, and v alone, holds what u sent
                    on `donor`; every other direct path is frozen, and all that comes after v is computed anew)
 
-That is the edge u -> v of `prisma.analysis.graph` replaced, all others as they are. Nothing has to be run to know what v
-reads then: it is u's message added to the stream in place of the old one. From v's block on, real blocks run.
+That is the edge u -> v of `prisma.analysis.graph` replaced, all others as they are. Nothing has to be run to know what
+v reads then: it is u's message added to the stream in place of the old one. From v's block on, real blocks run.
 
 Sources: Wang et al. 2211.00593 (IOI); Goldowsky-Dill et al. 2304.05969 (here, too, MLPs between u and v are frozen).
 """

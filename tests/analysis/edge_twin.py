@@ -14,10 +14,18 @@ Sent = dict[str, Tensor]
 
 class EdgeTwin(Twin):
     def edge_run(
-        self, image: Tensor, weights: dict[tuple[str, str], Tensor | float] | None = None, other: Sent | None = None
+        self,
+        image: Tensor | None,
+        weights: dict[tuple[str, str], Tensor | float] | None = None,
+        other: Sent | None = None,
+        embed: Tensor | None = None,
     ) -> tuple[Tensor, Sent]:
-        """Logits [class], and what each sender sends. Edges without a weight are in; without another run, all are."""
-        self.weights, self.other, self.sent = weights or {}, other, {"embed": self.embed(image)}
+        """Logits [class], and what each sender sends. Edges without a weight are in; without another run, all are.
+
+        A run starts from an image, or from its embedding [token, d_model].
+        """
+        self.weights, self.other = weights or {}, other
+        self.sent = {"embed": self.embed(image) if embed is None else embed}
         self.streams = {name: self.chosen("embed", name) for name in self.receivers()}
         for layer in range(self.c.n_layers):
             if getattr(self.c, "attention", "joint") == "divided":
