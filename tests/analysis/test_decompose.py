@@ -52,11 +52,13 @@ def test_the_parts_add_up_to_the_logit(variant: str, dtype: torch.dtype, toleran
         torch.testing.assert_close(found.pool_neurons.sum(-1), found.components[:, pooling], **near)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [name for name in VARIANTS if name.startswith(("norm", "pool", "div", "every", "sub"))]
+)
 def test_integrated_parts_add_up_to_the_logit_less_the_baseline_s(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model, n=3)
-    found = direct_logit_attribution(model, images, THREE, norms="integrated", steps=48, batch=2)
+    found = direct_logit_attribution(model, images, THREE, norms="integrated", steps=32, batch=2)
     near = {"rtol": 0, "atol": 1e-8 * max(1.0, largest(found.value))}
     torch.testing.assert_close(found.components.sum(1) + found.baseline, THREE(model(images)), **near)
     biases = [row for row, name in enumerate(found.produced["components"]) if name.endswith("bias")]
@@ -202,10 +204,10 @@ def test_integrated_is_the_line_integral_of_the_final_norm() -> None:
     x, x0 = acts["blocks.0.resid_post"][:, 0], start["blocks.0.resid_post"][:, 0].mean(0)
     head = model.readout.head.weight[2] * norm.weight
     assert found.heads is not None
-    for image, which in product(range(2), range(3)):
+    for image, which in product(range(2), range(2)):
         part = acts["blocks.0.attn.result"][image, 0, which] - start["blocks.0.attn.result"][:, 0, which].mean(0)
         part = part - part.mean()
-        total, points = 0.0, 2000
+        total, points = 0.0, 500
         for i in range(points):
             at = x0 + (i + 0.5) / points * (x[image] - x0)
             at = at - at.mean()
