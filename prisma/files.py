@@ -2,11 +2,13 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from prisma.errors import PrismaError
 
@@ -35,6 +37,22 @@ def write_atomic(path: Path, data: bytes) -> None:
         with suppress(OSError):
             partial.unlink()
         raise unwritable(path, error) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises PrismaError unless the file holds a JSON object."""
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise PrismaError(f"expected JSON in {path}, found something else ({error})") from None
+    if not isinstance(values, dict):
+        raise PrismaError(f"expected a JSON object in {path}, found {type(values).__name__}")
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """A JSON object, whole or not at all. Errors as in `write_atomic`."""
+    write_atomic(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
 
 
 @contextmanager

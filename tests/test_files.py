@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prisma import PrismaError
-from prisma.files import expect_empty, new_folder, sha256, write_atomic
+from prisma.files import expect_empty, new_folder, read_json, sha256, write_atomic, write_json
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
@@ -132,3 +132,15 @@ def test_a_folder_in_use_is_refused_and_kept(tmp_path: Path) -> None:
         expect_empty(tmp_path / "file")
     expect_empty(tmp_path / "absent")
     assert everything(tmp_path) == {"out": None, "out/mine": b"mine", "file": b"file"}
+
+
+def test_json_objects_come_back_and_nothing_else_does(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"loss": 0.5, "of": [1, None]})
+    assert read_json(tmp_path / "x.json") == {"loss": 0.5, "of": [1, None]}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+    (tmp_path / "half.json").write_text('{"loss": ')
+    (tmp_path / "list.json").write_text("[1]")
+    for name, found in {"half.json": "something else", "list.json": "found list"}.items():
+        with pytest.raises(PrismaError, match=found):
+            read_json(tmp_path / name)

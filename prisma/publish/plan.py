@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint, read_tensors
 from prisma.errors import PrismaError
+from prisma.files import read_json
 from prisma.publish.card import Record, render
 from prisma.publish.hub import Commit, File
 from prisma.publish.manifest import Entry, fingerprint, revision_of, to_json, weights_hash
@@ -17,7 +18,7 @@ from prisma.repository import MAIN, MANIFEST, PROBE
 from prisma.train.config import TrainConfig
 from prisma.train.metrics_log import METRICS, read_metrics
 from prisma.train.provenance import RECIPE
-from prisma.train.run_folder import RESULTS, read_json
+from prisma.train.run_folder import RESULTS
 from prisma.train.schedule import checkpoint_steps
 
 CARD = "README.md"

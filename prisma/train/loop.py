@@ -20,7 +20,7 @@ from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError
-from prisma.files import exclusive, new_folder
+from prisma.files import exclusive, new_folder, read_json, write_json
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
 from prisma.train.evaluate import evaluate
@@ -35,9 +35,7 @@ from prisma.train.run_folder import (
     expect_run,
     forget_from,
     is_finished,
-    read_json,
     start,
-    write_json,
     write_probe,
 )
 from prisma.train.schedule import checkpoint_steps, learning_rate

@@ -1,6 +1,5 @@
 """A run's folder: how it begins, how it is found again, how it ends. `docs/architecture.md` lists its files."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor
 from prisma.checkpoint import to_safetensors
 from prisma.data.task import Split, Task
 from prisma.errors import PrismaError
-from prisma.files import expect_empty, write_atomic
+from prisma.files import expect_empty, read_json, write_atomic, write_json
 from prisma.repository import PROBE
 from prisma.train.provenance import RECIPE, expect_same
 
@@ -88,18 +87,3 @@ def probe_images(split: Split, n: int = PROBE_IMAGES) -> Split:
         seen[label] = seen.get(label, 0) + 1
     chosen: Tensor = torch.tensor([i for _, _, i in sorted(turns)[:n]])
     return Split(split.images[chosen], split.labels[chosen])
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises PrismaError unless the file holds a JSON object."""
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise PrismaError(f"expected JSON in {path}, found something else ({error})") from None
-    if not isinstance(values, dict):
-        raise PrismaError(f"expected a JSON object in {path}, found {type(values).__name__}")
-    return values
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    write_atomic(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
