@@ -155,21 +155,13 @@ def find_circuit(
     complete = 1 - verifier.share(graph.edges & ~circuits)
     if threshold is not None:
         start = graph.on_paths(graph.edges & (scores.abs().cpu() >= threshold))
-    elif n is not None:
-        start = _first(graph, order, *_sizes([n], len(order)))
     else:
-        start = _first(graph, order, next((s for s, f in zip(at, faithful, strict=True) if f >= enough), len(order)))
+        fewest = next((size for size, share in zip(at, faithful, strict=True) if share >= enough), len(order))
+        start = _first(graph, order, *_sizes([fewest if n is None else n], len(order)))
     found = pruned(verifier, graph, start, scores, tolerance)
-    return _verified(
-        verifier,
-        graph,
-        found,
-        scores,
-        {"steps": steps, "tolerance": tolerance, "start": int(start.sum())},
-        sizes=torch.tensor(at),
-        faithfulness_curve=faithful,
-        completeness_curve=complete,
-    )
+    curves = {"sizes": torch.tensor(at), "faithfulness_curve": faithful, "completeness_curve": complete}
+    said = {"steps": steps, "tolerance": tolerance, "start": int(start.sum())}
+    return _verified(verifier, graph, found, scores, said, **curves)
 
 
 def check_circuit(
