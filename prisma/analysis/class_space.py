@@ -54,6 +54,10 @@ class ClassSpace(Result):
     agreement_heads: Tensor  # class-value agreement of the rows of W_O
     agreement_neurons: Tensor | None = None
 
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return {"layer": [f"layer {layer}" for layer in self.produced["layers"]]}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadDirections(Result):
@@ -74,6 +78,10 @@ class HeadDirections(Result):
     right: Tensor
     classes_left: Tensor | None = None  # projected on E; None if the model has no class embeddings
     classes_right: Tensor | None = None
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return {"layer": self.produced["attentions"]}
 
 
 def class_embeddings(model: ViT, after: tuple[int, str] | None = None, *, ln: str = "folded") -> Tensor:

@@ -53,12 +53,31 @@ class Composition(Result):
     baseline: Tensor  # the score of random heads of this size: its mean is chance
 
     def plot(self, array: str | None = None) -> "Figure":
-        """A heat map of all heads with all heads, layer after layer."""
-        name = array or next(iter(self.axes))
-        if name == "baseline" or name not in self.axes:
-            return super().plot(name)
-        heads = self.arrays[name].flatten(0, 1).flatten(1)
-        return draw(heads, ("sender", "head"), title=f"{self.produced['analysis']}: {name}")
+        """Heat maps of all heads with all heads, layer after layer: of every kind, or of the one that is named. Blank
+        where the sender is not before; the title says what chance is."""
+        kinds = [name for name in self.axes if name != "baseline" and array in (None, name)]
+        if not kinds:
+            return super().plot(array)
+        scores = torch.stack([self.arrays[kind] for kind in kinds])[:, :-1, :, 1:]  # the last writes to none
+        earlier, heads, later = scores.shape[1:4]
+        blank = ~torch.ones(earlier, later, dtype=torch.bool).triu()
+        figure = draw(
+            scores.masked_fill(blank[:, None, :, None], torch.nan).flatten(3).flatten(1, 2),
+            ("by", "sender", "head"),
+            title=f"composition (by chance {self.baseline.mean():.2f})",
+            names={"by": [f"by {kind}" for kind in kinds]},
+        )
+        layers = [name.removeprefix("blocks.").removesuffix(".attn") for name in self.produced["attentions"]]
+        for panel in figure.axes[: len(kinds)]:
+            panel.set(xlabel="reading head, of layer", ylabel="writing head, of layer")
+            for axis, line, names in (
+                (panel.yaxis, panel.axhline, layers[:-1]),
+                (panel.xaxis, panel.axvline, layers[1:]),
+            ):
+                axis.set_ticks([heads * i + (heads - 1) / 2 for i in range(len(names))], names)
+                for i in range(1, len(names)):
+                    line(heads * i - 0.5, color="#d0d4da", linewidth=0.6)
+        return figure
 
 
 @torch.no_grad()

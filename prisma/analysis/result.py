@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -50,6 +50,11 @@ class Result:
         }
 
     @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """Axis -> what its indices are called in pictures, where they are more than numbers."""
+        return {}
+
+    @property
     def arrays(self) -> dict[str, Tensor]:
         """Array by name, on the CPU and without gradients."""
         return {name: getattr(self, name).detach().cpu() for name in self.axes}
@@ -90,7 +95,8 @@ class Result:
         name = array or next(iter(self.axes))
         if name not in self.axes:
             raise PrismaError(f"{type(self).__name__} has no array {name!r}; the nearest: {nearest(name, self.axes)}")
-        return draw(self.arrays[name], self.axes[name], title=f"{self.produced.get('analysis', '')}: {name}")
+        title = f"{self.produced.get('analysis', '')}: {name}"
+        return draw(self.arrays[name], self.axes[name], title=title, names=self.names)
 
 
 def _stored(x: Tensor) -> np.ndarray:

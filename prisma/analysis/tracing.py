@@ -63,6 +63,10 @@ class Tracing(Result):
     corrupt: Tensor  # of the corrupt run, mean over samples
 
     @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return {"role": self.produced["units"]}
+
+    @property
     def effect(self) -> Tensor:
         """Average indirect effect (AIE) over images [layer, unit]."""
         return self.indirect.mean(0)
@@ -87,7 +91,7 @@ class Tracing(Result):
 
 
 @torch.no_grad()
-def trace(
+def causal_trace(
     model: ViT,
     images: Tensor,
     coverage: Tensor,

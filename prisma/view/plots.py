@@ -1,6 +1,7 @@
 """Arrays with named axes as pictures: lines, heat maps, rows of heat maps."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,12 +26,18 @@ STYLE: Any = {
 }
 MOST_PANELS = 24
 MOST_NUMBERS = 150
+SMALL = (12, 6)  # rows and columns of a panel beside others that still has room for numbers
 
 
-def draw(values: Tensor, axes: Sequence[str], *, title: str = "") -> "Figure":
+def draw(
+    values: Tensor, axes: Sequence[str], *, title: str = "", names: Mapping[str, Sequence[str]] | None = None
+) -> "Figure":
     """One array. One axis is a line, two are a heat map, more are heat maps of the last two side by side.
 
     Heat maps share one scale: from the smallest value to the largest, or around zero where there are both signs.
+
+    Args:
+        names: axis -> what its indices are called; they are numbers otherwise.
 
     Raises:
         PrismaError: the array is empty or has too many panels to be read.
@@ -40,7 +47,7 @@ def draw(values: Tensor, axes: Sequence[str], *, title: str = "") -> "Figure":
 
     if not values.numel():
         raise PrismaError(f"there is nothing to draw: the array is {list(values.shape)}")
-    x = torch.as_tensor(values).detach().double().cpu()
+    x, names = torch.as_tensor(values).detach().double().cpu(), names or {}
     panels = x.reshape(-1, *x.shape[-2:]) if x.ndim >= 2 else x.reshape(1, -1)
     if len(panels) > MOST_PANELS and x.ndim > 2:
         raise PrismaError(f"a picture holds at most {MOST_PANELS} panels; found {len(panels)}: choose by index first")
@@ -55,23 +62,25 @@ def draw(values: Tensor, axes: Sequence[str], *, title: str = "") -> "Figure":
         for panel in grid[len(panels) :]:
             panel.set_axis_off()
         if x.ndim < 2:
-            _line(grid[0], x.reshape(-1), axes[-1] if axes else "")
+            _line(grid[0], x.reshape(-1), axes[-1] if axes else "", names)
         else:
-            images = [_heat(panel, part, axes[-2:], x) for panel, part in zip(grid, panels, strict=False)]
+            images = [_heat(panel, part, axes[-2:], x, names) for panel, part in zip(grid, panels, strict=False)]
             figure.colorbar(images[0], ax=grid, shrink=0.8)
-            _name_panels(grid, x, axes)
+            _name_panels(grid, x, axes, names)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color="#1f2328")
     return figure
 
 
-def _line(panel: "Axes", x: Tensor, name: str) -> None:
+def _line(panel: "Axes", x: Tensor, name: str, names: Mapping[str, Sequence[str]]) -> None:
     panel.plot(range(len(x)), x.numpy(), color="#d1495b", linewidth=1.6, marker="o", markersize=3)
     panel.set_xlabel(name)
     panel.grid(color="#e6e8eb")
+    if name in names:
+        panel.set_xticks(range(len(x)), names[name])
 
 
-def _heat(panel: "Axes", part: Tensor, axes: Sequence[str], whole: Tensor) -> Any:
-    from matplotlib.ticker import FixedLocator, MaxNLocator
+def _heat(panel: "Axes", part: Tensor, axes: Sequence[str], whole: Tensor, names: Mapping[str, Sequence[str]]) -> Any:
+    from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
     seen = whole[whole.isfinite()]
     low, high = (seen.min().item(), seen.max().item()) if seen.numel() else (0.0, 1.0)
@@ -82,9 +91,13 @@ def _heat(panel: "Axes", part: Tensor, axes: Sequence[str], whole: Tensor) -> An
     image = panel.imshow(part.numpy(), aspect="auto", cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     panel.set_ylabel(axes[0])
     panel.set_xlabel(axes[1])
-    for axis, size in ((panel.yaxis, part.shape[0]), (panel.xaxis, part.shape[1])):
-        axis.set_major_locator(FixedLocator(range(size)) if size <= 16 else MaxNLocator(12, integer=True))
-    if part.numel() <= MOST_NUMBERS and panel.figure.axes == [panel]:
+    for name, axis, size in zip(axes, (panel.yaxis, panel.xaxis), part.shape, strict=True):
+        all_of_them = size <= 16 or name in names
+        axis.set_major_locator(FixedLocator(range(size)) if all_of_them else MaxNLocator(12, integer=True))
+        if name in names:
+            axis.set_major_formatter(FixedFormatter(names[name]))
+    alone, (rows, columns) = part.numel() == whole.numel(), part.shape
+    if part.numel() <= MOST_NUMBERS and (alone or (rows <= SMALL[0] and columns <= SMALL[1])):
         _numbers(panel, part, low, high)
     return image
 
@@ -94,6 +107,8 @@ def _numbers(panel: "Axes", part: Tensor, low: float, high: float) -> None:
     for (row, column), value in zip(
         torch.cartesian_prod(*map(torch.arange, part.shape)).tolist(), part.flatten().tolist(), strict=True
     ):
+        if math.isnan(value):
+            continue
         share = (value - low) / (high - low) if high > low else 0.5
         dark = abs(share - 0.5) > 0.3 if low < 0 else share < 0.5
         panel.text(
@@ -101,10 +116,11 @@ def _numbers(panel: "Axes", part: Tensor, low: float, high: float) -> None:
         )
 
 
-def _name_panels(grid: Sequence["Axes"], x: Tensor, axes: Sequence[str]) -> None:
-    """`layer 0, head 3` over each panel of an array with more than two axes."""
+def _name_panels(grid: Sequence["Axes"], x: Tensor, axes: Sequence[str], names: Mapping[str, Sequence[str]]) -> None:
+    """`layer 0, head 3` over each panel of an array with more than two axes; an index that has a name stands alone."""
     for panel, index in zip(
         grid, torch.cartesian_prod(*map(torch.arange, x.shape[:-2])) if x.ndim > 2 else (), strict=False
     ):
         numbers = index.reshape(-1).tolist()
-        panel.set_title(", ".join(f"{a} {i}" for a, i in zip(axes, numbers, strict=False)), fontsize=9, loc="left")
+        said = [names[a][i] if a in names else f"{a} {i}" for a, i in zip(axes, numbers, strict=False)]
+        panel.set_title(", ".join(said), fontsize=9, loc="left")

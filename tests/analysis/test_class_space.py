@@ -210,9 +210,11 @@ def test_results_survive_a_file(tmp_path: Any) -> None:
     assert torch.equal(again.heads, space.heads.detach())
     assert again.neurons is None
     assert again.produced["layers"] == [1]
+    assert [label.get_text() for label in again.plot().axes[0].get_yticklabels()] == ["layer 1"]
     directions = head_directions(model)
     assert torch.equal(HeadDirections.from_npz(directions.to_npz(tmp_path / "d.npz")).left, directions.left)
-    assert len(directions.plot().axes) >= 2
+    panels = directions.plot().axes[:2]
+    assert [panel.get_title(loc="left") for panel in panels] == ["blocks.0.attn", "blocks.1.attn"]
 
 
 @pytest.mark.parametrize(

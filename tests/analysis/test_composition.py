@@ -114,7 +114,13 @@ def test_result(tmp_path: Any) -> None:
     assert found.produced["attentions"] == ["blocks.0.time", "blocks.0.attn", "blocks.1.time", "blocks.1.attn"]
     again = Composition.from_npz(found.to_npz(tmp_path / "c.npz"))
     assert torch.equal(again.q, found.q)  # type: ignore[arg-type]
-    assert again.plot("k").axes[0].get_images()[0].get_array().shape == (12, 12)
+    panels = again.plot().axes[:3]
+    assert [panel.get_title(loc="left") for panel in panels] == ["by q", "by k", "by v"]
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["0", "1.time", "1"]
+    shown = again.plot("k").axes[0].get_images()[0].get_array()
+    assert shown.shape == (9, 9)
+    assert shown[3, 4] == pytest.approx(found.k[1, 0, 2, 1].item())  # type: ignore[index]
+    assert [shown.mask[3 * a, 3 * b] for a in range(3) for b in range(3)] == [a > b for a in range(3) for b in range(3)]
     assert again.plot("baseline").axes[0].get_xlabel() == "sample"
 
 

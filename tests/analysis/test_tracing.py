@@ -9,7 +9,7 @@ from torch import Tensor
 
 import prisma
 from prisma import LogitDiff, PrismaError, Set
-from prisma.analysis.tracing import Tracing, embedding_scale, trace
+from prisma.analysis.tracing import Tracing, causal_trace, embedding_scale
 from prisma.blocks import Attention
 from prisma.data import task
 from prisma.data.task import coverage
@@ -113,9 +113,10 @@ def test_one_forward_for_each_cell(variant: str, site: str, axis: str, window: i
     model = model_of(variant, n_layers=3)
     images = images_of(model, 2)
     chosen = objects(model, 2)
-    found = trace(model, images, chosen, site=site, axis=axis, window=window, sever=sever, samples=2, seed=4, batch=5)
+    options: dict[str, Any] = {"site": site, "axis": axis, "window": window, "sever": sever, "samples": 2}
+    found = causal_trace(model, images, chosen, **options, seed=4, batch=5)
     with torch.no_grad():
-        indirect, corrupt = one_forward_each(model, images, chosen, site, axis, window, sever, samples=2)
+        indirect, corrupt = one_forward_each(model, images, chosen, **options)
         logits = model(images)
     torch.testing.assert_close(found.indirect, indirect, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(found.corrupt, corrupt, rtol=1e-10, atol=1e-10)
@@ -128,9 +129,10 @@ def test_one_forward_for_each_cell(variant: str, site: str, axis: str, window: i
 def test_the_batch_changes_nothing(batch: int) -> None:
     model = model_of("base")
     images, chosen = images_of(model, 5), objects(model_of("base"), 5)
-    found = trace(model, images, chosen, samples=3, batch=batch)
-    torch.testing.assert_close(found.indirect, trace(model, images, chosen, samples=3).indirect, rtol=1e-10, atol=1e-10)
-    other = trace(model, images, chosen, samples=3, seed=1)
+    found = causal_trace(model, images, chosen, samples=3, batch=batch)
+    whole = causal_trace(model, images, chosen, samples=3)
+    torch.testing.assert_close(found.indirect, whole.indirect, rtol=1e-10, atol=1e-10)
+    other = causal_trace(model, images, chosen, samples=3, seed=1)
     assert (other.indirect - found.indirect).abs().max() > 1e-4
 
 
@@ -139,7 +141,7 @@ def test_restoring_every_token_restores_the_answer() -> None:
     model = model_of("registers_only", n_layers=2)
     images = images_of(model, 3)
     everything = torch.ones(3, model.config.n_patches)
-    found = trace(model, images, everything, samples=2)
+    found = causal_trace(model, images, everything, samples=2)
     assert found.produced["units"] == ["object", "registers"]
     torch.testing.assert_close(found.indirect[:, 1, 0], found.clean - found.corrupt)
 
@@ -151,7 +153,7 @@ def test_what_a_token_that_nobody_reads_holds_has_no_effect() -> None:
         for block in model.blocks:
             block.attn.out.weight.zero_()
     images, chosen = images_of(model, 3), objects(model, 3)
-    found = trace(model, images, chosen, samples=2, metric=LogitDiff(0, 1))
+    found = causal_trace(model, images, chosen, samples=2, metric=LogitDiff(0, 1))
     assert found.indirect.abs().max() < 1e-12
     with pytest.raises(PrismaError, match="total effect of"):
         found.normalised()
@@ -170,12 +172,12 @@ def test_the_planted_route() -> None:
                 block.attn.qkv.weight[2 * 12 :] = torch.eye(12)
                 block.attn.out.weight.copy_(torch.eye(12) * 10)  # attention is even: a tenth of each token
     images, chosen = images_of(model, 4), objects(model, 4)
-    found = trace(model, images, chosen, samples=3, metric=LogitDiff(0, 1))
+    found = causal_trace(model, images, chosen, samples=3, metric=LogitDiff(0, 1))
     assert found.produced["units"] == ["object", "class", "context"]
     share = found.normalised()
     expected = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=torch.float64)
     torch.testing.assert_close(share, expected, rtol=1e-9, atol=1e-9)
-    cut = trace(model, images, chosen, samples=3, metric=LogitDiff(0, 1), axis="token", site="attn_out")
+    cut = causal_trace(model, images, chosen, samples=3, metric=LogitDiff(0, 1), axis="token", site="attn_out")
     torch.testing.assert_close(cut.effect[:, 0], torch.stack([0 * cut.total, cut.total, 0 * cut.total]))
     assert cut.effect[:, 1:].abs().max() < 1e-9
 
@@ -189,11 +191,11 @@ def test_a_metric_sees_all_images_in_order() -> None:
         seen.append(len(logits))
         return logits[torch.arange(5), [4, 3, 2, 1, 0]]
 
-    found = trace(model, images, chosen, samples=2, metric=metric, batch=4)
+    found = causal_trace(model, images, chosen, samples=2, metric=metric, batch=4)
     assert set(seen) == {5}
     torch.testing.assert_close(found.clean, model(images).detach()[torch.arange(5), [4, 3, 2, 1, 0]])
-    part = trace(model, images[:2], chosen[:2], samples=2, metric=LogitDiff([4, 3], 0), scale=1.0)
-    alone = trace(model, images[:1], chosen[:1], samples=2, metric=LogitDiff(4, 0), scale=1.0)
+    part = causal_trace(model, images[:2], chosen[:2], samples=2, metric=LogitDiff([4, 3], 0), scale=1.0)
+    alone = causal_trace(model, images[:1], chosen[:1], samples=2, metric=LogitDiff(4, 0), scale=1.0)
     torch.testing.assert_close(part.indirect[:1], alone.indirect)
 
 
@@ -210,20 +212,20 @@ def test_blocks_are_computed_from_the_window_on() -> None:
     images, chosen = images_of(model, 3), objects(model, 3)
     site_names(model.config)
     with counting(Attention) as rows:
-        trace(model, images, chosen, samples=2)
+        causal_trace(model, images, chosen, samples=2)
     assert sum(rows) == 4 * (3 + 3 + 6) + 3 * 6 * (3 + 2 + 1 + 0)
 
 
 def test_the_sprites_mouse_holds_the_object_early_in_its_patches_and_late_in_the_class_token() -> None:
     """The two-site picture: the answer moves from the object's patches to the class token, by way of no other patch."""
     mouse, sprites = prisma.load("mice/sprites").model, task("sprites")
-    images, labels = sprites.inputs("test", first=64)
+    images, labels = sprites.inputs("test", first=32)
     masks = sprites.splits["test"].masks
     assert masks is not None
     with torch.no_grad():
         right = mouse(images).argmax(-1) == labels
-    images, cover = images[right], coverage(masks[:64], mouse.config.patch_size)[right]
-    found = trace(mouse, images, cover, samples=3)
+    images, cover = images[right], coverage(masks[:32], mouse.config.patch_size)[right]
+    found = causal_trace(mouse, images, cover, samples=1)
     assert found.produced["units"] == ["object", "class", "context"]
     assert found.clean.mean() > 0.9
     assert found.corrupt.mean() < 0.2
@@ -236,18 +238,20 @@ def test_the_sprites_mouse_holds_the_object_early_in_its_patches_and_late_in_the
     assert (of_class.diff() > 0).all()
     assert of_context.abs().max() < 0.1
     assert share[-1].tolist() == pytest.approx([0, 1, 0], abs=1e-5)
-    severed = trace(mouse, images, cover, samples=3, sever="mlp_out").normalised()
+    severed = causal_trace(mouse, images, cover, samples=1, sever="mlp_out").normalised()
     assert severed[0, 0] < 0.7 * share[0, 0], "what the object holds early goes by way of its own MLPs"
 
 
 def test_result_survives_a_file(tmp_path: Any) -> None:
     model = model_of("base")
-    found = trace(model, images_of(model, 2), objects(model, 2).float(), samples=2)
+    found = causal_trace(model, images_of(model, 2), objects(model, 2).float(), samples=2)
     again = Tracing.from_npz(found.to_npz(tmp_path / "trace.npz"))
     assert again.axes["effect"] == ("layer", "role")
     torch.testing.assert_close(again.effect, found.effect)
     torch.testing.assert_close(again.stderr, found.stderr)
-    assert again.plot().axes[0].get_xlabel() == "role"
+    panel = again.plot().axes[0]
+    assert panel.get_xlabel() == "role"
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["object", "class", "context"]
 
 
 @pytest.mark.parametrize(
@@ -276,4 +280,4 @@ def test_what_cannot_be_done_is_said(variant: str, options: dict[str, Any], mess
     model = model_of(variant)
     options = {"coverage": torch.ones(2, model.config.n_patches), **options}
     with pytest.raises(PrismaError, match=message):
-        trace(model, images_of(model), **options)
+        causal_trace(model, images_of(model), **options)

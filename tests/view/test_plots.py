@@ -34,6 +34,22 @@ def test_more_axes_are_panels_of_one_scale() -> None:
     assert {panel.images[0].get_clim() for panel in panels} == {(0, 23)}
 
 
+def test_indices_have_names() -> None:
+    names = {"run": ["clean", "severed"], "role": ["object", "class"], "other": ["unused"]}
+    figure = draw(torch.arange(8.0).view(2, 2, 2), ["run", "layer", "role"], names=names)
+    assert [panel.get_title(loc="left") for panel in figure.axes[:2]] == ["clean", "severed"]
+    for panel in (figure.axes[0], draw(torch.ones(2), ["role"], names=names).axes[0]):
+        assert [label.get_text() for label in panel.get_xticklabels()] == ["object", "class"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["4", "5", "6", "7"]
+
+
+def test_numbers_stand_where_there_is_room_and_something_to_say() -> None:
+    half = torch.tensor([[1.0, torch.nan]])
+    assert [text.get_text() for text in draw(half, ["layer", "head"]).axes[0].texts] == ["1"]
+    assert not draw(torch.ones(2, 2, 7), ["run", "layer", "head"]).axes[0].texts
+    assert not draw(torch.ones(10, 16), ["layer", "head"]).axes[0].texts
+
+
 def test_the_bytes_of_a_picture_depend_on_the_numbers_alone() -> None:
     def png() -> bytes:
         buffer = io.BytesIO()
