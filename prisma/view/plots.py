@@ -103,7 +103,12 @@ def _heat(panel: "Axes", part: Tensor, axes: Sequence[str], whole: Tensor, names
 
 
 def _numbers(panel: "Axes", part: Tensor, low: float, high: float) -> None:
-    """Each cell's value, light on dark: both ends of the diverging map are dark, and the low end of the other."""
+    """Each cell's value, light on dark: both ends of the diverging map are dark, and the low end of the other.
+
+    All have as many digits as give the largest two.
+    """
+    most = max(-low, high)
+    form = f"z.{max(0, 2 - math.ceil(math.log10(most)))}f" if 1e-4 < most < 1e5 else ".2g"
     for (row, column), value in zip(
         torch.cartesian_prod(*map(torch.arange, part.shape)).tolist(), part.flatten().tolist(), strict=True
     ):
@@ -112,7 +117,7 @@ def _numbers(panel: "Axes", part: Tensor, low: float, high: float) -> None:
         share = (value - low) / (high - low) if high > low else 0.5
         dark = abs(share - 0.5) > 0.3 if low < 0 else share < 0.5
         panel.text(
-            column, row, f"{value:.2g}", ha="center", va="center", fontsize=7, color="white" if dark else "#1f2328"
+            column, row, f"{value:{form}}", ha="center", va="center", fontsize=7, color="white" if dark else "#1f2328"
         )
 
 

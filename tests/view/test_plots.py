@@ -40,12 +40,19 @@ def test_indices_have_names() -> None:
     assert [panel.get_title(loc="left") for panel in figure.axes[:2]] == ["clean", "severed"]
     for panel in (figure.axes[0], draw(torch.ones(2), ["role"], names=names).axes[0]):
         assert [label.get_text() for label in panel.get_xticklabels()] == ["object", "class"]
-    assert [text.get_text() for text in figure.axes[1].texts] == ["4", "5", "6", "7"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["4.0", "5.0", "6.0", "7.0"]
 
 
 def test_numbers_stand_where_there_is_room_and_something_to_say() -> None:
     half = torch.tensor([[1.0, torch.nan]])
-    assert [text.get_text() for text in draw(half, ["layer", "head"]).axes[0].texts] == ["1"]
+    assert [text.get_text() for text in draw(half, ["layer", "head"]).axes[0].texts] == ["1.00"]
+    for values, said in (
+        ([0.89, -0.002], ["0.89", "0.00"]),
+        ([250.0, 3.14], ["250", "3"]),
+        ([2e-6, 0.0], ["2e-06", "0"]),
+    ):
+        panel = draw(torch.tensor([values]), ["layer", "head"]).axes[0]
+        assert [text.get_text() for text in panel.texts] == said
     assert not draw(torch.ones(2, 2, 7), ["run", "layer", "head"]).axes[0].texts
     assert not draw(torch.ones(10, 16), ["layer", "head"]).axes[0].texts
 
