@@ -115,7 +115,7 @@ def _numbers(panel: "Axes", part: Tensor, low: float, high: float) -> None:
         if math.isnan(value):
             continue
         share = (value - low) / (high - low) if high > low else 0.5
-        dark = abs(share - 0.5) > 0.3 if low < 0 else share < 0.5
+        dark = abs(share - 0.5) > 0.3 if low < 0 < high else share < 0.5
         panel.text(
             column, row, f"{value:{form}}", ha="center", va="center", fontsize=7, color="white" if dark else "#1f2328"
         )

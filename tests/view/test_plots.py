@@ -53,6 +53,8 @@ def test_numbers_stand_where_there_is_room_and_something_to_say() -> None:
     ):
         panel = draw(torch.tensor([values]), ["layer", "head"]).axes[0]
         assert [text.get_text() for text in panel.texts] == said
+    dark, light = draw(torch.tensor([[-3.0, -1.0]]), ["layer", "head"]).axes[0].texts
+    assert (dark.get_color(), light.get_color()) == ("white", "#1f2328")
     assert not draw(torch.ones(2, 2, 7), ["run", "layer", "head"]).axes[0].texts
     assert not draw(torch.ones(10, 16), ["layer", "head"]).axes[0].texts
 
