@@ -12,8 +12,9 @@ Shapes: B image, S stage (0 is the embedding, s is after block s - 1), L layer, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,11 @@ from prisma.analysis.result import Result
 from prisma.analysis.token_grid import TokenGrid, chunks
 from prisma.errors import PrismaError
 from prisma.runs import record
+from prisma.view.plots import STYLE
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,6 +84,38 @@ class Artefacts(Result):
     def sinks(self, above: float = 0.3) -> Tensor:
         """[layer, head, token]: in what share of images a token is given more than `above` of the attention."""
         return (self.received > above).to(self.received.dtype).mean(0)
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """By default the norms of all tokens by stage, against the cutoff; `"share"` draws the share of artefacts."""
+        if array is not None:
+            return super().plot(array)
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+
+        norms_BST, tokens = self.norms.detach().double().cpu(), self.tokens
+        patches_SX = norms_BST[:, :, tokens.n_prefix :].transpose(0, 1).flatten(1).numpy()
+        artefact_SX = patches_SX > self.cutoffs.cpu().numpy()[:, None]
+        others_SX = np.where(artefact_SX & ~artefact_SX.all(1, keepdims=True), np.nan, patches_SX)
+        stages, blue, red = range(len(patches_SX)), "#3b6ea5", "#d1495b"
+        with rc_context(STYLE):
+            figure = Figure(figsize=(7.2, 3.8), dpi=150, layout="constrained")
+            panel = figure.subplots()
+            for low, high, alpha, of in ((0.0, 1.0, 0.15, "other patches"), (0.05, 0.95, 0.3, "90 % of them")):
+                ends = np.nanquantile(others_SX, (low, high), axis=1)
+                panel.fill_between(stages, *ends, color=blue, alpha=alpha, linewidth=0, label=of)
+            panel.plot(stages, np.median(patches_SX, axis=1), color=blue, label="median patch")
+            for name, label, colour in (("class", "class token", "#2a9d5c"), ("registers", "registers", "#8e5bb5")):
+                if (role_T := tokens.role(name)).any():
+                    mean_S = norms_BST[:, :, role_T].mean((0, 2)).numpy()
+                    panel.plot(stages, mean_S, color=colour, label=f"{label}, mean")
+            panel.plot(
+                np.nonzero(artefact_SX)[0], patches_SX[artefact_SX], ".", color=red, alpha=0.3, label="artefacts"
+            )
+            panel.plot(stages, self.cutoffs.cpu().numpy(), color=red, linestyle="--", label="cutoff")
+            panel.set(xlabel="stage (0 is the embedding)", ylabel="norm of the residual stream", ylim=(0, None))
+            figure.legend(loc="outside right upper", fontsize=8)
+            figure.suptitle("artefacts: norms of tokens", x=0.01, ha="left", fontweight="bold", color="#1f2328")
+        return figure
 
 
 @torch.no_grad()

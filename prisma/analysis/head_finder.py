@@ -20,10 +20,14 @@ from prisma.analysis.token_grid import TokenGrid, attention_scopes, chunks, unif
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError, nearest
 from prisma.runs import record
+from prisma.view.plots import draw
 from prisma.vit import ViT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LEAST = 5
+"""A picture shows no score further below chance than by so many halvings."""
 
 
 class RankedHead(NamedTuple):
@@ -79,13 +83,25 @@ class HeadScores(Result):
         places = [divmod(i, mean_LH.shape[1]) for i in order]
         return [RankedHead(at[0], at[1], mean_LH[at].item(), error_LH[at].item(), chance) for at in places]
 
+    @property
+    def names(self) -> dict[str, list[str]]:
+        return {"score": list(self.produced["scores"])}
+
     def plot(self, array: str | None = None) -> "Figure":
-        """By default a heat map [layer, head] for every score: the mean over images."""
-        figure = super().plot(array)
-        if array in (None, "mean", "error"):
-            for panel, name in zip(figure.axes, self.produced["scores"], strict=False):
-                panel.set_title(name, fontsize=9, loc="left")
-        return figure
+        """By default a heat map [layer, head] for every score: how often the mean doubles (or halves) chance.
+
+        `"mean"` draws the shares themselves.
+        """
+        if array is not None:
+            return super().plot(array)
+        chance_S = self.chance.nanmean(0)
+        doubled_SLH = (self.mean / chance_S[:, None, None]).log2()
+        doubled_SLH = doubled_SLH.clamp(min=-LEAST).round(decimals=1) + 0.0  # log 0 has no end, and -0.0 a sign
+        said = [
+            f"{name}, chance {chance:.2g}" for name, chance in zip(self.names["score"], chance_S.tolist(), strict=True)
+        ]
+        title = "head scores: log2 of attention over chance (1: twice, -1: half)"
+        return draw(doubled_SLH, self.axes["mean"], title=title, names={"score": said})
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ Shapes: B image, L layer, H head, A = L * H all heads, T token, Q query, K key, 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from prisma.blocks import Attention
 from prisma.errors import PrismaError
 from prisma.runs import record
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CACHED = 2**18  # numbers that a processor holds close at hand
 
@@ -47,6 +50,20 @@ class HeadSimilarity(Result):
         mean_AA = self.products.mean(0)
         length_A = mean_AA.diagonal().sqrt()
         return mean_AA / (length_A[:, None] * length_A)
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """By default the matrix of all heads with all heads, with lines between layers."""
+        figure = super().plot(array)
+        if array in (None, "similarity"):
+            panel, heads = figure.axes[0], self.produced["heads"]
+            starts = range(0, self.products.shape[-1], heads)
+            for axis, line in ((panel.xaxis, panel.axvline), (panel.yaxis, panel.axhline)):
+                axis.set_ticks([start + (heads - 1) / 2 for start in starts], [str(start // heads) for start in starts])
+                for start in starts[1:]:
+                    line(start - 0.5, color="white", linewidth=1)
+            panel.set(xlabel="heads by layer", ylabel="heads by layer", aspect="equal")
+            figure.set_size_inches(5.2, 4.4)
+        return figure
 
 
 @torch.no_grad()

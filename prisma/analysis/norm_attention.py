@@ -13,7 +13,7 @@ Shapes: B image, L layer, H head, Q query, K key, D d_head, M d_model.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,11 @@ from prisma.blocks import Attention
 from prisma.errors import PrismaError
 from prisma.runs import record
 from prisma.sites import Cache
+from prisma.view.plots import draw
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +41,18 @@ class NormAttention(Result):
     }
     layer_norms: Tensor  # of the sum over heads
     head_norms: Tensor
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        return {"layer": [f"layer {layer}" for layer in self.produced["layers"]]}
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """By default a heat map [query, key] of every layer: the mean over images. Of `"head_norms"`, of every head."""
+        name = array or "layer_norms"
+        if name not in self.axes:
+            return super().plot(name)  # which says what there is
+        title = f"norm-weighted attention: {name}, mean of {len(self.layer_norms)} images"
+        return draw(self.arrays[name].mean(0), self.axes[name][1:], title=title, names=self.names)
 
 
 @torch.no_grad()

@@ -77,7 +77,23 @@ def test_a_file_holds_what_the_rest_follows_from(tmp_path: Path) -> None:
     again = Artefacts.from_npz(found.to_npz(tmp_path / "artefacts.npz"))
     assert torch.equal(again.artefacts, found.artefacts)
     assert found.artefacts.any()
-    assert again.plot().axes[0].get_xlabel() == "stage"
+    assert again.plot("share").axes[0].get_xlabel() == "stage"
+
+
+def test_the_picture_has_the_norms_and_the_cutoff() -> None:
+    model = model_of("registers")
+    found = artefacts(model, images_of(model), factor=1.1)
+    (panel,) = found.plot().axes
+    lines = {line.get_label(): torch.as_tensor(line.get_ydata()) for line in panel.lines}
+    torch.testing.assert_close(lines["cutoff"], found.cutoffs)
+    assert found.artefacts.any()
+    assert sorted(lines["artefacts"].tolist()) == sorted(found.norms[found.artefacts].tolist())
+    torch.testing.assert_close(lines["median patch"], found.norms[:, :, 4:].transpose(0, 1).flatten(1).quantile(0.5, 1))
+    torch.testing.assert_close(lines["class token, mean"], found.norms[:, :, 0].mean(0))
+    torch.testing.assert_close(lines["registers, mean"], found.norms[:, :, 1:4].mean((0, 2)))
+    alone = model_of("no_class_token")
+    (panel,) = artefacts(alone, images_of(alone), cutoff=1e-9).plot().axes  # all of them
+    assert {line.get_label() for line in panel.lines} == {"cutoff", "median patch", "artefacts"}
 
 
 def test_bad_input_is_refused() -> None:

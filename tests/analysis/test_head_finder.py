@@ -173,8 +173,19 @@ def test_means_and_standard_errors_are_over_images(tmp_path: Path) -> None:
     assert len(found.top("edge", 4)) == 4
     again = HeadScores.from_npz(found.to_npz(tmp_path / "heads.npz"))
     assert again.top("edge") == found.top("edge")
-    assert [panel.get_title(loc="left") for panel in found.plot().axes[:2]] == ["class_token", "edge"]
     assert find_heads(model, images_of(model, n=1)).error.isnan().all()
+
+
+def test_the_picture_counts_doublings_of_chance() -> None:
+    to_first = torch.eye(9)[:1].expand(9, 9)  # of a head that looks at one corner alone
+    images = torch.zeros(2, 1, 3, 3, dtype=torch.float64)
+    model = planted({(0, 0): to_first}, image_size=3, class_token=False, pool="mean")
+    found = find_heads(model, images, ["corner", "next_patch"])
+    panel, other = found.plot().axes[:2]
+    assert [x.get_title(loc="left") for x in (panel, other)] == ["corner, chance 0.44", "next_patch, chance 0.11"]
+    assert panel.images[0].get_array().tolist() == [[1.2, 0, 0], [0, 0, 0]]  # log2(9 / 4)
+    assert other.images[0].get_array()[0, 0] == -5  # it never looks there: log 0 is drawn as the least
+    assert found.plot("mean").axes[0].images[0].get_array()[0, 0] == pytest.approx(1)
 
 
 def test_a_score_of_ones_own() -> None:

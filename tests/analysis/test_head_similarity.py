@@ -102,7 +102,10 @@ def test_the_same_pattern_is_one_and_nothing_in_common_is_zero() -> None:
         found = head_similarity(model, images, measure=measure)
         torch.testing.assert_close(found.similarity[0, [0, 1, 5]], torch.tensor([1, 0, 1], dtype=torch.float64))
         assert found.produced["heads"] == 3
-        assert found.plot().axes[0].get_xlabel() == "other_head"
+        panel = found.plot().axes[0]
+        assert panel.get_xticks().tolist() == [1, 4]  # the middle of each layer's heads
+        assert [tick.get_text() for tick in panel.get_yticklabels()] == ["0", "1"]
+        assert found.plot("products").axes[0].get_xlabel() == "other_head"
 
 
 def test_cka_is_one_for_outputs_that_differ_by_a_rotation_and_a_factor() -> None:

@@ -103,3 +103,13 @@ def test_layers_may_be_chosen() -> None:
             norm_attention(model, images, layers=layers)
     with pytest.raises(PrismaError, match=r"expected an attention of this model \(attn\); found 'pool'"):
         norm_attention(model, images, attention="pool")
+
+
+def test_the_picture_is_a_mean_over_images_and_names_the_layers() -> None:
+    model = model_of("base")
+    found = norm_attention(model, images_of(model, n=5), layers=[1])
+    (of_layer, *_), panels = found.plot().axes, found.plot("head_norms").axes
+    torch.testing.assert_close(torch.as_tensor(of_layer.images[0].get_array()), found.layer_norms.mean((0, 1)))
+    assert [panel.get_title(loc="left") for panel in panels[:3]] == [f"layer 1, head {i}" for i in range(3)]
+    with pytest.raises(PrismaError, match="the nearest: layer_norms"):
+        found.plot("layer_norm")

@@ -87,7 +87,7 @@ def test_it_says_which_queries_the_map_of_patches_is_of() -> None:
     for variant, words in {"base": "the class token", "siglip": "the query of attention pooling"}.items():
         model = model_of(variant)
         assert rollout(model, images_of(model)).produced["readout"] == words
-    assert rollout(model_of("base"), images_of(model_of("base"))).plot().axes[0].get_xlabel() == "column"
+    assert rollout(model_of("base"), images_of(model_of("base"))).plot().axes[0].get_ylabel() == "map"
 
 
 def test_half_precision_gives_shares_in_float32() -> None:

@@ -1,9 +1,11 @@
 """How heads and layers mix, and which tokens the readout speaks for."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from prisma import PrismaError
 from prisma.analysis.token_maps import (
@@ -79,3 +81,43 @@ def test_options_are_checked() -> None:
     for residual in (1.0, -0.1):
         with pytest.raises(PrismaError, match="residual is a share of the stream"):
             check_mixing("mean", residual)
+
+
+def maps_of(variant: str, n: int) -> TokenMaps:
+    config = config_of(variant)
+    readout_BK = torch.arange(n * config.n_tokens, dtype=torch.float64).view(n, -1)
+    map_BQK = readout_BK[:, None].expand(-1, config.n_tokens, -1)
+    said = {"analysis": "some_maps", "readout": READOUTS[config.pool]}
+    return TokenMaps(produced=said, patches=over_patches(config, readout_BK), readout=readout_BK, map=map_BQK)
+
+
+def titles(figure: Figure, loc: Literal["left", "center"] = "center") -> list[str]:
+    return [title for panel in figure.axes if (title := panel.get_title(loc=loc))]
+
+
+def test_the_picture_shows_the_images_that_are_asked_for() -> None:
+    found = maps_of("base", 30)
+    assert titles(found.plot()) == [f"image {i}" for i in range(6)]
+    figure = found.plot(images=[7, 2])
+    assert titles(figure) == ["image 7", "image 2"]
+    assert figure.axes[1].images[0].get_array().tolist() == found.patches[2].tolist()
+    assert titles(found.plot("map", images=[7, 2]), "left") == ["image 7", "image 2"]
+    readout = found.plot("readout", images=[7, 2]).axes[0]
+    assert [tick.get_text() for tick in readout.get_yticklabels()] == ["image 7", "image 2"]
+    for images in ([], [30], [-1]):
+        with pytest.raises(PrismaError, match="expected images from 0 to 29"):
+            found.plot(images=images)
+    with pytest.raises(PrismaError, match="no array 'maps'; the nearest: map"):
+        found.plot("maps")
+
+
+def test_pictures_stand_above_the_maps_and_a_video_has_a_column_for_each_time() -> None:
+    still = maps_of("base", 3).plot(pictures=torch.rand(3, 3, 6, 6), masks=torch.ones(3, 6, 6), images=[2])
+    assert [panel.get_ylabel() for panel in still.axes] == ["picture", "map"]
+    frames = torch.rand(3, 3, 4, 4, 4)  # 4 frames of 4x4 pixels, two of them to a time
+    video = maps_of("video", 3).plot(pictures=frames, images=[1])
+    assert titles(video) == ["image 1, time 0", "image 1, time 1"]
+    shown = torch.as_tensor(video.axes[1].images[0].get_array()).float()
+    torch.testing.assert_close(shown, frames[1, :, 2].movedim(0, -1))
+    with pytest.raises(PrismaError, match=r"frames in a multiple of 2, a video's times; found \[1, 3, 3, 4, 4\]"):
+        maps_of("video", 3).plot(pictures=frames[:, :, :3], images=[1])
