@@ -141,20 +141,20 @@ class Attention(nn.Module):
     def project(self, x_BTM: Tensor, keep: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v [batch, token, head, d_head], as the dot product sees them; q of the first `keep` tokens only."""
         if keep is None:
-            return self._placed(*self.qkv(x_BTM).unflatten(-1, self.split).unbind(2))
+            return self.placed(*self.qkv(x_BTM).unflatten(-1, self.split).unbind(2))
         n = self.split[1] * self.split[2]
         sides = [(x_BTM[:, :keep], slice(n)), (x_BTM, slice(n, None))]
         bias = self.qkv.bias
         q, kv = (F.linear(x, self.qkv.weight[rows], None if bias is None else bias[rows]) for x, rows in sides)
         k, v = kv.unflatten(-1, (2, *self.split[1:])).unbind(2)
-        return self._placed(q.unflatten(-1, self.split[1:]), k, v)
+        return self.placed(q.unflatten(-1, self.split[1:]), k, v)
 
     def project_each(self, x_BTCHM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v of heads that read an input each, for each of the three: [batch, token, 3, head, d_model]."""
         qkv_BTCHD = torch.einsum("btchm,chdm->btchd", x_BTCHM, self.qkv.weight.unflatten(0, self.split))
         if self.qkv.bias is not None:
             qkv_BTCHD = qkv_BTCHD + self.qkv.bias.unflatten(0, self.split)
-        return self._placed(*qkv_BTCHD.unbind(2))
+        return self.placed(*qkv_BTCHD.unbind(2))
 
     def few(self, x_BQM: Tensor, x_BTM: Tensor) -> Tensor:
         """z of few queries without k and v of every token: scores are (q W_K) x, and z is W_V (pattern x).
@@ -179,7 +179,7 @@ class Attention(nn.Module):
         """What each head writes [batch, token, head, d_model]; their sum and `out.bias` are what attention writes."""
         return torch.einsum("bthd,mhd->bthm", z_BTHD, self.out.weight.unflatten(1, self.split[1:]))
 
-    def _placed(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def placed(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """After QK-norm and rotation. Prefix tokens have no place, so fewer queries than those need no rotation."""
         q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
         if self.rotation is not None:

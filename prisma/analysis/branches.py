@@ -42,7 +42,7 @@ class Heads:
 
     def placed(self, qkv_RTIHD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v, after QK-norm and rotation."""
-        return self.attention._placed(*qkv_RTIHD.unbind(2))
+        return self.attention.placed(*qkv_RTIHD.unbind(2))
 
     def mix(self, q_RTHD: Tensor, k_RTHD: Tensor, v_RTHD: Tensor) -> Tensor:
         return self.attention.mix(q_RTHD, k_RTHD, v_RTHD, no_tap)
