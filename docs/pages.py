@@ -10,7 +10,8 @@ from contextlib import chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-PAGES = Path(__file__).parent / "analysis"
+FOLDER = Path(__file__).parent / "analysis"
+PAGES = sorted(page for page in FOLDER.glob("*.md") if page.stem != "README")  # which is their index
 CODE = re.compile(r"```python\n(.*?)```(?:\n```text\n(.*?)```)?", re.DOTALL)
 
 
@@ -40,7 +41,7 @@ def rendered(text: str, folder: Path) -> str:
 
 def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    for page in [PAGES / f"{name}.md" for name in sys.argv[1:]] or sorted(PAGES.glob("*.md")):
+    for page in [FOLDER / f"{name}.md" for name in sys.argv[1:]] or PAGES:
         page.write_text(rendered(page.read_text(), page.parent))
 
 

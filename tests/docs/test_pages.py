@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted((DOCS / "analysis").glob("*.md"))
-rendered = runpy.run_path(str(DOCS / "pages.py"))["rendered"]
+MAKER = runpy.run_path(str(DOCS / "pages.py"))
+PAGES, rendered = MAKER["PAGES"], MAKER["rendered"]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
