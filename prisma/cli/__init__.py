@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from prisma import __version__
+from prisma.cli.analyze import cli as of_analyze
 from prisma.cli.mice import cli as of_mice
 from prisma.cli.models import cli as of_models
 from prisma.cli.publishing import cli as of_publishing
@@ -23,7 +24,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (of_mice, of_publishing, of_models, of_serving):
+for commands in (of_mice, of_publishing, of_models, of_analyze, of_serving):
     cli.add_typer(commands)
 
 

@@ -1,0 +1,144 @@
+"""Pictures to look into a model with: those of a folder, or the test images of a task, read a few at a time."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+from warnings import catch_warnings
+
+import torch
+from torch import Tensor
+
+from prisma.data import TASKS, task
+from prisma.data.transform import Transform
+from prisma.errors import PrismaError, nearest
+
+REFERENCE = 64
+NAMED = 3  # pictures that a sentence names, at most
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A data set that is read by index. The order is that of `names`."""
+
+    names: tuple[str, ...]  # one for each picture: its path in the folder, or its place in the task
+    sha256: str  # changes when a picture does
+    read: Callable[[Sequence[int]], Tensor]  # indices -> [image, channel, height, width], as the model takes them
+    masks: Tensor | None = None  # [image, height, width], bool: where the object is, if that is known
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """The first 64 pictures, for what is said of pictures on average, whichever are at work."""
+        return self.read(range(min(REFERENCE, len(self))))
+
+
+def pictures(
+    ref: str | Path, transform: Transform | None, input_shape: Sequence[int], first: int | None = None
+) -> Pictures:
+    """The pictures of a folder, in it and below, sorted by path; or the test images of a task, with their masks.
+
+    Args:
+        ref: a folder, or the name of a task; a folder that is named like a task is `./NAME`.
+        transform: the model's.
+        input_shape: of one image, (channel, height, width).
+        first: so many at most.
+
+    Raises:
+        PrismaError: no such folder or task, no pictures, some that cannot be read (they are named), or a model that
+            does not take them.
+    """
+    if len(input_shape) != 3:
+        raise PrismaError(f"pictures are for a model of images; found one of video, {list(input_shape)}")
+    if str(ref) in TASKS or not Path(ref).expanduser().is_dir():
+        return _of_task(str(ref), transform, tuple(input_shape), first)
+    return _of_folder(Path(ref).expanduser(), transform, first)
+
+
+def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...], first: int | None) -> Pictures:
+    try:
+        data = task(name)
+    except PrismaError:
+        raise PrismaError(
+            f"expected a folder of pictures or the name of a task; found {name!r}, the nearest task: "
+            f"{nearest(name, TASKS)}"
+        ) from None
+    split, chosen = data.splits["test"], transform or data.transform
+    if split.images.shape[1:] != input_shape:
+        raise PrismaError(
+            f"expected images {list(input_shape)}, as this model takes them; those of the task {name} are "
+            f"{list(split.images.shape[1:])}"
+        )
+    images = chosen.normalise(split.images[:first])
+    return Pictures(
+        names=tuple(f"{name}/test/{i}" for i in range(len(images))),
+        sha256=data.sha256,
+        read=lambda rows: images[torch.as_tensor(rows, dtype=torch.long)],
+        masks=None if split.masks is None else split.masks[:first],
+    )
+
+
+def _of_folder(folder: Path, transform: Transform | None, first: int | None) -> Pictures:
+    if transform is None:
+        raise PrismaError(f"pictures of {folder} need the model's own transform, and it has none that we can equal")
+    files = _picture_files(folder)[:first]
+    if not files:
+        raise PrismaError(f"expected pictures in {folder}, found none")
+    _expect_readable({str(path.relative_to(folder)): path for path in files}, _open)
+    names = tuple(str(path.relative_to(folder)) for path in files)
+
+    def read(rows: Sequence[int]) -> Tensor:
+        found = _expect_readable({names[i]: files[i] for i in rows}, transform)
+        return torch.stack([found[names[i]] for i in rows])
+
+    return Pictures(names, _list_hash(names, files), read)
+
+
+def _picture_files(folder: Path) -> list[Path]:
+    """All files with an ending of a format that PIL opens; hidden ones are none."""
+    from PIL import Image
+
+    Image.init()
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in endings and path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _list_hash(names: Sequence[str], files: Sequence[Path]) -> str:
+    """Of names, sizes and times of change: the bytes of a large set take too long to read."""
+    digest = hashlib.sha256()
+    for name, stat in zip(names, (path.stat() for path in files), strict=True):
+        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _open(path: Path) -> None:
+    """Raises PrismaError unless a picture begins here."""
+    from PIL import Image
+
+    try:
+        with catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path):
+            pass
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PrismaError(f"expected an image at {path}, found something else") from error
+
+
+def _expect_readable(files: dict[str, Path], read: Callable[[Path], _Read]) -> dict[str, _Read]:
+    """Name -> what was read. Raises PrismaError, which names those that cannot be, in one sentence."""
+    found, wrong = {}, dict[str, PrismaError]()
+    for name, path in files.items():
+        try:
+            found[name] = read(path)
+        except PrismaError as error:
+            wrong[name] = error
+    if len(wrong) == 1:
+        raise next(iter(wrong.values()))
+    if wrong:
+        others = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        raise PrismaError(f"{len(wrong)} pictures cannot be read: {', '.join(list(wrong)[:NAMED])}{others}")
+    return found

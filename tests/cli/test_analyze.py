@@ -1,0 +1,130 @@
+"""An analysis from the command line: it is listed, run, run again, refused and told how to go on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import prisma as library
+from prisma.analysis.catalog import ANALYSES
+from prisma.analysis.patching import Patching, patch
+from prisma.checkpoint import write_checkpoint
+from prisma.data import task
+from tests.cli.running import Prisma, one_sentence
+
+DIGITS = ("--model", "mice/digits", "--images", "digits", "--limit", "5", "--device", "cpu")
+
+
+def test_help_lists_every_analysis(prisma: Prisma) -> None:
+    code, out, _ = prisma("analyze", "--help")
+    assert code == 0
+    for name, analysis in ANALYSES.items():
+        assert f" {name} " in out
+        assert " ".join(analysis.summary.split()[:4]) in " ".join(out.split())
+
+
+def test_a_task_is_analysed_and_the_result_is_that_of_the_library(prisma: Prisma, tmp_path: Path) -> None:
+    code, out, err = prisma("analyze", "patching", *DIGITS, "--shard-size", "2", "--metric", "logit", "--target", "3")
+    assert code == 0, err
+    assert "values   image, layer, head  5x2x4" in out
+    assert "of 5 images is in runs/analyze-patching: result.npz, plot.png, summary.json." in out
+    folder = tmp_path / "runs" / "analyze-patching"
+    found = Patching.from_npz(folder / "result.npz")
+    images = task("digits").inputs("test", 5)[0]
+    model = library.load("mice/digits").model
+    expected = patch(model, images, images.roll(-1, 0), "attn.z", library.metrics.Logit(3))
+    assert torch.allclose(found.values, expected.values, atol=1e-5)
+    assert found.produced["target"] == 3
+    said = json.loads((folder / "analysis.json").read_text())
+    assert (said["model"], said["source"], said["settings"]["pictures"]) == ("mice/digits", "digits", 5)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*z")}
+    assert prisma("analyze", "patching", *DIGITS, "--shard-size", "2", "--metric", "logit", "--target", "3")[1] == out
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*z")} == before
+
+
+def test_a_folder_is_analysed(prisma: Prisma, tmp_path: Path) -> None:
+    for i, name in enumerate(("cat", "dog", "hen")):
+        (tmp_path / "pets").mkdir(exist_ok=True)
+        Image.new("RGB", (20 + i, 30), (90 * i, 10, 200)).save(tmp_path / "pets" / f"{name}.jpg")
+    code, out, err = prisma(
+        "analyze", "head-scores", "--model", "mice/sprites", "--images", "pets", "--set", "scores=corner, sink",
+        "--out", "mine", "--json", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    summary = json.loads(out)
+    assert summary == json.loads((tmp_path / "mine" / "summary.json").read_text())
+    assert summary["arrays"]["scores"]["axes"] == ["image", "score", "layer", "head"]
+    assert summary["images"] == 3 and summary["options"]["scores"] == "corner, sink"
+    assert json.loads((tmp_path / "mine" / "analysis.json").read_text())["images"] == ["cat.jpg", "dog.jpg", "hen.jpg"]
+
+
+def test_a_target_may_be_a_name(prisma: Prisma) -> None:
+    arguments = ("--model", "mice/sprites", "--images", "sprites", "--limit", "2", "--device", "cpu", "--json")
+    label = task("sprites").labels[7]
+    code, out, err = prisma("analyze", "relevance", *arguments, "--target", label)
+    assert code == 0, err
+    assert json.loads(out)["options"]["target"] == 7
+    code, _, err = prisma("analyze", "relevance", *arguments, "--target", "a chair")
+    assert code == 1 and "'a chair'" in one_sentence(err)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected", "found"),
+    [
+        (["nosuch", *DIGITS], "nearest", "'nosuch'"),
+        (["rolout", *DIGITS], "rollout", "'rolout'"),
+        (["rollout", *DIGITS, "--metric", "logit"], "rollout", "'metric'"),
+        (["patching", *DIGITS, "--metric", "loss"], "logit-difference", "'loss'"),
+        (["patching", *DIGITS, "--corrupt", "fog"], "blur", "'fog'"),
+        (["patching", *DIGITS, "--site", "attn.zz"], "attn.z", "attn.zz"),
+        (["patching", *DIGITS, "--target", "10"], "0 to 9", "10"),
+        (["tracing", *DIGITS], "sprites", "without masks"),
+        (["patching", *DIGITS, "--out", "full"], "--out", "full"),
+        (["patching", *DIGITS, "--device", "gpu"], "device", "'gpu'"),
+        (["patching", *DIGITS, "--prompts", "a cat, a dog"], "text side", "none"),
+        (["patching", "--model", "mice/cat", "--images", "digits"], "digits", "mice/cat"),
+        (["patching", "--model", "mice/digits", "--images", "digts"], "digits", "digts"),
+        (["patching", "--model", "mice/sprites", "--images", "digits"], "[3, 28, 28]", "[1, 8, 8]"),
+        (["patching", "--model", "mice/digits", "--images", "full"], "pictures", "none"),
+    ],
+)
+def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[str], expected: str, found: str) -> None:
+    err = mistake("analyze", *command)
+    assert expected in err
+    assert found in err
+
+
+def test_wrong_usage_is_exit_code_2(prisma: Prisma) -> None:
+    assert prisma("analyze", "patching")[0] == 2
+    assert prisma("analyze", "patching", *DIGITS, "--set", "seed")[0] == 2
+    assert prisma("analyze", "patching", *DIGITS, "--shard-size", "0")[0] == 2
+
+
+def test_other_settings_are_refused(prisma: Prisma) -> None:
+    assert prisma("analyze", "rollout", *DIGITS)[0] == 0
+    code, _, err = prisma("analyze", "rollout", *DIGITS, "--set", "residual=0.2")
+    assert code == 1
+    assert "has residual=0.5, and this one has 0.2; choose another --out" in one_sentence(err)
+
+
+def test_a_stop_says_how_to_go_on(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prisma.analysis.shards.run_study", stopped)
+    code, _, err = prisma("analyze", "rollout", *DIGITS, "--out", "two words")
+    assert code == 1
+    command = f"prisma analyze rollout {' '.join(DIGITS)} --out 'two words'"
+    assert one_sentence(err) == f"prisma: stopped; {command} goes on from here"
+
+
+def test_a_model_without_classes_is_told_of_prompts(prisma: Prisma, tmp_path: Path) -> None:
+    shape = {"image_size": 8, "patch_size": 4, "channels": 1, "n_classes": 0}
+    model = library.ViT(library.ViTConfig(n_layers=1, d_model=8, n_heads=2, d_mlp=8, **shape))
+    write_checkpoint(tmp_path / "bare", model)
+    code, _, err = prisma("analyze", "patching", "--model", "./bare", "--images", "digits", "--limit", "3")
+    assert code == 1
+    assert "needs a model with 2 classes at least; found 0: a CLIP gets classes from --prompts" in one_sentence(err)

@@ -1,0 +1,120 @@
+"""Pictures of a folder and of a task: in order, as the model takes them, and what cannot be read is named."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from prisma import PrismaError
+from prisma.data import task
+from prisma.data.pictures import Pictures, pictures
+from prisma.data.transform import Transform
+
+SQUARE = Transform(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+SHAPE = (3, 8, 8)
+
+
+def colour(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8, 3), value, dtype=np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures, one of them below; and files that are none."""
+    for value, name in enumerate(("b.png", "a.BMP", "below/c.webp")):
+        colour(tmp_path / name, value)
+    (tmp_path / "readme.txt").write_text("not a picture")
+    (tmp_path / "._b.png").write_bytes(b"what another system leaves behind")
+    (tmp_path / "below" / "empty.png").mkdir()
+    return tmp_path
+
+
+def of(folder: Path, first: int | None = None) -> Pictures:
+    return pictures(folder, SQUARE, SHAPE, first)
+
+
+def test_a_folder_is_read_in_order(folder: Path) -> None:
+    found = of(folder)
+    assert found.names == ("a.BMP", "b.png", "below/c.webp")
+    assert found.masks is None
+    expected = torch.stack([SQUARE(folder / name) for name in found.names])
+    assert torch.equal(found.read(range(3)), expected)
+    assert torch.equal(found.read([2, 0]), expected[[2, 0]])
+    assert torch.equal(found.reference, expected)
+    assert of(folder, first=2).names == found.names[:2]
+
+
+def test_the_hash_sees_what_changes(folder: Path) -> None:
+    before = of(folder).sha256
+    assert of(folder).sha256 == before
+    assert of(folder, first=2).sha256 != before
+    time = (folder / "b.png").stat().st_mtime_ns
+    os.utime(folder / "b.png", ns=(time, time + 1))
+    changed = of(folder).sha256
+    assert changed != before
+    (folder / "b.png").rename(folder / "d.png")
+    assert of(folder).sha256 != changed
+
+
+def test_unreadable_pictures_are_named_before_any_work(folder: Path) -> None:
+    (folder / "a.BMP").write_bytes(b"no picture")
+    with pytest.raises(PrismaError, match=r"expected an image at .*a\.BMP, found something else"):
+        of(folder)
+    for name in ("e.png", "f.jpg", "g.gif", "h.tif"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(PrismaError, match=r"5 pictures cannot be read: a\.BMP, e\.png, f\.jpg and 2 more$"):
+        of(folder)
+
+
+def test_a_picture_that_breaks_off_is_named_when_it_is_read(folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "b.png")
+    os.truncate(folder / "b.png", 2000)
+    found = of(folder)
+    assert len(found.read([0])) == 1
+    with pytest.raises(PrismaError, match=r"b\.png"):
+        found.read(range(3))
+
+
+@pytest.mark.parametrize("name", ["digits", "sprites"])
+def test_a_task_gives_its_test_images(name: str) -> None:
+    data = task(name)
+    images, _ = data.inputs("test", 5)
+    found = pictures(name, data.transform, tuple(images.shape[1:]), 5)
+    assert len(found) == 5 and found.sha256 == data.sha256
+    assert torch.equal(found.read([1, 4]), images[[1, 4]])
+    assert (found.masks is None) == (name == "digits")
+    if found.masks is not None:
+        assert torch.equal(found.masks, data.splits["test"].masks[:5])
+
+
+def test_a_task_is_seen_as_the_model_sees(folder: Path) -> None:
+    other = Transform(size=(8, 8), mean=(0.0,), std=(2.0,))
+    found = pictures("digits", other, (1, 8, 8), 3)
+    assert torch.equal(found.read(range(3)), task("digits").splits["test"].images[:3] / 2)
+
+
+@pytest.mark.parametrize(
+    ("ref", "shape", "sentence"),
+    [
+        ("digts", SHAPE, "found 'digts', the nearest task: digits"),
+        ("digits", (1, 28, 28), r"expected images \[1, 28, 28\], .* are \[1, 8, 8\]"),
+        ("digits", (1, 2, 8, 8), "found one of video"),
+        (".", SHAPE, "expected pictures in .*, found none"),
+    ],
+)
+def test_what_is_no_data_set_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ref: str, shape: tuple[int, ...], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PrismaError, match=sentence):
+        pictures(ref, SQUARE, shape)
+
+
+def test_a_model_without_a_transform_takes_no_folder(folder: Path) -> None:
+    with pytest.raises(PrismaError, match="need the model's own transform"):
+        pictures(folder, None, SHAPE)
