@@ -69,12 +69,16 @@ class Composition(Result):
         )
         layers = [name.removeprefix("blocks.").removesuffix(".attn") for name in self.produced["attentions"]]
         for panel in figure.axes[: len(kinds)]:
-            panel.set(xlabel="reading head, of layer", ylabel="writing head, of layer")
+            panel.set(xlabel="reading head, by layer", ylabel="writing head, by layer")
             for axis, line, names in (
                 (panel.yaxis, panel.axhline, layers[:-1]),
                 (panel.xaxis, panel.axvline, layers[1:]),
             ):
-                axis.set_ticks([heads * i + (heads - 1) / 2 for i in range(len(names))], names)
+                if len(names) * heads <= 8:  # room for each head
+                    each = [f"{name}.{head}" for name in names for head in range(heads)]
+                    axis.set_ticks(range(len(each)), each)
+                else:
+                    axis.set_ticks([heads * i + (heads - 1) / 2 for i in range(len(names))], names)
                 for i in range(1, len(names)):
                     line(heads * i - 0.5, color="#d0d4da", linewidth=0.6)
         return figure

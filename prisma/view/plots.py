@@ -105,10 +105,11 @@ def _heat(panel: "Axes", part: Tensor, axes: Sequence[str], whole: Tensor, names
 def _numbers(panel: "Axes", part: Tensor, low: float, high: float) -> None:
     """Each cell's value, light on dark: both ends of the diverging map are dark, and the low end of the other.
 
-    All have as many digits as give the largest two.
+    All have the same digits: two decimals of numbers around one.
     """
     most = max(-low, high)
-    form = f"z.{max(0, 2 - math.ceil(math.log10(most)))}f" if 1e-4 < most < 1e5 else ".2g"
+    power = math.floor(math.log10(most)) if most > 0 else 0
+    form = f"z.{max(0, 2 - power - (power < 0))}f" if -4 < power < 5 else ".2g"
     for (row, column), value in zip(
         torch.cartesian_prod(*map(torch.arange, part.shape)).tolist(), part.flatten().tolist(), strict=True
     ):

@@ -117,6 +117,8 @@ def test_result(tmp_path: Any) -> None:
     panels = again.plot().axes[:3]
     assert [panel.get_title(loc="left") for panel in panels] == ["by q", "by k", "by v"]
     assert [label.get_text() for label in panels[0].get_xticklabels()] == ["0", "1.time", "1"]
+    few = composition(model_of("base"), of="v").plot().axes[0]
+    assert [label.get_text() for label in few.get_yticklabels()] == ["0.0", "0.1", "0.2"]
     shown = again.plot("k").axes[0].get_images()[0].get_array()
     assert shown.shape == (9, 9)
     assert shown[3, 4] == pytest.approx(found.k[1, 0, 2, 1].item())  # type: ignore[index]

@@ -40,7 +40,7 @@ def test_indices_have_names() -> None:
     assert [panel.get_title(loc="left") for panel in figure.axes[:2]] == ["clean", "severed"]
     for panel in (figure.axes[0], draw(torch.ones(2), ["role"], names=names).axes[0]):
         assert [label.get_text() for label in panel.get_xticklabels()] == ["object", "class"]
-    assert [text.get_text() for text in figure.axes[1].texts] == ["4.0", "5.0", "6.0", "7.0"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["4.00", "5.00", "6.00", "7.00"]
 
 
 def test_numbers_stand_where_there_is_room_and_something_to_say() -> None:
