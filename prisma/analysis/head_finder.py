@@ -95,8 +95,7 @@ class HeadScores(Result):
         if array is not None:
             return super().plot(array)
         chance_S = self.chance.nanmean(0)
-        doubled_SLH = (self.mean / chance_S[:, None, None]).log2()
-        doubled_SLH = doubled_SLH.clamp(min=-LEAST).round(decimals=1) + 0.0  # log 0 has no end, and -0.0 a sign
+        doubled_SLH = (self.mean / chance_S[:, None, None]).log2().clamp(min=-LEAST)  # the log of 0 has no end
         said = [
             f"{name}, chance {chance:.2g}" for name, chance in zip(self.names["score"], chance_S.tolist(), strict=True)
         ]

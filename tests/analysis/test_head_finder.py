@@ -1,5 +1,6 @@
 """The head finder: planted heads come first in the ranking of what they look at, with a score of 1, and no other."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,8 @@ def test_the_picture_counts_doublings_of_chance() -> None:
     found = find_heads(model, images, ["corner", "next_patch"])
     panel, other = found.plot().axes[:2]
     assert [x.get_title(loc="left") for x in (panel, other)] == ["corner, chance 0.44", "next_patch, chance 0.11"]
-    assert panel.images[0].get_array().tolist() == [[1.2, 0, 0], [0, 0, 0]]  # log2(9 / 4)
+    expected = torch.tensor([[math.log2(9 / 4), 0, 0], [0, 0, 0]], dtype=torch.float64)
+    torch.testing.assert_close(torch.as_tensor(panel.images[0].get_array()), expected)
     assert other.images[0].get_array()[0, 0] == -5  # it never looks there: log 0 is drawn as the least
     assert found.plot("mean").axes[0].images[0].get_array()[0, 0] == pytest.approx(1)
 
