@@ -55,6 +55,7 @@ mice cards: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.core --json benchmarks/core-cpu.json
 	$(BIN)/python -m benchmarks.pretrained --json benchmarks/pretrained-cpu.json
+	$(BIN)/python -m benchmarks.patching --json benchmarks/patching-cpu.json
 	$(BIN)/python docs/readme.py
 
 # On a machine with an NVIDIA GPU: the tests that need one, the benchmark there, and the mice trained there.
@@ -64,7 +65,9 @@ gpu: $(READY)
 	$(BIN)/python -m benchmarks.core --device cuda --dtype bfloat16 --json benchmarks/core-cuda-bf16.json
 	$(BIN)/python -m benchmarks.pretrained --device cuda --dtype bfloat16 --json benchmarks/pretrained-cuda-bf16.json
 	$(BIN)/python -m benchmarks.pretrained --device cuda --dtype bfloat16 --compile --json benchmarks/pretrained-cuda-bf16-compiled.json
-	for mouse in digits induction; do $(BIN)/prisma train $$mouse --out runs/$$mouse-gpu; done
+	$(BIN)/python -m benchmarks.patching --device cuda --json benchmarks/patching-cuda.json
+	$(BIN)/python -m benchmarks.patching --device cuda --dtype bfloat16 --json benchmarks/patching-cuda-bf16.json
+	for mouse in digits induction circle sprites; do $(BIN)/prisma train $$mouse --out runs/$$mouse-gpu; done
 
 clean:
 	rm -rf .venv runs hub
