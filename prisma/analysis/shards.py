@@ -5,7 +5,7 @@ The folder of an analysis:
     analysis.json     settings, which a second run must share; where model and pictures came from; their names, in order
     shard-00000.npz   the result for the first `shard_size` pictures, and so on, each whole or absent
     result.npz        all shards joined along the image axis
-    plot.png          its first array that can be drawn, mean over images
+    plot.png          the picture of the result, or of the mean over images of its first array that makes one
     summary.json      shapes, means and standard errors over images; last, so its presence means that all is done
 
 Of n processes, process k does shards k, k + n, ...; the first one joins them when all have finished.
