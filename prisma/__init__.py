@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from prisma.edits import Add, Mean, Resample, Scale, Set, Zero
     from prisma.errors import PrismaError
     from prisma.loaded import Loaded, load
-    from prisma.metrics import LogitDiff, Probability
+    from prisma.metrics import Logit, LogitDiff, Probability
     from prisma.runs import record, run
     from prisma.vit import ViT
 
@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Add",
     "Loaded",
+    "Logit",
     "LogitDiff",
     "Mean",
     "PrismaError",
@@ -43,7 +44,7 @@ _HOME = {
     "edits": ("Add", "Mean", "Resample", "Scale", "Set", "Zero"),
     "errors": ("PrismaError",),
     "loaded": ("Loaded", "load"),
-    "metrics": ("LogitDiff", "Probability"),
+    "metrics": ("Logit", "LogitDiff", "Probability"),
     "runs": ("record", "run"),
     "vit": ("ViT",),
 }
