@@ -12,9 +12,9 @@ threshold at the mean of the map).
 Shapes: B batch, S stage (0 is the embedding, s is after block s - 1), P patch, M d_model, C class.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,12 @@ from prisma.analysis.lens import read_alone, stages_of
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
 from prisma.metrics import Logit, Metric, Probability, Target
+from prisma.view.charts import draw_stages
+from prisma.view.maps import chosen_images, draw_chosen
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 VALUES: Mapping[str, Callable[[Target], Metric]] = {"logit": Logit, "probability": Probability}
 OBJECT = 0.5
@@ -41,6 +46,37 @@ class ClassMaps(Result):
     @property
     def axes(self) -> dict[str, tuple[str, ...]]:
         return super().axes if self.maps.ndim == 5 else {"maps": ("image", "stage", "row", "column")}
+
+    def plot(
+        self,
+        array: str | None = None,
+        *,
+        pictures: Tensor | None = None,
+        masks: Tensor | None = None,
+        images: Sequence[int] | None = None,
+        stages: Sequence[int] | None = None,
+    ) -> "Figure":
+        """A column for each image (of a video, for each of its times), a row for each stage.
+
+        Args:
+            pictures: of the same images, [image, channel, (frame,) height, width] in [0, 1], to be drawn above.
+            masks: [image, (frame,) height, width], true where the object is, to be outlined.
+            images: which ones, by default the first six.
+            stages: which ones, by default four from the embedding to the last.
+
+        Raises:
+            PrismaError: an image or stage that is not there, or pictures or masks that do not fit.
+        """
+        if array not in (None, "maps"):
+            return super().plot(array)  # which says what there is
+        last = self.maps.shape[1] - 1
+        rows = sorted({round(last * i / 3) for i in range(4)}) if stages is None else list(stages)
+        if not rows or not all(0 <= stage <= last for stage in rows):
+            raise PrismaError(f"expected stages from 0 to {last}; found {rows}")
+        chosen, maps = chosen_images(len(self.maps), images), self.arrays["maps"]
+        title = f"where the class could be read ({self.produced['value']})"
+        by_stage = {f"stage {s}": maps[:, s] for s in rows}
+        return draw_chosen(by_stage, pictures, masks, chosen, title=title, signs=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +96,13 @@ class Segmentation(Result):
     def means(self) -> dict[str, Tensor]:
         """Score -> [stage], its mean over the images that have it."""
         return {name: scores.double().nanmean(0) for name, scores in self.arrays.items()}
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """The mean of every score by stage, or of one of them; an AUROC of 0.5 is chance."""
+        if array is not None and array not in self.axes:
+            return super().plot(array)  # which says what there is
+        lines = {name: x for name, x in self.arrays.items() if array in (None, name)}
+        return draw_stages(lines, chance={"auroc": 0.5}, title="segmentation by the lens: scores against the masks")
 
 
 @torch.no_grad()

@@ -21,9 +21,9 @@ Sources: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; 
 Shapes: B batch, T token, H head, D d_head, N d_mlp, Q query, K key, C class.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -34,7 +34,12 @@ from prisma.analysis.result import Result
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
+from prisma.view.charts import draw_bars
+from prisma.view.plots import draw
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NORMS = ("frozen", "integrated")
 _UNITS = {"heads": ("attn", (1, 3)), "time_heads": ("time", (1, 3)), "neurons": ("mlp", (1,))}  # array: part, sum over
@@ -71,6 +76,37 @@ class DirectAttribution(Result):
     pool_neurons: Tensor | None = None  # of an attention pooling's MLP
     value: Tensor  # the metric
     baseline: Tensor  # the metric at the baseline of integrated norms; zero for frozen ones
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return dict.fromkeys(("component", "stream_component"), self.produced["components"])
+
+    def plot(self, array: str | None = None, *, image: int | None = None) -> "Figure":
+        """By default a bar for each component; "heads", "tokens", "sources" and "neurons" are heat maps.
+
+        Args:
+            array: which one.
+            image: of one image; the mean over images if none is given, and bars with its standard error.
+
+        Raises:
+            PrismaError: there is no such array or image, or it has too many panels.
+        """
+        name = array or "components"
+        if len(self.axes.get(name, ())) < 2:
+            return super().plot(name)  # a number for each image, or an error that says what there is
+        values, axes, n = self.arrays[name].double(), self.axes[name][1:], len(self.value)
+        if image is not None and not -n <= image < n:
+            raise PrismaError(f"expected an image from 0 to {n - 1}, found {image}")
+        of = "mean over images" if image is None else f"image {image}"
+        shown, metric = values.mean(0) if image is None else values[image], self.produced["metric"]
+        title = f"{name} of {metric if len(metric) <= 40 else metric.partition('(')[0]}"
+        if name != "components":
+            return draw(shown, axes, title=f"{title}, {of}", names=self.names)
+        error = values.std(0) / n**0.5 if image is None and n > 1 else None
+        what = "all bars and the baseline" if self.produced["norms"] == "integrated" else "all bars"
+        whole = self.arrays["value"].double()
+        label = f"share of the metric, {of}; {what} together are {whole.mean() if image is None else whole[image]:.2f}"
+        return draw_bars(shown, self.produced["components"], spread=error, title=title, label=label)
 
     def top(self, k: int = 10, array: str = "components", image: int | None = None) -> list[tuple[str, float]]:
         """The k largest entries by size, with their names, of one image or of the mean over images.

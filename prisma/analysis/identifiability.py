@@ -15,7 +15,7 @@ Shapes: B batch, S stage (0 is the embedding, s is after block s - 1), T token, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +24,12 @@ from prisma.analysis.lens import read_alone, stages_of
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
 from prisma.metrics import Rank
+from prisma.view.charts import draw_stages
+from prisma.view.plots import draw
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +61,17 @@ class Identifiability(Result):
     def mrr(self) -> Tensor:
         """Mean over patches of 1 / (1 + rank)."""
         return (1 / (1 + self._patches)).mean(-1)
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """The mean of rate, score and mrr by stage, or of one of them, over chance; "rank" is a heat map by token."""
+        if array == "rank":
+            title = "class identifiability: rank of the class, mean over images"
+            return draw(self.rank.double().mean(0), ("stage", "token"), title=title)
+        chance = self.produced["chance"]
+        if array is not None and array not in chance:
+            return super().plot(array)  # which says what there is
+        lines = {name: x for name, x in self.arrays.items() if name in chance and array in (None, name)}
+        return draw_stages(lines, chance=chance, title="class identifiability of the patches")
 
 
 @torch.no_grad()

@@ -11,16 +11,23 @@ Source: nostalgebraist, Interpreting GPT: the logit lens (2020); for vision tran
 Shapes: S stage (0 is the embedding, s is after block s - 1), B batch, T token, M d_model, C class.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
+from prisma.view.answers import draw_answers
+from prisma.view.charts import draw_stages
+from prisma.view.maps import chosen_images
+from prisma.view.plots import draw
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +37,7 @@ class LogitLens(Result):
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "readout": ("image", "stage", "class"),
         "tokens": ("image", "stage", "token", "class"),
+        "divergence": ("image", "stage"),
     }
 
     readout: Tensor  # of the residual stream as it is; the last stage equals the logits
@@ -41,6 +49,34 @@ class LogitLens(Result):
         found = self.readout.log_softmax(-1)
         last = found[:, -1:]
         return (last.exp() * (last - found)).sum(-1)
+
+    def plot(
+        self, array: str | None = None, *, images: Sequence[int] | None = None, classes: Sequence[str] = ()
+    ) -> "Figure":
+        """By default a table: the first class at each stage, a row for each image.
+
+        Args:
+            array: "readout"; "tokens" for the probability of the model's answer at each token alone; or "divergence",
+                a line for the mean over all images.
+            images: which ones, by default the first six.
+            classes: their names, `task.labels` or the prompts.
+
+        Raises:
+            PrismaError: an array or image that is not there, or more rows than can be read.
+        """
+        name, chosen = array or "readout", chosen_images(len(self.readout), images)
+        title = f"{str(self.produced['analysis']).replace('_', ' ')}: "
+        if name == "readout":
+            rows = [f"image {i}" for i in chosen]
+            return draw_answers(self.readout[chosen], rows, classes=classes, title=title + "the first class")
+        if name == "divergence":
+            return draw_stages({"KL to the answer, nats": self.divergence}, title=title + "how far from the answer")
+        if name not in self.axes or self.tokens is None:
+            return super().plot(name)  # which says what there is
+        answer_B = self.readout[chosen, -1].argmax(-1)
+        p_BST = torch.stack([p[..., c] for p, c in zip(self.tokens[chosen].softmax(-1), answer_B, strict=True)])
+        names = {"image": [f"image {i}" for i in chosen]}
+        return draw(p_BST, ("image", "stage", "token"), title=title + "probability of the answer", names=names)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from prisma.analysis.result import Result
 from prisma.analysis.token_grid import TokenGrid
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
-from prisma.view.maps import draw_maps
+from prisma.view.maps import chosen_images, draw_chosen
 from prisma.view.plots import draw
 
 if TYPE_CHECKING:
@@ -68,30 +68,14 @@ class TokenMaps(Result):
         Raises:
             PrismaError: an image that is not there, pictures or masks that do not fit, or too many panels.
         """
-        chosen = list(range(min(6, len(self.patches))) if images is None else images)
-        if not chosen or not all(0 <= i < len(self.patches) for i in chosen):
-            raise PrismaError(f"expected images from 0 to {len(self.patches) - 1}; found {chosen}")
-        names = [f"image {i}" for i in chosen]
+        chosen = chosen_images(len(self.patches), images)
         if array not in (None, "patches"):
             if array not in self.axes:
                 return super().plot(array)  # which says what there is
-            title = f"{self.produced['analysis']}: {array}"
+            title, names = f"{self.produced['analysis']}: {array}", [f"image {i}" for i in chosen]
             return draw(self.arrays[array][chosen], self.axes[array], title=title, names={"image": names})
-        maps = self.arrays["patches"][chosen]
-        shown = [None if x is None else x[chosen] for x in (pictures, masks)]
-        if maps.ndim == 4:
-            times = maps.shape[1]
-            names = [f"{name}, time {t}" for name in names for t in range(times)]
-            maps = maps.flatten(0, 1)
-            shown = [None if x is None else _by_time(x, times) for x in shown]
-        return draw_maps({"map": maps}, *shown, names=names, title=str(self.produced["analysis"]).replace("_", " "))
-
-
-def _by_time(frames: Tensor, times: int) -> Tensor:
-    """[image, ..., frame, height, width] -> the first frame of each time, [image x time, ..., height, width]."""
-    if frames.ndim < 4 or frames.shape[-3] % times:
-        raise PrismaError(f"expected frames in a multiple of {times}, a video's times; found {list(frames.shape)}")
-    return frames[..., :: frames.shape[-3] // times, :, :].movedim(-3, 1).flatten(0, 1)
+        title = str(self.produced["analysis"]).replace("_", " ")
+        return draw_chosen({"map": self.arrays["patches"]}, pictures, masks, chosen, title=title)
 
 
 def head_mean(pattern_BHQK: Tensor) -> Tensor:

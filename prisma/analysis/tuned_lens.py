@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,11 @@ from prisma.analysis.result import Result
 from prisma.checkpoint import read_tensors, to_safetensors
 from prisma.errors import PrismaError
 from prisma.files import new_folder, write_atomic
+from prisma.view.charts import draw_stages
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CONFIG, WEIGHTS = "tuned_lens.json", "tuned_lens.safetensors"
 LENS_TYPE = "prisma-tuned-lens"
@@ -56,24 +60,32 @@ class TunedLens(Result):
             return x_BTM
         return _translated(x_BTM, self.weight[stage], self.bias[stage])
 
-    def write(self, folder: Path) -> None:
+    def plot(self, array: str | None = None) -> "Figure":
+        """By default the losses, a line for each stage; "weight" and "bias" are heat maps."""
+        if array not in (None, "losses"):
+            return super().plot(array)
+        lines = {f"stage {stage}": x_S[None] for stage, x_S in enumerate(self.losses.unbind(1))}
+        return draw_stages(lines, axis="step", title="tuned lens: KL to the answer as it learns, nats")
+
+    def write(self, folder: str | Path) -> None:
         """Write a folder, whole or not at all: `tuned_lens.json` (what produced it) and `tuned_lens.safetensors`.
 
         Raises:
             PrismaError: the folder holds something already, or could not be written.
         """
-        with new_folder(folder) as partial:
+        with new_folder(Path(folder)) as partial:
             said = {"model_type": LENS_TYPE, "produced": dict(self.produced)}
             write_atomic(partial / CONFIG, (json.dumps(said, indent=2) + "\n").encode())
             write_atomic(partial / WEIGHTS, to_safetensors(self.arrays, {}))
 
 
-def read_tuned_lens(folder: Path) -> TunedLens:
+def read_tuned_lens(folder: str | Path) -> TunedLens:
     """Read a folder written by `TunedLens.write`.
 
     Raises:
         PrismaError: a file is absent, truncated or foreign.
     """
+    folder = Path(folder)
     try:
         said = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as error:

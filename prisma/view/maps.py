@@ -25,6 +25,7 @@ def draw_maps(
     *,
     names: Sequence[str] = (),
     title: str = "",
+    signs: bool = True,
 ) -> "Figure":
     """A column for each image, a row for the pictures and one for each map. Every map has a scale of its own.
 
@@ -33,6 +34,7 @@ def draw_maps(
         pictures: [image, channel, height, width] in [0, 1], grey or red, green, blue.
         masks: [image, height, width], true where the object is: its outline is drawn.
         names: of the images, over the columns.
+        signs: whether zero has a meaning: maps with both signs are red above and blue below it.
 
     Raises:
         PrismaError: nothing to draw, more images than can be seen, or shapes or pictures that do not fit.
@@ -53,16 +55,67 @@ def draw_maps(
             for image, values in enumerate(of_images):
                 panel, mask = grid[row, image], None if masks is None else masks[image]
                 side = _sides(values, pictures, masks)
-                panel.imshow(values.numpy(), extent=(0, side[1], side[0], 0), interpolation="nearest", **_look(values))
+                panel.imshow(
+                    values.numpy(), extent=(0, side[1], side[0], 0), interpolation="nearest", **_look(values, signs)
+                )
                 panel.set(xticks=[], yticks=[])
                 if mask is not None:
                     _outline(panel, mask.detach().cpu().numpy() > 0)
         for panel, name in zip(grid[0], names, strict=True):
             panel.set_title(name, fontsize=8)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color="#1f2328")
-        signed = all(x.min() < 0 < x.max() for x in maps.values())
+        signed = signs and all(x.min() < 0 < x.max() for x in maps.values())
         figure.supxlabel(SIGNED if signed else HINT, fontsize=7, color="#5b616b")
     return figure
+
+
+def chosen_images(n: int, images: Sequence[int] | None) -> list[int]:
+    """The images asked for, of `n`; the first six if none are.
+
+    Raises:
+        PrismaError: an image that is not there.
+    """
+    chosen = list(range(min(6, n)) if images is None else images)
+    if not chosen or not all(0 <= i < n for i in chosen):
+        raise PrismaError(f"expected images from 0 to {n - 1}; found {chosen}")
+    return chosen
+
+
+def draw_chosen(
+    maps: Mapping[str, Tensor],
+    pictures: Tensor | None,
+    masks: Tensor | None,
+    images: Sequence[int],
+    *,
+    title: str,
+    signs: bool = True,
+) -> "Figure":
+    """`draw_maps` of some images; of a video, a column for each of its times.
+
+    Args:
+        maps: name -> [image, (time,) row, column].
+        pictures: [image, channel, (frame,) height, width] in [0, 1].
+        masks: [image, (frame,) height, width].
+
+    Raises:
+        PrismaError: as `draw_maps`, or frames that are no multiple of the times.
+    """
+    names, chosen = [f"image {i}" for i in images], list(images)
+    maps = {name: x[chosen] for name, x in maps.items()}
+    shown = [None if x is None else x[chosen] for x in (pictures, masks)]
+    times = {x.shape[1] for x in maps.values() if x.ndim == 4}
+    for n in times:  # one number: all maps are of the same video
+        names = [f"{name}, time {t}" for name in names for t in range(n)]
+        maps = {name: x.flatten(0, 1) for name, x in maps.items()}
+        shown = [None if x is None else _by_time(x, n) for x in shown]
+    return draw_maps(maps, *shown, names=names, title=title, signs=signs)
+
+
+def _by_time(frames: Tensor, times: int) -> Tensor:
+    """[image, ..., frame, height, width] -> the first frame of each time, [image x time, ..., height, width]."""
+    if frames.ndim < 4 or frames.shape[-3] % times:
+        raise PrismaError(f"expected frames in a multiple of {times}, a video's times; found {list(frames.shape)}")
+    return frames[..., :: frames.shape[-3] // times, :, :].movedim(-3, 1).flatten(0, 1)
 
 
 def _expect_maps(maps: Mapping[str, Tensor], pictures: Tensor | None, masks: Tensor | None) -> int:
@@ -100,13 +153,13 @@ def _sides(values: Tensor, pictures: Tensor | None, masks: Tensor | None) -> tup
     return height, width
 
 
-def _look(values: Tensor) -> dict[str, Any]:
+def _look(values: Tensor, signs: bool) -> dict[str, Any]:
     """Colours of a map; a picture [height, width, 3] has its own."""
     seen = values[values.isfinite()]
     if values.ndim == 3 or not seen.numel():
         return {}
     low, high = seen.min().item(), seen.max().item()
-    if low < 0 < high:
+    if signs and low < 0 < high:
         return {"cmap": "RdBu_r", "vmin": -max(-low, high), "vmax": max(-low, high)}
     return {"cmap": "viridis", "vmin": low, "vmax": high}
 

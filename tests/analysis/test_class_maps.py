@@ -156,6 +156,27 @@ def test_they_are_results() -> None:
     assert scores.axes["auroc"] == ("image", "stage")
 
 
+def test_their_pictures() -> None:
+    model = model_of("video")
+    images = images_of(model, n=3)
+    maps = class_maps(model, images, 1)
+    masks = torch.zeros(3, 4, 4, 4, dtype=torch.bool)
+    masks[:, :, :2] = True
+    panels = maps.plot(masks=masks, pictures=images[:, :1].sigmoid(), images=[2], stages=[0, 2]).axes
+    assert [panel.get_ylabel() for panel in panels if panel.get_ylabel()] == ["picture", "stage 0", "stage 2"]
+    assert panels[5].images[0].get_array().tolist() == maps.maps[2, 2, 1].tolist()
+    assert len(maps.plot().axes) == 3 * 3 * 2  # stages, images, times
+    for stages in ([3], []):
+        with pytest.raises(PrismaError, match="expected stages from 0 to 2"):
+            maps.plot(stages=stages)
+    scores = score_maps(maps.maps, torch.ones(3, 2, 2, 2))
+    assert [line.get_label() for line in scores.plot("iou").axes[0].lines] == ["iou"]
+    assert len(score_maps(*random_maps()).plot().axes[0].lines) == 6
+    for result in (maps, scores):
+        with pytest.raises(PrismaError, match="has no array 'heads'"):
+            result.plot("heads")
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "value": ({"value": "rank"}, "value must be one of logit, probability.*found 'rank'"),
     "batch": ({"batch": 0}, "batch at least 1; found 'logit' and 0"),

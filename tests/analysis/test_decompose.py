@@ -52,9 +52,12 @@ def test_the_parts_add_up_to_the_logit(variant: str, dtype: torch.dtype, toleran
         torch.testing.assert_close(found.pool_neurons.sum(-1), found.components[:, pooling], **near)
 
 
-@pytest.mark.parametrize(
-    "variant", [name for name in VARIANTS if name.startswith(("norm", "pool", "div", "every", "sub"))]
-)
+LIVE = ["norm_none", "norm_post", "norm_res_post", "norm_pooled_mean", "norm_patches", "norm_embed_post", "rms"]
+LIVE += ["pool_class_mean", "pool_attention_gated", "pool_attention_sub_norms", "sub_norms", "parallel", "no_layers"]
+LIVE += ["divided_everything", "everything_post"]
+
+
+@pytest.mark.parametrize("variant", LIVE)
 def test_integrated_parts_add_up_to_the_logit_less_the_baseline_s(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model, n=3)
@@ -320,7 +323,36 @@ def test_it_is_a_result(tmp_path: Path) -> None:
     assert json.loads(json.dumps(found.to_dict()))["produced"]["norms"] == "frozen"
     again = DirectAttribution.from_npz(found.to_npz(tmp_path / "found.npz"))
     assert again.top(3) == found.top(3)
-    assert found.plot("heads").axes
+
+
+def test_a_picture_of_every_array() -> None:
+    model = model_of("pool_attention", n_layers=8)  # more components than bars
+    found = direct_logit_attribution(model, images_of(model), PAIR)
+    (panel,) = found.plot().axes
+    assert sum(bar.get_width() for bar in panel.patches) == pytest.approx(found.value.mean().item())
+    assert {label.get_text() for label in panel.get_yticklabels()} - set(found.produced["components"]) == {
+        f"the other {found.components.shape[1] - 27}, together"
+    }
+    assert panel.get_xlabel().endswith(f"mean over images; all bars together are {found.value.mean():.2f}")
+    of_one = found.plot("heads", image=1).axes[0].images[0].get_array()
+    assert found.heads is not None
+    assert of_one.tolist() == found.heads[1].tolist()
+    tokens = found.plot("tokens").axes[0]
+    assert tokens.get_yticklabels()[0].get_text() == "embed.patch"
+    for array in ("sources", "neurons", "pool_neurons", "value", "baseline"):
+        assert found.plot(array).axes
+    live = direct_logit_attribution(model, images_of(model), PAIR, norms="integrated", steps=2)
+    assert "all bars and the baseline together are" in live.plot(image=0).axes[0].get_xlabel()
+
+
+def test_what_pictures_refuse() -> None:
+    model = model_of("one_layer")
+    found = direct_logit_attribution(model, images_of(model), PAIR)
+    with pytest.raises(PrismaError, match="expected an image from 0 to 1, found 2"):
+        found.plot(image=2)
+    for array in ("time_heads", "layers"):
+        with pytest.raises(PrismaError, match=f"has no array '{array}'"):
+            found.plot(array)
 
 
 def test_nothing_is_left_on_the_model() -> None:

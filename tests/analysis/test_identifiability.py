@@ -74,7 +74,12 @@ def test_it_is_a_result() -> None:
     said = json.loads(json.dumps(found.to_dict()))
     assert list(said["arrays"]) == ["rate", "score", "mrr", "rank"]
     assert said["arrays"]["rate"]["axes"] == ["image", "stage"]
-    assert found.plot().axes
+    labels = [line.get_label() for line in found.plot().axes[0].lines]
+    assert labels == [name + of for name in ("rate", "score", "mrr") for of in ("", " by chance")]
+    assert len(found.plot("mrr").axes[0].lines) == 2
+    assert found.plot("rank").axes[0].images[0].get_array().tolist() == found.rank.double().mean(0).tolist()
+    with pytest.raises(PrismaError, match="has no array 'ranks'"):
+        found.plot("ranks")
 
 
 def test_what_it_refuses() -> None:

@@ -76,9 +76,28 @@ def test_it_is_a_result_with_tokens_or_without() -> None:
     model = model_of("base")
     lens = logit_lens(model, images_of(model), tokens=False)
     assert lens.tokens is None
-    assert lens.axes == {"readout": ("image", "stage", "class")}
+    assert lens.axes == {"readout": ("image", "stage", "class"), "divergence": ("image", "stage")}
     assert json.loads(json.dumps(lens.to_dict()))["arrays"]["readout"]["axes"] == ["image", "stage", "class"]
     assert isinstance(logit_lens(model, images_of(model)), LogitLens)
+
+
+def test_its_pictures() -> None:
+    model = model_of("base")
+    lens, names = logit_lens(model, images_of(model, n=8)), [f"class {i}" for i in range(5)]
+    panel = lens.plot(images=[7, 1], classes=names).axes[0]
+    first = [names[i] for image in (7, 1) for i in lens.readout[image].argmax(-1).tolist()]
+    assert [text.get_text() for text in panel.texts] == first
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["image 7", "image 1"]
+    assert len(lens.plot().axes[0].get_yticklabels()) == 6
+    assert lens.plot("divergence").axes[0].lines[0].get_ydata().tolist() == lens.divergence.mean(0).tolist()
+    heat = lens.plot("tokens", images=[3]).axes[0].images[0].get_array()
+    assert lens.tokens is not None
+    expected = lens.tokens[3].softmax(-1)[..., lens.readout[3, -1].argmax()]
+    torch.testing.assert_close(torch.tensor(heat.tolist(), dtype=torch.float64), expected)
+    with pytest.raises(PrismaError, match="expected images from 0 to 7"):
+        lens.plot(images=[8])
+    with pytest.raises(PrismaError, match="no array 'tokens'"):
+        logit_lens(model, images_of(model), tokens=False).plot("tokens")
 
 
 def test_no_graph_is_kept() -> None:

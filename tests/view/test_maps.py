@@ -6,7 +6,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from prisma import PrismaError
-from prisma.view.maps import draw_maps
+from prisma.view.maps import chosen_images, draw_chosen, draw_maps
 
 MAPS = torch.arange(12.0).view(3, 2, 2)
 PICTURES = torch.rand(3, 1, 6, 6)
@@ -71,3 +71,23 @@ def test_what_does_not_fit_is_refused() -> None:
         draw_maps({"a": MAPS}, PICTURES, torch.ones(3, 4, 4))
     with pytest.raises(PrismaError, match="3 names"):
         draw_maps({"a": MAPS}, names=["x"])
+
+
+def test_without_signs_zero_means_nothing() -> None:
+    signed = MAPS - 5
+    panels = draw_maps({"m": signed}, signs=False).axes
+    assert [panel.images[0].get_cmap().name for panel in panels] == ["viridis"] * 3
+    assert panels[1].images[0].get_clim() == (-1, 2)
+
+
+def test_some_images_and_all_times_of_a_video() -> None:
+    assert chosen_images(9, None) == [0, 1, 2, 3, 4, 5]
+    assert chosen_images(9, [8, 0]) == [8, 0]
+    for images in ([], [9], [-1]):
+        with pytest.raises(PrismaError, match="expected images from 0 to 8"):
+            chosen_images(9, images)
+    video, frames = torch.rand(3, 2, 2, 2), torch.rand(3, 3, 4, 6, 6)
+    figure = draw_chosen({"a": video, "b": video}, frames, None, [1], title="video")
+    assert [panel.get_title() for panel in figure.axes[:2]] == ["image 1, time 0", "image 1, time 1"]
+    torch.testing.assert_close(shown(figure)[1], frames[1, :, 2].movedim(0, -1).double())
+    assert shown(figure)[3].tolist() == video[1, 1].double().tolist()
