@@ -1,6 +1,7 @@
-"""The pages on analyses: run their code where they stand, so that pictures land next to them, and write what it prints.
+"""The pages on analyses, and a tutorial: run their code where they stand, so that pictures land next to them, and write
+what it prints.
 
-python docs/pages.py [NAME ...]
+python docs/pages.py [NAME ...]          a page of docs/analysis, or tutorials/circuit
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "analysis"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.stem != "README")  # which is their index
+TUTORIALS = (FOLDER.parent / "tutorials" / "circuit.md",)  # those whose code leaves nothing but pictures
 CODE = re.compile(r"```python\n(.*?)```(?:\n```text\n(.*?)```)?", re.DOTALL)
 
 
@@ -41,7 +43,8 @@ def rendered(text: str, folder: Path) -> str:
 
 def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    for page in [FOLDER / f"{name}.md" for name in sys.argv[1:]] or PAGES:
+    named = [(FOLDER.parent if "/" in name else FOLDER) / f"{name}.md" for name in sys.argv[1:]]
+    for page in named or [*PAGES, *TUTORIALS]:
         page.write_text(rendered(page.read_text(), page.parent))
 
 

@@ -43,7 +43,7 @@ def draw_circuit(senders: Sequence[str], edges: Sequence[tuple[Edge, float]]) ->
     height = at["logits"][1]
     with rc_context(STYLE):
         figure = Figure(
-            figsize=(min(2.0 + 0.95 * width, 16), min(1.2 + 0.8 * height, 20)), dpi=150, layout="constrained"
+            figsize=(min(2.0 + 0.8 * width, 16), min(1.2 + 0.8 * height, 20)), dpi=150, layout="constrained"
         )
         panel = figure.subplots()
         largest = max((abs(score) for _, score in edges), default=0.0) or 1.0
