@@ -14,7 +14,7 @@ Sources: Hanna et al. 2403.17806 (EAP-IG, greedy choice, faithfulness); Wang et 
 minimality; here of the whole complement and of single edges); Conmy et al. 2304.14997 (ACDC: pruning edge by edge).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from prisma.analysis.circuit_picture import draw_circuit
 from prisma.analysis.circuit_search import Verifier, greedy_order, pruned
 from prisma.analysis.edge_attribution import edge_attribution
-from prisma.analysis.graph import Edge, Graph, names
+from prisma.analysis.graph import Edge, Graph, ends, names
 from prisma.analysis.patching import share_of
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
@@ -62,6 +62,10 @@ class Circuit(Result):
     sizes: Tensor | None = None  # so many edges of the ranking
     faithfulness_curve: Tensor | None = None
     completeness_curve: Tensor | None = None
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return ends(self.produced)
 
     @property
     def faithfulness(self) -> float:

@@ -13,15 +13,15 @@ The scores of the edges that leave a sender sum to the sender's own attribution.
 Sources: Syed et al. 2310.10348 (EAP); Hanna et al. 2403.17806 (EAP-IG); the derivative of `prisma.analysis.edge_run`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from prisma.analysis.attribution_walk import AttributionWalk
-from prisma.analysis.graph import Edge, Graph, names
-from prisma.analysis.patching import Patching
+from prisma.analysis.graph import Edge, Graph, ends, largest, names
+from prisma.analysis.patching import Patching, share_of
 from prisma.metrics import Metric
 from prisma.vit import ViT
 
@@ -38,12 +38,21 @@ class EdgeAttribution(Patching):
         "corrupt": ("image",),
     }
 
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return ends(self.produced)
+
+    def normalised(self) -> Tensor:
+        """The share of the total effect that each edge has [sender, receiver].
+
+        Raises:
+            PrismaError: the two runs do not differ in the metric, so that there is no effect to share.
+        """
+        return share_of(self.effect, self.total)
+
     def top(self, n: int = 10) -> list[tuple[Edge, float]]:
         """The n edges with the largest effects by size, with their effects, means over pairs."""
-        effect, senders, receivers = self.effect, self.produced["senders"], self.produced["receivers"]
-        order = effect.abs().flatten().argsort(descending=True, stable=True)[:n].tolist()
-        at = [divmod(i, len(receivers)) for i in order]
-        return [((senders[s], receivers[v]), effect[s, v].item()) for s, v in at]
+        return largest(self.effect, self.produced, n)
 
 
 def edge_attribution(

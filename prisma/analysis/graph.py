@@ -10,8 +10,9 @@ Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; e
 2304.05969 and Syed et al. 2310.10348.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from prisma.config import TransformerConfig, ViTConfig
 from prisma.errors import PrismaError, nearest
 
 SIDES = ("q", "k", "v")
+MOST_ROWS, MOST_LETTERS = 24, 70  # that a picture has room for, as names of rows and of columns
 _LETTERS = {"attn": "a", "time": "t", "mlp": "m"}
 Edge = tuple[str, str]
 """(sender, receiver), by name."""
@@ -146,3 +148,29 @@ def _index(name: str, known: dict[str, int], what: str) -> int:
 
 def names(nodes: Sequence[Node]) -> list[str]:
     return [str(node) for node in nodes]
+
+
+def ends(produced: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """What a picture calls the senders and receivers of a result: their names, or layers where these have no room."""
+    senders, receivers = produced["senders"], produced["receivers"]
+    return {
+        "sender": senders if len(senders) <= MOST_ROWS else by_layer(senders),
+        "receiver": receivers if len("".join(receivers)) <= MOST_LETTERS else by_layer(receivers),
+    }
+
+
+def by_layer(names: Sequence[str]) -> list[str]:
+    """The name of its attention at the first head of each layer, of the ends, and nothing elsewhere."""
+    stems = [name.split(".")[0] for name in names]
+    return [
+        stem if stem != before and not stem.startswith("m") else ""
+        for before, stem in zip(["", *stems], stems, strict=False)
+    ]
+
+
+def largest(values_SV: Tensor, produced: Mapping[str, Any], n: int) -> list[tuple[Edge, float]]:
+    """The n largest values by size, with the names of their edges."""
+    senders, receivers = produced["senders"], produced["receivers"]
+    order = values_SV.abs().flatten().argsort(descending=True, stable=True)[:n].tolist()
+    at = [divmod(i, len(receivers)) for i in order]
+    return [((senders[s], receivers[v]), values_SV[s, v].item()) for s, v in at]

@@ -9,20 +9,24 @@ v reads then: it is u's message added to the stream in place of the old one. Fro
 Sources: Wang et al. 2211.00593 (IOI); Goldowsky-Dill et al. 2304.05969 (here, too, MLPs between u and v are frozen).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from prisma.analysis.graph import SIDES, Graph, names
+from prisma.analysis.graph import SIDES, Edge, Graph, by_layer, ends, largest, names
 from prisma.analysis.passes import pass_size
 from prisma.analysis.patching import Patching
 from prisma.analysis.path_walk import PathWalk, group_of
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
+from prisma.view.plots import draw
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +40,22 @@ class Paths(Patching):
         "clean": ("image",),
         "corrupt": ("image",),
     }
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return ends(self.produced)
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """How much each path changes the metric; or a picture of one array."""
+        if array is not None:
+            return super().plot(array)
+        change = self.effect - self._base.mean()
+        title = "path patching: how much each path changes the metric"
+        return draw(change, ("sender", "receiver"), title=title, names=self.names)
+
+    def top(self, n: int = 10) -> list[tuple[Edge, float]]:
+        """The n paths that change the metric most, and by how much, means over pairs."""
+        return largest(self.effect - self._base.mean(), self.produced, n)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +72,19 @@ class HeadGraph(Patching):
         "clean": ("image",),
         "corrupt": ("image",),
     }
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """A panel for each side: how much a path from the head of a row to that of a column changes the metric.
+
+        Or a picture of one array, as long as it has few panels.
+        """
+        if array is not None:
+            return super().plot(array)
+        heads = by_layer([layer for layer in self.produced["layers"] for _ in range(self.values.shape[3])])
+        change = (self.effect - self._base.mean()).flatten(3, 4).flatten(1, 2)
+        names = {"side": self.produced["side"], "sender": heads, "receiver": heads}
+        title = "head graph: how much each path changes the metric"
+        return draw(change, ("side", "sender", "receiver"), title=title, names=names)
 
 
 @torch.no_grad()

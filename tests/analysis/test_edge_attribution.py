@@ -64,6 +64,8 @@ def test_edges_and_their_names() -> None:
     assert len(found.top(7)) == 7 and not found.effect[~graph.edges].any()
     assert found.axes["values"] == ("image", "sender", "receiver")
     torch.testing.assert_close(found.stderr, found.values.std(0) / 2**0.5)
+    torch.testing.assert_close(found.normalised() * (found.corrupt - found.clean).mean(), found.effect)
+    assert found.plot().axes and list(found.names["sender"]) == [str(node) for node in graph.senders]
 
 
 def test_without_blocks_there_is_one_edge() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prisma import PrismaError
-from prisma.analysis.graph import Graph, Node, names
+from prisma.analysis.graph import Graph, Node, by_layer, ends, largest, names
 from tests.analysis.edge_twin import EdgeTwin
 from tests.variants import VARIANTS, config_of, images_of, model_of, tower_of
 
@@ -12,6 +12,19 @@ from tests.variants import VARIANTS, config_of, images_of, model_of, tower_of
 def test_names() -> None:
     nodes = [Node("embed"), Node("attn", 1, 2), Node("attn", 1, 2, "q"), Node("time", 0, 1), Node("mlp", 4)]
     assert names([*nodes, Node("logits")]) == ["embed", "a1.h2", "a1.h2.q", "t0.h1", "m4", "logits"]
+
+
+def test_pictures_have_all_names_or_those_of_layers() -> None:
+    few = {"senders": ["embed", "a0.h0"], "receivers": ["m0", "logits"]}
+    assert ends(few) == {"sender": few["senders"], "receiver": few["receivers"]}
+    many = {"senders": ["embed", *(f"a{i}.h{j}" for i in range(6) for j in range(5))], "receivers": few["receivers"]}
+    assert ends(many)["sender"][:8] == ["embed", "a0", "", "", "", "", "a1", ""]
+    assert by_layer(["a0.h0.q", "a0.h1.q", "m0", "t1.h0.q", "logits"]) == ["a0", "", "", "t1", "logits"]
+
+
+def test_the_largest_come_first_whatever_their_sign() -> None:
+    found = largest(torch.tensor([[1.0, -3.0], [2.0, 0.0]]), {"senders": ["embed", "m0"], "receivers": ["m1", "m2"]}, 2)
+    assert found == [(("embed", "m2"), -3.0), (("m0", "m1"), 2.0)]
 
 
 @pytest.mark.parametrize("variant", ["base", "attention_only", "divided", "parallel", "no_layers"])

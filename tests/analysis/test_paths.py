@@ -116,6 +116,22 @@ def test_results_have_names_and_no_path_is_no_change() -> None:
     assert not torch.allclose(found.values[:, 0, 0, :, 1], found.clean[:, None, None])
 
 
+def test_the_largest_changes_by_name_and_in_pictures() -> None:
+    model = model_of("base")
+    clean, corrupt = pairs_of(model, 2)
+    found = path_patch(model, clean, corrupt, feature_difference)
+    change = found.effect - found.clean.mean()
+    (sender, receiver), largest = found.top(1)[0]
+    at = found.produced["senders"].index(sender), found.produced["receivers"].index(receiver)
+    assert largest == change[at].item() and abs(largest) == change.abs().max().item() and len(found.top(5)) == 5
+    assert (found.plot().axes[0].images[0].get_array() == change.numpy()).all()
+    graph = head_graph(model, clean, corrupt, feature_difference, sides="qv")
+    drawn = [panel.images[0].get_array() for panel in graph.plot().axes if panel.images]
+    change = graph.effect - graph.clean.mean()
+    assert len(drawn) == 2 and drawn[1][2, 4] == change[1, 0, 2, 1, 1].item()  # heads 2 of layer 0 and 1 of layer 1
+    assert graph.plot("clean").axes and found.plot("stderr").axes
+
+
 def test_bad_input_is_refused() -> None:
     model = model_of("base")
     clean, corrupt = pairs_of(model, 2)
