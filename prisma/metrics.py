@@ -97,7 +97,7 @@ class Similarity:
 
 
 def measure(metric: Metric, logits: Tensor) -> Tensor:
-    """The metric, checked.
+    """The metric, checked, in float32 at least: means of it are finer than half precision, and a count has none.
 
     Raises:
         PrismaError: it is not one finite number per image.
@@ -108,7 +108,7 @@ def measure(metric: Metric, logits: Tensor) -> Tensor:
         raise PrismaError(f"a metric returns one number per image, [{len(logits)}]; found {found}")
     if not values.isfinite().all():
         raise PrismaError(f"the metric must be finite; found {values[~values.isfinite()][0].item()}")
-    return values
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _of(target: Target, scores: Tensor) -> Tensor:

@@ -71,3 +71,10 @@ def test_a_metric_is_one_finite_number_for_each_image() -> None:
         measure(lambda x: x, LOGITS)
     with pytest.raises(PrismaError, match="finite; found inf"):
         measure(lambda x: x[:, 0] / 0, LOGITS + 1)
+
+
+def test_a_metric_has_a_mean_whatever_its_type() -> None:
+    assert measure(lambda x: x.argmax(-1), LOGITS).tolist() == [2.0, 0.0]
+    assert measure(lambda x: x.argmax(-1) == 2, LOGITS).mean() == 0.5
+    assert measure(Logit(0), LOGITS.bfloat16()).dtype == torch.float32
+    assert measure(Logit(0), LOGITS.double()).dtype == torch.float64

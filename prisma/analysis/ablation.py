@@ -147,7 +147,7 @@ def _donors(
 
 def _means(model: Model, images: Tensor, units: Units, over: tuple[str, ...], batch: int | None) -> list[Tensor]:
     """Of each layer: the mean of the site over the given axes, each of length 1."""
-    if "batch" not in over or not set(over) <= set(units.axes) or len(images) < 2:
+    if "batch" not in over or not set(over) <= set(units.axes) or len(set(over)) < len(over) or len(images) < 2:
         raise PrismaError(
             f"a mean is over batch and others of {', '.join(units.axes[1:])}, of at least 2 images; "
             f"found over={list(over)} and {len(images)} images"

@@ -55,8 +55,9 @@ class AttributionWalk:
             raise PrismaError("attribution patching goes over the layers of a model; found n_layers=0")
         target, donor = (clean, corrupt) if self.into == "clean" else (corrupt, clean)
         size, parts = self._pairs_of_a_pass(graph), []
-        for rows in (slice(i, i + size) for i in range(0, len(target), size)):
-            parts.append(self._attribute(graph, target[rows], donor[rows], rows, len(target)))
+        with torch.inference_mode(False):  # the caller may be in it
+            for rows in (slice(i, i + size) for i in range(0, len(target), size)):
+                parts.append(self._attribute(graph, target[rows], donor[rows], rows, len(target)))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _pairs_of_a_pass(self, graph: Graph) -> int:

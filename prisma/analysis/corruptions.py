@@ -27,7 +27,7 @@ def gaussian_noise(images: Tensor, where: Tensor | None = None, *, sigma: float 
     Raises:
         PrismaError: `sigma` is negative; as for all corruptions, images or `where` of another form.
     """
-    if sigma < 0:
+    if not sigma >= 0:
         raise PrismaError(f"sigma must be at least 0; found {sigma}")
     noise = _normal(images, seed) * (sigma * _std(images))
     return _replaced(images, where, images + noise)
@@ -39,7 +39,7 @@ def blur(images: Tensor, where: Tensor | None = None, *, sigma: float = 4.0) -> 
     Raises:
         PrismaError: `sigma` is not above 0.
     """
-    if sigma <= 0:
+    if not sigma > 0:
         raise PrismaError(f"sigma must be above 0 pixels; found {sigma}")
     radius = int(4 * sigma + 0.5)
     weights_K = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=images.device) / sigma) ** 2)

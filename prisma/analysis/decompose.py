@@ -133,6 +133,7 @@ class DirectAttribution(Result):
         return ", ".join(names[i] if a.endswith("component") else f"{a} {i}" for a, i in zip(axes, at, strict=True))
 
 
+@torch.inference_mode(False)  # the caller may be in it
 def direct_logit_attribution(
     model: ViT,
     images: Tensor,

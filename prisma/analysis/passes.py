@@ -38,6 +38,10 @@ class Units:
             raise PrismaError(
                 f"{self.site} has the axes {', '.join(self.axes)}; there is no axis {self.axis!r} to sweep over"
             )
+        if groups is not None and self.axis == "component":
+            raise PrismaError(
+                f"groups are of the indices of an axis, of which a whole component has none; found {groups}"
+            )
         self.groups = groups
 
     def masks(self, value: Tensor) -> Tensor:
@@ -59,7 +63,7 @@ class Units:
             if not 1 <= self.groups <= size:
                 raise PrismaError(f"expected 1 to {size} groups of {self.axis}, found {self.groups}")
             return [part.tolist() for part in torch.arange(size).tensor_split(self.groups)]
-        if not self.groups or any(not group or not all(0 <= i < size for i in group) for group in self.groups):
+        if not self.groups or any(not group or not set(group) <= set(range(size)) for group in self.groups):
             raise PrismaError(f"expected groups of {self.axis} from 0 to {size - 1}, none of them empty")
         return self.groups
 

@@ -197,17 +197,15 @@ def patch_sets(
         Others: as in `patch`.
 
     Raises:
-        PrismaError: as in `patch`; also an axis that a site does not have, or an index out of range.
+        PrismaError: as in `patch`; also an axis that a site does not have (or `batch`: a set is of every pair), or an
+            index out of range.
     """
     expect_pairs(clean, corrupt)
     target, donor = (clean, corrupt) if _other(into) == "corrupt" else (corrupt, clean)
     if not sets:
         raise PrismaError("expected sets of cells to patch, found none")
     size, known = pass_size(model, batch), site_names(model.config)
-    where = {
-        name: {site: at for pattern, at in cells.items() for site in matching(pattern, known)}
-        for name, cells in sets.items()
-    }
+    where = {name: _by_site(cells, known) for name, cells in sets.items()}
     starts = {name: min(map(_block_of, cells), default=0) for name, cells in where.items()}
     streams = [f"blocks.{layer}.resid_pre" for layer in set(starts.values()) if layer]
     donated = sorted({site for cells in where.values() for site in cells})
@@ -215,7 +213,10 @@ def patch_sets(
     for x, y in zip(target.split(size), donor.split(size), strict=True):
         values, own = record(model, y, donated, stop=True)[1], record(model, x, streams, stop=True)[1]
         for name, cells in where.items():
-            tap = Tap(frozenset(), {site: (Set(values[site]).at(**at),) for site, at in cells.items()})
+            tap = Tap(
+                frozenset(),
+                {site: tuple(Set(values[site]).at(**at) for at in places) for site, places in cells.items()},
+            )
             start = starts[name]
             stream = own[f"blocks.{start}.resid_pre"] if start else model.embed(x, tap)
             logits[name].append(finish(model, stream, x, start=start, tap=tap))
@@ -223,6 +224,17 @@ def patch_sets(
         produced={"analysis": "patching sets", "into": into, "sets": list(sets), "pairs": len(clean)},
         values=torch.stack([measure(metric, torch.cat(parts)) for parts in logits.values()], dim=1),
     )
+
+
+def _by_site(cells: Cells, known: Sequence[str]) -> dict[str, list[Mapping[str, Index]]]:
+    """Full site name -> where: all the places that a set names, under one pattern or several."""
+    places: dict[str, list[Mapping[str, Index]]] = {}
+    for pattern, at in cells.items():
+        if "batch" in at:
+            raise PrismaError(f"a set is patched in every pair, so it has no axis 'batch'; found {dict(at)}")
+        for site in matching(pattern, known):
+            places.setdefault(site, []).append(at)
+    return places
 
 
 def _block_of(site: str) -> int:

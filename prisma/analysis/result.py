@@ -2,8 +2,10 @@
 
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -60,9 +62,12 @@ class Result:
         return {name: getattr(self, name).detach().cpu() for name in self.axes}
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: `produced`, and for each array its axes and nested lists of its values."""
+        """As JSON has it: `produced`, and for each array its axes and nested lists of its values.
+
+        A value that is not finite, such as the standard error of one pair, is None.
+        """
         arrays = {
-            name: {"axes": list(self.axes[name]), "values": values.tolist()} for name, values in self.arrays.items()
+            name: {"axes": list(self.axes[name]), "values": _listed(values)} for name, values in self.arrays.items()
         }
         return {"produced": dict(self.produced), "arrays": arrays}
 
@@ -82,12 +87,12 @@ class Result:
             PrismaError: the file is no result of this class.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 produced = json.loads(str(file[_PRODUCED]))
-                known = [f.name for f in fields(cls) if f.name != "produced"]
-                arrays = {name: torch.from_numpy(file[name]) if name in file.files else None for name in known}
+                there = [f.name for f in fields(cls) if f.default is MISSING or f.name in file.files]
+                arrays = {name: torch.from_numpy(file[name]) for name in there if name != "produced"}
             return cls(produced=produced, **arrays)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise PrismaError(f"expected a saved {cls.__name__} at {path}, found something else") from error
 
     def plot(self, array: str | None = None) -> "Figure":
@@ -101,3 +106,8 @@ class Result:
 
 def _stored(x: Tensor) -> np.ndarray:
     return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
+
+
+def _listed(x: Tensor) -> Any:
+    finite = x.isfinite()
+    return x.tolist() if finite.all() else np.where(finite, _stored(x).astype(object), np.array(None)).tolist()

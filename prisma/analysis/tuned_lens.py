@@ -97,6 +97,7 @@ def read_tuned_lens(folder: str | Path) -> TunedLens:
     return TunedLens(produced=said["produced"], **tensors)
 
 
+@torch.inference_mode(False)  # the caller may be in it
 @torch.enable_grad()
 def train_tuned_lens(
     model: ViT,

@@ -190,6 +190,7 @@ def test_result_survives_a_file(tmp_path: Path) -> None:
         ({"by": "resample", "reference": torch.ones(0, 2, 6, 6)}, "expected images, and reference images"),
         ({"by": "mean", "over": ("token",)}, "a mean is over batch and others of token, head, d_head"),
         ({"by": "mean", "over": ("batch", "query")}, "a mean is over batch"),
+        ({"by": "mean", "over": ("batch", "batch")}, "a mean is over batch"),
         ({"by": "resample", "images": torch.ones(1, 2, 6, 6).double()}, "at least 2 images; found 1"),
         ({"images": torch.ones(0, 2, 6, 6).double()}, "expected images"),
         ({"site": "attn.w"}, "no site of this model matches"),

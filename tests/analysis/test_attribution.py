@@ -133,7 +133,10 @@ def test_it_leaves_nothing_behind_and_heeds_no_mode() -> None:
         first = attribution_patching(model, clean, corrupt, metric)
     model.requires_grad_(False)
     second = attribution_patching(model, clean, corrupt, metric)
+    with torch.inference_mode():
+        third = attribution_patching(model, clean.clone(), corrupt.clone(), metric)
     assert torch.equal(first.head_tokens, second.head_tokens) and not second.head_tokens.requires_grad
+    assert torch.equal(first.head_tokens, third.head_tokens)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

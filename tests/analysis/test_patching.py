@@ -151,6 +151,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "whole name": ({"site": "blocks.0.attn.z"}, r"no site of this model matches"),
     "axis": ({"axis": "neuron"}, r"attn\.z has the axes batch, token, head, d_head; there is no axis 'neuron'"),
     "batch axis": ({"axis": "batch"}, r"there is no axis 'batch' to sweep over"),
+    "axis of groups": ({"axis": "component", "groups": 2}, r"of which a whole component has none; found 2"),
     "into": ({"into": "both"}, r"into must be clean or corrupt; found 'both'"),
     "batch": ({"batch": 0}, r"batch must be at least 1; found 0"),
     "metric of all images": ({"metric": lambda logits: logits.mean()}, r"one number per image, \[2\]; found \[\]"),
@@ -164,7 +165,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_sweep_refuses_in_one_sentence(change: dict[str, Any], sentence: str) -> None:
     arguments = {"clean": IMAGES, "corrupt": IMAGES, "site": "attn.z", "metric": LogitDiff(0, 1)} | change
     with pytest.raises(PrismaError, match=sentence) as error:
-        prisma.sweep(model_of("base"), **arguments)
+        patch(model_of("base"), **arguments)
     assert "\n" not in str(error.value)
 
 
@@ -262,7 +263,7 @@ def test_groups_of_neurons(groups: int | Sequence[Sequence[int]], members: list[
                 torch.testing.assert_close(found.values[:, layer, unit], expected)
 
 
-@pytest.mark.parametrize("groups", [0, 11, [[]], [[10]], [[-1]], []])
+@pytest.mark.parametrize("groups", [0, 11, [[]], [[10]], [[-1]], [[0.5]], []])
 def test_groups_that_do_not_fit(groups: Any) -> None:
     model = model_of("base")
     images = images_of(model)
@@ -299,12 +300,29 @@ def fits(site: str, name: str) -> bool:
     return site == name or (name == "blocks.*.mlp_out" and site.endswith(".mlp_out"))
 
 
+def test_a_set_may_name_a_site_twice() -> None:
+    model = model_of("base")
+    clean, corrupt = images_of(model, 3, seed=1), images_of(model, 3, seed=2)
+    twice = {
+        "a": {"blocks.*.attn.z": {"head": 0}, "blocks.0.attn.hook_z": {"head": 1}, "blocks.0.attn.z": {"token": 2}}
+    }
+    found = patch_sets(model, clean, corrupt, twice, LogitDiff(0, 1))
+    with torch.no_grad():
+        first, second = record(model, corrupt, "blocks.*.attn.z")[1].values()
+        edits = {
+            "blocks.0.attn.z": [Set(first).at(head=[0, 1]), Set(first).at(token=2)],
+            "blocks.1.attn.z": Set(second).at(head=0),
+        }
+        torch.testing.assert_close(found.values[:, 0], LogitDiff(0, 1)(run(model, clean, edits)))
+
+
 def test_sets_that_do_not_fit() -> None:
     model = model_of("base")
     images = images_of(model)
     wrong: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         "head=3 is out of range: this site has 3": {"a": {"blocks.0.attn.z": {"head": 3}}},
         "there is no axis 'neuron'": {"a": {"blocks.0.attn.z": {"neuron": 3}}},
+        "it has no axis 'batch'": {"a": {"blocks.0.attn.z": {"batch": 0}}},
         "no site of this model matches": {"a": {"blocks.2.attn.z": {}}},
         "sets of cells to patch, found none": {},
     }

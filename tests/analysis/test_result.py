@@ -53,6 +53,27 @@ def test_it_is_json() -> None:
     assert said["arrays"]["effect"] == {"axes": ["layer", "head"], "values": [[0, 1, 2], [3, 4, 5]]}
 
 
+def test_what_is_not_finite_is_none_in_json() -> None:
+    effect = torch.tensor([[1.0, torch.nan, -torch.inf]], dtype=torch.bfloat16)
+    said = Example(produced={"analysis": "example", "axis": "head"}, effect=effect).to_dict()
+    assert json.loads(json.dumps(said, allow_nan=False))["arrays"]["effect"]["values"] == [[1.0, None, None]]
+
+
+def test_what_is_no_saved_result_of_the_class_is_refused(tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True, eq=False)
+    class Other(Result):
+        AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {"effect": ("layer", "head"), "values": ("image",)}
+        effect: Tensor
+        values: Tensor
+
+    whole = example().to_npz(tmp_path / "example.npz")
+    (tmp_path / "half.npz").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for kind, name in ((Other, "example"), (Example, "half"), (Example, "empty"), (Example, "none")):
+        with pytest.raises(PrismaError, match=f"expected a saved {kind.__name__} at .*{name}.npz, found something"):
+            kind.from_npz(tmp_path / f"{name}.npz")
+
+
 def test_a_plot_shows_the_first_array_or_the_named_one() -> None:
     assert example().plot().axes[0].get_xlabel() == "head"
     assert example().plot("extra").axes[0].get_xlabel() == "image"

@@ -125,6 +125,8 @@ def test_nothing_is_left_on_the_model() -> None:
     with torch.no_grad():
         train_tuned_lens(model, images_of(model), steps=2)
         assert not torch.is_grad_enabled()
+    with torch.inference_mode():
+        train_tuned_lens(model, images_of(model), steps=2)
     assert model.training
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
