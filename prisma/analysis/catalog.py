@@ -175,7 +175,7 @@ ANALYSES: Mapping[str, Analysis] = {
         "What the model would answer if it stopped after each layer.",
         {"tokens": False},
         LogitLens,
-        lambda x: logit_lens(x.model, x.images, **x.chosen("tokens")),
+        lambda x: logit_lens(x.model, x.images, batch=x.batch, **x.chosen("tokens")),
     ),
     "rollout": Analysis(
         "Attention rollout: how much of each token stands in each token at the end, by attention alone.",

@@ -106,26 +106,28 @@ class Segmentation(Result):
 
 
 @torch.no_grad()
-def class_maps(model: ViT, images: Tensor, target: Target, *, value: str = "logit", batch: int = 256) -> ClassMaps:
+def class_maps(
+    model: ViT, images: Tensor, target: Target, *, value: str = "logit", batch: int | None = None
+) -> ClassMaps:
     """The lens of every patch, for one class.
 
     Args:
         images: [batch, channel, (frame,) height, width].
         target: the class, or one for each image. Of `loaded.zero_shot(prompts).model`, the prompt.
         value: "logit" or "probability".
-        batch: at most so many patches are read out in one pass, which bounds the memory.
+        batch: at most so many images in one pass; by default as many as have about 256 MiB of activations.
 
     Raises:
         PrismaError: the model has no classes or not this one, or an option is none of those above.
     """
-    if value not in VALUES or batch < 1:
-        raise PrismaError(f"value must be one of {', '.join(VALUES)} and batch at least 1; found {value!r} and {batch}")
+    if value not in VALUES:
+        raise PrismaError(f"value must be one of {', '.join(VALUES)}; found {value!r}")
     c, classes = model.config, torch.as_tensor(target)
     if classes.shape not in ((), images.shape[:1]):
         raise PrismaError(f"expected a class, or one for each of {len(images)} images; found {list(classes.shape)}")
     metric = VALUES[value](classes.expand(len(images)).repeat_interleave(c.n_patches))
     grid = c.grid if c.frames > 1 else c.grid[1:]
-    stages = [read_alone(model, x_BTM[:, c.n_prefix :], batch) for x_BTM in stages_of(model, images)]
+    stages = [read_alone(model, x_BTM[:, c.n_prefix :], batch) for x_BTM in stages_of(model, images, batch)]
     maps = torch.stack([metric(x_BPC.flatten(0, 1)).view(-1, *grid) for x_BPC in stages], dim=1)
     said = {"analysis": "class_maps", "target": classes.tolist(), "value": value}
     return ClassMaps(produced=said, maps=maps)
@@ -139,7 +141,7 @@ def lens_segmentation(
     *,
     value: str = "logit",
     threshold: str | float = "mean",
-    batch: int = 256,
+    batch: int | None = None,
 ) -> Segmentation:
     """The class maps of a model, scored against masks: `class_maps`, then `score_maps`, with their arguments."""
     maps = class_maps(model, images, target, value=value, batch=batch)

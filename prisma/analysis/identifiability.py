@@ -75,25 +75,22 @@ class Identifiability(Result):
 
 
 @torch.no_grad()
-def class_identifiability(model: ViT, images: Tensor, labels: Tensor, *, batch: int = 256) -> Identifiability:
+def class_identifiability(model: ViT, images: Tensor, labels: Tensor, *, batch: int | None = None) -> Identifiability:
     """Ranks of the images' classes in the logit lens of each token alone.
 
     Args:
         images: [batch, channel, (frame,) height, width].
         labels: [batch], whole numbers.
-        batch: at most so many tokens are read out in one pass, which bounds the memory.
+        batch: at most so many images in one pass; by default as many as have about 256 MiB of activations.
 
     Raises:
         PrismaError: the model has no classes, or the labels are not one of them for each image.
     """
-    if labels.shape != images.shape[:1] or batch < 1:
-        raise PrismaError(
-            f"expected a label for each of {len(images)} images and batch at least 1; "
-            f"found {list(labels.shape)} and {batch}"
-        )
+    if labels.shape != images.shape[:1]:
+        raise PrismaError(f"expected a label for each of {len(images)} images; found {list(labels.shape)}")
     c = model.config
     rank = Rank(labels.repeat_interleave(c.n_tokens))
-    stages = [read_alone(model, x_BTM, batch).flatten(0, 1) for x_BTM in stages_of(model, images)]
+    stages = [read_alone(model, x_BTM, batch).flatten(0, 1) for x_BTM in stages_of(model, images, batch)]
     rank_BST = torch.stack([rank(x_NC).long().view(-1, c.n_tokens) for x_NC in stages], dim=1)
     n = c.n_classes
     chance = {"rate": 1 / n, "score": 1 - (n - 1) / (2 * n), "mrr": sum(1 / k for k in range(1, n + 1)) / n}

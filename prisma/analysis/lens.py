@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.passes import pass_size
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
 from prisma.view.answers import draw_answers
@@ -80,7 +81,7 @@ class LogitLens(Result):
 
 
 @torch.no_grad()
-def logit_lens(model: ViT, images: Tensor, *, tokens: bool = True, batch: int = 256) -> LogitLens:
+def logit_lens(model: ViT, images: Tensor, *, tokens: bool = True, batch: int | None = None) -> LogitLens:
     """Read the residual stream out after the embedding and after each block.
 
     `tokens` asks each token alone: a stream in which every token is a copy of it goes through the model's own readout,
@@ -89,34 +90,41 @@ def logit_lens(model: ViT, images: Tensor, *, tokens: bool = True, batch: int = 
     Args:
         images: [batch, channel, (frame,) height, width].
         tokens: also each token alone, [image, stage, token, class] numbers.
-        batch: at most so many tokens are read out in one pass, which bounds the memory.
+        batch: at most so many images in one pass; by default as many as have about 256 MiB of activations.
 
     Raises:
-        PrismaError: the model has no classes, or the images do not fit.
+        PrismaError: the model has no classes, there are no images, or they do not fit.
     """
-    stages = list(stages_of(model, images))
-    readout_BSC = torch.stack([model.readout(x_BTM) for x_BTM in stages], dim=1)
-    alone = torch.stack([read_alone(model, x_BTM, batch) for x_BTM in stages], dim=1) if tokens else None
-    return LogitLens(produced={"analysis": "logit_lens"}, readout=readout_BSC, tokens=alone)
+    readout, alone = [], []
+    for x_BTM in stages_of(model, images, batch):
+        readout.append(model.readout(x_BTM))
+        if tokens:
+            alone.append(read_alone(model, x_BTM, batch))
+    tokens_BSTC = torch.stack(alone, dim=1) if tokens else None
+    return LogitLens(produced={"analysis": "logit_lens"}, readout=torch.stack(readout, dim=1), tokens=tokens_BSTC)
 
 
-def stages_of(model: ViT, images: Tensor) -> Iterator[Tensor]:
-    """The residual stream [batch, token, d_model] after the embedding and after each block.
+def stages_of(model: ViT, images: Tensor, batch: int | None = None) -> Iterator[Tensor]:
+    """The residual stream [batch, token, d_model] after the embedding and after each block: one stage at a time.
 
     Raises:
-        PrismaError: the model has no classes to read it out in, or the images do not fit.
+        PrismaError: the model has no classes to read it out in, there are no images, or they do not fit.
     """
     if not model.config.n_classes:
         raise PrismaError("a logit lens needs a model with classes; found n_classes=0")
-    x_BTM = model.embed(images)
+    if not len(images):
+        raise PrismaError("a logit lens needs images; found none")
+    size = pass_size(model, batch)
+    x_BTM = torch.cat([model.embed(some) for some in images.split(size)])
     yield x_BTM
     for layer in range(model.config.n_layers):
-        x_BTM = model.encode(x_BTM, start=layer, stop=layer + 1)
+        x_BTM = torch.cat([model.encode(some_BTM, start=layer, stop=layer + 1) for some_BTM in x_BTM.split(size)])
         yield x_BTM
 
 
-def read_alone(model: ViT, x_BTM: Tensor, batch: int = 256) -> Tensor:
+def read_alone(model: ViT, x_BTM: Tensor, batch: int | None = None) -> Tensor:
     """Logits [batch, token, class] of each token alone: of a stream in which every token is a copy of it."""
     copies = model.config.n_prefix + 1  # the fewest tokens that hold every prefix token and a patch
-    alone = [model.readout(x_NM[:, None].expand(-1, copies, -1)) for x_NM in x_BTM.flatten(0, 1).split(batch)]
+    size = max(pass_size(model, batch) // copies, 1) * x_BTM.shape[1]
+    alone = [model.readout(x_NM[:, None].expand(-1, copies, -1)) for x_NM in x_BTM.flatten(0, 1).split(size)]
     return torch.cat(alone).view(*x_BTM.shape[:2], -1)

@@ -24,7 +24,7 @@ WITH_CLASSES = [name for name, fields in VARIANTS.items() if fields.get("n_class
 def test_each_cell_is_the_lens_of_its_patch(variant: str) -> None:
     model = model_of(variant)
     images, c = images_of(model), model.config
-    found = class_maps(model, images, [3, 1], batch=5)
+    found = class_maps(model, images, [3, 1], batch=1)
     tokens = logit_lens(model, images).tokens
     assert tokens is not None
     times, rows, columns = c.grid
@@ -179,7 +179,7 @@ def test_their_pictures() -> None:
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "value": ({"value": "rank"}, "value must be one of logit, probability.*found 'rank'"),
-    "batch": ({"batch": 0}, "batch at least 1; found 'logit' and 0"),
+    "batch": ({"batch": 0}, "batch must be at least 1; found 0"),
     "class": ({"target": 5}, "expected a class from 0 to 4, found 5"),
     "classes": ({"target": [0, 1, 2]}, r"one for each of 2 images; found \[3\]"),
     "threshold": ({"threshold": "otsu"}, "threshold must be mean or a number; found 'otsu'"),

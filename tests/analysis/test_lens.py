@@ -7,8 +7,10 @@ import torch
 
 from prisma import PrismaError
 from prisma.analysis.lens import LogitLens, logit_lens, read_alone
+from prisma.blocks import Block
 from prisma.metrics import KL
 from prisma.runs import record
+from tests.counting import counting
 from tests.twin import Twin
 from tests.variants import VARIANTS, images_of, model_of
 
@@ -28,7 +30,7 @@ def test_the_last_stage_is_the_answer(variant: str) -> None:
 def test_every_token_is_read_as_if_all_tokens_were_it(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model, n=1)
-    tokens = logit_lens(model, images, batch=5).tokens
+    tokens = logit_lens(model, images, batch=1).tokens
     assert tokens is not None
     assert tokens.shape == (1, model.config.n_layers + 1, model.config.n_tokens, model.config.n_classes)
     twin, stream = Twin(model.config, model.state_dict()), model.embed(images)
@@ -55,11 +57,17 @@ def test_stages_are_the_residual_stream() -> None:
     assert torch.equal(logit_lens(model, images).readout, torch.stack([model.readout(x) for x in stages], dim=1))
 
 
-def test_how_many_tokens_go_in_one_pass_changes_nothing() -> None:
+def test_how_many_images_go_in_one_pass_bounds_the_memory_and_changes_nothing() -> None:
     model = model_of("pool_mean")
-    stream = model.embed(images_of(model, n=3))
-    for batch in (1, 4, 1000):
+    images = images_of(model, n=5)
+    stream, whole = model.embed(images), logit_lens(model, images)
+    for batch in (1, 2, 1000):
         torch.testing.assert_close(read_alone(model, stream, batch), read_alone(model, stream), rtol=0, atol=1e-12)
+        with counting(Block) as rows:
+            found = logit_lens(model, images, batch=batch)
+        assert max(rows) == min(batch, 5)
+        assert sum(rows) == 5 * model.config.n_layers
+        torch.testing.assert_close(found.arrays, whole.arrays, rtol=0, atol=1e-12)
 
 
 def test_divergence_is_the_kl_of_each_stage_to_the_answer() -> None:
@@ -103,6 +111,14 @@ def test_its_pictures() -> None:
 def test_no_graph_is_kept() -> None:
     model = model_of("base")
     assert not logit_lens(model, images_of(model)).readout.requires_grad
+
+
+def test_no_images_and_no_pass_are_refused() -> None:
+    model = model_of("base")
+    with pytest.raises(PrismaError, match="needs images; found none"):
+        logit_lens(model, images_of(model)[:0])
+    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
+        logit_lens(model, images_of(model), batch=0)
 
 
 def test_a_model_without_classes_has_no_lens() -> None:
