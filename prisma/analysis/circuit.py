@@ -236,6 +236,6 @@ def _sizes(sizes: Sequence[int] | None, edges: int) -> list[int]:
     if sizes is None:
         doubling = [m * 2**i for i in range(edges.bit_length()) for m in (2, 3)]
         return [size for size in sorted({1, *doubling}) if size < edges] + [edges]
-    if wrong := [size for size in sizes if not 1 <= size <= edges]:
+    if wrong := [size for size in sizes or [0] if size not in range(1, edges + 1)]:
         raise PrismaError(f"a circuit of this model has 1 to {edges} edges; found {wrong[0]}")
     return list(sizes)

@@ -108,7 +108,7 @@ def path_patch(
 
     Args:
         clean, corrupt: pairs of images [image, channel, (frame,) height, width], of the same shape.
-        metric: logits [batch, class] -> one finite number per pair [batch]. It sees all pairs at once, in order.
+        metric: logits [batch, class] -> one finite number per pair [batch], each of its image alone.
         senders: names as in `prisma.analysis.graph`; by default all.
         receivers: likewise; a head without a side (`"a1.h2"`) is patched in q, k and v at once.
         into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).

@@ -147,6 +147,8 @@ def test_bad_input_is_refused() -> None:
         find_circuit(model, clean, corrupt, metric, n=0)
     with pytest.raises(PrismaError, match="1 to 75 edges; found 1000"):
         find_circuit(model, clean, corrupt, metric, sizes=[1000])
+    with pytest.raises(PrismaError, match="1 to 75 edges; found 0"):
+        find_circuit(model, clean, corrupt, metric, sizes=[])
     with pytest.raises(PrismaError, match="one of corrupt, mean, zero; found 'noise'"):
         find_circuit(model, clean, corrupt, metric, ablation="noise")
     with pytest.raises(PrismaError, match="a metric with a gradient"):
