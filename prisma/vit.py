@@ -42,6 +42,8 @@ class Embed(nn.Module):
             raise PrismaError(f"this model takes [{axes}] = [{shape}]; found {list(pixels.shape)}")
         if not pixels.is_floating_point():
             raise PrismaError(f"this model takes floating-point pixels; found {pixels.dtype}")
+        if pixels.dtype != (ours := self.patch.weight.dtype) and not torch.is_autocast_enabled(pixels.device.type):
+            raise PrismaError(f"this model's weights are {ours}; found pixels of {pixels.dtype}: images.to({ours})")
         (t, h, w), (p, q) = c.grid, c.patch_sides
         tubes = pixels.view(len(pixels), c.channels, c.frames, *c.image_sides)[..., : h * p, : w * q]
         patches = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) (c f p q)", t=t, h=h, w=w, p=p, q=q)
