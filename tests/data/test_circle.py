@@ -1,4 +1,4 @@
-"""The circle, read back from its pictures: the two grey points, their numbers, and the sum."""
+"""The circle, read back from its pictures: the two black points, their numbers, and the sum."""
 
 from itertools import combinations
 from math import atan2, pi
@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from prisma.data import task
-from prisma.data.circle import BLACK, CIRCLE, GREY, WHITE, circle, points
+from prisma.data.circle import BLACK, CIRCLE, PALE, WHITE, circle, points
 from prisma.data.task import Split, Task
 from prisma.errors import PrismaError
 
 
 def numbers(data: Split, modulus: int) -> list[tuple[int, int]]:
-    """The pair that each picture shows, from the angles of its grey points."""
+    """The pair that each picture shows, from the angles of its black points."""
     side = data.images.shape[-1]
     found = []
     for image in (data.images[:, 0] * 255).round().long():
-        rows, columns = (image == GREY).nonzero(as_tuple=True)
+        rows, columns = (image == BLACK).nonzero(as_tuple=True)
         angles = [
             atan2(r + 0.5 - side / 2, c + 0.5 - side / 2) for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
         ]
@@ -50,13 +50,13 @@ def test_every_number_has_a_pixel_of_its_own_on_the_circle(modulus: int) -> None
         assert abs(distance - (side - 1) / 2) <= 1
 
 
-def test_pictures_are_those_of_vit_prisma() -> None:
+def test_sixty_numbers_stand_where_vit_prisma_has_them() -> None:
     assert CIRCLE.splits["train"].images.shape == CIRCLE.splits["test"].images.shape == (885, 1, 32, 32)
     assert points(60)[1][0] == (16, 31) and points(60)[1][15] == (31, 16)
     for data in CIRCLE.splits.values():
         values = (data.images * 255).round().long()
-        assert set(values.unique().tolist()) == {BLACK, GREY, WHITE}
-        assert ((values == BLACK).sum((1, 2, 3)) == 58).all() and ((values == GREY).sum((1, 2, 3)) == 2).all()
+        assert set(values.unique().tolist()) == {BLACK, PALE, WHITE}
+        assert ((values == PALE).sum((1, 2, 3)) == 58).all() and ((values == BLACK).sum((1, 2, 3)) == 2).all()
 
 
 def test_the_test_pairs_are_of_all_classes() -> None:
