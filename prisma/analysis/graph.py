@@ -12,6 +12,7 @@ Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; e
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -160,12 +161,12 @@ def ends(produced: Mapping[str, Any]) -> dict[str, Sequence[str]]:
 
 
 def by_layer(names: Sequence[str]) -> list[str]:
-    """The name of its attention at the first head of each layer, of the ends, and nothing elsewhere."""
-    stems = [name.split(".")[0] for name in names]
-    return [
-        stem if stem != before and not stem.startswith("m") else ""
-        for before, stem in zip(["", *stems], stems, strict=False)
-    ]
+    """Each attention's name in the middle of its heads, the names of the ends, and nothing elsewhere."""
+    labels = list[str]()
+    for stem, group in groupby(name.split(".")[0] for name in names):
+        heads = len(list(group))
+        labels += ["" if stem.startswith("m") or i != heads // 2 else stem for i in range(heads)]
+    return labels
 
 
 def largest(values_SV: Tensor, produced: Mapping[str, Any], n: int) -> list[tuple[Edge, float]]:

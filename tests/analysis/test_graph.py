@@ -18,8 +18,8 @@ def test_pictures_have_all_names_or_those_of_layers() -> None:
     few = {"senders": ["embed", "a0.h0"], "receivers": ["m0", "logits"]}
     assert ends(few) == {"sender": few["senders"], "receiver": few["receivers"]}
     many = {"senders": ["embed", *(f"a{i}.h{j}" for i in range(6) for j in range(5))], "receivers": few["receivers"]}
-    assert ends(many)["sender"][:8] == ["embed", "a0", "", "", "", "", "a1", ""]
-    assert by_layer(["a0.h0.q", "a0.h1.q", "m0", "t1.h0.q", "logits"]) == ["a0", "", "", "t1", "logits"]
+    assert ends(many)["sender"][:8] == ["embed", "", "", "a0", "", "", "", ""]
+    assert by_layer(["a0.h0.q", "a0.h1.q", "m0", "t1.h0.q", "logits"]) == ["", "a0", "", "t1", "logits"]
 
 
 def test_the_largest_come_first_whatever_their_sign() -> None:
