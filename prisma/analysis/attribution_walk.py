@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.branches import Heads, Neurons, branch_of
+from prisma.analysis.gradient_run import GradientRun, gradient_run, measure_rows, slope
 from prisma.analysis.graph import Graph
 from prisma.analysis.passes import PASS_BYTES, expect_pairs, pass_size
-from prisma.analysis.trace import Trace, measure_rows, slope, trace
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
 from prisma.vit import ViT
@@ -70,13 +70,13 @@ class AttributionWalk:
 
     def _attribute(self, graph: Graph, target: Tensor, donor: Tensor, rows: slice, pairs: int) -> dict[str, Tensor]:
         with torch.no_grad():
-            other = trace(self.model, graph, self.model.embed(donor), grad=False)
+            other = gradient_run(self.model, graph, self.model.embed(donor), grad=False)
             embed = self.model.embed(target)
             found = {_other(self.into): measure_rows(self.metric, other.logits, rows, pairs)}
         change = other
         for k in range(self.steps, 0, -1):  # the first is the target itself
             start = embed if k == self.steps else other.streams[0].lerp(embed, k / self.steps)
-            run = trace(self.model, graph, start)
+            run = gradient_run(self.model, graph, start)
             value, slope_BC = slope(self.metric, run.logits, rows, pairs)
             if k == self.steps:
                 found[self.into], change = value, difference(other, run)
@@ -94,7 +94,7 @@ class AttributionWalk:
                     found[name] = found.get(name, 0) + values / self.steps
         return found
 
-    def _edges(self, graph: Graph, run: Trace, gradients: Sequence[Tensor], change: Trace) -> Tensor:
+    def _edges(self, graph: Graph, run: GradientRun, gradients: Sequence[Tensor], change: GradientRun) -> Tensor:
         """[pair, sender, receiver]. `moves` [sender, pair, token, d_model]: how the stream moves with each sender."""
         embed = change.streams[0]
         scores_BSV = embed.new_zeros(len(embed), len(graph.senders), len(graph.receivers))
@@ -116,13 +116,13 @@ def _other(into: str) -> str:
     return "corrupt" if into == "clean" else "clean"
 
 
-def difference(donor: Trace, own: Trace) -> Trace:
+def difference(donor: GradientRun, own: GradientRun) -> GradientRun:
     """How much more the donor has, of everything but logits."""
 
     def less(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(b - a.detach() for a, b in zip(ours, theirs, strict=True))
 
-    return Trace(
+    return GradientRun(
         logits=donor.logits,
         sent=less(own.sent, donor.sent),
         streams=less(own.streams, donor.streams),
@@ -133,7 +133,7 @@ def difference(donor: Trace, own: Trace) -> Trace:
 
 
 def _nodes(
-    graph: Graph, change: Trace, streams: Sequence[Tensor], shares: Sequence[Tensor], sent: Sequence[Tensor]
+    graph: Graph, change: GradientRun, streams: Sequence[Tensor], shares: Sequence[Tensor], sent: Sequence[Tensor]
 ) -> dict[str, Tensor]:
     """Change times gradient at every node, [pair, layer, ..., token]: `streams`, `shares` and `sent` are gradients."""
 

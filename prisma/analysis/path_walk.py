@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.branches import Heads, Messages, Neurons, branch_of, messages
+from prisma.analysis.gradient_run import measure_rows
 from prisma.analysis.graph import SIDES, Graph, Stage
 from prisma.analysis.passes import expect_pairs
-from prisma.analysis.trace import measure_rows
 from prisma.edits import Set
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure

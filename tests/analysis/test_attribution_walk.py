@@ -6,8 +6,8 @@ import torch
 from prisma.analysis.attribution import attribute
 from prisma.analysis.attribution_walk import difference, receiver_gradients
 from prisma.analysis.branches import Heads, branch_of
+from prisma.analysis.gradient_run import gradient_run
 from prisma.analysis.graph import Graph
-from prisma.analysis.trace import trace
 from tests.analysis.test_edge_attribution import metric
 from tests.analysis.test_edge_run import pairs_of
 from tests.variants import images_of, model_of
@@ -44,7 +44,7 @@ def test_gradients_of_receivers_are_those_of_streams_of_their_own(variant: str) 
 def test_the_difference_of_two_runs() -> None:
     model = model_of("base")
     graph = Graph(model.config)
-    own, donor = (trace(model, graph, model.embed(images)) for images in pairs_of(model))
+    own, donor = (gradient_run(model, graph, model.embed(images)) for images in pairs_of(model))
     found = difference(donor, own)
     for name in ("streams", "shares", "sent"):
         for change, a, b in zip(getattr(found, name), getattr(own, name), getattr(donor, name), strict=True):

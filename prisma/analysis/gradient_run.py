@@ -45,7 +45,7 @@ def slope(metric: Metric, logits: Tensor, rows: slice, pairs: int) -> tuple[Tens
 
 
 @dataclass(frozen=True)
-class Trace:
+class GradientRun:
     """A run with its graph of autograd. `streams` has the stream before each stage, and after the last."""
 
     logits: Tensor  # [pair, class]
@@ -56,7 +56,7 @@ class Trace:
     forks: tuple[Tensor, ...]  # of each stage: q, k and v before QK-norm, or what the MLP alone reads; of the readout
 
 
-def trace(model: ViT, graph: Graph, embed_BTM: Tensor, *, grad: bool = True) -> Trace:
+def gradient_run(model: ViT, graph: Graph, embed_BTM: Tensor, *, grad: bool = True) -> GradientRun:
     """A run from the embedding on; without `grad`, one whose gradients are not wanted."""
     with torch.set_grad_enabled(grad):
         x = embed_BTM.detach().requires_grad_(grad)
@@ -78,4 +78,4 @@ def trace(model: ViT, graph: Graph, embed_BTM: Tensor, *, grad: bool = True) -> 
             streams.append(x)
         forks.append(x.view_as(x))
         logits: Tensor = model.readout(forks[-1])
-    return Trace(logits, *(tuple(xs) for xs in (sent, streams, shares, written, forks)))
+    return GradientRun(logits, *(tuple(xs) for xs in (sent, streams, shares, written, forks)))

@@ -1,21 +1,21 @@
-"""A traced run is the run, its forks are private, and a metric of some of the pairs is that of all."""
+"""A run with gradients is the run, its forks are private, and a metric of some of the pairs is that of all."""
 
 import pytest
 import torch
 
 from prisma import LogitDiff, PrismaError, record
+from prisma.analysis.gradient_run import gradient_run, measure_rows, slope
 from prisma.analysis.graph import Graph
-from prisma.analysis.trace import measure_rows, slope, trace
 from prisma.metrics import Rank
 from tests.variants import VARIANTS, images_of, model_of
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_traced_run_is_the_run(variant: str) -> None:
+def test_a_run_with_gradients_is_the_run(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model)
     graph = Graph(model.config)
-    run = trace(model, graph, model.embed(images))
+    run = gradient_run(model, graph, model.embed(images))
     torch.testing.assert_close(run.logits, model(images), rtol=0, atol=1e-12)
     if model.config.n_layers:
         _, acts = record(model, images, ["blocks.*.resid_pre", "blocks.*.attn.z", "blocks.*.attn_out"])
@@ -28,12 +28,12 @@ def test_a_traced_run_is_the_run(variant: str) -> None:
         torch.testing.assert_close(
             torch.stack([run.shares[i] for i in attn]), acts.stack("attn_out"), rtol=0, atol=1e-12
         )
-    assert not trace(model, graph, model.embed(images), grad=False).logits.requires_grad
+    assert not gradient_run(model, graph, model.embed(images), grad=False).logits.requires_grad
 
 
 def test_a_fork_has_the_gradient_of_its_branch_alone() -> None:
     model = model_of("norm_none")
-    run = trace(model, Graph(model.config), model.embed(images_of(model)))
+    run = gradient_run(model, Graph(model.config), model.embed(images_of(model)))
     mlp, after = 1, 2
     whole, private = torch.autograd.grad(run.logits[:, 0].sum(), [run.streams[mlp], run.forks[mlp]], retain_graph=True)
     (around,) = torch.autograd.grad(run.logits[:, 0].sum(), run.streams[after])
