@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from prisma.cli.shared import JsonOption, interruptible, settings_of, table
+from prisma.errors import PrismaError, nearest
 
 if TYPE_CHECKING:
     from prisma.loaded import Loaded
@@ -100,9 +101,17 @@ def _loaded(ref: str, hub: Path | None, prompts: str) -> "Loaded":
 
 
 def _numbered(given: dict[str, str], labels: tuple[str, ...]) -> dict[str, str]:
-    """The options, with the target by its number if it is a name."""
+    """The options, with the target by its number if it is a name.
+
+    Raises:
+        PrismaError: the target is neither a number nor the name of a class; the nearest names are given.
+    """
     target = given.get("target")
-    return {**given, "target": str(labels.index(target))} if target in labels else given
+    if target is None or (target not in labels and target.removeprefix("-").isdecimal()):
+        return given
+    if target not in labels:
+        raise PrismaError(f"the model has no class {target!r}; the nearest: {nearest(target, labels)}")
+    return {**given, "target": str(labels.index(target))}
 
 
 def _defaults(options: Mapping[str, Any]) -> str:
