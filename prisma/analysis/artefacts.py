@@ -91,6 +91,7 @@ class Artefacts(Result):
             return super().plot(array)
         from matplotlib import rc_context
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
         norms_BST, tokens = self.norms.detach().double().cpu(), self.tokens
         patches_SX = norms_BST[:, :, tokens.n_prefix :].transpose(0, 1).flatten(1).numpy()
@@ -113,6 +114,7 @@ class Artefacts(Result):
             )
             panel.plot(stages, self.cutoffs.cpu().numpy(), color=red, linestyle="--", label="cutoff")
             panel.set(xlabel="stage (0 is the embedding)", ylabel="norm of the residual stream", ylim=(0, None))
+            panel.xaxis.set_major_locator(MaxNLocator(12, integer=True))
             figure.legend(loc="outside right upper", fontsize=8)
             figure.suptitle("artefacts: norms of tokens", x=0.01, ha="left", fontweight="bold", color="#1f2328")
         return figure

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.direct_path import Walk, mean_parts, recorded, walk
+from prisma.analysis.patching import standard_error
 from prisma.analysis.result import Result
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
@@ -102,7 +103,7 @@ class DirectAttribution(Result):
         title = f"{name} of {metric if len(metric) <= 40 else metric.partition('(')[0]}"
         if name != "components":
             return draw(shown, axes, title=f"{title}, {of}", names=self.names)
-        error = values.std(0) / n**0.5 if image is None and n > 1 else None
+        error = standard_error(values) if image is None and n > 1 else None
         what = "all bars and the baseline" if self.produced["norms"] == "integrated" else "all bars"
         whole = self.arrays["value"].double()
         label = f"share of the metric, {of}; {what} together are {whole.mean() if image is None else whole[image]:.2f}"

@@ -108,5 +108,5 @@ def _mean(result: Result, name: str) -> "Figure":
     axes = result.axes[name]
     if axes[0] != "image" or len(axes) == 1:
         raise PrismaError(f"{name} has no mean over images that makes a picture")
-    title = f"{result.produced.get('analysis', '')}: {name}, mean over images"
+    title = f"{result.produced.get('analysis', '')}: {name}, mean over images".replace("_", " ")
     return draw(over_images(result.arrays[name].double())[0], axes[1:], title=title)

@@ -11,7 +11,7 @@ A unit is a head, a token, a group of neurons, or a whole component.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,10 @@ from prisma.inventory import site_names
 from prisma.metrics import Metric, measure
 from prisma.runs import Model, finish, record
 from prisma.sites import Tap, matching
+from prisma.view.charts import draw_bars
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,6 +91,18 @@ class PatchedSets(Result):
     def stderr(self) -> Tensor:
         """Standard error over pairs [set]; NaN of a single pair."""
         return standard_error(self.values)
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return {"set": self.produced["sets"]}
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """The mean of each set as a bar with its name, and its standard error; or another array."""
+        if array not in (None, "effect"):
+            return super().plot(array)
+        spread = self.stderr if len(self.values) > 1 else None
+        label = "mean of the metric over pairs, and its standard error"
+        return draw_bars(self.effect, self.produced["sets"], spread=spread, title="patching sets", label=label)
 
 
 def standard_error(values: Tensor) -> Tensor:

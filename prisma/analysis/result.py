@@ -100,7 +100,7 @@ class Result:
         name = array or next(iter(self.axes))
         if name not in self.axes:
             raise PrismaError(f"{type(self).__name__} has no array {name!r}; the nearest: {nearest(name, self.axes)}")
-        title = f"{self.produced.get('analysis', '')}: {name}"
+        title = f"{self.produced.get('analysis', '')}: {name}".replace("_", " ")
         return draw(self.arrays[name], self.axes[name], title=title, names=self.names)
 
 

@@ -72,11 +72,15 @@ def draw(
 
 
 def _line(panel: "Axes", x: Tensor, name: str, names: Mapping[str, Sequence[str]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     panel.plot(range(len(x)), x.numpy(), color="#d1495b", linewidth=1.6, marker="o", markersize=3)
     panel.set_xlabel(name)
     panel.grid(color="#e6e8eb")
     if name in names:
         panel.set_xticks(range(len(x)), names[name])
+    else:
+        panel.xaxis.set_major_locator(MaxNLocator(12, integer=True))
 
 
 def _heat(panel: "Axes", part: Tensor, axes: Sequence[str], whole: Tensor, names: Mapping[str, Sequence[str]]) -> Any:

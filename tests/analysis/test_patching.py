@@ -294,6 +294,9 @@ def test_sets_equal_runs_with_edits(into: str) -> None:
             edits = {site: Set(acts[site]).at(**at) for site, (at, _) in sites.items()}
             torch.testing.assert_close(found.values[:, column], LogitDiff(0, 1)(run(model, target, edits)))
     torch.testing.assert_close(found.effect, found.values.mean(0))
+    panel = found.plot().axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == list(SETS)
+    assert [label.get_text() for label in found.plot("values").axes[0].get_xticklabels()] == list(SETS)
 
 
 def fits(site: str, name: str) -> bool:

@@ -13,6 +13,7 @@ def test_one_axis_is_a_line() -> None:
     (panel,) = draw(torch.tensor([1.0, 3.0, 2.0]), ["layer"], title="a line").axes
     assert panel.lines[0].get_ydata().tolist() == [1, 3, 2]
     assert panel.get_xlabel() == "layer"
+    assert all(float(tick).is_integer() for tick in panel.get_xticks())
 
 
 def test_two_axes_are_a_heat_map_around_zero_when_signs_differ() -> None:
