@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 
 from prisma.errors import PrismaError, nearest
+from prisma.recipes.circle import CIRCLE
 from prisma.recipes.digits import DIGITS
 from prisma.recipes.induction import INDUCTION
 from prisma.recipes.sprites import SPRITES
 from prisma.train import Recipe
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (DIGITS, INDUCTION, SPRITES)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (DIGITS, INDUCTION, CIRCLE, SPRITES)}
 
 
 def recipe(name: str) -> Recipe:
