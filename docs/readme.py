@@ -44,7 +44,20 @@ def speed() -> str:
     )
 
 
-BLOCKS: Mapping[str, Callable[[], str]] = {"results": results, "speed": speed}
+def patching() -> str:
+    """The ratios of `benchmarks.patching`: one cell of a sweep over one plain forward, attribution over one forward."""
+    measured = json.loads((ROOT / "benchmarks" / "patching-cpu.json").read_text())
+    lines = ["| time of | over that of | ratio |", "|---|---|---|"]
+    units = {"head sweep": ", per head", "token sweep": ", per token"}
+    lines += [
+        f"| {line['what']}{units.get(line['what'], '')} | one {line['against']} | {line['value']:.2f} |"
+        for line in measured["lines"]
+        if line["unit"] == "x"
+    ]
+    return "\n".join(lines)
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {"results": results, "speed": speed, "patching": patching}
 
 
 def render(readme: str) -> str:
