@@ -1,4 +1,4 @@
-"""ViTs whose heads attend as they are told: tokens are one-hot vectors, and a head's q k is the logarithm of a pattern."""
+"""ViTs whose heads attend as told: tokens are one-hot vectors, and the q k of a head is the logarithm of a pattern."""
 
 from collections.abc import Mapping
 from typing import Any
