@@ -180,10 +180,11 @@ class Attention(nn.Module):
         return torch.einsum("bthd,mhd->bthm", z_BTHD, self.out.weight.unflatten(1, self.split[1:]))
 
     def placed(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """After QK-norm and rotation. Prefix tokens have no place, so fewer queries than those need no rotation."""
+        """After QK-norm and rotation. Queries may be of the first tokens only; prefix tokens have no place."""
         q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
         if self.rotation is not None:
-            q_BTHD = q_BTHD if q_BTHD.shape[1] < k_BTHD.shape[1] else rotate(q_BTHD, self.rotation)
+            unasked = k_BTHD.shape[1] - q_BTHD.shape[1]
+            q_BTHD = rotate(q_BTHD, self.rotation[:, : max(self.rotation.shape[1] - unasked, 0)])
             k_BTHD = rotate(k_BTHD, self.rotation)
         return q_BTHD, k_BTHD, v_BTHD
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from prisma.analysis.branches import Heads, Neurons, branch_of
 from prisma.analysis.gradient_run import GradientRun, gradient_run, measure_rows, slope
 from prisma.analysis.graph import Graph
-from prisma.analysis.passes import PASS_BYTES, expect_pairs, pass_size
+from prisma.analysis.passes import PASS_BYTES, directed, donor_of, pass_size
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
 from prisma.vit import ViT
@@ -45,15 +45,12 @@ class AttributionWalk:
             PrismaError: shapes differ, an option is none, or the metric is not one finite number per pair or has no
                 gradient.
         """
-        expect_pairs(clean, corrupt)
-        if self.into not in ("clean", "corrupt"):
-            raise PrismaError(f"into must be clean or corrupt; found {self.into!r}")
+        target, donor = directed(clean, corrupt, self.into)
         if self.steps < 1:
             raise PrismaError(f"steps must be at least 1; found {self.steps}")
         graph = Graph(self.model.config)
         if self.nodes and not graph.stages:
             raise PrismaError("attribution patching goes over the layers of a model; found n_layers=0")
-        target, donor = (clean, corrupt) if self.into == "clean" else (corrupt, clean)
         size, parts = self._pairs_of_a_pass(graph), []
         with torch.inference_mode(False):  # the caller may be in it
             for rows in (slice(i, i + size) for i in range(0, len(target), size)):
@@ -72,7 +69,7 @@ class AttributionWalk:
         with torch.no_grad():
             other = gradient_run(self.model, graph, self.model.embed(donor), grad=False)
             embed = self.model.embed(target)
-            found = {_other(self.into): measure_rows(self.metric, other.logits, rows, pairs)}
+            found = {donor_of(self.into): measure_rows(self.metric, other.logits, rows, pairs)}
         change = other
         for k in range(self.steps, 0, -1):  # the first is the target itself
             start = embed if k == self.steps else other.streams[0].lerp(embed, k / self.steps)
@@ -110,10 +107,6 @@ class AttributionWalk:
             moves[stage.senders] = _moves(branch, run.sent[i].detach(), run.written[i].detach(), x, delta)
         scores_BSV[:, :, -1:] = _products(moves, gradients[-1][None])
         return scores_BSV
-
-
-def _other(into: str) -> str:
-    return "corrupt" if into == "clean" else "clean"
 
 
 def difference(donor: GradientRun, own: GradientRun) -> GradientRun:

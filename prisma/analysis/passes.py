@@ -191,3 +191,20 @@ def expect_pairs(clean: Tensor, corrupt: Tensor) -> None:
         raise PrismaError(
             f"clean and corrupt must hold pairs of one shape; found {list(clean.shape)} and {list(corrupt.shape)}"
         )
+
+
+def directed(clean: Tensor, corrupt: Tensor, into: str) -> tuple[Tensor, Tensor]:
+    """(the inputs whose runs are patched, the inputs whose runs values come from).
+
+    Raises:
+        PrismaError: shapes differ, there are no pairs, or `into` is neither clean nor corrupt.
+    """
+    expect_pairs(clean, corrupt)
+    return (clean, corrupt) if donor_of(into) == "corrupt" else (corrupt, clean)
+
+
+def donor_of(into: str) -> str:
+    """The run that values come from: clean or corrupt. Raises PrismaError if `into` is neither."""
+    if into not in (donors := {"clean": "corrupt", "corrupt": "clean"}):
+        raise PrismaError(f"into must be clean or corrupt; found {into!r}")
+    return donors[into]

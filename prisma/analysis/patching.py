@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.passes import OtherRun, Units, expect_pairs, pass_size, walk
+from prisma.analysis.passes import OtherRun, Units, directed, donor_of, pass_size, walk
 from prisma.analysis.result import Result
 from prisma.edits import Index, Set
 from prisma.errors import PrismaError
@@ -59,7 +59,7 @@ class Patching(Result):
     @property
     def total(self) -> Tensor:
         """How far the whole donor run is from the run that is patched, mean over pairs: a number."""
-        return (getattr(self, _other(self.produced["into"])) - self._base).mean()
+        return (getattr(self, donor_of(self.produced["into"])) - self._base).mean()
 
     def normalised(self) -> Tensor:
         """How much of the total effect each unit carries [layer, unit]: 0 changes nothing, 1 is the whole difference.
@@ -170,8 +170,7 @@ def patch(
         PrismaError: shapes differ, the site, axis or index does not exist, or the metric is not one finite number per
             pair.
     """
-    expect_pairs(clean, corrupt)
-    target, donor = (clean, corrupt) if _other(into) == "corrupt" else (corrupt, clean)
+    target, donor = directed(clean, corrupt, into)
     units = Units(model, site, axis, groups)
     donors: list[OtherRun] = []
 
@@ -180,7 +179,7 @@ def patch(
         return donors[-1]
 
     found = walk(model, target, units, donate, batch)
-    of = {into: found.logits, _other(into): torch.cat([run.logits() for run in donors])}
+    of = {into: found.logits, donor_of(into): torch.cat([run.logits() for run in donors])}
     return Patching(
         produced={"analysis": "patching", "site": units.site, "axis": units.axis, "into": into, "pairs": len(clean)},
         values=found.measure(metric),
@@ -216,8 +215,7 @@ def patch_sets(
         PrismaError: as in `patch`; also an axis that a site does not have (or `batch`: a set is of every pair), or an
             index out of range.
     """
-    expect_pairs(clean, corrupt)
-    target, donor = (clean, corrupt) if _other(into) == "corrupt" else (corrupt, clean)
+    target, donor = directed(clean, corrupt, into)
     if not sets:
         raise PrismaError("expected sets of cells to patch, found none")
     size, known = pass_size(model, batch), site_names(model.config)
@@ -256,10 +254,3 @@ def _by_site(cells: Cells, known: Sequence[str]) -> dict[str, list[Mapping[str, 
 def _block_of(site: str) -> int:
     """The block that a run must start from to change a site: 0 for what comes before the blocks."""
     return int(site.split(".")[1]) if site.startswith("blocks.") else 0
-
-
-def _other(into: str) -> str:
-    """The run that values come from."""
-    if into not in (others := {"clean": "corrupt", "corrupt": "clean"}):
-        raise PrismaError(f"into must be clean or corrupt; found {into!r}")
-    return others[into]

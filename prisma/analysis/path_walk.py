@@ -18,9 +18,8 @@ from torch import Tensor
 from prisma.analysis.branches import Heads, Messages, Neurons, branch_of, messages
 from prisma.analysis.gradient_run import measure_rows
 from prisma.analysis.graph import SIDES, Graph, Stage
-from prisma.analysis.passes import expect_pairs
+from prisma.analysis.passes import directed, donor_of
 from prisma.edits import Set
-from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
 from prisma.runs import finish
 from prisma.sites import Tap
@@ -70,10 +69,7 @@ class PathWalk:
         Raises:
             PrismaError: shapes differ, `into` is neither, or the metric is not one finite number per pair.
         """
-        expect_pairs(clean, corrupt)
-        if into not in ("clean", "corrupt"):
-            raise PrismaError(f"into must be clean or corrupt; found {into!r}")
-        target, donor = (clean, corrupt) if into == "clean" else (corrupt, clean)
+        target, donor = directed(clean, corrupt, into)
         values, logits = [], []
         step = max(self.size // len(self.senders), 1)
         for rows in (slice(i, i + step) for i in range(0, len(target), step)):
@@ -85,7 +81,7 @@ class PathWalk:
                 values[-1][:, sender, group] = measure_rows(metric, of_cell, rows, len(target))
             logits.append((own_logits, donor_logits))
         runs = [measure(metric, torch.cat(parts)) for parts in zip(*logits, strict=True)]
-        ends = dict(zip(("clean", "corrupt") if into == "clean" else ("corrupt", "clean"), runs, strict=True))
+        ends = dict(zip((into, donor_of(into)), runs, strict=True))
         return torch.cat(values)[:, self.places], ends
 
     def _patched(self, images: Tensor, own: Messages, donor: Messages) -> Iterator[tuple[Cell, Tensor]]:

@@ -1,9 +1,10 @@
 """Passes: how large they are."""
 
 import pytest
+import torch
 
 from prisma import PrismaError
-from prisma.analysis.passes import PASS_BYTES, Units, pass_size
+from prisma.analysis.passes import PASS_BYTES, Units, directed, donor_of, pass_size
 from tests.variants import model_of, tower_of
 
 
@@ -22,3 +23,14 @@ def test_units_are_heads_or_tokens_unless_told() -> None:
     assert Units(model, "attn.hook_z", None, None).axis == "head"
     assert Units(model, "resid_mid", None, None).axis == "token"
     assert Units(model, "mlp.post", "d_mlp", None).axis == "d_mlp"
+
+
+def test_values_come_from_the_other_run() -> None:
+    clean, corrupt = torch.zeros(2, 1), torch.ones(2, 1)
+    for into, expected in {"clean": (clean, corrupt), "corrupt": (corrupt, clean)}.items():
+        assert all(x is y for x, y in zip(directed(clean, corrupt, into), expected, strict=True))
+    assert (donor_of("clean"), donor_of("corrupt")) == ("corrupt", "clean")
+    with pytest.raises(PrismaError, match="into must be clean or corrupt; found 'both'"):
+        directed(clean, corrupt, "both")
+    with pytest.raises(PrismaError, match=r"pairs of one shape; found \[2, 1\] and \[1, 1\]"):
+        directed(clean, corrupt[:1], "clean")
