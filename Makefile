@@ -41,22 +41,22 @@ requirements: $(READY)
 # Every pretrained architecture against its own library, and the page that says what was verified.
 parity: $(READY)
 	$(BIN)/python -m tests.pretrained.matrix
-	$(BIN)/python docs/models.py
+	$(BIN)/python tools/models.py
 
 # The pages on analyses: their code run on the shipped mice, what it prints, and their pictures.
 pages: $(READY)
-	$(BIN)/python docs/pages.py
+	$(BIN)/python tools/pages.py
 
 # Our mice, made anew: the weights that come with the package, their cards and the README's table of results.
 mice cards: $(READY)
-	$(BIN)/python docs/cards.py
-	$(BIN)/python docs/readme.py
+	$(BIN)/python tools/cards.py
+	$(BIN)/python tools/readme.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.core --json benchmarks/core-cpu.json
 	$(BIN)/python -m benchmarks.pretrained --json benchmarks/pretrained-cpu.json
 	$(BIN)/python -m benchmarks.patching --json benchmarks/patching-cpu.json
-	$(BIN)/python docs/readme.py
+	$(BIN)/python tools/readme.py
 
 # On a machine with an NVIDIA GPU: the tests that need one, the benchmark there, and the mice trained there.
 gpu: $(READY)

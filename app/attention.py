@@ -2,7 +2,7 @@
 
 from app.session import Session
 from prisma.runs import record
-from prisma.view import View, fractions
+from prisma.view.browser import View, fractions
 
 TITLE = "Attention"
 HELP = "Where information may flow from, head by head. Attention is not explanation: see Patching for what matters."

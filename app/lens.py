@@ -1,10 +1,10 @@
 """The Logit lens tab: what the model would answer if it stopped after each layer."""
 
 from app.session import Session
-from prisma.analysis.lens import logit_lens
+from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
-from prisma.view import View, fractions, numbers
+from prisma.view.browser import View, fractions, numbers
 
 TITLE = "Logit lens"
 HELP = (
@@ -37,5 +37,5 @@ def _expect_few(config: ViTConfig) -> None:
     if found > MOST:
         raise PrismaError(
             f"the lens of this model is {found:,} numbers, {config.n_classes:,} classes for every token and layer, "
-            "more than a page should hold: prisma.analysis.lens has it from Python"
+            "more than a page should hold: prisma.analysis.lens.logit_lens has it from Python"
         )

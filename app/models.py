@@ -10,7 +10,7 @@ from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.errors import PrismaError, nearest
 from prisma.loaded import Loaded, load
 from prisma.repository import PROBE, Published, published_in
-from prisma.view import Packed, fractions
+from prisma.view.browser import Packed, fractions
 
 N_EXAMPLES = 20
 

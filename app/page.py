@@ -17,7 +17,7 @@ from app.session import Session, opened
 from app.subject import Picture, Subject
 from app.theme import HEADER
 from prisma.errors import PrismaError
-from prisma.view import View
+from prisma.view.browser import View
 
 TABS = {"attention": attention, "lens": lens, "patching": patching}
 Updates = dict[Any, Any]

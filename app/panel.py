@@ -10,7 +10,7 @@ from gradio.utils import get_upload_folder
 
 from prisma.errors import PrismaError
 from prisma.files import write_atomic
-from prisma.view import View, script, style
+from prisma.view.browser import View, script, style
 
 # The template holds no placeholder: Gradio evaluates what it puts into one, and a label could be code.
 TEMPLATE = '<p class="pz-refused" role="status" hidden></p><div class="pz-root"></div>'

@@ -2,10 +2,10 @@
 
 from app.question import metric_of
 from app.session import Session
-from prisma.analysis.patching import sweep
+from prisma.analysis.patching.activation_patching import sweep
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
-from prisma.view import View, numbers
+from prisma.view.browser import View, numbers
 
 TITLE = "Patching"
 HELP = (

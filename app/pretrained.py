@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from app.subject import Picture, Subject, of_still_images, transform_of
 from prisma.loaded import Loaded, load
 from prisma.pretrained.opening import is_folder
-from prisma.view import Packed, fractions
+from prisma.view.browser import Packed, fractions
 
 PROMPTS = (  # of a CLIP, unless the visitor has others: the examples, everyday pictures, a drawing
     *(f"a photo of {thing}" for thing in ("a temple", "a flower", "a cat", "a dog", "a bird", "a person", "a car")),

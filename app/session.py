@@ -7,7 +7,7 @@ from typing import Any
 from app.question import Question, default_question
 from app.subject import Picture, Subject, pixels, prefix_names
 from prisma.loaded import Loaded
-from prisma.view import Packed
+from prisma.view.browser import Packed
 
 
 @dataclass(frozen=True)

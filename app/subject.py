@@ -14,7 +14,7 @@ from torch import Tensor
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.loaded import Loaded
-from prisma.view import Packed, fractions
+from prisma.view.browser import Packed, fractions
 
 INK = 64  # side of a drawing in pixels, as images.js sends it
 

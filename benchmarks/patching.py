@@ -23,8 +23,8 @@ from torch import Tensor
 import prisma
 from benchmarks.core import BASE
 from benchmarks.timing import CLOCKS, Line, arguments, interleave, report
-from prisma.analysis.attribution import attribute
-from prisma.analysis.patching import patch
+from prisma.analysis.circuits.attribution_patching import attribute
+from prisma.analysis.patching.activation_patching import activation_patching
 
 METRIC = prisma.LogitDiff(3, 5)
 TOKENS = range(4, 197, 8)  # of those that a token sweep visits; the class token costs no more than another
@@ -89,7 +89,9 @@ def contenders(args: Namespace) -> tuple[dict[str, Callable[[], object]], dict[s
     timed: dict[str, Callable[[], object]] = {
         "timm forward": forwards,
         "head sweep": partial(prisma.sweep, ours, clean, corrupt, "attn.z", METRIC),
-        "token sweep": partial(patch, ours, clean, corrupt, "resid_pre", METRIC, axis="token", groups=groups),
+        "token sweep": partial(
+            activation_patching, ours, clean, corrupt, "resid_pre", METRIC, axis="token", groups=groups
+        ),
         "naive token loop": partial(loop, ours, clean, corrupt, "resid_pre", spread),
         "attribution of heads, tokens, edges": partial(attribute, ours, clean, corrupt, METRIC),
     }

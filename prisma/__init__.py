@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prisma.analysis.patching import sweep
+    from prisma.analysis.patching.activation_patching import sweep
     from prisma.config import ViTConfig
     from prisma.edits import Add, Mean, Resample, Scale, Set, Zero
     from prisma.errors import PrismaError
@@ -40,7 +40,7 @@ __all__ = [
 
 _HOME = {
     "config": ("ViTConfig",),
-    "analysis.patching": ("sweep",),
+    "analysis.patching.activation_patching": ("sweep",),
     "edits": ("Add", "Mean", "Resample", "Scale", "Set", "Zero"),
     "errors": ("PrismaError",),
     "loaded": ("Loaded", "load"),

@@ -70,7 +70,7 @@ def load(
 
     Raises:
         PrismaError: nothing there, or it is not a whole model.
-        Unsupported: a PrismaError; the model cannot be had exactly, and which property is why.
+        UnsupportedModelError: a PrismaError; the model cannot be had exactly, and which property is why.
     """
     if not isinstance(ref, str | Path | nn.Module) or not isinstance(revision, str | None):
         raise PrismaError(

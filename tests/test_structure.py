@@ -18,12 +18,15 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("inventory", "outline"),
     ("metrics", "circuits", "checkpoint"),
     ("runs",),
-    ("repository",),
+    ("repository", "batching"),
     ("data",),
     ("pretrained",),
     ("loaded", "view"),
-    ("train", "analysis"),
-    ("recipes",),
+    ("train", "analysis.result"),
+    ("analysis.attention", "analysis.attribution", "analysis.lens", "analysis.weights"),
+    ("analysis.patching",),
+    ("analysis.circuits",),
+    ("study", "recipes"),
     ("publish",),
     ("cli",),
     ("app",),
@@ -40,9 +43,11 @@ def module_name(path: Path) -> str:
 
 
 def part(module: str) -> str:
-    """`prisma.train.loop` -> `train`, `app.lens` -> `app`."""
+    """`prisma.train.loop` -> `train`, `prisma.analysis.lens.logit_lens` -> `analysis.lens`, `app.lens` -> `app`."""
     names = module.split(".")
-    return names[1] if names[0] == "prisma" and len(names) > 1 else names[0]
+    if names[0] != "prisma" or len(names) == 1:
+        return names[0]
+    return ".".join(names[1:3]) if names[1] == "analysis" else names[1]
 
 
 def imports(path: Path) -> list[tuple[str, ast.stmt]]:

@@ -15,25 +15,25 @@ from torch import Tensor
 
 from prisma.errors import PrismaError, nearest
 from prisma.files import write_atomic
-from prisma.view.plots import draw
+from prisma.view.figures.plots import draw
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_AXES, _PRODUCED = "__axes__", "__produced__"
+_AXES, _METADATA = "__axes__", "__metadata__"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
     """Base of all results. A subclass has a field for each array, and says in `AXES` what its axes are.
 
-    An axis written `{name}` stands for what `produced["name"]` says: patching has columns that are heads or tokens.
+    An axis written `{name}` stands for what `metadata["name"]` says: patching has columns that are heads or tokens.
     An array may also be a property, made from the fields.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # array -> names of its axes; the first one is what `plot` draws
 
-    produced: Mapping[str, Any]  # the analysis, and the arguments that matter, as JSON has them
+    metadata: Mapping[str, Any]  # the analysis, and the arguments that matter, as JSON has them
 
     def __post_init__(self) -> None:
         for name, axes in self.axes.items():
@@ -46,7 +46,7 @@ class Result:
     def axes(self) -> dict[str, tuple[str, ...]]:
         """Array -> names of its axes."""
         return {
-            name: tuple(axis.format(**self.produced) for axis in axes)
+            name: tuple(axis.format(**self.metadata) for axis in axes)
             for name, axes in self.AXES.items()
             if getattr(self, name) is not None
         }
@@ -62,18 +62,18 @@ class Result:
         return {name: getattr(self, name).detach().cpu() for name in self.axes}
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: `produced`, and for each array its axes and nested lists of its values.
+        """As JSON has it: `metadata`, and for each array its axes and nested lists of its values.
 
         A value that is not finite, such as the standard error of one pair, is None.
         """
         arrays = {
             name: {"axes": list(self.axes[name]), "values": _listed(values)} for name, values in self.arrays.items()
         }
-        return {"produced": dict(self.produced), "arrays": arrays}
+        return {"metadata": dict(self.metadata), "arrays": arrays}
 
     def to_npz(self, path: str | Path) -> Path:
-        """Write an `.npz` file, whole or not at all: the arrays by name, `__axes__` and `__produced__` as JSON."""
-        said = {_AXES: json.dumps(self.axes), _PRODUCED: json.dumps(dict(self.produced))}
+        """Write an `.npz` file, whole or not at all: the arrays by name, `__axes__` and `__metadata__` as JSON."""
+        said = {_AXES: json.dumps(self.axes), _METADATA: json.dumps(dict(self.metadata))}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{name: _stored(x) for name, x in self.arrays.items()}, **said)  # type: ignore[arg-type]
         write_atomic(path := Path(path), buffer.getvalue())
@@ -88,10 +88,10 @@ class Result:
         """
         try:
             with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                produced = json.loads(str(file[_PRODUCED]))
+                metadata = json.loads(str(file[_METADATA]))
                 there = [f.name for f in fields(cls) if f.default is MISSING or f.name in file.files]
-                arrays = {name: torch.from_numpy(file[name]) for name in there if name != "produced"}
-            return cls(produced=produced, **arrays)
+                arrays = {name: torch.from_numpy(file[name]) for name in there if name != "metadata"}
+            return cls(metadata=metadata, **arrays)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise PrismaError(f"expected a saved {cls.__name__} at {path}, found something else") from error
 
@@ -100,8 +100,83 @@ class Result:
         name = array or next(iter(self.axes))
         if name not in self.axes:
             raise PrismaError(f"{type(self).__name__} has no array {name!r}; the nearest: {nearest(name, self.axes)}")
-        title = f"{self.produced.get('analysis', '')}: {name}".replace("_", " ")
+        title = f"{self.metadata.get('analysis', '')}: {name}".replace("_", " ")
         return draw(self.arrays[name], self.axes[name], title=title, names=self.names)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Effect(Result):
+    """A number per image for each part of the model: `effect` is the mean over images, `stderr` its standard error."""
+
+    @property
+    def per_image(self) -> Tensor:
+        """[image, ...]: what `effect` is the mean of."""
+        raise NotImplementedError
+
+    @property
+    def effect(self) -> Tensor:
+        """Mean over images."""
+        return self.per_image.mean(0)
+
+    @property
+    def stderr(self) -> Tensor:
+        """Standard error of `effect` over images; NaN for a single image."""
+        return standard_error(self.per_image)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairedEffect(Effect):
+    """Effects of replacing parts of a run by those of a run on another image, for pairs of images.
+
+    `metadata["into"]` says which of the two runs is changed. `normalised()` puts effects on a scale on which 0 is a
+    part that changes nothing and 1 is one that carries the whole difference between the two runs.
+    """
+
+    clean: Tensor  # [image]: the metric of the run on the clean image
+    corrupt: Tensor  # [image]: of the run on the corrupt image
+
+    @property
+    def unchanged(self) -> Tensor | float:
+        """The `effect` of a part that changes nothing: the metric of the run that is changed, or 0 for differences."""
+        return 0.0
+
+    @property
+    def changed_run(self) -> Tensor:
+        """[image]: the metric of the run that is changed, before anything is replaced."""
+        return getattr(self, self.metadata["into"])
+
+    @property
+    def total(self) -> Tensor:
+        """A number: how far the metric of the other run is from that of the run that is changed, mean over pairs."""
+        other = self.corrupt if self.changed_run is self.clean else self.clean
+        return (other - self.changed_run).mean()
+
+    def normalised(self) -> Tensor:
+        """`effect` as a share of `total`: 0 changes nothing, 1 is the whole difference between the two runs.
+
+        Raises:
+            PrismaError: the two runs do not differ in the metric, so there is no effect to share.
+        """
+        return share_of(self.effect - self.unchanged, self.total)
+
+
+def standard_error(values: Tensor) -> Tensor:
+    """Standard error of the mean over the first axis, leaving out NaN; NaN for fewer than two values."""
+    return mean_and_error(values)[1]
+
+
+def mean_and_error(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over the first axis and its standard error, leaving out NaN; the error of fewer than two values is NaN."""
+    n, mean = (~values.isnan()).sum(0), values.nanmean(0)
+    squares = (values - mean).square().nansum(0)
+    return mean, torch.where(n > 1, (squares / (n * (n - 1)).clamp(min=1)).sqrt(), torch.nan)
+
+
+def share_of(effect: Tensor, total: Tensor) -> Tensor:
+    """`effect / total`. Raises PrismaError if there is no total effect."""
+    if total.abs() <= 1e-6 * effect.abs().max().clamp(min=1e-6):
+        raise PrismaError(f"expected two runs that differ in the metric; found a total effect of {total.item():.2g}")
+    return effect / total
 
 
 def _stored(x: Tensor) -> np.ndarray:

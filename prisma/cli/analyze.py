@@ -23,7 +23,7 @@ class _Listing(TyperCommand):
     """Help that ends with the analyses and what each takes. They are imported only to be listed."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        from prisma.analysis.catalog import ANALYSES, OPTIONS
+        from prisma.study.catalog import ANALYSES, OPTIONS
 
         with formatter.section("Analyses (NAME), with their options and defaults"):
             formatter.write_dl([(name, f"{a.summary} {_defaults(a.options)}") for name, a in ANALYSES.items()])
@@ -33,7 +33,8 @@ class _Listing(TyperCommand):
 
 
 @cli.command(
-    cls=_Listing, epilog="Example: prisma analyze patching --model mice/digits --images digits --metric probability"
+    cls=_Listing,
+    epilog="Example: prisma analyze activation_patching --model mice/digits --images digits --metric probability",
 )
 def analyze(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An analysis: see below.")],
@@ -64,10 +65,10 @@ def analyze(
     It works in shards: the same command goes on where it was stopped. Many GPUs share the shards under
     `accelerate launch --no_python prisma analyze ...`.
     """
-    from prisma.analysis.catalog import options_of
-    from prisma.analysis.shards import Study, run_study
-    from prisma.analysis.team import team
     from prisma.data.pictures import pictures
+    from prisma.study.catalog import options_of
+    from prisma.study.processes import team
+    from prisma.study.shards import Study, run_study
     from prisma.train.loop import pick_device
     from prisma.train.packages import expect_packages
 

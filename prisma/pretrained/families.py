@@ -4,7 +4,7 @@ from torch import nn
 
 from prisma.pretrained import hf_clip, hf_images, hf_text, hf_video, open_clip_towers, timm_eva, timm_vit
 from prisma.pretrained.family import Family, full_name
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 from prisma.pretrained.unread import properties
 from prisma.pretrained.untouched import guarded
 
@@ -20,10 +20,14 @@ _TEXT_BY_CLASS = {name: family for family in TEXT_FAMILIES for name in family.cl
 
 
 def text_family_of(module: nn.Module) -> Family:
-    """The family that reads a text tower, or the pair that holds its parts. Raises Unsupported if there is none."""
+    """The family that reads a text tower, or the pair that holds its parts.
+
+    Raises:
+        UnsupportedModelError: no family reads it.
+    """
     name = full_name(module)
     if name not in _TEXT_BY_CLASS:
-        raise Unsupported(
+        raise UnsupportedModelError(
             f"expected a text tower of a class that Prisma reads, whose mask is the same for every prompt; found {name}"
         )
     return _TEXT_BY_CLASS[name]
@@ -33,17 +37,20 @@ def family_of(module: nn.Module) -> Family:
     """The family that reads a module.
 
     Raises:
-        Unsupported: of no class that Prisma reads. A subclass of one may compute something else, so it is refused too.
+        UnsupportedModelError: no family reads this class. A subclass of a class that one reads may compute something
+            else, so it is refused too.
     """
     name = full_name(module)
     if name in _BY_CLASS:
         return _BY_CLASS[name]
     for parent in type(module).__mro__[1:]:
         if f"{parent.__module__}.{parent.__qualname__}" in _BY_CLASS:
-            raise Unsupported(
+            raise UnsupportedModelError(
                 f"expected a model of a class that Prisma reads, found {name}, "
                 f"whose forward may differ from that of its parent {parent.__qualname__}"
             )
     has = " and ".join(properties(module))
     why = f", which has {has}" if has else ""
-    raise Unsupported(f"expected a model of a class that Prisma reads (`prisma models` lists them), found {name}{why}")
+    raise UnsupportedModelError(
+        f"expected a model of a class that Prisma reads (`prisma models` lists them), found {name}{why}"
+    )

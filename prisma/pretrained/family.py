@@ -15,7 +15,7 @@ class Family:
     name: str  # as `prisma models` prints it
     library: str  # timm, transformers or open_clip
     classes: tuple[str, ...]  # full names, such as timm.models.eva.Eva
-    read: Callable[[nn.Module], Source]  # raises Unsupported
+    read: Callable[[nn.Module], Source]  # raises UnsupportedModelError
     answer: Callable[[nn.Module, Tensor], Tensor]  # what our logits must equal [batch, class], given our images
     blocks: Callable[[nn.Module], Sequence[nn.Module]]  # whose output is the residual stream after each layer
     order: Callable[[nn.Module, Tensor], Tensor] = lambda _, x: x  # that stream, its tokens in the order of ours

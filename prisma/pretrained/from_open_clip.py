@@ -18,7 +18,7 @@ from prisma.errors import PrismaError, nearest
 from prisma.pretrained.calls import quiet, sentences
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.opened import ImageSize, Opened
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 
 CONFIG = "open_clip_config.json"
 OWN_VOCABULARY = 49_408  # tokens that the tokenizer which comes with the package has
@@ -63,7 +63,7 @@ def open_ref(ref: str, revision: str | None = None, image_size: ImageSize = None
 
     Raises:
         PrismaError: no such name or tag (the nearest are offered), or no weights to be had.
-        Unsupported: the image tower cannot be had exactly.
+        UnsupportedModelError: the image tower cannot be had exactly.
     """
     import open_clip
 
@@ -103,7 +103,7 @@ def open_folder(folder: Path, image_size: ImageSize = None) -> Opened:
 
     Raises:
         PrismaError: no such configuration or weights, or they do not fit each other.
-        Unsupported: the image tower cannot be had exactly.
+        UnsupportedModelError: the image tower cannot be had exactly.
     """
     import open_clip
 
@@ -179,7 +179,7 @@ def _opened(model: Any, tokenizer: Callable[[], Any] | None) -> Opened:
     visual = getattr(model, "visual", model)
     precisions = sorted({str(x.dtype) for x in model.parameters() if x.is_floating_point()})
     if len(precisions) > 1:
-        raise Unsupported(
+        raise UnsupportedModelError(
             f"expected weights of one precision, found {' and '.join(precisions)}; cast the module to one"
         )
     size = family_of(visual).read(visual).config.image_sides  # type: ignore[union-attr]
@@ -209,7 +209,7 @@ def _text(model: Any) -> nn.Module | None:
     text = getattr(model, "text", model)
     try:
         text_family_of(text).read(text)
-    except Unsupported as error:
+    except UnsupportedModelError as error:
         warnings.warn(f"the image tower is loaded without its text tower: {error}", stacklevel=2)
         return None
     return text.eval()

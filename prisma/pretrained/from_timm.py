@@ -21,7 +21,7 @@ def open_ref(name: str, revision: str | None = None, image_size: int | tuple[int
 
     Raises:
         PrismaError: no such name or tag (the nearest are offered), or no weights to be had.
-        Unsupported: of a class that Prisma does not read.
+        UnsupportedModelError: of a class that Prisma does not read.
     """
     import timm
 

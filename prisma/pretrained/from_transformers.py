@@ -21,7 +21,7 @@ from prisma.pretrained.family import full_name
 from prisma.pretrained.hf_images import takes_any_size
 from prisma.pretrained.hf_transform import transform_of
 from prisma.pretrained.opened import ImageSize, Opened
-from prisma.pretrained.rules import Source, Unsupported
+from prisma.pretrained.rules import Source, UnsupportedModelError
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.safetensors", "model.safetensors.index.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -32,7 +32,7 @@ def open_ref(name: str, revision: str | None = None, image_size: ImageSize = Non
 
     Raises:
         PrismaError: no such repository, revision or file to be had, or the repository is gated or private.
-        Unsupported: of a class that Prisma does not read; no weights are downloaded then.
+        UnsupportedModelError: of a class that Prisma does not read; no weights are downloaded then.
     """
     folder = _fetched(name, CONFIG, revision).parent
     commit = folder.name
@@ -51,7 +51,7 @@ def open_folder(folder: Path, image_size: ImageSize = None) -> Opened:
     Raises:
         PrismaError: no config.json, no safetensors weights, or weights that do not fit the architecture (all of the
             missing, extra and wrongly shaped tensors are listed).
-        Unsupported: of a class that Prisma does not read, or not exactly.
+        UnsupportedModelError: of a class that Prisma does not read, or not exactly.
     """
     return _opened(_loaded(_kind(folder), folder, str(folder)), folder, image_size, folder)
 
@@ -100,7 +100,7 @@ def _canonical(module: nn.Module) -> ViTConfig:
 
 
 def _kind(folder: Path) -> Any:
-    """The class of the model in a folder. Raises Unsupported unless Prisma reads it."""
+    """The class of the model in a folder. Raises UnsupportedModelError unless Prisma reads it."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
@@ -113,7 +113,7 @@ def _kind(folder: Path) -> Any:
         (found for name in names if isinstance(name, str) and (found := getattr(transformers, name, None))), None
     )
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise Unsupported(
+        raise UnsupportedModelError(
             f"expected a model that transformers has a class for, found architectures={listed}, "
             f"model_type={model_type!r} in {folder / CONFIG}"
         )

@@ -21,7 +21,7 @@ from prisma.pretrained.calls import quiet, sentences
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.hf_text import LAYERS, Row, both, layer_fields, within
 from prisma.pretrained.parts import activation, n_classes, torn
-from prisma.pretrained.rules import Context, Make, Source, Unsupported, flat, rules
+from prisma.pretrained.rules import Context, Make, Source, UnsupportedModelError, flat, rules
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Layout:
 
 
 def read(layouts: Mapping[str, Layout], module: Any) -> Source:
-    """`layouts` by the name of the class. Raises Unsupported."""
+    """`layouts` by the name of the class. Raises UnsupportedModelError."""
     layout = layouts[type(module).__name__]
     trunk, head = module.get_submodule(layout.trunk), module.get_submodule(layout.head) if layout.head else None
     embeddings, class_token = trunk.embeddings, hasattr(trunk.embeddings, "class_embedding")
     attention = hasattr(trunk, "head") and not layout.classifies
     layers = layer_fields(trunk)
     if attention and not (trunk.use_head and activation(trunk.head.mlp.activation_fn) == layers["activation"]):
-        raise Unsupported("attention pooling that is not used, or of another activation, is not supported")
+        raise UnsupportedModelError("attention pooling that is not used, or of another activation, is not supported")
     config = ViTConfig(
         image_size=image_sides(trunk),
         patch_size=embeddings.patch_size,
@@ -79,7 +79,9 @@ def positions(trunk: Any) -> Tensor:
     table, (height, width) = embeddings.position_embedding.weight, (side // embeddings.patch_size for side in sides)
     if hasattr(embeddings, "resize_positional_embeddings"):
         if torn(sides, embeddings.patch_size):
-            raise Unsupported(f"image_size={sides} is not supported: this source takes whole patches of pixels")
+            raise UnsupportedModelError(
+                f"image_size={sides} is not supported: this source takes whole patches of pixels"
+            )
         square = table.unflatten(0, (embeddings.position_embedding_size, -1))
         return embeddings.resize_positional_embeddings(square, torch.tensor([[height, width]]), height * width)[0]
     n_tokens = height * width + int(hasattr(embeddings, "class_embedding"))
@@ -87,7 +89,7 @@ def positions(trunk: Any) -> Tensor:
     try:
         return embeddings.interpolate_pos_encoding(like, *sides)[0]
     except RuntimeError:
-        raise Unsupported(
+        raise UnsupportedModelError(
             f"image_size={sides} is not supported: the source cannot resample its {len(table)} positions to it"
         ) from None
 

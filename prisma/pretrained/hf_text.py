@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prisma.config import TextConfig
 from prisma.pretrained.family import Family
 from prisma.pretrained.parts import activation, norm
-from prisma.pretrained.rules import Make, Source, Unsupported, joined, rules
+from prisma.pretrained.rules import Make, Source, UnsupportedModelError, joined, rules
 
 Row = tuple[str, str] | tuple[str, str, Make]
 
@@ -54,7 +54,7 @@ def layer_fields(trunk: Any) -> dict[str, Any]:
     """Fields of a config that the layers of a tower tell."""
     layers = trunk.encoder.layers
     if not len(layers):
-        raise Unsupported("num_hidden_layers=0 is not supported: there would be nothing to look into")
+        raise UnsupportedModelError("num_hidden_layers=0 is not supported: there would be nothing to look into")
     kind, eps = norm(part for part in trunk.modules() if "Norm" in type(part).__name__)
     first = layers[0]
     return {
@@ -71,7 +71,9 @@ def layer_fields(trunk: Any) -> dict[str, Any]:
 def _end(trunk: Any) -> int:
     """The first end-of-text token speaks for a prompt."""
     if type(trunk.eos_token_id) is not int:
-        raise Unsupported(f"eos_token_id={trunk.eos_token_id!r} is not supported: pooling needs the id of one token")
+        raise UnsupportedModelError(
+            f"eos_token_id={trunk.eos_token_id!r} is not supported: pooling needs the id of one token"
+        )
     return trunk.eos_token_id
 
 
@@ -101,7 +103,7 @@ UNUSED = (r"vision_model\..*", r"visual_projection\..*", "logit_scale", "logit_b
 
 
 def read(layouts: Mapping[str, Layout], module: Any) -> Source:
-    """`layouts` by the name of the class. Raises Unsupported."""
+    """`layouts` by the name of the class. Raises UnsupportedModelError."""
     layout = layouts[type(module).__name__]
     trunk = module.get_submodule(layout.trunk)
     head = module.get_submodule(layout.head) if layout.head else None
@@ -120,7 +122,7 @@ def read(layouts: Mapping[str, Layout], module: Any) -> Source:
 
 
 def _read_aimv2(_: nn.Module) -> Source:
-    raise Unsupported(
+    raise UnsupportedModelError(
         "a mask that depends on the other prompts of a batch is not supported: "
         "this text tower is causal only where one of them is padded"
     )

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from prisma.config import ViTConfig
 from prisma.pretrained.parts import activation, fixed, n_classes, n_heads, norm, there, torn
-from prisma.pretrained.rules import Context, Make, Rule, Source, Unsupported, flat, joined, rules, same
+from prisma.pretrained.rules import Context, Make, Rule, Source, UnsupportedModelError, flat, joined, rules, same
 
 PREFIX = ("cls_token", "distillation_token", "register_tokens")  # in the order of the tokens
 
@@ -31,12 +31,12 @@ class Layout:
 
 
 def read(layout: Layout, module: Any) -> Source:
-    """Raises Unsupported."""
+    """Raises UnsupportedModelError."""
     config = module.config
     trunk = module.get_submodule(layout.trunk)
     layers = trunk.get_submodule(layout.layers)
     if not len(layers):
-        raise Unsupported("num_hidden_layers=0 is not supported: there would be nothing to look into")
+        raise UnsupportedModelError("num_hidden_layers=0 is not supported: there would be nothing to look into")
     facts: dict[str, Any] = {
         "positions": positions(trunk.embeddings, config),
         "rotation": _rotation(trunk, config),
@@ -79,7 +79,7 @@ def positions(embeddings: Any, config: Any) -> Tensor | None:
     """Positions [1, token, d_model] as the source has them for images of `config.image_size`; None if it has no table.
 
     Raises:
-        Unsupported: they are of another size, and the source cannot resample them.
+        UnsupportedModelError: they are of another size, and the source cannot resample them.
     """
     (height, width), (p, q) = sides(config.image_size), sides(config.patch_size)
     if getattr(config, "is_native", False):
@@ -89,7 +89,7 @@ def positions(embeddings: Any, config: Any) -> Tensor | None:
         found = embeddings.position_embedding.weight[None]
         if found.shape[1] == (height // p) * (width // q):
             return found
-        raise Unsupported(
+        raise UnsupportedModelError(
             f"image_size={config.image_size} is not supported: the source does not resample its positions"
         )
     if getattr(embeddings, "position_embeddings", None) is None:
@@ -102,7 +102,7 @@ def positions(embeddings: Any, config: Any) -> Tensor | None:
         like = torch.empty(1, n_tokens, config.hidden_size, device="meta")
         return embeddings.interpolate_pos_encoding(like, height, width)
     except (RuntimeError, TypeError):
-        raise Unsupported(
+        raise UnsupportedModelError(
             f"image_size={config.image_size} is not supported: the source resamples positions of square patches "
             f"from a square grid only"
         ) from None
@@ -161,7 +161,7 @@ def _readout(module: Any, trunk: Any, pool: str) -> dict[str, Any]:
     heads = [part for name in HEADS if (part := getattr(module, name, None)) is not None]
     n_found = [n_classes(head) for head in heads] or [0]
     if len(heads) == 2 and 0 in n_found:
-        raise Unsupported("two heads without classes are not supported: the source would average two tokens")
+        raise UnsupportedModelError("two heads without classes are not supported: the source would average two tokens")
     return {
         "pool": "attention" if attention else "mean" if there(pooled) else pool,
         "pool_d_mlp": 0 if attention else None,

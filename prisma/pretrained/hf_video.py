@@ -16,7 +16,7 @@ from prisma.config import ViTConfig
 from prisma.pretrained.family import Family
 from prisma.pretrained.hf_text import Row, both, within
 from prisma.pretrained.parts import activation, fixed, heads_in_halves, n_classes, n_heads, norm, there
-from prisma.pretrained.rules import Context, Make, Rule, Source, Unsupported, flat, rules
+from prisma.pretrained.rules import Context, Make, Rule, Source, UnsupportedModelError, flat, rules
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Layout:
 
 
 def read(layouts: Mapping[str, Layout], module: Any) -> Source:
-    """`layouts` by the name of the class. Raises Unsupported."""
+    """`layouts` by the name of the class. Raises UnsupportedModelError."""
     layout, theirs = layouts[type(module).__name__], module.config
     _expect_exact(module)
     trunk = module.get_submodule(layout.trunk)
@@ -63,7 +63,7 @@ def read(layouts: Mapping[str, Layout], module: Any) -> Source:
 
 
 def _expect_exact(module: Any) -> None:
-    """Raises Unsupported, and says why."""
+    """Raises UnsupportedModelError, and says why."""
     config = module.config
     refused = {
         "num_hidden_layers=0": (config.num_hidden_layers == 0, "there would be nothing to look into"),
@@ -82,7 +82,7 @@ def _expect_exact(module: Any) -> None:
     }
     for name, (found, why) in refused.items():
         if found:
-            raise Unsupported(f"{name} is not supported: {why}")
+            raise UnsupportedModelError(f"{name} is not supported: {why}")
 
 
 def _part(module: Any, *names: str) -> Any:
@@ -116,7 +116,9 @@ def _waves(embeddings: Any, config: ViTConfig) -> Tensor | None:
 
 def _expect_same_size(same: bool, config: ViTConfig) -> None:
     if not same:
-        raise Unsupported(f"image_size={config.image_size} is not supported: positions of video are not resampled")
+        raise UnsupportedModelError(
+            f"image_size={config.image_size} is not supported: positions of video are not resampled"
+        )
 
 
 @torch.no_grad()

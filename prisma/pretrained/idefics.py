@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from prisma.edits import Edit, as_edit
 from prisma.errors import PrismaError
 from prisma.pretrained.family import full_name
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 from prisma.runs import Edits
 from prisma.sites import HEADS, NEURONS, RESIDUAL, Cache, matching
 
@@ -117,9 +117,9 @@ def run(model: nn.Module, inputs: Mapping[str, Any], edit: Edits | None = None) 
 
 
 def sites(model: nn.Module) -> dict[str, Place]:
-    """Every site of this model, and where it is. Raises Unsupported if the model is of another class."""
+    """Every site of this model, and where it is. Raises UnsupportedModelError if the model is of another class."""
     if full_name(model) not in CLASSES:
-        raise Unsupported(f"expected an IDEFICS model of transformers, found {full_name(model)}")
+        raise UnsupportedModelError(f"expected an IDEFICS model of transformers, found {full_name(model)}")
     base, found = _base(model), {}
     modules = dict(base.named_modules())
     for site, place in PLACES.items():

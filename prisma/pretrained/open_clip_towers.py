@@ -16,7 +16,7 @@ from prisma.errors import PrismaError
 from prisma.pretrained import timm_eva, timm_vit
 from prisma.pretrained.family import Family, full_name
 from prisma.pretrained.parts import activation, norm, there, torn
-from prisma.pretrained.rules import Context, Rule, Source, Unsupported, flat, rules
+from prisma.pretrained.rules import Context, Rule, Source, UnsupportedModelError, flat, rules
 from prisma.pretrained.unread import properties
 
 _HOME = "open_clip.transformer"
@@ -92,7 +92,7 @@ _PROJECTION = rules(("readout.head.weight", "head.proj.weight"), ("readout.head.
 def _refuse(*properties: tuple[bool, str]) -> None:
     for found, why in properties:
         if found:
-            raise Unsupported(f"not supported in an open_clip tower: {why}")
+            raise UnsupportedModelError(f"not supported in an open_clip tower: {why}")
 
 
 def _within_names(sequence: nn.Module, *names: str) -> bool:
@@ -196,7 +196,7 @@ def _read_adapter(module: Any) -> Source:
     try:
         trunk = _within(_TRUNKS, module.trunk).read(module.trunk)
     except PrismaError as error:  # of sizes that do not fit each other
-        raise Unsupported(str(error)) from None
+        raise UnsupportedModelError(str(error)) from None
     head, config = dict(module.head.named_children()), trunk.config
     _refuse(
         ("mlp" in head, "a projection with a hidden layer (timm_proj='mlp')"),
@@ -239,7 +239,7 @@ def _within(families: Iterable[Family], module: nn.Module) -> Family:
         if full_name(module) in family.classes:
             return family
     has = " and ".join(properties(module)) or "no reader"
-    raise Unsupported(f"not supported as an open_clip tower: {full_name(module)}, which has {has}")
+    raise UnsupportedModelError(f"not supported as an open_clip tower: {full_name(module)}, which has {has}")
 
 
 _TRUNKS = (*timm_vit.FAMILIES, *timm_eva.FAMILIES)

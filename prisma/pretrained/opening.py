@@ -31,7 +31,7 @@ def open_source(
 
     Raises:
         PrismaError: nothing there, or it is not a whole model.
-        Unsupported: the model cannot be had exactly.
+        UnsupportedModelError: the model cannot be had exactly.
     """
     image_size = _expected(image_size)
     if isinstance(ref, nn.Module):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from prisma.pretrained.rules import Context, Unsupported
+from prisma.pretrained.rules import Context, UnsupportedModelError
 
 ACTIVATIONS: Mapping[str, str] = {
     "GELU": "gelu",
@@ -33,12 +33,12 @@ NORMS: Mapping[str, str] = {
 
 
 def activation(module: nn.Module | Callable[..., Tensor]) -> str:
-    """Raises Unsupported if it is not one of ours."""
+    """Raises UnsupportedModelError if it is not one of ours."""
     name = getattr(module, "__name__", type(module).__name__)
     if getattr(module, "approximate", "none") == "tanh":
         return "gelu_tanh"
     if name not in ACTIVATIONS:
-        raise Unsupported(f"the activation {name} is not supported; those that are: {', '.join(ACTIVATIONS)}")
+        raise UnsupportedModelError(f"the activation {name} is not supported; those that are: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
@@ -46,18 +46,20 @@ def norm(modules: Iterable[nn.Module]) -> tuple[str, float]:
     """(`norm_kind`, `norm_eps`) that all norms of a model share; what is no norm (Identity) does not count.
 
     Raises:
-        Unsupported: a norm of another kind, or two that differ.
+        UnsupportedModelError: a norm of another kind, or two that differ.
     """
     found = {_norm(module) for module in modules if not isinstance(module, nn.Identity)}
     if len(found) > 1:
-        raise Unsupported(f"norms that differ within a model are not supported; found {sorted(found)} (kind, eps)")
+        raise UnsupportedModelError(
+            f"norms that differ within a model are not supported; found {sorted(found)} (kind, eps)"
+        )
     return found.pop() if found else ("layer", 1e-6)
 
 
 def _norm(module: nn.Module) -> tuple[str, float]:
     name = type(module).__name__
     if name not in NORMS:
-        raise Unsupported(f"the norm {name} is not supported; those that are: {', '.join(NORMS)}")
+        raise UnsupportedModelError(f"the norm {name} is not supported; those that are: {', '.join(NORMS)}")
     eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
     return NORMS[name], float(eps)  # type: ignore[arg-type]
 
@@ -80,11 +82,13 @@ def n_heads(layer: nn.Module) -> int:
 
 
 def n_classes(head: nn.Module | None) -> int:
-    """Of a head, which must be one linear map; 0 if it is a placeholder. Raises Unsupported."""
+    """Of a head, which must be one linear map; 0 if it is a placeholder. Raises UnsupportedModelError."""
     if not there(head):
         return 0
     if not isinstance(head, nn.Linear):
-        raise Unsupported(f"a head that is a {type(head).__name__} is not supported: it must be one linear map")
+        raise UnsupportedModelError(
+            f"a head that is a {type(head).__name__} is not supported: it must be one linear map"
+        )
     return head.out_features
 
 

@@ -19,7 +19,7 @@ from prisma.text import TextTower
 from prisma.vit import ViT
 
 
-class Unsupported(PrismaError):  # noqa: N818 - read as a word: `raise Unsupported`
+class UnsupportedModelError(PrismaError):
     """This model cannot be had exactly; the sentence names the property and why."""
 
 
@@ -94,7 +94,7 @@ def convert(source: Source, tensors: Mapping[str, Tensor], name: str) -> ViT | T
     for target, wanted in model.state_dict().items():
         try:
             found = _apply(source, target, tensors, used)
-        except Unsupported:
+        except UnsupportedModelError:
             raise
         except PrismaError as error:
             wrong.append(str(error))

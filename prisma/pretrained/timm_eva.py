@@ -10,7 +10,7 @@ from torch import Tensor
 from prisma.config import ViTConfig
 from prisma.pretrained.family import Family
 from prisma.pretrained.parts import fixed, norm, rotation_table, there
-from prisma.pretrained.rules import Rule, Source, Unsupported
+from prisma.pretrained.rules import Rule, Source, UnsupportedModelError
 from prisma.pretrained.timm_parts import GATED, TABLE, embed_facts, mlp_facts, prefix_rule, readout_facts
 
 BLOCKS = {"EvaBlock": "pre", "EvaBlockPostNorm": "res_post"}
@@ -18,13 +18,15 @@ BLOCKS = {"EvaBlock": "pre", "EvaBlockPostNorm": "res_post"}
 
 
 def read(module: Any) -> Source:
-    """Raises Unsupported."""
+    """Raises UnsupportedModelError."""
     block = module.blocks[0]
     if (kind := type(block).__name__) not in BLOCKS:
-        raise Unsupported(f"the block {kind} is not supported; those that are: {', '.join(BLOCKS)}")
+        raise UnsupportedModelError(f"the block {kind} is not supported; those that are: {', '.join(BLOCKS)}")
     attn = block.attn
     if attn.gate is not None:
-        raise Unsupported("gated attention is not supported: z would not be what the pattern takes from the values")
+        raise UnsupportedModelError(
+            "gated attention is not supported: z would not be what the pattern takes from the values"
+        )
     norms = (m for name, m in module.named_modules() if name.rpartition(".")[2].endswith(("norm", "norm1", "norm2")))
     kind_of_norm, eps = norm([*norms, module.norm_pre])
     rotary = _rotary(module)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from prisma.pretrained.parts import activation, heads_in_halves, n_classes, repeated_heads, there, torn
-from prisma.pretrained.rules import Context, Rule, Unsupported, flat, rules
+from prisma.pretrained.rules import Context, Rule, UnsupportedModelError, flat, rules
 
 MLPS = {"Mlp": False, "GluMlp": True, "SwiGLU": True}
 """Class of an MLP -> whether it is gated."""
@@ -16,10 +16,10 @@ POOLS = {"token": "class", "avg": "mean", "map": "attention"}
 
 
 def mlp_facts(mlp: nn.Module) -> dict[str, Any]:
-    """Fields of the configuration that an MLP tells. Raises Unsupported if it is of no class that we have."""
+    """Fields of the configuration that an MLP tells. Raises UnsupportedModelError if it is of no class that we have."""
     kind = type(mlp).__name__
     if kind not in MLPS:
-        raise Unsupported(f"the MLP {kind} is not supported; those that are: {', '.join(MLPS)}")
+        raise UnsupportedModelError(f"the MLP {kind} is not supported; those that are: {', '.join(MLPS)}")
     return {
         "d_mlp": mlp.fc2.in_features,  # type: ignore[union-attr]
         "activation": activation(mlp.act),  # type: ignore[arg-type]
@@ -32,11 +32,13 @@ def embed_facts(module: Any) -> dict[str, Any]:
     """Fields that the patch embedding tells."""
     embed = module.patch_embed
     if type(embed).__name__ != "PatchEmbed":
-        raise Unsupported(
+        raise UnsupportedModelError(
             f"the patch embedding {type(embed).__name__} is not supported: patches must be a linear map of pixels"
         )
     if embed.dynamic_img_pad:
-        raise Unsupported("dynamic_img_pad is not supported: positions must belong to patches of the image alone")
+        raise UnsupportedModelError(
+            "dynamic_img_pad is not supported: positions must belong to patches of the image alone"
+        )
     return {
         "image_size": tuple(embed.img_size),
         "patch_size": tuple(embed.patch_size),
@@ -51,9 +53,11 @@ def embed_facts(module: Any) -> dict[str, Any]:
 def readout_facts(module: Any, blocks: Mapping[str, Any]) -> dict[str, Any]:
     """Fields that pooling, final norm and head tell, of a model with the fields `blocks`."""
     if module.global_pool not in POOLS:
-        raise Unsupported(f"global_pool={module.global_pool!r} is not supported; those that are: {', '.join(POOLS)}")
+        raise UnsupportedModelError(
+            f"global_pool={module.global_pool!r} is not supported; those that are: {', '.join(POOLS)}"
+        )
     if there(module.norm) and there(module.fc_norm):
-        raise Unsupported("a final norm both before and after pooling is not supported")
+        raise UnsupportedModelError("a final norm both before and after pooling is not supported")
     facts: dict[str, Any] = {
         "pool": POOLS[module.global_pool],
         "norm_final": there(module.norm) or there(module.fc_norm),
@@ -66,12 +70,16 @@ def readout_facts(module: Any, blocks: Mapping[str, Any]) -> dict[str, Any]:
     expected = {"latent_len": 1, "pos_embed": None, "pool": "token", "latent_dim": module.embed_dim}
     wrong = [name for name, value in expected.items() if getattr(pool, name) != value]
     if wrong or there(pool.q_norm) or pool.mlp is None or not there(pool.q) or not there(pool.norm):
-        raise Unsupported("attention pooling of this form is not supported: one latent query, its projection, an MLP")
+        raise UnsupportedModelError(
+            "attention pooling of this form is not supported: one latent query, its projection, an MLP"
+        )
     if mlp_facts(pool.mlp) != {
         **{x: blocks.get(x, False) for x in mlp_facts(pool.mlp)},
         "d_mlp": pool.mlp.fc2.in_features,
     }:
-        raise Unsupported("attention pooling with an MLP of another kind than that of the blocks is not supported")
+        raise UnsupportedModelError(
+            "attention pooling with an MLP of another kind than that of the blocks is not supported"
+        )
     return {**facts, "pool_heads": pool.num_heads, "pool_d_mlp": pool.mlp.fc2.in_features}
 
 

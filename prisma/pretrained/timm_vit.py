@@ -15,22 +15,22 @@ from torch import Tensor
 from prisma.config import ViTConfig
 from prisma.pretrained.family import Family
 from prisma.pretrained.parts import activation, norm, there
-from prisma.pretrained.rules import Context, Rule, Source, Unsupported, rules
+from prisma.pretrained.rules import Context, Rule, Source, UnsupportedModelError, rules
 from prisma.pretrained.timm_parts import GATED, TABLE, embed_facts, mlp_facts, prefix_rule, readout_facts
 
 TOKENS = ("cls_token", "dist_token", "reg_token")
 
 
 def read(module: Any) -> Source:
-    """Raises Unsupported."""
+    """Raises UnsupportedModelError."""
     block, kind = module.blocks[0], type(module.blocks[0]).__name__
     if kind not in BLOCKS:
-        raise Unsupported(f"the block {kind} is not supported; those that are: {', '.join(BLOCKS)}")
+        raise UnsupportedModelError(f"the block {kind} is not supported; those that are: {', '.join(BLOCKS)}")
     fields, table = BLOCKS[kind](block)
     embed, readout = embed_facts(module), readout_facts(module, fields)
     distilled = getattr(module, "dist_token", None) is not None
     if distilled and not (readout["n_classes"] and there(module.head_dist) and module.reg_token is None):
-        raise Unsupported("a distillation token without two heads, or beside registers, is not supported")
+        raise UnsupportedModelError("a distillation token without two heads, or beside registers, is not supported")
     norms = (m for name, m in module.named_modules() if name.rpartition(".")[2].endswith(("norm", "norm1", "norm2")))
     kind_of_norm, eps = norm([*norms, module.norm_pre])
     has_class = module.cls_token is not None
@@ -59,7 +59,9 @@ def read(module: Any) -> Source:
 def _block(block: Any) -> tuple[dict[str, Any], tuple[Rule, ...]]:
     attn = block.attn
     if type(attn).__name__ != "Attention" or attn.gate is not None:
-        raise Unsupported(f"{type(attn).__name__} is not supported: attention must be one ungated softmax per head")
+        raise UnsupportedModelError(
+            f"{type(attn).__name__} is not supported: attention must be one ungated softmax per head"
+        )
     res_post = type(block).__name__ == "ResPostBlock"
     return {
         **mlp_facts(block.mlp),
@@ -90,10 +92,10 @@ def _parallel_things(block: Any) -> tuple[dict[str, Any], tuple[Rule, ...]]:
     attns, mlps = block.attns, block.ffns
     first = attns[0].attn
     if type(first).__name__ != "Attention" or there(first.q_norm) or there(first.norm) or first.gate is not None:
-        raise Unsupported("parallel attentions with norms or gates of their own inside are not supported")
+        raise UnsupportedModelError("parallel attentions with norms or gates of their own inside are not supported")
     facts = mlp_facts(mlps[0].mlp)
     if facts["gated_mlp"] or facts["norm_post"] or type(attns[0].norm).__name__ != "LayerNorm":
-        raise Unsupported(
+        raise UnsupportedModelError(
             "parallel MLPs that are gated, have a norm inside, or stand behind another norm are not supported"
         )
     return {

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from prisma.pretrained.family import Family, full_name
-from prisma.pretrained.rules import Source, Unsupported
+from prisma.pretrained.rules import Source, UnsupportedModelError
 
 HOMES = ("torch.nn.modules.", "timm.", "transformers.", "open_clip.")
 """Where the classes of parts are of."""
@@ -34,7 +34,9 @@ def guarded(family: Family) -> Family:
         try:
             source = family.read(module)
         except (AttributeError, IndexError, TypeError) as error:
-            raise Unsupported(f"expected the parts that a {family.name} is built of, found others: {error}") from error
+            raise UnsupportedModelError(
+                f"expected the parts that a {family.name} is built of, found others: {error}"
+            ) from error
         passed = re.compile("|".join(source.unused) or r"(?!)")
         for name, part in module.named_modules():
             if not (name and passed.fullmatch(f"{name}.")):
@@ -47,9 +49,9 @@ def guarded(family: Family) -> Family:
 
 def _expect_unchanged(name: str, part: nn.Module) -> None:
     if IDLE_NAMES.fullmatch(name) and not IDLE.fullmatch(type(part).__name__):
-        raise Unsupported(f"{name} is a {type(part).__name__}, expected a dropout, which does nothing here")
+        raise UnsupportedModelError(f"{name} is a {type(part).__name__}, expected a dropout, which does nothing here")
     for why in _changes(part):
-        raise Unsupported(f"{name} {why}: what it computes does not follow from its class and weights")
+        raise UnsupportedModelError(f"{name} {why}: what it computes does not follow from its class and weights")
 
 
 def _changes(part: Any) -> Iterator[str]:
@@ -82,7 +84,7 @@ def _expect_alike(blocks: Sequence[nn.Module]) -> None:
     for layer, kind in enumerate(kinds):
         if kind != kinds[0]:
             what, found, first = _difference(kind, kinds[0])
-            raise Unsupported(
+            raise UnsupportedModelError(
                 f"blocks that differ from one another are not supported: {what} is {found} in block {layer}, "
                 f"{first} in block 0"
             )

@@ -23,8 +23,8 @@ class Example(Result):
 
 def example(extra: bool = True) -> Example:
     effect = torch.arange(6.0).view(2, 3).requires_grad_()
-    produced = {"analysis": "example", "axis": "head"}
-    return Example(produced=produced, effect=effect, extra=torch.arange(2) if extra else None)
+    metadata = {"analysis": "example", "axis": "head"}
+    return Example(metadata=metadata, effect=effect, extra=torch.arange(2) if extra else None)
 
 
 def test_axes_are_filled_from_what_produced_it() -> None:
@@ -36,26 +36,26 @@ def test_axes_are_filled_from_what_produced_it() -> None:
 def test_a_file_holds_all_of_it(tmp_path: Path, extra: bool) -> None:
     path = example(extra).to_npz(tmp_path / "deep" / "example.npz")
     again = Example.from_npz(path)
-    assert again.produced == example().produced
+    assert again.metadata == example().metadata
     assert again.axes == example(extra).axes
     assert all(torch.equal(x, again.arrays[name]) for name, x in example(extra).arrays.items())
     assert [file.name for file in path.parent.iterdir()] == ["example.npz"]
 
 
 def test_half_precision_is_stored_as_float32(tmp_path: Path) -> None:
-    half = Example(produced={"analysis": "example", "axis": "head"}, effect=torch.ones(1, 2, dtype=torch.bfloat16))
+    half = Example(metadata={"analysis": "example", "axis": "head"}, effect=torch.ones(1, 2, dtype=torch.bfloat16))
     assert Example.from_npz(half.to_npz(tmp_path / "half.npz")).effect.dtype == torch.float32
 
 
 def test_it_is_json() -> None:
     said = json.loads(json.dumps(example().to_dict()))
-    assert said["produced"] == {"analysis": "example", "axis": "head"}
+    assert said["metadata"] == {"analysis": "example", "axis": "head"}
     assert said["arrays"]["effect"] == {"axes": ["layer", "head"], "values": [[0, 1, 2], [3, 4, 5]]}
 
 
 def test_what_is_not_finite_is_none_in_json() -> None:
     effect = torch.tensor([[1.0, torch.nan, -torch.inf]], dtype=torch.bfloat16)
-    said = Example(produced={"analysis": "example", "axis": "head"}, effect=effect).to_dict()
+    said = Example(metadata={"analysis": "example", "axis": "head"}, effect=effect).to_dict()
     assert json.loads(json.dumps(said, allow_nan=False))["arrays"]["effect"]["values"] == [[1.0, None, None]]
 
 
@@ -87,4 +87,4 @@ def test_other_files_and_shapes_are_refused(tmp_path: Path) -> None:
         with pytest.raises(PrismaError, match="expected a saved Example at"):
             Example.from_npz(tmp_path / name)
     with pytest.raises(PrismaError, match=r"effect must have the axes layer, head; found \[3\]"):
-        Example(produced={"axis": "head"}, effect=torch.ones(3))
+        Example(metadata={"axis": "head"}, effect=torch.ones(3))

@@ -14,7 +14,7 @@ import prisma
 from app.models import Mouse
 from app.question import default_question
 from prisma import LogitDiff
-from prisma.analysis.lens import logit_lens
+from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.repository import Published
 from tests.app.conftest import DIGITS, GLYPHS, HOSTILE
 from tests.app.visitor import WAIT, App, near, served, visit

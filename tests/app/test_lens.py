@@ -8,7 +8,7 @@ import torch
 from app import lens
 from app.session import Session
 from prisma import PrismaError
-from prisma.analysis.lens import logit_lens
+from prisma.analysis.lens.logit_lens import logit_lens
 from tests.app.unpack import assert_near, read
 
 

@@ -10,7 +10,7 @@ import torch
 
 from app.panel import TEMPLATE, answer, panel, payload, refusal
 from prisma import PrismaError
-from prisma.view import VIEWERS, View, numbers, script, style
+from prisma.view.browser import VIEWERS, View, numbers, script, style
 
 pytestmark = pytest.mark.usefixtures("closed_loops")
 HOSTILE = "${alert(1)}</script>{{value}}"

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 
 import prisma
 from app.pretrained import Pretrained
-from prisma.analysis.lens import logit_lens
+from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.checkpoint import write_checkpoint
 from tests.app.conftest import ANIMALS
 from tests.app.visitor import WAIT, App, near, served, visit

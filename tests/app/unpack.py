@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import torch
 
-from prisma.view import View
+from prisma.view.browser import View
 
 
 def read(view: View, name: str) -> torch.Tensor:

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 import prisma as library
-from prisma.analysis.catalog import ANALYSES
-from prisma.analysis.patching import Patching, patch
+from prisma.analysis.patching.activation_patching import ActivationPatching, activation_patching
 from prisma.checkpoint import write_checkpoint
 from prisma.data import task
+from prisma.study.catalog import ANALYSES
 from tests.cli.running import Prisma, one_sentence
 
 DIGITS = ("--model", "mice/digits", "--images", "digits", "--limit", "5", "--device", "cpu")
@@ -27,21 +27,26 @@ def test_help_lists_every_analysis(prisma: Prisma) -> None:
 
 
 def test_a_task_is_analysed_and_the_result_is_that_of_the_library(prisma: Prisma, tmp_path: Path) -> None:
-    code, out, err = prisma("analyze", "patching", *DIGITS, "--shard-size", "2", "--metric", "logit", "--target", "3")
+    code, out, err = prisma(
+        "analyze", "activation_patching", *DIGITS, "--shard-size", "2", "--metric", "logit", "--target", "3"
+    )
     assert code == 0, err
     assert "values   image, layer, head  5x2x4" in out
-    assert "of 5 images is in runs/analyze-patching: result.npz, plot.png, summary.json." in out
-    folder = tmp_path / "runs" / "analyze-patching"
-    found = Patching.from_npz(folder / "result.npz")
+    assert "of 5 images is in runs/analyze-activation_patching: result.npz, plot.png, summary.json." in out
+    folder = tmp_path / "runs" / "analyze-activation_patching"
+    found = ActivationPatching.from_npz(folder / "result.npz")
     images = task("digits").inputs("test", 5)[0]
     model = library.load("mice/digits").model
-    expected = patch(model, images, images.roll(-1, 0), "attn.z", library.metrics.Logit(3))
+    expected = activation_patching(model, images, images.roll(-1, 0), "attn.z", library.metrics.Logit(3))
     assert torch.allclose(found.values, expected.values, atol=1e-5)
-    assert found.produced["target"] == 3
+    assert found.metadata["target"] == 3
     said = json.loads((folder / "analysis.json").read_text())
     assert (said["model"], said["source"], said["settings"]["pictures"]) == ("mice/digits", "digits", 5)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*z")}
-    assert prisma("analyze", "patching", *DIGITS, "--shard-size", "2", "--metric", "logit", "--target", "3")[1] == out
+    assert (
+        prisma("analyze", "activation_patching", *DIGITS, "--shard-size", "2", "--metric", "logit", "--target", "3")[1]
+        == out
+    )
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*z")} == before
 
 
@@ -50,7 +55,7 @@ def test_a_folder_is_analysed(prisma: Prisma, tmp_path: Path) -> None:
         (tmp_path / "pets").mkdir(exist_ok=True)
         Image.new("RGB", (20 + i, 30), (90 * i, 10, 200)).save(tmp_path / "pets" / f"{name}.jpg")
     code, out, err = prisma(
-        "analyze", "head-scores", "--model", "mice/sprites", "--images", "pets", "--set", "scores=corner, sink",
+        "analyze", "head_scores", "--model", "mice/sprites", "--images", "pets", "--set", "scores=corner, sink",
         "--out", "mine", "--json", "--device", "cpu",
     )  # fmt: skip
     assert code == 0, err
@@ -77,18 +82,18 @@ def test_a_target_may_be_a_name(prisma: Prisma) -> None:
         (["nosuch", *DIGITS], "nearest", "'nosuch'"),
         (["rolout", *DIGITS], "rollout", "'rolout'"),
         (["rollout", *DIGITS, "--metric", "logit"], "rollout", "'metric'"),
-        (["patching", *DIGITS, "--metric", "loss"], "logit-difference", "'loss'"),
-        (["patching", *DIGITS, "--corrupt", "fog"], "blur", "'fog'"),
-        (["patching", *DIGITS, "--site", "attn.zz"], "attn.z", "attn.zz"),
-        (["patching", *DIGITS, "--target", "10"], "0 to 9", "10"),
-        (["tracing", *DIGITS], "sprites", "without masks"),
-        (["patching", *DIGITS, "--out", "full"], "--out", "full"),
-        (["patching", *DIGITS, "--device", "gpu"], "device", "'gpu'"),
-        (["patching", *DIGITS, "--prompts", "a cat, a dog"], "text side", "none"),
-        (["patching", "--model", "mice/cat", "--images", "digits"], "digits", "mice/cat"),
-        (["patching", "--model", "mice/digits", "--images", "digts"], "digits", "digts"),
-        (["patching", "--model", "mice/sprites", "--images", "digits"], "[3, 28, 28]", "[1, 8, 8]"),
-        (["patching", "--model", "mice/digits", "--images", "full"], "pictures", "none"),
+        (["activation_patching", *DIGITS, "--metric", "loss"], "logit-difference", "'loss'"),
+        (["activation_patching", *DIGITS, "--corrupt", "fog"], "blur", "'fog'"),
+        (["activation_patching", *DIGITS, "--site", "attn.zz"], "attn.z", "attn.zz"),
+        (["activation_patching", *DIGITS, "--target", "10"], "0 to 9", "10"),
+        (["causal_tracing", *DIGITS], "sprites", "without masks"),
+        (["activation_patching", *DIGITS, "--out", "full"], "--out", "full"),
+        (["activation_patching", *DIGITS, "--device", "gpu"], "device", "'gpu'"),
+        (["activation_patching", *DIGITS, "--prompts", "a cat, a dog"], "text side", "none"),
+        (["activation_patching", "--model", "mice/cat", "--images", "digits"], "digits", "mice/cat"),
+        (["activation_patching", "--model", "mice/digits", "--images", "digts"], "digits", "digts"),
+        (["activation_patching", "--model", "mice/sprites", "--images", "digits"], "[3, 28, 28]", "[1, 8, 8]"),
+        (["activation_patching", "--model", "mice/digits", "--images", "full"], "pictures", "none"),
     ],
 )
 def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[str], expected: str, found: str) -> None:
@@ -98,9 +103,9 @@ def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[st
 
 
 def test_wrong_usage_is_exit_code_2(prisma: Prisma) -> None:
-    assert prisma("analyze", "patching")[0] == 2
-    assert prisma("analyze", "patching", *DIGITS, "--set", "seed")[0] == 2
-    assert prisma("analyze", "patching", *DIGITS, "--shard-size", "0")[0] == 2
+    assert prisma("analyze", "activation_patching")[0] == 2
+    assert prisma("analyze", "activation_patching", *DIGITS, "--set", "seed")[0] == 2
+    assert prisma("analyze", "activation_patching", *DIGITS, "--shard-size", "0")[0] == 2
 
 
 def test_other_settings_are_refused(prisma: Prisma) -> None:
@@ -114,7 +119,7 @@ def test_a_stop_says_how_to_go_on(prisma: Prisma, monkeypatch: pytest.MonkeyPatc
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prisma.analysis.shards.run_study", stopped)
+    monkeypatch.setattr("prisma.study.shards.run_study", stopped)
     code, _, err = prisma("analyze", "rollout", *DIGITS, "--out", "two words")
     assert code == 1
     command = f"prisma analyze rollout {' '.join(DIGITS)} --out 'two words'"
@@ -125,6 +130,6 @@ def test_a_model_without_classes_is_told_of_prompts(prisma: Prisma, tmp_path: Pa
     shape = {"image_size": 8, "patch_size": 4, "channels": 1, "n_classes": 0}
     model = library.ViT(library.ViTConfig(n_layers=1, d_model=8, n_heads=2, d_mlp=8, **shape))
     write_checkpoint(tmp_path / "bare", model)
-    code, _, err = prisma("analyze", "patching", "--model", "./bare", "--images", "digits", "--limit", "3")
+    code, _, err = prisma("analyze", "activation_patching", "--model", "./bare", "--images", "digits", "--limit", "3")
     assert code == 1
     assert "needs a model with 2 classes at least; found 0: a CLIP gets classes from --prompts" in one_sentence(err)

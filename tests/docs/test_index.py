@@ -1,5 +1,6 @@
 """The index of the pages on analyses: it lists every page, and every analysis has one."""
 
+import pkgutil
 import re
 import runpy
 from importlib import import_module
@@ -11,8 +12,12 @@ from prisma.analysis.result import Result
 
 DOCS = Path(__file__).parents[2] / "docs"
 INDEX = DOCS / "analysis" / "README.md"
-PAGES = runpy.run_path(str(DOCS / "pages.py"))["PAGES"]
-MODULES = sorted(path.stem for path in Path(prisma.analysis.__path__[0]).glob("*.py"))
+PAGES = runpy.run_path(str(DOCS.parent / "tools" / "pages.py"))["PAGES"]
+MODULES = {
+    name.rpartition(".")[2]: name
+    for _, name, folder in pkgutil.walk_packages(prisma.analysis.__path__, "prisma.analysis.")
+    if not folder
+}
 
 
 def has_an_analysis(module: ModuleType) -> bool:
@@ -28,11 +33,11 @@ def test_it_lists_every_page_and_what_it_lists_exists() -> None:
     assert [link for link in links if not (INDEX.parent / link).exists()] == []
     _, tables = INDEX.read_text().split("\n## ", 1)
     for module, name in re.findall(r"`(\w+)\.(\w+)`", tables):
-        assert hasattr(import_module(f"prisma.analysis.{module}"), name), f"{module}.{name}"
+        assert hasattr(import_module(MODULES[module]), name), f"{module}.{name}"
 
 
 def test_every_analysis_has_a_page_that_imports_it() -> None:
     text = "".join(page.read_text() for page in PAGES)
-    analyses = [name for name in MODULES if has_an_analysis(import_module(f"prisma.analysis.{name}"))]
-    assert {"patching", "rollout", "head_finder"} <= set(analyses)
-    assert [name for name in analyses if not re.search(rf"prisma\.analysis\.{name}\b", text)] == []
+    analyses = [name for name, module in MODULES.items() if has_an_analysis(import_module(module))]
+    assert {"activation_patching", "rollout", "head_scores"} <= set(analyses)
+    assert [name for name in analyses if not re.search(rf"{MODULES[name]}\b", text)] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-MAKER = runpy.run_path(str(DOCS / "pages.py"))
+MAKER = runpy.run_path(str(DOCS.parent / "tools" / "pages.py"))
 PAGES, rendered = MAKER["PAGES"], MAKER["rendered"]
 
 

@@ -81,7 +81,7 @@ def test_readme_commands_run(demo: Demo) -> None:
 
 
 def test_readme_results_come_from_results_json() -> None:
-    script = ROOT / "docs" / "readme.py"
+    script = ROOT / "tools" / "readme.py"
     code = f"import runpy; m = runpy.run_path({str(script)!r}); print(m['render'](m['README'].read_text()), end='')"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert made == README

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from prisma import LogitDiff, ViT
-from prisma.analysis.ablation import ablate
-from prisma.analysis.attribution import attribute
-from prisma.analysis.circuit import find_circuit
-from prisma.analysis.composition import composition
-from prisma.analysis.decompose import direct_logit_attribution
-from prisma.analysis.lens import logit_lens
-from prisma.analysis.patching import patch, patch_sets
-from prisma.analysis.paths import head_graph, path_patch
+from prisma.analysis.attribution.direct_logit_attribution import direct_logit_attribution
+from prisma.analysis.circuits.attribution_patching import attribute
+from prisma.analysis.circuits.circuit_discovery import circuit_discovery
+from prisma.analysis.circuits.head_graph import head_graph
+from prisma.analysis.circuits.path_patching import path_patching
+from prisma.analysis.lens.logit_lens import logit_lens
+from prisma.analysis.patching.ablation import ablation
+from prisma.analysis.patching.activation_patching import activation_patching, patch_sets
+from prisma.analysis.patching.causal_tracing import causal_tracing
 from prisma.analysis.result import Result
-from prisma.analysis.tracing import causal_trace
+from prisma.analysis.weights.composition import composition
 from tests.variants import images_of, model_of
 
 pytestmark = pytest.mark.gpu
@@ -33,19 +34,19 @@ def covered(model: ViT, images: Tensor) -> Tensor:
 
 
 ANALYSES: dict[str, Analysis] = {
-    "patching": lambda m, x, y: patch(m, x, y, "attn.z", METRIC, batch=4),
-    "tokens": lambda m, x, y: patch(m, x, y, "resid_mid", METRIC),
+    "patching": lambda m, x, y: activation_patching(m, x, y, "attn.z", METRIC, batch=4),
+    "tokens": lambda m, x, y: activation_patching(m, x, y, "resid_mid", METRIC),
     "sets": lambda m, x, y: patch_sets(m, x, y, {"one": {"blocks.0.attn.z": {"head": 1}}}, METRIC),
-    "ablation": lambda m, x, y: ablate(m, x, "attn.z", METRIC, by="mean", reference=y),
-    "paths": lambda m, x, y: path_patch(m, x, y, METRIC),
-    "head graph": lambda m, x, y: head_graph(m, x, y, METRIC),
+    "ablation": lambda m, x, y: ablation(m, x, "attn.z", METRIC, by="mean", reference=y),
+    "paths": lambda m, x, y: path_patching(m, x, y, METRIC),
+    "head_graph": lambda m, x, y: head_graph(m, x, y, METRIC),
     "attribution": lambda m, x, y: attribute(m, x, y, METRIC)[0],
     "edges": lambda m, x, y: attribute(m, x, y, METRIC, steps=3)[1],
-    "circuit": lambda m, x, y: find_circuit(m, x, y, METRIC, n=8),
+    "circuit": lambda m, x, y: circuit_discovery(m, x, y, METRIC, n=8),
     "direct attribution": lambda m, x, y: direct_logit_attribution(m, x, METRIC),
     "lens": lambda m, x, y: logit_lens(m, x),
     "composition": lambda m, x, y: composition(m, of=("v",)),
-    "tracing": lambda m, x, y: causal_trace(m, x, covered(m, x), metric=METRIC, scale=0.0, samples=2),
+    "tracing": lambda m, x, y: causal_tracing(m, x, covered(m, x), metric=METRIC, scale=0.0, samples=2),
 }
 
 

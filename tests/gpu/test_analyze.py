@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from prisma.analysis.catalog import ANALYSES
-from prisma.analysis.shards import run_study
-from tests.analysis.study import study_of
+from prisma.study.catalog import ANALYSES
+from prisma.study.shards import run_study
+from tests.study.study import study_of
 
 pytestmark = pytest.mark.gpu
 
@@ -29,8 +29,8 @@ def test_it_is_what_the_cpu_computes(name: str, tmp_path: Path) -> None:
 def test_corruptions_are_the_same_on_every_device(corrupt: str, tmp_path: Path) -> None:
     found = []
     for device in ("cpu", "cuda"):
-        study = study_of("patching", tmp_path / device, corrupt=corrupt)
+        study = study_of("activation_patching", tmp_path / device, corrupt=corrupt)
         study.model.to(device)
         run_study(study, progress=False)
-        found.append(ANALYSES["patching"].result.from_npz(tmp_path / device / "result.npz").arrays["values"])
+        found.append(ANALYSES["activation_patching"].result.from_npz(tmp_path / device / "result.npz").arrays["values"])
     torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-8)

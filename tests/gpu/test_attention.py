@@ -7,25 +7,25 @@ import torch
 from torch import Tensor
 
 from prisma import ViT
-from prisma.analysis.artefacts import artefacts
-from prisma.analysis.attention_flow import attention_flow
-from prisma.analysis.head_finder import find_heads
-from prisma.analysis.head_similarity import head_similarity
-from prisma.analysis.norm_attention import norm_attention
-from prisma.analysis.relevance import relevance
+from prisma.analysis.attention.artifacts import artifacts
+from prisma.analysis.attention.attention_flow import attention_flow
+from prisma.analysis.attention.head_scores import head_scores
+from prisma.analysis.attention.head_similarity import head_similarity
+from prisma.analysis.attention.norm_weighted_attention import norm_weighted_attention
+from prisma.analysis.attention.relevance import relevance
+from prisma.analysis.attention.rollout import rollout
 from prisma.analysis.result import Result
-from prisma.analysis.rollout import rollout
 from tests.variants import images_of, model_of
 
 pytestmark = pytest.mark.gpu
 
 ANALYSES: dict[str, Callable[[ViT, Tensor], Result]] = {
-    "artefacts": artefacts,
+    "artifacts": artifacts,
     "attention_flow": attention_flow,
-    "find_heads": find_heads,
+    "head_scores": head_scores,
     "cka": lambda model, images: head_similarity(model, images, measure="cka"),
     "jensen_shannon": head_similarity,
-    "norm_attention": norm_attention,
+    "norm_weighted_attention": norm_weighted_attention,
     "relevance": relevance,
     "rollout": rollout,
 }

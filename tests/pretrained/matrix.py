@@ -21,7 +21,7 @@ from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.opening import noise_for
 from prisma.pretrained.parity import compare, randomise
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 from prisma.pretrained.verified import TABLE, Proof
 from tests.pretrained.proofs import TOLERANCE
 
@@ -50,7 +50,7 @@ def prove(library: str, case: str, module: nn.Module, towers: Mapping[str, Find]
         try:
             family = find(part)
             yield _measured(family, case, part)
-        except Unsupported as error:
+        except UnsupportedModelError as error:
             yield Proof(f"{library}, {tower} towers of other forms", library, case, refused=str(error))
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from prisma.pretrained.families import FAMILIES, TEXT_FAMILIES, family_of, text_family_of
 from prisma.pretrained.family import full_name
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 
 CLASSES = {name: family for family in FAMILIES for name in family.classes}
 TEXT_CLASSES = {name: family for family in TEXT_FAMILIES for name in family.classes}
@@ -28,14 +28,16 @@ def test_a_class_is_read_by_its_family_and_a_subclass_is_refused(name: str) -> N
     kind = found(name)
     assert family_of(object.__new__(kind)) is CLASSES[name]
     mine = type("Mine", (kind,), {})
-    with pytest.raises(Unsupported, match=rf"Mine, whose forward may differ from that of its parent {kind.__name__}"):
+    with pytest.raises(
+        UnsupportedModelError, match=rf"Mine, whose forward may differ from that of its parent {kind.__name__}"
+    ):
         family_of(object.__new__(mine))
 
 
 @pytest.mark.parametrize("name", TEXT_CLASSES)
 def test_a_text_tower_is_read_by_its_family_and_a_subclass_is_refused(name: str) -> None:
     assert text_family_of(object.__new__(found(name))) is TEXT_CLASSES[name]
-    with pytest.raises(Unsupported, match=r"found .*Mine"):
+    with pytest.raises(UnsupportedModelError, match=r"found .*Mine"):
         text_family_of(object.__new__(type("Mine", (found(name),), {})))
 
 
@@ -48,5 +50,7 @@ def test_no_class_has_two_families_and_no_name_is_used_twice() -> None:
 
 
 def test_a_class_that_nobody_reads_is_named() -> None:
-    with pytest.raises(Unsupported, match=r"expected a model of a class that Prisma reads .* found torch.*Linear"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"expected a model of a class that Prisma reads .* found torch.*Linear"
+    ):
         family_of(nn.Linear(1, 1))

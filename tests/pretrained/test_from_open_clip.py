@@ -23,7 +23,7 @@ from prisma import PrismaError
 from prisma.pretrained import from_open_clip
 from prisma.pretrained.opened import Opened, Text
 from prisma.pretrained.parity import randomise
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 
 VISION: dict[str, Any] = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
 TEXT: dict[str, Any] = {"layers": 2, "width": 16, "heads": 2, "context_length": 12}
@@ -183,9 +183,9 @@ def test_an_unknown_name_offers_three() -> None:
 
 
 def test_a_convolutional_network_is_refused_before_its_weights_are_asked_for() -> None:
-    with pytest.raises(Unsupported, match="ModifiedResNet, which has batch norm and convolutions"):
+    with pytest.raises(UnsupportedModelError, match="ModifiedResNet, which has batch norm and convolutions"):
         prisma.load("open_clip/RN50:openai")
-    with pytest.raises(Unsupported, match="SwinTransformer, which has attention within windows"):
+    with pytest.raises(UnsupportedModelError, match="SwinTransformer, which has attention within windows"):
         prisma.load("open_clip/swin_base_patch4_window7_224")
 
 
@@ -265,7 +265,7 @@ def test_a_live_pair_stays_as_it_is() -> None:
 def test_weights_of_two_precisions_are_refused() -> None:
     model = pair()
     open_clip.model.convert_weights_to_lp(model)
-    with pytest.raises(Unsupported, match=r"one precision, found torch\.float16 and torch\.float32"):
+    with pytest.raises(UnsupportedModelError, match=r"one precision, found torch\.float16 and torch\.float32"):
         prisma.load(model)
 
 

@@ -16,7 +16,7 @@ from torch import nn
 import prisma
 from prisma import PrismaError
 from prisma.pretrained.parity import randomise
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 
 LABELS = ["cat", "dog", "newt", "owl", "elk"]
 
@@ -186,5 +186,5 @@ def test_a_swin_in_a_folder_is_refused(folder: Path) -> None:
     module = timm.create_model("swin_tiny_patch4_window7_224")
     save_for_hf(module, str(folder), safe_serialization=True)
     assert config
-    with pytest.raises(Unsupported, match="attention within windows"):
+    with pytest.raises(UnsupportedModelError, match="attention within windows"):
         prisma.load(folder)

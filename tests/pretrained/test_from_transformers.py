@@ -22,7 +22,7 @@ from prisma.pretrained.from_transformers import describe, of_module, open_folder
 from prisma.pretrained.opened import Opened
 from prisma.pretrained.opening import check
 from prisma.pretrained.parity import compare, randomise
-from prisma.pretrained.rules import Unsupported, convert
+from prisma.pretrained.rules import UnsupportedModelError, convert
 from tests.pretrained.cases_hf_clip import CASES as PAIRS
 from tests.pretrained.cases_hf_images import CASES, build
 
@@ -399,5 +399,5 @@ def test_other_architectures_are_refused_by_their_properties(
 ) -> None:
     module: nn.Module = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**changes))
     module.save_pretrained(tmp_path)  # type: ignore[operator]
-    with pytest.raises(Unsupported, match=properties):
+    with pytest.raises(UnsupportedModelError, match=properties):
         open_folder(tmp_path)

@@ -14,7 +14,7 @@ from prisma.pretrained import hf_clip
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.opened import Text
 from prisma.pretrained.parity import randomise
-from prisma.pretrained.rules import Unsupported, convert
+from prisma.pretrained.rules import UnsupportedModelError, convert
 from tests.pretrained.cases_hf_clip import CASES, PAIRS, vision, whole
 from tests.pretrained.proofs import expect_parity, idle_parameters
 
@@ -64,7 +64,7 @@ def test_positions_are_resampled_as_the_source_does(name: str, size: Any) -> Non
 
 
 def refused(module: nn.Module, reason: str) -> None:
-    with pytest.raises(Unsupported, match=reason):
+    with pytest.raises(UnsupportedModelError, match=reason):
         family_of(module).read(module)
 
 

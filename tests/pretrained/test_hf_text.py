@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from prisma.config import TextConfig
 from prisma.pretrained import hf_text
 from prisma.pretrained.families import text_family_of
-from prisma.pretrained.rules import Unsupported, convert
+from prisma.pretrained.rules import UnsupportedModelError, convert
 from tests.pretrained.cases_hf_clip import REFUSED, TEXT, TEXT_CASES, text
 from tests.pretrained.proofs import expect_parity, idle_parameters
 
@@ -70,7 +70,7 @@ def test_the_token_that_speaks_for_a_prompt(kind: str, eos: int, end: int | None
 
 
 def refused(module: nn.Module, reason: str) -> None:
-    with pytest.raises(Unsupported, match=reason):
+    with pytest.raises(UnsupportedModelError, match=reason):
         text_family_of(module).read(module)
 
 

@@ -10,7 +10,7 @@ from prisma import PrismaError
 from prisma.pretrained import hf_video
 from prisma.pretrained.families import family_of
 from prisma.pretrained.parity import randomise
-from prisma.pretrained.rules import Unsupported, convert
+from prisma.pretrained.rules import UnsupportedModelError, convert
 from tests.pretrained.cases_hf_video import CASES, REFUSED, build
 from tests.pretrained.proofs import expect_parity, idle_parameters
 
@@ -68,7 +68,7 @@ def test_two_linear_maps_become_one() -> None:
 
 
 def refused(module: nn.Module, reason: str) -> None:
-    with pytest.raises(Unsupported, match=reason):
+    with pytest.raises(UnsupportedModelError, match=reason):
         family_of(module).read(module)
 
 

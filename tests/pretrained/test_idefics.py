@@ -11,7 +11,7 @@ from transformers import IdeficsConfig, IdeficsForVisionText2Text, IdeficsModel
 from prisma import Add, PrismaError, Resample, Set, Zero
 from prisma.pretrained.idefics import PLACES, record, run, sites
 from prisma.pretrained.parity import randomise
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 from prisma.sites import SITES
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -186,7 +186,7 @@ def test_a_part_that_does_not_run_is_refused() -> None:
 
 
 def test_a_model_of_another_class_is_refused() -> None:
-    with pytest.raises(Unsupported, match=r"expected an IDEFICS model of transformers, found torch.*Linear"):
+    with pytest.raises(UnsupportedModelError, match=r"expected an IDEFICS model of transformers, found torch.*Linear"):
         record(nn.Linear(1, 1), {}, "*")
 
 

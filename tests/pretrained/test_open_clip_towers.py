@@ -11,7 +11,7 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from prisma.pretrained.families import family_of, text_family_of
-from prisma.pretrained.rules import Unsupported, convert
+from prisma.pretrained.rules import UnsupportedModelError, convert
 from tests.pretrained.cases_open_clip import CASES, small_trunks
 from tests.pretrained.proofs import expect_parity, idle_parameters
 
@@ -89,13 +89,13 @@ OUTLINES = [
 def test_every_published_configuration(name: str) -> None:
     module = CASES[name]()
     if (why := reason(IMAGE_REFUSED, name)) is not None:
-        with pytest.raises(Unsupported, match=why):
+        with pytest.raises(UnsupportedModelError, match=why):
             family_of(module).read(module)
     else:
         expect_parity(module, images_for(module))
     tower = text_of(module)
     if (why := reason(TEXT_REFUSED, name)) is not None:
-        with pytest.raises(Unsupported, match=why):
+        with pytest.raises(UnsupportedModelError, match=why):
             text_family_of(tower).read(tower)
     else:
         expect_parity(tower, prompts_for(tower), text_family_of(tower))
@@ -133,7 +133,7 @@ def test_a_timm_trunk_with_each_projection(projection: dict[str, Any]) -> None:
 def test_a_projection_with_a_hidden_layer_is_refused() -> None:
     with small_trunks():
         module = TimmModel("vit_base_patch16_clip_224", 96, pool="avg", proj="mlp")
-    with pytest.raises(Unsupported, match="projection with a hidden layer"):
+    with pytest.raises(UnsupportedModelError, match="projection with a hidden layer"):
         family_of(module).read(module)
 
 
@@ -141,29 +141,29 @@ def test_a_projection_with_a_hidden_layer_is_refused() -> None:
 def test_blocks_of_other_forms_are_refused(form: str) -> None:
     module: Any = pair({form: True}, {form: True})
     for tower, family in ((module.visual, family_of(module.visual)), (module.text, text_family_of(module.text))):
-        with pytest.raises(Unsupported, match=REFUSED_FORMS[form]):
+        with pytest.raises(UnsupportedModelError, match=REFUSED_FORMS[form]):
             family.read(tower)
 
 
 def test_other_towers_are_refused() -> None:
     module: Any = pair({"pool_type": "none"}, {"pool_type": "none"})
-    with pytest.raises(Unsupported, match="an output for every token"):
+    with pytest.raises(UnsupportedModelError, match="an output for every token"):
         family_of(module).read(module)
-    with pytest.raises(Unsupported, match="an output for every token"):
+    with pytest.raises(UnsupportedModelError, match="an output for every token"):
         text_family_of(module.text).read(module.text)
     module = pair({"norm_kwargs": {"eps": 1e-3}})
     module.visual.ln_post.eps = 1e-5
-    with pytest.raises(Unsupported, match="norms that differ"):
+    with pytest.raises(UnsupportedModelError, match="norms that differ"):
         family_of(module).read(module)
     module = pair()
     module.visual.transformer.resblocks[1].mlp.gelu = nn.ReLU()
-    with pytest.raises(Unsupported, match="blocks that differ from one another"):
+    with pytest.raises(UnsupportedModelError, match="blocks that differ from one another"):
         family_of(module).read(module)
     module.text.attn_mask = torch.zeros(5, 5)
-    with pytest.raises(Unsupported, match="not the causal one"):
+    with pytest.raises(UnsupportedModelError, match="not the causal one"):
         text_family_of(module.text).read(module.text)
     module.text.use_pad_mask = True
-    with pytest.raises(Unsupported, match="use_pad_mask"):
+    with pytest.raises(UnsupportedModelError, match="use_pad_mask"):
         text_family_of(module.text).read(module.text)
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from prisma.blocks import rotate
 from prisma.pretrained import parts
-from prisma.pretrained.rules import Context, Unsupported
+from prisma.pretrained.rules import Context, UnsupportedModelError
 
 
 def test_interleaved_pairs_turn_as_halves_do() -> None:
@@ -40,9 +40,9 @@ def test_rows_of_heads() -> None:
 def test_norms_must_agree() -> None:
     assert parts.norm([nn.LayerNorm(3, eps=1e-5), nn.Identity(), nn.LayerNorm(9, eps=1e-5)]) == ("layer", 1e-5)
     assert parts.norm([nn.RMSNorm(3, eps=1e-6)]) == ("rms", 1e-6)
-    with pytest.raises(Unsupported, match="norms that differ"):
+    with pytest.raises(UnsupportedModelError, match="norms that differ"):
         parts.norm([nn.LayerNorm(3, eps=1e-5), nn.LayerNorm(3, eps=1e-6)])
-    with pytest.raises(Unsupported, match="the norm BatchNorm1d is not supported"):
+    with pytest.raises(UnsupportedModelError, match="the norm BatchNorm1d is not supported"):
         parts.norm([nn.BatchNorm1d(3)])
 
 
@@ -54,7 +54,7 @@ def test_activations(module: nn.Module, name: str) -> None:
 
 
 def test_an_activation_that_we_lack() -> None:
-    with pytest.raises(Unsupported, match="the activation Mish is not supported"):
+    with pytest.raises(UnsupportedModelError, match="the activation Mish is not supported"):
         parts.activation(nn.Mish())
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError
-from prisma.pretrained.rules import Context, Rule, Source, Unsupported, convert, flat, joined, rules
+from prisma.pretrained.rules import Context, Rule, Source, UnsupportedModelError, convert, flat, joined, rules
 from tests.variants import ids_of, images_of, model_of, tower_of
 
 TABLE = rules(
@@ -157,7 +157,7 @@ def test_a_source_without_tensors_lacks_all_of_them() -> None:
 
 def test_what_a_rule_refuses_is_said_as_it_says_it() -> None:
     def refuse(_: Context, __: Tensor) -> Tensor:
-        raise Unsupported("head of another world: why")
+        raise UnsupportedModelError("head of another world: why")
 
-    with pytest.raises(Unsupported, match=r"^head of another world: why$"):
+    with pytest.raises(UnsupportedModelError, match=r"^head of another world: why$"):
         convert(replace(SOURCE, rules=rules(("readout.head.bias", "head.bias", refuse))), theirs(), "the toy")

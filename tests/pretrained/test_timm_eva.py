@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prisma.pretrained.families import family_of
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 from tests.pretrained.cases_timm import CASES, SMALL
 from tests.pretrained.proofs import expect_parity, idle_parameters
 
@@ -44,7 +44,7 @@ def test_multimodal_rotation_is_a_table_too() -> None:
 def test_gated_attention_is_refused() -> None:
     module = CASES["eva02_base_patch14_224"]()
     module.blocks[0].attn.gate = nn.Linear(96, 96)  # type: ignore[union-attr, index]
-    with pytest.raises(Unsupported, match="gated attention is not supported"):
+    with pytest.raises(UnsupportedModelError, match="gated attention is not supported"):
         family_of(module).read(module)
 
 

@@ -10,7 +10,7 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from prisma.pretrained.families import family_of
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 from tests.pretrained.cases_timm import CASES, SMALL
 from tests.pretrained.proofs import expect_parity, idle_parameters
 
@@ -53,7 +53,7 @@ def test_every_parameter_has_its_part(name: str) -> None:
 @pytest.mark.parametrize(("name", "reason"), REFUSED.items())
 def test_what_is_not_exact_is_refused(name: str, reason: str) -> None:
     module = CASES[name]()
-    with pytest.raises(Unsupported, match=reason):
+    with pytest.raises(UnsupportedModelError, match=reason):
         family_of(module).read(module)
 
 
@@ -69,7 +69,7 @@ CHANGES = {
 @pytest.mark.parametrize(("changes", "reason"), CHANGES.values(), ids=CHANGES)
 def test_a_property_that_we_lack_is_named(changes: dict[str, object], reason: str) -> None:
     module = timm.create_model("vit_tiny_patch16_224", **{**SMALL, "num_heads": 3, **changes})
-    with pytest.raises(Unsupported, match=reason):
+    with pytest.raises(UnsupportedModelError, match=reason):
         family_of(module).read(module)
 
 
@@ -94,11 +94,11 @@ def _distilled(**changes: object) -> VisionTransformerDistilled:
 def test_a_distillation_token_stands_alone_and_has_its_head(changes: dict[str, object]) -> None:
     expect_parity(_distilled(), torch.randn(2, 3, 8, 8))
     module = _distilled(**changes)
-    with pytest.raises(Unsupported, match="a distillation token without two heads, or beside registers"):
+    with pytest.raises(UnsupportedModelError, match="a distillation token without two heads, or beside registers"):
         family_of(module).read(module)
 
 
 def test_attention_pooling_beside_gated_blocks_is_refused() -> None:
     module = Eva(img_size=8, patch_size=4, embed_dim=12, depth=1, num_heads=3, global_pool="map", swiglu_mlp=True)
-    with pytest.raises(Unsupported, match="attention pooling with an MLP of another kind"):
+    with pytest.raises(UnsupportedModelError, match="attention pooling with an MLP of another kind"):
         family_of(module).read(module)

@@ -4,7 +4,7 @@ import pytest
 import timm
 
 from prisma.pretrained.families import family_of
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 from prisma.pretrained.unread import properties
 from tests.pretrained.cases_timm import CASES
 
@@ -17,7 +17,7 @@ OTHERS = {
 
 @pytest.mark.parametrize(("name", "reason"), OTHERS.items())
 def test_the_property_is_named(name: str, reason: str) -> None:
-    with pytest.raises(Unsupported, match=reason):
+    with pytest.raises(UnsupportedModelError, match=reason):
         family_of(timm.create_model(name))
 
 

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from prisma.pretrained.families import family_of
-from prisma.pretrained.rules import Unsupported
+from prisma.pretrained.rules import UnsupportedModelError
 from tests.pretrained import cases_hf_clip, cases_hf_images, cases_hf_video, cases_open_clip
 from tests.pretrained.proofs import expect_parity
 
@@ -66,7 +66,7 @@ CHANGED: dict[str, tuple[Change, str]] = {
 def test_a_changed_module_is_refused(change: Change, sentence: str) -> None:
     module = VisionTransformer(**SMALL).eval()
     change(module)
-    with pytest.raises(Unsupported, match=sentence):
+    with pytest.raises(UnsupportedModelError, match=sentence):
         family_of(module).read(module)
 
 
@@ -152,7 +152,7 @@ def test_a_changed_module_of_another_library_is_refused(
 ) -> None:
     module = build()
     change(module)
-    with pytest.raises(Unsupported, match=sentence):
+    with pytest.raises(UnsupportedModelError, match=sentence):
         family_of(module).read(module)
 
 
@@ -160,6 +160,6 @@ def test_the_other_side_of_a_pair_may_be_what_it_likes() -> None:
     module: Any = cases_hf_clip.CASES["CLIPModel"]()
     module.text_model.register_forward_hook(lambda *_: None)
     family_of(module).read(module)
-    with pytest.raises(Unsupported, match="vision_model has a forward hook"):
+    with pytest.raises(UnsupportedModelError, match="vision_model has a forward hook"):
         module.vision_model.register_forward_hook(lambda *_: None)
         family_of(module).read(module)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import prisma
-from prisma.analysis.lens import logit_lens
-from prisma.analysis.patching import sweep
+from prisma.analysis.lens.logit_lens import logit_lens
+from prisma.analysis.patching.activation_patching import sweep
 from prisma.checkpoint import write_checkpoint
 from prisma.edits import Zero
 from prisma.pretrained.families import FAMILIES, family_of

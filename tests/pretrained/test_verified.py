@@ -34,5 +34,5 @@ def test_a_row_per_family() -> None:
 
 
 def test_the_page_shows_the_table() -> None:
-    page = runpy.run_path(str(ROOT / "docs/models.py"))["page"]()
-    assert (ROOT / "docs/models.md").read_text() == page, "python docs/models.py writes it anew"
+    page = runpy.run_path(str(ROOT / "tools/models.py"))["page"]()
+    assert (ROOT / "docs/models.md").read_text() == page, "python tools/models.py writes it anew"

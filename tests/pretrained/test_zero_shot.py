@@ -8,7 +8,7 @@ from torch import Tensor
 
 import prisma
 from prisma import Loaded, PrismaError
-from prisma.analysis.lens import logit_lens
+from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.checkpoint import write_checkpoint
 from prisma.inventory import site_names
 from prisma.metrics import LogitDiff

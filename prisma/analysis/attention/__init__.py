@@ -1,0 +1,1 @@
+"""Where does attention go, and what does it carry?"""

@@ -1,0 +1,206 @@
+"""Head finder: which heads of a model look where, ranked by any score over a data set.
+
+The scores are those of `prisma.analysis.attention.score_functions`, or your own. Each is computed for every head of
+every image; means and standard errors are over images.
+
+Shapes: B image, S score, L layer, H head, Q query, K key, P patch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from prisma.analysis.attention.score_functions import Scene, Score, computable_scores, expect_computable, named_scores
+from prisma.analysis.attention.token_grid import TokenGrid, attention_scopes, chunks, uniform_attention
+from prisma.analysis.result import Result, standard_error
+from prisma.config import ViTConfig
+from prisma.errors import PrismaError, nearest
+from prisma.runs import record
+from prisma.view.figures.plots import draw
+from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEAST = 5
+"""A picture shows no score further below chance than by so many halvings."""
+
+
+class RankedHead(NamedTuple):
+    """One line of a ranking."""
+
+    layer: int
+    head: int
+    score: float  # mean over images
+    error: float  # standard error of the mean; NaN of one image
+    chance: float  # the score of a head that looks at all that it can see alike
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadScores(Result):
+    """Shares of attention from 0 to 1, NaN for an image that has no answer (no object). `metadata["scores"]`: names."""
+
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mean": ("score", "layer", "head"),
+        "error": ("score", "layer", "head"),
+        "scores": ("image", "score", "layer", "head"),
+        "chance": ("image", "score"),
+    }
+    scores: Tensor
+    chance: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """[score, layer, head], over the images that have an answer."""
+        return self.scores.nanmean(0)
+
+    @property
+    def error(self) -> Tensor:
+        """Standard error of the mean over images, [score, layer, head]; NaN of one image."""
+        return standard_error(self.scores)
+
+    def top(self, score: str, k: int = 10) -> list[RankedHead]:
+        """The `k` heads with the highest mean, the first one first.
+
+        Raises:
+            PrismaError: that score was not computed, or no image has an answer.
+        """
+        names = list(self.metadata["scores"])
+        if score not in names:
+            raise PrismaError(f"the score {score!r} was not computed; the nearest that were: {nearest(score, names)}")
+        index = names.index(score)
+        mean_LH, error_LH = self.mean[index], self.error[index]
+        if mean_LH.isnan().any():
+            raise PrismaError(f"the score {score!r} has no answer: none of the images shows what it looks at")
+        chance = self.chance[:, index].nanmean().item()
+        order = mean_LH.flatten().argsort(descending=True, stable=True)[:k].tolist()
+        places = [divmod(i, mean_LH.shape[1]) for i in order]
+        return [RankedHead(at[0], at[1], mean_LH[at].item(), error_LH[at].item(), chance) for at in places]
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        return {"score": list(self.metadata["scores"])}
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """By default a heat map [layer, head] for every score: how often the mean doubles (or halves) chance.
+
+        `"mean"` draws the shares themselves.
+        """
+        if array is not None:
+            return super().plot(array)
+        chance_S = self.chance.nanmean(0)
+        doubled_SLH = (self.mean / chance_S[:, None, None]).log2().clamp(min=-LEAST)  # the log of 0 has no end
+        said = [
+            f"{name}, chance {chance:.2g}" for name, chance in zip(self.names["score"], chance_S.tolist(), strict=True)
+        ]
+        title = "head scores: log2 of attention over chance (1: twice, -1: half)"
+        return draw(doubled_SLH, self.axes["mean"], title=title, names={"score": said})
+
+
+@torch.no_grad()
+def head_scores(
+    model: ViT,
+    images: Tensor,
+    scores: Mapping[str, Score] | str | Sequence[str] | None = None,
+    *,
+    masks: Tensor | None = None,
+    content: Tensor | None = None,
+    attention: str = "attn",
+    queries: str = "all",
+    batch: int | None = None,
+) -> HeadScores:
+    """Scores of every head for every image; `.top("corner")` ranks the heads.
+
+    Args:
+        images: [image, channel, (frame,) height, width].
+        scores: a name or names of `SCORES`, or scores of your own by name; by default all that the model, the masks and
+            the content allow.
+        masks: for `object`: share of each patch that the object covers, [image, patch] or [image, (time,) row, column].
+        content: for `induction`: what each patch shows, as whole numbers, [image, patch] or the same grid; equal
+            numbers are equal content, 0 is none. If `induction` is named and this is not given, patches are equal when
+            all their pixels are, and a patch whose pixels are all alike in each channel has no content.
+        attention: `"attn"`; of divided attention also `"time"`; of attention pooling also `"pool"`.
+        queries: the tokens that are asked about: `"all"`, `"class"`, `"registers"` or `"patches"`.
+        batch: at most so many images in one pass; by default as many as have patterns of about 256 MiB.
+
+    Returns:
+        `scores` [image, score, layer, head], `chance` [image, score].
+
+    Raises:
+        PrismaError: a score does not exist or cannot be computed here, the model has no such attention or queries, or
+            images, masks or content do not fit.
+    """
+    config = model.config
+    sites = [f"{scope}.pattern" for scope in attention_scopes(config, attention)]
+    asked_Q = _asked(config, attention, queries)
+    masks = None if masks is None else _per_patch("masks", masks, config, images)
+    content = None if content is None else _per_patch("content", content, config, images)
+    if masks is not None and not ((masks >= 0) & (masks <= 1)).all():
+        raise PrismaError("masks are shares of a patch, from 0 to 1; found a number outside")
+    chosen = None if scores is None else named_scores(scores)
+    by_pixels = content is None and chosen is not None and any("content" in score.needs for score in chosen.values())
+    parts: list[tuple[Tensor, Tensor]] = []
+    for some in chunks(model, torch.arange(len(images), device=images.device), batch):
+        _, acts = record(model, images[some], sites, stop=True)
+        patterns = [acts[site] for site in sites]
+        scene = Scene(
+            keys=TokenGrid.of(config, attention),
+            uniform=uniform_attention(config, attention).to(patterns[0]),
+            asked=asked_Q.to(images.device),
+            coverage=_of(masks, some),
+            content=pixel_content(config, images[some]) if by_pixels else _of(content, some),
+        )
+        chosen = chosen or computable_scores(scene)
+        parts.append(_scored(chosen, patterns, scene))
+    assert chosen is not None
+    found, chance = (torch.cat(part) for part in zip(*parts, strict=True))
+    said = {"analysis": "head_scores", "scores": list(chosen), "attention": attention, "queries": queries}
+    return HeadScores(metadata=said, scores=found, chance=chance)
+
+
+def _scored(scores: Mapping[str, Score], patterns: Sequence[Tensor], scene: Scene) -> tuple[Tensor, Tensor]:
+    """[image, score, layer, head], and the chance level of each score, [image, score]."""
+    expect_computable(scores, scene)
+    found = [torch.stack([score(pattern, scene) for pattern in patterns], dim=1) for score in scores.values()]
+    chance = [score.chance(scene).expand(len(patterns[0])) for score in scores.values()]
+    return torch.stack(found, dim=1), torch.stack(chance, dim=1)
+
+
+def pixel_content(config: ViTConfig, images: Tensor) -> Tensor:
+    """[image, patch], whole numbers: equal where all pixels are equal; 0 where each channel is one colour."""
+    (t, h, w), (p, q), channels = config.grid, config.patch_sides, config.channels
+    tubes = images.reshape(len(images), channels, config.frames, *config.image_sides)[..., : h * p, : w * q]
+    pixels = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) c (f p q)", t=t, h=h, w=w, p=p, q=q)
+    empty_BP = (pixels == pixels[..., :1]).all(-1).all(-1)
+    ids = [x.flatten(1).unique(dim=0, return_inverse=True)[1] + 1 for x in pixels]
+    return torch.stack(ids).masked_fill(empty_BP, 0)
+
+
+def _asked(config: ViTConfig, attention: str, queries: str) -> Tensor:
+    """[query], boolean."""
+    if attention == "pool":
+        if queries != "all":
+            raise PrismaError(f"the query of attention pooling is no token: queries must be 'all'; found {queries!r}")
+        return torch.ones(1, dtype=torch.bool)
+    asked_Q = TokenGrid.of(config, attention).role(queries)
+    if not asked_Q.any():
+        raise PrismaError(f"expected queries that this attention has; found {queries!r}, of which it has none")
+    return asked_Q
+
+
+def _per_patch(name: str, values: Tensor, config: ViTConfig, images: Tensor) -> Tensor:
+    """[image, patch], from that or from a grid."""
+    patches, t, grid = config.n_patches, config.grid[0], config.grid
+    shapes = [(len(images), patches), (len(images), *grid)] + ([(len(images), *grid[1:])] if t == 1 else [])
+    if tuple(values.shape) not in shapes:
+        wanted = " or ".join(str(list(shape)) for shape in shapes)
+        raise PrismaError(f"expected {name} of each patch, {wanted}; found {list(values.shape)}")
+    return values.reshape(len(images), patches).to(images.device)
+
+
+def _of(values_BP: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if values_BP is None else values_BP[rows]

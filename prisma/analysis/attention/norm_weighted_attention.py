@@ -1,0 +1,137 @@
+"""Norm-weighted attention: the length of what a query receives from a key, not only the weight it is given.
+
+    ||A[q, k] v_k W_O||  of each head,   ||sum_heads A[q, k] v_k W_O||  of a layer
+
+A token that is given much attention but has a short value (a sink) receives and sends nothing. What stands between the
+heads and the residual stream is applied: layer scale, and the norms of `norm_z` and `norm="res_post"`, whose scale is
+held at what it is in this run, so that the parts add up to the layer's output but for its biases.
+
+Source: Kobayashi et al. 2004.10102; norms as in Kobayashi et al. 2109.07152.
+
+Shapes: B image, L layer, H head, Q query, K key, D d_head, M d_model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from prisma.analysis.attention.token_grid import attention_scopes, chunks
+from prisma.analysis.result import Result
+from prisma.blocks import Attention
+from prisma.errors import PrismaError
+from prisma.runs import record
+from prisma.sites import Cache
+from prisma.view.figures.plots import draw
+from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NormWeightedAttention(Result):
+    """In units of the residual stream. `metadata["layers"]` says which layers."""
+
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "layer_norms": ("image", "layer", "query", "key"),
+        "head_norms": ("image", "layer", "head", "query", "key"),
+    }
+    layer_norms: Tensor  # of the sum over heads
+    head_norms: Tensor
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        return {"layer": [f"layer {layer}" for layer in self.metadata["layers"]]}
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """By default a heat map [query, key] of every layer: the mean over images. Of `"head_norms"`, of every head."""
+        name = array or "layer_norms"
+        if name not in self.axes:
+            return super().plot(name)  # which says what there is
+        title = f"norm-weighted attention: {name}, mean of {len(self.layer_norms)} images"
+        return draw(self.arrays[name].mean(0), self.axes[name][1:], title=title, names=self.names)
+
+
+@torch.no_grad()
+def norm_weighted_attention(
+    model: ViT,
+    images: Tensor,
+    *,
+    attention: str = "attn",
+    layers: Sequence[int] | None = None,
+    batch: int | None = None,
+) -> NormWeightedAttention:
+    """Norms of what every query receives from every key.
+
+    Args:
+        images: [image, channel, (frame,) height, width].
+        attention: `"attn"`; of divided attention also `"time"`; of attention pooling also `"pool"`, which has one query
+            and one layer.
+        layers: which layers, by default all.
+        batch: at most so many images in one pass; by default as many as have patterns of about 256 MiB.
+
+    Returns:
+        `layer_norms` [image, layer, query, key], `head_norms` [image, layer, head, query, key].
+
+    Raises:
+        PrismaError: the images do not fit, or the model has no such attention or layer.
+    """
+    scopes = attention_scopes(model.config, attention)
+    chosen = list(range(len(scopes)) if layers is None else layers)
+    if not chosen or any(not 0 <= layer < len(scopes) for layer in chosen):
+        raise PrismaError(f"expected layers from 0 to {len(scopes) - 1}; found {chosen}")
+    sites = [f"{scopes[layer]}.{name}" for layer in chosen for name in ("v", "pattern", "z")]
+    parts: list[list[Tensor]] = []
+    for some in chunks(model, images, batch):
+        _, acts = record(model, some, sites, stop=True)
+        norms = [_norms(model, scopes[layer], acts) for layer in chosen]
+        parts.append([torch.stack(of_layers, dim=1) for of_layers in zip(*norms, strict=True)])
+    of_layer, of_head = (torch.cat(part) for part in zip(*parts, strict=True))
+    said = {"analysis": "norm_weighted_attention", "attention": attention, "layers": chosen}
+    return NormWeightedAttention(metadata=said, layer_norms=of_layer, head_norms=of_head)
+
+
+def _norms(model: ViT, scope: str, acts: Cache) -> tuple[Tensor, Tensor]:
+    """[image, query, key] and [image, head, query, key] of one attention."""
+    pattern_BHQK, v_BKHD, z_BQHD = (acts[f"{scope}.{name}"] for name in ("pattern", "v", "z"))
+    out_HDM, scale_BQ = _out(model, scope, z_BQHD.flatten(2))
+    values_BKHM = torch.einsum("bkhd,hdm->bkhm", v_BKHD, out_HDM.unflatten(0, v_BKHD.shape[2:]))
+    values_BKHM = values_BKHM.to(pattern_BHQK)
+    products_BKHH = values_BKHM @ values_BKHM.mT  # of heads, which gives the norm of any sum of them
+    a_BKQH = pattern_BHQK.permute(0, 3, 2, 1)
+    of_layer_BKQ = ((a_BKQH @ products_BKHH) * a_BKQH).sum(-1).clamp(min=0).sqrt()
+    of_head_BHQK = pattern_BHQK * values_BKHM.norm(dim=-1).transpose(1, 2)[:, :, None]
+    return of_layer_BKQ.mT * scale_BQ[..., None], of_head_BHQK * scale_BQ[:, None, :, None]
+
+
+def _out(model: ViT, scope: str, z_BQX: Tensor) -> tuple[Tensor, Tensor]:
+    """What leads from the heads side by side, X, to the stream: a matrix [X, d_model], and a scale [image, query]."""
+    if scope == "pool":
+        assert model.readout.attention_pool is not None
+        return model.readout.attention_pool.out.weight.T, z_BQX.new_ones(z_BQX.shape[:2])
+    name, kind = scope.rsplit(".", 1)
+    block = model.get_submodule(name)
+    attention = block.get_submodule(kind)
+    assert isinstance(attention, Attention)
+    out_XM, scale_BQ = attention.out.weight.T, z_BQX.new_ones(z_BQX.shape[:2])
+    if attention.ln is not None:
+        before, scale_BQ = _frozen(attention.ln, z_BQX)
+        out_XM, z_BQX = before @ out_XM, attention.ln(z_BQX)
+    if model.config.norm == "res_post":
+        after, scale_after_BQ = _frozen(block.get_submodule("ln1"), attention.out(z_BQX))
+        out_XM, scale_BQ = out_XM @ after, scale_BQ * scale_after_BQ
+    layer_scale = block.get_submodule("scale1" if kind == "attn" else "scale_time")
+    return layer_scale(out_XM), scale_BQ
+
+
+def _frozen(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """A norm as a matrix [X, X], and a scale [image, query] that this run gives: norm(x) = scale x matrix + bias."""
+    assert isinstance(norm, nn.LayerNorm | nn.RMSNorm) and norm.eps is not None
+    identity_XX = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    if isinstance(norm, nn.LayerNorm):
+        x = x - x.mean(-1, keepdim=True)
+        identity_XX = identity_XX - 1 / x.shape[-1]
+    return identity_XX * norm.weight, (x.square().mean(-1) + norm.eps).rsqrt()

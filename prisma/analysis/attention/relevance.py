@@ -1,0 +1,93 @@
+"""Relevance: what each embedded token does for a number that the model says, by attention weighted with its gradient.
+
+    R_0 = I,   R_l = R_{l-1} + mean_heads relu(dmetric/dA_l * A_l) R_{l-1}
+
+Of divided attention, time and space are two layers; of attention pooling, the pooling query has no state of its own and
+its row is mean_heads relu(dmetric/dA * A) R.
+
+Source: Chefer et al. 2103.15679 (the rules for self-attention and for co-attention); it follows 2012.09838.
+
+Shapes: B image, Q query, K key, H head, C class.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prisma.analysis.attention.token_grid import chunks
+from prisma.analysis.attention.token_maps import READOUTS, TokenMaps, head_mean, over_patches, readout_row
+from prisma.batching import metric_gradient
+from prisma.errors import PrismaError
+from prisma.inventory import site_names
+from prisma.metrics import Logit, Metric
+from prisma.runs import record, run
+from prisma.vit import ViT
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Relevance(TokenMaps):
+    """Relevances, at least 0 and in no unit: compare them within an image. `map` holds the identity of the stream."""
+
+
+def relevance(model: ViT, images: Tensor, metric: Metric | None = None, *, batch: int | None = None) -> Relevance:
+    """Gradient-weighted relevance of every token of each image for `metric`.
+
+    Works under `torch.no_grad()` and with frozen weights, and leaves no gradients on the model. Two forwards and one
+    backward.
+
+    Args:
+        images: [image, channel, (frame,) height, width].
+        metric: logits [image, class] -> one number per image, such as `Logit(target)`; by default the logit of each
+            image's predicted class. It sees all images at once.
+        batch: at most so many images in one pass; by default as many as have patterns of about 256 MiB, four times
+            over for what gradients need.
+
+    Returns:
+        `map` [image, query, key], `readout` [image, key], `patches` [image, (time,) row, column].
+
+    Raises:
+        PrismaError: the images do not fit, there are no classes to predict, or the metric is not one finite number per
+            image or has no gradient.
+    """
+    if metric is None and not model.config.n_classes:
+        raise PrismaError(
+            "relevance for the predicted class needs a model with classes; found n_classes=0: give metric"
+        )
+    with torch.inference_mode(False):
+        gradient_BC = _of_metric(model, images, metric, batch)
+        rows = chunks(model, torch.arange(len(images), device=images.device), batch, copies=4)
+        parts = [_propagated(model, images[some], gradient_BC[some]) for some in rows]
+    map_BQK, readout_BK = (torch.cat(part) for part in zip(*parts, strict=True))
+    name = "predicted class" if metric is None else getattr(metric, "__name__", type(metric).__name__)
+    said = {"analysis": "relevance", "metric": name, "readout": READOUTS[model.config.pool]}
+    return Relevance(metadata=said, patches=over_patches(model.config, readout_BK), readout=readout_BK, map=map_BQK)
+
+
+def _of_metric(model: ViT, images: Tensor, metric: Metric | None, batch: int | None) -> Tensor:
+    """Gradient of the metric by the logits, [image, class]: the metric may look at all images, a pass does not."""
+    with torch.no_grad():
+        logits_BC = torch.cat([run(model, some) for some in chunks(model, images, batch)])
+    metric = Logit(logits_BC.argmax(-1)) if metric is None else metric
+    return metric_gradient(metric, logits_BC, slice(None), len(images))[1]
+
+
+def _propagated(model: ViT, images: Tensor, gradient_BC: Tensor) -> tuple[Tensor, Tensor]:
+    config = model.config
+    sites = [site for site in site_names(config) if site.endswith(".pattern")]
+    with torch.enable_grad():
+        leaf = images.detach().clone().requires_grad_()  # so that patterns have gradients though weights be frozen
+        logits_BC, acts = record(model, leaf, sites)
+        patterns = list(acts.values())
+        gradients = torch.autograd.grad(logits_BC, patterns, gradient_BC) if patterns else ()
+    weighted = {
+        site: (gradient_BHQK * pattern_BHQK).detach().relu()
+        for site, pattern_BHQK, gradient_BHQK in zip(acts, patterns, gradients, strict=True)
+    }
+    exact = torch.promote_types(logits_BC.dtype, torch.float32)  # as patterns are
+    map_BQK = torch.eye(config.n_tokens, dtype=exact, device=images.device).repeat(len(images), 1, 1)
+    for site in (site for site in sites if site != "pool.pattern"):
+        step_BQK = head_mean(weighted[site])
+        took_part = slice(config.n_tokens - step_BQK.shape[-1], None)  # attention over time is of the patches alone
+        map_BQK[:, took_part] = map_BQK[:, took_part] + step_BQK @ map_BQK[:, took_part]
+    return map_BQK, readout_row(config, weighted.get("pool.pattern"), map_BQK)

@@ -1,0 +1,1 @@
+"""How much does each part of the model add to the answer?"""

@@ -1,0 +1,88 @@
+"""A run in which some edges carry this run's values and the others those of another run: the definition of a circuit.
+
+Every receiver v reads a residual stream of its own, made by the model's own additions and norms from
+
+    of each sender u:   what u sends in this run, if u -> v is in the circuit;   what u sent in the other run, if not.
+
+All edges: the plain run. No edges: the other run. One edge left out: path patching of that edge. The streams differ
+only where edges do, so receivers that have read the same so far share one.
+
+Sources: Goldowsky-Dill et al. 2304.05969 (path patching); Wang et al. 2211.00593; Conmy et al. 2304.14997 (ACDC).
+
+Shapes: C circuit, S sender, V receiver, B image, T token, M d_model, G stream (of several receivers of a circuit).
+"""
+
+import torch
+from torch import Tensor
+
+from prisma.analysis.circuits.branches import Messages, branch_of
+from prisma.analysis.circuits.graph import Graph, Stage
+from prisma.batching import block_memory, inputs_per_pass
+from prisma.errors import PrismaError
+from prisma.vit import ViT
+
+
+@torch.no_grad()
+def run_edges(model: ViT, images: Tensor, edges: Tensor, other: Messages, *, batch: int | None = None) -> Tensor:
+    """Logits of runs with only some edges.
+
+    Args:
+        images: [image, channel, (frame,) height, width].
+        edges: boolean [sender, receiver] as in `Graph`, or [circuit, sender, receiver] for many circuits at once.
+            Entries that are no edge of the model do not count.
+        other: what the senders of the other run sent, for the same images.
+        batch: at most so many images, of all circuits together, in one pass; by default as many as fit in 256 MiB.
+
+    Returns:
+        [image, class], or [circuit, image, class].
+
+    Raises:
+        PrismaError: `edges` has another shape, or `other` is of another number of images.
+    """
+    graph = Graph(model.config)
+    wanted = [len(graph.senders), len(graph.receivers)]
+    if edges.dtype != torch.bool or list(edges.shape[-2:]) != wanted or edges.ndim not in (2, 3):
+        raise PrismaError(f"expected boolean edges {wanted}, found {list(edges.shape)} of {edges.dtype}")
+    if len(other.embed) != len(images):
+        raise PrismaError(f"expected the other run of {len(images)} images, found {len(other.embed)}")
+    edges_CSV = edges.reshape(-1, *wanted).to(images.device)
+    batch = inputs_per_pass(model, batch, memory=len(graph.receivers) * block_memory(model))
+    per_circuit = min(batch, len(images))
+    logits = []
+    for some in edges_CSV.split(max(batch // per_circuit, 1)):
+        rows = [slice(i, i + per_circuit) for i in range(0, len(images), per_circuit)]
+        logits.append(torch.cat([_run(model, graph, images[row], some, other[row]) for row in rows], dim=1))
+    return torch.cat(logits).reshape(*edges.shape[:-2], len(images), -1)
+
+
+def _run(model: ViT, graph: Graph, images: Tensor, edges_CSV: Tensor, other: Messages) -> Tensor:
+    """[circuit, image, class]. `of_CV` says which of the `streams` [stream, image, token, d_model] a receiver reads."""
+    streams, of_CV = torch.stack([other.embed, model.embed(images)]), edges_CSV[:, 0].long()
+    before = streams, of_CV
+    for stage, sent in zip(graph.stages, other.sent, strict=True):
+        read, of = before if stage.reads < stage.senders.start else (streams, of_CV)
+        before = streams, of_CV
+        branch = branch_of(model, stage)
+        x_CVBTM = read[of[:, stage.receivers]]
+        x_each = x_CVBTM.permute(0, 2, 3, 1, 4).flatten(0, 1)  # [row, token, receiver, d_model]
+        message = branch.send(x_each).unflatten(0, (len(edges_CSV), len(images)))
+        if stage.kind == "mlp":  # one sender, like one head
+            message, sent = message[..., None, :], sent[..., None, :]
+        circuit, stream, kept_GH, of_CV = _groups(graph, stage, edges_CSV, of_CV)
+        chosen = torch.where(kept_GH[:, None, None, :, None], message[circuit], sent)
+        chosen = chosen[..., 0, :] if stage.kind == "mlp" else chosen
+        streams = branch.add(streams[stream].flatten(0, 1), chosen.flatten(0, 1)).unflatten(0, (-1, len(images)))
+    return model.readout(streams[of_CV[:, -1]].flatten(0, 1)).unflatten(0, (len(edges_CSV), len(images)))
+
+
+def _groups(graph: Graph, stage: Stage, edges_CSV: Tensor, of_CV: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The streams after a stage: of each its circuit, its stream before, the senders it keeps; and who reads which."""
+    first = next(v for v, reads in enumerate(graph.reads) if reads >= stage.senders.stop)
+    circuits, later = len(of_CV), len(graph.reads) - first
+    circuit_CV = torch.arange(circuits, device=of_CV.device)[:, None].expand(-1, later)
+    kept_CVH = edges_CSV[:, stage.senders, first:].mT
+    key = torch.cat([circuit_CV[..., None], of_CV[:, first:, None], kept_CVH.long()], dim=-1)
+    different, which = torch.unique(key.flatten(0, 1), dim=0, return_inverse=True)
+    of_CV = of_CV.clone()
+    of_CV[:, first:] = which.view(circuits, later)
+    return different[:, 0], different[:, 1], different[:, 2:].bool(), of_CV

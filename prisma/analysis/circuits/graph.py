@@ -1,0 +1,177 @@
+"""The graph of a vision transformer: who writes to the residual stream, who reads from it, and which edges there are.
+
+Senders write: the embedding, each head, each MLP. Receivers read: each head's q, k and v, each MLP, and the readout
+(`logits`). Every sender has an edge to every receiver that comes after it: the residual stream joins them directly.
+
+Names: `embed`, `a1.h2` (attention of layer 1, head 2), `t1.h2` (divided attention: over time), `m4` (MLP of layer 4);
+as receivers `a1.h2.q`, `a1.h2.k`, `a1.h2.v`, `t1.h2.q`, ..., `m4`, `logits`.
+
+Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; edges as in Goldowsky-Dill et al.
+2304.05969 and Syed et al. 2310.10348.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prisma.config import TransformerConfig, ViTConfig
+from prisma.errors import PrismaError, nearest
+
+SIDES = ("q", "k", "v")
+MOST_ROWS, MOST_LETTERS = 24, 70  # that a picture has room for, as names of rows and of columns
+_LETTERS = {"attn": "a", "time": "t", "mlp": "m"}
+Edge = tuple[str, str]
+"""(sender, receiver), by name."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A sender or a receiver. `str(node)` is its name."""
+
+    kind: str  # "embed", "attn", "time", "mlp" or "logits"
+    layer: int | None = None
+    head: int | None = None
+    side: str | None = None  # of a head that reads: "q", "k" or "v"
+
+    def __str__(self) -> str:
+        if self.layer is None:
+            return self.kind
+        parts = [f"{_LETTERS[self.kind]}{self.layer}", f"h{self.head}", self.side]
+        return ".".join(str(part) for part in parts[: 1 + (self.head is not None) + (self.side is not None)])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A branch of a block, and where its nodes stand among all senders and receivers."""
+
+    kind: str  # "time", "attn" or "mlp"
+    layer: int
+    senders: slice
+    receivers: slice
+    reads: int  # it reads the first so many senders
+
+
+class Graph:
+    """Nodes in the order of the forward.
+
+    Args:
+        config: of a vision transformer.
+
+    Raises:
+        PrismaError: the model is a text tower.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        if not isinstance(config, ViTConfig):
+            raise PrismaError(f"the graph of a vision transformer needs its ViTConfig; found {type(config).__name__}")
+        self.config = config
+        senders, receivers, stages = [Node("embed")], list[Node](), list[Stage]()
+        kinds = [*["time"] * (config.attention == "divided"), "attn", *["mlp"] * (config.d_mlp > 0)]
+        for layer in range(config.n_layers):
+            for kind in kinds:
+                heads = [None] if kind == "mlp" else list(range(config.n_heads))
+                sides = [None] if kind == "mlp" else list(SIDES)
+                first, before = len(senders), len(receivers)
+                senders += [Node(kind, layer, head) for head in heads]
+                receivers += [Node(kind, layer, head, side) for side in sides for head in heads]
+                reads = stages[-1].reads if kind == "mlp" and config.parallel else first
+                stages.append(Stage(kind, layer, slice(first, len(senders)), slice(before, len(receivers)), reads))
+        self.stages = tuple(stages)
+        self.senders = tuple(senders)
+        self.receivers = (*receivers, Node("logits"))
+        self.reads = (*(s.reads for s in stages for _ in range(s.receivers.start, s.receivers.stop)), len(senders))
+        self._sender = {str(node): i for i, node in enumerate(self.senders)}
+        self._receiver = {str(node): i for i, node in enumerate(self.receivers)}
+
+    @property
+    def edges(self) -> Tensor:
+        """Which edges exist: boolean [sender, receiver]."""
+        return torch.arange(len(self.senders))[:, None] < torch.tensor(self.reads)
+
+    def sender(self, name: str) -> int:
+        """Index of a sender. Raises PrismaError if there is none of that name (the nearest are offered)."""
+        return _index(name, self._sender, "sender")
+
+    def receiver(self, name: str) -> int:
+        """Index of a receiver. Raises PrismaError if there is none of that name (the nearest are offered)."""
+        return _index(name, self._receiver, "receiver")
+
+    def mask(self, edges: Iterable[Edge]) -> Tensor:
+        """Edges by name -> boolean [sender, receiver].
+
+        Raises:
+            PrismaError: a node or an edge does not exist.
+        """
+        exists, mask = self.edges, torch.zeros(len(self.senders), len(self.receivers), dtype=torch.bool)
+        for sender, receiver in edges:
+            at = self.sender(sender), self.receiver(receiver)
+            if not exists[at]:
+                raise PrismaError(
+                    f"there is no edge {sender} -> {receiver}: {receiver} does not read what {sender} writes"
+                )
+            mask[at] = True
+        return mask
+
+    def named(self, mask: Tensor) -> list[Edge]:
+        """Boolean [sender, receiver] -> edges by name, senders in order."""
+        return [(str(self.senders[s]), str(self.receivers[r])) for s, r in mask.nonzero().tolist()]
+
+    def writer(self, receiver: int) -> int | None:
+        """The sender that a receiver belongs to: of `a1.h2.q` it is `a1.h2`; of `logits` there is none."""
+        node = self.receivers[receiver]
+        return self._sender.get(str(Node(node.kind, node.layer, node.head)))
+
+    def on_paths(self, mask: Tensor) -> Tensor:
+        """The edges of a mask [sender, receiver] that lie on a path from `embed` to `logits`: dead ends are cut."""
+        owners = [self.writer(r) for r in range(len(self.receivers))]
+        fed = torch.zeros(len(self.senders), dtype=torch.bool)
+        fed[0] = True  # what is reached from the embedding, in the order of the forward
+        for r, owner in enumerate(owners):
+            if owner is not None:
+                fed[owner] |= bool((mask[:, r] & fed).any())
+        heard = torch.zeros(len(self.receivers), dtype=torch.bool)
+        heard[-1] = True  # what reaches the readout, backwards
+        for r, owner in reversed(list(enumerate(owners))):
+            if owner is not None:
+                heard[r] = bool((mask[owner] & heard).any())
+        return mask & fed[:, None] & heard
+
+
+def _index(name: str, known: dict[str, int], what: str) -> int:
+    if name not in known:
+        raise PrismaError(f"this model has no {what} {name!r}; the nearest are {nearest(name, known)}")
+    return known[name]
+
+
+def names(nodes: Sequence[Node]) -> list[str]:
+    return [str(node) for node in nodes]
+
+
+def ends(metadata: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """What a picture calls the senders and receivers of a result: their names, or layers where these have no room."""
+    senders, receivers = metadata["senders"], metadata["receivers"]
+    return {
+        "sender": senders if len(senders) <= MOST_ROWS else by_layer(senders),
+        "receiver": receivers if len("".join(receivers)) <= MOST_LETTERS else by_layer(receivers),
+    }
+
+
+def by_layer(names: Sequence[str]) -> list[str]:
+    """Each attention's name in the middle of its heads, the names of the ends, and nothing elsewhere."""
+    labels = list[str]()
+    for stem, group in groupby(name.split(".")[0] for name in names):
+        heads = len(list(group))
+        labels += ["" if stem.startswith("m") or i != heads // 2 else stem for i in range(heads)]
+    return labels
+
+
+def largest(values_SV: Tensor, metadata: Mapping[str, Any], n: int) -> list[tuple[Edge, float]]:
+    """The n largest values by size, with the names of their edges."""
+    senders, receivers = metadata["senders"], metadata["receivers"]
+    order = values_SV.abs().flatten().argsort(descending=True, stable=True)[:n].tolist()
+    at = [divmod(i, len(receivers)) for i in order]
+    return [((senders[s], receivers[v]), values_SV[s, v].item()) for s, v in at]

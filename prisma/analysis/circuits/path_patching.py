@@ -1,0 +1,113 @@
+"""Path patching, exactly: what changes if one receiver hears one sender as it was on other images?
+
+    effect[u, v] = metric(logits of the run on `target` in which the input of v, and v alone, holds what u sent
+                   on `donor`; every other direct path is frozen, and all that comes after v is computed anew)
+
+That is the edge u -> v of the `graph` replaced, all others as they are. Nothing has to be run to know what v reads
+then: it is u's message added to the stream in place of the old one. From v's block on, real blocks run.
+
+Sources: Wang et al. 2211.00593 (IOI); Goldowsky-Dill et al. 2304.05969 (here, too, MLPs between u and v are frozen).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from prisma.analysis.circuits.graph import Edge, Graph, ends, largest, names
+from prisma.analysis.circuits.path_runs import PathRuns, group_of
+from prisma.analysis.patching.activation_patching import ActivationPatching
+from prisma.batching import inputs_per_pass
+from prisma.errors import PrismaError
+from prisma.metrics import Metric
+from prisma.view.figures.plots import draw
+from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PathPatching(ActivationPatching):
+    """The metric of every patched run; `metadata` has the names of senders and receivers. No path, no change."""
+
+    AXES: ClassVar = {
+        "effect": ("sender", "receiver"),
+        "stderr": ("sender", "receiver"),
+        "values": ("image", "sender", "receiver"),
+        "clean": ("image",),
+        "corrupt": ("image",),
+    }
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return ends(self.metadata)
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """How much each path changes the metric; or a picture of one array."""
+        if array is not None:
+            return super().plot(array)
+        change = self.effect - self.unchanged
+        title = "path patching: how much each path changes the metric"
+        return draw(change, ("sender", "receiver"), title=title, names=self.names)
+
+    def top(self, n: int = 10) -> list[tuple[Edge, float]]:
+        """The n paths that change the metric most, and by how much, means over pairs."""
+        return largest(self.effect - self.unchanged, self.metadata, n)
+
+
+@torch.no_grad()
+def path_patching(
+    model: ViT,
+    clean: Tensor,
+    corrupt: Tensor,
+    metric: Metric,
+    *,
+    senders: Sequence[str] | None = None,
+    receivers: Sequence[str] | None = None,
+    into: str = "clean",
+    batch: int | None = None,
+) -> PathPatching:
+    """Patch the direct path from every sender to every receiver, one at a time.
+
+    For L layers and B pairs, in rows of block evaluations: 2 B L for the two runs, and for each path into layer l,
+    B (L - l) if the receiver is in attention (the first of which computes only what comes after that attention),
+    B (L - l - 1) if it is an MLP, none if it is the readout. Besides, q, k and v of a layer are computed once for each
+    sender before it, and z once more for each side.
+
+    Args:
+        clean, corrupt: pairs of images [image, channel, (frame,) height, width], of the same shape.
+        metric: logits [batch, class] -> one finite number per pair [batch], each of its image alone.
+        senders: names as in `prisma.analysis.circuits.graph`; by default all.
+        receivers: likewise; a head without a side (`"a1.h2"`) is patched in q, k and v at once.
+        into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).
+        batch: at most so many inputs in one pass, and so many streams (one for each sender and pair) in memory; by
+            default as many as have 256 MiB of activations. At least one pair has its streams in memory.
+
+    Returns:
+        `.effect`, `.stderr` [sender, receiver], `.values` [image, sender, receiver], `.clean` and `.corrupt` [image].
+
+    Raises:
+        PrismaError: shapes differ, a node does not exist, or the metric is not one finite number per pair.
+    """
+    graph = Graph(model.config)
+    senders = names(graph.senders) if senders is None else list(senders)
+    receivers = names(graph.receivers) if receivers is None else list(receivers)
+    if not senders or not receivers:
+        raise PrismaError(f"paths have ends; found {len(senders)} senders and {len(receivers)} receivers")
+    groups = [group_of(graph, name) for name in receivers]
+    walk = PathRuns(model, graph, [graph.sender(name) for name in senders], groups, inputs_per_pass(model, batch))
+    values, runs = walk.values(clean, corrupt, metric, into)
+    return PathPatching(
+        metadata={
+            "analysis": "path_patching",
+            "into": into,
+            "pairs": len(clean),
+            "senders": senders,
+            "receivers": receivers,
+        },
+        values=values,
+        **runs,
+    )

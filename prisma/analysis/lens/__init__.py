@@ -1,0 +1,1 @@
+"""What would the model answer if it stopped after a given layer?"""

@@ -1,0 +1,130 @@
+"""Logit lens: what the model would answer if it stopped after each layer.
+
+With x_s the residual stream after s blocks, the lens is `readout(x_s)`: the model's own final norm (with the statistics
+of x_s), pooling and head. At the last stage it is the logits.
+
+The answers are in the model's classes; of `loaded.zero_shot(prompts).model` they are in any words, which is the
+text-direction lens of a CLIP.
+
+Source: nostalgebraist, Interpreting GPT: the logit lens (2020); for vision transformers Vilas et al. 2310.18969.
+
+Shapes: S stage (0 is the embedding, s is after block s - 1), B batch, T token, M d_model, C class.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from prisma.analysis.result import Result
+from prisma.batching import inputs_per_pass
+from prisma.errors import PrismaError
+from prisma.view.figures.answers import draw_answers
+from prisma.view.figures.charts import draw_stages
+from prisma.view.figures.maps import chosen_images
+from prisma.view.figures.plots import draw
+from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LogitLens(Result):
+    """Logits of the model's own readout, applied early. Stage 0 is the embedding, stage s is after block s - 1."""
+
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "readout": ("image", "stage", "class"),
+        "tokens": ("image", "stage", "token", "class"),
+        "divergence": ("image", "stage"),
+    }
+
+    readout: Tensor  # of the residual stream as it is; the last stage equals the logits
+    tokens: Tensor | None = None  # of a stream in which every token is a copy of this one
+
+    @property
+    def divergence(self) -> Tensor:
+        """[image, stage]: KL(the model's answer || the answer at this stage), in nats."""
+        found = self.readout.log_softmax(-1)
+        last = found[:, -1:]
+        return (last.exp() * (last - found)).sum(-1)
+
+    def plot(
+        self, array: str | None = None, *, images: Sequence[int] | None = None, classes: Sequence[str] = ()
+    ) -> "Figure":
+        """By default a table: the first class at each stage, a row for each image.
+
+        Args:
+            array: "readout"; "tokens" for the probability of the model's answer at each token alone; or "divergence",
+                a line for the mean over all images.
+            images: which ones, by default the first six.
+            classes: their names, `task.labels` or the prompts.
+
+        Raises:
+            PrismaError: an array or image that is not there, or more rows than can be read.
+        """
+        name, chosen = array or "readout", chosen_images(len(self.readout), images)
+        title = f"{str(self.metadata['analysis']).replace('_', ' ')}: "
+        if name == "readout":
+            rows = [f"image {i}" for i in chosen]
+            return draw_answers(self.readout[chosen], rows, classes=classes, title=title + "the first class")
+        if name == "divergence":
+            return draw_stages({"KL to the answer, nats": self.divergence}, title=title + "how far from the answer")
+        if name not in self.axes or self.tokens is None:
+            return super().plot(name)  # which says what there is
+        answer_B = self.readout[chosen, -1].argmax(-1)
+        p_BST = torch.stack([p[..., c] for p, c in zip(self.tokens[chosen].softmax(-1), answer_B, strict=True)])
+        names = {"image": [f"image {i}" for i in chosen]}
+        return draw(p_BST, ("image", "stage", "token"), title=title + "probability of the answer", names=names)
+
+
+@torch.no_grad()
+def logit_lens(model: ViT, images: Tensor, *, tokens: bool = True, batch: int | None = None) -> LogitLens:
+    """Read the residual stream out after the embedding and after each block.
+
+    `tokens` asks each token alone: a stream in which every token is a copy of it goes through the model's own readout,
+    which is one question for every kind of pooling. With `pool="class"` the class token's row equals `readout`.
+
+    Args:
+        images: [batch, channel, (frame,) height, width].
+        tokens: also each token alone, [image, stage, token, class] numbers.
+        batch: at most so many images in one pass; by default as many as have about 256 MiB of activations.
+
+    Raises:
+        PrismaError: the model has no classes, there are no images, or they do not fit.
+    """
+    readout, alone = [], []
+    for x_BTM in stages_of(model, images, batch):
+        readout.append(model.readout(x_BTM))
+        if tokens:
+            alone.append(read_alone(model, x_BTM, batch))
+    tokens_BSTC = torch.stack(alone, dim=1) if tokens else None
+    return LogitLens(metadata={"analysis": "logit_lens"}, readout=torch.stack(readout, dim=1), tokens=tokens_BSTC)
+
+
+def stages_of(model: ViT, images: Tensor, batch: int | None = None) -> Iterator[Tensor]:
+    """The residual stream [batch, token, d_model] after the embedding and after each block: one stage at a time.
+
+    Raises:
+        PrismaError: the model has no classes to read it out in, there are no images, or they do not fit.
+    """
+    if not model.config.n_classes:
+        raise PrismaError("a logit lens needs a model with classes; found n_classes=0")
+    if not len(images):
+        raise PrismaError("a logit lens needs images; found none")
+    size = inputs_per_pass(model, batch)
+    x_BTM = torch.cat([model.embed(some) for some in images.split(size)])
+    yield x_BTM
+    for layer in range(model.config.n_layers):
+        x_BTM = torch.cat([model.encode(some_BTM, start=layer, stop=layer + 1) for some_BTM in x_BTM.split(size)])
+        yield x_BTM
+
+
+def read_alone(model: ViT, x_BTM: Tensor, batch: int | None = None) -> Tensor:
+    """Logits [batch, token, class] of each token alone: of a stream in which every token is a copy of it."""
+    copies = model.config.n_prefix + 1  # the fewest tokens that hold every prefix token and a patch
+    size = max(inputs_per_pass(model, batch) // copies, 1) * x_BTM.shape[1]
+    alone = [model.readout(x_NM[:, None].expand(-1, copies, -1)) for x_NM in x_BTM.flatten(0, 1).split(size)]
+    return torch.cat(alone).view(*x_BTM.shape[:2], -1)

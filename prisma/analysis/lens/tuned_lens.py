@@ -1,0 +1,211 @@
+"""Tuned lens: the logit lens, with the residual stream of each stage first put into the terms of the last one.
+
+An affine translator of each stage s, one for all tokens, is learned so that the readout comes close to the answer:
+
+    readout(x_s + x_s A_s^T + b_s),    A_s and b_s minimise  KL(model's answer || this),  starting at zero.
+
+The last stage needs none. What early layers say in other coordinates than the readout's then becomes legible, and the
+answers are those that a linear map can find: a bound on what is known at a stage, not what the model uses.
+
+The readout alone is trained, so with `pool="class"` the translators are those of the class token.
+
+Source: Belrose et al. 2303.08112. They decay towards the identity too, with SGD; here it is AdamW (1711.05101).
+
+Shapes: S stage (0 is the embedding; the last one has no translator), B batch, T token, M d_model, C class.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from tqdm import tqdm
+
+from prisma.analysis.lens.logit_lens import LogitLens, stages_of
+from prisma.analysis.result import Result
+from prisma.checkpoint import read_tensors, to_safetensors
+from prisma.errors import PrismaError
+from prisma.files import new_folder, write_atomic
+from prisma.view.figures.charts import draw_stages
+from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CONFIG, WEIGHTS = "tuned_lens.json", "tuned_lens.safetensors"
+LENS_TYPE = "prisma-tuned-lens"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TunedLens(Result):
+    """Translators of all stages but the last, and how their training went."""
+
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "losses": ("step", "stage"),
+        "weight": ("stage", "output", "input"),
+        "bias": ("stage", "output"),
+    }
+
+    losses: Tensor  # KL in nats, the mean over the images of a step
+    weight: Tensor  # A, float32 at least
+    bias: Tensor  # b
+
+    def translate(self, x_BTM: Tensor, stage: int) -> Tensor:
+        """The residual stream [batch, token, d_model] of a stage, in the terms of the last."""
+        if stage == len(self.weight):
+            return x_BTM
+        return _translated(x_BTM, self.weight[stage], self.bias[stage])
+
+    def plot(self, array: str | None = None) -> "Figure":
+        """By default the losses, a line for each stage; "weight" and "bias" are heat maps."""
+        if array not in (None, "losses"):
+            return super().plot(array)
+        lines = {f"stage {stage}": x_S[None] for stage, x_S in enumerate(self.losses.unbind(1))}
+        return draw_stages(lines, axis="step", title="tuned lens: KL to the answer as it learns, nats")
+
+    def write(self, folder: str | Path) -> None:
+        """Write a folder, whole or not at all: `tuned_lens.json` (what produced it) and `tuned_lens.safetensors`.
+
+        Raises:
+            PrismaError: the folder holds something already, or could not be written.
+        """
+        with new_folder(Path(folder)) as partial:
+            said = {"model_type": LENS_TYPE, "metadata": dict(self.metadata)}
+            write_atomic(partial / CONFIG, (json.dumps(said, indent=2) + "\n").encode())
+            write_atomic(partial / WEIGHTS, to_safetensors(self.arrays, {}))
+
+
+def read_tuned_lens(folder: str | Path) -> TunedLens:
+    """Read a folder written by `TunedLens.write`.
+
+    Raises:
+        PrismaError: a file is absent, truncated or foreign.
+    """
+    folder = Path(folder)
+    try:
+        said = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise PrismaError(f"expected a tuned lens with {CONFIG} at {folder}, found none ({error})") from None
+    tensors, _ = read_tensors(folder / WEIGHTS)
+    whole = isinstance(said, dict) and isinstance(said.get("metadata"), dict) and said.get("model_type") == LENS_TYPE
+    if not whole or set(tensors) != set(TunedLens.AXES):
+        raise PrismaError(f"expected a tuned lens at {folder}, found something else")
+    return TunedLens(metadata=said["metadata"], **tensors)
+
+
+@torch.inference_mode(False)  # the caller may be in it
+@torch.enable_grad()
+def train_tuned_lens(
+    model: ViT,
+    images: Tensor,
+    *,
+    steps: int = 250,
+    batch: int = 64,
+    lr: float = 1e-3,
+    weight_decay: float = 1e-2,
+    seed: int = 0,
+    start: TunedLens | None = None,
+    progress: bool = False,
+) -> TunedLens:
+    """Learn the translators on images. The model stays as it is.
+
+    Args:
+        images: normalised, [n, channel, (frame,) height, width].
+        steps: updates; the learning rate falls linearly from `lr` to zero.
+        batch: images of a step, drawn without repetition until all were seen.
+        weight_decay: towards the identity, of the matrices only.
+        seed: of the order of the images.
+        start: translators to go on from, for images that come in shards.
+        progress: a progress bar on stderr.
+
+    Raises:
+        PrismaError: the model has no classes or no layers, there are no images, `start` is of another model, a number
+            is not positive, or the loss is no longer finite.
+    """
+    c = model.config
+    if not c.n_layers:
+        raise PrismaError("a tuned lens translates stages before the last; found n_layers=0")
+    if min(steps, batch, lr) <= 0 or weight_decay < 0 or not len(images):
+        raise PrismaError(
+            f"expected images, and steps, batch and lr above 0; found {len(images)} images, {steps}, {batch} and {lr}"
+        )
+    exact = torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
+    shapes = [(c.d_model, c.d_model)] * c.n_layers, [(c.d_model,)] * c.n_layers
+    weight, bias = ([torch.zeros(s, dtype=exact, device=images.device) for s in of_kind] for of_kind in shapes)
+    if start is not None:
+        _expect_fits(start, model)
+        weight, bias = ([x.to(weight[0]).clone() for x in of_kind] for of_kind in (start.weight, start.bias))
+    translators = [(w.requires_grad_(), b.requires_grad_()) for w, b in zip(weight, bias, strict=True)]
+    decays = ({"params": weight, "weight_decay": weight_decay}, {"params": bias, "weight_decay": 0.0})
+    optimizer = AdamW(decays, lr=lr)
+    losses = []
+    for step, chosen in enumerate(tqdm(_order(len(images), batch, steps, seed), total=steps, disable=not progress)):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - step / steps)
+        losses.append(_loss_and_gradients(model, images[chosen.to(images.device)], translators))
+        optimizer.step()
+    settings = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": weight_decay, "seed": seed}
+    return TunedLens(
+        metadata={"analysis": "tuned_lens", **settings, "images": len(images)},
+        losses=torch.stack(losses),
+        weight=torch.stack(weight).detach(),
+        bias=torch.stack(bias).detach(),
+    )
+
+
+@torch.no_grad()
+def tuned_lens(model: ViT, lens: TunedLens, images: Tensor) -> LogitLens:
+    """The model's readout of each translated stage, [image, stage, class]; the last stage equals the logits.
+
+    Args:
+        images: [batch, channel, (frame,) height, width].
+
+    Raises:
+        PrismaError: the lens is of another model, the model has no classes, or the images do not fit.
+    """
+    _expect_fits(lens, model)
+    stages = enumerate(stages_of(model, images))
+    readout_BSC = torch.stack([model.readout(lens.translate(x_BTM, stage)) for stage, x_BTM in stages], dim=1)
+    return LogitLens(metadata={**lens.metadata, "analysis": "tuned_lens"}, readout=readout_BSC)
+
+
+def _translated(x_BTM: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    y_BTM = x_BTM.to(weight.dtype)
+    return (y_BTM + y_BTM @ weight.T + bias).to(x_BTM.dtype)
+
+
+def _loss_and_gradients(model: ViT, images: Tensor, translators: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Losses [stage], and `grad` of every translator: one stage after the other, so that only one graph is held."""
+    with torch.no_grad():
+        stages = list(stages_of(model, images))
+        answer_BC = model.readout(stages[-1]).to(translators[0][0].dtype).log_softmax(-1)
+    losses = []
+    for x_BTM, (weight, bias) in zip(stages, translators, strict=False):  # all but the last
+        found_BC = model.readout(_translated(x_BTM, weight, bias)).to(answer_BC.dtype).log_softmax(-1)
+        loss = (answer_BC.exp() * (answer_BC - found_BC)).sum(-1).mean()
+        weight.grad, bias.grad = torch.autograd.grad(loss, (weight, bias))  # the model's parameters get none
+        losses.append(loss.detach())
+    found = torch.stack(losses)
+    if not found.isfinite().all():
+        raise PrismaError(f"expected finite losses of the tuned lens, found {found.tolist()}: a smaller lr may help")
+    return found
+
+
+def _order(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Indices of the images of each step: shuffled anew when all were seen."""
+    generator, left = torch.Generator().manual_seed(seed), torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        while len(left) < min(batch, n):
+            left = torch.cat([left, torch.randperm(n, generator=generator)])
+        chosen, left = left[:batch], left[batch:]
+        yield chosen
+
+
+def _expect_fits(lens: TunedLens, model: ViT) -> None:
+    wanted = (model.config.n_layers, model.config.d_model)
+    if (found := tuple(lens.bias.shape)) != wanted or tuple(lens.weight.shape) != (*wanted, wanted[1]):
+        raise PrismaError(f"expected a tuned lens of {wanted[0]} layers and d_model {wanted[1]}, found {found}")

@@ -1,0 +1,1 @@
+"""What do the weights say, without any image?"""

@@ -1,0 +1,1 @@
+"""An analysis over a whole data set: `prisma analyze`."""

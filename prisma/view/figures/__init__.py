@@ -1,0 +1,1 @@
+"""A drawing of each kind of result, with matplotlib."""

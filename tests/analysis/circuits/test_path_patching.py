@@ -1,0 +1,158 @@
+"""Path patching is the exact run without one edge; a head graph is all paths between heads."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from prisma import LogitDiff, PrismaError, ViT
+from prisma.analysis.circuits.branches import messages
+from prisma.analysis.circuits.circuit_run import run_edges
+from prisma.analysis.circuits.graph import Graph, names
+from prisma.analysis.circuits.head_graph import head_graph
+from prisma.analysis.circuits.path_patching import path_patching
+from tests.analysis.circuits.edge_twin import EdgeTwin
+from tests.analysis.circuits.test_circuit_run import HARD, pairs_of
+from tests.variants import images_of, model_of
+
+
+def feature_difference(logits: Tensor) -> Tensor:
+    return logits[:, 0] - logits[:, 1] * logits[:, 2]
+
+
+@torch.no_grad()
+def by_edges(model: ViT, target: Tensor, donor: Tensor, groups: list[list[str]]) -> Tensor:
+    """The same by the exact run over edges [image, sender, group]."""
+    graph = Graph(model.config)
+    _, other = messages(model, donor)
+    circuits = graph.edges.expand(len(graph.senders), len(groups), -1, -1).clone()
+    for s in range(len(graph.senders)):
+        for g, group in enumerate(groups):
+            circuits[s, g, s, [graph.receiver(name) for name in group]] = False
+    logits = run_edges(model, target, circuits.flatten(0, 1), other)
+    return torch.stack([feature_difference(x) for x in logits]).view(*circuits.shape[:2], -1).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("variant", [*HARD, "divided", "video", "pool_class_mean", "no_layers", "no_head"])
+def test_every_path_is_the_run_without_that_edge(variant: str) -> None:
+    model = model_of(variant)
+    clean, corrupt = pairs_of(model, 2)
+    found = path_patching(model, clean, corrupt, feature_difference)
+    expected = by_edges(model, clean, corrupt, [[name] for name in names(Graph(model.config).receivers)])
+    torch.testing.assert_close(found.values, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found.clean, feature_difference(model(clean)), rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
+def test_a_path_is_that_of_the_slow_twin() -> None:
+    model = model_of("base")
+    clean, corrupt = pairs_of(model, 1)
+    twin = EdgeTwin(model.config, model.state_dict())
+    _, other = twin.edge_run(clean[0])
+    found = path_patching(model, clean, corrupt, feature_difference, into="corrupt")
+    for sender, receiver in [("embed", "a1.h1.v"), ("a0.h2", "a1.h0.q"), ("a0.h1", "m0"), ("m0", "logits")]:
+        logits, _ = twin.edge_run(corrupt[0], {(sender, receiver): 0.0}, other)
+        at = found.metadata["senders"].index(sender), found.metadata["receivers"].index(receiver)
+        torch.testing.assert_close(found.effect[at], feature_difference(logits[None])[0], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 1000])
+def test_chunks_make_no_difference_and_a_metric_sees_all_pairs(batch: int) -> None:
+    model = model_of("base")
+    clean, corrupt = pairs_of(model, 4)
+    metric = LogitDiff([0, 1, 2, 3], [4, 3, 0, 1])
+    whole = path_patching(model, clean, corrupt, metric)
+    parts = path_patching(model, clean, corrupt, metric, batch=batch)
+    torch.testing.assert_close(parts.values, whole.values, rtol=1e-10, atol=1e-10)
+    alone = path_patching(model, clean[1:2], corrupt[1:2], LogitDiff(1, 3))
+    torch.testing.assert_close(whole.values[1:2], alone.values, rtol=1e-10, atol=1e-10)
+
+
+def test_chosen_senders_and_whole_heads() -> None:
+    model = model_of("base")
+    clean, corrupt = pairs_of(model, 2)
+    found = path_patching(
+        model,
+        clean,
+        corrupt,
+        feature_difference,
+        senders=["m0", "embed", "m0"],
+        receivers=["a1.h2", "logits", "a1.h2.k"],
+    )
+    sides = [[f"a1.h2.{side}" for side in "qkv"], ["logits"], ["a1.h2.k"]]
+    expected = by_edges(model, clean, corrupt, sides)
+    order = [names(Graph(model.config).senders).index(name) for name in ("m0", "embed", "m0")]
+    torch.testing.assert_close(found.values, expected[:, order], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", ["base", "divided", "norm_post"])
+def test_the_head_graph_is_the_paths_between_heads(variant: str) -> None:
+    model = model_of(variant, n_layers=3)
+    clean, corrupt = pairs_of(model, 2)
+    graph = head_graph(model, clean, corrupt, feature_difference)
+    paths = path_patching(model, clean, corrupt, feature_difference)
+    layers, heads = graph.metadata["layers"], model.config.n_heads
+    for side, name in enumerate("qkv"):
+        for i, sender in enumerate(layers):
+            for j, receiver in enumerate(layers):
+                for h in range(heads):
+                    for k in range(heads):
+                        at = (
+                            paths.metadata["senders"].index(f"{sender}.h{h}"),
+                            paths.metadata["receivers"].index(f"{receiver}.h{k}.{name}"),
+                        )
+                        found = graph.effect[side, i, h, j, k]
+                        torch.testing.assert_close(found, paths.effect[at], rtol=1e-10, atol=1e-10)
+
+
+def test_results_have_names_and_no_path_is_no_change() -> None:
+    model = model_of("base")
+    clean, corrupt = pairs_of(model, 2)
+    found = head_graph(model, clean, corrupt, feature_difference, sides="k")
+    assert found.axes["values"] == (
+        "image", "side", "sender layer", "sender head", "receiver layer", "receiver head",
+    )  # fmt: skip
+    assert found.values.shape == (2, 1, 2, 3, 2, 3)
+    unchanged = found.values[:, 0, 1]
+    torch.testing.assert_close(unchanged, found.clean[:, None, None, None].expand_as(unchanged))
+    assert not torch.allclose(found.values[:, 0, 0, :, 1], found.clean[:, None, None])
+
+
+def test_the_largest_changes_by_name_and_in_pictures() -> None:
+    model = model_of("base")
+    clean, corrupt = pairs_of(model, 2)
+    found = path_patching(model, clean, corrupt, feature_difference)
+    change = found.effect - found.clean.mean()
+    (sender, receiver), largest = found.top(1)[0]
+    at = found.metadata["senders"].index(sender), found.metadata["receivers"].index(receiver)
+    assert largest == change[at].item() and abs(largest) == change.abs().max().item() and len(found.top(5)) == 5
+    assert (found.plot().axes[0].images[0].get_array() == change.numpy()).all()
+    graph = head_graph(model, clean, corrupt, feature_difference, sides="qv")
+    drawn = [panel.images[0].get_array() for panel in graph.plot().axes if panel.images]
+    change = graph.effect - graph.clean.mean()
+    assert len(drawn) == 2 and drawn[1][2, 4] == change[1, 0, 2, 1, 1].item()  # heads 2 of layer 0 and 1 of layer 1
+    assert graph.plot("clean").axes and found.plot("stderr").axes
+
+
+def test_bad_input_is_refused() -> None:
+    model = model_of("base")
+    clean, corrupt = pairs_of(model, 2)
+    with pytest.raises(PrismaError, match="pairs of one shape"):
+        path_patching(model, clean, corrupt[:1], feature_difference)
+    with pytest.raises(PrismaError, match=r"no sender 'a5\.h0'"):
+        path_patching(model, clean, corrupt, feature_difference, senders=["a5.h0"])
+    with pytest.raises(PrismaError, match=r"no receiver 'a0\.h0\.z'"):
+        path_patching(model, clean, corrupt, feature_difference, receivers=["a0.h0.z"])
+    with pytest.raises(PrismaError, match="found 0 senders"):
+        path_patching(model, clean, corrupt, feature_difference, senders=[])
+    with pytest.raises(PrismaError, match="into must be clean or corrupt; found 'both'"):
+        path_patching(model, clean, corrupt, feature_difference, into="both")
+    with pytest.raises(PrismaError, match="one number per image"):
+        path_patching(model, clean, corrupt, lambda logits: logits)
+    with pytest.raises(PrismaError, match="q, k and v; found 'z'"):
+        head_graph(model, clean, corrupt, feature_difference, sides=["z"])
+    with pytest.raises(PrismaError, match="found 0 layers"):
+        head_graph(model_of("no_layers"), clean, corrupt, feature_difference)
+    with pytest.raises(PrismaError, match="found a total effect of 0"):
+        path_patching(model, clean, clean, feature_difference, senders=["embed"], receivers=["logits"]).normalised()
+    with pytest.raises(PrismaError, match="this model takes"):
+        path_patching(model, images_of(model_of("video")), images_of(model_of("video")), feature_difference)

@@ -1,0 +1,94 @@
+"""Class identifiability: ranks by loops, chance for untrained models, and far above it for a trained mouse."""
+
+import json
+
+import pytest
+import torch
+
+import prisma
+from prisma import PrismaError
+from prisma.analysis.lens.class_identifiability import ClassIdentifiability, class_identifiability
+from prisma.analysis.lens.logit_lens import logit_lens
+from prisma.data import task
+from tests.variants import VARIANTS, images_of, model_of
+
+WITH_CLASSES = [name for name, fields in VARIANTS.items() if fields.get("n_classes") != 0]
+
+
+@pytest.mark.parametrize("variant", WITH_CLASSES)
+def test_ranks_and_scores_are_those_of_loops(variant: str) -> None:
+    model, labels = model_of(variant), torch.tensor([4, 1])
+    images, c = images_of(model), model.config
+    found = class_identifiability(model, images, labels, batch=1)
+    tokens = logit_lens(model, images).tokens
+    assert tokens is not None
+    assert found.rank.shape == tokens.shape[:3]
+    for image, label in enumerate(labels.tolist()):
+        for stage, of_stage in enumerate(tokens[image].tolist()):
+            ranks = [sum(other > row[label] for other in row) for row in of_stage]
+            assert found.rank[image, stage].tolist() == ranks
+            patches = ranks[c.n_prefix :]
+            expected = {
+                "rate": sum(rank == 0 for rank in patches) / len(patches),
+                "score": sum(1 - rank / 5 for rank in patches) / len(patches),
+                "mrr": sum(1 / (1 + rank) for rank in patches) / len(patches),
+            }
+            for name, value in expected.items():
+                assert found.arrays[name][image, stage].item() == pytest.approx(value)
+
+
+def of_mouse(mouse: prisma.ViT) -> ClassIdentifiability:
+    images, labels = task("sprites").inputs("test", 100)
+    return class_identifiability(mouse, images, labels)
+
+
+def test_a_trained_mouse_is_far_above_chance_and_the_class_token_leads() -> None:
+    found = of_mouse(prisma.load("mice/sprites").model)
+    assert found.metadata["chance"]["rate"] == 1 / 40
+    rate = found.rate.mean(0)
+    assert rate[0] < 0.1
+    assert rate[-1] > 0.4
+    assert ((found.rank[..., 0] == 0).double().mean(0)[1:] > rate[1:]).all()
+
+
+def test_over_all_labels_of_an_image_the_mean_is_chance() -> None:
+    model = model_of("base", n_classes=40)
+    found = class_identifiability(model, images_of(model, n=1).expand(40, -1, -1, -1), torch.arange(40))
+    chance = found.metadata["chance"]
+    assert chance["rate"] == 0.025
+    assert chance["score"] == pytest.approx(0.5125)
+    for name, expected in chance.items():
+        torch.testing.assert_close(found.arrays[name].mean(0), torch.full((3,), expected).double())
+
+
+def test_an_untrained_mouse_is_near_chance() -> None:
+    torch.manual_seed(0)
+    found = of_mouse(prisma.ViT(prisma.load("mice/sprites").config).eval())
+    assert found.rate.mean(0).max() < 0.1
+    assert (found.score.mean(0) - found.metadata["chance"]["score"]).abs().max() < 0.1
+
+
+def test_it_is_a_result() -> None:
+    model = model_of("base")
+    found = class_identifiability(model, images_of(model), torch.tensor([0, 1]))
+    said = json.loads(json.dumps(found.to_dict()))
+    assert list(said["arrays"]) == ["rate", "score", "mrr", "rank"]
+    assert said["arrays"]["rate"]["axes"] == ["image", "stage"]
+    labels = [line.get_label() for line in found.plot().axes[0].lines]
+    assert labels == [name + of for name in ("rate", "score", "mrr") for of in ("", " by chance")]
+    assert len(found.plot("mrr").axes[0].lines) == 2
+    assert found.plot("rank").axes[0].images[0].get_array().tolist() == found.rank.double().mean(0).tolist()
+    with pytest.raises(PrismaError, match="has no array 'ranks'"):
+        found.plot("ranks")
+
+
+def test_what_it_refuses() -> None:
+    model, labels = model_of("base"), torch.tensor([0, 1])
+    with pytest.raises(PrismaError, match=r"a label for each of 2 images; found \[1\]"):
+        class_identifiability(model, images_of(model), labels[:1])
+    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
+        class_identifiability(model, images_of(model), labels, batch=0)
+    with pytest.raises(PrismaError, match="expected a class from 0 to 4, found 6"):
+        class_identifiability(model, images_of(model), labels + 6)
+    with pytest.raises(PrismaError, match="n_classes=0"):
+        class_identifiability(model_of("no_head"), images_of(model), labels)

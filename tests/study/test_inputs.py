@@ -1,0 +1,73 @@
+"""Pairs and metrics of a shard are those of the whole data set, however it is cut."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from prisma import LogitDiff, PrismaError
+from prisma.analysis.patching.corruptions import CORRUPTIONS, blur, gaussian_noise, mask_object, mean_image, other_image
+from prisma.metrics import Logit, Probability
+from tests.study.study import inputs_of
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corrupt_image_does_not_depend_on_the_shard(name: str) -> None:
+    whole = inputs_of(corrupt=name).corrupt
+    parts = [inputs_of(rows=rows, corrupt=name).corrupt for rows in (range(2), range(2, 3), range(3, 5))]
+    assert torch.equal(torch.cat(parts), whole)
+    assert not (whole == inputs_of().images).flatten(1).all(1).any()
+
+
+def test_corruptions_are_those_of_their_names() -> None:
+    images, masks = inputs_of().images, inputs_of().pictures.masks
+    assert torch.equal(inputs_of(corrupt="other").corrupt, other_image(images))
+    assert torch.equal(inputs_of(corrupt="mean").corrupt, mean_image(images))
+    assert torch.equal(inputs_of(corrupt="object").corrupt, mask_object(images, masks))
+    assert torch.allclose(inputs_of(corrupt="blur", sigma=1.0).corrupt, blur(images, sigma=1.0), rtol=1e-12)
+    noisy = [gaussian_noise(images[i : i + 1], sigma=2.0, seed=7 + i) for i in range(5)]
+    assert torch.equal(inputs_of(corrupt="noise", sigma=2.0, seed=7).corrupt, torch.cat(noisy))
+
+
+def test_swapped_images_follow_the_seed() -> None:
+    first, again, other = (inputs_of(corrupt="swap", seed=seed).corrupt for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_metrics_ask_for_the_models_own_answer() -> None:
+    inputs = inputs_of()
+    logits = inputs.model(inputs.images)
+    best, second = logits.topk(2).indices.unbind(1)
+    assert inputs_of(metric="logit").metric == Logit(best)
+    assert inputs_of(metric="probability").metric == Probability(best)
+    assert inputs_of(metric="logit-difference").metric == LogitDiff(best, second)
+    assert inputs_of(metric="logit", target=3).metric == Logit([3] * 5)
+    of_target = inputs_of(metric="logit-difference", target=3).metric
+    rest = torch.where(torch.arange(5) == 3, -torch.inf, logits)
+    assert of_target == LogitDiff([3] * 5, rest.argmax(1))
+
+
+def test_what_is_not_asked_for_is_not_needed() -> None:
+    assert inputs_of(masks=False).coverage_if_known is None
+    assert inputs_of().coverage.shape == (5, 3, 3)
+    others = inputs_of(rows=range(3, 5)).others
+    assert others is not None and torch.equal(others, inputs_of().images[:2])
+    assert inputs_of().others is None
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "sentence"),
+    [
+        ({"corrupt": "fog"}, "corrupt", "expected a corruption of noise, .*found 'fog'"),
+        ({"corrupt": "mean", "sigma": 1.0}, "corrupt", "sigma is of noise and blur; found sigma=1.0 of mean"),
+        ({"n": 1}, "corrupt", "needs at least 2; found 1"),
+        ({"corrupt": "object", "masks": False}, "corrupt", "pictures without masks"),
+        ({"masks": False}, "coverage", "pictures without masks"),
+        ({"metric": "loss"}, "metric", "expected a metric of logit, .*found 'loss'"),
+        ({"target": 5}, "metric", "expected a class from 0 to 4, found 5"),
+        ({"variant": "no_head"}, "metric", "needs a model with 1 classes at least; found 0"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(options: dict[str, Any], asked: str, sentence: str) -> None:
+    with pytest.raises(PrismaError, match=sentence):
+        getattr(inputs_of(**options), asked)
