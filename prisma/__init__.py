@@ -7,18 +7,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prisma.analysis.patching.activation_patching import sweep
-    from prisma.config import ViTConfig
+    from prisma.analysis.attention.artifacts import artifacts
+    from prisma.analysis.attention.attention_flow import attention_flow
+    from prisma.analysis.attention.head_scores import head_scores
+    from prisma.analysis.attention.head_similarity import head_similarity
+    from prisma.analysis.attention.norm_weighted_attention import norm_weighted_attention
+    from prisma.analysis.attention.relevance import relevance
+    from prisma.analysis.attention.rollout import rollout
+    from prisma.analysis.attribution.direct_logit_attribution import direct_logit_attribution
+    from prisma.analysis.circuits.attribution_patching import attribution_patching
+    from prisma.analysis.circuits.circuit_discovery import circuit_discovery
+    from prisma.analysis.circuits.edge_attribution import edge_attribution
+    from prisma.analysis.circuits.head_graph import head_graph
+    from prisma.analysis.circuits.path_patching import path_patching
+    from prisma.analysis.lens.class_identifiability import class_identifiability
+    from prisma.analysis.lens.class_maps import class_maps
+    from prisma.analysis.lens.logit_lens import logit_lens
+    from prisma.analysis.lens.tuned_lens import train_tuned_lens, tuned_lens
+    from prisma.analysis.patching.ablation import ablation
+    from prisma.analysis.patching.activation_patching import activation_patching, patch, sweep
+    from prisma.analysis.patching.causal_tracing import causal_tracing
+    from prisma.analysis.weights.class_space import class_space
+    from prisma.analysis.weights.composition import composition
+    from prisma.config import TextConfig, ViTConfig
     from prisma.edits import Add, Mean, Resample, Scale, Set, Zero
     from prisma.errors import PrismaError
     from prisma.loaded import Loaded, load
-    from prisma.metrics import Logit, LogitDiff, Probability
+    from prisma.metrics import KL, Logit, LogitDiff, Probability, Rank, Similarity
     from prisma.runs import record, run
     from prisma.vit import ViT
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "KL",
     "Add",
     "Loaded",
     "Logit",
@@ -26,28 +48,78 @@ __all__ = [
     "Mean",
     "PrismaError",
     "Probability",
+    "Rank",
     "Resample",
     "Scale",
     "Set",
+    "Similarity",
+    "TextConfig",
     "ViT",
     "ViTConfig",
     "Zero",
+    "ablation",
+    "activation_patching",
+    "artifacts",
+    "attention_flow",
+    "attribution_patching",
+    "causal_tracing",
+    "circuit_discovery",
+    "class_identifiability",
+    "class_maps",
+    "class_space",
+    "composition",
+    "direct_logit_attribution",
+    "edge_attribution",
+    "head_graph",
+    "head_scores",
+    "head_similarity",
     "load",
+    "logit_lens",
+    "norm_weighted_attention",
+    "patch",
+    "path_patching",
     "record",
+    "relevance",
+    "rollout",
     "run",
     "sweep",
+    "train_tuned_lens",
+    "tuned_lens",
 ]
 
 _HOME = {
-    "config": ("ViTConfig",),
-    "analysis.patching.activation_patching": ("sweep",),
+    "analysis.attention.artifacts": ("artifacts",),
+    "analysis.attention.attention_flow": ("attention_flow",),
+    "analysis.attention.head_scores": ("head_scores",),
+    "analysis.attention.head_similarity": ("head_similarity",),
+    "analysis.attention.norm_weighted_attention": ("norm_weighted_attention",),
+    "analysis.attention.relevance": ("relevance",),
+    "analysis.attention.rollout": ("rollout",),
+    "analysis.attribution.direct_logit_attribution": ("direct_logit_attribution",),
+    "analysis.circuits.attribution_patching": ("attribution_patching",),
+    "analysis.circuits.circuit_discovery": ("circuit_discovery",),
+    "analysis.circuits.edge_attribution": ("edge_attribution",),
+    "analysis.circuits.head_graph": ("head_graph",),
+    "analysis.circuits.path_patching": ("path_patching",),
+    "analysis.lens.class_identifiability": ("class_identifiability",),
+    "analysis.lens.class_maps": ("class_maps",),
+    "analysis.lens.logit_lens": ("logit_lens",),
+    "analysis.lens.tuned_lens": ("train_tuned_lens", "tuned_lens"),
+    "analysis.patching.ablation": ("ablation",),
+    "analysis.patching.activation_patching": ("activation_patching", "patch", "sweep"),
+    "analysis.patching.causal_tracing": ("causal_tracing",),
+    "analysis.weights.class_space": ("class_space",),
+    "analysis.weights.composition": ("composition",),
+    "config": ("TextConfig", "ViTConfig"),
     "edits": ("Add", "Mean", "Resample", "Scale", "Set", "Zero"),
     "errors": ("PrismaError",),
     "loaded": ("Loaded", "load"),
-    "metrics": ("Logit", "LogitDiff", "Probability"),
+    "metrics": ("KL", "Logit", "LogitDiff", "Probability", "Rank", "Similarity"),
     "runs": ("record", "run"),
     "vit": ("ViT",),
 }
+"""Module below `prisma` -> the public names that live there."""
+
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 

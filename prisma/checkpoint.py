@@ -18,6 +18,8 @@ from prisma.vit import ViT
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MODEL_TYPE = "prisma-vit"
+OLD_NAMES = {"head_dim": "d_head"}
+"""Fields of an architecture that earlier versions wrote under another name."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def config_from_dict(values: Mapping[str, Any], source: Path | str) -> ViTConfig
     Raises:
         PrismaError: an unknown or missing field, or values that contradict each other.
     """
+    values = {OLD_NAMES.get(name, name): value or 0 if name in OLD_NAMES else value for name, value in values.items()}
     known = {field.name for field in fields(ViTConfig)}
     required = {field.name for field in fields(ViTConfig) if field.default is MISSING}
     if unknown := sorted(set(values) - known):

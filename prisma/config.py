@@ -8,7 +8,17 @@ from typing import Any, ClassVar, get_args, get_type_hints
 from prisma.errors import PrismaError
 
 LARGEST = 1_000_000  # no number of an architecture is larger, whatever a file says
-MAY_BE_ZERO = ("d_mlp", "n_classes", "registers", "n_layers", "norm_eps", "norm_final_eps", "pool_d_mlp", "end")
+MAY_BE_ZERO = (
+    "d_head",
+    "d_mlp",
+    "n_classes",
+    "registers",
+    "n_layers",
+    "norm_eps",
+    "norm_final_eps",
+    "pool_d_mlp",
+    "end",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +35,7 @@ class TransformerConfig:
     n_layers: int
     d_model: int
     n_heads: int
-    head_dim: int | None = None  # None: d_model / n_heads
+    d_head: int = 0  # 0: d_model / n_heads, which it then holds
     d_mlp: int  # 0: attention-only
     activation: str = "gelu"
     gated_mlp: bool = False  # act(W_gate x) * (W_in x)
@@ -51,6 +61,8 @@ class TransformerConfig:
                 raise PrismaError(f"{name} must be one of {', '.join(choices)}; found {value!r}")
             if isinstance(value, list):  # JSON knows no tuples
                 object.__setattr__(self, name, tuple(value))
+        if not self.d_head and self.d_model % self.n_heads == 0:
+            object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         for broken, one, other in self._contradictions():
             if broken:
                 raise PrismaError(
@@ -74,7 +86,7 @@ class TransformerConfig:
     def _contradictions(self) -> list[tuple[bool, str, str]]:
         """(whether they contradict each other, a field, another field)."""
         return [
-            (self.head_dim is None and bool(self.d_model % self.n_heads), "d_model", "n_heads"),
+            (not self.d_head, "d_model", "n_heads"),
             (self.gated_mlp and not self.d_mlp, "gated_mlp", "d_mlp"),
             (self.norm_post and not self.d_mlp, "norm_post", "d_mlp"),
             (self.norm_post and self.norm == "none", "norm_post", "norm"),
@@ -82,10 +94,6 @@ class TransformerConfig:
             (self.parallel and not self.d_mlp, "parallel", "d_mlp"),
             (self.parallel and self.norm == "post", "parallel", "norm"),
         ]
-
-    @property
-    def d_head(self) -> int:
-        return self.head_dim or self.d_model // self.n_heads
 
     @property
     def n_prefix(self) -> int:
@@ -253,7 +261,7 @@ class TextConfig(TransformerConfig):
 CONFLICTS = {
     "image_size": "each side must be a whole number of patches, unless cut_edge says that the rest is not seen",
     "frames": "the frames must be a whole number of tubelets",
-    "d_model": "it must divide evenly among the heads, unless head_dim says otherwise",
+    "d_model": "it must divide evenly among the heads, unless d_head says otherwise",
     "pool": "this pooling needs tokens that the model does not have",
     "pool_prefix": "it is about pool='mean' and 'attention'",
     "pool_heads": "it is about pool='attention', and must divide d_model",

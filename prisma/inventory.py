@@ -41,7 +41,7 @@ def site_names(config: ViTConfig | TextConfig) -> tuple[str, ...]:
     Found by running the forward of the narrowest model of the same form, so that the list cannot differ from it.
     """
     listing = _Listing()
-    sizes: dict[str, Any] = {"n_heads": 1, "head_dim": None, "d_mlp": min(config.d_mlp, 1), "n_classes": 1}
+    sizes: dict[str, Any] = {"n_heads": 1, "d_head": 0, "d_mlp": min(config.d_mlp, 1), "n_classes": 1}
     with torch.random.fork_rng(devices=()), torch.device("cpu"), torch.no_grad():
         if isinstance(config, TextConfig):
             tower = TextTower(replace(config, **sizes, d_model=2, context=1, vocabulary=1))

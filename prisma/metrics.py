@@ -3,7 +3,7 @@
 A class is one for all images, or one for each image of the call. Any function of that form is a metric too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,6 +94,49 @@ class Similarity:
         if self.direction.shape not in (logits.shape, logits.shape[1:]):
             raise PrismaError(f"expected a direction [{logits.shape[1]}], found {list(self.direction.shape)}")
         return torch.cosine_similarity(logits, self.direction.to(logits).expand_as(logits), dim=-1)
+
+
+def logit_diff(logits: Tensor, target: Tensor) -> LogitDiff:
+    """The logit of each image's target class minus the largest logit of the other classes of this very run.
+
+    Args:
+        logits: [batch, class] of the run that says which class is the next best.
+        target: [batch], whole numbers.
+    """
+    others = logits.scatter(1, target[:, None], -torch.inf)
+    return LogitDiff(target, others.argmax(-1))
+
+
+NAMED: Mapping[str, Callable[[Tensor, Tensor], Metric]] = {
+    "logit": lambda logits, target: Logit(target),
+    "probability": lambda logits, target: Probability(target),
+    "logit_diff": logit_diff,
+}
+"""Name -> the metric, made of the logits [batch, class] of the unchanged run and a target class [batch] for each image.
+
+These are the names of the command line and the app.
+"""
+
+
+def named_metric(name: str, logits: Tensor, target: Tensor | int | None = None) -> Metric:
+    """A metric by its name in `NAMED`.
+
+    Args:
+        logits: [batch, class] of the unchanged run.
+        target: a class, or one for each image; by default the class that the run predicts for each image.
+
+    Raises:
+        PrismaError: no metric has this name, there are too few classes for it, or there is no such class.
+    """
+    if name not in NAMED:
+        raise PrismaError(f"expected a metric among {', '.join(NAMED)}; found {name!r}")
+    classes = logits.shape[1]
+    if classes < (fewest := 2 if name == "logit_diff" else 1):
+        raise PrismaError(f"the metric {name} needs a model with at least {fewest} classes; found {classes}")
+    chosen = logits.argmax(-1) if target is None else torch.as_tensor(target, device=logits.device).expand(len(logits))
+    if not ((chosen >= 0) & (chosen < classes)).all():
+        raise PrismaError(f"expected a class from 0 to {classes - 1}; found {target}")
+    return NAMED[name](logits, chosen)
 
 
 def measure(metric: Metric, logits: Tensor) -> Tensor:

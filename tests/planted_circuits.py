@@ -25,7 +25,7 @@ def images(*rows: list[int]) -> Tensor:
 def _bare(layers: int) -> ViT:
     config = ViTConfig(
         image_size=(1, PATCHES), patch_size=1, channels=GLYPHS, n_layers=layers, d_model=PLACE.stop, n_heads=HEADS,
-        head_dim=8, d_mlp=0, n_classes=GLYPHS, norm="none",
+        d_head=8, d_mlp=0, n_classes=GLYPHS, norm="none",
     )  # fmt: skip
     with default_dtype(torch.float64):
         model = ViT(config).eval()

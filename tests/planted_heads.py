@@ -21,7 +21,7 @@ def planted(heads: Heads, *, over_time: Heads | None = None, **config: Any) -> V
     fields |= {"norm": "pre", "norm_kind": "rms"} if config.get("attention") == "divided" else {"norm": "none"}
     tokens = ViTConfig(**fields, d_model=fields["n_heads"]).n_tokens
     with default_dtype(torch.float64):
-        model = ViT(ViTConfig(**fields, d_model=tokens, head_dim=tokens)).eval()
+        model = ViT(ViTConfig(**fields, d_model=tokens, d_head=tokens)).eval()
     one_hot = torch.eye(tokens, dtype=torch.float64)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prisma.pretrained.verified import Proof, proofs, summary, versions
 
-PAGE = Path(__file__).with_suffix(".md")
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 INTRODUCTION = """# Pretrained models
 
 `prisma.load` reads any model of the classes below: published weights by name, your own fine-tune from a folder, or a

@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 
 from app.main import serve
 
-OUT = Path(__file__).with_name("app.png")
+OUT = Path(__file__).parents[1] / "docs" / "app.png"
 QUERY = "?view=attention&image=3"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

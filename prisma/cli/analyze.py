@@ -44,7 +44,7 @@ def analyze(
     prompts: Annotated[str, typer.Option(help="The classes of a CLIP, separated by commas.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder of the analysis (default: runs/analyze-NAME).")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many images.")] = None,
-    metric: Annotated[str | None, typer.Option(help="logit, probability or logit-difference.")] = None,
+    metric: Annotated[str | None, typer.Option(help="logit, probability or logit_diff.")] = None,
     target: Annotated[
         str | None, typer.Option(help="A class, by name or number (default: the model's answer).")
     ] = None,

@@ -144,7 +144,7 @@ def _layer(layer: Any) -> dict[str, Any]:
     inner = _part(mlp, "fc1", "up_proj", "dense")
     return {
         "n_heads": n_heads(layer),
-        "head_dim": query.out_features // n_heads(layer),
+        "d_head": query.out_features // n_heads(layer),
         "qkv_bias": any(part.bias is not None for part in (query, key, value)),
         "d_mlp": inner.out_features,
         "activation": activation(_part(mlp, "activation_fn", "act_fn", "intermediate_act_fn")),

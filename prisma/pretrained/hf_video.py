@@ -97,7 +97,7 @@ def _layer(layer: Any) -> dict[str, Any]:
     parts = [fused] if fused else [_part(layer, *names) for names in zip(*_QKV, strict=True)]
     return {
         "n_heads": n_heads(layer),
-        "head_dim": parts[0].out_features // n_heads(layer) // (3 if fused else 1),
+        "d_head": parts[0].out_features // n_heads(layer) // (3 if fused else 1),
         "qkv_bias": any(part.bias is not None for part in parts),
         "d_mlp": _part(layer, "mlp.fc1", "intermediate.dense").out_features,
         "activation": activation(_part(layer, *_ACTIVATIONS)),

@@ -39,7 +39,7 @@ def read(module: Any) -> Source:
         n_layers=len(module.blocks),
         d_model=module.embed_dim,
         n_heads=attn.num_heads,
-        head_dim=attn.head_dim,
+        d_head=attn.head_dim,
         norm=BLOCKS[kind],
         norm_kind=kind_of_norm,
         norm_eps=eps,

@@ -66,7 +66,7 @@ def _block(block: Any) -> tuple[dict[str, Any], tuple[Rule, ...]]:
     return {
         **mlp_facts(block.mlp),
         "n_heads": attn.num_heads,
-        "head_dim": attn.head_dim,
+        "d_head": attn.head_dim,
         "norm": "res_post" if res_post else "pre",
         "norm_z": there(attn.norm),
         "qk_norm": there(attn.q_norm),
@@ -78,7 +78,7 @@ def _block(block: Any) -> tuple[dict[str, Any], tuple[Rule, ...]]:
 def _parallel_scaling(block: Any) -> tuple[dict[str, Any], tuple[Rule, ...]]:
     return {
         "n_heads": block.num_heads,
-        "head_dim": block.head_dim,
+        "d_head": block.head_dim,
         "d_mlp": block.in_split[0],
         "activation": activation(block.mlp_act),
         "parallel": True,
@@ -102,7 +102,7 @@ def _parallel_things(block: Any) -> tuple[dict[str, Any], tuple[Rule, ...]]:
         **facts,
         "d_mlp": facts["d_mlp"] * len(mlps),
         "n_heads": first.num_heads * len(attns),
-        "head_dim": first.head_dim,
+        "d_head": first.head_dim,
     }, _side_by_side(len(attns), there(attns[0].ls))
 
 

@@ -37,7 +37,7 @@ class Option:
 
 
 OPTIONS: Mapping[str, Option] = {
-    "metric": Option("the number that is asked of the answer: logit, probability, logit-difference (to the next best)"),
+    "metric": Option("the number that is asked of the answer: logit, probability, logit_diff (to the next best)"),
     "target": Option("the class that it is of, by number; the model's own answer to each image if not given", int),
     "corrupt": Option("the other image of each pair: other, swap, noise, blur, mean, object"),
     "sigma": Option("strength of noise (standard deviations) or blur (pixels)", float),
@@ -75,7 +75,7 @@ class Analysis:
     function: Callable[[ShardInputs], Result]
 
 
-def _metric(name: str = "logit-difference") -> dict[str, Any]:
+def _metric(name: str = "logit_diff") -> dict[str, Any]:
     return {"metric": name, "target": None}
 
 
@@ -226,9 +226,10 @@ ANALYSES: Mapping[str, Analysis] = {
 
 def analysis(name: str) -> Analysis:
     """An analysis by name. Raises PrismaError if there is none; the nearest names are given."""
-    if name not in ANALYSES:
-        raise PrismaError(f"there is no analysis {name!r}; the nearest: {nearest(name, ANALYSES)}")
-    return ANALYSES[name]
+    known = name.replace("-", "_")
+    if known not in ANALYSES:
+        raise PrismaError(f"there is no analysis {name!r}; the nearest: {nearest(known, ANALYSES)}")
+    return ANALYSES[known]
 
 
 def options_of(name: str, given: Mapping[str, str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ None of it depends on which images share a shard: the other image of a pair is t
 has a seed of its own for each image, and means are of the data set's first images.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.patching.corruptions import CORRUPTIONS, derangement
+from prisma.batching import inputs_per_pass
 from prisma.data.pictures import Pictures
 from prisma.data.task import coverage
 from prisma.errors import PrismaError
-from prisma.metrics import Logit, LogitDiff, Metric, Probability
+from prisma.metrics import Metric, named_metric
 from prisma.runs import run
 from prisma.vit import ViT
 
@@ -117,29 +118,17 @@ class ShardInputs:
         Raises:
             PrismaError: a model without classes, no such metric, or no such class.
         """
-        name, classes = self.options["metric"], self.model.config.n_classes
-        if name not in METRICS:
-            raise PrismaError(f"expected a metric of {', '.join(METRICS)}; found {name!r}")
-        if classes < (fewest := 2 if name == "logit-difference" else 1):
-            raise PrismaError(
-                f"the metric {name} needs a model with {fewest} classes at least; found {classes}: a CLIP gets classes "
-                "from --prompts"
-            )
-        logits_BC = self._logits
-        target = self.options["target"]
-        if target is None:
-            target_B = logits_BC.argmax(-1)
-        elif 0 <= target < classes:
-            target_B = torch.full_like(logits_BC[:, 0], target, dtype=torch.long)
-        else:
-            raise PrismaError(f"expected a class from 0 to {classes - 1}, found {target}")
-        return METRICS[name](logits_BC, target_B)
+        if not self.model.config.n_classes:
+            raise PrismaError("a metric needs a model with classes; found none: a CLIP gets classes from --prompts")
+        return named_metric(self.options["metric"].replace("-", "_"), self._logits, self.options["target"])
 
     @property
     def _logits(self) -> Tensor:
         """Of the images as they are [image, class]."""
         with torch.no_grad():
-            return torch.cat([run(self.model, some) for some in self.images.split(self.batch or 64)])
+            return torch.cat(
+                [run(self.model, some) for some in self.images.split(inputs_per_pass(self.model, self.batch))]
+            )
 
     def _masks(self) -> Tensor:
         if self.pictures.masks is None:
@@ -151,17 +140,3 @@ class ShardInputs:
 
     def _to_model(self, images: Tensor) -> Tensor:
         return images.to(self.model.embed.patch.weight)
-
-
-def _logit_difference(logits_BC: Tensor, target_B: Tensor) -> Metric:
-    """The target's logit minus the highest of the others."""
-    others_BC = logits_BC.scatter(1, target_B[:, None], -torch.inf)
-    return LogitDiff(target_B, others_BC.argmax(-1))
-
-
-METRICS: Mapping[str, Callable[[Tensor, Tensor], Metric]] = {
-    "logit": lambda logits_BC, target_B: Logit(target_B),
-    "probability": lambda logits_BC, target_B: Probability(target_B),
-    "logit-difference": _logit_difference,
-}
-"""Name -> the metric, of the logits of the clean run [image, class] and the class of each image [image]."""

@@ -75,6 +75,8 @@ class Recipe:
             if key not in kinds:
                 raise PrismaError(f"a recipe has no setting {key!r}; the nearest: {nearest(key, kinds)}")
         new = {key: _parse(key, text, kinds[key]) for key, text in values.items()}
+        if self.model.d_head * self.model.n_heads == self.model.d_model:  # heads share the width, also another width
+            new = {"d_head": 0, **new}
         return replace(
             self,
             training=replace(self.training, **{key: new[key] for key in new if key in training}),

@@ -82,7 +82,7 @@ def test_a_target_may_be_a_name(prisma: Prisma) -> None:
         (["nosuch", *DIGITS], "nearest", "'nosuch'"),
         (["rolout", *DIGITS], "rollout", "'rolout'"),
         (["rollout", *DIGITS, "--metric", "logit"], "rollout", "'metric'"),
-        (["activation_patching", *DIGITS, "--metric", "loss"], "logit-difference", "'loss'"),
+        (["activation_patching", *DIGITS, "--metric", "loss"], "logit_diff", "'loss'"),
         (["activation_patching", *DIGITS, "--corrupt", "fog"], "blur", "'fog'"),
         (["activation_patching", *DIGITS, "--site", "attn.zz"], "attn.z", "attn.zz"),
         (["activation_patching", *DIGITS, "--target", "10"], "0 to 9", "10"),

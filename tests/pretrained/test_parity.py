@@ -94,7 +94,7 @@ ERRORS: dict[str, Callable[[Source], Source]] = {
     "another activation": config(activation="gelu_tanh"),
     "another eps": config(norm_eps=1e-5),
     "another pool": config(pool="mean"),
-    "as many other heads": config(n_heads=4, head_dim=6),
+    "as many other heads": config(n_heads=4, d_head=6),
     "parallel branches": config(parallel=True),
     "q for k": weight("blocks.{l}.attn.qkv.weight", lambda x: x.roll(24, 0)),
     "heads in another order": weight("blocks.{l}.attn.out.weight", lambda x: x.roll(8, 1)),

@@ -147,7 +147,7 @@ def test_bare_weights_and_weights_of_several_gpus_are_read_too(tmp_path: Path) -
 def test_what_shapes_cannot_tell_is_as_told(field: str, tmp_path: Path) -> None:
     torch.save(old().state_dict(), tmp_path / "old.pth")
     told = {"n_heads": 3, "activation": "relu"}[field]
-    config = read_mouse(tmp_path / "old.pth", replace(LIKE, d_model=36, **{field: told})).config
+    config = read_mouse(tmp_path / "old.pth", replace(LIKE, d_model=36, d_head=0, **{field: told})).config
     assert getattr(config, field) == told
     assert (config.norm, config.qkv_bias, config.n_layers, config.d_mlp) == ("none", False, 2, 96)
 

@@ -40,9 +40,9 @@ def test_metrics_ask_for_the_models_own_answer() -> None:
     best, second = logits.topk(2).indices.unbind(1)
     assert inputs_of(metric="logit").metric == Logit(best)
     assert inputs_of(metric="probability").metric == Probability(best)
-    assert inputs_of(metric="logit-difference").metric == LogitDiff(best, second)
+    assert inputs_of(metric="logit_diff").metric == LogitDiff(best, second)
     assert inputs_of(metric="logit", target=3).metric == Logit([3] * 5)
-    of_target = inputs_of(metric="logit-difference", target=3).metric
+    of_target = inputs_of(metric="logit_diff", target=3).metric
     rest = torch.where(torch.arange(5) == 3, -torch.inf, logits)
     assert of_target == LogitDiff([3] * 5, rest.argmax(1))
 

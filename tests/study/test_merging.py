@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError
-from prisma.analysis.result import Result
-from prisma.study.merging import join, over_images, plot, summary_of
+from prisma.analysis.result import Result, mean_and_error
+from prisma.study.merging import join, plot, summary_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +60,7 @@ def test_shards_that_do_not_belong_together_are_refused() -> None:
 
 def test_means_and_errors_are_of_images_that_have_an_answer() -> None:
     x = torch.tensor([[1.0, 5.0], [2.0, torch.nan], [6.0, torch.nan]])
-    mean, error = over_images(x)
+    mean, error = mean_and_error(x)
     assert mean.tolist() == [3.0, 5.0]
     assert error[0].item() == pytest.approx(x[:, 0].std().item() / math.sqrt(3))
     assert error[1].isnan()

@@ -154,6 +154,9 @@ def activation_patching(
     )
 
 
+patch = activation_patching
+"""`prisma.patch`: the short name, for notebooks."""
+
 Cells = Mapping[str, Mapping[str, Index]]
 """Full site name or glob -> where, as `Edit.at` takes it; {} for the whole site."""
 

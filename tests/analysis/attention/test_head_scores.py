@@ -97,7 +97,7 @@ def test_an_object_head_is_found_by_masks() -> None:
 def test_an_induction_head_is_found_by_content() -> None:
     """Its scores are products of pixels, minus those of positions: it looks at its like, not at itself."""
     fields = {"image_size": (2, 12), "channels": 1, "class_token": False, "pool": "mean"}
-    model = model_of("attention_only_norm_none", n_layers=1, n_heads=2, d_model=10, head_dim=10, **fields)
+    model = model_of("attention_only_norm_none", n_layers=1, n_heads=2, d_model=10, d_head=10, **fields)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

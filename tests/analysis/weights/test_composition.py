@@ -56,7 +56,7 @@ def test_low_rank_scores_are_those_of_whole_matrices(variant: str, ln: str) -> N
 
 
 def test_heads_wider_than_the_stream() -> None:
-    model = model_of("base", head_dim=20)
+    model = model_of("base", d_head=20)
     with torch.no_grad():
         torch.testing.assert_close(composition(model).k, pair_by_pair(model, "k", "folded"), rtol=1e-10, atol=1e-12)
 
@@ -84,7 +84,7 @@ def test_a_planted_pair_stands_out() -> None:
 
 
 def test_random_heads_are_at_chance() -> None:
-    model = model_of("norm_none", n_heads=8, d_model=64, n_layers=3, head_dim=8)
+    model = model_of("norm_none", n_heads=8, d_model=64, n_layers=3, d_head=8)
     found = composition(model, samples=64)
     for kind in ("q", "k", "v"):
         assert getattr(found, kind)[0, :, 1:].mean().item() == pytest.approx(found.baseline.mean().item(), rel=0.05)
