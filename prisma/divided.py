@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prisma.blocks import Attention, Block, LayerScale, attend, make_norm
+from prisma.attention import Attention, attend
+from prisma.blocks import Block
 from prisma.config import TransformerConfig, ViTConfig
+from prisma.layers import LayerScale, make_norm
 from prisma.sites import AnyTap, no_tap
 
 
@@ -92,19 +94,35 @@ class DividedBlock(Block):
         self.time = TimeAttention(config)
         self.scale_time = LayerScale(config.d_model) if config.layer_scale else nn.Identity()
 
-    def forward(self, x_BTM: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
-        resid_pre = tap("resid_pre", x_BTM)
-        time_BPM = self.time(self.read_time(resid_pre, tap), tap.within("time"))
-        time_out = tap("time_out", self.scale_out_time(time_BPM))
-        return self.branches(tap("resid_time", resid_pre + time_out), tap)[:, :keep]
+    def forward(self, x_BTM: Tensor, tap: AnyTap = no_tap, keep: int | None = None) -> Tensor:
+        x = tap("resid_pre", x_BTM)
+        return self.space_half(self.after("time", x + self.time_branch(x, tap), tap), tap)[:, :keep]
 
-    def read_time(self, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        """What attention over time reads of the stream [batch, patch, d_model]."""
-        return tap("ln_time.normalized", self.ln_time(x_BTM[:, 1:]))
+    def space_half(self, resid_time: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """The residual stream after the block, from the stream after attention over time."""
+        resid_mid = self.after("attn", resid_time + self.attn_branch(resid_time, tap), tap)
+        return self.mlp_half(resid_mid, resid_time, tap)
 
-    def scale_out_time(self, out_BPM: Tensor) -> Tensor:
-        """What attention over time adds to the stream [batch, token, d_model], of what it wrote."""
-        return F.pad(self.scale_time(out_BPM), (0, 0, 1, 0))
+    def time_branch(self, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What attention over time adds to the stream: time(ln_time(x)); zero for the class token."""
+        return self._added("time", self.time(self.read("time", x_BTM, tap), tap.within("time")), tap)
+
+    def resume(
+        self, site: str, value: Tensor, x_BTM: Tensor, resid_mid: Tensor | None = None, tap: AnyTap = no_tap
+    ) -> Tensor:
+        """As in every block, and from `resid_time`."""
+        if site == "resid_time":
+            return self.space_half(tap(site, value), tap)
+        return super().resume(site, value, x_BTM, resid_mid, tap)
+
+    def read(self, branch: str, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """As in every block; attention over time reads the patches alone."""
+        return super().read(branch, x_BTM[:, 1:] if branch == "time" else x_BTM, tap)
+
+    def scale(self, branch: str, out_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """As in every block; attention over time adds nothing to the class token."""
+        scaled_BTM = super().scale(branch, out_BTM, tap)
+        return F.pad(scaled_BTM, (0, 0, 1, 0)) if branch == "time" else scaled_BTM
 
 
 def _unseen(seen_QK: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Which sites a model has."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -23,9 +22,6 @@ class _Listing:
     def __call__(self, site: str, x: Tensor) -> Tensor:
         self.names[self.scope + site] = None
         return x
-
-    def made(self, site: str, make: Callable[[], Tensor]) -> Tensor:
-        return self(site, make())
 
     def wants(self, site: str) -> bool:
         return True

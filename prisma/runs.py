@@ -98,16 +98,43 @@ def finish(model: Model, x: Tensor, inputs: Tensor, *, start: int, tap: Tap | No
         inputs: the images or token ids of the run.
         start: the block that the stream comes before; `n_layers` for the readout alone.
     """
-    tap = Tap(frozenset(), {}) if tap is None else tap
-    layers, keep = model.config.n_layers, _tokens_read(model)
-    if keep is not None and all(_stage(model, site) < layers for site in (*tap.read, *tap.edit)):
-        last = f"blocks.{layers - 1}."
-        given = {site: value[:, :keep] if site.startswith(last) else value for site, value in tap.given.items()}
-        tap = Tap(tap.read, tap.edit, given, tensors=tap.tensors)
-        x = model.encode(x, start=start, tap=tap, keep=keep)
-    else:
-        x = model.encode(x, start=start, tap=tap)
+    tap = Tap() if tap is None else tap
+    x = model.encode(x, start=start, tap=tap, keep=_tokens_needed(model, tap))
     return _read_out(model, x, inputs, tap)
+
+
+def resume(
+    model: Model,
+    inputs: Tensor,
+    layer: int,
+    site: str,
+    value: Tensor,
+    x: Tensor,
+    resid_mid: Tensor | None = None,
+    tap: Tap | None = None,
+) -> Tensor:
+    """Logits [batch, class] of a run that goes on from the value of a site inside a block.
+
+    Args:
+        inputs: the images or token ids of the run.
+        layer: the block.
+        site: one of its sites in `blocks.RESUMABLE`, such as `attn.z`; in divided attention also `resid_time`.
+        value: the value of the site [batch, token, ...].
+        x: the stream that the block's attention reads and adds to [batch, token, d_model].
+        resid_mid: the stream that its MLP adds to; needed for sites of the MLP.
+    """
+    tap = Tap() if tap is None else tap
+    if layer == model.config.n_layers - 1 and (keep := _tokens_needed(model, tap)) is not None:
+        value, x, resid_mid = value[:, :keep], x[:, :keep], None if resid_mid is None else resid_mid[:, :keep]
+    block: Any = model.blocks[layer]
+    after = block.resume(site, value, x, resid_mid, tap.within(f"blocks.{layer}"))
+    return finish(model, after, inputs, start=layer + 1, tap=tap)
+
+
+def _tokens_needed(model: Model, tap: Tap) -> int | None:
+    """How many tokens of the last block, from the first, a run needs; None for all."""
+    last = model.config.n_layers
+    return None if any(_stage(model, site) >= last for site in (*tap.read, *tap.edit)) else _tokens_read(model)
 
 
 def _tokens_read(model: Model) -> int | None:

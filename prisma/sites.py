@@ -9,6 +9,7 @@ Names are TransformerLens's without `hook_`; `canonical` accepts the prefix at t
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -113,7 +114,6 @@ class AnyTap(Protocol):
     """What a model needs of a tap."""
 
     def __call__(self, site: str, x: Tensor) -> Tensor: ...
-    def made(self, site: str, make: Callable[[], Tensor]) -> Tensor: ...
     def wants(self, site: str) -> bool: ...
     def within(self, scope: str) -> "AnyTap": ...
 
@@ -123,9 +123,6 @@ class _NoTap:
 
     def __call__(self, site: str, x: Tensor) -> Tensor:
         return x
-
-    def made(self, site: str, make: Callable[[], Tensor]) -> Tensor:
-        return make()
 
     def wants(self, site: str) -> bool:
         return False
@@ -137,11 +134,6 @@ class _NoTap:
 no_tap = _NoTap()
 
 
-_NOTHING: Mapping[str, Tensor] = {}
-GIVABLE = ("attn.z", "attn_out", "resid_mid", "mlp.post", "mlp_out")
-"""Sites of a block that a model need not compute when the caller has their value."""
-
-
 class Tap:
     """What one call reads and edits.
 
@@ -149,21 +141,18 @@ class Tap:
         read: full site names to remember.
         edit: full site name -> edits, applied in order. An edit is called with the value and its axis names.
             What is remembered is the value after the edits.
-        given: full site name -> its value, of the sites in `GIVABLE`: the model does not compute what leads to it.
     """
 
     def __init__(
         self,
-        read: frozenset[str],
-        edit: Mapping[str, tuple[Any, ...]],
-        given: Mapping[str, Tensor] = _NOTHING,
+        read: Iterable[str] = (),
+        edit: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         *,
         scope: str = "",
         tensors: dict[str, Tensor] | None = None,
     ) -> None:
-        self.read = read
+        self.read = frozenset(read)
         self.edit = edit
-        self.given = given
         self.scope = scope
         self.tensors: dict[str, Tensor] = {} if tensors is None else tensors
 
@@ -176,11 +165,6 @@ class Tap:
             self.tensors[name] = x
         return x
 
-    def made(self, site: str, make: Callable[[], Tensor]) -> Tensor:
-        """The site's value, made only if the caller has not given it; edited and read like any other."""
-        given = self.given.get(self.scope + site)
-        return self(site, make() if given is None else given)
-
     def wants(self, site: str) -> bool:
         """Whether a value that costs extra (scores, pattern, result) has to be computed."""
         name = self.scope + site
@@ -188,4 +172,4 @@ class Tap:
 
     def within(self, scope: str) -> "Tap":
         """The same tap one level deeper: `tap.within("attn")("q", x)` is `tap("attn.q", x)`."""
-        return Tap(self.read, self.edit, self.given, scope=f"{self.scope}{scope}.", tensors=self.tensors)
+        return Tap(self.read, self.edit, scope=f"{self.scope}{scope}.", tensors=self.tensors)

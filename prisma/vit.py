@@ -14,11 +14,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from prisma.blocks import MLP, Block, attend, make_norm
+from prisma.attention import attend
+from prisma.blocks import Block
 from prisma.config import ViTConfig
 from prisma.divided import DividedBlock
 from prisma.errors import PrismaError
+from prisma.layers import MLP, make_norm
 from prisma.sites import AnyTap, no_tap
+from prisma.tower import Tower
 
 
 class Embed(nn.Module):
@@ -113,12 +116,12 @@ class Readout(nn.Module):
         return mean_BM if self.pool == "mean" else torch.cat([x_BTM[:, 0], mean_BM], dim=-1)
 
 
-class ViT(nn.Module):
+class ViT(Tower):
     """A vision transformer: `model(images)` is `readout(encode(embed(images)))`, and each can be called."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: ViTConfig = config
         self.embed = Embed(config)
         block = DividedBlock if config.attention == "divided" else Block
         self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
@@ -128,18 +131,6 @@ class ViT(nn.Module):
     def forward(self, images: Tensor, tap: AnyTap = no_tap) -> Tensor:
         """Images [batch, channel, (frame,) height, width] -> logits [batch, class]."""
         return self.readout(self.encode(self.embed(images, tap), tap=tap), tap)
-
-    def encode(
-        self, x_BTM: Tensor, start: int = 0, stop: int | None = None, tap: AnyTap = no_tap, *, keep: int | None = None
-    ) -> Tensor:
-        """Residual stream [batch, token, d_model] before block `start` -> before block `stop` (default: the end).
-
-        With `keep`, the last of these blocks computes the first so many tokens only, and its sites have no others.
-        """
-        layers = range(self.config.n_layers)[start:stop]
-        for layer in layers:
-            x_BTM = self.blocks[layer](x_BTM, tap.within(f"blocks.{layer}"), keep if layer == layers[-1] else None)
-        return x_BTM
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -110,7 +110,7 @@ EQUAL = [
 ]
 
 
-@pytest.mark.parametrize(("a", "b"), EQUAL, ids=lambda edit: repr(edit))
+@pytest.mark.parametrize(("a", "b"), EQUAL, ids=lambda edit: repr(edit).partition(" at 0x")[0])
 def test_equal_values_are_equal_and_hash_alike(a: Edit, b: Edit) -> None:
     assert a == b
     assert hash(a) == hash(b)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import prisma
 from prisma import Add, Mean, PrismaError, Resample, Scale, Set, ViT, ViTConfig, Zero
-from prisma.blocks import Attention
+from prisma.attention import Attention
 from prisma.edits import Edit
 from prisma.inventory import site_names
 from prisma.sites import Tap

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prisma.blocks import rotate
+from prisma.attention import rotate
 from prisma.pretrained import parts
 from prisma.pretrained.rules import Context, UnsupportedModelError
 

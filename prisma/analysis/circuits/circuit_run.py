@@ -71,7 +71,9 @@ def _run(model: ViT, graph: Graph, images: Tensor, edges_CSV: Tensor, other: Mes
         circuit, stream, kept_GH, of_CV = _groups(graph, stage, edges_CSV, of_CV)
         chosen = torch.where(kept_GH[:, None, None, :, None], message[circuit], sent)
         chosen = chosen[..., 0, :] if stage.kind == "mlp" else chosen
-        streams = branch.add(streams[stream].flatten(0, 1), chosen.flatten(0, 1)).unflatten(0, (-1, len(images)))
+        streams = branch.add(streams[stream].flatten(0, 1), branch.write(chosen.flatten(0, 1))).unflatten(
+            0, (-1, len(images))
+        )
     return model.readout(streams[of_CV[:, -1]].flatten(0, 1)).unflatten(0, (len(edges_CSV), len(images)))
 
 

@@ -8,10 +8,10 @@ import heapq
 import torch
 from torch import Tensor
 
-from prisma.analysis.circuits.branches import Messages, joined, messages
+from prisma.analysis.circuits.branches import Messages, concatenated, messages
 from prisma.analysis.circuits.circuit_run import run_edges
 from prisma.analysis.circuits.graph import Graph
-from prisma.analysis.patching.sweeping import expect_pairs
+from prisma.analysis.patching.pairs import expect_pairs
 from prisma.analysis.result import share_of
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
@@ -44,7 +44,7 @@ class Verifier:
     @torch.no_grad()
     def _ablated(self, corrupt: Tensor) -> Messages:
         parts = [messages(self.model, some)[1] for some in corrupt.split(inputs_per_pass(self.model, self.batch))]
-        other = joined(parts)
+        other = concatenated(parts)
         if self.ablation == "mean":
             return other.map(lambda x: x.mean(0, keepdim=True).expand_as(x))
         return other.map(torch.zeros_like) if self.ablation == "zero" else other

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.patching.corruptions import derangement
-from prisma.analysis.patching.sweeping import Donor, OtherRun, Units, walk
+from prisma.analysis.patching.sweeping import Source, SourceRun, Units, patched_runs
 from prisma.analysis.result import Effect
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
@@ -83,7 +83,9 @@ def ablation(
             over images, or as `patch`.
     """
     units = Units(model, site, axis, groups)
-    found = walk(model, images, units, _donors(model, images, units, by, reference, tuple(over), seed, batch), batch)
+    found = patched_runs(
+        model, images, units, _source_of_values(model, images, units, by, reference, tuple(over), seed, batch), batch
+    )
     return Ablation(
         metadata={
             "analysis": "ablation", "site": units.site, "axis": units.axis, "by": by, "over": list(over), "seed": seed,
@@ -100,11 +102,11 @@ class _Constant:
 
     values: Sequence[Tensor]  # of each layer
 
-    def step(self, layer: int) -> Tensor:
+    def value(self, layer: int) -> Tensor:
         return self.values[layer]
 
 
-def _donors(
+def _source_of_values(
     model: Model,
     images: Tensor,
     units: Units,
@@ -113,7 +115,7 @@ def _donors(
     over: tuple[str, ...],
     seed: int,
     batch: int | None,
-) -> Callable[[slice], Donor]:
+) -> Callable[[slice], Source]:
     """Rows of the images -> what says nothing of them."""
     if by not in ("zero", "mean", "resample") or (by == "zero" and reference is not None):
         raise PrismaError(
@@ -133,7 +135,7 @@ def _donors(
         average = _Constant(_means(model, others, units, over, batch))
         return lambda rows: average
     order = derangement(len(images), seed) if reference is None else _drawn(len(images), len(others), seed)
-    return lambda rows: OtherRun(model, others[order[rows].to(images.device)], units)
+    return lambda rows: SourceRun(model, others[order[rows].to(images.device)], units)
 
 
 def _means(model: Model, images: Tensor, units: Units, over: tuple[str, ...], batch: int | None) -> list[Tensor]:

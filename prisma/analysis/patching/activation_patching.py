@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.patching.sweeping import OtherRun, Units, directed, donor_of, walk
+from prisma.analysis.patching.pairs import source_of, target_and_source
+from prisma.analysis.patching.sweeping import SourceRun, Units, patched_runs
 from prisma.analysis.result import Effect, PairedEffect
 from prisma.batching import inputs_per_pass
 from prisma.edits import Index, Set
@@ -130,16 +131,16 @@ def activation_patching(
         PrismaError: shapes differ, the site, axis or index does not exist, or the metric is not one finite number per
             pair.
     """
-    target, donor = directed(clean, corrupt, into)
+    target, source = target_and_source(clean, corrupt, into)
     units = Units(model, site, axis, groups)
-    donors: list[OtherRun] = []
+    sources: list[SourceRun] = []
 
-    def donate(rows: slice) -> OtherRun:
-        donors.append(OtherRun(model, donor[rows], units))
-        return donors[-1]
+    def source_run(rows: slice) -> SourceRun:
+        sources.append(SourceRun(model, source[rows], units))
+        return sources[-1]
 
-    found = walk(model, target, units, donate, batch)
-    of = {into: found.logits, donor_of(into): torch.cat([run.logits() for run in donors])}
+    found = patched_runs(model, target, units, source_run, batch)
+    of = {into: found.logits, source_of(into): torch.cat([run.logits() for run in sources])}
     return ActivationPatching(
         metadata={
             "analysis": "activation_patching",
@@ -184,7 +185,7 @@ def patch_sets(
         PrismaError: as in `patch`; also an axis that a site does not have (or `batch`: a set is of every pair), or an
             index out of range.
     """
-    target, donor = directed(clean, corrupt, into)
+    target, source = target_and_source(clean, corrupt, into)
     if not sets:
         raise PrismaError("expected sets of cells to patch, found none")
     size, known = inputs_per_pass(model, batch), site_names(model.config)
@@ -193,7 +194,7 @@ def patch_sets(
     streams = [f"blocks.{layer}.resid_pre" for layer in set(starts.values()) if layer]
     donated = sorted({site for cells in where.values() for site in cells})
     logits: dict[str, list[Tensor]] = {name: [] for name in sets}
-    for x, y in zip(target.split(size), donor.split(size), strict=True):
+    for x, y in zip(target.split(size), source.split(size), strict=True):
         values, own = record(model, y, donated, stop=True)[1], record(model, x, streams, stop=True)[1]
         for name, cells in where.items():
             tap = Tap(

@@ -25,24 +25,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.analysis.attention.token_grid import TokenGrid
+from prisma.analysis.patching.sweeping import attention_stream
 from prisma.analysis.result import PairedEffect
 from prisma.batching import inputs_per_pass, measure_rows
 from prisma.config import ViTConfig
 from prisma.edits import Add, Set
 from prisma.errors import PrismaError
-from prisma.inventory import site_names
 from prisma.metrics import Metric, Probability, measure
-from prisma.runs import finish, record, sites_of_every_block
+from prisma.runs import finish, record, resume, sites_of_every_block
 from prisma.sites import Tap
 from prisma.vit import ViT
 
-RESTORED: Mapping[str, tuple[str, ...]] = {
-    "resid_post": ("resid_mid", "mlp_out"),
-    "attn_out": ("attn_out",),
-    "mlp_out": ("resid_mid", "mlp_out"),
-    "time_out": (),
+RESTORED: Mapping[str, str | None] = {
+    "resid_post": "mlp_out",
+    "attn_out": "attn_out",
+    "mlp_out": "mlp_out",
+    "time_out": None,
 }
-"""Site that can be restored -> sites of its block that are as in the corrupt run when nothing earlier is restored."""
+"""Site that can be restored -> the site of its block that a restored run continues from; None for the whole block."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,7 +122,7 @@ def causal_tracing(
         shape = (samples, model.config.n_patches, model.config.d_model)
         noise_RPM = sigma * torch.cat([torch.randn(shape, generator=generator) for _ in rows]).to(images)
         cells = _Cells(model, images[rows], object_BP[rows], noise_RPM, masks_BUT[rows], sites, sever, size)
-        found.append(_measured(cells.walk(window), metric, clean_BC, rows, samples))
+        found.append(_measured(cells.logits(window), metric, clean_BC, rows, samples))
     values = torch.cat(found)
     return CausalTracing(
         metadata={
@@ -146,7 +146,7 @@ def embedding_scale(model: ViT, images: Tensor, *, batch: int = 64) -> float:
 
 
 class _Cells:
-    """Some images, S corrupt runs of each (the rows), and what of them is restored."""
+    """Some images, S corrupt runs of each (the rows), and which of their states are restored."""
 
     def __init__(
         self,
@@ -165,37 +165,39 @@ class _Cells:
         self.images = images.repeat_interleave(self.samples, 0)
         noise_RPM = noise_RPM * object_BP.repeat_interleave(self.samples, 0)[..., None]
         noise_RTM = F.pad(noise_RPM, (0, 0, model.config.n_prefix, 0))
-        self.x_RTM = model.embed(self.images, Tap(frozenset(), {"embed": (Add(noise_RTM),)}))
-        severed = [] if sever is None else sites_of_every_block(model, sever)
-        self.severed = Tap(frozenset(severed), {})
-        if severed:
+        self.x_RTM = model.embed(self.images, Tap(edit={"embed": (Add(noise_RTM),)}))
+        self.severed = Tap([] if sever is None else sites_of_every_block(model, sever))
+        if self.severed.read:
             model.encode(self.x_RTM, tap=self.severed)
+        self.resumed = RESTORED[sites[0].removeprefix("blocks.0.")]
+        if self.resumed == "mlp_out" and not model.config.d_mlp:
+            self.resumed = "resid_mid"
 
-    def walk(self, window: int) -> Tensor:
-        """Logits [1 + layer * unit, row, class] of the corrupt runs, and with each cell restored."""
+    def logits(self, window: int) -> Tensor:
+        """Logits [1 + layer * unit, row, class] of the corrupt runs, and of those with each cell restored."""
         layers = range(len(self.sites))
         spans = {
             layer: range(max(layer - window // 2, 0), min(layer + (window + 1) // 2, len(layers))) for layer in layers
         }
         x_RTM, logits = self.x_RTM, {}
         for first in layers:
-            own = self._own(first)
-            after_RTM = self.model.encode(x_RTM, start=first, stop=first + 1, tap=own)
+            corrupt = self._corrupt_sites(first)
+            after_RTM = self.model.encode(x_RTM, start=first, stop=first + 1, tap=corrupt)
             for layer in (layer for layer, span in spans.items() if span.start == first):
-                logits[layer] = self._restored(x_RTM, spans[layer], own.tensors)
+                logits[layer] = self._restored(x_RTM, spans[layer], corrupt.tensors)
             x_RTM = after_RTM
         corrupt_RC = finish(self.model, x_RTM, self.images, start=len(layers))
         return torch.cat([corrupt_RC[None], *(logits[layer] for layer in layers)])
 
-    def _own(self, layer: int) -> Tap:
-        """A tap that reads what need not be computed again for the runs that are restored from this layer on."""
-        kind = self.sites[layer].removeprefix(f"blocks.{layer}.")
-        known = site_names(self.model.config)
-        names = (f"blocks.{layer}.{name}" for name in RESTORED[kind])
-        return Tap(frozenset(name for name in names if name in known), {})
+    def _corrupt_sites(self, layer: int) -> Tap:
+        """A tap that reads what the restored runs that start in this layer share with the corrupt run."""
+        if self.resumed is None:
+            return Tap()
+        block = f"blocks.{layer}."
+        return Tap({attention_stream(self.model, layer), f"{block}resid_mid", block + self.resumed})
 
-    def _restored(self, x_RTM: Tensor, span: range, given: Mapping[str, Tensor]) -> Tensor:
-        """Logits [unit, row, class] of the runs in which each unit's tokens are as in the clean run in some layers."""
+    def _restored(self, x_RTM: Tensor, span: range, corrupt: Mapping[str, Tensor]) -> Tensor:
+        """Logits [unit, row, class] of the runs in which each unit's tokens have their clean states in some layers."""
         units, rows = self.masks_BUT.shape[1], len(x_RTM)
         logits = []
         for cells in torch.arange(units * rows, device=x_RTM.device).split(self.size):
@@ -208,9 +210,18 @@ class _Cells:
             for site, value in self.severed.tensors.items():
                 if int(site.split(".")[1]) >= span.start:
                     edit[site] = (Set(value[row]).where(mask),)
-            tap = Tap(frozenset(), edit, {site: value[row] for site, value in given.items()})
-            logits.append(finish(self.model, x_RTM[row], self.images[row], start=span.start, tap=tap))
+            logits.append(self._continued(x_RTM, span.start, corrupt, row, Tap(edit=edit)))
         return torch.cat(logits).unflatten(0, (units, rows))
+
+    def _continued(self, x_RTM: Tensor, layer: int, corrupt: Mapping[str, Tensor], row: Tensor, tap: Tap) -> Tensor:
+        """Logits [row, class] of runs with edits from a layer on; what comes before the edits is not computed again."""
+        images = self.images[row]
+        if self.resumed is None:
+            return finish(self.model, x_RTM[row], images, start=layer, tap=tap)
+        block = f"blocks.{layer}."
+        sites = (block + self.resumed, attention_stream(self.model, layer), f"{block}resid_mid")
+        value, stream, middle = (corrupt[site][row] for site in sites)
+        return resume(self.model, images, layer, self.resumed, value, stream, middle, tap)
 
 
 def _measured(logits_NRC: Tensor, metric: Metric, clean_BC: Tensor, rows: Tensor, samples: int) -> Tensor:

@@ -171,7 +171,7 @@ def test_bad_input_is_refused() -> None:
     clean, corrupt = pairs_of(model, 2)
     with pytest.raises(PrismaError, match="pairs of one shape"):
         attribution_patching(model, clean, corrupt[:1], metric)
-    with pytest.raises(PrismaError, match="a metric with a gradient; found none of Rank"):
+    with pytest.raises(PrismaError, match="a metric that has a gradient; found Rank"):
         attribution_patching(model, clean, corrupt, Rank(0))
     with pytest.raises(PrismaError, match="the metric must be finite"):
         attribution_patching(model, clean, corrupt, lambda logits: logits[:, 0] * torch.inf)

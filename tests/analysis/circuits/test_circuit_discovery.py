@@ -152,5 +152,5 @@ def test_bad_input_is_refused() -> None:
         circuit_discovery(model, clean, corrupt, metric, sizes=[])
     with pytest.raises(PrismaError, match="one of corrupt, mean, zero; found 'noise'"):
         circuit_discovery(model, clean, corrupt, metric, ablation="noise")
-    with pytest.raises(PrismaError, match="a metric with a gradient"):
+    with pytest.raises(PrismaError, match="a metric that has a gradient"):
         circuit_discovery(model, clean, corrupt, prisma.metrics.Rank(0))

@@ -10,7 +10,7 @@ from torch import Tensor
 import prisma
 from prisma import LogitDiff, PrismaError, Set
 from prisma.analysis.patching.causal_tracing import CausalTracing, causal_tracing, embedding_scale
-from prisma.blocks import Attention
+from prisma.attention import Attention
 from prisma.data import task
 from prisma.data.task import coverage
 from prisma.edits import Add
