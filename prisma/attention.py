@@ -1,4 +1,4 @@
-"""Multi-head self-attention, which offers every intermediate, and the rotation of queries and keys by position.
+"""Multi-head self-attention with every intermediate as a site, and the rotation of q and k by position.
 
 Shapes: B batch, T token, M d_model, H head, D d_head, Q query, K key, P patch.
 
@@ -16,12 +16,12 @@ from prisma.sites import AnyTap, no_tap
 
 
 def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap, bias: Tensor | None = None) -> Tensor:
-    """Softmax attention -> z [batch, query, head, d_head]; fused unless this layer's scores or pattern is wanted.
+    """Softmax attention -> z [batch, query, head, d_head]; fused unless scores or pattern are read or edited.
 
     The materialised path computes scores and softmax in float32 at least; the two agree to rounding.
 
     Args:
-        bias: added to the scores, broadcast to [batch, head, query, key]: learned, or -inf where a token must not look.
+        bias: added to the scores, broadcast to [batch, head, query, key]; -inf where attention is masked.
     """
     q_BHQD, k_BHKD, v_BHKD = (x.transpose(1, 2) for x in (q_BQHD, k_BKHD, v_BKHD))
     if not (tap.wants("scores") or tap.wants("pattern")):
@@ -36,13 +36,13 @@ def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap, bias: Te
 
 
 def real_device() -> torch.device:
-    """Where constants are computed: a model whose weights are still to come (`meta`) has its constants all the same."""
+    """The device on which constants are computed: the default one, or the CPU for a model on `meta`."""
     device = torch.get_default_device()
     return torch.device("cpu") if device.type == "meta" else device
 
 
 def axial_rotation(config: ViTConfig) -> Tensor:
-    """Cosines and sines [2, patch, 1, d_head] of axial rotary positions; each axis owns a share of a head's pairs.
+    """Cosines and sines [2, patch, 1, d_head] of axial rotary positions; each axis has a share of a head's pairs.
 
     Coordinates are patch centres scaled to [-1, 1] and angles are 2 pi coordinate / base^(2i / d_axis), as in DINOv3.
     """
@@ -68,7 +68,7 @@ def rotate(x_BTHD: Tensor, rotation_2PHD: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. q, k and v are one matrix; `prisma.circuits` has the per-head views."""
+    """Multi-head self-attention. q, k and v are one matrix, of which `W_Q`, `W_K`, `W_V` are views by head."""
 
     def __init__(self, config: TransformerConfig, bias: Tensor | None = None) -> None:
         """`bias` [query, key] is fixed and added to the scores: a causal mask."""
@@ -90,7 +90,7 @@ class Attention(nn.Module):
             self.register_buffer("bias", bias, persistent=False)
 
     def _make_rotation(self, config: TransformerConfig) -> None:
-        """Cosines and sines [2, patch, 1 or head, d_head]: weights of the model when they follow no formula of ours."""
+        """Cosines and sines [2, patch, 1 or head, d_head]: computed if axial, else a table among the weights."""
         rotation, persistent = None, config.rotary in ("table", "head_table")
         if persistent:
             heads = config.n_heads if config.rotary == "head_table" else 1
@@ -150,16 +150,16 @@ class Attention(nn.Module):
         return self.placed(q.unflatten(-1, self.split[1:]), k, v)
 
     def project_each(self, x_BTCHM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v of heads that read an input each, for each of the three: [batch, token, 3, head, d_model]."""
+        """q, k and v when each of them, in each head, has its own input [batch, token, 3, head, d_model]."""
         qkv_BTCHD = torch.einsum("btchm,chdm->btchd", x_BTCHM, self.qkv.weight.unflatten(0, self.split))
         if self.qkv.bias is not None:
             qkv_BTCHD = qkv_BTCHD + self.qkv.bias.unflatten(0, self.split)
         return self.placed(*qkv_BTCHD.unbind(2))
 
     def few(self, x_BQM: Tensor, x_BTM: Tensor) -> Tensor:
-        """z of few queries without k and v of every token: scores are (q W_K) x, and z is W_V (pattern x).
+        """z of a few queries, without computing k and v: scores are (q W_K) x, and z is W_V (pattern x).
 
-        Only where `plain`. What a bias of k adds to the scores is the same for every key, which softmax cannot see.
+        Only where `plain`. A bias of k adds the same number to the scores of all keys, which softmax ignores.
         """
         w_q, w_k, w_v = self.qkv.weight.unflatten(0, self.split)
         b_q, _, b_v = (0, 0, 0) if self.qkv.bias is None else self.qkv.bias.unflatten(0, self.split)
@@ -169,18 +169,18 @@ class Attention(nn.Module):
         return torch.einsum("bqhm,hdm->bqhd", reads_BRM.unflatten(1, (-1, self.split[1])), w_v) + b_v
 
     def mix(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        """z: the values that each head's queries read."""
+        """z: for each query of each head, the mean of the values weighted by its attention pattern."""
         return self.attend(tap("q", q_BTHD), tap("k", k_BTHD), tap("v", v_BTHD), tap)
 
     def attend(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
         return attend(q_BTHD, k_BTHD, v_BTHD, tap, None if self.bias is None else self.bias[..., : q_BTHD.shape[1], :])
 
     def results(self, z_BTHD: Tensor) -> Tensor:
-        """What each head writes [batch, token, head, d_model]; their sum and `out.bias` are what attention writes."""
+        """What each head writes [batch, token, head, d_model]; attention writes their sum plus `out.bias`."""
         return torch.einsum("bthd,mhd->bthm", z_BTHD, self.out.weight.unflatten(1, self.split[1:]))
 
     def placed(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """After QK-norm and rotation. Queries may be of the first tokens only; prefix tokens have no place."""
+        """q, k and v after QK-norm and rotation. q may hold the first tokens only; prefix tokens are not rotated."""
         q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
         if self.rotation is not None:
             unasked = k_BTHD.shape[1] - q_BTHD.shape[1]

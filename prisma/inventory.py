@@ -13,7 +13,7 @@ from prisma.vit import ViT
 
 
 class _Listing:
-    """A tap that wants everything and notes the names as they come."""
+    """A tap that collects the name of every site."""
 
     def __init__(self, scope: str = "", names: dict[str, None] | None = None) -> None:
         self.scope = scope

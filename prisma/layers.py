@@ -25,7 +25,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 def make_norm(config: TransformerConfig, width: int, eps: float | None = None) -> nn.Module:
-    """The norm that this architecture has everywhere, over the last `width` numbers."""
+    """A norm of the kind that this architecture uses, over the last `width` numbers."""
     kind = nn.LayerNorm if config.norm_kind == "layer" else nn.RMSNorm
     return kind(width, eps=config.norm_eps if eps is None else eps)
 

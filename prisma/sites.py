@@ -1,4 +1,4 @@
-"""The vocabulary: the name and axes of every intermediate a ViT offers, and the tap that reads or edits them.
+"""The name and axes of every intermediate of a model (its sites), and the tap that reads or edits them.
 
 A model calls `x = tap("resid_mid", x)` once, where it computes the value. The caller of the model chooses the tap:
 `no_tap` does nothing, a `Tap` applies edits and remembers what was asked for. Nothing is ever stored on a model.
@@ -29,10 +29,10 @@ SITES: Mapping[str, tuple[str, ...]] = {
     "pos_embed": RESIDUAL,  # positions; zero for prefix tokens, which carry their own
     "ln_pre": RESIDUAL,
     "blocks.{l}.resid_pre": RESIDUAL,
-    "blocks.{l}.ln_time.normalized": RESIDUAL,  # divided attention only; here and in `time`, tokens are the patches
+    "blocks.{l}.ln_time.normalized": RESIDUAL,  # divided attention only; here and in `time`, tokens are patches
     **{f"blocks.{{l}}.time.{site}": axes for site, axes in _ATTENTION_SITES.items()},  # attention over time
     "blocks.{l}.time.result": ("batch", "token", "head", "d_model"),
-    "blocks.{l}.time_out": RESIDUAL,  # of all tokens; zero for the class token
+    "blocks.{l}.time_out": RESIDUAL,  # for all tokens; zero for the class token
     "blocks.{l}.resid_time": RESIDUAL,  # after attention over time
     "blocks.{l}.ln1.normalized": RESIDUAL,  # the norm's output, weight and bias applied
     **{f"blocks.{{l}}.attn.{site}": axes for site, axes in _ATTENTION_SITES.items()},
@@ -81,7 +81,7 @@ def matching(pattern: str, sites: Iterable[str]) -> list[str]:
 
 
 class Cache(Mapping[str, Tensor]):
-    """Site -> live tensor, in the order the model computed them. Detaching or moving is the caller's word."""
+    """Site -> live tensor, in the order in which the model computed them. `map` detaches or moves them."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = dict(tensors)
@@ -111,7 +111,7 @@ class Cache(Mapping[str, Tensor]):
 
 
 class AnyTap(Protocol):
-    """What a model needs of a tap."""
+    """What a model calls: a tap."""
 
     def __call__(self, site: str, x: Tensor) -> Tensor: ...
     def wants(self, site: str) -> bool: ...
@@ -166,7 +166,7 @@ class Tap:
         return x
 
     def wants(self, site: str) -> bool:
-        """Whether a value that costs extra (scores, pattern, result) has to be computed."""
+        """Whether to compute a value that costs extra (scores, pattern, result)."""
         name = self.scope + site
         return name in self.read or name in self.edit
 

@@ -1,4 +1,4 @@
-"""The canonical vision transformer: three functions, `embed` -> `encode` -> `readout`, that offer every intermediate.
+"""The vision transformer: three functions, `embed` -> `encode` -> `readout`, with every intermediate as a site.
 
 Images and video alike: patches are tubelets, an image has one frame. Prefix tokens (class, registers) carry their own
 position and positions belong to patches, so a model without a class token needs no branch.
@@ -42,11 +42,13 @@ class Embed(nn.Module):
         if pixels.ndim != len(c.input_shape) + 1 or pixels.shape[1:] != c.input_shape:
             axes = "batch, channel, frame, height, width" if c.frames > 1 else "batch, channel, height, width"
             shape = ", ".join(str(n) for n in ("batch", *c.input_shape))
-            raise PrismaError(f"this model takes [{axes}] = [{shape}]; found {list(pixels.shape)}")
+            raise PrismaError(f"expected images [{axes}] = [{shape}]; found {list(pixels.shape)}")
         if not pixels.is_floating_point():
-            raise PrismaError(f"this model takes floating-point pixels; found {pixels.dtype}")
+            raise PrismaError(f"expected floating-point pixels; found {pixels.dtype}")
         if pixels.dtype != (ours := self.patch.weight.dtype) and not torch.is_autocast_enabled(pixels.device.type):
-            raise PrismaError(f"this model's weights are {ours}; found pixels of {pixels.dtype}: images.to({ours})")
+            raise PrismaError(
+                f"expected pixels of {ours}, like the weights; found {pixels.dtype}: use images.to({ours})"
+            )
         (t, h, w), (p, q) = c.grid, c.patch_sides
         tubes = pixels.view(len(pixels), c.channels, c.frames, *c.image_sides)[..., : h * p, : w * q]
         patches = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) (c f p q)", t=t, h=h, w=w, p=p, q=q)
@@ -117,7 +119,11 @@ class Readout(nn.Module):
 
 
 class ViT(Tower):
-    """A vision transformer: `model(images)` is `readout(encode(embed(images)))`, and each can be called."""
+    """A vision transformer: `model(images)` is `readout(encode(embed(images)))`, and each can be called alone.
+
+    `embed` turns images into the residual stream, `encode` runs blocks of the residual stream, `readout` turns it into
+    logits. `W_Q`, `W_K`, `W_V`, `W_O` [layer, head, ...] and `W_in`, `W_out` [layer, ...] are all layers' weights.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -149,9 +155,11 @@ class ViT(Tower):
 
 
 def build(config: ViTConfig) -> ViT:
-    """A model with weights drawn anew. Raises PrismaError if this machine cannot hold it."""
+    """A model with newly drawn weights. Raises PrismaError if it does not fit into memory."""
     try:
         return ViT(config)
     except (RuntimeError, MemoryError) as error:  # of torch's allocator
         reason = str(error).strip().split("\n")[0]
-        raise PrismaError(f"expected a model that this machine can hold, found one that it cannot: {reason}") from None
+        raise PrismaError(
+            f"expected a model that fits into this machine's memory; found a larger one: {reason}"
+        ) from None

@@ -210,7 +210,7 @@ def test_a_config_of_an_impossible_size_is_one_sentence(folder: Path, changes: d
     config["architecture"] |= changes
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        PrismaError, match=r"d_model must be|d_mlp must be|do not fit config.json|that this machine can hold"
+        PrismaError, match=r"d_model must be|d_mlp must be|do not fit config.json|that fits into this machine"
     ):
         read_checkpoint(folder)
 

@@ -25,7 +25,7 @@ def test_metrics_are_values() -> None:
 
 
 def test_a_class_that_is_not_there_is_one_sentence() -> None:
-    with pytest.raises(PrismaError, match="expected a class from 0 to 2, found 3"):
+    with pytest.raises(PrismaError, match="expected a class from 0 to 2; found 3"):
         LogitDiff(0, 3)(LOGITS)
     with pytest.raises(PrismaError, match="found -1"):
         Probability(-1)(LOGITS)
@@ -53,7 +53,7 @@ def test_divergence_from_a_reference() -> None:
     torch.testing.assert_close(KL(reference)(LOGITS), expected)
     assert KL(LOGITS)(LOGITS).abs().max() < 1e-6
     torch.testing.assert_close(KL(reference[:1])(LOGITS)[0], expected[0])
-    with pytest.raises(PrismaError, match=r"expected reference logits \[2, 3\], found \[3\]"):
+    with pytest.raises(PrismaError, match=r"expected reference logits \[2, 3\]; found \[3\]"):
         KL(reference[0])(LOGITS)
 
 

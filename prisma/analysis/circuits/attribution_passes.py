@@ -1,4 +1,4 @@
-"""How attribution shares work: one traced run and one backward pass serve every node and every edge.
+"""How attribution shares work: one run with gradients and one backward pass give every node and every edge.
 
 Shapes: S sender, V receiver, B pair, T token, M d_model, H head, D d_head, I side (q, k, v).
 """
@@ -22,13 +22,14 @@ from prisma.vit import ViT
 
 @dataclass(frozen=True)
 class AttributionPasses:
-    """What to attribute of which model, and how.
+    """What to attribute in which model, and how.
 
     Args:
-        nodes, edges: which of the two.
-        steps: 1 for the gradient at the target; more for the mean of gradients on the way from the donor's embedding.
+        nodes, edges: whether to attribute to nodes and to edges.
+        steps: 1 for the gradient in the target run; more for the mean of the gradients in that many runs between the
+            source's embedding and the target's.
         into: which run is the target.
-        batch: so many pairs in one pass; None for as many as fit in `PASS_BYTES`, and one at least.
+        batch: pairs per pass; None for as many as fit in 256 MiB, and one at least.
     """
 
     model: ViT
@@ -40,10 +41,10 @@ class AttributionPasses:
     batch: int | None
 
     def run(self, clean: Tensor, corrupt: Tensor) -> dict[str, Tensor]:
-        """Arrays by name, the image axis first: `clean`, `corrupt`, `edges` [image, sender, receiver], and the nodes'.
+        """Arrays by name: `clean`, `corrupt` [image], `edges` [image, sender, receiver], and those of the nodes.
 
         Raises:
-            PrismaError: shapes differ, an option is none, or the metric is not one finite number per pair or has no
+            PrismaError: shapes differ, an option is wrong, or the metric is not one finite number per pair or has no
                 gradient.
         """
         target, source = target_and_source(clean, corrupt, self.into)
@@ -51,7 +52,7 @@ class AttributionPasses:
             raise PrismaError(f"steps must be at least 1; found {self.steps}")
         graph = Graph(self.model.config)
         if self.nodes and not graph.stages:
-            raise PrismaError("attribution patching goes over the layers of a model; found n_layers=0")
+            raise PrismaError("expected a model with layers; found n_layers=0")
         size, parts = self._pairs_per_pass(graph), []
         with torch.inference_mode(False):  # the caller may be in it
             for rows in (slice(i, i + size) for i in range(0, len(target), size)):
@@ -101,7 +102,7 @@ class AttributionPasses:
             g_VBTM = receiver_gradients(branch, x, gradients[i]) if not branch.is_mlp else gradients[i][None]
             scores_BSV[:, : stage.reads, stage.receivers] = _products(moves[: stage.reads], g_VBTM)
             so_far = moves[: stage.senders.start]
-            if graph.config.norm == "post":  # elsewhere the stream goes on as it is
+            if graph.config.norm == "post":  # elsewhere a branch leaves the earlier part of the stream unchanged
                 so_far.copy_(_push(partial(branch.add, written_RTM=run.written[i].detach()), x, so_far))
             moves[stage.senders] = _moves(branch, run.sent[i].detach(), run.outputs[i].detach(), x, delta)
         scores_BSV[:, :, -1:] = _products(moves, gradients[-1][None])
@@ -109,16 +110,16 @@ class AttributionPasses:
 
 
 def difference(source: GradientRun, own: GradientRun) -> GradientRun:
-    """How much more the donor has, of everything but logits."""
+    """Source minus own run, for everything but the logits, which are the source's."""
 
-    def less(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def minus(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(b - a.detach() for a, b in zip(ours, theirs, strict=True))
 
     return GradientRun(
         logits=source.logits,
-        sent=less(own.sent, source.sent),
-        streams=less(own.streams, source.streams),
-        written=less(own.written, source.written),
+        sent=minus(own.sent, source.sent),
+        streams=minus(own.streams, source.streams),
+        written=minus(own.written, source.written),
         outputs=(),
         forks=(),
     )
@@ -145,7 +146,7 @@ def _nodes(
 
 
 def receiver_gradients(branch: Branch, x_BTM: Tensor, g_BTIHD: Tensor) -> Tensor:
-    """Gradients at q, k and v -> at the stream as each of them reads it: [receiver, pair, token, d_model]."""
+    """Gradients at q, k and v of all heads -> at each receiver's input stream [receiver, pair, token, d_model]."""
     matrices_IHDM = branch.attention.qkv.weight.unflatten(0, branch.attention.split)
     g_VBTM = torch.einsum("btihd,ihdm->ihbtm", g_BTIHD, matrices_IHDM).flatten(0, 1)
     with torch.enable_grad():
@@ -165,7 +166,7 @@ def _moves(branch: Branch, sent: Tensor, output_BTM: Tensor, x_BTM: Tensor, delt
         return _push(lambda y: branch.add(x_BTM, y), sent, delta[None])
     if branch.attention.ln is None:
         wrote = branch.attention.results(delta).movedim(2, 0)
-    else:  # a norm of all heads together: a head moves the others' shares too
+    else:  # one norm over all heads: what one head sends changes what the others write
         one = torch.eye(delta.shape[2]).to(delta)[:, None, None, :, None]
         along = one * delta
         wrote = _push(lambda z: branch.attention.write(z.flatten(0, 1)).unflatten(0, (len(along), -1)), sent, along)

@@ -24,20 +24,20 @@ from prisma.runs import finish, resume
 from prisma.vit import ViT
 
 Cell = tuple[int, int]
-"""(sender, receiver), by their places in what was asked for."""
+"""(sender, receiver), as indices into the senders and receivers that were asked for."""
 
 
 @dataclass(frozen=True)
 class Group:
     """Receivers that are patched together: some sides of one head, an MLP, or the readout."""
 
-    stage: int  # of the graph; as many as there are for the readout
+    stage: int  # index into the graph's stages; their number for the readout
     head: int | None = None
     sides: tuple[str, ...] = ()
 
 
 def group_of(graph: Graph, name: str) -> Group:
-    """A receiver, or q, k and v of a head. Raises PrismaError if there is none of that name."""
+    """A receiver by name, or q, k and v of a head together. Raises PrismaError if no receiver has this name."""
     whole = {str(node) for node in graph.senders if node.head is not None}
     at = [graph.receiver(f"{name}.{side}") for side in SIDES] if name in whole else [graph.receiver(name)]
     nodes = [graph.receivers[v] for v in at]
@@ -50,11 +50,11 @@ class Streams:
     """Residual streams before a stage."""
 
     own: Tensor  # [pair, token, d_model]
-    moved: Tensor  # [sender, pair, token, d_model]: of the first senders asked for, in the order of the forward
+    moved: Tensor  # [sender, pair, token, d_model]: for the senders so far, in the order of the forward
 
 
 class PathRuns:
-    """All paths between some senders and some receivers."""
+    """Runs with one patched path each, for all paths between some senders and some receivers."""
 
     def __init__(self, model: ViT, graph: Graph, senders: Sequence[int], groups: Sequence[Group], size: int) -> None:
         self.model, self.graph, self.groups, self.size = model, graph, groups, size
@@ -62,10 +62,10 @@ class PathRuns:
         self.places = [self.senders.index(sender) for sender in senders]
 
     def values(self, clean: Tensor, corrupt: Tensor, metric: Metric, into: str) -> tuple[Tensor, dict[str, Tensor]]:
-        """[image, sender, receiver] of every patched run, and [image] of the clean and the corrupt run.
+        """The metric of every patched run [image, sender, receiver], and of the clean and the corrupt run [image].
 
         Raises:
-            PrismaError: shapes differ, `into` is neither, or the metric is not one finite number per pair.
+            PrismaError: shapes differ, `into` is neither clean nor corrupt, or the metric is not one number per pair.
         """
         target, source = target_and_source(clean, corrupt, into)
         values, logits = [], []
@@ -155,7 +155,7 @@ class PathRuns:
         yield from self._each(groups, x.moved, logits)
 
     def _each(self, groups: list[int], moved: Tensor, run: Callable[[Tensor], Tensor]) -> Iterator[tuple[Cell, Tensor]]:
-        """What `run` makes of each sender's stream."""
+        """The logits that `run` computes from each sender's stream."""
         if not groups:
             return
         for some in _parts(range(len(moved)), self._runs_per_pass(moved[0] if len(moved) else moved)):
@@ -177,6 +177,6 @@ def _parts(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _heads(chosen: Sequence[int | None], z_BTHD: Tensor) -> Tensor:
-    """[chosen, 1, 1, head, 1]: True at one head each."""
+    """[chosen, 1, 1, head, 1]: True at one head per row."""
     here = torch.tensor(chosen, device=z_BTHD.device)[:, None] == torch.arange(z_BTHD.shape[2], device=z_BTHD.device)
     return here[:, None, None, :, None]

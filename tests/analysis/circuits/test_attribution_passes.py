@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prisma.analysis.circuits.attribution_passes import difference, receiver_gradients
-from prisma.analysis.circuits.attribution_patching import attribute
+from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
 from prisma.analysis.circuits.branches import branch_of
 from prisma.analysis.circuits.gradient_run import gradient_run
 from prisma.analysis.circuits.graph import Graph
@@ -18,7 +18,7 @@ def test_a_run_for_each_step_and_one_for_the_donor(steps: int) -> None:
     model = model_of("base")
     pairs, rows = 5, []
     handle = model.blocks[1].get_submodule("mlp").register_forward_hook(lambda *args: rows.append(len(args[-1])))
-    attribute(model, *pairs_of(model, pairs), metric, steps=steps, batch=2)
+    attribute_nodes_and_edges(model, *pairs_of(model, pairs), metric, steps=steps, batch=2)
     handle.remove()
     assert sum(rows) == pairs * (1 + steps) and max(rows) == 2
 

@@ -112,5 +112,5 @@ def test_bad_input_is_refused() -> None:
         path_patching(model, clean, corrupt, lambda logits: logits)
     with pytest.raises(PrismaError, match="found a total effect of 0"):
         path_patching(model, clean, clean, feature_difference, senders=["embed"], receivers=["logits"]).normalised()
-    with pytest.raises(PrismaError, match="this model takes"):
+    with pytest.raises(PrismaError, match="expected images"):
         path_patching(model, images_of(model_of("video")), images_of(model_of("video")), feature_difference)

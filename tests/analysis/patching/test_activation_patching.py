@@ -146,7 +146,7 @@ IMAGES = torch.zeros(2, 2, 6, 6, dtype=torch.float64)
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "shapes": ({"corrupt": IMAGES[:1]}, r"found \[2, 2, 6, 6\] and \[1, 2, 6, 6\]"),
     "no pair": ({"clean": IMAGES[:0], "corrupt": IMAGES[:0]}, r"found \[0, 2, 6, 6\]"),
-    "images": ({"clean": IMAGES[..., :4], "corrupt": IMAGES[..., :4]}, r"this model takes .* found \[2, 2, 6, 4\]"),
+    "images": ({"clean": IMAGES[..., :4], "corrupt": IMAGES[..., :4]}, r"expected images .* found \[2, 2, 6, 4\]"),
     "site": ({"site": "attn.w"}, r"no site of this model matches 'blocks\.0\.attn\.w'"),
     "glob": ({"site": "attn.*"}, r"one site of every block.*found 'attn\.\*'"),
     "whole name": ({"site": "blocks.0.attn.z"}, r"no site of this model matches"),
@@ -158,7 +158,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "metric of all images": ({"metric": lambda logits: logits.mean()}, r"one number per image, \[2\]; found \[\]"),
     "metric of all classes": ({"metric": lambda logits: logits}, r"one number per image, \[2\]; found \[2, 5\]"),
     "metric of no tensor": ({"metric": lambda logits: 1.0}, r"one number per image, \[2\]; found float"),
-    "metric not finite": ({"metric": lambda logits: logits[:, 0] / 0}, r"the metric must be finite; found -?inf"),
+    "metric not finite": ({"metric": lambda logits: logits[:, 0] / 0}, r"a metric that is finite; found -?inf"),
 }
 
 
@@ -324,11 +324,11 @@ def test_sets_that_do_not_fit() -> None:
     model = model_of("base")
     images = images_of(model)
     wrong: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
-        "head=3 is out of range: this site has 3": {"a": {"blocks.0.attn.z": {"head": 3}}},
+        "expected head from 0 to 2 at this site; found 3": {"a": {"blocks.0.attn.z": {"head": 3}}},
         "there is no axis 'neuron'": {"a": {"blocks.0.attn.z": {"neuron": 3}}},
         "it has no axis 'batch'": {"a": {"blocks.0.attn.z": {"batch": 0}}},
         "no site of this model matches": {"a": {"blocks.2.attn.z": {}}},
-        "sets of cells to patch, found none": {},
+        "sets of cells to patch; found none": {},
     }
     for sentence, sets in wrong.items():
         with pytest.raises(PrismaError, match=sentence):
