@@ -84,29 +84,24 @@ def causal_tracing(
 ) -> CausalTracing:
     """In which layers and tokens does a model hold its information about an object?
 
-    The object's patches are corrupted with noise, and the clean states of one role of tokens (or of each token) are
-    restored in one layer at a time. `effect` is how much of the metric comes back: close to `total` where these tokens
-    hold the information in this layer, zero where they do not.
+    The object's patches are corrupted with noise, and clean states are restored one layer and role at a time. `effect`
+    is how much of the metric comes back: close to `total` where these tokens hold the information, else near zero.
 
     Args:
         images: [image, channel, (frame,) height, width], usually images that the model classifies correctly.
-        coverage: [image, patch] or [image, row, column], boolean or a share: patches above 0 are the object.
+        coverage: [image, patch] or [image, row, column]: patches above 0 are the object.
         site: what is restored: "resid_post", "attn_out", "mlp_out", or in divided attention "time_out".
-        axis: "role" restores all tokens of a role at once (object, class, registers, and context, which is all other
-            patches; as far as the model has them), "token" one token at a time.
+        axis: "role" restores all tokens of a role (object, class, registers, context: other patches), "token" one token.
         window: how many layers are restored at once, from `layer - window // 2` on, as far as they exist.
         sever: keep "mlp_out", "attn_out" or "time_out" of those tokens at its corrupt value from the window on.
         metric: logits [image, class] -> one number per image; by default the probability of the class that the clean
             run predicts. It sees all images in order; images outside the current pass keep their clean logits.
         noise, scale: the standard deviation of the noise is noise times scale; by default `embedding_scale(images)`.
-        samples: draws of the noise per image, the same for every restored cell: for each image in turn
-            `torch.randn(samples, patch, d_model)` from one generator with `seed`, on the CPU in float32.
-        batch: runs per pass at most, though the samples of an image stay together; by default as many as fit in
-            256 MiB.
+        samples, seed: draws of the noise per image, the same for every cell, from one generator on the CPU in float32.
+        batch: runs per pass, though the samples of an image stay together; by default as many as fit in 256 MiB.
 
     Raises:
-        PrismaError: the coverage has another shape, an image has no object, an option is unknown, the model does not
-            have the site, or it has no classes and no metric is given.
+        PrismaError: the coverage does not fit, an image has no object, an option is unknown, or a metric is needed.
     """
     sites = _expect_options(model, site, axis, window, sever, metric, noise, samples)
     object_BP = _object(images, coverage, model.config)

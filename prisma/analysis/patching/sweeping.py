@@ -35,9 +35,8 @@ class Units:
         self.axes = axes_of(self.sites[0])
         self.axis = axis or ("head" if "head" in self.axes else "token")
         if self.axis not in (*self.axes[1:], "component"):
-            raise PrismaError(
-                f"{self.site} has the axes {', '.join(self.axes)}; there is no axis {self.axis!r} to sweep over"
-            )
+            known = ", ".join((*self.axes[1:], "component"))
+            raise PrismaError(f"expected an axis of {self.site} to sweep over ({known}); found {self.axis!r}")
         if groups is not None and self.axis == "component":
             raise PrismaError(
                 f"axis='component' patches the whole site, which cannot be grouped; found groups={groups}"

@@ -197,7 +197,7 @@ def test_result_survives_a_file(tmp_path: Path) -> None:
         ),
         ({"images": torch.ones(0, 2, 6, 6).double()}, "expected images"),
         ({"site": "attn.w"}, "no site of this model matches"),
-        ({"axis": "query"}, "no axis 'query'"),
+        ({"axis": "query"}, "found 'query'"),
         ({"groups": 9}, "expected 1 to 3 groups of head"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"metric": lambda x: x}, "one number per image"),

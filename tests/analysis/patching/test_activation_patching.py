@@ -150,8 +150,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "site": ({"site": "attn.w"}, r"no site of this model matches 'blocks\.0\.attn\.w'"),
     "glob": ({"site": "attn.*"}, r"one site of every block.*found 'attn\.\*'"),
     "whole name": ({"site": "blocks.0.attn.z"}, r"no site of this model matches"),
-    "axis": ({"axis": "neuron"}, r"attn\.z has the axes batch, token, head, d_head; there is no axis 'neuron'"),
-    "batch axis": ({"axis": "batch"}, r"there is no axis 'batch' to sweep over"),
+    "axis": (
+        {"axis": "neuron"},
+        r"expected an axis of attn\.z to sweep over \(token, head, d_head, component\); found 'neuron'",
+    ),
+    "batch axis": ({"axis": "batch"}, r"to sweep over .*; found 'batch'"),
     "axis of groups": ({"axis": "component", "groups": 2}, r"whole site, which cannot be grouped; found groups=2"),
     "into": ({"into": "both"}, r"into must be clean or corrupt; found 'both'"),
     "batch": ({"batch": 0}, r"batch must be at least 1; found 0"),
@@ -325,7 +328,7 @@ def test_sets_that_do_not_fit() -> None:
     images = images_of(model)
     wrong: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         "expected head from 0 to 2 at this site; found 3": {"a": {"blocks.0.attn.z": {"head": 3}}},
-        "there is no axis 'neuron'": {"a": {"blocks.0.attn.z": {"neuron": 3}}},
+        "found 'neuron'": {"a": {"blocks.0.attn.z": {"neuron": 3}}},
         "it has no axis 'batch'": {"a": {"blocks.0.attn.z": {"batch": 0}}},
         "no site of this model matches": {"a": {"blocks.2.attn.z": {}}},
         "sets of cells to patch; found none": {},

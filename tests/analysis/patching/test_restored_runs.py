@@ -9,7 +9,7 @@ from tests.variants import images_of, model_of
 
 
 def test_blocks_are_computed_from_the_window_on() -> None:
-    """L blocks for the clean logits, the clean states and the corrupt rows each; then those after each restored unit."""
+    """L blocks for the clean logits, the clean states and the corrupt rows; then those after each restored unit."""
     model = model_of("base", n_layers=4)
     images, chosen = images_of(model, 3), objects(model, 3)
     site_names(model.config)
