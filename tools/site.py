@@ -106,7 +106,7 @@ def gallery(folders: Iterable[Path]) -> str:
     """The page that shows all mice."""
     parts = [
         "# Mice\n\nA mouse is a small vision transformer, trained on a task whose answer is known, and published with every "
-        "checkpoint of its training. `prisma.load(\"mice/NAME\")` loads one, `prisma train NAME` trains it again.\n"
+        'checkpoint of its training. `prisma.load("mice/NAME")` loads one, `prisma train NAME` trains it again.\n'
     ]
     for folder in folders:
         title = folder.name
@@ -142,9 +142,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for folder in mice:
         add(f"mice/{folder.name}.md", card(folder))
         for path in sorted([*folder.glob("*.json"), *folder.glob("curves/*.png")]):
-            files.append(
-                File.generated(config, f"mice/{path.relative_to(folder.parent)}", abs_src_path=str(path))
-            )
+            files.append(File.generated(config, f"mice/{path.relative_to(folder.parent)}", abs_src_path=str(path)))
     add("api/index.md", api_index())
     for path in (path for paths in modules().values() for path in paths):
         add(f"api/{dotted(path)}.md", f"::: {dotted(path)}\n")
