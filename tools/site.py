@@ -1,6 +1,6 @@
 """The pages of the documentation site that are made from other files: mkdocs runs this as a hook (see mkdocs.yml).
 
-README.md becomes the first page; the changelog and the guide for contributors become pages; each mouse's card becomes a page; and each
+README.md becomes the first page; the changelog, the guide for contributors and each mouse's card become pages; and each
 module of the package becomes a page of the API reference, which mkdocstrings fills with signatures and docstrings.
 """
 
@@ -105,8 +105,8 @@ def card(folder: Path) -> str:
 def gallery(folders: Iterable[Path]) -> str:
     """The page that shows all mice."""
     parts = [
-        "# Mice\n\nA mouse is a small vision transformer, trained on a task whose answer is known, and published with every "
-        'checkpoint of its training. `prisma.load("mice/NAME")` loads one, `prisma train NAME` trains it again.\n'
+        "# Mice\n\nA mouse is a small vision transformer, trained on a task whose answer is known, and published with "
+        'every checkpoint of its training. `prisma.load("mice/NAME")` loads one, `prisma train NAME` trains it again.\n'
     ]
     for folder in folders:
         title = folder.name
