@@ -5,8 +5,9 @@ module of the package becomes a page of the API reference, which mkdocstrings fi
 """
 
 import ast
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,26 +103,44 @@ def card(folder: Path) -> str:
     return re.sub(r"\[([^\]]*)\]\(([\w./]+)\)", link, text)
 
 
-def gallery(folders: Iterable[Path]) -> str:
-    """The page that shows all mice."""
+def gallery() -> str:
+    """The page that shows all mice, with their numbers and how they learned."""
     parts = [
         "# Mice\n\nA mouse is a small vision transformer, trained on a task whose answer is known, and published with "
         'every checkpoint of its training. `prisma.load("mice/NAME")` loads one, `prisma train NAME` trains it again.\n'
     ]
-    for folder in folders:
-        title = folder.name
-        parts.append(f"## [{title}]({title}.md)\n\n![Accuracy of {title} by step]({title}/curves/accuracy.png)\n")
+    for folder in mice():
+        name, found = folder.name, json.loads((folder / "results.json").read_text())
+        test = next(row for row in found["results"] if row["name"] == "test accuracy")
+        numbers = f"Test accuracy {test['value']:.3f} on {test['n']:,} images, {found['parameters']:,} parameters."
+        curve = f"![Accuracy of {name} by training step]({name}/curves/accuracy.png){{width=480}}"
+        parts.append(f"## [{name}]({name}.md)\n\n{numbers} {first_answer(folder)}\n\n{curve}\n")
     return "\n".join(parts)
+
+
+def mice() -> list[Path]:
+    """The folders of the mice's cards."""
+    return sorted(path.parent for path in (ROOT / "hub_cards").glob("*/README.md"))
+
+
+def first_answer(folder: Path) -> str:
+    """What a mouse does, from its card: the first paragraph under that heading."""
+    text = (folder / "README.md").read_text().partition("## What it does\n\n")[2]
+    return text.partition("\n\n")[0].replace("\n", " ")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the API part of the navigation."""
     pages: list[Any] = ["api/index.md"]
     for heading, paths in modules().items():
-        pages.append({heading: [{dotted(path).removeprefix("prisma."): f"api/{dotted(path)}.md"} for path in paths]})
+        pages.append({heading: [{dotted(path).rpartition(".")[2]: f"api/{dotted(path)}.md"} for path in paths]})
+    cards = ["mice/index.md", *(f"mice/{folder.name}.md" for folder in mice())]
     for part in config.nav or []:
         if "API" in part:
             part["API"] = pages
+        for section in part.get("Models", []):
+            if isinstance(section, dict) and "Mice" in section:
+                section["Mice"] = cards
     return config
 
 
@@ -137,9 +156,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         home = home.replace(f"]({name})", f"]({name.lower()})")
         add(name.lower(), (ROOT / name).read_text().replace("](docs/", "]("))
     add("index.md", home)
-    mice = sorted(path.parent for path in (ROOT / "hub_cards").glob("*/README.md"))
-    add("mice/index.md", gallery(mice))
-    for folder in mice:
+    add("mice/index.md", gallery())
+    for folder in mice():
         add(f"mice/{folder.name}.md", card(folder))
         for path in sorted([*folder.glob("*.json"), *folder.glob("curves/*.png")]):
             files.append(File.generated(config, f"mice/{path.relative_to(folder.parent)}", abs_src_path=str(path)))
