@@ -114,7 +114,7 @@ def gallery() -> str:
         test = next(row for row in found["results"] if row["name"] == "test accuracy")
         numbers = f"Test accuracy {test['value']:.3f} on {test['n']:,} images, {found['parameters']:,} parameters."
         curve = f"![Accuracy of {name} by training step]({name}/curves/accuracy.png){{width=480}}"
-        parts.append(f"## [{name}]({name}.md)\n\n{numbers} {first_answer(folder)}\n\n{curve}\n")
+        parts.append(f"## [{name}]({name}.md)\n\n{what_it_does(folder)} {numbers}\n\n{curve}\n")
     return "\n".join(parts)
 
 
@@ -123,10 +123,10 @@ def mice() -> list[Path]:
     return sorted(path.parent for path in (ROOT / "hub_cards").glob("*/README.md"))
 
 
-def first_answer(folder: Path) -> str:
-    """What a mouse does, from its card: the first paragraph under that heading."""
-    text = (folder / "README.md").read_text().partition("## What it does\n\n")[2]
-    return text.partition("\n\n")[0].replace("\n", " ")
+def what_it_does(folder: Path) -> str:
+    """What a mouse does: the first clause under that heading of its card, without the list of classes."""
+    text = (folder / "README.md").read_text().partition("## What it does\n\n")[2].partition("\n\n")[0]
+    return text.partition(":")[0].replace("\n", " ").rstrip(".") + "."
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
