@@ -149,6 +149,7 @@ def _index(name: str, known: dict[str, int], what: str) -> int:
 
 
 def names(nodes: Sequence[Node]) -> list[str]:
+    """The names of these nodes."""
     return [str(node) for node in nodes]
 
 
