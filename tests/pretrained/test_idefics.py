@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import IdeficsConfig, IdeficsForVisionText2Text, IdeficsModel
 
 from prisma import Add, PrismaError, Resample, Set, Zero
+from prisma.errors import UnsupportedModelError
 from prisma.pretrained.idefics import PLACES, record, run, sites
 from prisma.pretrained.parity import randomise
-from prisma.pretrained.rules import UnsupportedModelError
 from prisma.sites import SITES
 
 FORMS: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prisma.pretrained.families import family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.parity import Parity, compare, randomise
-from prisma.pretrained.rules import Rule, Source
+from prisma.pretrained.rules import Conversion, Rule
 from tests.pretrained.proofs import TOLERANCE
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -70,18 +70,18 @@ def module() -> nn.Module:
     return found.eval().double()
 
 
-def planted(family: Family, change: Callable[[Source], Source]) -> Family:
+def planted(family: Family, change: Callable[[Conversion], Conversion]) -> Family:
     return replace(family, read=lambda module: change(family.read(module)))
 
 
-def config(**fields: Any) -> Callable[[Source], Source]:
+def config(**fields: Any) -> Callable[[Conversion], Conversion]:
     return lambda source: replace(source, config=replace(source.config, **fields))
 
 
-def weight(ours: str, wrong: Callable[[Tensor], Tensor]) -> Callable[[Source], Source]:
+def weight(ours: str, wrong: Callable[[Tensor], Tensor]) -> Callable[[Conversion], Conversion]:
     """One parameter of ours made wrongly."""
 
-    def change(source: Source) -> Source:
+    def change(source: Conversion) -> Conversion:
         def bent(rule: Rule) -> Rule:
             return replace(rule, make=lambda context, *x: wrong(rule.make(context, *x)))
 
@@ -90,7 +90,7 @@ def weight(ours: str, wrong: Callable[[Tensor], Tensor]) -> Callable[[Source], S
     return change
 
 
-ERRORS: dict[str, Callable[[Source], Source]] = {
+ERRORS: dict[str, Callable[[Conversion], Conversion]] = {
     "another activation": config(activation="gelu_tanh"),
     "another eps": config(norm_eps=1e-5),
     "another pool": config(pool="mean"),
@@ -130,7 +130,7 @@ def test_a_planted_error_is_found(error: str) -> None:
 def test_an_error_in_a_layer_shows_from_that_layer_on() -> None:
     source = module()
 
-    def change(found: Source) -> Source:
+    def change(found: Conversion) -> Conversion:
         rule = Rule("blocks.{l}.mlp.out.bias", ("blocks.1.mlp.fc2.bias",))
         return replace(found, rules=(rule, *found.rules), unused=(*found.unused, r"blocks\..*\.mlp\.fc2\.bias"))
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError
-from prisma.pretrained.rules import Context, Rule, Source, UnsupportedModelError, convert, flat, joined, rules
+from prisma.errors import UnsupportedModelError
+from prisma.pretrained.rules import Context, Conversion, Rule, convert, rules
+from prisma.pretrained.tensors import flat, joined
 from tests.variants import ids_of, images_of, model_of, tower_of
 
 TABLE = rules(
@@ -26,7 +28,7 @@ TABLE = rules(
     *((f"readout.{part}.{kind}", f"{part}.{kind}") for part in ("ln_final", "head") for kind in ("weight", "bias")),
 )
 MODEL = model_of("base")
-SOURCE = Source(MODEL.config, TABLE)
+SOURCE = Conversion(MODEL.config, TABLE)
 
 
 def theirs() -> dict[str, Tensor]:
@@ -44,7 +46,7 @@ def theirs() -> dict[str, Tensor]:
     return found
 
 
-def sentence(tensors: dict[str, Tensor], source: Source = SOURCE) -> str:
+def sentence(tensors: dict[str, Tensor], source: Conversion = SOURCE) -> str:
     with pytest.raises(PrismaError) as error:
         convert(source, tensors, "the toy")
     assert "\n" not in str(error.value)
@@ -71,7 +73,7 @@ def test_a_text_tower_is_converted_too() -> None:
     tower = tower_of("base")
     names = {re.sub(r"^blocks\.\d+", "blocks.{l}", name) for name in tower.state_dict()}
     table = tuple(Rule(name, (name,)) for name in names)
-    found = convert(Source(tower.config, table), tower.state_dict(), "the toy")
+    found = convert(Conversion(tower.config, table), tower.state_dict(), "the toy")
     assert torch.equal(found(ids_of(tower)), tower(ids_of(tower)))
 
 
@@ -91,7 +93,7 @@ def test_biases_that_the_source_lacks_are_zero_and_nothing_else_is() -> None:
 
 def test_a_learned_bias_of_the_scores_is_no_bias_that_may_be_absent() -> None:
     model = model_of("score_bias")
-    message = sentence(theirs(), Source(model.config, TABLE))
+    message = sentence(theirs(), Conversion(model.config, TABLE))
     assert "blocks.0.attn.bias is missing (from no rule)" in message
     assert "blocks.1.attn.bias is missing (from no rule)" in message
 
@@ -114,7 +116,7 @@ def test_a_rule_knows_config_layer_and_facts() -> None:
         return x * context.facts["sign"]
 
     table = rules(("blocks.{l}.ln1.bias", "layer.{l}.ln1.bias", note), ("readout.head.bias", "head.bias", note))
-    found = convert(Source(MODEL.config, (*table, *TABLE), facts={"sign": -1}), theirs(), "the toy")
+    found = convert(Conversion(MODEL.config, (*table, *TABLE), facts={"sign": -1}), theirs(), "the toy")
     assert seen == [(MODEL.config, layer, -1) for layer in (0, 1, -1)]
     assert torch.equal(found.blocks[1].ln1.bias, -MODEL.blocks[1].ln1.bias)
 
