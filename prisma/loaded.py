@@ -53,8 +53,7 @@ class Loaded:
         prompts. The two models share their weights.
 
         Raises:
-            PrismaError: there is no text side, there are no prompts, or a prompt has more tokens than the text tower's
-                context.
+            PrismaError: there is no text side, there are no prompts, or a prompt has more tokens than the context.
         """
         if self.text is None:
             raise PrismaError(

@@ -24,11 +24,9 @@ class TextEmbed(nn.Module):
     def forward(self, ids_BT: Tensor, tap: AnyTap = no_tap) -> Tensor:
         c = self.config
         if ids_BT.ndim != 2 or ids_BT.shape[1] != c.context or ids_BT.dtype not in (torch.int32, torch.int64):
-            found = f"{list(ids_BT.shape)} with {ids_BT.dtype}"
+            found = f"{list(ids_BT.shape)} of {ids_BT.dtype}"
             raise PrismaError(f"expected token ids [batch, context] = [batch, {c.context}]; found {found}")
-        if (
-            not torch.compiler.is_compiling()
-        ):  # a compiled graph has no values to check; elsewhere, such an id would crash a GPU
+        if not torch.compiler.is_compiling():  # a compiled graph has no values to check; a GPU would crash on such ids
             outside = ids_BT[(ids_BT < 0) | (ids_BT >= c.vocabulary)]
             if len(outside):
                 raise PrismaError(f"expected token ids from 0 to {c.vocabulary - 1}; found {outside[0].item()}")

@@ -69,7 +69,7 @@ def is_folder(ref: str | Path) -> bool:
     try:
         exists = Path(ref).expanduser().is_dir()
     except (OSError, RuntimeError):  # the name is too long, or there is no such home folder
-        exists = False
+        return False
     return isinstance(ref, Path) or exists or ref.startswith(("/", ".", "~"))
 
 

@@ -82,7 +82,7 @@ def _outputs(blocks: Any) -> Iterator[list[Tensor]]:
 
 
 def random_inputs(config: ViTConfig | TextConfig, n: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Inputs for a tower, the same every time: noise [n, channel, (frame,) height, width], or token ids [n, context]."""
+    """Inputs for a tower, always the same: noise [n, channel, (frame,) height, width], or token ids [n, context]."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(config, TextConfig):
         ids = torch.randint(config.vocabulary, (n, config.context), generator=generator)

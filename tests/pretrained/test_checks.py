@@ -75,7 +75,7 @@ CHANGED: dict[str, tuple[Change, str]] = {
         lambda m: setattr(m.attn_pool.mlp, "act", nn.ReLU()),
         "attention pooling whose MLP differs in kind",
     ),
-    "no blocks": (lambda m: setattr(m, "blocks", nn.Sequential()), "expected the parts that a timm VisionTransformer"),
+    "no blocks": (lambda m: setattr(m, "blocks", nn.Sequential()), "expected the parts of a timm VisionTransformer"),
 }
 
 
@@ -132,7 +132,7 @@ def _zero_key(module: Any) -> None:
 
 OTHERS: dict[str, tuple[Callable[[], nn.Module], Change, str]] = {
     "classifier, ViT": (
-        cases_images.CASES["vit_classes"], lambda m: setattr(m, "classifier", nn.ReLU()), "one linear map; found a ReLU",
+        cases_images.CASES["vit_classes"], lambda m: setattr(m, "classifier", nn.ReLU()), "linear map; found a ReLU",
     ),
     "classifier, CLIP": (
         cases_clip.CASES["CLIPForImageClassification"], lambda m: setattr(m, "classifier", nn.ReLU()), "found a ReLU",
@@ -149,7 +149,7 @@ OTHERS: dict[str, tuple[Callable[[], nn.Module], Change, str]] = {
         "attention pooling that the source does not use",
     ),
     "pool that is not used": (
-        cases_clip.CASES["SiglipVisionModel"], lambda m: setattr(m, "use_head", False), "pooling that the source does not use",
+        cases_clip.CASES["SiglipVisionModel"], lambda m: setattr(m, "use_head", False), "that the source does not use",
     ),
     "MLP, open_clip": (
         cases_open_clip.CASES["ViT-B-32"], lambda m: m.visual.transformer.resblocks[0].mlp.append(nn.ReLU()),

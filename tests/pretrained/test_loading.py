@@ -84,7 +84,7 @@ def test_a_name_too_long_for_a_folder_is_none() -> None:
 
 
 def test_a_mouse_is_not_checked() -> None:
-    with pytest.raises(PrismaError, match=r"expected a model of timm, .* to check, found lab/tiny"):
+    with pytest.raises(PrismaError, match=r"expected a model of timm, .* to check; found lab/tiny"):
         check("lab/tiny")
 
 
@@ -109,7 +109,7 @@ def test_noise_is_the_same_every_time() -> None:
 
 @pytest.mark.parametrize("size", [-16, 0, 1.5, "x", True, (16,), (16, 16, 16), (16, 0), {16, 8}])
 def test_an_image_size_that_is_none_is_refused(size: Any) -> None:
-    with pytest.raises(PrismaError, match="image_size must be a side in pixels or"):
+    with pytest.raises(PrismaError, match="expected image_size as a side in pixels or"):
         load_source(TRANSFORMERS["vit"](), image_size=size)
 
 

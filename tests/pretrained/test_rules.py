@@ -136,7 +136,7 @@ def test_everything_that_is_wrong_is_listed() -> None:
         "blocks.1.attn.qkv.weight is missing (from layer.1.q.w + layer.1.k.w + layer.1.v.w)",
         "readout.head.weight is [5, 13] instead of [5, 12]",
         "embed.positions is [3, 12] instead of [9, 12]",
-        "blocks.0.attn.qkv.weight cannot be made from layer.0.q.w + layer.0.k.w + layer.0.v.w of "
+        "blocks.0.attn.qkv.weight cannot be made from layer.0.q.w + layer.0.k.w + layer.0.v.w with shapes "
         "[12, 12] + [12, 7] + [12, 12]",
         "layer.2.ln1.weight is not used",
         "teacher is not used",

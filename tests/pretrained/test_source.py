@@ -50,7 +50,7 @@ def test_similarity_is_the_scaled_cosine_and_the_bias() -> None:
 
 @pytest.mark.parametrize("prompts", [[], (), None, 3, ["a", None], [3], b"a", {"a": 1}, iter(["a"])])
 def test_what_is_no_prompt_is_refused(prompts: Any) -> None:
-    with pytest.raises(PrismaError, match="expected a prompt, or a list of them"):
+    with pytest.raises(PrismaError, match="expected a prompt or a list of prompts"):
         TEXT(prompts)
 
 

@@ -216,8 +216,8 @@ def _family_in(families: Iterable[Family], module: nn.Module) -> Family:
         if full_name(module) in family.classes:
             return family
     found = " and ".join(unsupported_properties(module))
-    has = f", which has {found}" if found else ""
-    raise UnsupportedModelError(f"not supported as an open_clip tower: {full_name(module)}{has}")
+    what = f"has {found}" if found else "Prisma does not read"
+    raise UnsupportedModelError(f"not supported as an open_clip tower: {full_name(module)}, which {what}")
 
 
 _TRUNKS = (*vit.FAMILIES, *eva.FAMILIES)

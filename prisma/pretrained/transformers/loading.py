@@ -56,7 +56,7 @@ def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
 
 
 def load_module(module: nn.Module, image_size: ImageSize = None) -> SourceModel:
-    """A live module. Its transform and tokenizer come from its `name_or_path`, if that is a folder or in the Hub's cache."""
+    """A live module. Its `name_or_path` gives transform and tokenizer, if it is a folder or in the Hub's cache."""
     memo: dict[int, Any] = {id(x): x for x in (*module.parameters(), *module.buffers())}
     origin = str(getattr(module, "name_or_path", "") or "")
     copied = copy.deepcopy(module, memo).eval()  # which shares the weights
@@ -104,7 +104,7 @@ def _kind(folder: Path) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     if not (folder / CONFIG).is_file():
-        raise PrismaError(f"expected {CONFIG} in {folder}, as transformers saves a model; found none")
+        raise PrismaError(f"expected a folder with {CONFIG}, as transformers saves a model; found none in {folder}")
     values = _json(folder / CONFIG)
     listed, model_type = values.get("architectures") or [], values.get("model_type")
     names = [*listed[:1], MODEL_MAPPING_NAMES.get(str(model_type))] if isinstance(listed, list) else []
@@ -146,7 +146,7 @@ def _loaded(kind: Any, folder: Path, name: str) -> nn.Module:
 
 
 def _expect_all(module: nn.Module, info: dict[str, Any], name: str) -> None:
-    """Raise PrismaError if tensors that we use are missing, unknown or wrongly shaped; the message lists all of them."""
+    """Raise PrismaError if tensors that we use are missing, unknown or wrongly shaped; the message lists them all."""
     conversions: list[Conversion] = [family_of(module).read(module)]
     if full_name(module) in PAIRS:
         conversions.append(text_family_of(module).read(module))

@@ -22,7 +22,7 @@ IMAGE_REFUSED = {  # name -> the property
     r"MobileCLIP2?-S\d": "FastVit, which has .*convolutions",
     "MobileCLIP2?-B|ViTamin-.*": "the (patch embedding HybridEmbed|MLP GeGluMlp) is not supported",
     "swin_.*": "SwinTransformer, which has attention within windows",
-    "vit_relpos_.*": "VisionTransformerRelPos, which has no reader",
+    "vit_relpos_.*": "VisionTransformerRelPos, which Prisma does not read",
     "coca_ViT-.*": "attentional pooling between two norms",
 }
 TEXT_REFUSED = {
@@ -46,7 +46,7 @@ FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the two towers
 }
 REFUSED_FORMS = {
     "scaled_cosine_attn": "scaled cosines",
-    "scale_attn": "a norm of what attention adds",
+    "scale_attn": "a norm after attention as well as before it",
 }
 
 
@@ -154,14 +154,14 @@ def test_other_towers_are_refused() -> None:
         text_family_of(module.text).read(module.text)
     module = pair({"norm_kwargs": {"eps": 1e-3}})
     module.visual.ln_post.eps = 1e-5
-    with pytest.raises(UnsupportedModelError, match="norms that differ"):
+    with pytest.raises(UnsupportedModelError, match="expected norms of one kind"):
         family_of(module).read(module)
     module = pair()
     module.visual.transformer.resblocks[1].mlp.gelu = nn.ReLU()
     with pytest.raises(UnsupportedModelError, match="blocks that differ from one another"):
         family_of(module).read(module)
     module.text.attn_mask = torch.zeros(5, 5)
-    with pytest.raises(UnsupportedModelError, match="not the causal one"):
+    with pytest.raises(UnsupportedModelError, match="neither causal nor absent"):
         text_family_of(module.text).read(module.text)
     module.text.use_pad_mask = True
     with pytest.raises(UnsupportedModelError, match="use_pad_mask"):

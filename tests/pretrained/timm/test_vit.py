@@ -94,11 +94,11 @@ def _distilled(**changes: object) -> VisionTransformerDistilled:
 def test_a_distillation_token_stands_alone_and_has_its_head(changes: dict[str, object]) -> None:
     expect_parity(_distilled(), torch.randn(2, 3, 8, 8))
     module = _distilled(**changes)
-    with pytest.raises(UnsupportedModelError, match="a distillation token without two heads, or beside registers"):
+    with pytest.raises(UnsupportedModelError, match="a distillation token is supported only with two heads"):
         family_of(module).read(module)
 
 
 def test_attention_pooling_beside_gated_blocks_is_refused() -> None:
     module = Eva(img_size=8, patch_size=4, embed_dim=12, depth=1, num_heads=3, global_pool="map", swiglu_mlp=True)
-    with pytest.raises(UnsupportedModelError, match="attention pooling with an MLP of another kind"):
+    with pytest.raises(UnsupportedModelError, match="attention pooling whose MLP differs in kind"):
         family_of(module).read(module)

@@ -93,5 +93,7 @@ TEXT_CASES: dict[str, Callable[[], nn.Module]] = {
         )
     ).eval(),
 }
-REFUSED: Mapping[str, str] = {"Aimv2TextModel": "a mask that depends on the other prompts of a batch is not supported"}
+REFUSED: Mapping[str, str] = {
+    "Aimv2TextModel": "attention mask depends on the other prompts of a batch is not supported"
+}
 """Those of them that are not exact: name -> the reason."""

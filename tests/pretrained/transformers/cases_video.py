@@ -72,7 +72,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     for name, changes in variations.items()
 }
 REFUSED: Mapping[str, str] = {
-    "VJEPA2ForVideoClassification": "attentive pooling is not supported: it has blocks of its own",
+    "VJEPA2ForVideoClassification": "attentive pooling is not supported: it has transformer blocks",
     "TimesformerModel, space only": "attention_type='space_only' is not supported",
     "VideoMAEForVideoClassification, first patch": "use_mean_pooling=False is not supported",
 }

@@ -63,7 +63,7 @@ def refused(module: nn.Module, reason: str) -> None:
 
 def test_what_is_not_exact_is_refused() -> None:
     refused(vision("CLIPVisionModel", "CLIP", hidden_act="mish"), "the activation Mish")
-    refused(vision("SiglipVisionModel", "Siglip", num_hidden_layers=0), "num_hidden_layers=0 is not supported")
+    refused(vision("SiglipVisionModel", "Siglip", num_hidden_layers=0), "at least one layer; found num_hidden_layers=0")
 
 
 def test_patches_that_the_source_is_given_are_whole() -> None:

@@ -79,7 +79,7 @@ def test_what_is_not_exact_is_refused(name: str, reason: str) -> None:
 
 
 def test_a_property_that_we_lack_is_named() -> None:
-    refused(build("VivitModel", num_hidden_layers=0), "num_hidden_layers=0 is not supported")
+    refused(build("VivitModel", num_hidden_layers=0), "at least one layer; found num_hidden_layers=0")
     refused(build("TimesformerModel", hidden_act="mish"), "the activation Mish")
 
 
@@ -87,7 +87,7 @@ def test_a_property_that_we_lack_is_named() -> None:
 def test_positions_are_not_resampled(name: str) -> None:
     module: Any = CASES[name]()
     module.config.image_size = 16
-    refused(module, "image_size=16 is not supported: positions of video are not resampled")
+    refused(module, "image_size=16 is not supported: positions of a video are not resampled")
 
 
 def test_a_clip_shorter_than_a_tubelet_is_refused() -> None:
