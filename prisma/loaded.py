@@ -69,10 +69,13 @@ def load(
     *,
     image_size: ImageSize = None,
 ) -> Loaded:
-    """Load a model, with its preprocessing, class names and text tower: `prisma.load("timm/vit_base_patch16_224")`.
+    """Load a model with its preprocessing, class names and text tower.
 
-    A model of another library is loaded by that library and converted exactly: the outputs and every intermediate equal
-    the library's own up to rounding. `prisma models` lists the supported families.
+    A model of another library is loaded by that library and converted exactly: its outputs equal those of the library
+    up to rounding. `prisma models` lists the supported families.
+
+        loaded = prisma.load("timm/vit_base_patch16_224")
+        logits = loaded.model(loaded.transform(image)[None])  # [1, class]; loaded.labels has the names of the classes
 
     | `ref` | what it is |
     |---|---|
@@ -112,14 +115,23 @@ def load(
         return _converted(source, copied=isinstance(ref, nn.Module))
     if isinstance(ref, nn.Module):
         raise PrismaError(f"expected no hub for a live {type(ref).__name__}; found hub={str(hub)!r}")
+    return _read(_folder(ref, revision, hub), image_size)
+
+
+def _folder(ref: str | Path, revision: str | None, hub: str | Path | None) -> Path:
+    """The folder on this machine with the checkpoint that a reference means."""
     if hub is None and is_folder(ref):
         folder = Path(ref).expanduser()
         if folder.is_file():
             raise PrismaError(f"expected a folder with a model at {folder}; found a file")
-    elif hub is None and str(ref).startswith("mice/"):
-        folder = _shipped(str(ref), revision)
-    else:
-        folder = _published(str(ref), revision, hub)
+        return folder
+    if hub is None and str(ref).startswith("mice/"):
+        return _shipped(str(ref), revision)
+    return _published(str(ref), revision, hub)
+
+
+def _read(folder: Path, image_size: ImageSize) -> Loaded:
+    """The model of a checkpoint folder, which has one image size."""
     checkpoint = read_checkpoint(folder)
     sides = checkpoint.model.config.image_sides
     if image_size is not None and image_size not in (sides, list(sides), sides[0] if sides[0] == sides[1] else sides):

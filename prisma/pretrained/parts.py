@@ -38,7 +38,7 @@ def activation(module: nn.Module | Callable[..., Tensor]) -> str:
     if getattr(module, "approximate", "none") == "tanh":
         return "gelu_tanh"
     if name not in ACTIVATIONS:
-        raise UnsupportedModelError(f"the activation {name} is not supported; supported: {', '.join(ACTIVATIONS)}")
+        raise UnsupportedModelError(f"the activation {name} is not supported (supported: {', '.join(ACTIVATIONS)})")
     return ACTIVATIONS[name]
 
 
@@ -57,7 +57,7 @@ def norm(modules: Iterable[nn.Module]) -> tuple[str, float]:
 def _norm(module: nn.Module) -> tuple[str, float]:
     name = type(module).__name__
     if name not in NORMS:
-        raise UnsupportedModelError(f"the norm {name} is not supported; supported: {', '.join(NORMS)}")
+        raise UnsupportedModelError(f"the norm {name} is not supported (supported: {', '.join(NORMS)})")
     eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
     return NORMS[name], float(eps)  # type: ignore[arg-type]
 

@@ -31,7 +31,7 @@ def read(module: Any) -> Conversion:
     """The conversion of an Eva. Raises UnsupportedModelError."""
     block = module.blocks[0]
     if (kind := type(block).__name__) not in BLOCKS:
-        raise UnsupportedModelError(f"the block {kind} is not supported; supported: {', '.join(BLOCKS)}")
+        raise UnsupportedModelError(f"the block {kind} is not supported (supported: {', '.join(BLOCKS)})")
     attn = block.attn
     if attn.gate is not None:
         raise UnsupportedModelError(

@@ -22,7 +22,7 @@ def mlp_fields(mlp: nn.Module) -> dict[str, Any]:
     """Fields of the config that an MLP determines. Raises UnsupportedModelError if its class is unknown."""
     kind = type(mlp).__name__
     if kind not in MLPS:
-        raise UnsupportedModelError(f"the MLP {kind} is not supported; supported: {', '.join(MLPS)}")
+        raise UnsupportedModelError(f"the MLP {kind} is not supported (supported: {', '.join(MLPS)})")
     return {
         "d_mlp": mlp.fc2.in_features,  # type: ignore[union-attr]
         "activation": activation(mlp.act),  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def readout_fields(module: Any, blocks: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of the config that pooling, final norm and head determine; `blocks`: those that the blocks determine."""
     if module.global_pool not in POOLS:
         raise UnsupportedModelError(
-            f"global_pool={module.global_pool!r} is not supported; supported: {', '.join(POOLS)}"
+            f"global_pool={module.global_pool!r} is not supported (supported: {', '.join(POOLS)})"
         )
     if is_present(module.norm) and is_present(module.fc_norm):
         raise UnsupportedModelError("a final norm both before and after pooling is not supported")
@@ -72,7 +72,7 @@ def readout_fields(module: Any, blocks: Mapping[str, Any]) -> dict[str, Any]:
     wrong = [name for name, value in expected.items() if getattr(pool, name) != value]
     if wrong or is_present(pool.q_norm) or pool.mlp is None or not is_present(pool.q) or not is_present(pool.norm):
         raise UnsupportedModelError(
-            "attention pooling of this form is not supported; supported: one projected latent query, a norm and an MLP"
+            "attention pooling of this form is not supported (supported: one projected latent query, a norm and an MLP)"
         )
     if mlp_fields(pool.mlp) != {
         **{x: blocks.get(x, False) for x in mlp_fields(pool.mlp)},

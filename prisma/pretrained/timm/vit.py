@@ -35,7 +35,7 @@ def read(module: Any) -> Conversion:
     """The conversion of a VisionTransformer. Raises UnsupportedModelError."""
     block, kind = module.blocks[0], type(module.blocks[0]).__name__
     if kind not in BLOCKS:
-        raise UnsupportedModelError(f"the block {kind} is not supported; supported: {', '.join(BLOCKS)}")
+        raise UnsupportedModelError(f"the block {kind} is not supported (supported: {', '.join(BLOCKS)})")
     fields, table = BLOCKS[kind](block)
     embed, readout = embed_fields(module), readout_fields(module, fields)
     distilled = getattr(module, "dist_token", None) is not None
