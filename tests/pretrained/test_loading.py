@@ -1,4 +1,4 @@
-"""Which library a folder is of, and the parity check of weights that a user has, on a folder of each library."""
+"""Which library wrote a folder, and the parity check on real weights, on a folder of each library."""
 
 import json
 from collections.abc import Callable
@@ -12,9 +12,8 @@ from timm.models import save_for_hf
 
 import prisma
 from prisma import PrismaError
-from prisma.config import TextConfig
 from prisma.pretrained.loading import check, library_of, load_source
-from prisma.pretrained.parity import random_inputs, randomise
+from prisma.pretrained.parity import randomise
 from tests.pretrained.open_clip.test_loading import saved as save_open_clip
 from tests.pretrained.transformers.cases_images import CASES as TRANSFORMERS
 
@@ -92,19 +91,6 @@ def test_a_mouse_is_not_checked() -> None:
 def test_what_is_here_has_no_revision(ref: Any) -> None:
     with pytest.raises(PrismaError, match="has no revisions; found revision='main'"):
         load_source(ref, revision="main")
-
-
-def test_noise_for_a_text_tower_ends_each_prompt() -> None:
-    sizes = {"n_layers": 1, "d_model": 4, "n_heads": 1, "d_mlp": 4, "n_classes": 3}
-    ids = random_inputs(TextConfig(**sizes, vocabulary=9, context=5, end=7), n=3)
-    assert ids.shape == (3, 5)
-    assert bool((ids == 7).any(1).all())
-    assert int(ids.max()) < 9
-
-
-def test_noise_is_the_same_every_time() -> None:
-    config = prisma.load(TRANSFORMERS["vit"]()).config
-    assert torch.equal(random_inputs(config), random_inputs(config))
 
 
 @pytest.mark.parametrize("size", [-16, 0, 1.5, "x", True, (16,), (16, 16, 16), (16, 0), {16, 8}])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prisma import PrismaError
 from prisma.errors import UnsupportedModelError
-from prisma.pretrained.rules import Context, Conversion, Rule, convert, rules
+from prisma.pretrained.rules import Context, Conversion, Rule, both, convert, inside, rules
 from prisma.pretrained.tensors import flat, joined
 from tests.variants import ids_of, images_of, model_of, tower_of
 
@@ -163,3 +163,30 @@ def test_what_a_rule_refuses_is_said_as_it_says_it() -> None:
 
     with pytest.raises(UnsupportedModelError, match=r"^head of another world: why$"):
         convert(replace(SOURCE, rules=rules(("readout.head.bias", "head.bias", refuse))), theirs(), "the toy")
+
+
+def test_both_is_a_row_for_the_weight_and_one_for_the_bias() -> None:
+    assert rules(*both("ln", "norm1 norm2", "norm", make=joined)) == (
+        Rule("ln.weight", ("norm1.weight", "norm2.weight"), joined),
+        Rule("ln.bias", ("norm1.bias", "norm2.bias"), joined),
+        Rule("ln.weight", ("norm.weight",), joined),
+        Rule("ln.bias", ("norm.bias",), joined),
+    )
+
+
+def test_rows_of_a_module_inside_another() -> None:
+    rows = (("a", "x y", joined), ("b", "z"), ("c", ""))
+    assert rules(*inside("tower.part", rows)) == rules(
+        ("a", "tower.part.x tower.part.y", joined), ("b", "tower.part.z"), ("c", "")
+    )
+    assert rules(*inside("", rows)) == rules(*rows)
+
+
+def test_a_conversion_of_a_module_inside_another() -> None:
+    tensors = {f"visual.{name}": x for name, x in theirs().items()} | {"visual.teacher": torch.zeros(1)}
+    inner = replace(SOURCE, unused=("teacher|student",))
+    found = convert(inner.inside("visual"), tensors, "the toy")
+    assert torch.equal(found.readout.head.weight, MODEL.readout.head.weight)
+    assert inner.inside("visual").ignores("visual.student")
+    assert not inner.inside("visual").ignores("student")
+    assert not inner.inside("visual").ignores("visual_teacher")

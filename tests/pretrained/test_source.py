@@ -1,6 +1,7 @@
 """The text side of a pair: unit vectors, and the similarity of its library."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError
-from prisma.pretrained.source import Text
+from prisma.pretrained.source import Text, expect_safetensors
 from tests.variants import tower_of
 
 TOWER = tower_of("base")
@@ -57,3 +58,13 @@ def test_what_is_no_prompt_is_refused(prompts: Any) -> None:
 def test_a_prompt_that_is_too_long_is_refused() -> None:
     with pytest.raises(PrismaError, match="at most 4 letters"):
         TEXT(["abcde"])
+
+
+def test_weights_in_other_formats_are_named_and_refused(tmp_path: Path) -> None:
+    expect_safetensors(True, tmp_path)
+    with pytest.raises(PrismaError, match=r"safetensors weights in .*; found none\. Weights in other formats"):
+        expect_safetensors(False, tmp_path)
+    for name in ("b.pth", "a.bin", "config.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(PrismaError, match=r"weights in lab/vit; found a\.bin, b\.pth \(save again\)\. Weights"):
+        expect_safetensors(False, tmp_path, "lab/vit", " (save again)")

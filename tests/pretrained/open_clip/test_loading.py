@@ -1,4 +1,4 @@
-"""Opening open_clip's pairs: names, saved folders, live modules, other image sizes, prompts, and every way to fail."""
+"""Loading open_clip's pairs: names, saved folders, live modules, other image sizes, prompts, and every way to fail."""
 
 import json
 from pathlib import Path
@@ -127,10 +127,10 @@ def test_the_transform_is_open_clips(folder: Path, mode: str, interpolation: str
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
-    opened = load_folder(folder)
-    assert opened.transform is not None
-    assert torch.allclose(opened.transform(picture), preprocess(picture), atol=1e-6)
-    assert load_module(model).transform == opened.transform
+    source = load_folder(folder)
+    assert source.transform is not None
+    assert torch.allclose(source.transform(picture), preprocess(picture), atol=1e-6)
+    assert load_module(model).transform == source.transform
 
 
 def test_no_transform_where_open_clip_pads_or_does_not_say(folder: Path) -> None:
@@ -304,6 +304,6 @@ def test_weights_that_do_not_fit_are_all_listed(folder: Path) -> None:
 
 
 def test_what_is_opened_is_what_the_loader_expects(folder: Path) -> None:
-    opened = load_folder(folder)
-    assert isinstance(opened, SourceModel)
-    assert set(opened.pair) == {"tokenize", "logit_scale", "logit_bias"} <= set(Text.__dataclass_fields__)
+    source = load_folder(folder)
+    assert isinstance(source, SourceModel)
+    assert set(source.pair) == {"tokenize", "logit_scale", "logit_bias"} <= set(Text.__dataclass_fields__)

@@ -1,4 +1,4 @@
-"""Opening timm's models: names, saved folders, live modules, other image sizes, and every way it can fail."""
+"""Loading timm's models: names, saved folders, live modules, other image sizes, and every way it can fail."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Forms of timm's shared parts that we lack are refused; the table is proven in test_timm_vit and test_timm_eva."""
+"""Unsupported variants of timm's shared parts are refused; test_vit and test_eva prove the table of rules."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Opening transformers' models: saved folders, the Hub's cache, live modules, other image sizes, and every failure."""
+"""Loading transformers' models: saved folders, the Hub's cache, live modules, other image sizes, and every failure."""
 
 import json
 from collections.abc import Callable
@@ -48,9 +48,9 @@ def folder(tmp_path: Path) -> Path:
     return saved(build("ViTForImageClassification", "ViT"), tmp_path / "saved", processor)
 
 
-def answer(opened: SourceModel, images: Tensor) -> Tensor:
-    family = family_of(opened.module)
-    return convert(family.read(opened.module), opened.module.state_dict(), family.name)(images)
+def answer(source: SourceModel, images: Tensor) -> Tensor:
+    family = family_of(source.module)
+    return convert(family.read(source.module), source.module.state_dict(), family.name)(images)
 
 
 def error_of(call: Callable[[], object]) -> str:
@@ -67,22 +67,22 @@ def error_of(call: Callable[[], object]) -> str:
 @torch.no_grad()
 def test_a_saved_folder(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     capfd.readouterr()
-    opened = load_folder(folder)
+    source = load_folder(folder)
     assert capfd.readouterr() == ("", "")
     images = torch.randn(2, 3, 12, 12)
     theirs = transformers.ViTForImageClassification.from_pretrained(folder)
-    torch.testing.assert_close(answer(opened, images), theirs(images).logits, rtol=0, atol=1e-5)
-    assert opened.labels == tuple(NAMES)
-    assert not opened.module.training
-    assert opened.text is None
+    torch.testing.assert_close(answer(source, images), theirs(images).logits, rtol=0, atol=1e-5)
+    assert source.labels == tuple(NAMES)
+    assert not source.module.training
+    assert source.text is None
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (31, 47, 3), dtype=np.uint8))
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    assert opened.transform is not None
+    assert source.transform is not None
     found = processor(picture, return_tensors="pt")["pixel_values"][0]
-    torch.testing.assert_close(opened.transform(picture), found, rtol=0, atol=2 * 2 / 255 + 1e-5)
+    torch.testing.assert_close(source.transform(picture), found, rtol=0, atol=2 * 2 / 255 + 1e-5)
 
 
-def test_transformers_speaks_as_before_afterwards(folder: Path) -> None:
+def test_logs_and_progress_bars_of_transformers_are_unchanged_afterwards(folder: Path) -> None:
     before = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     load_folder(folder)
     error_of(lambda: load_folder(folder.parent))
@@ -91,8 +91,8 @@ def test_transformers_speaks_as_before_afterwards(folder: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_precision_is_that_of_the_file(tmp_path: Path, dtype: torch.dtype) -> None:
-    opened = load_folder(saved(build("ViTModel", "ViT").to(dtype), tmp_path / "saved"))
-    assert {x.dtype for x in opened.module.parameters()} == {dtype}
+    source = load_folder(saved(build("ViTModel", "ViT").to(dtype), tmp_path / "saved"))
+    assert {x.dtype for x in source.module.parameters()} == {dtype}
 
 
 def test_shards(folder: Path, tmp_path: Path) -> None:
@@ -106,12 +106,12 @@ def test_shards(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["vit", "dinov2", "mae_pretraining", "beit_class_token", "dinov3", "data2vec_classes"])
 def test_every_kind_of_class(name: str, tmp_path: Path) -> None:
     module: Any = CASES[name]()
-    opened = load_folder(saved(module, tmp_path / "saved"))
-    theirs, ours = module.state_dict(), opened.module.state_dict()
-    assert type(opened.module) is type(module)
+    source = load_folder(saved(module, tmp_path / "saved"))
+    theirs, ours = module.state_dict(), source.module.state_dict()
+    assert type(source.module) is type(module)
     assert all(torch.equal(x, ours[name]) for name, x in theirs.items())
-    assert opened.transform is None
-    assert opened.labels == (tuple(NAMES) if name == "data2vec_classes" else ())
+    assert source.transform is None
+    assert source.labels == (tuple(NAMES) if name == "data2vec_classes" else ())
 
 
 def test_without_architectures_the_model_type_says_the_class(folder: Path) -> None:
@@ -149,23 +149,23 @@ def test_load_opens_them_all(folder: Path) -> None:
 
 @pytest.mark.parametrize("size", [20, (8, 20)])
 def test_another_image_size_is_resampled_as_transformers_does(folder: Path, size: int | tuple[int, int]) -> None:
-    for opened in (load_folder(folder, size), load_module(load_folder(folder).module, size)):
+    for source in (load_folder(folder, size), load_module(load_folder(folder).module, size)):
         images = torch.randn(2, 3, *((size, size) if isinstance(size, int) else size))
-        assert compare(family_of(opened.module), opened.module, images).largest <= 1e-5
+        assert compare(family_of(source.module), source.module, images).largest <= 1e-5
         theirs: Any = transformers.ViTForImageClassification.from_pretrained(folder)
         logits = theirs(images, interpolate_pos_encoding=True).logits
-        torch.testing.assert_close(answer(opened, images), logits, rtol=0, atol=1e-5)
-        if opened.transform is not None:
-            assert opened.transform.size == tuple(images.shape[-2:])
+        torch.testing.assert_close(answer(source, images), logits, rtol=0, atol=1e-5)
+        if source.transform is not None:
+            assert source.transform.size == tuple(images.shape[-2:])
 
 
 def test_a_class_that_resamples_unasked_has_the_size_of_its_pictures(tmp_path: Path) -> None:
     processor = transformers.BitImageProcessor(size={"shortest_edge": 10}, crop_size={"height": 8, "width": 8})  # type: ignore[no-untyped-call]
     dino = saved(build("Dinov2Model", "Dinov2", image_size=20), tmp_path / "dino", processor)
-    opened = load_folder(dino)
-    assert opened.transform is not None
-    assert family_of(opened.module).read(opened.module).config.image_size == opened.transform.size == (8, 8)  # type: ignore[union-attr]
-    assert opened.transform.shortest == 10
+    source = load_folder(dino)
+    assert source.transform is not None
+    assert family_of(source.module).read(source.module).config.image_size == source.transform.size == (8, 8)  # type: ignore[union-attr]
+    assert source.transform.shortest == 10
     larger = load_folder(dino, 16)
     assert larger.transform is not None
     assert (larger.transform.size, larger.transform.shortest) == ((16, 16), 20)
@@ -191,12 +191,12 @@ def test_an_image_size_that_cannot_be_is_refused(name: str) -> None:
 
 def test_a_live_module_stays_as_it_is(folder: Path) -> None:
     module: Any = transformers.ViTForImageClassification.from_pretrained(folder).train()
-    opened = load_module(module, 20)
+    source = load_module(module, 20)
     assert module.training
     assert module.config.image_size == 12
-    assert opened.labels == tuple(NAMES)
-    assert opened.transform is not None
-    assert all(a is b for a, b in zip(module.parameters(), opened.module.parameters(), strict=True))
+    assert source.labels == tuple(NAMES)
+    assert source.transform is not None
+    assert all(a is b for a, b in zip(module.parameters(), source.module.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["vit_classes", "dinov2", "dinov3", "mae", "beit_everything", "aimv2_native"])
@@ -222,9 +222,9 @@ def test_a_pair_brings_its_text_side(tmp_path: Path) -> None:
     module = PAIRS["CLIPModel"]()
     randomise(module)
     module.save_pretrained(tmp_path)  # type: ignore[operator]
-    opened = load_folder(tmp_path)
-    assert opened.text is opened.module
-    assert set(opened.pair) >= {"tokenize", "logit_scale"}
+    source = load_folder(tmp_path)
+    assert source.text is source.module
+    assert set(source.pair) >= {"tokenize", "logit_scale"}
     change(tmp_path, lambda tensors: tensors.pop("text_model.final_layer_norm.weight"))
     assert "text_model.final_layer_norm.weight is missing" in error_of(lambda: load_folder(tmp_path))
 
@@ -247,9 +247,9 @@ def cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def test_a_name_is_opened_from_the_cache(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     capfd.readouterr()
-    for opened in (load_name("lab/vit"), load_name("lab/vit", "main"), load_name("lab/vit", COMMIT)):
-        assert opened.labels == tuple(NAMES)
-        assert opened.transform is not None
+    for source in (load_name("lab/vit"), load_name("lab/vit", "main"), load_name("lab/vit", COMMIT)):
+        assert source.labels == tuple(NAMES)
+        assert source.transform is not None
     assert load_name("lab/vit", image_size=20).transform.size == (20, 20)  # type: ignore[union-attr]
     assert capfd.readouterr() == ("", "")
     module: Any = build("ViTForImageClassification", "ViT")
@@ -333,7 +333,7 @@ def test_every_tensor_that_does_not_fit_is_listed(folder: Path) -> None:
     )
 
 
-def test_a_pickle_is_not_opened(folder: Path) -> None:
+def test_a_pickle_is_not_loaded(folder: Path) -> None:
     torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
     (folder / WEIGHTS).unlink()
     sentence = "found pytorch_model.bin. Weights in other formats are pickles, which can run code"

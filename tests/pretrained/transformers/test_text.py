@@ -62,7 +62,7 @@ def test_every_parameter_has_its_part(name: str) -> None:
         ("OwlViT", 2, None),
     ],
 )
-def test_the_token_that_speaks_for_a_prompt(kind: str, eos: int, end: int | None) -> None:
+def test_the_token_at_which_a_prompt_is_pooled(kind: str, eos: int, end: int | None) -> None:
     """CLIP's legacy id 2 stands for the largest id of a prompt, and only CLIP's."""
     module = text(f"{kind}TextModel", kind, eos_token_id=eos)
     config = text_family_of(module).read(module).config
