@@ -57,7 +57,7 @@ class Loaded:
         """
         if self.text is None:
             raise PrismaError(
-                "expected a model with a text side, such as a CLIP, for zero-shot classes; found one without"
+                "expected a model with a text side, such as a CLIP, for zero-shot classes; found a model with none"
             )
         return replace(self, model=zero_shot(self.model, self.text, prompts), labels=tuple(prompts), text=None)
 
