@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
+    ("fields",),
     ("sites", "files", "config"),
     ("edits", "blocks"),
     ("divided",),
