@@ -80,7 +80,7 @@ def write_checkpoint(
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file: a function of the arguments. (`save` alone orders the header's entries randomly.)"""
+    """The bytes of a safetensors file, always the same for the same arguments (`save` orders the header randomly)."""
     whole = save(_apart(tensors), metadata=dict(header))
     size = 8 + int.from_bytes(whole[:8], "little")  # of the JSON at the beginning, and the eight bytes of its length
     entries = json.loads(whole[8:size])
@@ -91,7 +91,7 @@ def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> 
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU; tensors that share memory (as a rotation of all layers) are separated, as the format requires."""
+    """The tensors on the CPU, those that share memory (one rotation of all layers) separated, as the format requires."""
     apart, seen = dict[str, Tensor](), set[int]()
     for name, x in tensors.items():
         x = x.detach().cpu().contiguous()

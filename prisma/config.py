@@ -214,7 +214,7 @@ class ViTConfig(TransformerConfig):
 
     @property
     def d_pooled(self) -> int:
-        """The width of the pooled features, which the head reads (and which are the logits of a model without classes)."""
+        """The width of the pooled features, which the head reads; without classes they are the logits."""
         return self.d_model * (2 if self.pool in ("class_mean", "distilled") else 1)
 
     @property

@@ -18,7 +18,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("vit", "text"),
     ("inventory", "outline"),
     ("metrics", "circuits", "checkpoint"),
-    ("runs",),
+    ("runs", "run_folder"),
     ("repository", "batching"),
     ("data",),
     ("pretrained",),

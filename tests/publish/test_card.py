@@ -17,7 +17,7 @@ from prisma.errors import PrismaError
 from prisma.publish import card, preview
 from prisma.publish.card import Record
 from prisma.publish.manifest import Entry
-from prisma.train.metrics_log import read_metrics
+from prisma.run_folder import read_metrics
 
 
 @pytest.fixture
