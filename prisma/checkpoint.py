@@ -91,7 +91,7 @@ def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> 
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, those that share memory (one rotation of all layers) separated, as the format requires."""
+    """The tensors on the CPU, those that share memory (a rotation of all layers) separated, as the format requires."""
     apart, seen = dict[str, Tensor](), set[int]()
     for name, x in tensors.items():
         x = x.detach().cpu().contiguous()
@@ -173,7 +173,7 @@ def _read_header(file: BufferedReader) -> tuple[dict[str, tuple[torch.dtype, lis
 def _read_tensor(file: BufferedReader, dtype: torch.dtype, shape: list[int]) -> Tensor:
     """The tensor whose bytes come next. Raises ValueError if the file ends before."""
     data = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)
-    if file.readinto(data.numpy()) != len(data):
+    if file.readinto(data.numpy().data) != len(data):
         raise ValueError("it became shorter while it was read")
     return data.view(dtype).view(shape)
 

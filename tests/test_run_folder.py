@@ -1,4 +1,4 @@
-"""The names of a run's files, its schedule of checkpoints, and what is refused. `tests/publish/test_plan.py` has more."""
+"""The names of a run's files, its schedule of checkpoints, and mistakes; more of them in `publish/test_plan.py`."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("training", [None, {}, {"steps": 6}, {"steps": "6", "checkpoint_every": 1}])
 def test_a_recipe_without_a_schedule_is_refused(finished_run: Path, training: object) -> None:
-    with pytest.raises(PrismaError, match="expected the training settings of a run in .*recipe.json, found others"):
+    with pytest.raises(PrismaError, match=r"expected the training settings of a run in .*recipe.json, found others"):
         scheduled_folders(finished_run, {"training": training})
 
 

@@ -16,7 +16,7 @@ cli = typer.Typer()
 
 SettingsOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe. Repeatable."),
 ]
 DEMO_REPO = "prisma/digits"
 

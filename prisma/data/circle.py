@@ -4,7 +4,8 @@ Following ViT-Prisma's circle data set, which has p = 60. The numbers 0 ... p - 
 of a clock, 0 at the right, clockwise. All points are pale on white, but for the two numbers of the image, which are
 black. (ViT-Prisma draws the two grey and the others black; drawn as here a mouse generalises sooner.) Every pair i < j
 is drawn once; its label is (i + j) mod p. Half of the pairs are for training and half for testing, so that the test
-asks for sums that were not in the training set (Power et al. 2022, arXiv 2201.02177; Nanda et al. 2023, arXiv 2301.05217).
+asks for sums that were not in the training set (Power et al. 2022, arXiv 2201.02177; Nanda et al. 2023, arXiv
+2301.05217).
 """
 
 from functools import cache

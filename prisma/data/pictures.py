@@ -86,8 +86,8 @@ def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...
 def _of_folder(folder: Path, transform: Transform | None, first: int | None) -> Pictures:
     if transform is None:
         raise PrismaError(
-            f"expected a model with a transform, to read the pictures in {folder}; this one does not specify a preprocessing "
-            "that Prisma can reproduce"
+            f"expected a model with a transform, to read the pictures in {folder}; this one does not specify a "
+            "preprocessing that Prisma can reproduce"
         )
     files = _picture_files(folder)[:first]
     if not files:

@@ -3,10 +3,10 @@
 A task for checking analyses: it has many classes, so that chance is low, and a mask of every object, so that the
 tokens that an analysis finds can be scored (as Vilas et al. 2023, arXiv 2310.18969, do with masked photographs).
 
-An image of 28x28 pixels shows one of 8 shapes of 12x12 pixels at a random place, in one of 5 hues; a class is a shape in
-a hue. The background is bicubic noise around a dull shade of one of the hues. In `sprites` it is the object's hue with
-probability 0.5, else a random one (so the two agree in 60 % of the images); in `sprites-neutral` it is always a random
-one. There is no other difference. 24,000 training images, 600 per class, and 1,000 test images, 25 per class.
+An image of 28x28 pixels shows one of 8 shapes of 12x12 pixels at a random place, in one of 5 hues; a class is a shape
+in a hue. The background is bicubic noise around a dull shade of one of the hues. In `sprites` it is the object's hue
+with probability 0.5, else a random one (so the two agree in 60 % of the images); in `sprites-neutral` it is always a
+random one. There is no other difference. 24,000 training images, 600 per class, and 1,000 test images, 25 per class.
 
 Every pixel is computed in whole numbers, from streams of random numbers that never change (numpy NEP 19).
 """

@@ -15,7 +15,7 @@ from prisma.errors import PrismaError
 
 @dataclass(frozen=True)
 class Split:
-    """Images [n, channel, height, width] in [0, 1] (float32), labels [n] (int64) and, if known, masks of the objects."""
+    """Images [n, channel, height, width] in [0, 1] (float32), labels [n] (int64) and, if known, object masks."""
 
     images: Tensor
     labels: Tensor
@@ -49,7 +49,11 @@ class Task:
         return {"train": train, "test": test}
 
     def inputs(self, split: str, first: int | None = None) -> tuple[Tensor, Tensor]:
-        """(normalised images [n, channel, height, width], labels [n]) of the split "train" or "test"; of its `first` images, if given."""
+        """(normalised images [n, channel, height, width], labels [n]) of the split "train" or "test".
+
+        Args:
+            first: use only the first N images.
+        """
         data = self.splits[split]
         return self.transform.normalise(data.images[:first]), data.labels[:first]
 

@@ -40,8 +40,8 @@ class Transform:
     def __call__(self, image: "Image | np.ndarray | str | Path") -> Tensor:
         """A PIL image, an array [height, width(, channel)] of uint8 or of floats in [0, 1], or a path.
 
-        For a model with one channel, colours become grey; for three, grey becomes three equal channels. Transparent pixels
-        become white.
+        For a model with one channel, colours become grey; for three, grey becomes three equal channels. Transparent
+        pixels become white.
 
         Raises:
             PrismaError: not an image, more than 40 megapixels, or a wrong number of channels.
@@ -59,8 +59,8 @@ class Transform:
             width, height = scaled
             if width * height > MAX_PIXELS:
                 raise PrismaError(
-                    f"expected an image whose sides differ less, found {picture.width:,} x {picture.height:,}, which becomes "
-                    f"{width:,} x {height:,} when its shorter side is resized to {self.shortest}"
+                    f"expected an image whose sides differ less, found {picture.width:,} x {picture.height:,}, which "
+                    f"becomes {width:,} x {height:,} when its shorter side is resized to {self.shortest}"
                 )
         if picture.size == (width, height):
             return picture
@@ -76,7 +76,7 @@ class Transform:
         return picture.crop((left, top, left + width, top + height))
 
     def resized(self, size: tuple[int, int]) -> "Transform":
-        """The same transform to another (height, width); the margins that are cut away scale in proportion (rounded down)."""
+        """The same transform to another (height, width); margins that are cut away scale in proportion (rounded down)."""
         if size == self.size:
             return self
         grown = max(size) / max(self.size)

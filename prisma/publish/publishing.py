@@ -40,8 +40,8 @@ def publish(run: Path, repo: str, hub: Path, *, replace: bool = False, progress:
         run: a run folder with results.json.
         repo: OWNER/NAME.
         hub: a folder hub; made if absent.
-        replace: move labels that serve other bytes, and remove labels that this run does not have. Old commits stay readable
-            by id. A `main` that differs only in its card moves without this.
+        replace: move labels that serve other bytes, and remove labels that this run does not have. Old commits stay
+            readable by id. A `main` that differs only in its card moves without this.
         progress: show bars on stderr.
 
     Raises:

@@ -293,7 +293,5 @@ def test_another_size_keeps_the_proportions() -> None:
 
 def test_a_ribbon_is_not_blown_up_without_bound() -> None:
     ribbon = Image.new("RGB", (40_000, 1))
-    with pytest.raises(
-        PrismaError, match=r"differ less, found 40,000 x 1, which becomes 8,960,000 x 224 when its shorter side"
-    ):
+    with pytest.raises(PrismaError, match=r"differ less, found 40,000 x 1, which becomes 8,960,000 x 224 when"):
         Transform((224, 224), MEAN, STD, shortest=224)(ribbon)

@@ -90,5 +90,5 @@ def test_a_wrong_entry_is_one_sentence(change: dict[str, object], sentence: str)
     entry = json.loads(to_json([Entry(0, "step-000000", "c", "s", 9, ((0.5,),))]))["checkpoints"][0]
     with pytest.raises(PrismaError, match=sentence):
         Entry.from_dict({**entry, **change})
-    with pytest.raises(PrismaError, match="an entry of checkpoints.json lacks the field commit"):
+    with pytest.raises(PrismaError, match=r"an entry of checkpoints.json lacks the field commit"):
         Entry.from_dict({key: value for key, value in entry.items() if key != "commit"})

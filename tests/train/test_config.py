@@ -37,7 +37,7 @@ def test_every_setting_has_one_home() -> None:
         (
             "patch_size",
             "4x4",
-            "expected patch_size to be a whole number or a pair of whole numbers such as 4,2; found '4x4'",
+            "patch_size to be a whole number or a pair of whole numbers such as 4,2; found '4x4'",
         ),
         ("CHOICES", "3", "no setting 'CHOICES'"),
         ("pool_heads", "many", "expected pool_heads to be a whole number or none; found 'many'"),
