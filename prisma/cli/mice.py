@@ -52,8 +52,12 @@ def demo(
 
 @cli.command(epilog="Example: prisma mice --json")
 def mice(as_json: JsonOption = False) -> None:
-    """List the mice that can be trained, with their architecture and their task."""
+    """List the mice that can be trained, with their architecture and their task.
+
+    Some are shipped with their weights: `prisma.load("mice/NAME")`.
+    """
     from prisma.data import task
+    from prisma.loaded import MICE
     from prisma.recipes import RECIPES
 
     rows = [
@@ -64,11 +68,15 @@ def mice(as_json: JsonOption = False) -> None:
             "d_model": r.model.d_model,
             "mlp": r.model.d_mlp or "attention-only",
             "steps": r.training.steps,
+            "shipped": (MICE / r.name).is_dir(),
             "task": task(r.task).summary,
         }
         for r in RECIPES.values()
     ]
-    print(json.dumps(rows, indent=2) if as_json else table(rows))
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print(table([{**row, "shipped": "yes" if row["shipped"] else "no"} for row in rows]))
 
 
 @cli.command(epilog="Example: prisma train digits --out runs/wide --set d_model=128 --set steps=500")

@@ -43,9 +43,7 @@ class Task:
         """
         train, test = self.make()
         if (found := data_hash(train, test)) != self.sha256:
-            raise PrismaError(
-                f"expected the data of the task {self.name} to have the hash {self.sha256}, found {found}"
-            )
+            raise PrismaError(f"expected data of hash {self.sha256} for the task {self.name}, found {found}")
         return {"train": train, "test": test}
 
     def inputs(self, split: str, first: int | None = None) -> tuple[Tensor, Tensor]:

@@ -76,7 +76,7 @@ class Transform:
         return picture.crop((left, top, left + width, top + height))
 
     def resized(self, size: tuple[int, int]) -> "Transform":
-        """The same transform to another (height, width); margins that are cut away scale in proportion (rounded down)."""
+        """The same transform to another (height, width); margins that are cut scale in proportion (rounded down)."""
         if size == self.size:
             return self
         grown = max(size) / max(self.size)

@@ -102,8 +102,8 @@ def test_a_task_is_seen_as_the_model_sees(folder: Path) -> None:
     ("ref", "shape", "sentence"),
     [
         ("digts", SHAPE, "found 'digts', the nearest task: digits"),
-        ("digits", (1, 28, 28), r"expected images \[1, 28, 28\], .* are \[1, 8, 8\]"),
-        ("digits", (1, 2, 8, 8), "found one of video"),
+        ("digits", (1, 28, 28), r"expected images \[1, 28, 28\], .* found \[1, 8, 8\] in the task digits"),
+        ("digits", (1, 2, 8, 8), "found a model of video"),
         (".", SHAPE, "expected pictures in .*, found none"),
     ],
 )

@@ -13,7 +13,7 @@ def test_override_reads_each_kind_of_field_and_leaves_the_rest(tiny: Recipe) -> 
     found = tiny.override(texts)
     assert found.training == replace(tiny.training, steps=500, lr=1e-4)
     assert found.model == replace(
-        tiny.model, class_token=False, pool="mean", patch_size=(4, 2), d_model=8, norm_final_eps=1e-5
+        tiny.model, class_token=False, pool="mean", patch_size=(4, 2), d_model=8, d_head=4, norm_final_eps=1e-5
     )
     assert (found.name, found.task) == (tiny.name, tiny.task)
     assert tiny.override({}) == tiny
