@@ -9,7 +9,8 @@ from app.subject import Picture, Subject, of_still_images, transform_of
 from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.errors import PrismaError, nearest
 from prisma.loaded import Loaded, load
-from prisma.repository import PROBE, Published, published_in
+from prisma.repository import Published, published_in
+from prisma.run_folder import PROBE
 from prisma.view.browser import Packed, fractions
 
 N_EXAMPLES = 20

@@ -1,17 +1,22 @@
 """A checkpoint is a folder: `config.json` (architecture, labels, transform) and `model.safetensors` (weights)."""
 
+import hashlib
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from prisma.config import ViTConfig
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError
+from prisma.fields import from_dict
 from prisma.files import write_atomic
 from prisma.outline import filled, outline
 from prisma.vit import ViT
@@ -20,16 +25,33 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MODEL_TYPE = "prisma-vit"
 OLD_NAMES = {"head_dim": "d_head"}
 """Fields of an architecture that earlier versions wrote under another name."""
+HEADER = "__metadata__"  # where a safetensors file holds strings beside its tensors
+DTYPES: Mapping[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+"""Types of safetensors files."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint folder holds."""
+    """The content of a checkpoint folder."""
 
     model: ViT  # eval mode, frozen parameters
     labels: tuple[str, ...]
-    transform: Mapping[str, Any]  # see prisma.data.transform.Transform
-    header: Mapping[str, str]  # strings in the safetensors header: step, run
+    transform: Mapping[str, Any]  # the fields of a prisma.data.transform.Transform
+    header: Mapping[str, str]  # the strings in the safetensors header, such as step and run
 
 
 def write_checkpoint(
@@ -40,10 +62,10 @@ def write_checkpoint(
     transform: Mapping[str, Any] | None = None,
     header: Mapping[str, str] | None = None,
 ) -> None:
-    """Write both files, each atomically. The bytes depend on the arguments alone.
+    """Write both files, each atomically. Their bytes are a function of the arguments.
 
     Raises:
-        PrismaError: the folder could not be written, or the weights are not those of the model's config.
+        PrismaError: the folder could not be written, or the weights do not fit the model's config.
     """
     weights = model.state_dict()
     _expect_same(outline(model.config).state_dict(), weights, "this model")
@@ -58,18 +80,18 @@ def write_checkpoint(
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
-    """A safetensors file. Its bytes depend on the arguments alone: `save` puts the header's entries in random order."""
+    """The bytes of a safetensors file, always the same for the same arguments (`save` orders the header randomly)."""
     whole = save(_apart(tensors), metadata=dict(header))
     size = 8 + int.from_bytes(whole[:8], "little")  # of the JSON at the beginning, and the eight bytes of its length
     entries = json.loads(whole[8:size])
-    entries["__metadata__"] = dict(sorted(header.items()))
+    entries[HEADER] = dict(sorted(header.items()))
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + whole[size:]
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, none in the memory of another (a rotation that all layers share), which the format does not know."""
+    """The tensors on the CPU, those that share memory (a rotation of all layers) separated, as the format requires."""
     apart, seen = dict[str, Tensor](), set[int]()
     for name, x in tensors.items():
         x = x.detach().cpu().contiguous()
@@ -95,28 +117,20 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def config_from_dict(values: Mapping[str, Any], source: Path | str) -> ViTConfig:
-    """A ViTConfig from its fields; one that an older version did not know has its default. `source` is named in errors.
+    """A ViTConfig from its fields, also as an older version wrote them. `source` is named in errors.
 
     Raises:
-        PrismaError: an unknown or missing field, or values that contradict each other.
+        PrismaError: an unknown or missing field, or values of a wrong type or that contradict each other.
     """
     values = {OLD_NAMES.get(name, name): value or 0 if name in OLD_NAMES else value for name, value in values.items()}
-    known = {field.name for field in fields(ViTConfig)}
-    required = {field.name for field in fields(ViTConfig) if field.default is MISSING}
-    if unknown := sorted(set(values) - known):
-        raise PrismaError(
-            f"{source} has an unknown field {unknown[0]!r}; the nearest known: {nearest(unknown[0], known)}"
-        )
-    if missing := sorted(required - set(values)):
-        raise PrismaError(f"{source} lacks the field {', '.join(missing)} of a ViT's architecture")
-    return ViTConfig(**values)
+    return from_dict(ViTConfig, values, source)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a safetensors file. The tensors do not depend on the file once they are read.
+    """Tensors and header of a safetensors file, each tensor in memory of its own.
 
-    Each is copied from a mapping of its own, so that no more than one of them is ever in memory twice; all are of the
-    file that had this name at first, whatever takes its place meanwhile.
+    All are read through one open file, so that they belong together even if the file is replaced meanwhile; and without
+    a mapping, so that nothing is in memory twice.
 
     Raises:
         PrismaError: the file is absent, truncated, or not safetensors.
@@ -124,19 +138,54 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise PrismaError(f"expected safetensors weights at {path}, found no such file")
     try:
-        with path.open("rb") as pinned:
-            same = f"/dev/fd/{pinned.fileno()}"
-            with safe_open(same, framework="pt") as file:
-                names, header = list(file.keys()), file.metadata() or {}
-            tensors = {}
-            for name in names:
-                with safe_open(same, framework="pt") as file:
-                    tensors[name] = file.get_tensor(name).clone()
-            return tensors, header
-    except (SafetensorError, OSError, ValueError) as error:
+        with path.open("rb") as file:
+            entries, header = _read_header(file)
+            return {name: _read_tensor(file, *entry) for name, entry in entries.items()}, header
+    except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise PrismaError(
             f"expected whole safetensors weights at {path}, found a truncated or foreign file ({error})"
         ) from None
+
+
+def _read_header(file: BufferedReader) -> tuple[dict[str, tuple[torch.dtype, list[int]]], dict[str, str]]:
+    """(name -> type and shape, in the order in which their bytes follow, the header's strings).
+
+    Raises:
+        KeyError, TypeError, ValueError: the file does not begin with a header that describes the rest of its bytes.
+    """
+    size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+    if not 0 < length <= size - 8:
+        raise ValueError(f"a header of {length} bytes in a file of {size}")
+    described = json.loads(file.read(length))
+    if not isinstance(described, dict):
+        raise ValueError("its header is not a JSON object")
+    header, entries, end = described.pop(HEADER, {}), {}, 0
+    for name, entry in sorted(described.items(), key=lambda item: item[1]["data_offsets"]):
+        (begin, after), shape, dtype = entry["data_offsets"], entry["shape"], DTYPES[entry["dtype"]]
+        if begin != end or after - begin != math.prod(shape) * dtype.itemsize or min(shape, default=0) < 0:
+            raise ValueError(f"the bytes of {name} do not fit its type and shape")
+        entries[name], end = (dtype, shape), after
+    if 8 + length + end != size:
+        raise ValueError(f"{size} bytes instead of {8 + length + end}")
+    return entries, header
+
+
+def _read_tensor(file: BufferedReader, dtype: torch.dtype, shape: list[int]) -> Tensor:
+    """The tensor whose bytes come next. Raises ValueError if the file ends before."""
+    data = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)
+    if file.readinto(data.numpy().data) != len(data):
+        raise ValueError("it became shorter while it was read")
+    return data.view(dtype).view(shape)
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values: equal for equal weights, on every device and whatever the header."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        x = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {x.dtype} {list(x.shape)}\n".encode())
+        digest.update(x.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -159,13 +208,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _expect_labels(labels: list[Any], config: ViTConfig, path: Path) -> None:
     if not all(isinstance(label, str) for label in labels) or len(labels) not in (0, config.n_classes):
         raise PrismaError(
-            f"expected no labels or a word for each of {config.n_classes} classes in {path}, found {labels}"
+            f"expected no labels or one word for each of the {config.n_classes} classes in {path}, found {labels}"
         )
 
 
 def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: Path | str) -> None:
     wrong = [f"{name} is missing" for name in expected if name not in found]
-    wrong += [f"{name} is not of this architecture" for name in found if name not in expected]
+    wrong += [f"{name} is not part of this architecture" for name in found if name not in expected]
     wrong += [
         f"{name} is {list(found[name].shape)} instead of {list(x.shape)}"
         for name, x in expected.items()

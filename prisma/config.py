@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from types import UnionType
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import ClassVar
 
 from prisma.errors import PrismaError
+from prisma.fields import check_types
 
-LARGEST = 1_000_000  # no number of an architecture is larger, whatever a file says
+LARGEST = 1_000_000  # the largest number that an architecture may hold: a file may state any
 MAY_BE_ZERO = (
     "d_head",
     "d_mlp",
@@ -23,7 +23,7 @@ MAY_BE_ZERO = (
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """What the towers of images, video and text share: the blocks."""
+    """The architecture of the blocks, which the image, video and text towers share."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "norm": ("pre", "post", "res_post", "none"),
@@ -35,32 +35,32 @@ class TransformerConfig:
     n_layers: int
     d_model: int
     n_heads: int
-    d_head: int = 0  # 0: d_model / n_heads, which it then holds
+    d_head: int = 0  # 0: replaced by d_model / n_heads
     d_mlp: int  # 0: attention-only
     activation: str = "gelu"
-    gated_mlp: bool = False  # act(W_gate x) * (W_in x)
-    norm: str = "pre"  # before each branch, after each addition, of what a branch adds, or nowhere
-    norm_kind: str = "layer"  # LayerNorm or RMSNorm, everywhere
+    gated_mlp: bool = False  # the hidden layer is act(W_gate x) * (W_in x)
+    norm: str = (
+        "pre"  # before each branch (pre), after each addition (post), on each branch's output (res_post), or none
+    )
+    norm_kind: str = "layer"  # every norm is a LayerNorm or an RMSNorm
     norm_eps: float = 1e-6
-    norm_z: bool = False  # a norm of the heads' outputs z, all heads together (NormFormer's sub-norm)
-    norm_post: bool = False  # a norm of the MLP's activations (sub-norm)
-    parallel: bool = False  # the MLP reads what attention reads: resid_pre
+    norm_z: bool = False  # a norm over the outputs z of all heads together (NormFormer's sub-norm)
+    norm_post: bool = False  # a norm on the MLP's activations (sub-norm)
+    parallel: bool = False  # the MLP and the attention both read resid_pre
     qkv_bias: bool = True
-    qk_norm: bool = False  # a norm of each head's q and k
+    qk_norm: bool = False  # a norm on each head's q and k
     layer_scale: bool = False
-    rotary: str = "none"  # positions of patches: axial angles, or any angles as weights, for all heads or for each
-    rotary_base: float = 100.0  # of axial angles
-    score_bias: bool = False  # learned [head, query, key], added to the scores (relative positions)
+    rotary: str = "none"  # rotary positions: axial angles; or a table of angles, shared or one per head
+    rotary_base: float = 100.0  # base of the axial angles' frequencies
+    score_bias: bool = False  # a learned bias [head, query, key] is added to the scores (relative positions)
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for name in (field.name for field in fields(self)):
-            self._check_type(name, hints[name])
-            value, choices = getattr(self, name), self.CHOICES.get(name)
-            if choices and value not in choices:
-                raise PrismaError(f"{name} must be one of {', '.join(choices)}; found {value!r}")
-            if isinstance(value, list):  # JSON knows no tuples
-                object.__setattr__(self, name, tuple(value))
+        for name, choices in self.CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise PrismaError(f"expected {name} to be one of {', '.join(choices)}; found {value!r}")
+        check_types(self)
+        for field in fields(self):
+            self._check_range(field.name)
         if not self.d_head and self.d_model % self.n_heads == 0:
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         for broken, one, other in self._contradictions():
@@ -69,22 +69,14 @@ class TransformerConfig:
                     f"{one}={getattr(self, one)!r} contradicts {other}={getattr(self, other)!r}: {CONFLICTS[one]}"
                 )
 
-    def _check_type(self, name: str, kind: Any) -> None:
+    def _check_range(self, name: str) -> None:
         value, low = getattr(self, name), 0 if name in MAY_BE_ZERO else 1
-        kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-        if kind in (bool, str):
-            ok, wanted = type(value) is kind, "True or False" if kind is bool else "a name"
-        else:
-            two = any(get_args(k) for k in kinds) and isinstance(value, tuple | list) and len(value) == 2
-            types = (int, float) if float in kinds else (int,)
-            ok = all(type(v) in types and low <= v <= LARGEST for v in (value if two else (value,)))
-            ok = ok or (value is None and type(None) in kinds)
-            wanted = f"a number from {low} to {LARGEST:,}"
-        if not ok:
-            raise PrismaError(f"{name} must be {wanted}; found {value!r}")
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(low <= number <= LARGEST for number in numbers if type(number) in (int, float)):
+            raise PrismaError(f"expected {name} to be from {low} to {LARGEST:,}; found {value!r}")
 
     def _contradictions(self) -> list[tuple[bool, str, str]]:
-        """(whether they contradict each other, a field, another field)."""
+        """Triples (whether two fields contradict each other, the one, the other)."""
         return [
             (not self.d_head, "d_model", "n_heads"),
             (self.gated_mlp and not self.d_mlp, "gated_mlp", "d_mlp"),
@@ -97,7 +89,7 @@ class TransformerConfig:
 
     @property
     def n_prefix(self) -> int:
-        """Tokens before the patches."""
+        """The number of tokens before the patches."""
         raise NotImplementedError
 
     @property
@@ -107,7 +99,11 @@ class TransformerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig(TransformerConfig):
-    """Architecture and nothing else. Contradictions are refused with a sentence that names both fields."""
+    """The architecture of a vision transformer, and nothing else.
+
+    Raises:
+        PrismaError: a field has a wrong type or value, or two fields contradict each other; the sentence names them.
+    """
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **TransformerConfig.CHOICES,
@@ -117,23 +113,23 @@ class ViTConfig(TransformerConfig):
 
     image_size: int | tuple[int, int]  # pixels: a side, or (height, width)
     patch_size: int | tuple[int, int]  # pixels: a side, or (height, width)
-    cut_edge: bool = False  # pixels beyond the last whole patch are not seen; otherwise there may be none
+    cut_edge: bool = False  # ignore the pixels beyond the last whole patch; otherwise sides must be whole patches
     channels: int = 3
-    frames: int = 1  # of the input; more than one makes it video, [batch, channel, frame, height, width]
+    frames: int = 1  # frames per input; more than one means video, [batch, channel, frame, height, width]
     tubelet: int = 1  # frames per patch
-    attention: str = "joint"  # over all tokens, or divided: over time, then over space (TimeSformer)
-    n_classes: int  # 0: no head, logits are the pooled features
-    norm_patches: bool = False  # a norm of the patch embeddings, before positions (AIMv2)
-    norm_embed: bool = False  # a norm after the embedding (CLIP): site ln_pre
-    norm_final: bool = True  # ln_final, of norm="pre" and "res_post"
-    norm_final_eps: float | None = None  # of ln_final; None: norm_eps
+    attention: str = "joint"  # joint: over all tokens; divided: over time, then over space (TimeSformer)
+    n_classes: int  # 0: no head, the logits are the pooled features
+    norm_patches: bool = False  # a norm on the patch embeddings, before positions are added (AIMv2)
+    norm_embed: bool = False  # a norm on the embedding, before the first block (CLIP); site ln_pre
+    norm_final: bool = True  # a norm after the last block (ln_final), if norm is "pre" or "res_post"
+    norm_final_eps: float | None = None  # epsilon of ln_final; None: norm_eps
     norm_pooled: bool = False  # ln_final after pooling instead of before
     class_token: bool = True
     registers: int = 0
-    pool: str = "class"  # distilled: the class token and the first register, which is the distillation token (DeiT)
-    pool_prefix: bool = False  # pool="mean" and "attention" read prefix tokens too
-    pool_heads: int | None = None  # of pool="attention"; None: n_heads
-    pool_d_mlp: int | None = None  # of pool="attention"; None: d_mlp, 0: no MLP
+    pool: str = "class"  # distilled: class token and distillation token, which is the first register (DeiT)
+    pool_prefix: bool = False  # pool="mean" and "attention" include the prefix tokens
+    pool_heads: int | None = None  # heads of attention pooling; None: n_heads
+    pool_d_mlp: int | None = None  # MLP width of attention pooling; None: d_mlp, 0: no MLP
     positions: bool = True  # learned absolute positions
     head_bias: bool = True
 
@@ -189,7 +185,7 @@ class ViTConfig(TransformerConfig):
 
     @property
     def n_axes(self) -> int:
-        """2 for images, 3 for video."""
+        """The number of axes that patches lie along: 2 for images, 3 for video."""
         return 3 if self.frames > 1 else 2
 
     @property
@@ -199,7 +195,7 @@ class ViTConfig(TransformerConfig):
 
     @property
     def n_prefix(self) -> int:
-        """Tokens before the patches: class token, then registers."""
+        """The number of tokens before the patches: the class token, then the registers."""
         return int(self.class_token) + self.registers
 
     @property
@@ -208,36 +204,36 @@ class ViTConfig(TransformerConfig):
 
     @property
     def pooling_heads(self) -> int:
-        """Of attention pooling."""
+        """The number of heads of attention pooling."""
         return self.pool_heads or self.n_heads
 
     @property
     def pooling_d_mlp(self) -> int:
-        """Of attention pooling."""
+        """The width of the MLP of attention pooling."""
         return self.d_mlp if self.pool_d_mlp is None else self.pool_d_mlp
 
     @property
     def d_pooled(self) -> int:
-        """Width of what the head reads, which are the logits of a model without classes."""
+        """The width of the pooled features, which the head reads; without classes they are the logits."""
         return self.d_model * (2 if self.pool in ("class_mean", "distilled") else 1)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one input: (channel, height, width), or (channel, frame, height, width) for video."""
+        """The shape of one input: (channel, height, width), or (channel, frame, height, width) for video."""
         return (self.channels, *((self.frames,) if self.frames > 1 else ()), *self.image_sides)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig(TransformerConfig):
-    """The text tower of a CLIP: tokens [batch, context] -> embedding [batch, class]."""
+    """The architecture of the text tower of a CLIP: tokens [batch, context] -> embedding [batch, class]."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {**TransformerConfig.CHOICES, "pool": ("end", "first", "last")}
 
     vocabulary: int
-    context: int  # tokens of a prompt, padding included
-    n_classes: int  # of the projection, shared with the image tower; 0: none
-    causal: bool = True  # a token sees those before it
-    pool: str = "end"  # at the first `end` token, the first token, or the last
+    context: int  # tokens per prompt, padding included
+    n_classes: int  # width of the embedding that images and texts share; 0: no projection
+    causal: bool = True  # a token attends to itself and the tokens before it
+    pool: str = "end"  # which token is read: the first `end` token, the first token, or the last token
     end: int | None = None  # id of the end-of-text token; None: the largest id of a prompt
     head_bias: bool = False
 
@@ -259,23 +255,24 @@ class TextConfig(TransformerConfig):
 
 
 CONFLICTS = {
-    "image_size": "each side must be a whole number of patches, unless cut_edge says that the rest is not seen",
+    "image_size": "each side must be a whole number of patches, unless cut_edge ignores the rest",
     "frames": "the frames must be a whole number of tubelets",
-    "d_model": "it must divide evenly among the heads, unless d_head says otherwise",
+    "d_model": "the width must divide evenly among the heads, unless d_head is given",
     "pool": "this pooling needs tokens that the model does not have",
-    "pool_prefix": "it is about pool='mean' and 'attention'",
-    "pool_heads": "it is about pool='attention', and must divide d_model",
-    "pool_d_mlp": "it is about pool='attention'",
+    "pool_prefix": "only pool='mean' and 'attention' may include the prefix tokens",
+    "pool_heads": "only pool='attention' has heads, and their number must divide d_model",
+    "pool_d_mlp": "only pool='attention' has an MLP",
     "gated_mlp": "an attention-only model (d_mlp=0) has no MLP to gate",
-    "norm_post": "a model without MLP or without norms cannot have one there",
-    "norm_z": "a model without norms cannot have one there",
-    "norm_patches": "a model without norms cannot have one after the patch embedding",
-    "norm_embed": "a model without norms cannot have one after the embedding",
-    "norm_final_eps": "it is about the final norm, which a model with norm='pre' or 'res_post' may have",
-    "norm_pooled": "it moves the final norm, which a model with one pooled vector and norm='pre' or 'res_post' has",
-    "parallel": "it is about a model with an MLP whose branches read the stream",
-    "rotary": "the pairs of a head must fit: of patches, a whole number for each axis",
-    "attention": "divided attention is of video with a class token and no registers, with norm='pre', and plain",
-    "end": "it is about pool='end'",
-    "causal": "the scores have one bias or the other",
+    "norm_post": "a model without an MLP or without norms has no norm in its MLP",
+    "norm_z": "a model without norms has no norm on z",
+    "norm_patches": "a model without norms has no norm on its patch embeddings",
+    "norm_embed": "a model without norms has no norm on its embedding",
+    "norm_final_eps": "only a model with a final norm, and norm='pre' or 'res_post', has an epsilon for it",
+    "norm_pooled": "only a final norm, with one pooled vector and norm='pre' or 'res_post', can be moved after pooling",
+    "parallel": "parallel branches need an MLP, and a norm that is not after the addition",
+    "rotary": "the pairs of a head's dimensions must be a whole number for each axis, and text has no axial positions",
+    "attention": "divided attention needs video, a class token, no registers and norm='pre', and does not combine with "
+    "parallel, rotary, score_bias and norm_z",
+    "end": "only pool='end' reads the end-of-text token",
+    "causal": "the scores have either the causal mask or a learned bias",
 }

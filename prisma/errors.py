@@ -1,11 +1,12 @@
-"""What Prisma says when it cannot do what was asked: one sentence, what was expected and what was found."""
+"""The error of everything that the user can mend: one sentence that states what was expected and what was found."""
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 class PrismaError(ValueError):
-    """Something outside the code is wrong: an argument, a file, a name. The message is one sentence for the user."""
+    """An argument, a file or a name is wrong. The message is one sentence for the user."""
 
 
 class UnsupportedModelError(PrismaError):
@@ -13,6 +14,17 @@ class UnsupportedModelError(PrismaError):
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
-    """The `n` known names most like `name`, as text for an error message: "a, b, c"."""
+    """The `n` known names most similar to `name`, as text for an error message: "a, b, c"."""
     names = sorted(set(known))
     return ", ".join(difflib.get_close_matches(name, names, n=n, cutoff=0.0)) or "none"
+
+
+def expect_packages(*names: str, extra: str = "all") -> None:
+    """Check that optional packages can be imported, before any work is done. `extra` is the extra that brings them.
+
+    Raises:
+        PrismaError: one of them is not installed.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise PrismaError(f"expected the package {name}, found none; pip install 'prisma-vit[{extra}]' brings it")

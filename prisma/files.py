@@ -1,6 +1,5 @@
-"""Files that are whole or absent: nothing half-written survives an error or a kill."""
+"""Files that are either complete or absent: an error or a kill leaves nothing half-written."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from prisma.errors import PrismaError
+
+LOCK = ".lock"
+_ON_WINDOWS = os.name == "nt"
 
 
 def sha256(path: Path) -> str:
@@ -51,34 +53,44 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """A JSON object, whole or not at all. Errors as in `write_atomic`."""
+    """Write a JSON object as `write_atomic` does, with the same errors."""
     write_atomic(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
 
 
 @contextmanager
 def exclusive(path: Path, work: str) -> Iterator[None]:
-    """Be the only process in this block for this file or folder; a kill releases it.
+    """Let only one process at a time run this block for a folder, or for a lock file. A kill frees it.
+
+    Args:
+        path: a folder, which holds a lock file as long as the block runs; or a lock file, which stays.
+        work: what the block does, for the error message.
 
     Raises:
-        PrismaError: another process is in it; `work` says what it does.
+        PrismaError: another process is in the block.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    from filelock import FileLock, Timeout
+
+    file = path / LOCK if path.is_dir() else path
+    lock = FileLock(file)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PrismaError(f"expected to be the only one to {work}, found another process at it") from None
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise PrismaError(f"expected to be the only one to {work}, found another process at it") from None
+    try:
         yield
     finally:
-        os.close(descriptor)
+        if file != path:
+            with suppress(OSError):  # Windows removes it on release, and not before
+                file.unlink()  # while it is locked, so that nobody can lock a file that is about to go
+        lock.release()
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears whole under `path` when the block ends, and not at all if it fails.
+    """A folder that appears at `path`, complete, when the block ends; or not at all, if the block fails.
 
     Raises:
-        PrismaError: `path` holds something already, or could not be written.
+        PrismaError: `path` is a file or a folder with entries, or it could not be written.
     """
     expect_empty(path)
     partial = path.with_name(f".{path.name}.partial")
@@ -90,6 +102,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             if file.is_file() and not file.is_symlink():
                 sync(file)
         sync(partial)
+        if _ON_WINDOWS and path.is_dir():
+            path.rmdir()  # elsewhere an empty folder is replaced
         partial.replace(path)
     except OSError as error:
         raise unwritable(path, error) from error
@@ -101,23 +115,25 @@ def expect_empty(path: Path) -> None:
     """Raise PrismaError unless `path` is absent or an empty folder."""
     if path.is_file():
         raise PrismaError(f"expected a new or empty folder at {path}, found a file")
-    if path.is_dir() and (entries := [entry.name for entry in path.iterdir() if not _is_partial(entry.name)]):
+    if path.is_dir() and (entries := [entry.name for entry in path.iterdir() if not _is_leftover(entry.name)]):
         raise PrismaError(f"expected a new or empty folder at {path}, found {len(entries)} entries")
 
 
-def _is_partial(name: str) -> bool:
-    """What a kill may leave behind."""
-    return name.startswith(".") and name.endswith(".partial")
+def _is_leftover(name: str) -> bool:
+    """Whether a file of this name is what a killed process leaves behind."""
+    return name == LOCK or (name.startswith(".") and name.endswith(".partial"))
 
 
 def unwritable(path: Path, error: OSError) -> PrismaError:
-    """The sentence for a failed write."""
+    """The error of a failed write."""
     return PrismaError(f"could not write {path}: {error.strerror or error}")
 
 
 def sync(path: Path) -> None:
     """Wait until a file, or the entries of a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if _ON_WINDOWS and path.is_dir():
+        return  # Windows cannot open folders, and writes their entries by itself
+    descriptor = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)  # Windows syncs what is open for writing
     try:
         os.fsync(descriptor)
     finally:

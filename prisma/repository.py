@@ -13,11 +13,11 @@ from torch import Tensor
 
 from prisma.checkpoint import read_tensors
 from prisma.errors import PrismaError, nearest
+from prisma.run_folder import PROBE
 
 MANIFEST = "checkpoints.json"
-PROBE = "probe.safetensors"
 MAIN = "main"
-_PART = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"  # what the Hub allows in a name
+_PART = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"  # a name, as the Hub allows it
 _ID = re.compile(f"{_PART}/{_PART}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -35,21 +35,21 @@ class Published:
 
     @property
     def folder(self) -> Path:
-        """Where a folder hub keeps this repository."""
+        """The folder of this repository in a folder hub."""
         assert self.hub is not None
         return self.hub / f"models--{self.repo.replace('/', '--')}"
 
     def snapshot(self, commit: str) -> Path:
-        """Where a folder hub keeps the files of a commit."""
+        """The folder of a commit's files in a folder hub."""
         if not _COMMIT.fullmatch(commit):
             raise PrismaError(f"expected a commit of 40 hex digits, found {commit!r}")
         return self.folder / "snapshots" / commit
 
     def file(self, name: str, revision: str | None = None) -> Path:
-        """A local path of one file at a revision: a label (default `main`) or a commit id.
+        """The local path of one file at a revision: a label (default `main`) or a commit id.
 
         Raises:
-            PrismaError: no such hub, repository, revision or file; a folder hub offers the nearest names.
+            PrismaError: no such hub, repository, revision or file; for a folder hub, the nearest names are given.
         """
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -76,7 +76,7 @@ class Published:
         """The manifest, in step order: {step, revision, commit, sha256, size, fingerprint}.
 
         Raises:
-            PrismaError: there is none, or it is not a manifest.
+            PrismaError: the manifest is missing or is not one.
         """
         path = self.file(MANIFEST)
         try:
@@ -91,7 +91,7 @@ class Published:
         """The probe: test images [n, channel, height, width] in [0, 1] and their labels [n].
 
         Raises:
-            PrismaError: there is none, or it lacks one of the two.
+            PrismaError: the probe is missing, or lacks images or labels.
         """
         tensors, _ = read_tensors(self.file(PROBE))
         if not {"images", "labels"} <= set(tensors):
@@ -99,7 +99,7 @@ class Published:
         return tensors["images"], tensors["labels"]
 
     def expect_labels(self) -> None:
-        """Raise PrismaError, with the nearest names, unless the folder hub has labels of this repository."""
+        """Raise PrismaError, with the nearest names, unless this repository is published in the folder hub."""
         assert self.hub is not None
         known = published_in(self.hub)
         if not self.revisions():
@@ -122,7 +122,7 @@ class Published:
 
 
 def published_in(hub: Path) -> list[str]:
-    """The repositories of a folder hub, sorted.
+    """The repositories in a folder hub, sorted.
 
     Raises:
         PrismaError: the folder does not exist.
@@ -134,6 +134,6 @@ def published_in(hub: Path) -> list[str]:
 
 
 def _is_id(repo: str) -> bool:
-    """What the Hub allows as OWNER/NAME."""
+    """Whether the Hub allows this as OWNER/NAME."""
     allowed = _ID.fullmatch(repo) and len(repo) <= 96
     return bool(allowed) and not any(bad in repo for bad in ("--", "..")) and not repo.endswith(".git")

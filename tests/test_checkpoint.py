@@ -3,16 +3,25 @@
 import json
 import os
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from prisma import PrismaError
-from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint, read_tensors, write_checkpoint
+from prisma import PrismaError, checkpoint
+from prisma.checkpoint import (
+    CONFIG,
+    DTYPES,
+    WEIGHTS,
+    read_checkpoint,
+    read_tensors,
+    to_safetensors,
+    weights_hash,
+    write_checkpoint,
+)
 from tests.test_files import everything, failing
 from tests.variants import VARIANTS, images_of, model_of
 
@@ -75,12 +84,15 @@ def test_a_file_that_is_replaced_while_it_is_read_comes_back_as_it_was(
 ) -> None:
     before, _ = read_tensors(folder / WEIGHTS)
 
-    def replacing(*arguments: Any, **options: Any) -> Any:
+    def replacing(file: BufferedReader) -> Any:
+        found = read_header(file)
         write_checkpoint(folder, model_of("base", torch.float32, seed=7), **EXTRAS)
-        return safe_open(*arguments, **options)
+        return found
 
-    monkeypatch.setattr("prisma.checkpoint.safe_open", replacing)
+    read_header = checkpoint._read_header
+    monkeypatch.setattr(checkpoint, "_read_header", replacing)
     found, _ = read_tensors(folder / WEIGHTS)
+    assert not torch.equal(load_file(folder / WEIGHTS)["embed.patch.weight"], before["embed.patch.weight"])
     assert found.keys() == before.keys()
     assert all(torch.equal(x, before[name]) for name, x in found.items())
 
@@ -121,11 +133,12 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "foreign config": (change_config(lambda c: {"model_type": "vit"}), "expected model_type 'prisma-vit'.*found 'vit'"),
     "no architecture": (change_config(lambda c: c.pop("architecture") and None), "'architecture' .* a JSON dict"),
     "labels of no list": (change_config(lambda c: c.update(labels="cat")), "'labels' .* a JSON list, found 'cat'"),
+    "old field": (architecture(head_dim="3"), "expected d_head to be a whole number"),
     "no transform": (change_config(lambda c: c.update(transform=None)), "'transform' .* a JSON dict, found None"),
     "unknown field": (architecture(n_layer=3), "unknown field 'n_layer'; the nearest known: n_layers"),
     "missing field": (change_config(lambda c: c["architecture"].pop("d_mlp") and None), "lacks the field d_mlp"),
     "contradiction": (architecture(n_heads=5, d_head=0), "d_model=12 contradicts n_heads=5"),
-    "wrong type": (architecture(n_heads="3"), "n_heads must be a number"),
+    "wrong type": (architecture(n_heads="3"), "expected n_heads to be a whole number"),
     "cut weights": (cut(WEIGHTS, 3000), "expected whole safetensors weights at .*, found a truncated or foreign file"),
     "cut header": (cut(WEIGHTS, 20), "found a truncated or foreign file"),
     "empty weights": (cut(WEIGHTS, 0), "found a truncated or foreign file"),
@@ -148,7 +161,7 @@ def test_what_is_no_checkpoint_is_refused(breaking: Callable[[Path], Any], sente
     breaking(folder)
     with pytest.raises(PrismaError, match=sentence) as error:
         read_checkpoint(folder)
-    assert str(folder) in str(error.value) or "contradicts" in sentence or "must be" in sentence
+    assert str(folder) in str(error.value) or "contradicts" in sentence or "to be" in sentence
     assert "\n" not in str(error.value)
 
 
@@ -163,7 +176,7 @@ def test_every_wrong_tensor_is_named(folder: Path) -> None:
     for complaint in (
         "embed.prefix is missing",
         "blocks.1.attn.out.bias is missing",
-        "cls_token is not of this architecture",
+        "cls_token is not part of this architecture",
         "readout.head.weight is [5, 13] instead of [5, 12]",
     ):
         assert complaint in str(error.value)
@@ -192,7 +205,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(folder: Path, monkeypatch: pytest
 def test_labels_that_do_not_name_the_classes_are_refused(folder: Path, labels: list[Any]) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "labels": labels}))
-    with pytest.raises(PrismaError, match="a word for each of 5 classes"):
+    with pytest.raises(PrismaError, match="one word for each of the 5 classes"):
         read_checkpoint(folder)
 
 
@@ -210,7 +223,8 @@ def test_a_config_of_an_impossible_size_is_one_sentence(folder: Path, changes: d
     config["architecture"] |= changes
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        PrismaError, match=r"d_model must be|d_mlp must be|do not fit config.json|that fits into this machine"
+        PrismaError,
+        match=r"expected d_model to be|expected d_mlp to be|do not fit config.json|that fits into this machine",
     ):
         read_checkpoint(folder)
 
@@ -223,3 +237,49 @@ def test_tensors_that_share_memory_are_written_each(tmp_path: Path) -> None:
     read = read_checkpoint(tmp_path).model
     images = images_of(model)
     assert torch.equal(read(images), model(images))
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_every_type_is_read_as_the_library_reads_it(dtype: torch.dtype, tmp_path: Path) -> None:
+    x = (
+        torch.arange(48, dtype=torch.uint8).view(dtype).view(-1, 3, 2)
+        if dtype.itemsize < 8
+        else torch.ones(1).to(dtype)
+    )
+    tensors = {"b": x, "a": torch.zeros(0, 2, dtype=dtype), "c": torch.ones((), dtype=torch.uint8).to(dtype)}
+    (tmp_path / "x").write_bytes(to_safetensors(tensors, {"step": "1"}))
+    found, header = read_tensors(tmp_path / "x")
+    assert header == {"step": "1"} and found.keys() == tensors.keys()
+    for name, y in load_file(tmp_path / "x").items():
+        assert (found[name].dtype, found[name].shape) == (y.dtype, y.shape)
+        assert torch.equal(found[name].view(-1).view(torch.uint8), y.view(-1).view(torch.uint8))
+
+
+HEADERS: dict[str, Any] = {
+    "a gap": {"x": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}},
+    "an overlap": {f"x{i}": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]} for i in range(2)},
+    "another size": {"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 2]}},
+    "a negative side": {"x": {"dtype": "U8", "shape": [-1, -2], "data_offsets": [0, 2]}},
+    "an unknown type": {"x": {"dtype": "U7", "shape": [2], "data_offsets": [0, 2]}},
+    "bytes of nobody": {"x": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}},
+    "no offsets": {"x": {"dtype": "U8", "shape": [2]}},
+    "a text": {"x": "y"},
+    "a list": [1],
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_a_header_that_does_not_describe_its_bytes_is_refused(header: Any, tmp_path: Path) -> None:
+    text = json.dumps(header).encode()
+    (tmp_path / "x").write_bytes(len(text).to_bytes(8, "little") + text + b"\0\0")
+    with pytest.raises(PrismaError, match="found a truncated or foreign file") as error:
+        read_tensors(tmp_path / "x")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_hash_sees_names_values_shapes_and_types() -> None:
+    x = torch.arange(4.0)
+    different = [{"a": x}, {"b": x}, {"a": x + 1}, {"a": x.view(2, 2)}, {"a": x.int()}, {"a": x, "b": x}]
+    assert len({weights_hash(tensors) for tensors in different}) == len(different)
+    assert weights_hash({"a": x, "b": x}) == weights_hash({"b": x.clone(), "a": x})
+    assert weights_hash({"a": torch.eye(3)[:, :2]}) == weights_hash({"a": torch.eye(3)[:, :2].contiguous()})

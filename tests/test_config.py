@@ -49,13 +49,13 @@ WRONG = [
 
 @pytest.mark.parametrize(("field", "value"), WRONG)
 def test_wrong_values_are_refused_by_name(field: str, value: Any) -> None:
-    with pytest.raises(PrismaError, match=rf"^{field} must be .*; found "):
+    with pytest.raises(PrismaError, match=rf"^expected {field} to be .*; found "):
         ViTConfig(**{**BASE, field: value})
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(ViTConfig)])
 def test_every_field_is_checked(field: str) -> None:
-    with pytest.raises(PrismaError, match=f"^{field} must be"):
+    with pytest.raises(PrismaError, match=f"^expected {field} to be"):
         ViTConfig(**{**BASE, field: object()})
 
 

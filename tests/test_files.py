@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prisma import PrismaError
-from prisma.files import expect_empty, new_folder, read_json, sha256, write_atomic, write_json
+from prisma.files import LOCK, exclusive, expect_empty, new_folder, read_json, sha256, write_atomic, write_json
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
@@ -144,3 +144,54 @@ def test_json_objects_come_back_and_nothing_else_does(tmp_path: Path) -> None:
     for name, found in {"half.json": "something else", "list.json": "found list"}.items():
         with pytest.raises(PrismaError, match=found):
             read_json(tmp_path / name)
+
+
+def test_only_one_is_in_a_folder_and_nothing_is_left_in_it(tmp_path: Path) -> None:
+    for _ in range(2):
+        with (
+            exclusive(tmp_path, "work"),
+            pytest.raises(PrismaError, match="expected to be the only one to work, found another process at it"),
+            exclusive(tmp_path, "work"),
+        ):
+            pass
+    assert everything(tmp_path) == {}
+
+
+def test_a_lock_file_stays_and_is_locked(tmp_path: Path) -> None:
+    lock = tmp_path / "publish.lock"
+    for _ in range(2):
+        with exclusive(lock, "publish"), pytest.raises(PrismaError, match="to publish"), exclusive(lock, "publish"):
+            pass
+        assert everything(tmp_path) == {"publish.lock": b""}
+
+
+def test_a_kill_frees_the_folder(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from prisma.files import exclusive
+with exclusive(Path({str(tmp_path)!r}), "work"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert everything(tmp_path) == {LOCK: b""}
+    expect_empty(tmp_path)
+    with exclusive(tmp_path, "work"):
+        pass
+    assert everything(tmp_path) == {}
+
+
+def test_windows_does_not_sync_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a folder cannot be opened, and an empty one is not replaced by another."""
+
+    def no_folder(path: Path, flags: int) -> int:
+        assert not Path(path).is_dir() and flags == os.O_RDWR
+        return open_(path, flags)
+
+    open_ = os.open
+    monkeypatch.setattr("prisma.files._ON_WINDOWS", True)
+    monkeypatch.setattr("prisma.files.os.open", no_folder)
+    (tmp_path / "out").mkdir()
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "a").write_bytes(b"a")
+    assert everything(tmp_path) == {"out": None, "out/a": b"a"}

@@ -10,7 +10,8 @@ import torch
 
 from prisma.checkpoint import WEIGHTS, read_tensors
 from prisma.errors import PrismaError
-from prisma.repository import MANIFEST, PROBE, Published, published_in
+from prisma.repository import MANIFEST, Published, published_in
+from prisma.run_folder import PROBE
 
 
 @pytest.fixture

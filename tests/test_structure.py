@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
+    ("fields",),
     ("sites", "files", "config"),
     ("edits", "layers"),
     ("attention",),
@@ -19,7 +20,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("vit", "text"),
     ("inventory", "outline"),
     ("metrics", "circuits", "checkpoint"),
-    ("runs",),
+    ("runs", "run_folder"),
     ("repository", "batching"),
     ("data",),
     ("pretrained",),

@@ -1,7 +1,10 @@
-"""Train our mice; keep the weights in `prisma/mice/MOUSE/`, where `prisma.load("mice/MOUSE")` finds them; publish,
-and keep what `main` serves (but weights, images and metrics) in `hub_cards/MOUSE/`.
+"""Train the shipped mice again. Their weights go to `prisma/mice/MOUSE/`, where `prisma.load("mice/MOUSE")` finds them,
+and the published files (without weights, images and metrics) to `hub_cards/MOUSE/`.
 
-python tools/cards.py [MOUSE ...]    # all, or these; then python tools/readme.py, which reads the results
+python tools/cards.py             # every mouse that is shipped already
+python tools/cards.py MOUSE ...   # these; a recipe that was not shipped is shipped from now on
+
+Afterwards run python tools/readme.py, which reads the results.
 """
 
 import shutil
@@ -13,7 +16,7 @@ from pathlib import Path
 from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.loaded import MICE
 from prisma.publish import publish
-from prisma.recipes import RECIPES, recipe
+from prisma.recipes import recipe
 from prisma.repository import Published
 from prisma.train import train
 
@@ -22,10 +25,15 @@ KEPT = ("README.md", "results.json", "recipe.json", "config.json", "checkpoints.
 CURVES = ("curves/loss.png", "curves/accuracy.png")
 
 
+def shipped_mice() -> list[str]:
+    """The names of the mice whose weights are in the package."""
+    return sorted(folder.name for folder in MICE.iterdir())
+
+
 def main(names: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         hub, runs = Path(temporary) / "hub", Path(temporary) / "runs"
-        for name in names or RECIPES:
+        for name in names or shipped_mice():
             train(recipe(name), runs / name, device="cpu", command=f"prisma train {name}")
             publish(runs / name, f"prisma/{name}", hub)
             shutil.rmtree(CARDS / name, ignore_errors=True)

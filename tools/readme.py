@@ -10,7 +10,7 @@ README = ROOT / "README.md"
 
 
 def results() -> str:
-    """One row per mouse whose results are in the repository."""
+    """A row for each mouse whose results are in the repository; a recipe without weights has none."""
     lines = ["| mouse | test accuracy | on | parameters | trained with |", "|---|---|---|---|---|"]
     for path in sorted((ROOT / "hub_cards").glob("*/results.json")):
         found = json.loads(path.read_text())
@@ -61,7 +61,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {"results": results, "speed": speed, "
 
 
 def render(readme: str) -> str:
-    """The README with its blocks made anew."""
+    """The README with its blocks written again."""
     for name, table in BLOCKS.items():
         block = re.compile(rf"(<!-- {name}:begin [^>]*-->\n).*?(<!-- {name}:end -->)", re.DOTALL)
         readme = block.sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", readme)

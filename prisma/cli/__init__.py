@@ -1,6 +1,6 @@
 """The `prisma` command: parse, call one library function, print.
 
-Exit codes: 0 done, 1 what was asked could not be done (one sentence on stderr), 2 wrong usage. Results go to stdout,
+Exit codes: 0 done, 1 the command could not be done (one sentence on stderr), 2 wrong usage. Results go to stdout,
 progress to stderr. The library is imported inside each command, so that `--help` costs no torch.
 """
 
@@ -10,11 +10,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from prisma import __version__
-from prisma.cli.analyze import cli as of_analyze
-from prisma.cli.mice import cli as of_mice
-from prisma.cli.models import cli as of_models
-from prisma.cli.publishing import cli as of_publishing
-from prisma.cli.serving import cli as of_serving
+from prisma.cli.analyze import cli as analyze_cli
+from prisma.cli.mice import cli as mice_cli
+from prisma.cli.models import cli as models_cli
+from prisma.cli.publishing import cli as publishing_cli
+from prisma.cli.serving import cli as serving_cli
 from prisma.errors import PrismaError
 
 cli = typer.Typer(
@@ -24,12 +24,12 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (of_mice, of_publishing, of_models, of_analyze, of_serving):
+for commands in (mice_cli, publishing_cli, models_cli, analyze_cli, serving_cli):
     cli.add_typer(commands)
 
 
 def main() -> None:
-    """Entry point: what cannot be done becomes one sentence and exit code 1."""
+    """Entry point: an error of the user becomes one sentence and exit code 1."""
     try:
         cli()
     except ModuleNotFoundError as error:
@@ -51,6 +51,6 @@ def _version(wanted: bool) -> None:
 
 @cli.callback()
 def about(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    """See how vision transformers think: train mice, publish every checkpoint, look inside."""
+    """See how vision transformers think: train mice (tiny models), publish every checkpoint, look inside."""

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from prisma.cli.shared import JsonOption, interruptible, settings_of, table
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError, expect_packages, nearest
 
 if TYPE_CHECKING:
     from prisma.loaded import Loaded
@@ -70,7 +70,6 @@ def analyze(
     from prisma.study.processes import team
     from prisma.study.shards import Study, run_study
     from prisma.train.loop import pick_device
-    from prisma.train.packages import expect_packages
 
     named = {"metric": metric, "target": target, "corrupt": corrupt, "site": site, "axis": axis, "into": into}
     given = settings_of(settings or []) | {key: value for key, value in named.items() if value is not None}

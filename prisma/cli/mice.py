@@ -1,4 +1,4 @@
-"""`prisma demo`, `mice`, `train`, `import`: making mice."""
+"""`prisma demo`, `mice`, `train`, `import`: training mice, and importing old ones."""
 
 import json
 import shutil
@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from prisma.cli.publishing import published
+from prisma.cli.publishing import report_text
 from prisma.cli.serving import serve
 from prisma.cli.shared import HubOption, JsonOption, interruptible, settings_of, table
 
 cli = typer.Typer()
 
 SettingsOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe. Repeatable."),
 ]
 DEMO_REPO = "prisma/digits"
 
@@ -24,34 +25,39 @@ DEMO_REPO = "prisma/digits"
 def demo(
     hub: HubOption = Path("hub"),
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/digits"),
-    app: Annotated[bool, typer.Option(help="Open the app on the published mouse.")] = True,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Train again, even if the run is finished.")] = False,
+    app: Annotated[bool, typer.Option(help="Open the app with the published mouse.")] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run and train again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the digits mouse, publish it with all its checkpoints, and open the app on it."""
+    """Train the digits mouse, publish it with all its checkpoints, and open the app with it."""
     from prisma.publish import publish
     from prisma.recipes import recipe
-    from prisma.train import is_finished, is_run, train
+    from prisma.run_folder import is_finished, is_run
+    from prisma.train import train
 
     if fresh and is_run(out):
         shutil.rmtree(out)
     if is_finished(out) and not as_json:
-        print(f"Reusing the finished run in {out} (prisma demo --fresh trains again).")
-    with interruptible("prisma demo goes on from here"):
+        print(f"The run in {out} is finished and is used as it is (prisma demo --fresh trains again).")
+    with interruptible("prisma demo continues from here"):
         results = train(recipe("digits"), out, resume=is_run(out), command="prisma train digits")
         report = publish(out, DEMO_REPO, hub, replace=True).to_dict()
     if as_json:
         print(json.dumps({"results": results, "published": report}, indent=2))
     else:
-        print(f"{_results_table(results)}\n{published(report)}")
+        print(f"{_results_table(results)}\n{report_text(report)}")
     if app:
         serve(hub, DEMO_REPO, None)
 
 
 @cli.command(epilog="Example: prisma mice --json")
 def mice(as_json: JsonOption = False) -> None:
-    """List the mice that can be trained, with their architecture and what they learn."""
+    """List the mice that can be trained, with their architecture and their task.
+
+    Some are shipped with their weights: `prisma.load("mice/NAME")`.
+    """
     from prisma.data import task
+    from prisma.loaded import MICE
     from prisma.recipes import RECIPES
 
     rows = [
@@ -62,48 +68,52 @@ def mice(as_json: JsonOption = False) -> None:
             "d_model": r.model.d_model,
             "mlp": r.model.d_mlp or "attention-only",
             "steps": r.training.steps,
+            "shipped": (MICE / r.name).is_dir(),
             "task": task(r.task).summary,
         }
         for r in RECIPES.values()
     ]
-    print(json.dumps(rows, indent=2) if as_json else table(rows))
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print(table([{**row, "shipped": "yes" if row["shipped"] else "no"} for row in rows]))
 
 
 @cli.command(epilog="Example: prisma train digits --out runs/wide --set d_model=128 --set steps=500")
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `prisma mice`.")],
-    out: Annotated[Path | None, typer.Option(help="Run folder, new or empty (default: runs/RECIPE).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder, new or empty. Default: runs/RECIPE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
     settings: SettingsOption = None,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a mouse. Every checkpoint, the metrics, the curves and the results land in the run folder."""
+    """Train a mouse. The run folder gets every checkpoint, the metrics, the curves and the results."""
     from prisma.recipes import recipe as find
-    from prisma.train import is_finished
+    from prisma.run_folder import is_finished
     from prisma.train import train as run
 
     chosen = find(recipe).override(settings_of(settings or []))
     folder = out or Path("runs") / recipe
     command = " ".join(["prisma train", recipe, *(f"--set {setting}" for setting in settings or [])])
-    done = f"The run in {folder} was finished already." if is_finished(folder) else f"The run is in {folder}."
-    with interruptible(f"{command} --out {folder} --resume goes on from here"):
+    done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
+    with interruptible(f"{command} --out {folder} --resume continues from here"):
         results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
     print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
 
 
 @cli.command("import", epilog="Example: prisma import model_51200.pth --like induction --set n_heads=4")
 def import_(
-    old: Annotated[Path, typer.Argument(metavar="OLD.pth", help="A checkpoint of ViT-Prisma's code of 2023.")],
-    like: Annotated[str, typer.Option(metavar="RECIPE", help="Task, heads, activation: a name from `prisma mice`.")],
-    out: Annotated[Path | None, typer.Option(help="Checkpoint folder, new or empty (default: OLD).")] = None,
+    old: Annotated[Path, typer.Argument(metavar="OLD.pth", help="A checkpoint that ViT-Prisma wrote in 2023.")],
+    like: Annotated[str, typer.Option(metavar="RECIPE", help="Recipe that gives task, heads and activation.")],
+    out: Annotated[Path | None, typer.Option(help="Checkpoint folder, new or empty. Default: OLD.")] = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a checkpoint folder, which `prisma.load` reads, of a mouse that ViT-Prisma published in 2023.
+    """Convert a mouse that ViT-Prisma published in 2023 to a checkpoint folder, which `prisma.load` reads.
 
-    Layers, widths, patches and classes are read off the tensors. What they cannot tell, the number of heads and the
-    activation, is the recipe's: check both, and change them with --set.
+    Layers, widths, patches and classes follow from the tensors. The number of heads and the activation do not: they are
+    taken from the recipe. Check both, and change them with --set.
     """
     from prisma.recipes import recipe
     from prisma.recipes.importing import import_mouse

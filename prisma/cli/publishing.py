@@ -1,4 +1,4 @@
-"""`prisma publish`, `audit`: mice in a folder hub, and whether every label serves what it claims."""
+"""`prisma publish`, `audit`: publishing mice into a folder hub, and checking what is published."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from prisma.errors import PrismaError
 
 cli = typer.Typer()
 
-TargetHub = Annotated[Path | None, typer.Option("--hub", help="Folder hub; made if absent.")]
+TargetHub = Annotated[Path | None, typer.Option("--hub", help="Folder hub (a Hugging Face cache folder).")]
 
 
 @cli.command(epilog="Example: prisma publish runs/digits my-lab/digits --hub hub")
@@ -19,21 +19,21 @@ def publish(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
     hub: TargetHub = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Let labels move to other weights.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Move labels that serve other weights.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a run: every checkpoint as a verified revision, the card, the curves and the manifest."""
     from prisma.publish import publish as send
 
     report = send(run, repo, _folder(hub), replace=replace).to_dict()
-    print(json.dumps(report, indent=2) if as_json else published(report))
+    print(json.dumps(report, indent=2) if as_json else report_text(report))
 
 
 @cli.command(epilog="Example: prisma audit prisma/digits --hub hub")
 def audit(
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")], hub: TargetHub = None, as_json: JsonOption = False
 ) -> None:
-    """Check that every label of a published mouse serves the weights that it claims. Exit code 1 if one does not."""
+    """Check that every label of a published mouse serves the weights that it states. Exit code 1 if one does not."""
     from prisma.publish import audit as check
     from prisma.repository import Published
 
@@ -43,7 +43,7 @@ def audit(
     if as_json:
         print(json.dumps({"repo": repo, "checkpoints": n, "findings": findings}, indent=2))
     else:
-        print(table(findings) if findings else f"{repo}: {n} checkpoints and main serve the weights they claim.")
+        print(table(findings) if findings else f"{repo}: {n} checkpoints and main serve the weights that they state.")
     if findings:
         raise typer.Exit(1)
 
@@ -56,8 +56,9 @@ def _folder(hub: Path | None) -> Path:
     return hub
 
 
-def published(report: dict[str, Any]) -> str:
+def report_text(report: dict[str, Any]) -> str:
+    """A `prisma.publish.Report` in a sentence."""
     what = f"{report['repo']} in {report['hub']}"
     if not report["changed"]:
         return f"{what} is up to date: nothing was written."
-    return f"Published {what}: main and {len(report['revisions'])} checkpoints, every one verified."
+    return f"Published {what}: main and {len(report['revisions'])} checkpoints, each read back and verified."

@@ -1,4 +1,4 @@
-"""The tasks that mice are trained on."""
+"""The tasks (data sets) that mice are trained on."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def task(name: str) -> Task:
     """A task by name, or `circle-P` for modular addition of another modulus.
 
     Raises:
-        PrismaError: there is none; the nearest names are given. Or P is none that the circle has.
+        PrismaError: there is no such task (the nearest names are given), or P is not a modulus of the circle task.
     """
     if match := _OTHER_CIRCLE.fullmatch(name):
         return circle(int(match[1]))

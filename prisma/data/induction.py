@@ -1,8 +1,8 @@
 """Monogenic induction: are the two glyphs the same, and are they side by side or one above the other? Generated.
 
-Following ViT-Prisma's data set of that name. On a 32x32 black image two of four glyphs (disc, line, cross, diagonal)
-stand 7 pixels apart. Horizontal images are drawn, vertical ones are their transposes. 1,632 images per class, 164 of
-each class for testing: 5,872 / 656.
+Following ViT-Prisma's data set of that name. A black image of 32x32 pixels shows two of four glyphs (disc, line, cross,
+diagonal), 7 pixels apart. Horizontal images are drawn, vertical ones are their transposes. 1,632 images per class, of
+which 164 for testing: 5,872 / 656.
 """
 
 from itertools import product

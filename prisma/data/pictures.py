@@ -1,4 +1,4 @@
-"""Pictures to look into a model with: those of a folder, or the test images of a task, read a few at a time."""
+"""Pictures to analyse a model with: those of a folder, or the test images of a task, read a few at a time."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,45 +16,45 @@ from prisma.data.transform import Transform
 from prisma.errors import PrismaError, nearest
 
 REFERENCE = 64
-NAMED = 3  # pictures that a sentence names, at most
+NAMED = 3  # the largest number of pictures that an error message names
 _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A data set that is read by index. The order is that of `names`."""
+    """A data set that is read by index, in the order of `names`."""
 
-    names: tuple[str, ...]  # one for each picture: its path in the folder, or its place in the task
-    sha256: str  # changes when a picture does
-    read: Callable[[Sequence[int]], Tensor]  # indices -> [image, channel, height, width], as the model takes them
-    masks: Tensor | None = None  # [image, height, width], bool: where the object is, if that is known
+    names: tuple[str, ...]  # one per picture: its path in the folder, or its index in the task
+    sha256: str  # changes when a picture changes
+    read: Callable[[Sequence[int]], Tensor]  # indices -> the model's inputs [image, channel, height, width]
+    masks: Tensor | None = None  # [image, height, width], bool: true on the object, if known
 
     def __len__(self) -> int:
         return len(self.names)
 
     @cached_property
     def reference(self) -> Tensor:
-        """The first 64 pictures, for what is said of pictures on average, whichever are at work."""
+        """The first 64 pictures, for averages over the data set: they do not depend on which pictures are analysed."""
         return self.read(range(min(REFERENCE, len(self))))
 
 
 def pictures(
     ref: str | Path, transform: Transform | None, input_shape: Sequence[int], first: int | None = None
 ) -> Pictures:
-    """The pictures of a folder, in it and below, sorted by path; or the test images of a task, with their masks.
+    """The pictures of a folder and its subfolders, sorted by path; or the test images of a task, with their masks.
 
     Args:
-        ref: a folder, or the name of a task; a folder that is named like a task is `./NAME`.
-        transform: the model's.
-        input_shape: of one image, (channel, height, width).
-        first: so many at most.
+        ref: a folder, or the name of a task; write `./NAME` for a folder that has the name of a task.
+        transform: the model's transform.
+        input_shape: the shape of one input of the model, (channel, height, width).
+        first: use only the first N pictures.
 
     Raises:
-        PrismaError: no such folder or task, no pictures, some that cannot be read (they are named), or a model that
-            does not take them.
+        PrismaError: no such folder or task, no pictures, pictures that cannot be read (they are named), or a model that
+            takes inputs of another shape.
     """
     if len(input_shape) != 3:
-        raise PrismaError(f"pictures are for a model of images; found one of video, {list(input_shape)}")
+        raise PrismaError(f"expected a model of images; found a model of video with inputs {list(input_shape)}")
     if str(ref) in TASKS or not Path(ref).expanduser().is_dir():
         return _of_task(str(ref), transform, tuple(input_shape), first)
     return _of_folder(Path(ref).expanduser(), transform, first)
@@ -71,8 +71,8 @@ def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...
     split, chosen = data.splits["test"], transform or data.transform
     if split.images.shape[1:] != input_shape:
         raise PrismaError(
-            f"expected images {list(input_shape)}, as this model takes them; those of the task {name} are "
-            f"{list(split.images.shape[1:])}"
+            f"expected images {list(input_shape)}, the model's input; found {list(split.images.shape[1:])} in the task "
+            f"{name}"
         )
     images = chosen.normalise(split.images[:first])
     return Pictures(
@@ -85,7 +85,10 @@ def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...
 
 def _of_folder(folder: Path, transform: Transform | None, first: int | None) -> Pictures:
     if transform is None:
-        raise PrismaError(f"pictures of {folder} need the model's own transform, and it has none that we can equal")
+        raise PrismaError(
+            f"expected a model with a transform, to read the pictures in {folder}; this one does not specify a "
+            "preprocessing that Prisma can reproduce"
+        )
     files = _picture_files(folder)[:first]
     if not files:
         raise PrismaError(f"expected pictures in {folder}, found none")
@@ -100,7 +103,7 @@ def _of_folder(folder: Path, transform: Transform | None, first: int | None) -> 
 
 
 def _picture_files(folder: Path) -> list[Path]:
-    """All files with an ending of a format that PIL opens; hidden ones are none."""
+    """All files whose suffix is that of a format that PIL opens, except hidden ones."""
     from PIL import Image
 
     Image.init()
@@ -110,7 +113,7 @@ def _picture_files(folder: Path) -> list[Path]:
 
 
 def _list_hash(names: Sequence[str], files: Sequence[Path]) -> str:
-    """Of names, sizes and times of change: the bytes of a large set take too long to read."""
+    """A hash of names, sizes and modification times: to read every byte of a large data set takes too long."""
     digest = hashlib.sha256()
     for name, stat in zip(names, (path.stat() for path in files), strict=True):
         digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
@@ -118,7 +121,7 @@ def _list_hash(names: Sequence[str], files: Sequence[Path]) -> str:
 
 
 def _open(path: Path) -> None:
-    """Raises PrismaError unless a picture begins here."""
+    """Raises PrismaError unless the file begins like a picture."""
     from PIL import Image
 
     try:
@@ -129,7 +132,7 @@ def _open(path: Path) -> None:
 
 
 def _expect_readable(files: dict[str, Path], read: Callable[[Path], _Read]) -> dict[str, _Read]:
-    """Name -> what was read. Raises PrismaError, which names those that cannot be, in one sentence."""
+    """Name -> the content that was read. Raises PrismaError, which names the files that cannot be read."""
     found, wrong = {}, dict[str, PrismaError]()
     for name, path in files.items():
         try:

@@ -1,14 +1,14 @@
 """Sprites: which shape, and which hue? A drawn object on a smooth background, with the object's mask. Generated.
 
-For checking what analyses find: classes enough that chance is far away, and a mask of every object, so that what an
-analysis points at can be scored (as Vilas et al. 2023, arXiv 2310.18969, do with masked photographs).
+A task for checking analyses: it has many classes, so that chance is low, and a mask of every object, so that the
+tokens that an analysis finds can be scored (as Vilas et al. 2023, arXiv 2310.18969, do with masked photographs).
 
-On 28x28 pixels one of 8 shapes of 12x12 pixels stands anywhere, in one of 5 hues; a class is a shape in a hue. The
-background is bicubic noise around a dull shade of one of the hues: in `sprites` of the object's own with probability
-0.5, else of any (the two agree in 60 % of the images), in `sprites-neutral` of any. Nothing else differs between the
-two tasks. 24,000 images to train on, 600 of each class, and 1,000 to test, 25 of each.
+An image of 28x28 pixels shows one of 8 shapes of 12x12 pixels at a random place, in one of 5 hues; a class is a shape
+in a hue. The background is bicubic noise around a dull shade of one of the hues. In `sprites` it is the object's hue
+with probability 0.5, else a random one (so the two agree in 60 % of the images); in `sprites-neutral` it is always a
+random one. There is no other difference. 24,000 training images, 600 per class, and 1,000 test images, 25 per class.
 
-Every pixel is computed in whole numbers, from streams of random numbers that are frozen for good (numpy NEP 19).
+Every pixel is computed in whole numbers, from streams of random numbers that never change (numpy NEP 19).
 """
 
 import numpy as np
@@ -19,20 +19,20 @@ from prisma.data.transform import Transform
 
 SIDE, SPRITE = 28, 12  # pixels
 TRAIN, TEST = 24_000, 1_000  # images
-HUES = {  # red, green, blue in 0 ... 255
+HUES = {  # red, green and blue from 0 to 255
     "red": (220, 50, 50),
     "yellow": (210, 190, 40),
     "green": (50, 180, 70),
     "blue": (60, 90, 220),
     "purple": (170, 60, 200),
 }
-DULL = 90  # the grey that backgrounds are mixed with, half and half
-SHADE, NOISE = 24, 40  # largest change of a channel: of a whole object, of the background at each knot
+DULL = 90  # backgrounds are the mean of a hue and this grey
+SHADE, NOISE = 24, 40  # largest change of a colour channel: over a whole object; at each knot of the background
 CELL = 7  # pixels between knots
-MEAN, STD = (0.466, 0.404, 0.407), (0.186, 0.155, 0.193)  # of the training images, in [0, 1]
+MEAN, STD = (0.466, 0.404, 0.407), (0.186, 0.155, 0.193)  # of the training images in [0, 1], per channel
 
 _y, _x = np.mgrid[-11:12:2, -11:12:2]  # half pixels from the centre
-SHAPES = {  # [SPRITE, SPRITE], true where the object is
+SHAPES = {  # [SPRITE, SPRITE], true on the object
     "square": np.ones((SPRITE, SPRITE), dtype=bool),
     "frame": np.maximum(abs(_x), abs(_y)) > 6,
     "disc": _x**2 + _y**2 <= 144,
@@ -45,7 +45,7 @@ SHAPES = {  # [SPRITE, SPRITE], true where the object is
 
 
 def _make(own: float) -> tuple[Split, Split]:
-    """(train, test). `own`: probability that the background takes the object's hue, beyond chance."""
+    """(train, test). `own`: the probability that the background gets the object's hue by intent, not by chance."""
     return _split(TRAIN, own, np.random.RandomState((0, 0))), _split(TEST, own, np.random.RandomState((0, 1)))
 
 
@@ -68,13 +68,13 @@ def _split(n: int, own: float, random: np.random.RandomState) -> Split:
 
 
 def _noise(random: np.random.RandomState) -> np.ndarray:
-    """[3, SIDE, SIDE] of whole numbers: bicubic between random knots."""
+    """Whole numbers [3, SIDE, SIDE]: bicubic interpolation between random knots."""
     knots = random.randint(-NOISE, NOISE + 1, size=(3, _WEIGHTS.shape[1], _WEIGHTS.shape[1]))
     return _WEIGHTS @ knots @ _WEIGHTS.T // _WHOLE**2
 
 
 def _bicubic() -> tuple[np.ndarray, int]:
-    """([pixel, knot] of whole numbers, the sum of each row): Catmull and Rom's spline at the centres of pixels."""
+    """(whole-number weights [pixel, knot], the sum of each row): the Catmull-Rom spline at the centres of pixels."""
     cells, places = np.divmod(2 * np.arange(SIDE) + 1, 2 * CELL)
     t, u = places, 2 * CELL
     near = (-t * u * u + 2 * t * t * u - t**3, 2 * u**3 - 5 * t * t * u + 3 * t**3)

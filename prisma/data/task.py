@@ -1,4 +1,4 @@
-"""A task: a data set, and what a ViT must know about it."""
+"""A task: a data set with its labels and transform."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -15,39 +15,43 @@ from prisma.errors import PrismaError
 
 @dataclass(frozen=True)
 class Split:
-    """Images [n, channel, height, width] in [0, 1] (float32) and labels [n] (int64); masks where objects are known."""
+    """Images [n, channel, height, width] in [0, 1] (float32), labels [n] (int64) and, if known, object masks."""
 
     images: Tensor
     labels: Tensor
-    masks: Tensor | None = None  # [n, height, width], bool: the object's pixels
+    masks: Tensor | None = None  # [n, height, width], bool: true on the object
 
 
 @dataclass(frozen=True)
 class Task:
-    """One data set. `train` and `test` are made on first use, and their bytes are checked against `sha256`."""
+    """A data set. The splits `train` and `test` are made on first use, and their hash is compared with `sha256`."""
 
     name: str
-    summary: str  # one sentence for cards and pickers
-    source: str  # where it comes from, with its licence
+    summary: str  # one sentence, for cards and lists
+    source: str  # the origin of the data, and its licence
     labels: tuple[str, ...]
     transform: Transform
     make: Callable[[], tuple[Split, Split]]  # (train, test)
-    sha256: str  # of images, labels and masks of both splits
+    sha256: str  # hash of the images, labels and masks of both splits
 
     @cached_property
     def splits(self) -> Mapping[str, Split]:
         """{"train": ..., "test": ...}.
 
         Raises:
-            PrismaError: the data differ from what this task was defined with.
+            PrismaError: the data differ from those that the task was defined with.
         """
         train, test = self.make()
         if (found := data_hash(train, test)) != self.sha256:
-            raise PrismaError(f"the data of task {self.name} should hash to {self.sha256}, found {found}")
+            raise PrismaError(f"expected data of hash {self.sha256} for the task {self.name}, found {found}")
         return {"train": train, "test": test}
 
     def inputs(self, split: str, first: int | None = None) -> tuple[Tensor, Tensor]:
-        """(normalised images [n, channel, height, width], labels [n]) of "train" or "test"; or of the `first` ones."""
+        """(normalised images [n, channel, height, width], labels [n]) of the split "train" or "test".
+
+        Args:
+            first: use only the first N images.
+        """
         data = self.splits[split]
         return self.transform.normalise(data.images[:first]), data.labels[:first]
 
@@ -64,14 +68,14 @@ def data_hash(*splits: Split) -> str:
 
 
 def coverage(masks: Tensor, patch_size: int | tuple[int, int]) -> Tensor:
-    """Which share of each patch is object: [n, patch row, patch column] in [0, 1], float32.
+    """The share of each patch that the object covers: [n, patch row, patch column] in [0, 1], float32.
 
     Args:
-        masks: [n, height, width], true (or 1) where the object is.
-        patch_size: pixels, a side or (height, width), as a ViTConfig has it.
+        masks: [n, height, width], true (or 1) on the object.
+        patch_size: pixels, a side or (height, width), as in a ViTConfig.
 
     Raises:
-        PrismaError: the masks are not whole patches.
+        PrismaError: the sides of the masks are not whole numbers of patches.
     """
     p, q = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
     if masks.ndim != 3 or masks.shape[1] % p or masks.shape[2] % q:

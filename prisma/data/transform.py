@@ -1,4 +1,4 @@
-"""From an image as people have it to the tensor a model takes; described by data, so that it travels in config.json."""
+"""From a picture to the input of a model. A transform is described by data, which `config.json` holds."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from prisma.errors import PrismaError
+from prisma.fields import from_dict
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,21 +26,22 @@ _MODES = {1: "L", 3: "RGB"}
 class Transform:
     """Callable: a picture -> float32 [channel, height, width], resized, scaled to [0, 1], then (x - mean) / std.
 
-    A picture is resized straight to `size`; with `shortest` or `stretch` it is resized to that, and the centre is cut.
+    A picture is resized to `size`; or, with `shortest` or `stretch`, it is resized to that, and then its centre is cut.
     """
 
     size: tuple[int, int]  # (height, width) in pixels
     mean: tuple[float, ...]  # one per channel
     std: tuple[float, ...]
-    shortest: int | None = None  # pixels of the shorter side, the other in proportion (rounded down)
-    stretch: tuple[int, int] | None = None  # (height, width) in pixels, whatever the proportions
+    shortest: int | None = None  # pixels of the shorter side, the other in proportion, rounded down
+    stretch: tuple[int, int] | None = None  # (height, width) in pixels, not in proportion
     interpolation: str = "bicubic"
-    crop_down: bool = False  # half of an odd margin is rounded down (transformers), else to even (torchvision)
+    crop_down: bool = False  # round half of an odd margin down (transformers), else to even (torchvision)
 
     def __call__(self, image: "Image | np.ndarray | str | Path") -> Tensor:
         """A PIL image, an array [height, width(, channel)] of uint8 or of floats in [0, 1], or a path.
 
-        Colours become grey for a model of one channel, and grey three equal ones; what is transparent becomes white.
+        For a model with one channel, colours become grey; for three, grey becomes three equal channels. Transparent
+        pixels become white.
 
         Raises:
             PrismaError: not an image, more than 40 megapixels, or a wrong number of channels.
@@ -57,15 +59,15 @@ class Transform:
             width, height = scaled
             if width * height > MAX_PIXELS:
                 raise PrismaError(
-                    f"expected an image whose sides are less unlike, found {picture.width:,} x {picture.height:,}, "
-                    f"{width:,} x {height:,} when its shorter side is resized to {self.shortest}"
+                    f"expected an image whose sides differ less, found {picture.width:,} x {picture.height:,}, which "
+                    f"becomes {width:,} x {height:,} when its shorter side is resized to {self.shortest}"
                 )
         if picture.size == (width, height):
             return picture
         return picture.resize((width, height), Resampling[self.interpolation.upper()])
 
     def _cut(self, picture: "Image") -> "Image":
-        """The centre."""
+        """The centre of a picture, of the size `self.size`."""
         height, width = self.size
         if picture.size == (width, height):
             return picture
@@ -74,7 +76,7 @@ class Transform:
         return picture.crop((left, top, left + width, top + height))
 
     def resized(self, size: tuple[int, int]) -> "Transform":
-        """To another (height, width): what is cut away stays in proportion (rounded down)."""
+        """The same transform to another (height, width); margins that are cut scale in proportion (rounded down)."""
         if size == self.size:
             return self
         grown = max(size) / max(self.size)
@@ -86,15 +88,15 @@ class Transform:
         return replace(self, size=size, shortest=shortest, stretch=stretch)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """[..., channel, height, width] in [0, 1] -> what the model takes."""
+        """Pixels [..., channel, height, width] in [0, 1] -> the model's input."""
         return (pixels - _per_channel(self.mean, pixels)) / _per_channel(self.std, pixels)
 
     def pixels(self, x: Tensor) -> Tensor:
-        """Back to [0, 1], for showing: the inverse of `normalise`, clipped."""
+        """The inverse of `normalise`, clipped to [0, 1], for display."""
         return (x * _per_channel(self.std, x) + _per_channel(self.mean, x)).clamp(0, 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: what is as by default is left out."""
+        """The fields as JSON has them, without those that have their default."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -103,38 +105,30 @@ class Transform:
         """The inverse of `to_dict`.
 
         Raises:
-            PrismaError: another field, one of a wrong type, or sizes that cannot be: no padding is ever made up.
+            PrismaError: an unknown field, a value of a wrong type, or sizes that would need padding.
         """
-        known = {f.name for f in fields(cls)}
-        match {"shortest": None, "stretch": None, "interpolation": "bicubic", "crop_down": False, **values}:
-            case {
-                "size": [int(height), int(width)],
-                "mean": [*mean],
-                "std": [*std],
-                "shortest": None | int() as shortest,
-                "stretch": None | [int(), int()] as stretch,
-                "interpolation": interpolation,
-                "crop_down": bool(crop_down),
-            } if (
-                known.issuperset(values)
-                and len(mean) == len(std)
-                and len(mean) in _MODES
-                and all(isinstance(number, int | float) for number in (*mean, *std))
-                and min(height, width, *std) > 0
-                and (shortest is None or (stretch is None and shortest >= max(height, width)))
-                and (stretch is None or (stretch[0] >= height and stretch[1] >= width))
-                and interpolation in INTERPOLATIONS
-            ):
-                whole = None if stretch is None else (stretch[0], stretch[1])
-                return cls((height, width), tuple(mean), tuple(std), shortest, whole, interpolation, crop_down)
-        raise PrismaError(
-            f"expected a transform with size [h, w], mean and std for 1 or 3 channels, and perhaps shortest or stretch "
-            f"(no smaller), interpolation ({', '.join(INTERPOLATIONS)}) and crop_down; found {dict(values)}"
+        found = from_dict(cls, values, "the transform")
+        if not found._is_possible():
+            raise PrismaError(
+                f"expected a transform with size [h, w], mean and std for 1 or 3 channels, and perhaps shortest or "
+                f"stretch (no smaller), interpolation ({', '.join(INTERPOLATIONS)}) and crop_down; found {dict(values)}"
+            )
+        return found
+
+    def _is_possible(self) -> bool:
+        (height, width), shortest, stretch = self.size, self.shortest, self.stretch
+        return (
+            len(self.mean) == len(self.std)
+            and len(self.mean) in _MODES
+            and min(height, width, *self.std) > 0
+            and (shortest is None or (stretch is None and shortest >= max(height, width)))
+            and (stretch is None or (stretch[0] >= height and stretch[1] >= width))
+            and self.interpolation in INTERPOLATIONS
         )
 
 
 def _open(image: "Image | np.ndarray | str | Path") -> "Image":
-    """An upright picture of 8 bits per channel."""
+    """A picture of 8 bits per channel, turned upright as its EXIF data say."""
     from PIL import Image, ImageOps
 
     if isinstance(image, np.ndarray):
@@ -142,7 +136,7 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
     if not isinstance(image, Image.Image | str | Path):
         raise PrismaError(f"expected a PIL image, an array or a path to an image, found {type(image).__name__}")
     try:
-        quiet = catch_warnings(action="ignore", category=Image.DecompressionBombWarning)  # said below, as a sentence
+        quiet = catch_warnings(action="ignore", category=Image.DecompressionBombWarning)  # a PrismaError below says it
         with quiet, nullcontext(image) if isinstance(image, Image.Image) else Image.open(image) as picture:
             found = f"{picture.width:,} x {picture.height:,}"
             fits = 0 < picture.width * picture.height <= MAX_PIXELS  # known before decoding
@@ -157,7 +151,7 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
         return Image.fromarray(np.round(np.asarray(upright) / 257).astype(np.uint8))
     if upright.mode in ("I", "F"):
         raise PrismaError(
-            f"expected an image of 8 or 16 bits per channel, found mode {upright.mode}, of no known range"
+            f"expected an image of 8 or 16 bits per channel, found mode {upright.mode}, whose range is unknown"
         )
     return upright
 

@@ -1,4 +1,4 @@
-"""Audit a published mouse: does every label serve the weights that it claims? Every byte is read, every step is run."""
+"""Audit a published mouse: does every label serve the weights that it states? It reads every byte."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -7,31 +7,32 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from prisma.checkpoint import WEIGHTS, read_checkpoint
+from prisma.checkpoint import WEIGHTS, read_checkpoint, weights_hash
 from prisma.errors import PrismaError
 from prisma.publish.hub import FolderHub, commit_id
-from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint, revision_of, weights_hash
+from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint
 from prisma.repository import MAIN, Published
+from prisma.run_folder import revision_of
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong behind one label."""
+    """A problem of one label of a published mouse."""
 
     revision: str
-    problem: str  # what was expected, what was found
+    problem: str  # what was expected and what was found
 
     def to_dict(self) -> dict[str, str]:
         return asdict(self)
 
 
 def audit(repo: str, hub: Path) -> list[Finding]:
-    """What is wrong with a published mouse; empty if every label serves the weights that it claims.
+    """The problems of a published mouse; none if every label serves the weights that it states.
 
-    Of each label: its commit exists, the files hash to the commit's id, the weights' header says the label's step, no
-    other label serves the same weights, and commit, SHA-256, size and fingerprint are those of the manifest (the
-    fingerprint within `manifest.TOLERANCE` of its largest logit). Of the manifest: no label is absent from it, none of
-    its labels is absent, and the weights of `main` are those of its last step.
+    For each label it checks that its commit exists, that the files hash to the commit's id, that the weights' header
+    states the label's step, that no other label serves the same weights, and that commit, SHA-256, size and fingerprint
+    equal those in the manifest (the fingerprint within `manifest.TOLERANCE` times its largest logit). It also checks
+    that labels and manifest list the same steps, and that `main` serves the weights of the last one.
 
     Raises:
         PrismaError: no such hub, or no such repository in it.
@@ -46,12 +47,12 @@ def audit(repo: str, hub: Path) -> list[Finding]:
 class _Auditor:
     mouse: Published
     labels: dict[str, str]  # label -> commit id
-    entries: dict[str, Entry] = field(default_factory=dict)  # label -> what the manifest claims
-    images: Tensor = field(default_factory=lambda: torch.empty(0))  # of the probe
+    entries: dict[str, Entry] = field(default_factory=dict)  # label -> its entry in the manifest
+    images: Tensor = field(default_factory=lambda: torch.empty(0))  # the probe images
     weights: dict[str, str] = field(default_factory=dict)  # hash of weights -> the first step that serves them
 
     def findings(self) -> Iterator[tuple[str, str]]:
-        """Pairs of a label and a problem."""
+        """Pairs (label, problem)."""
         if MAIN in self.labels:
             try:
                 self.images, _ = self.mouse.probe()
@@ -67,14 +68,14 @@ class _Auditor:
             except PrismaError as error:
                 yield label, str(error)
         for label in sorted(self.entries.keys() - self.labels.keys()):
-            yield label, "expected a label for every step of the manifest, found none"
+            yield label, "expected a label for this step of the manifest, found none"
 
     def _problems(self, label: str) -> Iterator[str]:
         commit, entry = self.labels[label], self.entries.get(label)
         if entry and entry.commit != commit:
-            yield f"expected commit {entry.commit} as the manifest says, found {commit}"
+            yield f"expected commit {entry.commit} as in the manifest, found {commit}"
         if self.entries and not entry and label != MAIN:
-            yield "expected a label of the manifest, found one that it lacks"
+            yield "expected a label that is in the manifest, found one that is not"
         files = FolderHub(self.mouse).read_back(commit)
         if not files:
             yield f"expected a commit {commit}, found none"
@@ -99,8 +100,8 @@ class _Auditor:
             return
         step = checkpoint.header.get("step", "none")
         if not step.isdigit() or revision_of(int(step)) != label:
-            yield f"expected weights of {label}, found a header of step {step}"
+            yield f"expected weights of {label}, found a header that states step {step}"
         if (twin := self.weights.setdefault(found, label)) != label:
-            yield f"expected weights of its own, found those of {twin}"
+            yield f"expected weights that no other label serves, found those of {twin}"
         if entry and not agrees(fingerprint(checkpoint, self.images), entry.fingerprint):
             yield f"expected the manifest's logits on the probe images within {TOLERANCE:g}, found others"

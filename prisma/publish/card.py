@@ -1,4 +1,4 @@
-"""The card of a mouse: `hub_cards/model.md`, filled from the run's files alone. A missing fact is an error."""
+"""The card of a mouse: `templates/model.md`, filled in from the run's files alone. A missing fact is an error."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$])")
 
 @dataclass(frozen=True)
 class Record:
-    """What a run's files say."""
+    """The content of a run's files, from which its card is rendered."""
 
     repo: str
     recipe: Mapping[str, Any]  # recipe.json
@@ -37,7 +37,7 @@ def render(record: Record, final: Checkpoint) -> str:
 
     environment = Environment(undefined=StrictUndefined, finalize=_present, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"text": _text, "code": _code, "line": _line, "number": _number}
-    template = environment.from_string((files("hub_cards") / "model.md").read_text())
+    template = environment.from_string((files("prisma.publish") / "templates" / "model.md").read_text("utf-8"))
     try:
         text = template.render(**_facts(record, final))
     except (UndefinedError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -48,7 +48,7 @@ def render(record: Record, final: Checkpoint) -> str:
 def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
     config, recipe, results = final.model.config, record.recipe, record.results
     if not (final.labels and final.transform):
-        raise ValueError("config.json names no labels, or no transform")
+        raise ValueError("config.json has no labels, or no transform")
     lines = {line["step"]: line for line in record.metrics}
     measures = [lines.get(entry.step, {}) for entry in record.entries]
     checkpoints = [{"entry": entry, "line": line} for entry, line in zip(record.entries, measures, strict=True)]
@@ -79,7 +79,7 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
 
 
 def _metadata(record: Record) -> str:
-    """YAML of the front matter, as the Hub's own client writes it."""
+    """The YAML of the front matter, as the Hub's own client writes it."""
     from huggingface_hub import EvalResult, ModelCardData
 
     task = _one_line(record.recipe["task"]["name"])
@@ -110,7 +110,7 @@ def _metadata(record: Record) -> str:
 
 
 def _measure(row: Mapping[str, Any]) -> str:
-    """The row "test accuracy" of the split "test" measures "accuracy"."""
+    """The measure of a row: "accuracy" of the row "test accuracy" of the split "test"."""
     return _one_line(row["name"]).removeprefix(f"{row['split']} ")
 
 
@@ -119,14 +119,14 @@ def _one_line(value: Any) -> str:
 
 
 def _present(value: Any) -> Any:
-    """Every expression of the template passes here."""
+    """Refuse a null; every expression of the template is passed through here."""
     if value is None:
         raise ValueError("one of its values is null")
     return value
 
 
 def _text(value: Any) -> str:
-    """On one line, with nothing that Markdown or HTML would take for its own."""
+    """On one line, with the special characters of Markdown and HTML escaped."""
     if not (words := _one_line(value)):
         raise ValueError("one of its values is empty")
     return _SPECIAL.sub(r"\\\1", words).replace("&", "&amp;")

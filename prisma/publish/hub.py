@@ -1,4 +1,4 @@
-"""Writing a folder hub, so that a reader, or a kill at any moment, sees a commit whole or not at all.
+"""Writing a folder hub, so that a reader, or a kill at any moment, finds a commit complete or not at all.
 
 A folder hub is a Hugging Face cache folder: `models--OWNER--NAME/{blobs,snapshots,refs}`. Blobs are named by SHA-256, a
 snapshot is a folder of links to blobs, a label (a file in refs) names a snapshot. Everything is made in a staging
@@ -23,7 +23,7 @@ CHUNK = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class File:
-    """One file of a commit: its name in the repository, and where its bytes come from."""
+    """One file of a commit: its name in the repository, and the source of its bytes."""
 
     name: str
     source: bytes | Path
@@ -47,7 +47,7 @@ class File:
 
 @dataclass(frozen=True)
 class Commit:
-    """The files that a revision serves."""
+    """The files of a revision."""
 
     files: tuple[File, ...]
 
@@ -57,7 +57,7 @@ class Commit:
 
 
 def commit_id(hashes: Mapping[str, str]) -> str:
-    """40 hex digits from names and SHA-256 of a commit's files: equal files, equal commit."""
+    """40 hex digits, a hash of the names and SHA-256 of a commit's files: equal files give an equal commit."""
     lines = "".join(f"{hashes[name]} {name}\n" for name in sorted(hashes))
     return hashlib.sha256(lines.encode()).hexdigest()[:40]
 
@@ -78,18 +78,19 @@ class FolderHub:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the only publisher of this repository, and leave nothing half-written.
+        """Let only this process publish in this repository, and leave nothing half-written.
 
         Raises:
-            PrismaError: another publisher is at work, or a file could not be written.
+            PrismaError: another process is publishing, or a file could not be written.
         """
-        lock = self.folder.parent / ".locks" / self.folder.name / "publish.lock"  # where the Hub's client has its locks
+        lock = (
+            self.folder.parent / ".locks" / self.folder.name / "publish.lock"
+        )  # in the folder of the locks of the Hub's client
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            lock.open("a").close()  # keeps the time of one that is there
             with exclusive(lock, f"publish {self.mouse.repo} in {self.mouse.hub}"):
                 try:
-                    self._clear()  # what a kill left behind
+                    self._clear()  # what a killed process left behind
                     yield
                 finally:
                     self._clear()
@@ -101,13 +102,13 @@ class FolderHub:
         return {name: (self.folder / "refs" / name).read_text(errors="replace") for name in self.mouse.revisions()}
 
     def read_back(self, commit: str) -> dict[str, str]:
-        """Name -> SHA-256 of what a reader gets from a commit, every byte read; "" for a file that is not there."""
+        """Name -> SHA-256 of the file that a reader gets from a commit, every byte read; "" for a missing file."""
         snapshot = self.mouse.snapshot(commit)
         paths = [path for path in snapshot.rglob("*") if path.is_symlink() or not path.is_dir()]
         return {path.relative_to(snapshot).as_posix(): sha256(path) if path.is_file() else "" for path in paths}
 
     def damaged(self, commit: str) -> list[str]:
-        """Names of the files of a commit whose bytes are not those that their blob is named after."""
+        """The names of the files of a commit whose bytes differ from the hash that names their blob."""
         snapshot = self.mouse.snapshot(commit)
         return sorted(
             name
@@ -119,7 +120,7 @@ class FolderHub:
         """Make a commit readable, unless it is already; True if anything was written.
 
         Raises:
-            PrismaError: what was written does not read back as what was sent.
+            PrismaError: what was written reads back as other bytes.
         """
         if self._is_whole(commit):
             return False
@@ -133,11 +134,11 @@ class FolderHub:
         if not self._is_whole(commit):
             self._link(commit)
         if not self._is_whole(commit):
-            raise PrismaError(f"expected commit {commit.id} to read back as it was sent, found other bytes")
+            raise PrismaError(f"expected commit {commit.id} to read back as it was written, found other bytes")
         return True
 
     def label(self, name: str, commit: str) -> None:
-        """Point a label at a commit that `add` made."""
+        """Let a label name a commit that `add` made."""
         self._place(File.of(name, commit.encode()), self.folder / "refs" / name)
 
     def unlabel(self, name: str) -> None:
@@ -162,7 +163,7 @@ class FolderHub:
             out.flush()
             os.fsync(out.fileno())
         if digest.hexdigest() != file.sha256:
-            raise PrismaError(f"expected {file.source!s} to stay as it was while it is published, found it changed")
+            raise PrismaError(f"expected {file.source!s} to stay as it was during publishing, found it changed")
         partial.replace(target)
         sync(target.parent)
 
@@ -176,7 +177,7 @@ class FolderHub:
             link.symlink_to(up)
         for folder in (partial, *(path for path in partial.rglob("*") if not path.is_symlink())):
             sync(folder)
-        if snapshot.exists():  # damaged by other hands
+        if snapshot.exists():  # its files were damaged
             snapshot.replace(self._staging / f"damaged-{commit.id}")
         partial.replace(snapshot)
         sync(snapshot.parent)

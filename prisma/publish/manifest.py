@@ -1,9 +1,8 @@
 """The manifest `checkpoints.json`: every step, its label, its commit, and what its weights compute."""
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,9 +12,11 @@ from torch import Tensor
 from prisma.checkpoint import Checkpoint
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
+from prisma.fields import from_dict
+from prisma.repository import MANIFEST
 
-IMAGES, CLASSES, DIGITS = 4, 16, 6  # of a fingerprint: probe images, classes, significant digits
-TOLERANCE = 1e-3  # of the largest logit in a fingerprint: far above rounding, far below another checkpoint
+IMAGES, CLASSES, DIGITS = 4, 16, 6  # a fingerprint has this many probe images, classes and significant digits
+TOLERANCE = 1e-3  # times the largest logit of a fingerprint: far above rounding, far below the next checkpoint
 
 Fingerprint = tuple[tuple[float, ...], ...]
 
@@ -27,40 +28,26 @@ class Entry:
     step: int
     revision: str  # its label, `step-000128`
     commit: str
-    sha256: str  # of model.safetensors
-    size: int  # of model.safetensors, bytes
+    sha256: str  # SHA-256 of model.safetensors
+    size: int  # size of model.safetensors in bytes
     fingerprint: Fingerprint  # logits [image, class] of the first probe images
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Entry":
-        """Raises PrismaError unless the fields are exactly those of an entry."""
-        kinds = {"step": int, "revision": str, "commit": str, "sha256": str, "size": int, "fingerprint": list}
-        if not isinstance(values, dict) or {key: type(value) for key, value in values.items()} != kinds:
-            raise PrismaError(f"expected a manifest entry of {', '.join(kinds)}, found {str(values)[:80]}")
-        try:
-            rows = tuple(tuple(float(value) for value in row) for row in values["fingerprint"])
-        except (TypeError, ValueError):
-            raise PrismaError(
-                f"expected rows of numbers as fingerprint of {values['revision']}, found others"
-            ) from None
-        return cls(**{**values, "fingerprint": rows})
-
-
-def revision_of(step: int) -> str:
-    """128 -> `step-000128`: padded, so that a listing is in step order."""
-    return f"step-{step:06d}"
+    def from_dict(cls, values: Any) -> "Entry":
+        """Raises PrismaError unless the values are the fields of an entry."""
+        return from_dict(cls, values, f"an entry of {MANIFEST}")
 
 
 def to_json(entries: Sequence[Entry]) -> bytes:
-    """The file: one line per entry, in step order."""
+    """The bytes of the manifest: one line per entry, in step order."""
     lines = ",\n".join(json.dumps(asdict(entry)) for entry in sorted(entries, key=lambda entry: entry.step))
     return f'{{"checkpoints": [\n{lines}\n]}}\n'.encode()
 
 
 def fingerprint(checkpoint: Checkpoint, images: Tensor) -> Fingerprint:
-    """What a checkpoint computes on the first probe images [n, channel, height, width], which are in [0, 1].
+    """The logits of a checkpoint on the first probe images [n, channel, height, width], which are in [0, 1].
 
-    Computed in float64, so that threads, kernels and machines round alike. Moves the model to float64.
+    Computed in float64, so that all threads, kernels and machines round alike. Converts the model to float64.
 
     Raises:
         PrismaError: the images do not fit the model, or a logit is not finite.
@@ -80,21 +67,11 @@ def fingerprint(checkpoint: Checkpoint, images: Tensor) -> Fingerprint:
 
 
 def agrees(found: Fingerprint, stated: Fingerprint) -> bool:
-    """Whether two fingerprints are of the same weights, up to TOLERANCE."""
+    """Whether two fingerprints are equal up to TOLERANCE, and so belong to the same weights."""
     pairs = [(a, b) for f, s in zip(found, stated, strict=False) for a, b in zip(f, s, strict=False)]
     same_shape = [len(row) for row in found] == [len(row) for row in stated]
     largest = max((abs(b) for _, b in pairs), default=0.0)
     return same_shape and all(abs(a - b) <= TOLERANCE * largest for a, b in pairs)
-
-
-def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values: equal for equal weights, whatever the file's header says."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        x = tensors[name].contiguous()
-        digest.update(f"{name} {x.dtype} {list(x.shape)}\n".encode())
-        digest.update(x.view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _rounded(value: float) -> float:

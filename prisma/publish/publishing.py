@@ -14,13 +14,13 @@ from prisma.repository import MAIN, Published
 
 @dataclass(frozen=True)
 class Report:
-    """What publishing did."""
+    """The outcome of publishing."""
 
     repo: str
     hub: str
-    changed: bool  # False: everything was there already, nothing was written
-    commit: str  # of main
-    revisions: tuple[str, ...]  # labels of the checkpoints, in step order
+    changed: bool  # False: everything was published already, and nothing was written
+    commit: str  # the commit of main
+    revisions: tuple[str, ...]  # the labels of the checkpoints, in step order
     made: tuple[str, ...]  # labels that are new
     moved: tuple[str, ...]  # labels that now serve another commit
     repaired: tuple[str, ...]  # labels whose files were damaged and are whole again
@@ -33,20 +33,20 @@ class Report:
 def publish(run: Path, repo: str, hub: Path, *, replace: bool = False, progress: bool = True) -> Report:
     """Publish a finished run: a revision per checkpoint, and `main` with the final weights, the card and the manifest.
 
-    A label is made only after every byte of its commit was read back and hashed; a kill at any moment leaves labels
-    that serve verified weights, and publishing again completes the rest. Publishing twice writes nothing.
+    A label is made only after every byte of its commit was read back and hashed. A kill at any moment leaves only
+    labels that serve verified weights, and publishing again completes the rest. Publishing twice writes nothing.
 
     Args:
         run: a run folder with results.json.
         repo: OWNER/NAME.
         hub: a folder hub; made if absent.
-        replace: let labels that serve other bytes move, and remove those that this run does not have. Their old commits
-            stay readable by id. A `main` that differs in its card alone moves without this.
+        replace: move labels that serve other bytes, and remove labels that this run does not have. Old commits stay
+            readable by id. A `main` that differs only in its card moves without this.
         progress: show bars on stderr.
 
     Raises:
-        PrismaError: the run is not fit to be published (see `plan`), a label serves other bytes, another publisher is
-            at work, or a file could not be written.
+        PrismaError: the run cannot be published (see `plan`), a label serves other bytes, another process publishes,
+            or a file could not be written.
     """
     if hub.exists() and not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}, found a file")
@@ -73,26 +73,28 @@ def publish(run: Path, repo: str, hub: Path, *, replace: bool = False, progress:
 
 
 def preview(run: Path, repo: str) -> str:
-    """The card that `publish` would send: Markdown with YAML front matter. Raises PrismaError as `publish` does."""
+    """The card that `publish` would publish: Markdown with YAML front matter. Raises PrismaError as `plan` does."""
     return plan(run, Published(repo).repo).card
 
 
 def _expect_no_conflict(writer: FolderHub, planned: Plan, labels: dict[str, str]) -> None:
-    for label, there in sorted(labels.items(), key=lambda item: item[0] == MAIN):  # a step says more than main
+    for label, there in sorted(
+        labels.items(), key=lambda item: item[0] == MAIN
+    ):  # a step first: it is more informative than main
         commit = planned.revisions.get(label)
         if commit is None:
             raise PrismaError(
                 f"{writer.mouse.repo} has a label {label} (commit {there}), and this run has no such checkpoint; "
                 "--replace removes it"
             )
-        if commit.id != there and not (label == MAIN and _differs_in_card_alone(writer, commit, there)):
+        if commit.id != there and not (label == MAIN and _differs_only_in_card(writer, commit, there)):
             raise PrismaError(
                 f"{label} of {writer.mouse.repo} serves commit {there}, and this run makes it {commit.id}; "
                 "--replace moves the label"
             )
 
 
-def _differs_in_card_alone(writer: FolderHub, commit: Commit, there: str) -> bool:
-    """A card is rendered from the other files, so a better template may render it again."""
+def _differs_only_in_card(writer: FolderHub, commit: Commit, there: str) -> bool:
+    """Whether a commit differs from the published one only in the card, which is rendered from the other files."""
     new, old = {file.name: file.sha256 for file in commit.files}, writer.read_back(there)
     return {**old, CARD: ""} == {**new, CARD: ""}

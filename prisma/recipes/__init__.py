@@ -1,4 +1,7 @@
-"""One document per published mouse: what it is, the command, the cost, the seeds, the numbers to expect."""
+"""The recipes: one document per mouse, with its command, its cost, its seeds and the accuracy to expect.
+
+A recipe needs no weights. Some mice are shipped with the package (`prisma/mice/NAME`), and some are not.
+"""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A mouse that somebody else trained, as a checkpoint folder of ours."""
+"""Converting a mouse that ViT-Prisma trained into a checkpoint folder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +12,14 @@ from prisma.train import Recipe
 
 
 def import_mouse(path: Path, like: Recipe, out: Path) -> ViTConfig:
-    """Write a checkpoint folder of an old mouse of ViT-Prisma, and return its architecture.
+    """Write an old mouse of ViT-Prisma as a checkpoint folder, and return its architecture.
 
     Args:
         like: a recipe for the same task, with the mouse's number of heads and activation. Labels and transform come
             from its task.
 
     Raises:
-        PrismaError: the file holds no such mouse, or one for another task; or `out` holds something already.
+        PrismaError: the file holds no such mouse, or a mouse for another task; or `out` holds something already.
     """
     expect_empty(out)
     model = read_mouse(path, like.model)

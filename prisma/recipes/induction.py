@@ -3,12 +3,12 @@
     prisma train induction
 
 5,000 steps of 64 images take about 75 seconds of one CPU core. As in ViT-Prisma's settings for this task, images of
-32x32 come in patches of 8, the width is 128 and there is no MLP. Unlike there, 8 heads instead of 4, LayerNorm before
-the attention, and a readout of the class token next to the mean of the patches.
+32x32 come in patches of 8, the width is 128 and there is no MLP. The differences: 8 heads instead of 4, a
+LayerNorm before the attention, and a readout of the class token and the mean of the patches.
 
-Seeds: 0 for the first weights (`init_seed`), 0 for the order (`order_seed`). Expected test accuracy on the 656 test
-images: 1.000; with `--set init_seed=1` and `2` it is 0.983 and 0.980. Another processor or another version of torch may
-end with other last bits, and so with some images more or less.
+Seeds: 0 for the first weights (`init_seed`), 0 for the batches (`order_seed`). Expected test accuracy on the 656 test
+images: 1.000; with `--set init_seed=1` and `2` it is 0.983 and 0.980. Another processor or version of torch may
+change the last bits of the weights, and so the answers to some images.
 """
 
 from prisma.config import ViTConfig

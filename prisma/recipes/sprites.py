@@ -4,9 +4,9 @@
 
 1,600 steps of 128 images take about 450 seconds of one CPU core, and 1.3 GB of memory.
 
-Seeds: 0 for the first weights (`init_seed`), 0 for the order (`order_seed`). Expected test accuracy on the 1,000 test
-images: 0.979. Another processor or another version of torch may end with other last bits, and so with some images more
-or less.
+Seeds: 0 for the first weights (`init_seed`), 0 for the batches (`order_seed`). Expected test accuracy on the 1,000 test
+images: 0.979. Another processor or version of torch may change the last bits of the weights, and so the answers to some
+images.
 """
 
 from prisma.config import ViTConfig

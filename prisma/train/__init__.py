@@ -1,7 +1,6 @@
-"""Training a mouse: the loop and what it is made of."""
+"""Training a mouse: from a recipe to a run folder."""
 
 from prisma.train.config import Recipe, TrainConfig
 from prisma.train.loop import train
-from prisma.train.run_folder import is_finished, is_run
 
-__all__ = ["Recipe", "TrainConfig", "is_finished", "is_run", "train"]
+__all__ = ["Recipe", "TrainConfig", "train"]

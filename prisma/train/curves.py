@@ -1,4 +1,4 @@
-"""Loss and accuracy over the steps, as PNG and SVG. The bytes depend on the numbers and the versions alone."""
+"""Loss and accuracy over the steps, as PNG and SVG. The same numbers and versions give the same bytes."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -6,32 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prisma.files import write_atomic
+from prisma.run_folder import CURVE_KINDS
+from prisma.view.figures.plots import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a8f98",
-    "axes.labelcolor": "#3b4048",
-    "xtick.color": "#5b616b",
-    "ytick.color": "#5b616b",
-    "axes.grid": True,
-    "grid.color": "#e6e8eb",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "prisma",  # otherwise the ids are random
-}
 _COLOURS = {"train": "#7a7f87", "test": "#d1495b"}
-_FORMATS: Mapping[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+_METADATA: Mapping[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
 
 def draw_curves(metrics: Sequence[Mapping[str, Any]], folder: Path, title: str) -> None:
     """Write `loss.png`, `loss.svg`, `accuracy.png` and `accuracy.svg`.
 
-    The steps are on a logarithmic axis, as the checkpoints are.
+    The axis of steps is logarithmic, because the checkpoints are dense early.
 
     Args:
         metrics: the lines of `metrics.jsonl`.
@@ -43,23 +31,25 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], folder: Path, title: str) 
     from matplotlib.figure import Figure
 
     evaluated = [line for line in metrics if "test_loss" in line]
-    for kind in ("loss", "accuracy"):
-        with rc_context(_STYLE):
+    for kind in CURVE_KINDS:
+        with rc_context(STYLE):
             figure = Figure(figsize=(6.4, 3.8), dpi=150, layout="constrained")
             axes = figure.subplots()
+            axes.set_axisbelow(True)
+            axes.grid(color="#e6e8eb")
             if kind == "loss":
                 steps, losses = [line["step"] for line in metrics], [line["loss"] for line in metrics]
                 axes.plot(steps, losses, color="#c9ccd1", linewidth=0.5, label="each batch")
             _draw(axes, evaluated, kind)
             axes.set_title(f"{title}: {kind}", loc="left", fontweight="bold", color="#1f2328")
-            for format, metadata in _FORMATS.items():
+            for format, metadata in _METADATA.items():
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format=format, metadata=metadata)
                 write_atomic(folder / f"{kind}.{format}", buffer.getvalue())
 
 
 def _draw(axes: "Axes", evaluated: Sequence[Mapping[str, Any]], kind: str) -> None:
-    """Train and test at the checkpoints, with the last value of each in the legend."""
+    """Draw train and test at the checkpoints, with the last value of each in the legend."""
     steps = [line["step"] for line in evaluated]
     for split, colour in _COLOURS.items():
         values = [line[f"{split}_{kind}"] for line in evaluated]
@@ -77,6 +67,6 @@ def _draw(axes: "Axes", evaluated: Sequence[Mapping[str, Any]], kind: str) -> No
         axes.set_ylabel("cross-entropy, nats")
         axes.set_ylim(bottom=0)
     else:
-        axes.set_ylabel("share right")
+        axes.set_ylabel("accuracy")
         axes.set_ylim(0, 1.02)
     axes.legend(loc="best")

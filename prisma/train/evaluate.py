@@ -1,4 +1,4 @@
-"""How good a model is on a split."""
+"""Loss and accuracy of a model."""
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +9,11 @@ from prisma.vit import ViT
 
 @torch.inference_mode()
 def evaluate(model: ViT, images: Tensor, labels: Tensor, batch: int = 1024) -> tuple[float, float]:
-    """(mean cross-entropy in nats, share of images whose largest logit is the label's).
+    """(mean cross-entropy in nats, accuracy: the share of images whose largest logit is that of their label).
 
     Args:
         images: normalised, [n, channel, height, width]; labels: [n].
-        batch: at most so many images in one pass, which bounds the memory.
+        batch: the largest number of images in one pass.
     """
     loss, right = 0.0, 0
     for some, wanted in zip(images.split(batch), labels.split(batch), strict=True):

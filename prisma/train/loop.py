@@ -19,31 +19,32 @@ from prisma.checkpoint import write_checkpoint
 from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.data.task import Split
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, expect_packages
 from prisma.files import exclusive, new_folder, read_json, write_json
+from prisma.run_folder import (
+    CURVES,
+    METRICS,
+    RESULTS,
+    STATE,
+    checkpoint_folder,
+    checkpoint_steps,
+    is_finished,
+    read_metrics,
+)
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
 from prisma.train.evaluate import evaluate
-from prisma.train.metrics_log import METRICS, MetricsLog, read_metrics
-from prisma.train.optimizer import make_optimizer
+from prisma.train.metrics_log import MetricsLog
+from prisma.train.optimizer import learning_rate, make_optimizer
 from prisma.train.order import batch
-from prisma.train.packages import expect_packages
+from prisma.train.probe import write_probe
 from prisma.train.provenance import describe, seeds
-from prisma.train.run_folder import (
-    RESULTS,
-    checkpoint_folder,
-    expect_run,
-    forget_from,
-    is_finished,
-    start,
-    write_probe,
-)
-from prisma.train.schedule import checkpoint_steps, learning_rate
-from prisma.train.state import STATE, load_state, save_state
+from prisma.train.resume import load_state, remove_checkpoints, save_state, start
+from prisma.train.resume import resume as resume_in
 from prisma.train.tracking import Log, tracking
 from prisma.vit import ViT, build
 
-EVALUATED = 6000  # images of a split at most, its first ones: a checkpoint should not cost a hundred steps
+EVALUATED = 6000  # at most this many images of a split are evaluated, so that a checkpoint costs little
 
 
 def train(
@@ -56,31 +57,33 @@ def train(
     command: str = "prisma train",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train a mouse into the folder `out`, or go on with a run that was stopped there, at whatever moment.
+    """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
     On the CPU a resumed run ends with bitwise the weights of an uninterrupted one in the same environment.
 
     Args:
-        resume: go on from the newest state; a finished run is left as it is.
-        use_wandb: log to Weights & Biases too.
-        device: "cpu", "cuda", "cuda:1"; by default CUDA where there is one.
-        command: what recipe and results say that they were made with.
-        progress: a progress bar on stderr.
+        resume: continue from the newest state; a finished run is left as it is.
+        use_wandb: also log to Weights & Biases.
+        device: "cpu", "cuda", "cuda:1"; by default CUDA if there is one.
+        command: the command line that recipe.json and results.json state.
+        progress: show a progress bar on stderr.
 
     Returns:
         The content of `results.json`.
 
     Raises:
-        PrismaError: `out` holds something already, or nothing or another recipe to resume; the device or a package is
-            not there; a file could not be written; the loss is no longer finite.
+        PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
+            missing; a file could not be written; the loss is not finite.
     """
-    expect_packages("matplotlib", *(["wandb"] if use_wandb else []))
+    expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
     place, data = pick_device(device), task(recipe.task)
     if recipe.training.batch_size > (n := len(data.splits["train"].labels)):
-        raise PrismaError(f"batch_size must be at most the {n} training images; found {recipe.training.batch_size}")
+        raise PrismaError(
+            f"expected batch_size to be at most {n}, the number of training images; found {recipe.training.batch_size}"
+        )
     description = describe(recipe, place, command)
     if resume:
-        expect_run(out, description)
+        resume_in(out, description)
         if is_finished(out):
             return read_json(out / RESULTS)
     model = initial_model(recipe.model, recipe.training.init_seed).to(place)
@@ -96,23 +99,23 @@ def train(
 
 @dataclass(frozen=True)
 class _Run:
-    """What the loop works on. Only the weights and the optimizer's moments change."""
+    """The data of the loop. Only the weights and the optimizer's moments change."""
 
     recipe: Recipe
     id: str
     out: Path
     model: ViT
     optimizer: AdamW
-    step: int  # at which this process begins
-    images: Split  # to train on: images in [0, 1], on the device
+    step: int  # the step at which this process begins
+    images: Split  # the training images in [0, 1], on the device
     inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels), on the device
 
 
 def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, run_id: str) -> _Run:
-    """The run as its newest state has it, or at step 0."""
+    """The run at its newest state, or at step 0."""
     optimizer = make_optimizer(model, recipe.training)
     step = load_state(out / STATE, model, optimizer, run_id) if (out / STATE).is_file() else 0
-    forget_from(out, step)
+    remove_checkpoints(out, step)
     data = task(recipe.task)
     images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
     first = {split: data.inputs(split, EVALUATED) for split in ("test", "train")}
@@ -121,7 +124,7 @@ def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, run_id: s
 
 
 def initial_model(config: ViTConfig, seed: int) -> ViT:
-    """The weights of step 0, drawn on the CPU so that every device starts from the same ones."""
+    """A model with the weights of step 0, drawn on the CPU so that they are the same on every device."""
     with torch.random.fork_rng(devices=()), torch.device("cpu"):
         torch.manual_seed(seed)
         return build(config)
@@ -130,11 +133,11 @@ def initial_model(config: ViTConfig, seed: int) -> ViT:
 def _fit(run: _Run, log: MetricsLog, track: Log, progress: bool) -> None:
     """At each step: the loss of these weights on this step's batch, a checkpoint if one is due, then the update.
 
-    The last step has no update. At a checkpoint the state comes first and its step is done again on resuming, with its
-    line and its checkpoint; so nothing depends on the moment of a kill.
+    The last step has no update. At a checkpoint the state is saved first; on resuming, that step is repeated with its
+    line and its checkpoint, so that nothing depends on the moment of a kill.
     """
     config, transform = run.recipe.training, task(run.recipe.task).transform
-    kept = frozenset(checkpoint_steps(config))
+    kept = frozenset(checkpoint_steps(config.steps, config.checkpoint_every))
     with tqdm(total=config.steps, initial=run.step, desc=run.recipe.name, file=sys.stderr, disable=not progress) as bar:
         for step in range(run.step, config.steps + 1):
             images, labels = batch(run.images, transform, config, step)
@@ -166,7 +169,7 @@ def _update(run: _Run, loss: Tensor, lr: float) -> None:
 
 
 def _evaluate(run: _Run) -> dict[str, float]:
-    """`train_loss`, `train_accuracy`, `test_loss`, `test_accuracy` of the present weights."""
+    """`train_loss`, `train_accuracy`, `test_loss`, `test_accuracy` of the current weights."""
     numbers: dict[str, float] = {}
     for split, (images, labels) in run.inputs.items():
         numbers[f"{split}_loss"], numbers[f"{split}_accuracy"] = evaluate(run.model, images, labels)
@@ -180,11 +183,11 @@ def _write_model(run: _Run, folder: Path, step: int) -> None:
 
 
 def _finish(run: _Run, command: str) -> dict[str, Any]:
-    """The final weights, the curves, and last `results.json`, whose presence means that the run is finished."""
+    """Write the final weights, the curves, and last `results.json`, whose presence means that the run is finished."""
     steps = run.recipe.training.steps
     metrics = read_metrics(run.out / METRICS)
     _write_model(run, run.out, steps)
-    draw_curves(metrics, run.out / "curves", run.recipe.name)
+    draw_curves(metrics, run.out / CURVES, run.recipe.name)
     results = {
         "recipe": run.recipe.name,
         "run": run.id,
@@ -203,23 +206,25 @@ def _finish(run: _Run, command: str) -> dict[str, Any]:
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The device of this name; by default CUDA where there is one, else the CPU.
+    """The device of this name; by default CUDA if there is one, else the CPU.
 
     Raises:
-        PrismaError: no such device here.
+        PrismaError: this machine has no such device.
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise PrismaError(f"expected a device such as cpu or cuda that is here, found {name!r}: {reason}") from None
+        raise PrismaError(
+            f"expected a device such as cpu or cuda that this machine has; found {name!r}: {reason}"
+        ) from None
     return device
 
 
 @contextmanager
 def cpu_threads(n: int) -> Iterator[None]:
-    """torch computes with `n` threads in the block, whatever it was told before, and as before after it."""
+    """Let torch use `n` threads in the block, and its previous number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

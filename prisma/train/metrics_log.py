@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one JSON object per line and step, in step order, appended as training goes."""
+"""Writing `metrics.jsonl`: a JSON object per line and step, in step order, appended while training runs."""
 
 import json
 import os
@@ -8,28 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from prisma.errors import PrismaError
 from prisma.files import unwritable, write_atomic
-
-METRICS = "metrics.jsonl"
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines, in step order.
-
-    Raises:
-        PrismaError: no such file, or a line is not JSON.
-    """
-    if not path.is_file():
-        raise PrismaError(f"expected the metrics of a run at {path}, found no such file")
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise PrismaError(f"expected a JSON object on every line of {path}, found something else ({error})") from None
 
 
 class MetricsLog:
-    """Opened at a step: the lines of earlier steps stay, a later or torn one (a killed run) goes.
+    """The log of a run that starts or resumes at `step`: lines of earlier steps stay, later and torn ones are removed.
 
     Every method raises PrismaError if the file cannot be written.
     """
@@ -39,19 +22,19 @@ class MetricsLog:
         lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
         whole = [line for line in lines if line.endswith("\n")]
         write_atomic(path, "".join(line for line in whole if json.loads(line)["step"] < step).encode())
-        self._file = path.open("a", buffering=1)  # a line at a time
+        self._file = path.open("a", buffering=1, newline="\n")  # buffering=1: a line at a time
 
     def write(self, line: Mapping[str, Any]) -> None:
-        with self._or_sentence():
+        with self._as_prisma_error():
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def sync(self) -> None:
-        """What was written so far survives a loss of power."""
-        with self._or_sentence():
+        """Wait until what was written so far is on the disk."""
+        with self._as_prisma_error():
             os.fsync(self._file.fileno())
 
     @contextmanager
-    def _or_sentence(self) -> Iterator[None]:
+    def _as_prisma_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -61,5 +44,5 @@ class MetricsLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        with suppress(OSError):  # what could not be written was reported when it was
+        with suppress(OSError):  # a failed write was reported by `write`
             self._file.close()

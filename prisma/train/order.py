@@ -1,7 +1,7 @@
-"""What each step sees: a pure function of the seed and the step, so that the batch of any step can be rebuilt.
+"""The batch of each step: a pure function of the seed and the step, so that any batch can be rebuilt.
 
-The numbers come from numpy's RandomState, whose streams are frozen for good (numpy NEP 19), so a recipe names the same
-batches in every version and on every device.
+The numbers come from numpy's RandomState, whose streams never change (numpy NEP 19), so a recipe has the same batches
+in every version and on every device.
 """
 
 import math
@@ -16,14 +16,14 @@ from prisma.data.task import Split
 from prisma.data.transform import Transform
 from prisma.train.config import TrainConfig
 
-_ORDER, _MOVES = 0, 1  # one stream of numbers for each use of the seed
+_ORDER, _MOVES = 0, 1  # separate streams of random numbers from one seed
 
 
 def batch_indices(n: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """Which of `n` images step `step` sees: [batch_size], int64.
+    """The indices of the images in the batch of `step`, of `n` images: [batch_size], int64.
 
-    The epochs' permutations stand one after the other, and each step takes the next `batch_size` of them: every image
-    is seen once in an epoch, and a batch may end one epoch and begin the next.
+    The permutations of all epochs are concatenated, and each step takes the next `batch_size` indices: every image is
+    seen once per epoch, and a batch may contain the end of one epoch and the beginning of the next.
     """
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, within = np.divmod(places, n)
@@ -37,7 +37,7 @@ def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def batch_moves(batch_size: int, config: TrainConfig, step: int) -> Tensor:
-    """How step `step` moves its images: [batch_size, 3], float32: pixels down, pixels right, degrees anticlockwise."""
+    """How the images of `step` move: [batch_size, 3], float32: pixels down, pixels right, degrees anticlockwise."""
     draws = np.random.RandomState((config.order_seed, _MOVES, step)).uniform(-1, 1, (batch_size, 3))
     return torch.from_numpy(draws * (config.shift, config.shift, config.turn)).float()
 
@@ -45,7 +45,7 @@ def batch_moves(batch_size: int, config: TrainConfig, step: int) -> Tensor:
 def move(images: Tensor, moves: Tensor) -> Tensor:
     """Each image [n, channel, height, width] shifted and turned about its centre by its row of moves [n, 3].
 
-    Bilinear; what comes into view repeats the border.
+    Bilinear; pixels from beyond the image repeat its border.
     """
     height, width = images.shape[-2:]
     down, right, turn = moves[:, 0] * 2 / height, moves[:, 1] * 2 / width, moves[:, 2] * math.pi / 180
@@ -56,7 +56,7 @@ def move(images: Tensor, moves: Tensor) -> Tensor:
 
 
 def batch(data: Split, transform: Transform, config: TrainConfig, step: int) -> tuple[Tensor, Tensor]:
-    """What step `step` sees: (normalised images [batch, channel, height, width], labels [batch]), on data's device."""
+    """The batch of `step`: (normalised images [batch, channel, height, width], labels [batch]), on data's device."""
     chosen = batch_indices(len(data.labels), config.batch_size, config.order_seed, step).to(data.labels.device)
     images = data.images[chosen]
     if config.shift or config.turn:

@@ -1,4 +1,4 @@
-"""`recipe.json`: everything needed to train the same weights again, and where this run was trained."""
+"""The content of `recipe.json`: all that is needed to train the same weights again, and where they were trained."""
 
 import hashlib
 import json
@@ -17,13 +17,12 @@ from prisma.errors import PrismaError
 from prisma.train.config import Recipe
 from prisma.train.optimizer import BETAS, EPS
 
-RECIPE = "recipe.json"
 _IDENTITY = ("recipe", "task", "model", "training", "optimizer")
 _PACKAGES = ("torch", "numpy", "safetensors")
 
 
 def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, Any]:
-    """The content of `recipe.json`. `run` names the run: a hash of what determines its weights, and of no clock."""
+    """The content of `recipe.json`. `run`, the run's id, is a hash of the settings that determine its weights."""
     data = task(recipe.task)
     splits = {name: len(split.labels) for name, split in data.splits.items()}
     identity = {
@@ -33,7 +32,7 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
         "training": asdict(recipe.training),
         "optimizer": {"name": "AdamW", "betas": BETAS, "eps": EPS, "decay": "weights of linear maps only"},
     }
-    identity = json.loads(json.dumps(identity))  # as it will be read back
+    identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
     return {
         "run": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
         **identity,
@@ -50,12 +49,12 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
 
 
 def seeds(recipe: Recipe) -> dict[str, int]:
-    """Seeds by role."""
+    """The seed of each role."""
     return {"init": recipe.training.init_seed, "order": recipe.training.order_seed}
 
 
 def environment(recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    """Versions and machine; the last bits of the weights may depend on them."""
+    """Versions and machine, on which the last bits of the weights may depend."""
     return {
         "python": platform.python_version(),
         "prisma": __version__,
@@ -68,7 +67,7 @@ def environment(recipe: Recipe, device: torch.device) -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """{"commit", "dirty"} of the checkout that tracks this folder's code; None where there is none."""
+    """{"commit", "dirty"} of the git checkout that tracks the code in this folder; None if none does."""
     tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--", ".")
@@ -76,7 +75,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def expect_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Raise PrismaError, naming the first setting that differs, unless both describe the same run."""
+    """Raise PrismaError, which names the first setting that differs, unless both describe the same run."""
     for key in _IDENTITY:
         for name, ours, theirs in _differences(key, wanted.get(key), found.get(key)):
             raise PrismaError(

@@ -1,4 +1,4 @@
-"""Weights & Biases, when asked for; WANDB_MODE and its other variables are its own affair."""
+"""Logging to Weights & Biases, if wanted; wandb reads WANDB_MODE and its other variables itself."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 Log = Callable[[Mapping[str, Any]], None]
-"""Takes a line of metrics.jsonl."""
+"""A function that takes a line of metrics.jsonl."""
 
 
 @contextmanager
 def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[Log]:
-    """A function that logs a line to wandb under the run's own id, so that a resumed run goes on; or does nothing."""
+    """A function that logs a line to wandb, or that does nothing. A resumed run continues its wandb run, by its id."""
     if not wanted:
         yield lambda line: None
         return

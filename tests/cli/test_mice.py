@@ -54,4 +54,4 @@ def test_the_advice_to_resume_repeats_the_settings(prisma: Prisma, monkeypatch: 
 
     monkeypatch.setattr("prisma.train.train", stopped)
     _, _, err = prisma("train", "digits", "--set", "steps=900", "--out", "mine")
-    assert "prisma train digits --set steps=900 --out mine --resume goes on from here" in err
+    assert "prisma train digits --set steps=900 --out mine --resume continues from here" in err

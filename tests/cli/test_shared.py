@@ -1,4 +1,6 @@
-"""Tables, settings, and what a stop says."""
+"""Tables, settings, and the advice after an interruption."""
+
+import re
 
 import pytest
 import typer
@@ -8,8 +10,21 @@ from prisma.cli.shared import interruptible, settings_of, table
 
 
 def test_a_table_has_its_columns_under_each_other() -> None:
-    lines = table([{"mouse": "digits", "n": 1}, {"mouse": "circle", "n": 1234}]).splitlines()
-    assert lines == ["mouse   n", "digits  1", "circle  1234"]
+    lines = table(
+        [{"mouse": "digits", "n": 1, "of": "[bold]:x:"}, {"mouse": "circle", "n": 1234, "of": ""}]
+    ).splitlines()
+    assert lines == ["mouse      n  of", "digits     1  [bold]:x:", "circle  1234"]
+
+
+def test_a_long_cell_is_one_line_in_a_pipe_and_folded_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"name": "x" * 300, "summary": "word " * 100}]
+    assert len(table(rows).splitlines()) == 2
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    folded = re.sub(r"\x1b\[[0-9;]*m", "", table(rows))
+    assert all(len(line) <= 80 for line in folded.splitlines())
+    assert (folded.count("x"), folded.count("word")) == (300, 100)
 
 
 def test_settings_are_pairs() -> None:

@@ -74,11 +74,11 @@ def test_any_modulus_by_name() -> None:
 
 @pytest.mark.parametrize("modulus", [4, 201, -1, 7.0, True, "60"])
 def test_a_modulus_that_cannot_be_is_a_sentence(modulus: int) -> None:
-    with pytest.raises(PrismaError, match="a circle's modulus must be from 5 to 200; found"):
+    with pytest.raises(PrismaError, match="expected the modulus of a circle to be from 5 to 200; found"):
         circle(modulus)
 
 
 @pytest.mark.parametrize("name", ["circle-4", "circle-999"])
 def test_a_modulus_that_cannot_be_by_name(name: str) -> None:
-    with pytest.raises(PrismaError, match="a circle's modulus must be from 5 to 200; found"):
+    with pytest.raises(PrismaError, match="expected the modulus of a circle to be from 5 to 200; found"):
         task(name)

@@ -102,8 +102,8 @@ def test_a_task_is_seen_as_the_model_sees(folder: Path) -> None:
     ("ref", "shape", "sentence"),
     [
         ("digts", SHAPE, "found 'digts', the nearest task: digits"),
-        ("digits", (1, 28, 28), r"expected images \[1, 28, 28\], .* are \[1, 8, 8\]"),
-        ("digits", (1, 2, 8, 8), "found one of video"),
+        ("digits", (1, 28, 28), r"expected images \[1, 28, 28\], .* found \[1, 8, 8\] in the task digits"),
+        ("digits", (1, 2, 8, 8), "found a model of video"),
         (".", SHAPE, "expected pictures in .*, found none"),
     ],
 )
@@ -116,5 +116,5 @@ def test_what_is_no_data_set_is_one_sentence(
 
 
 def test_a_model_without_a_transform_takes_no_folder(folder: Path) -> None:
-    with pytest.raises(PrismaError, match="need the model's own transform"):
+    with pytest.raises(PrismaError, match=r"expected a model with a transform, .* that Prisma can reproduce"):
         pictures(folder, None, SHAPE)

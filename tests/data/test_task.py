@@ -75,7 +75,8 @@ def test_data_that_differ_are_refused_loudly() -> None:
     swapped = replace(digits, make=lambda: (digits.splits["test"], digits.splits["train"]))
     assert data_hash(digits.splits["train"], digits.splits["test"]) == digits.sha256
     with pytest.raises(
-        PrismaError, match=rf"the data of task digits should hash to {digits.sha256}, found [0-9a-f]{{64}}"
+        PrismaError,
+        match=rf"expected data of hash {digits.sha256} for the task digits, found [0-9a-f]{{64}}",
     ):
         _ = swapped.splits
 

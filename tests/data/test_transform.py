@@ -194,16 +194,30 @@ def test_as_data() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"size": 8}, {"size": [8]}, {"size": ["8", 8]}, {"size": [0, 8]}, {"mean": [0.5, 0.5]}, {"mean": None},
-        {"std": [1.0]}, {"std": [0.0, 1.0, 1.0]}, {"std": None}, {"crop": 1}, {"mean": [], "std": []},
-        {"size": [8.5, 8]}, {"size": {"height": 8, "width": 8}}, {"shortest": 5}, {"shortest": 6.0},
-        {"stretch": [3, 6]}, {"stretch": 6}, {"stretch": [4, 6], "shortest": 6}, {"interpolation": "box"},
-        {"interpolation": None}, {"crop_down": 1},
+        {"size": [0, 8]}, {"mean": [0.5, 0.5]}, {"std": [1.0]}, {"std": [0.0, 1.0, 1.0]}, {"mean": [], "std": []},
+        {"shortest": 5}, {"stretch": [3, 6]}, {"stretch": [4, 6], "shortest": 6}, {"interpolation": "box"},
     ],
 )  # fmt: skip
-def test_other_data_are_refused(change: dict[str, Any]) -> None:
+def test_values_that_do_not_fit_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(PrismaError, match=r"expected a transform with size \[h, w\], mean and std for 1 or 3 channels"):
         Transform.from_dict(COLOUR.to_dict() | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 8}, {"size": [8]}, {"size": ["8", 8]}, {"size": [8.5, 8]}, {"size": {"height": 8, "width": 8}},
+        {"mean": None}, {"std": None}, {"shortest": 6.0}, {"stretch": 6}, {"interpolation": None}, {"crop_down": 1},
+    ],
+)  # fmt: skip
+def test_values_of_another_type_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(PrismaError, match=f"expected {next(iter(change))} to be .*; found "):
+        Transform.from_dict(COLOUR.to_dict() | change)
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(PrismaError, match="the transform has an unknown field 'crop'; the nearest known: crop_down"):
+        Transform.from_dict(COLOUR.to_dict() | {"crop": 1})
 
 
 def test_what_is_transparent_becomes_white() -> None:
@@ -293,5 +307,5 @@ def test_another_size_keeps_the_proportions() -> None:
 
 def test_a_ribbon_is_not_blown_up_without_bound() -> None:
     ribbon = Image.new("RGB", (40_000, 1))
-    with pytest.raises(PrismaError, match=r"less unlike, found 40,000 x 1, 8,960,000 x 224 when its shorter side"):
+    with pytest.raises(PrismaError, match=r"differ less, found 40,000 x 1, which becomes 8,960,000 x 224 when"):
         Transform((224, 224), MEAN, STD, shortest=224)(ribbon)

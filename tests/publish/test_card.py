@@ -17,7 +17,7 @@ from prisma.errors import PrismaError
 from prisma.publish import card, preview
 from prisma.publish.card import Record
 from prisma.publish.manifest import Entry
-from prisma.train.metrics_log import read_metrics
+from prisma.run_folder import read_metrics
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_run_of_no_checkout_and_a_resumed_run_say_so(run: Path, record: Record
     resumed = [{"environment": {"python": "9.9"}, "git": {"commit": "f" * 40, "dirty": False}}]
     changed = with_fact(with_fact(record, "recipe.git", None), "recipe.resumed", resumed)
     text = card.render(changed, read_checkpoint(run))
-    assert "an installed package, of no commit" in text
+    assert "an installed package, without a git commit" in text
     assert "Resumed with" in text
     assert "9.9" in text
     assert f"commit `{'f' * 40}` |" in text

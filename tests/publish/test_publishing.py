@@ -25,9 +25,9 @@ from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
 from prisma.errors import PrismaError
 from prisma.publish import Report, audit, card, preview, publish, publishing
 from prisma.publish.hub import File, FolderHub
-from prisma.publish.manifest import revision_of
 from prisma.publish.plan import Plan, plan
 from prisma.repository import Published
+from prisma.run_folder import revision_of
 from tests import processes
 
 STEPS = (0, 1, 2, 4, 6)

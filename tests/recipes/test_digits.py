@@ -1,8 +1,8 @@
 from pathlib import Path
 
 from prisma.recipes import recipe
+from prisma.run_folder import checkpoint_steps
 from prisma.train import train
-from prisma.train.schedule import checkpoint_steps
 
 
 def test_it_is_the_two_layer_mouse_with_an_mlp() -> None:
@@ -10,7 +10,9 @@ def test_it_is_the_two_layer_mouse_with_an_mlp() -> None:
     assert (digits.name, digits.task) == ("digits", "digits")
     assert digits.model.n_layers == 2 and digits.model.d_mlp > 0
     assert digits.model.n_patches + digits.model.n_prefix == 17
-    assert {0, 1, 2, 512, digits.training.steps} < set(checkpoint_steps(digits.training))
+    assert {0, 1, 2, 512, digits.training.steps} < set(
+        checkpoint_steps(digits.training.steps, digits.training.checkpoint_every)
+    )
 
 
 def test_a_hundred_steps_are_well_above_chance(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_an_imported_mouse_loads_and_answers_like_the_old_one(mouse: tuple[Path,
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
-    [({"classes": 5}, "n_classes must be 4 for the task induction; found 5"), ({"channels": 3}, "channels must be 1")],
+    [({"classes": 5}, "n_classes to be 4 for the task induction; found 5"), ({"channels": 3}, "channels to be 1")],
 )
 def test_a_mouse_of_another_task_is_refused(changes: dict[str, int], sentence: str, tmp_path: Path) -> None:
     torch.save(old(**{**FIELDS, **changes}).state_dict(), tmp_path / "old.pth")

@@ -1,4 +1,4 @@
-"""What holds of every recipe: each is a document."""
+"""Every recipe is a document."""
 
 from importlib import import_module
 

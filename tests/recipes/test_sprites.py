@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from prisma.recipes import recipe
+from prisma.run_folder import read_metrics
 from prisma.train import train
-from prisma.train.metrics_log import read_metrics
 
 
 def test_it_is_the_mouse_of_six_layers() -> None:

@@ -9,9 +9,12 @@ from prisma.train import Recipe, TrainConfig
 
 def test_override_reads_each_kind_of_field_and_leaves_the_rest(tiny: Recipe) -> None:
     texts = {"steps": "500", "lr": "1e-4", "class_token": "FALSE", "pool": "mean", "patch_size": "4,2", "d_model": "8"}
+    texts |= {"norm_final_eps": "1e-5", "pool_d_mlp": "none"}
     found = tiny.override(texts)
     assert found.training == replace(tiny.training, steps=500, lr=1e-4)
-    assert found.model == replace(tiny.model, class_token=False, pool="mean", patch_size=(4, 2), d_model=8)
+    assert found.model == replace(
+        tiny.model, class_token=False, pool="mean", patch_size=(4, 2), d_model=8, d_head=4, norm_final_eps=1e-5
+    )
     assert (found.name, found.task) == (tiny.name, tiny.task)
     assert tiny.override({}) == tiny
 
@@ -24,18 +27,24 @@ def test_every_setting_has_one_home() -> None:
     ("key", "text", "expected"),
     [
         ("stepz", "1", "no setting 'stepz'; the nearest: steps"),
-        ("steps", "many", "steps must be a whole number; found 'many'"),
-        ("steps", "1.5", "steps must be a whole number; found '1.5'"),
-        ("lr", "fast", "lr must be a number; found 'fast'"),
-        ("lr", "nan", "lr must be more than 0 and less than 2^32; found nan"),
-        ("lr", "-1", "lr must be more than 0"),
-        ("init_seed", "-1", "init_seed must be at least 0"),
-        ("qk_norm", "yes", "qk_norm must be true or false; found 'yes'"),
-        ("patch_size", "4x4", "patch_size must be a side, or height,width; found '4x4'"),
+        ("steps", "many", "expected steps to be a whole number; found 'many'"),
+        ("steps", "1.5", "expected steps to be a whole number; found '1.5'"),
+        ("lr", "fast", "expected lr to be a number; found 'fast'"),
+        ("lr", "nan", "expected lr to be more than 0 and less than 2^32; found nan"),
+        ("lr", "-1", "expected lr to be more than 0"),
+        ("init_seed", "-1", "expected init_seed to be at least 0"),
+        ("qk_norm", "maybe", "expected qk_norm to be true or false; found 'maybe'"),
+        (
+            "patch_size",
+            "4x4",
+            "patch_size to be a whole number or a pair of whole numbers such as 4,2; found '4x4'",
+        ),
+        ("CHOICES", "3", "no setting 'CHOICES'"),
+        ("pool_heads", "many", "expected pool_heads to be a whole number or none; found 'many'"),
         ("n_heads", "3", "d_model=16 contradicts n_heads=3"),
         ("warmup", "70", "warmup=70 contradicts steps=70"),
-        ("n_classes", "3", "n_classes must be 10 for the task digits; found 3"),
-        ("image_size", "16", r"image_sides must be \(8, 8\) for the task digits"),
+        ("n_classes", "3", "expected the model's n_classes to be 10 for the task digits; found 3"),
+        ("image_size", "16", r"image_sides to be \(8, 8\) for the task digits"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(tiny: Recipe, key: str, text: str, expected: str) -> None:
@@ -44,7 +53,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(tiny: Recipe, key: str, text:
 
 
 def test_wrong_types_and_unknown_tasks_are_refused(tiny: Recipe) -> None:
-    with pytest.raises(PrismaError, match="steps must be a whole number; found True"):
+    with pytest.raises(PrismaError, match="expected steps to be a whole number; found True"):
         replace(tiny.training, steps=True)
     with pytest.raises(PrismaError, match="no task 'digit'; the nearest: digits"):
         replace(tiny, task="digit")

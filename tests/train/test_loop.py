@@ -17,15 +17,15 @@ from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError
 from prisma.files import exclusive, sha256
+from prisma.run_folder import checkpoint_folder, checkpoint_steps, read_metrics
 from prisma.train import Recipe, train
 from prisma.train.evaluate import evaluate
 from prisma.train.loop import _Run, _update, cpu_threads, initial_model, pick_device
-from prisma.train.metrics_log import MetricsLog, read_metrics
-from prisma.train.optimizer import EPS, make_optimizer
+from prisma.train.metrics_log import MetricsLog
+from prisma.train.optimizer import EPS, learning_rate, make_optimizer
 from prisma.train.order import batch
 from prisma.train.provenance import describe
-from prisma.train.run_folder import checkpoint_folder, start
-from prisma.train.schedule import checkpoint_steps, learning_rate
+from prisma.train.resume import start
 from tests import processes
 
 
@@ -36,7 +36,7 @@ def hashes(out: Path) -> dict[str, str]:
 
 
 def test_the_folder_holds_what_the_architecture_promises(tiny: Recipe, whole: Path) -> None:
-    steps = checkpoint_steps(tiny.training)
+    steps = checkpoint_steps(tiny.training.steps, tiny.training.checkpoint_every)
     assert [path.name for path in sorted((whole / "checkpoints").iterdir())] == [f"step-{s:06d}" for s in steps]
     assert not list(whole.rglob(".*"))
     for step in steps:
@@ -55,7 +55,9 @@ def test_the_metrics_have_a_line_for_every_step(tiny: Recipe, whole: Path) -> No
     config = tiny.training
     assert [line["step"] for line in metrics] == list(range(config.steps + 1))
     assert [line["lr"] for line in metrics] == [learning_rate(config, step) for step in range(config.steps + 1)]
-    assert tuple(line["step"] for line in metrics if "test_accuracy" in line) == checkpoint_steps(config)
+    assert tuple(line["step"] for line in metrics if "test_accuracy" in line) == checkpoint_steps(
+        config.steps, config.checkpoint_every
+    )
     assert metrics[-1]["test_loss"] < metrics[0]["test_loss"]
 
 
@@ -247,7 +249,7 @@ def test_what_cannot_begin_leaves_nothing(tiny: Recipe, tmp_path: Path) -> None:
     huge = tiny.override({"d_model": "999998", "n_heads": "2"})
     with pytest.raises(PrismaError, match="expected a model that this machine can hold"):
         train(huge, tmp_path / "run", progress=False)
-    with pytest.raises(PrismaError, match="batch_size must be at most the 1437 training images; found 2000"):
+    with pytest.raises(PrismaError, match="batch_size to be at most 1437, the number of training images; found 2000"):
         train(tiny.override({"batch_size": "2000"}), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 

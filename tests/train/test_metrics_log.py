@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from prisma.errors import PrismaError
-from prisma.train.metrics_log import MetricsLog, read_metrics
+from prisma.run_folder import read_metrics
+from prisma.train.metrics_log import MetricsLog
 
 
 def test_lines_are_there_as_soon_as_they_are_written(tmp_path: Path) -> None:
@@ -33,11 +34,3 @@ def test_a_line_that_cannot_be_written_is_one_sentence() -> None:
     log.path, log._file = full, full.open("a", buffering=1)
     with pytest.raises(PrismaError, match="could not write /dev/full: No space left on device"), log:
         log.write({"step": 0})
-
-
-def test_reading_what_is_not_there_or_not_json(tmp_path: Path) -> None:
-    with pytest.raises(PrismaError, match="found no such file"):
-        read_metrics(tmp_path / "metrics.jsonl")
-    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\nnonsense\n')
-    with pytest.raises(PrismaError, match="expected a JSON object on every line"):
-        read_metrics(tmp_path / "metrics.jsonl")

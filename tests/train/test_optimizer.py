@@ -1,10 +1,13 @@
 from dataclasses import replace
 
+import pytest
 import torch
 
-from prisma.train import Recipe
+from prisma.train import Recipe, TrainConfig
 from prisma.train.loop import initial_model
-from prisma.train.optimizer import decay_groups, make_optimizer
+from prisma.train.optimizer import decay_groups, learning_rate, make_optimizer
+
+CONFIG = TrainConfig(steps=1000, batch_size=1, lr=0.5, warmup=9, weight_decay=0, checkpoint_every=200)
 
 
 def test_matrices_decay_and_nothing_else(tiny: Recipe) -> None:
@@ -34,3 +37,17 @@ def test_without_a_gradient_the_update_is_the_decay(tiny: Recipe) -> None:
     after = dict(model.named_parameters())
     torch.testing.assert_close(after["readout.head.weight"], before["readout.head.weight"] * (1 - 0.1 * 0.5))
     assert torch.equal(after["embed.positions"], before["embed.positions"])
+
+
+def test_the_rate_rises_from_above_zero_to_its_peak_and_falls_to_zero() -> None:
+    assert learning_rate(CONFIG, 0) == pytest.approx(0.05)
+    rates = [learning_rate(CONFIG, step) for step in range(CONFIG.steps + 1)]
+    assert rates[:10] == pytest.approx([0.05 * (step + 1) for step in range(10)])
+    assert max(rates) == rates[9] == CONFIG.lr
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[9 + (1000 - 9) // 3] == pytest.approx(0.5 * 0.75, rel=1e-3)  # cos(pi / 3) = 1/2
+    assert rates[-1] == 0 < rates[-2]
+
+
+def test_without_warm_up_the_first_rate_is_the_peak() -> None:
+    assert learning_rate(replace(CONFIG, warmup=0), 0) == CONFIG.lr

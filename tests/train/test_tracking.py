@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from prisma.errors import PrismaError
+from prisma.run_folder import read_metrics
 from prisma.train import Recipe, train
-from prisma.train.metrics_log import read_metrics
 
 
 class FakeRun:

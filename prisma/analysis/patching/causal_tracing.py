@@ -91,7 +91,7 @@ def causal_tracing(
         images: [image, channel, (frame,) height, width], usually images that the model classifies correctly.
         coverage: [image, patch] or [image, row, column]: patches above 0 are the object.
         site: what is restored: "resid_post", "attn_out", "mlp_out", or in divided attention "time_out".
-        axis: "role" restores all tokens of a role (object, class, registers, context: other patches), "token" one token.
+        axis: "role" restores all tokens of a role (object, class, registers, or context), "token" one token.
         window: how many layers are restored at once, from `layer - window // 2` on, as far as they exist.
         sever: keep "mlp_out", "attn_out" or "time_out" of those tokens at its corrupt value from the window on.
         metric: logits [image, class] -> one number per image; by default the probability of the class that the clean

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -5,11 +7,60 @@ import torch
 from torch.optim import AdamW
 
 from prisma.errors import PrismaError
+from prisma.run_folder import checkpoint_folder
 from prisma.train import Recipe
 from prisma.train.loop import initial_model
 from prisma.train.optimizer import make_optimizer
-from prisma.train.state import load_state, save_state
+from prisma.train.provenance import describe
+from prisma.train.resume import load_state, remove_checkpoints, resume, save_state, start
 from prisma.vit import ViT
+
+CPU = torch.device("cpu")
+
+
+def test_a_run_begins_only_where_nothing_is(tiny: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "tiny"
+    out.mkdir(parents=True)
+    (out / ".recipe.json.partial").write_text("{")  # what a kill leaves
+    start(out, describe(tiny, CPU, ""))
+    assert [path.name for path in out.iterdir()] == ["recipe.json"]
+    with pytest.raises(PrismaError, match=r"expected a new or empty folder at .*, found 1 entries; use --resume"):
+        start(out, describe(tiny, CPU, ""))
+
+
+def test_a_run_is_resumed_only_where_it_is(tiny: Recipe, tmp_path: Path) -> None:
+    description = describe(tiny, CPU, "")
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(PrismaError, match=r"expected a run to resume at .*, found no recipe\.json"):
+            resume(folder, description)
+    start(tmp_path / "run", description)
+    resume(tmp_path / "run", description)
+    with pytest.raises(PrismaError, match=r"has model\.n_heads=2, and this recipe has 4; choose another --out"):
+        resume(tmp_path / "run", describe(tiny.override({"n_heads": "4"}), CPU, ""))
+    (tmp_path / "run" / "recipe.json").write_text("{")
+    with pytest.raises(PrismaError, match="expected JSON"):
+        resume(tmp_path / "run", description)
+
+
+def test_another_environment_is_noted_once(tiny: Recipe, tmp_path: Path) -> None:
+    out, description = tmp_path / "run", describe(tiny, CPU, "")
+    start(out, description)
+    elsewhere = {**description, "environment": {**description["environment"], "torch": "9.9"}, "command": "again"}
+    for _ in range(2):
+        resume(out, elsewhere)
+    found = json.loads((out / "recipe.json").read_text())
+    assert found == {
+        **description,
+        "resumed": [{"environment": elsewhere["environment"], "git": description["git"]}],
+    }
+
+
+def test_resuming_removes_the_checkpoints_from_a_step_on(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    remove_checkpoints(tmp_path / "run", 16)
+    found = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert found == [checkpoint_folder(tmp_path / "run", step) for step in (0, 1, 2, 4, 8)]
+    assert found[-1].name == "step-000008"
 
 
 def trained(recipe: Recipe, updates: int) -> tuple[ViT, AdamW]:

@@ -1,0 +1,147 @@
+"""A run's folder: the names of its files, and reading and checking them. `docs/architecture.md` describes each file.
+
+`prisma.train` writes a run and `prisma.publish` reads it; both take the names and the checkpoint schedule from here.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
+from prisma.errors import PrismaError
+from prisma.fields import conform
+
+RECIPE = "recipe.json"
+PROBE = "probe.safetensors"
+METRICS = "metrics.jsonl"
+STATE = "state.safetensors"
+CHECKPOINTS = "checkpoints"
+RESULTS = "results.json"
+CURVES = "curves"
+CURVE_KINDS = ("loss", "accuracy")
+CURVE_FORMATS = ("png", "svg")
+CURVE_FILES = tuple(f"{CURVES}/{kind}.{ending}" for kind in CURVE_KINDS for ending in CURVE_FORMATS)
+FINAL_FILES = (CONFIG, WEIGHTS, METRICS, RECIPE, RESULTS, PROBE, *CURVE_FILES)
+"""The files of a finished run, beside its checkpoints; all are published."""
+
+LAST_POWER = 512  # the last checkpoint at a power of two
+
+
+def is_run(run: Path) -> bool:
+    """Whether `run` holds a run, finished or not: `recipe.json` is its first file."""
+    return (run / RECIPE).is_file()
+
+
+def is_finished(run: Path) -> bool:
+    """Whether `run` holds a finished run: `results.json` is its last file."""
+    return (run / RESULTS).is_file()
+
+
+def expect_finished(run: Path) -> None:
+    """Raise PrismaError unless `run` holds a finished run with all its files."""
+    if not run.is_dir():
+        raise PrismaError(f"expected a run folder at {run}, found none; `prisma train` makes one")
+    if not is_finished(run):
+        raise PrismaError(
+            f"expected a finished run at {run}, found no {RESULTS}; finish it with `prisma train --resume`"
+        )
+    for name in FINAL_FILES:
+        if not (run / name).is_file():
+            raise PrismaError(f"expected {name} in the run {run}, found no such file")
+
+
+def checkpoint_steps(steps: int, every: int) -> tuple[int, ...]:
+    """The steps with a checkpoint: 0, 1, 2, 4, ... 512, then the multiples of `every`, and always the last step."""
+    powers = [0, *(2**i for i in range(LAST_POWER.bit_length()))]
+    early = [step for step in powers if step < steps]
+    return (*early, *(step for step in range(every, steps, every) if step > LAST_POWER), steps)
+
+
+def revision_of(step: int) -> str:
+    """The name of a step's checkpoint, 128 -> `step-000128`: padded, so that names sort in step order."""
+    return f"step-{step:06d}"
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """The folder of a step's checkpoint."""
+    return run / CHECKPOINTS / revision_of(step)
+
+
+def checkpoint_folders(run: Path) -> list[Path]:
+    """The checkpoints that are there, in step order, whether or not they belong to the schedule."""
+    return sorted((run / CHECKPOINTS).glob("step-*"))
+
+
+def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
+    """The checkpoints of the run's schedule, in step order.
+
+    Args:
+        recipe: the content of `recipe.json`.
+
+    Raises:
+        PrismaError: one of them is missing, there is one more, or the recipe states no schedule.
+    """
+    try:
+        training = recipe["training"]
+        steps, every = (conform(name, training[name], int) for name in ("steps", "checkpoint_every"))
+        wanted = [revision_of(step) for step in checkpoint_steps(steps, every)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise PrismaError(
+            f"expected the training settings of a run in {run / RECIPE}, found others ({error})"
+        ) from None
+    found = {path.name for path in checkpoint_folders(run)}
+    if odd := found.symmetric_difference(wanted):
+        raise PrismaError(
+            f"expected the {len(wanted)} checkpoints of its schedule in {run}, found {len(found)}: "
+            f"{', '.join(sorted(odd))} {'too many' if odd <= found else 'missing'}"
+        )
+    return [run / CHECKPOINTS / name for name in wanted]
+
+
+def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
+    """One checkpoint of a run, checked.
+
+    Args:
+        run_id: the run that the header of its weights must name.
+
+    Raises:
+        PrismaError: it is not a checkpoint, its weights belong to another step or run or are not finite, or its
+            `config.json` differs from the run's.
+    """
+    checkpoint = read_checkpoint(folder)
+    header = checkpoint.header
+    if not header.get("step", "").isdigit() or revision_of(int(header["step"])) != folder.name:
+        raise PrismaError(f"expected weights of {folder.name} in {folder}, found those of step {header.get('step')}")
+    if header.get("run") != run_id:
+        raise PrismaError(f"expected weights of run {run_id} in {folder}, found those of run {header.get('run')}")
+    if (folder / CONFIG).read_bytes() != (run / CONFIG).read_bytes():
+        raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}, found two that differ")
+    broken = [name for name, x in checkpoint.model.state_dict().items() if not x.isfinite().all()]
+    if broken:
+        raise PrismaError(f"expected finite weights in {folder}, found infinite ones or NaN in {', '.join(broken)}")
+    return checkpoint
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, in step order.
+
+    Raises:
+        PrismaError: no such file, or a line is not JSON.
+    """
+    if not path.is_file():
+        raise PrismaError(f"expected the metrics of a run at {path}, found no such file")
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise PrismaError(f"expected a JSON object on every line of {path}, found something else ({error})") from None
+
+
+def read_all_metrics(run: Path, last: int) -> list[dict[str, Any]]:
+    """The metrics of a finished run. Raises PrismaError unless there is a line for every step from 0 to `last`."""
+    lines = read_metrics(run / METRICS)
+    if [line.get("step") for line in lines] != list(range(last + 1)):
+        raise PrismaError(
+            f"expected a line for every step from 0 to {last} in {run / METRICS}, found {len(lines)} lines"
+        )
+    return lines

@@ -1,0 +1,81 @@
+"""The names of a run's files, its schedule of checkpoints, and mistakes; more of them in `publish/test_plan.py`."""
+
+from pathlib import Path
+
+import pytest
+
+from prisma.checkpoint import WEIGHTS, read_tensors
+from prisma.errors import PrismaError
+from prisma.run_folder import (
+    FINAL_FILES,
+    checkpoint_folders,
+    checkpoint_steps,
+    expect_finished,
+    is_finished,
+    is_run,
+    read_all_metrics,
+    read_metrics,
+    read_step,
+    revision_of,
+    scheduled_folders,
+)
+
+RECIPE = {"training": {"steps": 6, "checkpoint_every": 100}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (10, (0, 1, 2, 4, 8, 10)),
+        (64, (0, 1, 2, 4, 8, 16, 32, 64)),
+        (512, (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
+        (1000, (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 800, 1000)),
+        (1001, (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 800, 1000, 1001)),
+    ],
+)
+def test_checkpoints_are_dense_early_then_regular_and_always_at_the_end(steps: int, expected: tuple[int, ...]) -> None:
+    assert checkpoint_steps(steps, every=200) == expected
+
+
+def test_names_of_checkpoints_sort_in_step_order() -> None:
+    assert revision_of(128) == "step-000128"
+    names = [revision_of(step) for step in (0, 9, 10, 512, 100_000)]
+    assert names == sorted(names)
+
+
+def test_the_files_of_a_run_are_those_that_the_trainer_writes(finished_run: Path) -> None:
+    files = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
+    assert {name for name in files if not name.startswith("checkpoints/")} == {*FINAL_FILES, "state.safetensors"}
+    assert is_run(finished_run) and is_finished(finished_run)
+    expect_finished(finished_run)
+    wanted = ["step-000000", "step-000001", "step-000002", "step-000004", "step-000006"]
+    assert [folder.name for folder in scheduled_folders(finished_run, RECIPE)] == wanted
+    assert [folder.name for folder in checkpoint_folders(finished_run)] == wanted
+    assert [line["step"] for line in read_all_metrics(finished_run, 6)] == list(range(7))
+    folder = checkpoint_folders(finished_run)[-1]
+    run_id = read_tensors(folder / WEIGHTS)[1]["run"]
+    assert read_step(finished_run, folder, run_id).header == {"step": "6", "run": run_id}
+    with pytest.raises(PrismaError, match=f"expected weights of run other in .*, found those of run {run_id}"):
+        read_step(finished_run, folder, "other")
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    assert not is_run(tmp_path) and not is_finished(tmp_path)
+    with pytest.raises(PrismaError, match=r"expected a run folder at .*absent, found none"):
+        expect_finished(tmp_path / "absent")
+    with pytest.raises(PrismaError, match=r"expected a finished run at .*, found no results.json"):
+        expect_finished(tmp_path)
+
+
+@pytest.mark.parametrize("training", [None, {}, {"steps": 6}, {"steps": "6", "checkpoint_every": 1}])
+def test_a_recipe_without_a_schedule_is_refused(finished_run: Path, training: object) -> None:
+    with pytest.raises(PrismaError, match=r"expected the training settings of a run in .*recipe.json, found others"):
+        scheduled_folders(finished_run, {"training": training})
+
+
+def test_reading_what_is_not_there_or_not_json(tmp_path: Path) -> None:
+    with pytest.raises(PrismaError, match="found no such file"):
+        read_metrics(tmp_path / "metrics.jsonl")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\nnonsense\n')
+    with pytest.raises(PrismaError, match="expected a JSON object on every line"):
+        read_metrics(tmp_path / "metrics.jsonl")
