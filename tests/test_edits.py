@@ -110,7 +110,7 @@ EQUAL = [
 ]
 
 
-@pytest.mark.parametrize(("a", "b"), EQUAL, ids=lambda edit: repr(edit))
+@pytest.mark.parametrize(("a", "b"), EQUAL, ids=[f"{type(a).__name__}-{i}" for i, (a, _) in enumerate(EQUAL)])
 def test_equal_values_are_equal_and_hash_alike(a: Edit, b: Edit) -> None:
     assert a == b
     assert hash(a) == hash(b)

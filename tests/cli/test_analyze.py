@@ -32,10 +32,7 @@ def test_a_task_is_analysed_and_the_result_is_that_of_the_library(prisma: Prisma
     )
     assert code == 0, err
     assert "values   image, layer, head  5x2x4" in out
-    assert (
-        "Wrote activation_patching over 5 images to runs/analyze-activation_patching: result.npz, plot.png, summary.json."
-        in out
-    )
+    assert "5 images to runs/analyze-activation_patching: result.npz, plot.png, summary.json." in out
     folder = tmp_path / "runs" / "analyze-activation_patching"
     found = ActivationPatching.from_npz(folder / "result.npz")
     images = task("digits").inputs("test", 5)[0]
