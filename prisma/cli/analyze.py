@@ -48,11 +48,9 @@ def analyze(
     hub: Annotated[Path | None, typer.Option(help="The folder hub that holds the published mouse.")] = None,
     prompts: Annotated[str, typer.Option(help="Class names for a CLIP model, separated by commas.")] = "",
     out: Annotated[Path | None, typer.Option(help="The folder for the results (default: runs/analyze-NAME).")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.", metavar="N")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
     metric: Annotated[str | None, typer.Option(help="logit, probability or logit_diff.")] = None,
-    target: Annotated[
-        str | None, typer.Option(help="The class of the metric, by name or number (default: the predicted class).")
-    ] = None,
+    target: Annotated[str | None, typer.Option(help="A class, by name or number (default: the predicted one).")] = None,
     corrupt: Annotated[str | None, typer.Option(help="other, swap, noise, blur, mean or object.")] = None,
     site: Annotated[str | None, typer.Option(help="The activation to patch: attn.z, resid_post, mlp_out, ...")] = None,
     axis: Annotated[
@@ -63,10 +61,8 @@ def analyze(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any option of the analysis.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="The largest number of images in one pass.", metavar="N")
-    ] = None,
-    shard_size: Annotated[int, typer.Option(min=1, help="Number of images per shard.", metavar="N")] = 64,
+    batch: Annotated[int | None, typer.Option(min=1, help="The largest number of images in one pass.")] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Number of images per shard.")] = 64,
     as_json: JsonOption = False,
 ) -> None:
     """Run an analysis of a model over a folder of images; writes result.npz, summary.json and plot.png.
