@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit chromium requirements parity pages docs mice cards bench gpu clean
+.PHONY: demo test lint types unit coverage chromium requirements parity pages docs mice cards bench gpu clean
 
 demo: $(READY)
 	$(BIN)/prisma demo $(ARGS)
@@ -19,6 +19,10 @@ types: $(READY)
 
 unit: $(READY) chromium
 	$(BIN)/pytest $(ARGS)
+
+# Lines of the package that no test runs. Processes that tests start are not measured.
+coverage: $(READY) chromium
+	$(BIN)/pytest --cov --cov-report=term $(ARGS)
 
 # uv installs from its cache, so that a second checkout costs seconds; pip does it where uv cannot.
 $(READY): requirements.txt pyproject.toml
@@ -64,7 +68,7 @@ bench: $(READY)
 
 # On a machine with an NVIDIA GPU: the tests that need one, the benchmark there, and the mice trained there.
 gpu: $(READY)
-	$(BIN)/pytest -m gpu tests/gpu
+	$(BIN)/pytest -n 0 -m gpu tests/gpu
 	$(BIN)/python -m benchmarks.core --device cuda --json benchmarks/core-cuda.json
 	$(BIN)/python -m benchmarks.core --device cuda --dtype bfloat16 --json benchmarks/core-cuda-bf16.json
 	$(BIN)/python -m benchmarks.pretrained --device cuda --dtype bfloat16 --json benchmarks/pretrained-cuda-bf16.json

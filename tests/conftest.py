@@ -1,32 +1,69 @@
-"""A finished run and a published mouse, small, each made once and copied for every test that asks."""
+"""How the suite runs in parallel, and a trained and a published mouse that are made once and copied for each test.
 
+Every test process uses one torch thread: pytest-xdist starts one process per core, and the models are tiny.
+"""
+
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start; read when torch is imported
+
+import torch
+from filelock import FileLock
 
 from prisma.publish import publish
 from prisma.recipes import recipe
 from prisma.train import train
 
+torch.set_num_threads(1)
+
 REPO = "lab/tiny"
 SMALL = {"steps": "6", "warmup": "1", "n_layers": "1", "d_model": "8", "n_heads": "2", "d_mlp": "8"}
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker for each usable core; none if only files or single tests are named, which start faster without."""
+    named = [argument.split("::")[0] for argument in config.invocation_params.args if not argument.startswith("-")]
+    if any(argument.endswith(".py") for argument in named):
+        return 0
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker to ask for it makes, and that all workers share. Nobody may change it.
+
+    Raises:
+        Timeout: of filelock, if another worker takes longer than four minutes to make it.
+    """
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / name, shared / f"{name}.done"
+    with FileLock(shared / f"{name}.lock", timeout=240):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a failed attempt left behind
+            make(folder)
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody may change; `run` is a copy."""
-    out = tmp_path_factory.mktemp("runs") / "tiny"
-    train(recipe("digits").override(SMALL), out, command="prisma train digits", progress=False)
-    return out
+
+    def make(out: Path) -> None:
+        train(recipe("digits").override(SMALL), out, command="prisma train digits", progress=False)
+
+    return made_once(tmp_path_factory, "finished_run", make)
 
 
 @pytest.fixture(scope="session")
 def finished_hub(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder hub that serves `finished_run` as lab/tiny, and that nobody may change; `hub` is a copy."""
-    hub = tmp_path_factory.mktemp("hubs") / "hub"
-    publish(finished_run, REPO, hub, progress=False)
-    return hub
+    return made_once(tmp_path_factory, "finished_hub", lambda hub: publish(finished_run, REPO, hub, progress=False))
 
 
 @pytest.fixture

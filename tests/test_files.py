@@ -53,7 +53,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 write_atomic(Path({str(tmp_path)!r}) / "file", bytes(10_000))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert "PrismaError: could not write" in done.stderr
     assert "File too large" in done.stderr
     assert everything(tmp_path) == {}
@@ -112,7 +112,7 @@ with new_folder(Path({str(tmp_path)!r}) / "out") as folder:
     (folder / "half").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", code], timeout=240).returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
     with new_folder(tmp_path / "out") as folder:
         (folder / "whole").write_bytes(b"whole")
@@ -173,7 +173,7 @@ from prisma.files import exclusive
 with exclusive(Path({str(tmp_path)!r}), "work"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", code], timeout=240).returncode == -signal.SIGKILL
     assert everything(tmp_path) == {LOCK: b""}
     expect_empty(tmp_path)
     with exclusive(tmp_path, "work"):

@@ -131,7 +131,9 @@ def test_tests_mirror_the_package() -> None:
 def test_public_names_load_only_the_core() -> None:
     code = "import sys, prisma; [getattr(prisma, n) for n in prisma.__all__]; print(*sys.modules)"
     loaded = set(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240
+        ).stdout.split()
     )
     assert not loaded & OPTIONAL
     assert "prisma.vit" in loaded

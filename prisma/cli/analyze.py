@@ -20,13 +20,14 @@ cli = typer.Typer()
 
 
 class _Listing(TyperCommand):
-    """Help that ends with the analyses and what each takes. They are imported only to be listed."""
+    """Help that ends with a list of the analyses and their options, which are imported only for this list."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        from prisma.study.catalog import ANALYSES, OPTIONS
+        from prisma.study.catalog import ANALYSES
+        from prisma.study.options import OPTIONS
 
         with formatter.section("Analyses (NAME), with their options and defaults"):
-            formatter.write_dl([(name, f"{a.summary} {_defaults(a.options)}") for name, a in ANALYSES.items()])
+            formatter.write_dl([(name, f"{a.summary} {_format_options(a.options)}") for name, a in ANALYSES.items()])
         with formatter.section("Options of analyses (--set KEY=VALUE, or --metric and so on)"):
             formatter.write_dl([(name, option.help) for name, option in OPTIONS.items()])
         super().format_epilog(ctx, formatter)
@@ -37,59 +38,65 @@ class _Listing(TyperCommand):
     epilog="Example: prisma analyze activation_patching --model mice/digits --images digits --metric probability",
 )
 def analyze(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An analysis: see below.")],
-    model: Annotated[str, typer.Option(metavar="REF", help="What prisma.load takes: mice/digits, timm/..., a folder.")],
-    images: Annotated[str, typer.Option(metavar="DIR", help="A folder of pictures, or a task: its test images.")],
-    hub: Annotated[Path | None, typer.Option(help="Folder hub of a published mouse.")] = None,
-    prompts: Annotated[str, typer.Option(help="The classes of a CLIP, separated by commas.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder of the analysis (default: runs/analyze-NAME).")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many images.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The analysis: see the list below.")],
+    model: Annotated[
+        str, typer.Option(metavar="REF", help="The model, as for prisma.load: mice/digits, timm/..., a folder.")
+    ],
+    images: Annotated[
+        str, typer.Option(metavar="DIR", help="A folder of images, or the name of a task, whose test images are used.")
+    ],
+    hub: Annotated[Path | None, typer.Option(help="The folder hub that holds the published mouse.")] = None,
+    prompts: Annotated[str, typer.Option(help="Class names for a CLIP model, separated by commas.")] = "",
+    out: Annotated[Path | None, typer.Option(help="The folder for the results (default: runs/analyze-NAME).")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
     metric: Annotated[str | None, typer.Option(help="logit, probability or logit_diff.")] = None,
-    target: Annotated[
-        str | None, typer.Option(help="A class, by name or number (default: the model's answer).")
-    ] = None,
+    target: Annotated[str | None, typer.Option(help="A class, by name or number (default: the predicted one).")] = None,
     corrupt: Annotated[str | None, typer.Option(help="other, swap, noise, blur, mean or object.")] = None,
-    site: Annotated[str | None, typer.Option(help="What is patched: attn.z, resid_post, mlp_out ...")] = None,
-    axis: Annotated[str | None, typer.Option(help="How it is divided: head, token, component ...")] = None,
+    site: Annotated[str | None, typer.Option(help="The activation to patch: attn.z, resid_post, mlp_out, ...")] = None,
+    axis: Annotated[
+        str | None, typer.Option(help="Patch each index along this axis separately: head, token, ...")
+    ] = None,
     into: Annotated[str | None, typer.Option(help="The run that is patched: clean or corrupt.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any option of the analysis.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any option of the analysis.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: CUDA where there is one).")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="At most so many images in one pass.")] = None,
-    shard_size: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 64,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="The largest number of images in one pass.")] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Number of images per shard.")] = 64,
     as_json: JsonOption = False,
 ) -> None:
-    """Analyse a model over a folder of pictures: result.npz, summary.json and plot.png in a folder.
+    """Run an analysis of a model over a folder of images; writes result.npz, summary.json and plot.png.
 
-    It works in shards: the same command goes on where it was stopped. Many GPUs share the shards under
-    `accelerate launch --no_python prisma analyze ...`.
+    Images are processed in shards: if the command is stopped, the same command continues from the last complete
+    shard. Several GPUs share the shards under `accelerate launch --no_python prisma analyze ...`.
     """
     from prisma.data.pictures import pictures
-    from prisma.study.catalog import options_of
-    from prisma.study.processes import team
-    from prisma.study.shards import Study, run_study
+    from prisma.study.catalog import canonical_name, options_of
+    from prisma.study.processes import launched_processes
+    from prisma.study.shards import DatasetAnalysis, run_dataset_analysis
     from prisma.train.loop import pick_device
 
+    name = canonical_name(name)
     named = {"metric": metric, "target": target, "corrupt": corrupt, "site": site, "axis": axis, "into": into}
     given = settings_of(settings or []) | {key: value for key, value in named.items() if value is not None}
     options_of(name, given | ({"target": "0"} if "target" in given else {}))
-    expect_packages("matplotlib")
-    with interruptible(f"{shlex.join(['prisma', *sys.argv[1:]])} goes on from here"), team(device) as processes:
+    expect_packages("matplotlib", extra="analysis")
+    command = shlex.join(["prisma", *sys.argv[1:]])
+    with interruptible(f"{command} continues from here"), launched_processes(device) as processes:
         loaded = _loaded(model, hub, prompts)
         loaded.model.to(pick_device(processes.device))
-        study = Study(
+        job = DatasetAnalysis(
             name=name,
             model=loaded.model,
             pictures=pictures(images, loaded.transform, loaded.config.input_shape, limit),
-            options=options_of(name, _numbered(given, loaded.labels)),
+            options=options_of(name, _with_target_index(given, loaded.labels)),
             out=out or Path("runs") / f"analyze-{name}",
             shard_size=shard_size,
-            said={"model": model, "source": images, **({"prompts": list(loaded.labels)} if prompts else {})},
+            provenance={"model": model, "source": images, **({"prompts": list(loaded.labels)} if prompts else {})},
         )
-        summary = run_study(study, batch=batch, team=processes)
-        if processes.first:
-            print(json.dumps(summary, indent=2) if as_json else _report(summary, study.out))
+        summary = run_dataset_analysis(job, batch=batch, processes=processes)
+        if processes.is_first:
+            print(json.dumps(summary, indent=2) if as_json else _report(summary, job.out))
 
 
 def _loaded(ref: str, hub: Path | None, prompts: str) -> "Loaded":
@@ -100,8 +107,8 @@ def _loaded(ref: str, hub: Path | None, prompts: str) -> "Loaded":
     return loaded.zero_shot(classes) if classes else loaded
 
 
-def _numbered(given: dict[str, str], labels: tuple[str, ...]) -> dict[str, str]:
-    """The options, with the target by its number if it is a name.
+def _with_target_index(given: dict[str, str], labels: tuple[str, ...]) -> dict[str, str]:
+    """The options, with the target as a class index if it was given as a name.
 
     Raises:
         PrismaError: the target is neither a number nor the name of a class; the nearest names are given.
@@ -110,11 +117,11 @@ def _numbered(given: dict[str, str], labels: tuple[str, ...]) -> dict[str, str]:
     if target is None or (target not in labels and target.removeprefix("-").isdecimal()):
         return given
     if target not in labels:
-        raise PrismaError(f"the model has no class {target!r}; the nearest: {nearest(target, labels)}")
+        raise PrismaError(f"expected a class of the model; found {target!r}; the nearest: {nearest(target, labels)}")
     return {**given, "target": str(labels.index(target))}
 
 
-def _defaults(options: Mapping[str, Any]) -> str:
+def _format_options(options: Mapping[str, Any]) -> str:
     return f"[{', '.join(key if value is None else f'{key}={value}' for key, value in options.items())}]"
 
 
@@ -124,4 +131,4 @@ def _report(summary: dict[str, Any], out: Path) -> str:
         for name, array in summary["arrays"].items()
     ]
     files = ", ".join([*summary["files"], "summary.json"])
-    return f"{table(rows)}\nThe {summary['analysis']} of {summary['images']} images is in {out}: {files}."
+    return f"{table(rows)}\nWrote {summary['analysis']} over {summary['images']} images to {out}: {files}."

@@ -1,6 +1,6 @@
-"""The analyses that go over a data set, by name: `prisma analyze NAME`. To add one is to add an entry.
+"""The analyses that can run over a data set, by name: `prisma analyze NAME`. To add one, add an entry to `ANALYSES`.
 
-Each returns a result whose arrays have the image axis first, so that those of shards can be joined.
+Each returns a result whose arrays have the image axis first, so that the results of shards can be merged.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,51 +26,15 @@ from prisma.analysis.patching.causal_tracing import CausalTracing, causal_tracin
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError, nearest
 from prisma.study.inputs import ShardInputs
-
-
-@dataclass(frozen=True)
-class Option:
-    """What an analysis can be told."""
-
-    help: str
-    kind: type = str
-
-
-OPTIONS: Mapping[str, Option] = {
-    "metric": Option("the number that is asked of the answer: logit, probability, logit_diff (to the next best)"),
-    "target": Option("the class that it is of, by number; the model's own answer to each image if not given", int),
-    "corrupt": Option("the other image of each pair: other, swap, noise, blur, mean, object"),
-    "sigma": Option("strength of noise (standard deviations) or blur (pixels)", float),
-    "steps": Option("runs that a gradient is the mean of: 1, or 5 or so for integrated gradients", int),
-    "seed": Option("of all that is drawn", int),
-    "into": Option("the run that is patched: clean or corrupt"),
-    "site": Option("what is patched: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, mlp.post ..."),
-    "axis": Option("how it is divided: head, token, component ..."),
-    "by": Option("what is put in its place: zero, mean, resample"),
-    "window": Option("how many layers are restored at once", int),
-    "sever": Option("what is held at its corrupt value: mlp_out or attn_out"),
-    "noise": Option("standard deviations of the noise on the object", float),
-    "samples": Option("draws of the noise for each image", int),
-    "norms": Option("frozen or integrated"),
-    "sources": Option("also by the token that a head reads: yes or no", bool),
-    "tokens": Option("also of each token alone: yes or no", bool),
-    "heads": Option("how the heads of a layer become one: mean, max, min"),
-    "residual": Option("the share of the stream that passes attention by", float),
-    "scores": Option("names of head scores, with commas between them; all that can be computed if not given"),
-    "attention": Option("attn, or time, or pool"),
-    "queries": Option("all, class, registers or patches"),
-    "measure": Option("jensen_shannon, cosine or cka"),
-    "factor": Option("how many times the median norm an artifact has", float),
-}
-"""Name -> option, for whichever analyses take it."""
+from prisma.study.options import read_options
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """One line of the catalogue."""
+    """An analysis that can run over a data set."""
 
     summary: str  # one sentence
-    options: Mapping[str, Any]  # those of `OPTIONS` that it takes, and their defaults
+    options: Mapping[str, Any]  # the names from `options.OPTIONS` that it takes, with their defaults
     result: type[Result]
     function: Callable[[ShardInputs], Result]
 
@@ -83,177 +47,210 @@ _PAIRS = {**_metric(), "corrupt": "other", "sigma": None, "seed": 0, "into": "cl
 _MIXING = {"heads": "mean", "residual": 0.5}
 
 
-def _ablated(x: ShardInputs) -> Ablation:
-    by = x.options["by"]
-    reference = {"mean": lambda: x.reference, "resample": lambda: x.others}.get(by, lambda: None)()
-    options = x.chosen("by", "axis")
+def _ablation(inputs: ShardInputs) -> Ablation:
+    by = inputs.options["by"]
+    reference = {"mean": lambda: inputs.reference, "resample": lambda: inputs.following_images}.get(by, lambda: None)()
+    options = inputs.select_options("by", "axis")
     return ablation(
-        x.model, x.images, x.options["site"], x.metric, reference=reference, seed=x.seed, batch=x.batch, **options
+        inputs.model,
+        inputs.images,
+        inputs.options["site"],
+        inputs.metric,
+        reference=reference,
+        seed=inputs.seed,
+        batch=inputs.batch,
+        **options,
     )
 
 
-def _attributed(x: ShardInputs) -> DirectLogitAttribution:
-    baseline = x.reference if x.options["norms"] == "integrated" else None
-    options = x.chosen("norms", "sources")
-    return direct_logit_attribution(x.model, x.images, x.metric, baseline=baseline, batch=x.batch or 8, **options)
+def _direct_logit_attribution(inputs: ShardInputs) -> DirectLogitAttribution:
+    baseline = inputs.reference if inputs.options["norms"] == "integrated" else None
+    options = inputs.select_options("norms", "sources")
+    return direct_logit_attribution(
+        inputs.model, inputs.images, inputs.metric, baseline=baseline, batch=inputs.batch or 8, **options
+    )
 
 
-def _scored(x: ShardInputs) -> HeadScores:
-    names = x.options["scores"]
+def _head_scores(inputs: ShardInputs) -> HeadScores:
+    names = inputs.options["scores"]
     scores = None if names is None else [name.strip() for name in names.split(",")]
-    options = x.chosen("attention", "queries")
-    return head_scores(x.model, x.images, scores, masks=x.coverage_if_known, batch=x.batch, **options)
+    options = inputs.select_options("attention", "queries")
+    return head_scores(
+        inputs.model, inputs.images, scores, masks=inputs.object_coverage_or_none, batch=inputs.batch, **options
+    )
 
 
-def _traced(x: ShardInputs) -> CausalTracing:
+def _causal_tracing(inputs: ShardInputs) -> CausalTracing:
     return causal_tracing(
-        x.model,
-        x.images,
-        x.coverage,
-        metric=x.metric,
-        seed=x.seed,
-        scale=embedding_scale(x.model, x.reference),
-        batch=x.batch,
-        **x.chosen("site", "axis", "window", "sever", "noise", "samples"),
+        inputs.model,
+        inputs.images,
+        inputs.object_coverage,
+        metric=inputs.metric,
+        seed=inputs.seed,
+        scale=embedding_scale(inputs.model, inputs.reference),
+        batch=inputs.batch,
+        **inputs.select_options("site", "axis", "window", "sever", "noise", "samples"),
     )
 
 
 ANALYSES: Mapping[str, Analysis] = {
     "activation_patching": Analysis(
-        "What the answer becomes when one part of one layer holds what it computed for the corrupt image.",
+        "The metric after one activation of one layer is replaced by its value for the corrupt image.",
         {"site": "attn.z", "axis": None, **_PAIRS},
         ActivationPatching,
-        lambda x: activation_patching(
-            x.model, x.images, x.corrupt, metric=x.metric, batch=x.batch, **x.chosen("site", "axis", "into")
+        lambda inputs: activation_patching(
+            inputs.model,
+            inputs.images,
+            inputs.corrupt,
+            metric=inputs.metric,
+            batch=inputs.batch,
+            **inputs.select_options("site", "axis", "into"),
         ),
     ),
     "attribution_patching": Analysis(
-        "Patching of every head, token, attention and MLP to first order, in a few passes.",
+        "A first-order approximation of activation patching for every head, token, attention and MLP.",
         {**_PAIRS, "steps": 1},
         AttributionPatching,
-        lambda x: attribution_patching(
-            x.model, x.images, x.corrupt, x.metric, batch=x.batch, **x.chosen("into", "steps")
+        lambda inputs: attribution_patching(
+            inputs.model,
+            inputs.images,
+            inputs.corrupt,
+            inputs.metric,
+            batch=inputs.batch,
+            **inputs.select_options("into", "steps"),
         ),
     ),
     "edge_attribution": Analysis(
-        "The same of every edge of the graph: EAP, and with more steps EAP-IG.",
+        "A first-order approximation of patching every edge of the graph: EAP, and with more steps EAP-IG.",
         {**_PAIRS, "steps": 1},
         EdgeAttribution,
-        lambda x: edge_attribution(x.model, x.images, x.corrupt, x.metric, batch=x.batch, **x.chosen("into", "steps")),
+        lambda inputs: edge_attribution(
+            inputs.model,
+            inputs.images,
+            inputs.corrupt,
+            inputs.metric,
+            batch=inputs.batch,
+            **inputs.select_options("into", "steps"),
+        ),
     ),
     "ablation": Analysis(
-        "What the answer loses when one part of one layer says nothing of the image.",
+        "The change of the metric when one activation of one layer is replaced by zero, a mean or another image's.",
         {"site": "attn.z", "axis": None, "by": "mean", "seed": 0, **_metric()},
         Ablation,
-        _ablated,
+        _ablation,
     ),
     "path_patching": Analysis(
-        "What the answer becomes when one node of the graph hears another as it was for the corrupt image.",
+        "The metric after one edge of the graph carries its value for the corrupt image.",
         _PAIRS,
         PathPatching,
-        lambda x: path_patching(x.model, x.images, x.corrupt, x.metric, batch=x.batch, **x.chosen("into")),
+        lambda inputs: path_patching(
+            inputs.model,
+            inputs.images,
+            inputs.corrupt,
+            inputs.metric,
+            batch=inputs.batch,
+            **inputs.select_options("into"),
+        ),
     ),
     "head_graph": Analysis(
-        "The same from every head to q, k and v of every later head.",
+        "Path patching from every head to the q, k and v of every later head.",
         _PAIRS,
         HeadGraph,
-        lambda x: head_graph(x.model, x.images, x.corrupt, x.metric, batch=x.batch, **x.chosen("into")),
+        lambda inputs: head_graph(
+            inputs.model,
+            inputs.images,
+            inputs.corrupt,
+            inputs.metric,
+            batch=inputs.batch,
+            **inputs.select_options("into"),
+        ),
     ),
     "causal_tracing": Analysis(
-        "Causal tracing: at which layer and tokens the model holds what it knows of the object.",
+        "Causal tracing: the layers and tokens at which restoring a clean activation restores the metric.",
         {"site": "resid_post", "axis": "role", "window": 1, "sever": None, "noise": 3.0, "samples": 10, "seed": 0}
         | _metric("probability"),
         CausalTracing,
-        _traced,
+        _causal_tracing,
     ),
     "direct_logit_attribution": Analysis(
-        "Direct logit attribution: how much of the answer each head, neuron, token and bias writes.",
+        "Direct logit attribution: how much each head, neuron, token and bias adds to the metric.",
         {"norms": "frozen", "sources": False, **_metric("logit")},
         DirectLogitAttribution,
-        _attributed,
+        _direct_logit_attribution,
     ),
     "logit_lens": Analysis(
-        "What the model would answer if it stopped after each layer.",
+        "The logits that the model would give if it stopped after each layer.",
         {"tokens": False},
         LogitLens,
-        lambda x: logit_lens(x.model, x.images, batch=x.batch, **x.chosen("tokens")),
+        lambda inputs: logit_lens(inputs.model, inputs.images, batch=inputs.batch, **inputs.select_options("tokens")),
     ),
     "rollout": Analysis(
-        "Attention rollout: how much of each token stands in each token at the end, by attention alone.",
+        "Attention rollout: how much each final token depends on each input token, according to attention alone.",
         _MIXING,
         Rollout,
-        lambda x: rollout(x.model, x.images, batch=x.batch, **x.options),
+        lambda inputs: rollout(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
     "attention_flow": Analysis(
-        "The largest flow from each token to the answer, with attention as the width of the pipes.",
+        "Attention flow: the maximum flow from each token to the readout, with attention weights as capacities.",
         _MIXING,
         AttentionFlow,
-        lambda x: attention_flow(x.model, x.images, batch=x.batch, **x.options),
+        lambda inputs: attention_flow(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
     "relevance": Analysis(
-        "What each token does for the answer, by attention weighted with its gradient.",
+        "The relevance of each token for the metric, from attention weighted by its gradient.",
         _metric("logit"),
         Relevance,
-        lambda x: relevance(x.model, x.images, x.metric, batch=x.batch),
+        lambda inputs: relevance(inputs.model, inputs.images, inputs.metric, batch=inputs.batch),
     ),
     "head_scores": Analysis(
-        "What each head looks at: class token, corners, neighbours, the object, a sink ...",
+        "Where each head attends: class token, corners, neighbours, the object, a sink, ...",
         {"scores": None, "attention": "attn", "queries": "all"},
         HeadScores,
-        _scored,
+        _head_scores,
     ),
     "head_similarity": Analysis(
-        "Which heads are alike.",
+        "How similar the attention patterns of each pair of heads are.",
         {"measure": "jensen_shannon", "attention": "attn"},
         HeadSimilarity,
-        lambda x: head_similarity(x.model, x.images, batch=x.batch, **x.options),
+        lambda inputs: head_similarity(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
     "norm_weighted_attention": Analysis(
-        "The length of what each query receives from each key.",
+        "The norm of the vector that each key contributes to each query.",
         {"attention": "attn"},
         NormWeightedAttention,
-        lambda x: norm_weighted_attention(x.model, x.images, batch=x.batch, **x.options),
+        lambda inputs: norm_weighted_attention(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
     "artifacts": Analysis(
-        "Tokens of outlying norm, and the attention that each token is given.",
+        "Tokens with unusually large norms, and the attention that each token receives.",
         {"factor": 3.0},
         Artifacts,
-        lambda x: artifacts(x.model, x.images, batch=x.batch, **x.options),
+        lambda inputs: artifacts(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
 }
 """Name -> analysis."""
 
 
-def analysis(name: str) -> Analysis:
-    """An analysis by name. Raises PrismaError if there is none; the nearest names are given."""
+def canonical_name(name: str) -> str:
+    """The name of an analysis as in `ANALYSES`; dashes are accepted for underscores.
+
+    Raises:
+        PrismaError: there is no such analysis; the nearest names are given.
+    """
     known = name.replace("-", "_")
     if known not in ANALYSES:
-        raise PrismaError(f"there is no analysis {name!r}; the nearest: {nearest(known, ANALYSES)}")
-    return ANALYSES[known]
+        raise PrismaError(f"expected the name of an analysis; found {name!r}; the nearest: {nearest(known, ANALYSES)}")
+    return known
+
+
+def analysis(name: str) -> Analysis:
+    """An analysis by name, with the errors of `canonical_name`."""
+    return ANALYSES[canonical_name(name)]
 
 
 def options_of(name: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """All options of an analysis: those given, as text, and the defaults of the others.
+    """Every option of an analysis: the given ones, parsed from text, and the defaults of the others.
 
     Raises:
-        PrismaError: no such analysis, an option that it does not take, or one of another kind.
+        PrismaError: no such analysis, an option that it does not take, or text that does not spell a value.
     """
-    defaults = analysis(name).options
-    for option in given:
-        if option not in defaults:
-            raise PrismaError(
-                f"the analysis {name} has no option {option!r}; the nearest of its own: {nearest(option, defaults)}"
-            )
-    return {**defaults, **{option: _parsed(option, text) for option, text in given.items()}}
-
-
-_WORDS = {"yes": True, "true": True, "no": False, "false": False}
-_KINDS = {int: "a whole number", float: "a number", bool: "yes or no"}
-
-
-def _parsed(name: str, text: str) -> Any:
-    kind = OPTIONS[name].kind
-    try:
-        return _WORDS[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        raise PrismaError(f"expected {name} to be {_KINDS[kind]}; found {text!r}") from None
+    return read_options(given, analysis(name).options, canonical_name(name))

@@ -1,7 +1,7 @@
-"""What an analysis of a data set is given of one shard: images, pairs, the metric.
+"""The inputs of an analysis for one shard of a data set: images, corrupt images, the metric.
 
-None of it depends on which images share a shard: the other image of a pair is the next of the whole data set, noise
-has a seed of its own for each image, and means are of the data set's first images.
+None of them depends on how the data set is divided into shards: the other image of a pair is the next one in the whole
+data set, noise has its own seed for each image, and means are over the first images of the data set.
 """
 
 from collections.abc import Mapping
@@ -22,23 +22,23 @@ from prisma.runs import run
 from prisma.vit import ViT
 
 PAIRED = ("other", "swap")
-"""Corruptions that take another image of the data set: the next one, or one that is drawn."""
-STRONG = ("noise", "blur")
-"""Corruptions that have a strength, sigma."""
+"""Corruptions that use another image of the data set: the next one, or a random one."""
+WITH_SIGMA = ("noise", "blur")
+"""Corruptions whose strength is set by sigma."""
 
 
 @dataclass(frozen=True, eq=False)
 class ShardInputs:
-    """Some rows of a data set, for one analysis. What it does not ask for is not computed."""
+    """What an analysis may need for some images of a data set; each property is computed on first use."""
 
     model: ViT
     pictures: Pictures
-    rows: range
-    options: Mapping[str, Any]  # of the analysis, by name
+    rows: range  # image indices in the data set
+    options: Mapping[str, Any]  # every option of the analysis, by name
     batch: int | None = None
 
-    def chosen(self, *names: str) -> dict[str, Any]:
-        """Some of the options."""
+    def select_options(self, *names: str) -> dict[str, Any]:
+        """The options with these names."""
         return {name: self.options[name] for name in names}
 
     @property
@@ -47,7 +47,7 @@ class ShardInputs:
 
     @property
     def seed(self) -> int:
-        """For what is drawn for a whole shard."""
+        """The random seed of this shard."""
         return int(self.options["seed"]) + self.rows.start
 
     @cached_property
@@ -56,51 +56,57 @@ class ShardInputs:
 
     @cached_property
     def reference(self) -> Tensor:
-        """The first images of the data set: means are of these."""
+        """The first images of the data set, over which means are computed."""
         return self._to_model(self.pictures.reference)
 
     @cached_property
-    def others(self) -> Tensor | None:
-        """The images that follow in the data set, as many, none of this shard; None if there are none."""
-        n, of = len(self.rows), len(self.pictures)
-        rows = [(self.rows.stop + i) % of for i in range(min(n, of - n))]
+    def following_images(self) -> Tensor | None:
+        """As many images as the shard has, which follow it in the data set (after the last comes the first).
+
+        None if the shard is the whole data set; fewer if fewer images are outside the shard.
+        """
+        n, total = len(self.rows), len(self.pictures)
+        rows = [(self.rows.stop + i) % total for i in range(min(n, total - n))]
         return self._to_model(self.pictures.read(rows)) if rows else None
 
     @cached_property
-    def coverage(self) -> Tensor:
-        """The share of each patch that is object [image, row, column].
+    def object_coverage(self) -> Tensor:
+        """The fraction of each patch that the object covers [image, row, column].
 
         Raises:
-            PrismaError: it is not known where the objects are.
+            PrismaError: the data set has no object masks.
         """
         return coverage(self._masks(), self.model.config.patch_size).to(self.device)
 
     @property
-    def coverage_if_known(self) -> Tensor | None:
-        return None if self.pictures.masks is None else self.coverage
+    def object_coverage_or_none(self) -> Tensor | None:
+        return None if self.pictures.masks is None else self.object_coverage
 
     @cached_property
     def corrupt(self) -> Tensor:
         """The corrupt image of each pair.
 
         Raises:
-            PrismaError: no such corruption, another image of a data set that has one, or an object of no known place.
+            PrismaError: no such corruption; sigma for a corruption that has none; a single image where a pair of images
+                is needed; or no object masks for the corruption "object".
         """
         name, sigma, n = self.options["corrupt"], self.options["sigma"], len(self.pictures)
         if name not in CORRUPTIONS:
-            raise PrismaError(f"expected a corruption of {', '.join(CORRUPTIONS)}; found {name!r}")
-        if sigma is not None and name not in STRONG:
-            raise PrismaError(f"sigma is of {' and '.join(STRONG)}; found sigma={sigma} of {name}")
+            raise PrismaError(f"expected a corruption: {', '.join(CORRUPTIONS)}; found {name!r}")
+        if sigma is not None and name not in WITH_SIGMA:
+            raise PrismaError(f"expected sigma only with {' or '.join(WITH_SIGMA)}; found sigma={sigma} with {name}")
         if name in PAIRED:
             if n < 2:
-                raise PrismaError(f"the corruption {name} takes another image and needs at least 2; found {n}")
+                raise PrismaError(
+                    f"expected 2 images or more, because the corruption {name} uses another image; found {n}"
+                )
             order = derangement(n, self.options["seed"]) if name == "swap" else torch.arange(1, n + 1) % n
             return self._to_model(self.pictures.read(order[list(self.rows)].tolist()))
-        where = self._masks().to(self.device) if name == "object" else None
-        return torch.cat([self._corrupted(name, i, where) for i in range(len(self.rows))])
+        masks = self._masks().to(self.device) if name == "object" else None
+        return torch.cat([self._corrupt_image(name, i, masks) for i in range(len(self.rows))])
 
-    def _corrupted(self, name: str, i: int, where: Tensor | None) -> Tensor:
-        """One image [1, ...]."""
+    def _corrupt_image(self, name: str, i: int, masks: Tensor | None) -> Tensor:
+        """The corrupt version of one image [1, ...]."""
         options: dict[str, Any] = {}
         if name == "mean":
             options["reference"] = self.reference
@@ -108,33 +114,35 @@ class ShardInputs:
             options["seed"] = self.seed + i
         if self.options["sigma"] is not None:
             options["sigma"] = self.options["sigma"]
-        some = slice(i, i + 1)
-        return CORRUPTIONS[name](self.images[some], None if where is None else where[some], **options)
+        one = slice(i, i + 1)
+        return CORRUPTIONS[name](self.images[one], None if masks is None else masks[one], **options)
 
     @cached_property
     def metric(self) -> Metric:
-        """The metric of the options, for the class of the options or else the model's own answer to each image.
+        """The metric named in the options, for the target class or else the predicted class of each image.
 
         Raises:
             PrismaError: a model without classes, no such metric, or no such class.
         """
         if not self.model.config.n_classes:
-            raise PrismaError("a metric needs a model with classes; found none: a CLIP gets classes from --prompts")
+            raise PrismaError(
+                "expected a model with classes, because a metric needs them; found none; for a CLIP, use --prompts"
+            )
         return named_metric(self.options["metric"].replace("-", "_"), self._logits, self.options["target"])
 
     @property
     def _logits(self) -> Tensor:
-        """Of the images as they are [image, class]."""
+        """Logits of the clean images [image, class]."""
         with torch.no_grad():
             return torch.cat(
-                [run(self.model, some) for some in self.images.split(inputs_per_pass(self.model, self.batch))]
+                [run(self.model, chunk) for chunk in self.images.split(inputs_per_pass(self.model, self.batch))]
             )
 
     def _masks(self) -> Tensor:
         if self.pictures.masks is None:
             raise PrismaError(
-                "this analysis needs to know where the object is; found pictures without masks: the tasks sprites and "
-                "sprites-neutral have them"
+                "expected images with object masks, which this analysis needs; found pictures without masks; the tasks "
+                "sprites and sprites-neutral have masks"
             )
         return self.pictures.masks[self.rows.start : self.rows.stop]
 

@@ -1,6 +1,6 @@
-"""Results of shards as one result, and what a summary says of it: shapes, means over images, a picture.
+"""Merge the results of shards into one result, and summarise it: shapes, means over images, and a plot.
 
-Shapes: the first axis is "image"; the mean over it and its standard error leave out what is NaN.
+Shapes: the first axis is "image"; the mean over it and its standard error ignore NaN.
 """
 
 import io
@@ -22,84 +22,96 @@ from prisma.view.figures.plots import draw
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_NUMBERS = 4096  # of an array in a summary
-COUNTS = ("pairs", "images")  # what `metadata` says of numbers of images
+MAX_NUMBERS = 4096  # arrays with more numbers are left out of a summary
+COUNTS = ("pairs", "images")  # metadata that count images, and are added up over shards
 _AnyResult = TypeVar("_AnyResult", bound=Result)
 
 
-def join(parts: Sequence[_AnyResult], options: Mapping[str, Any] | None = None) -> _AnyResult:
-    """Arrays whose first axis is "image" one after the other; the others are the same in all shards.
+def merge_results(parts: Sequence[_AnyResult], options: Mapping[str, Any] | None = None) -> _AnyResult:
+    """One result from the results of shards: arrays whose first axis is "image" are concatenated.
+
+    Arrays without an image axis must be equal in all shards.
 
     Args:
-        options: what all shards were told; it takes the place of what they say differently, each of its own images.
+        options: the options of the analysis; they replace metadata that differ between shards.
 
     Raises:
-        PrismaError: an array without images that is not the same in all, or no parts.
+        PrismaError: an array without an image axis differs between shards, or there are no parts.
     """
     if not parts:
-        raise PrismaError("expected shards to join, found none")
+        raise PrismaError("expected the results of one shard or more; found none")
     arrays: dict[str, Any] = {}
     for name in (field.name for field in fields(parts[0]) if field.name != "metadata"):
-        of_parts = [getattr(part, name) for part in parts]
-        if of_parts[0] is not None and parts[0].axes[name][0] == "image":
-            arrays[name] = torch.cat(of_parts)
-        elif all(_same(x, of_parts[0]) for x in of_parts):
-            arrays[name] = of_parts[0]
+        values = [getattr(part, name) for part in parts]
+        if values[0] is not None and parts[0].axes[name][0] == "image":
+            arrays[name] = torch.cat(values)
+        elif all(_equal(x, values[0]) for x in values):
+            arrays[name] = values[0]
         else:
-            raise PrismaError(f"the array {name} of {type(parts[0]).__name__} has no image axis and differs by shard")
-    return type(parts[0])(metadata=_words([part.metadata for part in parts], options or {}), **arrays)
+            raise PrismaError(
+                f"expected the array {name} of {type(parts[0]).__name__}, which has no image axis, to be equal in all "
+                "shards; found different values"
+            )
+    return type(parts[0])(metadata=_merged_metadata([part.metadata for part in parts], options or {}), **arrays)
 
 
-def _same(x: Tensor | None, y: Tensor | None) -> bool:
+def _equal(x: Tensor | None, y: Tensor | None) -> bool:
     return x is y if x is None or y is None else torch.equal(x, y)
 
 
-def _words(parts: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What all shards say, numbers of images added up; the options for what they say differently or not at all."""
-    said = {
+def _merged_metadata(parts: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata that all shards share, with counts of images added up; the options where shards differ."""
+    shared = {
         name: sum(part[name] for part in parts) if name in COUNTS else value
         for name, value in parts[0].items()
         if name in COUNTS or all(part[name] == value for part in parts)
     }
-    return {**options, **said}
+    return {**options, **shared}
 
 
-def summary_of(result: Result) -> dict[str, Any]:
-    """For each array its axes and shape, and as nested lists `mean` and `stderr` over images, or `values` without them.
+def summarise(result: Result) -> dict[str, Any]:
+    """For each array: its axes, its shape, and its `mean` and `stderr` over images as nested lists.
 
-    Lists of more than 4096 numbers are left out. What is no finite number is None.
+    An array without an image axis has `values` instead. Lists of more than 4096 numbers are left out. NaN and infinite
+    numbers become None.
     """
-    found = {}
+    summary = {}
     for name, axes in result.axes.items():
         x = result.arrays[name].double()
         numbers = dict(zip(("mean", "stderr"), mean_and_error(x), strict=True)) if axes[0] == "image" else {"values": x}
-        small = {key: _plain(values.tolist()) for key, values in numbers.items() if values.numel() <= MOST_NUMBERS}
-        found[name] = {"axes": list(axes), "shape": list(x.shape), **small}
-    return found
+        lists = {
+            key: _json_numbers(values.tolist()) for key, values in numbers.items() if values.numel() <= MAX_NUMBERS
+        }
+        summary[name] = {"axes": list(axes), "shape": list(x.shape), **lists}
+    return summary
 
 
-def _plain(values: Any) -> Any:
+def _json_numbers(values: Any) -> Any:
     if isinstance(values, list):
-        return [_plain(value) for value in values]
-    return values if abs(values) < float("inf") else None  # which NaN is not
+        return [_json_numbers(value) for value in values]
+    return values if abs(values) < float("inf") else None  # False for NaN too
 
 
-def plot(result: Result, path: Path) -> bool:
-    """The result's own picture; or else of the first array that one can show, the mean over images -> whether any."""
-    first = next(iter(result.axes.values()))
-    own = first[0] != "image" or type(result).plot is not Result.plot
-    drawings: list[Callable[[], Figure]] = [partial(_mean, result, name) for name in result.axes]
-    for drawing in [result.plot, *drawings] if own else drawings:
+def save_plot(result: Result, path: Path) -> bool:
+    """Save the result's own plot, or else that of the first array whose mean over images can be drawn.
+
+    Returns:
+        Whether anything could be drawn.
+    """
+    first_axes = next(iter(result.axes.values()))
+    has_own_plot = first_axes[0] != "image" or type(result).plot is not Result.plot
+    plots: list[Callable[[], Figure]] = [partial(_plot_mean, result, name) for name in result.axes]
+    for plot in [result.plot, *plots] if has_own_plot else plots:
         with suppress(PrismaError):
-            drawing().savefig(buffer := io.BytesIO())
+            plot().savefig(buffer := io.BytesIO())
             write_atomic(path, buffer.getvalue())
             return True
     return False
 
 
-def _mean(result: Result, name: str) -> "Figure":
+def _plot_mean(result: Result, name: str) -> "Figure":
     axes = result.axes[name]
     if axes[0] != "image" or len(axes) == 1:
-        raise PrismaError(f"{name} has no mean over images that makes a picture")
+        raise PrismaError(f"expected an image axis and one axis more to draw the mean of {name}; found {axes}")
     title = f"{result.metadata.get('analysis', '')}: {name}, mean over images".replace("_", " ")
     return draw(mean_and_error(result.arrays[name].double())[0], axes[1:], title=title)

@@ -1,4 +1,4 @@
-"""Processes that share the work: those of `accelerate launch` or `torchrun`, or this one alone."""
+"""The processes that share an analysis: those started by `accelerate launch` or `torchrun`, or this one alone."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,45 +10,51 @@ import torch
 
 from prisma.errors import PrismaError
 
-PATIENCE = timedelta(days=30)  # how long the first to finish waits for the last
+TIMEOUT = timedelta(days=30)  # of a barrier: the slowest process may need this much longer than the fastest
 
 
 @dataclass(frozen=True)
-class Team:
-    """This process among `size`, of which it is number `rank`."""
+class Processes:
+    """This process (number `rank`) and how many processes there are (`count`)."""
 
     rank: int = 0
-    size: int = 1
-    device: str | None = None  # that it is to work on; None: it may choose
-    wait: Callable[[], None] = lambda: None  # until all processes have come here
+    count: int = 1
+    device: str | None = None  # the device of this process; None: not specified
+    barrier: Callable[[], None] = lambda: None  # returns once every process has called it
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         return self.rank == 0
 
 
 @contextmanager
-def team(device: str | None = None) -> Iterator[Team]:
-    """The processes that were launched together, for a block that all of them go through.
+def launched_processes(device: str | None = None) -> Iterator[Processes]:
+    """The processes that were launched together. All of them must enter the block and leave it.
 
     Args:
-        device: "cpu" keeps all of them off the accelerators; by default each has one of its own.
+        device: "cpu" keeps all processes on the CPU; by default each process gets its own GPU.
 
     Raises:
-        PrismaError: accelerate is not installed, or one device is asked for and there are many processes.
+        PrismaError: accelerate is not installed, one particular GPU was asked for although there are several
+            processes, or not all launched processes were found.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched < 2:
-        yield Team(device=device)
+        yield Processes(device=device)
         return
     if device not in (None, "cpu", "cuda"):
-        raise PrismaError(f"many processes have a device each: expected --device cpu, cuda or none, found {device!r}")
+        raise PrismaError(
+            f"expected --device cpu or cuda, or none, because each of several processes uses its own device; "
+            f"found {device!r}"
+        )
     try:
         from accelerate import PartialState
     except ImportError:
-        raise PrismaError("many processes need accelerate, found none; pip install accelerate") from None
-    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=PATIENCE)
+        raise PrismaError(
+            "expected the package accelerate, which several processes need; found none; pip install accelerate"
+        ) from None
+    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=TIMEOUT)
     if state.num_processes != launched:
-        raise PrismaError(f"expected to find all {launched} processes that were launched, found {state.num_processes}")
-    yield Team(state.process_index, state.num_processes, str(state.device), state.wait_for_everyone)
+        raise PrismaError(f"expected all {launched} processes that were launched; found {state.num_processes}")
+    yield Processes(state.process_index, state.num_processes, str(state.device), state.wait_for_everyone)
     state.destroy_process_group()

@@ -1,4 +1,4 @@
-"""An analysis from the command line: it is listed, run, run again, refused and told how to go on."""
+"""`prisma analyze`: its help, its results, a second run, and its error messages."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def test_a_task_is_analysed_and_the_result_is_that_of_the_library(prisma: Prisma
     )
     assert code == 0, err
     assert "values   image, layer, head  5x2x4" in out
-    assert "of 5 images is in runs/analyze-activation_patching: result.npz, plot.png, summary.json." in out
+    assert "5 images to runs/analyze-activation_patching: result.npz, plot.png, summary.json." in out
     folder = tmp_path / "runs" / "analyze-activation_patching"
     found = ActivationPatching.from_npz(folder / "result.npz")
     images = task("digits").inputs("test", 5)[0]
@@ -40,14 +40,21 @@ def test_a_task_is_analysed_and_the_result_is_that_of_the_library(prisma: Prisma
     expected = activation_patching(model, images, images.roll(-1, 0), "attn.z", library.metrics.Logit(3))
     assert torch.allclose(found.values, expected.values, atol=1e-5)
     assert found.metadata["target"] == 3
-    said = json.loads((folder / "analysis.json").read_text())
-    assert (said["model"], said["source"], said["settings"]["pictures"]) == ("mice/digits", "digits", 5)
+    record = json.loads((folder / "analysis.json").read_text())
+    assert (record["model"], record["source"], record["settings"]["pictures"]) == ("mice/digits", "digits", 5)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*z")}
     assert (
         prisma("analyze", "activation_patching", *DIGITS, "--shard-size", "2", "--metric", "logit", "--target", "3")[1]
         == out
     )
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*z")} == before
+
+
+def test_a_name_with_dashes_writes_the_same_files(prisma: Prisma, tmp_path: Path) -> None:
+    code, out, err = prisma("analyze", "logit-lens", *DIGITS, "--json")
+    assert code == 0, err
+    assert json.loads(out)["analysis"] == "logit_lens"
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["analyze-logit_lens"]
 
 
 def test_a_folder_is_analysed(prisma: Prisma, tmp_path: Path) -> None:
@@ -73,7 +80,9 @@ def test_a_target_may_be_a_name(prisma: Prisma) -> None:
     assert code == 0, err
     assert json.loads(out)["options"]["target"] == 7
     code, _, err = prisma("analyze", "relevance", *arguments, "--target", label[:-1])
-    assert code == 1 and f"has no class '{label[:-1]}'; the nearest: {label}" in one_sentence(err)
+    assert code == 1 and f"expected a class of the model; found '{label[:-1]}'; the nearest: {label}" in one_sentence(
+        err
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,24 +121,27 @@ def test_other_settings_are_refused(prisma: Prisma) -> None:
     assert prisma("analyze", "rollout", *DIGITS)[0] == 0
     code, _, err = prisma("analyze", "rollout", *DIGITS, "--set", "residual=0.2")
     assert code == 1
-    assert "has residual=0.5, and this one has 0.2; choose another --out" in one_sentence(err)
+    assert "found residual=0.5; use another --out" in one_sentence(err)
 
 
-def test_a_stop_says_how_to_go_on(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_says_how_to_continue(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prisma.study.shards.run_study", stopped)
+    monkeypatch.setattr("prisma.study.shards.run_dataset_analysis", stopped)
     code, _, err = prisma("analyze", "rollout", *DIGITS, "--out", "two words")
     assert code == 1
     command = f"prisma analyze rollout {' '.join(DIGITS)} --out 'two words'"
-    assert one_sentence(err) == f"prisma: stopped; {command} goes on from here"
+    assert one_sentence(err) == f"prisma: stopped; {command} continues from here"
 
 
-def test_a_model_without_classes_is_told_of_prompts(prisma: Prisma, tmp_path: Path) -> None:
+def test_a_model_without_classes_needs_prompts(prisma: Prisma, tmp_path: Path) -> None:
     shape = {"image_size": 8, "patch_size": 4, "channels": 1, "n_classes": 0}
     model = library.ViT(library.ViTConfig(n_layers=1, d_model=8, n_heads=2, d_mlp=8, **shape))
     write_checkpoint(tmp_path / "bare", model)
     code, _, err = prisma("analyze", "activation_patching", "--model", "./bare", "--images", "digits", "--limit", "3")
     assert code == 1
-    assert "needs a model with 2 classes at least; found 0: a CLIP gets classes from --prompts" in one_sentence(err)
+    assert (
+        "expected a model with classes, because a metric needs them; found none; for a CLIP, use --prompts"
+        in one_sentence(err)
+    )

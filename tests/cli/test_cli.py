@@ -19,7 +19,7 @@ def test_every_command_has_help_with_an_example(prisma: Prisma, command: str) ->
 def test_help_imports_no_torch() -> None:
     code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); sys.argv = ['prisma', '--help']"
     code += "; import prisma.cli; prisma.cli.main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.stdout.strip().endswith("False"), done
 
 

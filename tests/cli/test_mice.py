@@ -41,7 +41,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: P
     code += (
         "; sys.argv = 'prisma train digits --set steps=3 --set warmup=1'.split(); import prisma.cli; prisma.cli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
     assert one_sentence(done.stderr).startswith("prisma: could not write")
     assert not list(tmp_path.rglob("*.partial"))

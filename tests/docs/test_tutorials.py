@@ -18,6 +18,8 @@ def blocks(text: str, language: str) -> list[str]:
 def test_its_code_prints_what_it_says(path: Path, tmp_path: Path) -> None:
     text = path.read_text()
     code = "\n".join(blocks(text, "python"))
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "".join(blocks(text, "text"))

@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 
 
 def prisma(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PRISMA, *shlex.split(command)], cwd=folder, capture_output=True, text=True)
+    return subprocess.run([PRISMA, *shlex.split(command)], cwd=folder, capture_output=True, text=True, timeout=240)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def test_every_label_serves_what_it_claims(demo: Demo) -> None:
 
 @pytest.mark.parametrize("code", blocks("python"))
 def test_readme_python_runs(demo: Demo, code: str) -> None:
-    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=demo.folder, check=True)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=demo.folder, check=True, timeout=240)
 
 
 def test_readme_commands_run(demo: Demo) -> None:
@@ -77,13 +77,13 @@ def test_readme_commands_run(demo: Demo) -> None:
         done = prisma(line.removeprefix("prisma "), demo.folder)
         assert done.returncode == 0, f"{line}: {done.stderr}"
     for target in (line.split()[1] for line in lines if line.startswith("make ")):
-        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=240)
 
 
 def test_readme_results_come_from_results_json() -> None:
     script = ROOT / "tools" / "readme.py"
     code = f"import runpy; m = runpy.run_path({str(script)!r}); print(m['render'](m['README'].read_text()), end='')"
-    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240).stdout
     assert made == README
     assert re.search(r"\| \[digits\].*0\.9\d\d", README)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from prisma.study.catalog import ANALYSES
-from prisma.study.shards import run_study
-from tests.study.study import study_of
+from prisma.study.shards import run_dataset_analysis
+from tests.study.study import job_of
 
 pytestmark = pytest.mark.gpu
 
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.gpu
 def test_it_is_what_the_cpu_computes(name: str, tmp_path: Path) -> None:
     found = []
     for device in ("cpu", "cuda"):
-        study = study_of(name, tmp_path / device)
-        study.model.to(device)
-        run_study(study, progress=False)
+        job = job_of(name, tmp_path / device)
+        job.model.to(device)
+        run_dataset_analysis(job, progress=False)
         found.append(ANALYSES[name].result.from_npz(tmp_path / device / "result.npz").arrays)
     expected, on_gpu = found
     for array, values in expected.items():
@@ -29,8 +29,8 @@ def test_it_is_what_the_cpu_computes(name: str, tmp_path: Path) -> None:
 def test_corruptions_are_the_same_on_every_device(corrupt: str, tmp_path: Path) -> None:
     found = []
     for device in ("cpu", "cuda"):
-        study = study_of("activation_patching", tmp_path / device, corrupt=corrupt)
-        study.model.to(device)
-        run_study(study, progress=False)
+        job = job_of("activation_patching", tmp_path / device, corrupt=corrupt)
+        job.model.to(device)
+        run_dataset_analysis(job, progress=False)
         found.append(ANALYSES["activation_patching"].result.from_npz(tmp_path / device / "result.npz").arrays["values"])
     torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-8)

@@ -78,7 +78,7 @@ def test_it_is_read_offline(hub: Path) -> None:
         "import prisma; print(prisma.load('lab/tiny').config.n_layers, prisma.load('lab/tiny', 'step-000002').labels)"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240)
     assert done.stdout.startswith("1 ('0',"), done.stderr
 
 

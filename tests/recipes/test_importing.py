@@ -64,12 +64,12 @@ def test_a_full_folder_is_left_alone(mouse: tuple[Path, OldViT], tmp_path: Path)
 def test_the_command_line_does_it(mouse: tuple[Path, OldViT]) -> None:
     path, _ = mouse
     command = [sys.executable, "-c", "import prisma.cli; prisma.cli.main()", "import", str(path), "--like", "induction"]
-    done = subprocess.run([*command, "--set", "n_heads=4", "--json"], capture_output=True, text=True)
+    done = subprocess.run([*command, "--set", "n_heads=4", "--json"], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["folder"] == str(path.with_suffix(""))
     assert answer["architecture"]["n_heads"] == 4
     assert prisma.load(answer["folder"]).config.d_model == 32
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (again.returncode, len(again.stderr.strip().splitlines())) == (1, 1)
     assert "expected a new or empty folder" in again.stderr

@@ -1,4 +1,4 @@
-"""A data set of noise and a model, for tests of analyses that go over one."""
+"""A data set of noise images and a small model, for tests of analyses over a data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from prisma import ViT
 from prisma.data.pictures import Pictures
 from prisma.study.catalog import options_of
 from prisma.study.inputs import ShardInputs
-from prisma.study.shards import Study
+from prisma.study.shards import DatasetAnalysis
 from tests.variants import images_of, model_of
 
 
 def noise(model: ViT, n: int = 5, *, masks: bool = True) -> Pictures:
-    """Pictures of noise, each with an object somewhere."""
+    """Noise images, each with a random object mask."""
     images = images_of(model, n)
     sides = images.shape[-2:]
     objects = torch.rand(n, *sides, generator=torch.Generator().manual_seed(2)) > 0.6
@@ -27,16 +27,18 @@ def noise(model: ViT, n: int = 5, *, masks: bool = True) -> Pictures:
     return Pictures(tuple(f"{i}.png" for i in range(n)), "a hash", read, objects if masks else None)
 
 
-def study_of(name: str, out: Path, shard_size: int = 2, n: int = 5, variant: str = "base", **given: str) -> Study:
-    """An analysis of a model of that variant, over noise."""
+def job_of(
+    name: str, out: Path, shard_size: int = 2, n: int = 5, variant: str = "base", **given: str
+) -> DatasetAnalysis:
+    """An analysis of a model of this variant over noise images."""
     model = model_of(variant)
-    return Study(name, model, noise(model, n), options_of(name, given), out, shard_size)
+    return DatasetAnalysis(name, model, noise(model, n), options_of(name, given), out, shard_size)
 
 
 def inputs_of(
     n: int = 5, rows: range | None = None, variant: str = "base", *, masks: bool = True, **options: Any
 ) -> Any:
-    """What an analysis is given of some rows, with the options of a paired one."""
+    """The inputs of an analysis of pairs, for some rows of noise images."""
     model = model_of(variant)
     known = {"metric": "logit", "target": None, "corrupt": "other", "sigma": None, "seed": 0}
     return ShardInputs(model, noise(model, n, masks=masks), rows or range(n), known | options)

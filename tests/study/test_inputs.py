@@ -1,4 +1,4 @@
-"""Pairs and metrics of a shard are those of the whole data set, however it is cut."""
+"""Pairs and metrics do not depend on how the data set is divided into shards."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def test_a_corrupt_image_does_not_depend_on_the_shard(name: str) -> None:
     assert not (whole == inputs_of().images).flatten(1).all(1).any()
 
 
-def test_corruptions_are_those_of_their_names() -> None:
+def test_each_name_selects_its_corruption() -> None:
     images, masks = inputs_of().images, inputs_of().pictures.masks
     assert torch.equal(inputs_of(corrupt="other").corrupt, other_image(images))
     assert torch.equal(inputs_of(corrupt="mean").corrupt, mean_image(images))
@@ -34,7 +34,7 @@ def test_swapped_images_follow_the_seed() -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_metrics_ask_for_the_models_own_answer() -> None:
+def test_the_default_target_is_the_predicted_class() -> None:
     inputs = inputs_of()
     logits = inputs.model(inputs.images)
     best, second = logits.topk(2).indices.unbind(1)
@@ -47,27 +47,31 @@ def test_metrics_ask_for_the_models_own_answer() -> None:
     assert of_target == LogitDiff([3] * 5, rest.argmax(1))
 
 
-def test_what_is_not_asked_for_is_not_needed() -> None:
-    assert inputs_of(masks=False).coverage_if_known is None
-    assert inputs_of().coverage.shape == (5, 3, 3)
-    others = inputs_of(rows=range(3, 5)).others
+def test_masks_and_following_images_may_be_absent() -> None:
+    assert inputs_of(masks=False).object_coverage_or_none is None
+    assert inputs_of().object_coverage.shape == (5, 3, 3)
+    others = inputs_of(rows=range(3, 5)).following_images
     assert others is not None and torch.equal(others, inputs_of().images[:2])
-    assert inputs_of().others is None
+    assert inputs_of().following_images is None
 
 
 @pytest.mark.parametrize(
     ("options", "asked", "sentence"),
     [
-        ({"corrupt": "fog"}, "corrupt", "expected a corruption of noise, .*found 'fog'"),
-        ({"corrupt": "mean", "sigma": 1.0}, "corrupt", "sigma is of noise and blur; found sigma=1.0 of mean"),
-        ({"n": 1}, "corrupt", "needs at least 2; found 1"),
+        ({"corrupt": "fog"}, "corrupt", "expected a corruption: noise, .*found 'fog'"),
+        (
+            {"corrupt": "mean", "sigma": 1.0},
+            "corrupt",
+            "expected sigma only with noise or blur; found sigma=1.0 with mean",
+        ),
+        ({"n": 1}, "corrupt", "expected 2 images or more, .*; found 1"),
         ({"corrupt": "object", "masks": False}, "corrupt", "pictures without masks"),
-        ({"masks": False}, "coverage", "pictures without masks"),
-        ({"metric": "loss"}, "metric", "expected a metric of logit, .*found 'loss'"),
-        ({"target": 5}, "metric", "expected a class from 0 to 4, found 5"),
-        ({"variant": "no_head"}, "metric", "needs a model with 1 classes at least; found 0"),
+        ({"masks": False}, "object_coverage", "pictures without masks"),
+        ({"metric": "loss"}, "metric", "expected a metric among logit, .*found 'loss'"),
+        ({"target": 5}, "metric", "expected a class from 0 to 4; found 5"),
+        ({"variant": "no_head"}, "metric", "expected a model with classes, .*; found none; for a CLIP, use --prompts"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(options: dict[str, Any], asked: str, sentence: str) -> None:
+def test_wrong_options_are_refused(options: dict[str, Any], asked: str, sentence: str) -> None:
     with pytest.raises(PrismaError, match=sentence):
         getattr(inputs_of(**options), asked)

@@ -1,4 +1,4 @@
-"""Joined shards equal the whole; a summary says means over images, and leaves out what has no answer."""
+"""Merged shards equal the whole; a summary has means over images that ignore NaN; a plot is drawn if one can be."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prisma import PrismaError
 from prisma.analysis.result import Result, mean_and_error
-from prisma.study.merging import join, plot, summary_of
+from prisma.study.merging import merge_results, save_plot, summarise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,33 +32,33 @@ class Found(Result):
         return self.values.nanmean(0)
 
 
-def found(values: Tensor, **said: object) -> Found:
+def found(values: Tensor, **more: object) -> Found:
     shared = torch.arange(3.0)
     return Found(
-        metadata={"analysis": "a test", "axis": "head", "pairs": len(values), **said}, values=values, shared=shared
+        metadata={"analysis": "a test", "axis": "head", "pairs": len(values), **more}, values=values, shared=shared
     )
 
 
-def test_shards_become_the_whole() -> None:
+def test_merged_shards_are_the_whole() -> None:
     values = torch.randn(7, 4)
     parts = [found(some, seed=i, site="z") for i, some in enumerate(values.split(3))]
-    whole = join(parts, {"seed": 0, "corrupt": "other"})
+    whole = merge_results(parts, {"seed": 0, "corrupt": "other"})
     assert torch.equal(whole.values, values)
     assert torch.equal(whole.shared, parts[0].shared) and whole.more is None
     assert whole.axes["values"] == ("image", "head")
-    said = {"analysis": "a test", "axis": "head", "pairs": 7, "site": "z", "seed": 0, "corrupt": "other"}
-    assert whole.metadata == said
+    expected = {"analysis": "a test", "axis": "head", "pairs": 7, "site": "z", "seed": 0, "corrupt": "other"}
+    assert whole.metadata == expected
 
 
-def test_shards_that_do_not_belong_together_are_refused() -> None:
+def test_shards_that_do_not_fit_together_are_refused() -> None:
     other = Found(metadata={"axis": "head", "pairs": 1}, values=torch.ones(1, 4), shared=torch.zeros(3))
-    with pytest.raises(PrismaError, match="shared of Found has no image axis and differs by shard"):
-        join([found(torch.ones(1, 4)), other])
+    with pytest.raises(PrismaError, match="array shared of Found, which has no image axis, to be equal in all shards"):
+        merge_results([found(torch.ones(1, 4)), other])
     with pytest.raises(PrismaError, match="found none"):
-        join([])
+        merge_results([])
 
 
-def test_means_and_errors_are_of_images_that_have_an_answer() -> None:
+def test_means_and_standard_errors_ignore_nan() -> None:
     x = torch.tensor([[1.0, 5.0], [2.0, torch.nan], [6.0, torch.nan]])
     mean, error = mean_and_error(x)
     assert mean.tolist() == [3.0, 5.0]
@@ -66,12 +66,12 @@ def test_means_and_errors_are_of_images_that_have_an_answer() -> None:
     assert error[1].isnan()
 
 
-def test_a_summary_is_json_of_few_numbers() -> None:
-    said = summary_of(found(torch.tensor([[1.0, torch.nan], [3.0, torch.nan]])))
+def test_a_summary_is_short_and_can_be_written_as_json() -> None:
+    summary = summarise(found(torch.tensor([[1.0, torch.nan], [3.0, torch.nan]])))
     values = {"axes": ["image", "head"], "shape": [2, 2], "mean": [2.0, None], "stderr": [1.0, None]}
-    assert said["values"] == values
-    assert said["effect"] == {"axes": ["head"], "shape": [2], "values": [2.0, None]}
-    assert summary_of(found(torch.ones(2, 5000)))["values"] == {"axes": ["image", "head"], "shape": [2, 5000]}
+    assert summary["values"] == values
+    assert summary["effect"] == {"axes": ["head"], "shape": [2], "values": [2.0, None]}
+    assert summarise(found(torch.ones(2, 5000)))["values"] == {"axes": ["image", "head"], "shape": [2, 5000]}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +86,7 @@ class Maps(Result):
     map: Tensor
 
 
-def test_the_picture_is_of_the_first_array_that_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plot_is_of_the_first_array_that_can_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[Tensor, tuple[str, ...]]] = []
 
     def draw(values: Tensor, axes: tuple[str, ...], **_: object) -> object:
@@ -98,9 +98,9 @@ def test_the_picture_is_of_the_first_array_that_makes_one(tmp_path: Path, monkey
     real = merging.draw
     monkeypatch.setattr(merging, "draw", draw)
     maps = Maps(metadata={}, of_image=torch.ones(60), huge=torch.ones(60, 50, 2, 2), map=torch.rand(60, 3, 4))
-    assert plot(maps, tmp_path / "plot.png")
+    assert save_plot(maps, tmp_path / "plot.png")
     assert drawn[-1][1] == ("row", "column") and torch.equal(drawn[-1][0], maps.map.double().mean(0))
     assert (tmp_path / "plot.png").read_bytes()[1:4] == b"PNG"
     none = Maps(metadata={}, of_image=torch.ones(1), huge=torch.ones(1, 50, 2, 2), map=torch.ones(1, 0, 4))
-    assert not plot(none, tmp_path / "none.png")
+    assert not save_plot(none, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

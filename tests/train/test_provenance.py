@@ -44,7 +44,9 @@ def test_the_first_setting_that_differs_is_named(tiny: Recipe) -> None:
 def test_git_state_is_that_of_the_checkout_that_tracks_the_code(tmp_path: Path) -> None:
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
-        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=240
+        )
         return done.stdout.strip()
 
     (tmp_path / "__init__.py").write_text("")
