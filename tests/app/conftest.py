@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, sync_playwright
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
-from app.models import Mouse
-from app.session import Session, opened
+from prisma_app.models import Mouse
+from prisma_app.session import Session, opened
 from prisma.pretrained.parity import randomise
 from prisma.publish import publish
 from prisma.recipes import recipe

@@ -11,8 +11,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
 
 import prisma
-from app.models import Mouse
-from app.question import default_question
+from prisma_app.models import Mouse
+from prisma_app.tabs.patching import default_question
 from prisma import LogitDiff
 from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.repository import Published

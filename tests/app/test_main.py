@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import main
+from prisma_app import main
 from prisma import PrismaError
 from tests.app.conftest import DIGITS
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import prisma
-from app.models import Mouse, mice
+from prisma_app.models import Mouse, mice
 from prisma import PrismaError
 from prisma.checkpoint import read_tensors
 from prisma.repository import Published

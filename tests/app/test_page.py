@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import patching
-from app.models import Mouse
-from app.page import TABS, Page, controls, from_link, lay_out, updates
-from app.session import Session, opened
+from prisma_app.tabs import patching
+from prisma_app.models import Mouse
+from prisma_app.page import TABS, Page, controls, from_link, lay_out, updates
+from prisma_app.session import Session, opened
 from prisma import PrismaError
 from prisma.repository import Published
 from tests.app.conftest import DIGITS, GLYPHS

@@ -7,11 +7,12 @@ import torch
 from sklearn.datasets import load_sample_images
 
 import prisma
-from app import lens, main, patching
-from app.pretrained import PROMPTS, THUMBNAIL, Pretrained
-from app.question import asked
-from app.session import opened
-from app.subject import transform_of
+from prisma_app import main
+from prisma_app.tabs import lens, patching
+from prisma_app.pretrained import PROMPTS, THUMBNAIL, Pretrained
+from prisma_app.tabs.patching import asked
+from prisma_app.session import opened
+from prisma_app.subject import transform_of
 from prisma import Loaded, PrismaError
 from prisma.checkpoint import write_checkpoint
 from tests.app.conftest import ANIMALS, DIGITS

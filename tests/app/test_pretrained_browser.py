@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 import prisma
-from app.pretrained import Pretrained
+from prisma_app.pretrained import Pretrained
 from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.checkpoint import write_checkpoint
 from tests.app.conftest import ANIMALS

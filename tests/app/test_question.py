@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.question import METRICS, Question, asked, default_question, metric_of, sites
-from app.session import Session
+from prisma_app.tabs.patching import METRICS, Question, asked, default_question, metric_of, sites
+from prisma_app.session import Session
 from prisma import LogitDiff, PrismaError, Probability
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from app.session import Session, opened
+from prisma_app.session import Session, opened
 
 
 def test_new_images_bring_a_new_question_and_keep_the_rest(session: Session) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from app.models import Mouse
-from app.subject import INK, of_still_images, pixels, prefix_names, transform_of
+from prisma_app.models import Mouse
+from prisma_app.subject import INK, of_still_images, pixels, prefix_names, transform_of
 from prisma import Loaded, PrismaError
 from prisma.repository import Published
 from tests.app.conftest import DIGITS

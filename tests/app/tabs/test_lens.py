@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from app import lens
-from app.session import Session
+from prisma_app.tabs import lens
+from prisma_app.session import Session
 from prisma import PrismaError
 from prisma.analysis.lens.logit_lens import logit_lens
 from tests.app.unpack import assert_near, read

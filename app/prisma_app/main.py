@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from app.models import Mouse, mice
-from app.page import lay_out, wire
-from app.pretrained import Pretrained
-from app.subject import Subject
-from app.theme import CSS, theme
+from prisma_app.models import Mouse, mice
+from prisma_app.page import lay_out, wire
+from prisma_app.pretrained import Pretrained
+from prisma_app.subject import Subject
+from prisma_app.theme import CSS, theme
 from prisma.errors import PrismaError, nearest
 from prisma.pretrained.opening import PREFIXES, is_folder
 from prisma.repository import Published, published_in

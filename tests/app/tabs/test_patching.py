@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from app import patching
-from app.question import DIRECTIONS, METRICS, Question
-from app.session import Session
+from prisma_app.tabs import patching
+from prisma_app.tabs.patching import DIRECTIONS, METRICS, Question
+from prisma_app.session import Session
 from prisma import LogitDiff, PrismaError, Probability, sweep
 from tests.app.unpack import read
 

@@ -2,8 +2,8 @@
 
 import json
 
-from app import attention
-from app.session import Session
+from prisma_app.tabs import attention
+from prisma_app.session import Session
 from prisma import record
 from tests.app.unpack import assert_near, read
 
