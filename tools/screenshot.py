@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
-
 from prisma_app.main import serve
 
 OUT = Path(__file__).parents[1] / "docs" / "app.png"

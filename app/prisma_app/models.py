@@ -5,12 +5,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
 from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.errors import PrismaError, nearest
 from prisma.loaded import Loaded, load
 from prisma.repository import PROBE, Published, published_in
 from prisma.view.browser import Packed, fractions
+from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
 
 N_EXAMPLES = 20
 

@@ -1,4 +1,4 @@
-"""How a `prisma.view.browser.View` gets into the page: a `gr.HTML` that runs one of the viewers written in JavaScript."""
+"""How a `prisma.view.browser.View` gets into the page: a `gr.HTML` that runs one of the JavaScript viewers."""
 
 import hashlib
 import json

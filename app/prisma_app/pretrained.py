@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
 from prisma.loaded import Loaded, load
 from prisma.pretrained.opening import is_folder
 from prisma.view.browser import Packed, fractions
+from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
 
 PROMPTS = (  # the default classes of a CLIP; they cover the examples, everyday pictures, and drawings
     *(f"a photo of {thing}" for thing in ("a temple", "a flower", "a cat", "a dog", "a bird", "a person", "a car")),

@@ -78,7 +78,7 @@ class Subject(ABC):
         """The checkpoint of a training step. Raises PrismaError if there is none."""
         known = [str(published) for published in self.steps]
         if step not in known:
-            raise PrismaError(f"expected a step that {self.name} publishes, {', '.join(known)}; found {step[:20]!r}")
+            raise PrismaError(f"{self.name} publishes the steps {', '.join(known)}; found {step[:20]!r}")
         return known.index(step)
 
     @property
@@ -109,7 +109,7 @@ class Subject(ABC):
             raise PrismaError(str(error).replace(str(path), Path(path).name)) from None
 
     def drawing(self, ink: Any) -> Picture:
-        """The model input from a drawing: INK x INK bytes in base64, white on black. Raises PrismaError on anything else."""
+        """The model input from INK x INK bytes in base64, white on black. Raises PrismaError on anything else."""
         try:
             raw = base64.b64decode(ink, validate=True)
         except (TypeError, ValueError, binascii.Error):
@@ -130,7 +130,7 @@ def expect_still_images(loaded: Loaded) -> Loaded:
 def transform_of(loaded: Loaded) -> Transform:
     """The preprocessing of a model. Raises PrismaError if Prisma cannot reproduce it."""
     if loaded.transform is None:
-        raise PrismaError("expected a model that specifies its preprocessing; the files of this one specify none that Prisma can reproduce")
+        raise PrismaError("this model's files do not specify a preprocessing that Prisma can reproduce")
     return loaded.transform
 
 

@@ -56,5 +56,5 @@ class Tab(ABC):
         return ()
 
     def updates(self, controls: Controls, before: Session | None, after: Session) -> Updates:
-        """New values of the controls whose content differs between two sessions, and of all of them without `before`."""
+        """New values of the controls that differ between two sessions; of all of them without `before`."""
         return {}

@@ -41,7 +41,7 @@ def _expect_small(config: ViTConfig) -> None:
     found = (config.n_layers + 1) * config.n_tokens * config.n_classes
     if found > MAX_NUMBERS:
         raise PrismaError(
-            f"expected a logit lens of at most {MAX_NUMBERS:,} numbers, which is what a page can load; found {found:,}: "
+            f"expected a logit lens of at most {MAX_NUMBERS:,} numbers for a page to load; found {found:,}: "
             f"{config.n_classes:,} classes for every token and layer. Use prisma.logit_lens in Python for this model"
         )
 
