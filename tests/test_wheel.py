@@ -1,6 +1,5 @@
 """The wheel, installed without this repository: what it holds, and the commands that people run first."""
 
-import json
 import os
 import shutil
 import site
@@ -19,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"prisma": ROOT / "prisma", "prisma_app": ROOT / "app" / "prisma_app"}
-LIMIT = 120  # seconds for one command
+LIMIT = 300  # seconds for one command, on a busy machine
 
 
 @dataclass(frozen=True)
@@ -94,19 +93,17 @@ def test_neither_package_comes_from_this_repository(installed: Installed) -> Non
 
 
 def test_demo_publish_and_app_work_from_any_folder(installed: Installed) -> None:
-    installed.run("prisma", "demo", "--no-app")
-    report = json.loads(installed.run("prisma", "publish", "runs/digits", "lab/again", "--hub", "hub", "--json"))
-    assert report
-    (card,) = (installed.folder / "hub" / "models--lab--again" / "refs").rglob("main")
-    commit = card.read_text().strip()
-    readme = installed.folder / "hub" / "models--lab--again" / "snapshots" / commit / "README.md"
-    assert "lab/again" in readme.read_text()
+    assert "Published prisma/digits" in installed.run("prisma", "demo", "--no-app")
+    installed.run("prisma", "publish", "runs/digits", "lab/again", "--hub", "hub")
+    published = installed.folder / "hub" / "models--lab--again"
+    commit = (published / "refs" / "main").read_text().strip()
+    assert "lab/again" in (published / "snapshots" / commit / "README.md").read_text()
     with served(installed, "--hub", "hub", "--model", "lab/again") as url:
         page = urlopen(url, timeout=LIMIT).read().decode()
-        for viewer in ("Attention", "Lens", "Effects", "Images", "Steps"):
-            assert f"class {viewer}" in page, f"the page lacks the script of {viewer}"
-        for title in ("Attention", "Logit lens", "Patching", "lab/again", "prisma/digits"):
-            assert title in page
+    for viewer in ("Attention", "Lens", "Effects", "Images", "Steps"):
+        assert f"class {viewer}" in page, f"the page lacks the script of {viewer}"
+    for title in ("Attention", "Logit lens", "Patching", "lab/again", "prisma/digits"):
+        assert title in page
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def test_half_precision_takes_pictures(tmp_path: Path, clip_folder: Path, monkey
     assert loaded.text is not None
     loaded.model.half()
     loaded.text.model.half()
-    monkeypatch.setattr("app.pretrained.load", lambda _: loaded)
+    monkeypatch.setattr("prisma_app.pretrained.load", lambda _: loaded)
     half = Pretrained("open_clip/small")
     assert half.name == "open_clip/small"
     assert half.final.model(half.example(0).x[None]).dtype == torch.float32
@@ -107,7 +107,7 @@ def test_what_the_app_does_not_show(vit_folder: Path, tmp_path: Path, monkeypatc
         Pretrained(str(vit_folder), ["a cat"])
     with pytest.raises(PrismaError, match="found none"):
         Pretrained(str(tmp_path / "nothing"))
-    monkeypatch.setattr("app.pretrained.load", lambda _: Loaded(model_of("video"), None, ()))
+    monkeypatch.setattr("prisma_app.pretrained.load", lambda _: Loaded(model_of("video"), None, ()))
     with pytest.raises(PrismaError, match="still images"):
         Pretrained("hf/some/video")
 
