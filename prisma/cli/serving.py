@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -13,6 +14,7 @@ import typer
 from prisma.cli.shared import HubOption
 
 cli = typer.Typer()
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @cli.command(epilog="Example: prisma app --hub hub --model prisma/digits; prisma app --model my-clip-folder")
@@ -32,23 +34,28 @@ def app(
 
 def serve(hub: Path, model: str | None, port: int | None, prompts: Sequence[str] = ()) -> None:
     """Serve the app until SIGINT or SIGTERM, and then exit with code 0."""
-    end_on_signals()
-    # By name, because imports run one way: the app imports prisma, and this command only starts it.
-    import_module("prisma_app.main").serve(hub, model, port=port, prompts=prompts)
+    with ending_on_signals():
+        # By name, because imports run one way: the app imports prisma, and this command only starts it.
+        import_module("prisma_app.main").serve(hub, model, port=port, prompts=prompts)
 
 
-def end_on_signals() -> None:
-    """From here on, SIGINT and SIGTERM end this process with exit code 0; a second signal ends it at once.
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Within, SIGINT and SIGTERM end this process with exit code 0; a second signal ends it at once.
 
     Both are set explicitly, because Python has no handler for SIGINT in a process that was started with SIGINT
     ignored, as every background job of a shell script is.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
+    before = {number: signal.signal(number, _end) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    for other in (signal.SIGINT, signal.SIGTERM):
+    for other in STOPPING:
         signal.signal(other, _end_at_once)
     raise SystemExit(0)
 
