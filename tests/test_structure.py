@@ -32,21 +32,23 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("study", "recipes"),
     ("publish",),
     ("cli",),
-    ("app",),
+    ("prisma_app",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
-FILES = sorted(p for folder in ("prisma", "app") for p in (ROOT / folder).rglob("*.py"))
+PACKAGES = {"prisma": ROOT / "prisma", "prisma_app": ROOT / "app" / "prisma_app"}
+FILES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
 OPTIONAL = {"timm", "transformers", "open_clip", "gradio", "huggingface_hub", "datasets", "wandb", "matplotlib"} | {
     "sklearn", "PIL", "jinja2", "accelerate", "typer", "torchvision",
 }  # fmt: skip
 
 
 def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    folder = next(folder for folder in PACKAGES.values() if folder in path.parents)
+    return ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
 def part(module: str) -> str:
-    """`prisma.train.loop` -> `train`, `prisma.analysis.lens.logit_lens` -> `analysis.lens`, `app.lens` -> `app`."""
+    """`prisma.train.loop` -> `train`, `prisma.analysis.lens.logit_lens` -> `analysis.lens`, `prisma_app.page` as is."""
     names = module.split(".")
     if names[0] != "prisma" or len(names) == 1:
         return names[0]
@@ -71,7 +73,7 @@ def imports(path: Path) -> list[tuple[str, ast.stmt]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             found.append((node.module or "", node))
-    return [(name, node) for name, node in found if name.split(".")[0] in ("prisma", "app")]
+    return [(name, node) for name, node in found if name.split(".")[0] in PACKAGES]
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
@@ -100,7 +102,7 @@ def test_own_package_is_imported_at_the_top(path: Path) -> None:
     tree = ast.parse(path.read_text())
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         hidden = [node for node in ast.walk(function) if isinstance(node, ast.ImportFrom)]
-        names = [node.module for node in hidden if node.module and node.module.split(".")[0] in ("prisma", "app")]
+        names = [node.module for node in hidden if node.module and node.module.split(".")[0] in PACKAGES]
         assert not names, f"{path}: {function.name} imports {names} inside"
 
 
@@ -118,11 +120,11 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 def test_tests_mirror_the_package() -> None:
     missing = []
     for path in FILES:
-        relative = path.relative_to(ROOT)
         if path.name == "__init__.py":
             continue
-        parts = relative.parts[1:] if relative.parts[0] == "prisma" else relative.parts
-        test = ROOT.joinpath("tests", *parts[:-1], f"test_{parts[-1]}")
+        package, *folders, name = module_name(path).split(".")
+        tests = ROOT / "tests" / ("app" if package == "prisma_app" else "")
+        test = tests.joinpath(*folders, f"test_{name}.py")
         if not test.exists():
             missing.append(str(test.relative_to(ROOT)))
     assert not missing, f"no tests for: {missing}"

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
-
-from app.main import serve
+from prisma_app.main import serve
 
 OUT = Path(__file__).parents[1] / "docs" / "app.png"
 QUERY = "?view=attention&image=3"

@@ -1,8 +1,12 @@
 """`prisma app`: the app, on this machine."""
 
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -10,6 +14,7 @@ import typer
 from prisma.cli.shared import HubOption
 
 cli = typer.Typer()
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @cli.command(epilog="Example: prisma app --hub hub --model prisma/digits; prisma app --model my-clip-folder")
@@ -19,13 +24,41 @@ def app(
     prompts: Annotated[str, typer.Option(help="The classes of a CLIP, separated by commas.")] = "",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: the first free port from 7860.")] = None,
 ) -> None:
-    """Serve the app on 127.0.0.1: attention, logit lens and patching over every checkpoint of a folder hub.
+    """Serve the app on 127.0.0.1: attention, logit lens and patching at every checkpoint of the mice in a folder hub.
 
-    Or over one pretrained model: --model a folder, timm/..., hf/..., open_clip/...; the classes of a CLIP are prompts.
+    Or for one pretrained model: --model a folder, timm/..., hf/..., open_clip/...; for a CLIP, --prompts are its
+    classes. Ctrl-C or SIGTERM ends it.
     """
     serve(hub, model, port, [prompt.strip() for prompt in prompts.split(",") if prompt.strip()])
 
 
 def serve(hub: Path, model: str | None, port: int | None, prompts: Sequence[str] = ()) -> None:
-    # By name, because imports run one way: the app imports prisma, and this command only starts it.
-    import_module("app.main").serve(hub, model, port=port, prompts=prompts)
+    """Serve the app until SIGINT or SIGTERM, and then exit with code 0."""
+    with ending_on_signals():
+        # By name, because imports run one way: the app imports prisma, and this command only starts it.
+        import_module("prisma_app.main").serve(hub, model, port=port, prompts=prompts)
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Within, SIGINT and SIGTERM end this process with exit code 0; a second signal ends it at once.
+
+    Both are set explicitly, because Python has no handler for SIGINT in a process that was started with SIGINT
+    ignored, as every background job of a shell script is.
+    """
+    before = {number: signal.signal(number, _end) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    for other in STOPPING:
+        signal.signal(other, _end_at_once)
+    raise SystemExit(0)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(0)

@@ -1,11 +1,8 @@
-"""Two published mice for the app, really trained and small; a session on one; two pretrained models; a browser.
-
-What Gradio leaves open is closed.
-"""
+"""Two published mice for the app, small but trained; a session on one; two pretrained models; a browser."""
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,13 @@ import open_clip
 import pytest
 import timm
 from playwright.sync_api import Browser, sync_playwright
+from prisma_app.changes import with_model
+from prisma_app.models import Mouse
+from prisma_app.session import Session
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
-from app.models import Mouse
-from app.session import Session, opened
+from prisma.errors import PrismaError
 from prisma.pretrained.parity import randomise
 from prisma.publish import publish
 from prisma.recipes import recipe
@@ -100,7 +99,19 @@ def closed_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         loop.close()
 
 
+@pytest.fixture
+def find(lab: Path) -> Callable[[Any], Mouse]:
+    """From the name of a mouse to the mouse."""
+
+    def find(name: Any) -> Mouse:
+        if name not in (DIGITS, GLYPHS):
+            raise PrismaError(f"there is no mouse {name}")
+        return Mouse(Published(name, lab))
+
+    return find
+
+
 @pytest.fixture(params=[DIGITS, GLYPHS])
 def session(request: pytest.FixtureRequest, lab: Path) -> Session:
     """On a checkpoint from the middle of training."""
-    return replace(opened(Mouse(Published(request.param, lab))), index=5)
+    return replace(with_model(Mouse(Published(request.param, lab))), index=5)

@@ -9,10 +9,10 @@ import torch
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
+from prisma_app.models import Mouse
+from prisma_app.tabs.patching import default_question
 
 import prisma
-from app.models import Mouse
-from app.question import default_question
 from prisma import LogitDiff
 from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.repository import Published

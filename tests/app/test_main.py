@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from prisma_app import main
 
-from app import main
 from prisma import PrismaError
 from tests.app.conftest import DIGITS
 
@@ -52,7 +52,7 @@ def test_the_first_free_port(lab: Path, launched: dict[str, Any], taken: int, mo
 
 
 def test_a_port_that_is_taken(lab: Path, taken: int) -> None:
-    with pytest.raises(PrismaError, match=f"expected port {taken} to be free, found it taken"):
+    with pytest.raises(PrismaError, match=f"expected a free port; found port {taken} in use"):
         main.serve(lab, port=taken, block=False)
 
 

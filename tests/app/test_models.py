@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from prisma_app.models import Mouse, mice
 
 import prisma
-from app.models import Mouse, mice
 from prisma import PrismaError
 from prisma.checkpoint import read_tensors
 from prisma.repository import Published
@@ -30,7 +30,7 @@ def test_every_checkpoint_is_the_published_one(mouse: Mouse, lab: Path) -> None:
 
 @pytest.mark.parametrize("index", [-1, 8, 1.5, True, None, "0", [0], "x" * 9000])
 def test_a_checkpoint_that_is_not_there(mouse: Mouse, index: Any) -> None:
-    with pytest.raises(PrismaError, match=r"expected a checkpoint from 0 to 7, found .{1,20}$"):
+    with pytest.raises(PrismaError, match=r"expected a checkpoint from 0 to 7; found .{1,20}$"):
         mouse.at(index)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from prisma_app.panel import TEMPLATE, answer, panel, payload, refusal
 
-from app.panel import TEMPLATE, answer, panel, payload, refusal
 from prisma import PrismaError
 from prisma.view.browser import VIEWERS, View, numbers, script, style
 

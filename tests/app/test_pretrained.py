@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from prisma_app import main
+from prisma_app.changes import with_model
+from prisma_app.pretrained import PROMPTS, THUMBNAIL, Pretrained
+from prisma_app.subject import transform_of
+from prisma_app.tabs import lens, patching
+from prisma_app.tabs.patching import asked
 from sklearn.datasets import load_sample_images
 
 import prisma
-from app import lens, main, patching
-from app.pretrained import PROMPTS, THUMBNAIL, Pretrained
-from app.question import asked
-from app.session import opened
-from app.subject import transform_of
 from prisma import Loaded, PrismaError
 from prisma.checkpoint import write_checkpoint
 from tests.app.conftest import ANIMALS, DIGITS
@@ -52,16 +53,16 @@ def test_examples_are_squares_of_real_pictures(vit: Pretrained) -> None:
 
 
 def test_its_address_has_no_step(vit: Pretrained) -> None:
-    assert opened(vit).facts()["where"] == {"model": "small-vit", "image": 0, "view": "attention"}
+    assert with_model(vit).facts()["where"] == {"model": "small-vit", "image": 0, "view": "attention"}
 
 
 def test_the_classes_of_a_clip_are_prompts(clip: Pretrained, clip_folder: Path) -> None:
     assert clip.labels == list(PROMPTS)
-    loaded, session = prisma.load(clip_folder), opened(clip)
+    loaded, session = prisma.load(clip_folder), with_model(clip)
     assert loaded.text is not None
     x = session.picture.x[None]
     similarity = loaded.text.similarity(loaded.model(x), PROMPTS)
-    view = lens.view(session)
+    view = lens.TAB.view(session)
     assert_near(read(view, "readout")[-1], similarity[0].softmax(-1))
     assert view.facts["labels"][view.facts["answer"]] == PROMPTS[int(similarity.argmax())]
     cats = Pretrained(str(clip_folder), ["a cat", "two cats"])
@@ -69,10 +70,10 @@ def test_the_classes_of_a_clip_are_prompts(clip: Pretrained, clip_folder: Path) 
 
 
 def test_patching_is_in_the_space_of_the_prompts(clip: Pretrained) -> None:
-    session = opened(clip)
-    view = patching.view(session)
+    session = with_model(clip)
+    view = patching.TAB.view(session)
     logits = clip.final.model(session.picture.x[None])[0]
-    question = session.question
+    question = session.states["patching"]
     assert view.facts["clean"] == pytest.approx((logits[question.target] - logits[question.against]).item(), abs=1e-5)
     assert PROMPTS[question.target] in view.facts["metric"]
 
@@ -82,12 +83,12 @@ def test_a_model_without_classes_has_features(tmp_path: Path, vit: Pretrained) -
         "size": [8, 8], "mean": [0.5] * 3, "std": [0.5] * 3
     })  # fmt: skip
     bare = Pretrained(str(tmp_path / "bare"))
-    session = opened(bare)
-    assert session.labels[session.question.target].startswith("feature ")
-    assert asked(bare, "probability", 11, 0, "resid_mid", "clean").target == 11
-    assert "feature" in patching.view(session).facts["metric"]
+    session = with_model(bare)
+    assert session.labels[session.states["patching"].target].startswith("feature ")
+    assert asked(session, "probability", 11, 0, "resid_mid", "clean").target == 11
+    assert "feature" in patching.TAB.view(session).facts["metric"]
     with pytest.raises(PrismaError, match="n_classes=0"):
-        lens.view(session)
+        lens.TAB.view(session)
 
 
 def test_half_precision_takes_pictures(tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,7 @@ def test_half_precision_takes_pictures(tmp_path: Path, clip_folder: Path, monkey
     assert loaded.text is not None
     loaded.model.half()
     loaded.text.model.half()
-    monkeypatch.setattr("app.pretrained.load", lambda _: loaded)
+    monkeypatch.setattr("prisma_app.pretrained.load", lambda _: loaded)
     half = Pretrained("open_clip/small")
     assert half.name == "open_clip/small"
     assert half.final.model(half.example(0).x[None]).dtype == torch.float32
@@ -106,7 +107,7 @@ def test_what_the_app_does_not_show(vit_folder: Path, tmp_path: Path, monkeypatc
         Pretrained(str(vit_folder), ["a cat"])
     with pytest.raises(PrismaError, match="found none"):
         Pretrained(str(tmp_path / "nothing"))
-    monkeypatch.setattr("app.pretrained.load", lambda _: Loaded(model_of("video"), None, ()))
+    monkeypatch.setattr("prisma_app.pretrained.load", lambda _: Loaded(model_of("video"), None, ()))
     with pytest.raises(PrismaError, match="still images"):
         Pretrained("hf/some/video")
 

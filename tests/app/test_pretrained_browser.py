@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 from playwright.sync_api import Browser, expect
+from prisma_app.pretrained import Pretrained
 
 import prisma
-from app.pretrained import Pretrained
 from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.checkpoint import write_checkpoint
 from tests.app.conftest import ANIMALS

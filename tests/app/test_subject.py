@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from prisma_app.models import Mouse
+from prisma_app.subject import INK, expect_still_images, pixels, prefix_names, transform_of
 
-from app.models import Mouse
-from app.subject import INK, of_still_images, pixels, prefix_names, transform_of
 from prisma import Loaded, PrismaError
 from prisma.repository import Published
 from tests.app.conftest import DIGITS
@@ -63,9 +63,9 @@ def test_prefix_tokens_have_names(mouse: Mouse) -> None:
 
 
 def test_models_that_the_app_does_not_show() -> None:
-    with pytest.raises(PrismaError, match="still images; found one of 4 frames"):
-        of_still_images(Loaded(model_of("video"), None, ()))
-    with pytest.raises(PrismaError, match="nothing that Prisma can equal of how an image becomes its input"):
+    with pytest.raises(PrismaError, match="still images; found a video model with 4 frames"):
+        expect_still_images(Loaded(model_of("video"), None, ()))
+    with pytest.raises(PrismaError, match="do not specify a preprocessing that Prisma can reproduce"):
         transform_of(Loaded(model_of("base"), None, ()))
 
 

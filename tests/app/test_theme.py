@@ -1,6 +1,6 @@
 """The page around the viewers asks nothing of the network."""
 
-from app.theme import CSS, HEADER, theme
+from prisma_app.theme import CSS, HEADER, theme
 
 
 def test_fonts_and_styles_are_local() -> None:

@@ -1,8 +1,7 @@
-"""A visitor of the app: a real browser, the server that `prisma app` starts, and what a viewer says that it shows."""
+"""A visitor of the app: a real browser, the server that `prisma app` starts, and the numbers that a viewer shows."""
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from playwright.sync_api import Browser, Locator
 from playwright.sync_api import Page as Tab
 
 WAIT = 15_000  # milliseconds
+STOPPED = 60  # seconds in which `prisma app` must have ended
 ERROR = 8e-6  # of a fraction on its way to the page
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -26,12 +26,15 @@ def served(*options: str | Path, cache: Path) -> Iterator[str]:
     command = [Path(sys.executable).with_name("prisma"), "app", *options]
     environment = os.environ | {"GRADIO_TEMP_DIR": str(cache)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        said = server.stdout.readline().split()
-        yield said[-1]
-        server.send_signal(signal.SIGINT)
-        server.communicate()
-    assert server.returncode == 0
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline().split()
+            assert line, "prisma app ended before it served"
+            yield line[-1]
+            server.terminate()
+            assert server.wait(timeout=STOPPED) == 0
+        finally:
+            server.kill()  # does nothing to a process that has ended
 
 
 @dataclass
@@ -47,7 +50,7 @@ class App:
         return self
 
     def state(self, name: str, wanted: str = "true") -> Any:
-        """What a viewer says that it shows, as soon as it satisfies a condition on `s`."""
+        """The numbers that a viewer shows, as soon as they satisfy a condition on `s`."""
         test = f"() => {{ const s = window.__prisma?.[{name!r}]; return s && ({wanted}) ? s : null; }}"
         return self.tab.wait_for_function(test, timeout=WAIT).json_value()
 

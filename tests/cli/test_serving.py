@@ -1,8 +1,17 @@
-"""The app from the command line: what it cannot serve is told in one sentence. Served it is by `tests/app`."""
+"""`prisma app` from the command line: mistakes, and how it ends. What it serves is tested in `tests/app`."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+import prisma
+
+MOUSE = Path(prisma.__file__).parent / "mice" / "digits"
+LIMIT = 60  # seconds in which the app must have ended
 
 
 @pytest.mark.parametrize(
@@ -17,3 +26,23 @@ def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[st
     err = mistake(*command)
     assert expected in err
     assert found in err
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=lambda sent: sent.name)
+def test_the_app_ends_cleanly_even_where_sigint_was_ignored(sent: signal.Signals, tmp_path: Path) -> None:
+    app = [Path(sys.executable).with_name("prisma"), "app", "--model", MOUSE]
+    ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *app]  # as a shell script starts a background job
+    with subprocess.Popen(
+        ignoring, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            assert "Prisma is open at" in server.stdout.readline()
+            server.send_signal(sent)
+            out, err = server.communicate(timeout=LIMIT)  # ends when no process holds the pipes any more
+        finally:
+            server.kill()
+    assert (server.returncode, out) == (0, "")
+    assert "Traceback" not in err
+    absent = subprocess.run(["pgrep", "-s", str(server.pid)], capture_output=True, text=True, timeout=LIMIT)
+    assert absent.stdout == "", "the app left processes behind"

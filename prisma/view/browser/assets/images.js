@@ -2,7 +2,7 @@
 // facts: {title, names: [text, ...], chosen: index or -1, caption, drawable}; arrays: images [image, height, width, channel]
 
 const INK = 64; // side of a drawing in pixels, as it is sent
-const DRAWING = "Your drawing"; // the caption of a drawing, as app/models.py gives it
+const DRAWING = "Your drawing"; // the caption of a drawing, as app/prisma_app/subject.py sets it
 
 class Images {
   constructor(root, callbacks) {

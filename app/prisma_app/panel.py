@@ -1,4 +1,4 @@
-"""How a `prisma.view.View` gets into the page: a `gr.HTML` that runs one of the viewers of `prisma.view`."""
+"""How a `prisma.view.browser.View` gets into the page: a `gr.HTML` that runs one of the JavaScript viewers."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ BRIDGE = """
 const shown = (values) => {
   window.__prisma = { ...window.__prisma, [NAME]: values };
   element.dataset.ready = "1";
-  if (!values.where || !element.offsetParent) return; // a panel behind another tab has no say in the address
+  if (!values.where || !element.offsetParent) return; // only the visible panel sets the address
   const link = new URL(location.href);
   if (!("image" in values.where)) link.searchParams.delete("image"); // an upload or a drawing has no address
   for (const [key, value] of Object.entries(values.where)) link.searchParams.set(key, value);
@@ -31,7 +31,7 @@ const view = VIEWER(root, {
   draw: (ink) => { props.value = { ink }; trigger("draw"); },
 });
 const update = () => {
-  if (!props.value?.facts) return; // a choice on its way to Python
+  if (!props.value?.facts) return; // a choice that is being sent to Python
   const { arrays } = props.value;
   const facts = JSON.parse(props.value.facts);
   refused.textContent = facts.refused ?? "";
@@ -46,10 +46,10 @@ update();
 
 
 def panel(viewer: str, name: str) -> gr.HTML:
-    """A component whose value is a `payload`, until the page answers: `{index}` with event choose, `{ink}` with draw.
+    """A component that shows a `payload`. On a choice its value is `{index}`, with event choose, or `{ink}`, with draw.
 
-    The answer travels as the value and not as the event's data, because of events in quick succession Gradio sends the
-    last one with the value of that moment, but with the data of an earlier one.
+    The choice is sent as the value and not as the event's data: of events in quick succession Gradio sends only the
+    last, with the value at that moment but with the data of an earlier event.
     """
     names = f"const VIEWER = {viewer};\nconst NAME = {json.dumps(name)};"
     return gr.HTML(
@@ -72,20 +72,20 @@ def payload(view: View) -> dict[str, Any]:
 
 
 def refusal(error: PrismaError) -> dict[str, Any]:
-    """The value of a panel that has nothing to show, and says why."""
+    """The value of a panel that shows only this error."""
     sentence = str(error)
     return payload(View({"refused": f"{sentence[:1].upper()}{sentence[1:]}."}))
 
 
 def answer(value: Any, name: str) -> Any:
-    """What the page answered, unchecked; None if it is something else."""
+    """One entry of what the page sent, unchecked; None if there is no such entry."""
     return value.get(name) if isinstance(value, dict) else None
 
 
 def _file(data: bytes, cache: Path) -> dict[str, Any]:
     """The bytes as a file named by their hash, so that equal arrays are sent to a page once.
 
-    A file that is there is left as it is: it may be on its way to a page at this moment.
+    An existing file is not written again: a page may be downloading it at this moment.
     """
     path = cache / hashlib.sha256(data).hexdigest() / "array.gz"
     if path.is_file():

@@ -1,33 +1,49 @@
-"""Build the app, and serve it on this machine alone."""
+"""Build the app, and serve it on this machine only."""
 
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.models import Mouse, mice
-from app.page import lay_out, wire
-from app.pretrained import Pretrained
-from app.subject import Subject
-from app.theme import CSS, theme
 from prisma.errors import PrismaError, nearest
 from prisma.pretrained.loading import PREFIXES, is_folder
 from prisma.repository import Published, published_in
+from prisma_app.models import Mouse, mice
+from prisma_app.page import lay_out, wire
+from prisma_app.pretrained import Pretrained
+from prisma_app.subject import Subject
+from prisma_app.theme import CSS, theme
 
 HOST, FIRST_PORT, PORTS = "127.0.0.1", 7860, 100
+LAUNCH: Mapping[str, Any] = {
+    "css": CSS,
+    "share": False,
+    "show_error": False,
+    "allowed_paths": [],
+    "max_file_size": "8mb",
+    "enable_monitoring": False,
+    "run_history": False,
+    "strict_cors": True,
+    "ssr_mode": False,
+    "mcp_server": False,
+    "footer_links": [],
+}
+"""What `blocks.launch(theme=theme(), **LAUNCH)` needs here and on a Space alike."""
 
 
 def build(hub: Path | None, model: str | None = None, prompts: Sequence[str] = ()) -> gr.Blocks:
     """The page over every mouse of a folder hub, over one mouse of the Hugging Face Hub (`hub=None`), or over `model`.
 
     Args:
-        model: what to open on: a mouse; or a folder, or a name in another library (see `prisma.load`), alone.
+        model: the first model to show: a mouse of the hub. Or the only one: a folder, or a name in another library
+            (see `prisma.load`).
         prompts: the classes of a CLIP.
 
     Raises:
-        PrismaError: no such hub, nothing in it, or `model` is not there or cannot be shown.
+        PrismaError: the hub does not exist or is empty, or `model` does not exist or cannot be shown.
     """
     known, make = _offer(hub, model, prompts)
 
@@ -43,13 +59,13 @@ def build(hub: Path | None, model: str | None = None, prompts: Sequence[str] = (
 
 
 def _offer(hub: Path | None, model: str | None, prompts: Sequence[str]) -> tuple[list[str], Callable[[str], Subject]]:
-    """Names, and what makes a subject of one. A mouse of the hub comes before a folder of the same name."""
+    """The names of the models, and a function from name to model. A mouse goes before a folder of the same name."""
     published = hub is not None and hub.is_dir() and model in published_in(hub)
     if model is not None and not published and (is_folder(model) or model.partition("/")[0] in PREFIXES):
         only = Pretrained(model, prompts)
         return [only.name], lambda _: only
     if prompts:
-        raise PrismaError(f"prompts are the classes of a CLIP, from a folder or a library; found model={model!r}")
+        raise PrismaError(f"prompts are the classes of a CLIP from a folder or a library; found model={model!r}")
     return mice(hub, model), lambda name: Mouse(Published(name, hub))
 
 
@@ -65,7 +81,8 @@ def serve(
 
     Args:
         model, prompts: as `build`.
-        block: serve until interrupted; otherwise return at once (`blocks.local_url`, `blocks.close()`).
+        block: serve until an exception, such as KeyboardInterrupt, stops it; otherwise return at once
+            (`blocks.local_url`, `blocks.close()`).
 
     Raises:
         PrismaError: as `build`, or the port is not free.
@@ -73,39 +90,33 @@ def serve(
     chosen = _free_port() if port is None else _expect_free(port)
     blocks = build(hub, model, prompts)
     _, url, _ = blocks.launch(
-        share=False,
-        server_name=HOST,
-        server_port=chosen,
-        theme=theme(),
-        css=CSS,
-        quiet=True,
-        prevent_thread_lock=True,
-        show_error=False,
-        allowed_paths=[],
-        max_file_size="8mb",
-        enable_monitoring=False,
-        run_history=False,
-        strict_cors=True,
-        ssr_mode=False,
-        mcp_server=False,
-        footer_links=[],
+        server_name=HOST, server_port=chosen, theme=theme(), quiet=True, prevent_thread_lock=True, **LAUNCH
     )
     print(f"Prisma is open at {url}", flush=True)  # noqa: T201
     if block:
-        blocks.block_thread()
+        _wait(blocks)
     return blocks
+
+
+def _wait(blocks: gr.Blocks) -> None:
+    """Serve until an exception, such as KeyboardInterrupt, arrives in this thread; then close the server."""
+    try:
+        while True:
+            time.sleep(1)
+    finally:
+        blocks.close(verbose=False)
 
 
 def _free_port() -> int:
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
         if _is_free(port):
             return port
-    raise PrismaError(f"expected a free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1}, found none")
+    raise PrismaError(f"expected a free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1}; found none")
 
 
 def _expect_free(port: int) -> int:
     if not _is_free(port):
-        raise PrismaError(f"expected port {port} to be free, found it taken")
+        raise PrismaError(f"expected a free port; found port {port} in use")
     return port
 
 

@@ -1,13 +1,12 @@
-"""What one visitor looks at: a model, a checkpoint, an image, a question. The page is a function of it."""
+"""What one visitor looks at: a model, a checkpoint, an image, a tab, and the state of every tab."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.question import Question, default_question
-from app.subject import Picture, Subject, pixels, prefix_names
 from prisma.loaded import Loaded
 from prisma.view.browser import Packed
+from prisma_app.subject import Picture, Subject, pixels, prefix_names
 
 
 @dataclass(frozen=True)
@@ -17,9 +16,8 @@ class Session:
     subject: Subject
     index: int  # of the checkpoint
     picture: Picture
-    corrupt: Picture
-    question: Question
-    tab: str
+    tab: str  # the name of the chosen tab
+    states: Mapping[str, Any]  # name of a tab -> its state
 
     @property
     def loaded(self) -> Loaded:
@@ -29,19 +27,16 @@ class Session:
     def labels(self) -> list[str]:
         return self.subject.labels
 
-    def with_images(self, picture: Picture, corrupt: Picture) -> "Session":
-        """The same for another pair of images, asked about the classes of that pair. The two differ."""
-        if picture.example == corrupt.example:
-            corrupt = self.subject.other_example(picture)
-        question = default_question(self.subject, picture, corrupt, self.question)
-        return replace(self, picture=picture, corrupt=corrupt, question=question)
+    def with_state(self, tab: str, state: Any) -> "Session":
+        """The same session with another state of one tab."""
+        return replace(self, states={**self.states, tab: state})
 
     def image(self, picture: Picture) -> Packed:
         """One image to show, [1, height, width, channel]."""
         return pixels(self.loaded, picture.x[None])
 
     def facts(self) -> Mapping[str, Any]:
-        """What every viewer of tokens must know, and the address of this view."""
+        """The layers, heads and tokens of the model, which every token viewer needs, and the address of this view."""
         config = self.loaded.config
         where: dict[str, Any] = {"model": self.subject.name}
         where |= {"step": self.subject.steps[self.index]} if len(self.subject.steps) > 1 else {}
@@ -54,15 +49,3 @@ class Session:
             "caption": self.picture.caption,
             "where": {**where, "view": self.tab},
         }
-
-
-def opened(subject: Subject, tab: str = "attention", question: Question | None = None) -> Session:
-    """A model on its first example, at the end of its training.
-
-    Raises:
-        PrismaError: it has no checkpoint or example, or they cannot be read.
-    """
-    picture = subject.example(0)
-    corrupt = subject.other_example(picture)
-    asked = default_question(subject, picture, corrupt, question)
-    return Session(subject, len(subject.steps) - 1, picture, corrupt, asked, tab)

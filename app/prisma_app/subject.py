@@ -1,4 +1,4 @@
-"""What a visitor looks at, as the tabs need it: its states, its examples, pictures turned into model input."""
+"""A model as the tabs need it: its checkpoints, its example images, and pictures turned into model input."""
 
 import base64
 import binascii
@@ -16,69 +16,69 @@ from prisma.errors import PrismaError
 from prisma.loaded import Loaded
 from prisma.view.browser import Packed, fractions
 
-INK = 64  # side of a drawing in pixels, as images.js sends it
+INK = 64  # side of a drawing in pixels, as `prisma/view/browser/assets/images.js` sends it
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One input: what the user chose, as the model sees it."""
+    """An image that a visitor chose, as model input."""
 
     caption: str
     x: Tensor  # [channel, height, width], normalised
-    example: int = -1  # its index among the examples, if it is one
+    example: int = -1  # its index among the examples; -1 for an upload or a drawing
 
 
 class Subject(ABC):
-    """One model, in every state that there is of it."""
+    """One model with all its checkpoints."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """As the page and its address have it."""
+        """The name on the page and in its address."""
 
     @property
     @abstractmethod
     def steps(self) -> list[int]:
-        """The training step of every state, in order."""
+        """The training step of every checkpoint, in order."""
 
     @property
     @abstractmethod
     def final(self) -> Loaded:
-        """The model that training ended in."""
+        """The model at the end of training."""
 
     @abstractmethod
-    def _state(self, index: int) -> Loaded: ...
+    def _checkpoint(self, index: int) -> Loaded: ...
 
     @abstractmethod
     def examples(self) -> list[Picture]:
-        """Pictures to begin with."""
+        """Example images, from which a visitor can choose."""
 
     @abstractmethod
     def thumbnails(self) -> Packed:
-        """The examples to show, [image, height, width, channel]."""
+        """The examples as small images to show, [image, height, width, channel]."""
 
     @abstractmethod
     def kinds(self) -> Sequence[Any]:
-        """What each example shows: two of different kinds make a pair for patching."""
+        """The label of each example: two examples with different labels make a pair for patching."""
 
     def at(self, index: Any) -> Loaded:
-        """The model of state `index`.
+        """The model of checkpoint `index`.
 
         Raises:
-            PrismaError: there is no such state, it cannot be read, or it is not a model of still images.
+            PrismaError: there is no such checkpoint, it cannot be read, or it is a video model.
         """
         count = len(self.steps)
         if isinstance(index, float) and index.is_integer():
             index = int(index)
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
-            raise PrismaError(f"expected a checkpoint from 0 to {count - 1}, found {str(index)[:20]}")
-        return self._state(index)
+            raise PrismaError(f"expected a checkpoint from 0 to {count - 1}; found {str(index)[:20]}")
+        return self._checkpoint(index)
 
     def index_of(self, step: str) -> int:
-        """Raises PrismaError if there is no state of this training step."""
+        """The checkpoint of a training step. Raises PrismaError if there is none."""
         known = [str(published) for published in self.steps]
         if step not in known:
-            raise PrismaError(f"{self.name} publishes the steps {', '.join(known)}; {step[:20]!r} is not among them")
+            raise PrismaError(f"{self.name} publishes the steps {', '.join(known)}; found {step[:20]!r}")
         return known.index(step)
 
     @property
@@ -92,45 +92,45 @@ class Subject(ABC):
         """Raises PrismaError if there is no such example."""
         known = self.examples()
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(known):
-            raise PrismaError(f"expected an example from 0 to {len(known) - 1}, found {str(index)[:20]}")
+            raise PrismaError(f"expected an example from 0 to {len(known) - 1}; found {str(index)[:20]}")
         return known[index]
 
     def other_example(self, picture: Picture) -> Picture:
-        """The first example of another kind than this picture's: the default of the corrupt run."""
+        """The first example with another label than this picture: the default corrupt image."""
         kinds = self.kinds()
         mine = kinds[max(picture.example, 0)]
         return self.example(next((i for i, kind in enumerate(kinds) if kind != mine), 0))
 
     def upload(self, path: Path) -> Picture:
-        """A picture file. Raises PrismaError if it is not an image or enormous."""
+        """The model input from an image file. Raises PrismaError if it is not an image, or too large."""
         try:
             return Picture("Your image", transform_of(self.final)(path))
         except PrismaError as error:  # the visitor knows the file by its name
             raise PrismaError(str(error).replace(str(path), Path(path).name)) from None
 
     def drawing(self, ink: Any) -> Picture:
-        """White ink on black, base64 of INK x INK bytes. Raises PrismaError if it is anything else."""
+        """The model input from INK x INK bytes in base64, white on black. Raises PrismaError on anything else."""
         try:
             raw = base64.b64decode(ink, validate=True)
         except (TypeError, ValueError, binascii.Error):
             raw = b""
         if len(raw) != INK * INK:
-            raise PrismaError(f"expected a drawing of {INK} x {INK} bytes, found {len(raw)} bytes")
+            raise PrismaError(f"expected a drawing of {INK} x {INK} bytes; found {len(raw)} bytes")
         image = np.frombuffer(raw, dtype=np.uint8).reshape(INK, INK)
         return Picture("Your drawing", transform_of(self.final)(image))
 
 
-def of_still_images(loaded: Loaded) -> Loaded:
-    """The same. Raises PrismaError if it is a model of video."""
+def expect_still_images(loaded: Loaded) -> Loaded:
+    """Returns its argument. Raises PrismaError if it is a video model."""
     if loaded.config.frames > 1:
-        raise PrismaError(f"the app shows models of still images; found one of {loaded.config.frames} frames")
+        raise PrismaError(f"expected a model for still images; found a video model with {loaded.config.frames} frames")
     return loaded
 
 
 def transform_of(loaded: Loaded) -> Transform:
-    """Raises PrismaError if the model has none."""
+    """The preprocessing of a model. Raises PrismaError if Prisma cannot reproduce it."""
     if loaded.transform is None:
-        raise PrismaError("this model's files say nothing that Prisma can equal of how an image becomes its input")
+        raise PrismaError("this model's files do not specify a preprocessing that Prisma can reproduce")
     return loaded.transform
 
 
@@ -140,6 +140,6 @@ def pixels(loaded: Loaded, x: Tensor) -> Packed:
 
 
 def prefix_names(loaded: Loaded) -> list[str]:
-    """What the tokens before the patches are called."""
+    """A name for each token before the patches."""
     config = loaded.config
     return ["class token"] * config.class_token + [f"register {i}" for i in range(config.registers)]

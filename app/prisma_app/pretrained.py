@@ -1,4 +1,4 @@
-"""A pretrained model as the app needs it: one state, and pictures that come with scikit-learn as examples."""
+"""A pretrained model as the app needs it: one checkpoint; its example images come with scikit-learn."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -7,27 +7,27 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from app.subject import Picture, Subject, of_still_images, transform_of
 from prisma.loaded import Loaded, load
 from prisma.pretrained.loading import is_folder
 from prisma.view.browser import Packed, fractions
+from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
 
-PROMPTS = (  # of a CLIP, unless the visitor has others: the examples, everyday pictures, a drawing
+PROMPTS = (  # the default classes of a CLIP; they cover the examples, everyday pictures, and drawings
     *(f"a photo of {thing}" for thing in ("a temple", "a flower", "a cat", "a dog", "a bird", "a person", "a car")),
     "a photo of food",
     "a landscape",
     "a white drawing on black",
 )
-THUMBNAIL = 96  # pixels of the longer side, at most
+THUMBNAIL = 96  # most pixels of the longer side
 
 
 class Pretrained(Subject):
     """A model of another library, or a checkpoint folder. The classes of a CLIP are prompts."""
 
     def __init__(self, ref: str, prompts: Sequence[str] = ()) -> None:
-        """Raises PrismaError as `prisma.load`, or if it is no model of still images, or has no text for prompts."""
+        """Raises PrismaError as `prisma.load`, for a video model, and for prompts where there is no text model."""
         self._name = Path(ref).expanduser().resolve().name if is_folder(ref) else ref
-        self._final = _ready(load(ref), prompts)
+        self._final = _prepared(load(ref), prompts)
 
     @property
     def name(self) -> str:
@@ -35,21 +35,21 @@ class Pretrained(Subject):
 
     @property
     def steps(self) -> list[int]:
-        """One state, of no known step."""
+        """One checkpoint; its step is not known."""
         return [0]
 
     @property
     def final(self) -> Loaded:
         return self._final
 
-    def _state(self, index: int) -> Loaded:
+    def _checkpoint(self, index: int) -> Loaded:
         return self._final
 
     def examples(self) -> list[Picture]:
         return self._examples
 
     def kinds(self) -> list[str]:
-        """File names."""
+        """The file names."""
         return [example.caption.split(",")[0] for example in self._examples]
 
     def thumbnails(self) -> Packed:
@@ -77,9 +77,9 @@ class Pretrained(Subject):
         return fractions(F.interpolate(images, size, mode="area").permute(0, 2, 3, 1))
 
 
-def _ready(loaded: Loaded, prompts: Sequence[str]) -> Loaded:
-    """In the precision of pictures, and with prompts as classes if there are any."""
-    transform_of(of_still_images(loaded))
+def _prepared(loaded: Loaded, prompts: Sequence[str]) -> Loaded:
+    """In float32, as the images are, and with prompts as its classes if it has a text model."""
+    transform_of(expect_still_images(loaded))
     loaded.model.float()
     if loaded.text is not None:
         loaded.text.model.float()

@@ -1,17 +1,17 @@
-"""The mice of a hub as the app needs them: checkpoints by index, and the probe as examples."""
+"""Published mice as the app needs them: checkpoints by index, and the probe images as examples."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.subject import Picture, Subject, of_still_images, transform_of
 from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.errors import PrismaError, nearest
 from prisma.loaded import Loaded, load
 from prisma.repository import Published, published_in
 from prisma.run_folder import PROBE
 from prisma.view.browser import Packed, fractions
+from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
 
 N_EXAMPLES = 20
 
@@ -32,21 +32,21 @@ class Mouse(Subject):
 
     @property
     def final(self) -> Loaded:
-        """The model of `main`."""
+        """The model on the branch `main`."""
         return self._load(None)
 
-    def _state(self, index: int) -> Loaded:
+    def _checkpoint(self, index: int) -> Loaded:
         return self._load(self._checkpoints()[index]["revision"])
 
     def examples(self) -> list[Picture]:
-        """The first test images that travel with the mouse."""
+        """The first test images that are published with the mouse."""
         return _examples(self, self.published.file(PROBE))[0]
 
     def thumbnails(self) -> Packed:
         return _examples(self, self.published.file(PROBE))[1]
 
     def kinds(self) -> list[int]:
-        """Labels."""
+        """The class of each example."""
         labels: list[int] = self.published.probe()[1][:N_EXAMPLES].tolist()
         return labels
 
@@ -58,14 +58,14 @@ class Mouse(Subject):
     def _checkpoints(self) -> list[dict[str, Any]]:
         entries = self.published.checkpoints()
         if not entries:
-            raise PrismaError(f"{self.published.repo} lists no checkpoints")
+            raise PrismaError(f"expected a list of checkpoints in {self.published.repo}; found an empty one")
         return entries
 
 
 @lru_cache(maxsize=16)
 def _load(snapshot: Path) -> Loaded:
-    """By snapshot folder, which names the commit: a label that moves is read anew."""
-    return of_still_images(load(snapshot))
+    """Cached by snapshot folder, which names the commit: when a label moves, its new commit is loaded."""
+    return expect_still_images(load(snapshot))
 
 
 @lru_cache(maxsize=16)
@@ -81,18 +81,18 @@ def _examples(mouse: Mouse, snapshot: Path) -> tuple[list[Picture], Packed]:
 
 
 def mice(hub: Path | None, model: str | None) -> list[str]:
-    """The mice on offer: those of a folder hub, or the one of the Hugging Face Hub.
+    """The names of the mice that the app shows: all of a folder hub, or one on the Hugging Face Hub.
 
     Raises:
-        PrismaError: no such hub, nothing in it, or the wanted model is not there.
+        PrismaError: the hub does not exist or is empty, or it does not have this model.
     """
     if hub is None:
         if model is None:
-            raise PrismaError("expected a folder hub or the OWNER/NAME of a mouse, found neither")
+            raise PrismaError("expected a folder hub or the OWNER/NAME of a mouse; found neither")
         return [Published(model).repo]
     known = published_in(hub)
     if not known:
-        raise PrismaError(f"expected a published mouse in the hub {hub}, found none; `prisma publish` adds one")
+        raise PrismaError(f"expected a published mouse in the hub {hub}; found none. `prisma publish` adds one")
     if model is not None and model not in known:
         raise PrismaError(f"{model} is not published in the hub {hub}; the nearest: {nearest(model, known)}")
     return known

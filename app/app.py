@@ -1,0 +1,21 @@
+"""The app as a Hugging Face Space starts it.
+
+It shows the mice of the folder hub `hub/` beside this file, if there is one (`prisma publish RUN OWNER/NAME --hub
+hub`); otherwise the published mouse of the Hugging Face Hub that the Space variable PRISMA_MODEL names.
+"""
+
+import os
+from pathlib import Path
+
+from prisma_app.main import LAUNCH, build
+from prisma_app.theme import theme
+
+HUB = Path(__file__).parent / "hub"
+
+if HUB.is_dir():
+    demo = build(HUB, os.environ.get("PRISMA_MODEL"))
+else:
+    demo = build(None, os.environ.get("PRISMA_MODEL", "prisma/digits"))
+
+if __name__ == "__main__":
+    demo.launch(theme=theme(), **LAUNCH)
