@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prisma.analysis.attribution.direct_path import Walk, mean_parts, recorded, walk
+from prisma.analysis.attribution.direct_path import PartContributions, mean_parts, record_path, walk
 from prisma.analysis.result import Result, standard_error
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
@@ -168,11 +168,11 @@ def direct_logit_attribution(
     start = mean_parts(model, start_images, batch) if norms == "integrated" else None
     chunks, names = [], list[str]()
     for some, direction in zip(images.split(batch), direction_BC.split(batch), strict=True):
-        logits, acts = recorded(model, some, sources and start is None)
-        walked = walk(model, acts, direction, start, steps)
-        names = list(walked.share)
-        by_source = _by_source(acts, walked.gradient, c.n_layers) if sources and start is None else {}
-        chunks.append({"logits": logits, "baseline": walked.start, **_arrays(walked, c), **by_source})
+        logits, acts = record_path(model, some, sources and start is None)
+        found_parts = part_contributions(model, acts, direction, start, steps)
+        names = list(found_parts.share)
+        by_source = _by_source(acts, found_parts.gradient, c.n_layers) if sources and start is None else {}
+        chunks.append({"logits": logits, "baseline": found_parts.start, **_arrays(found_parts, c), **by_source})
     arrays = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
     logits_BC = arrays.pop("logits")
     value, linear = measure(metric, logits_BC), (logits_BC * direction_BC).sum(1)
@@ -182,14 +182,14 @@ def direct_logit_attribution(
     return DirectLogitAttribution(metadata=metadata, value=value, **arrays)
 
 
-def _arrays(walked: Walk, config: ViTConfig) -> dict[str, Tensor]:
+def _arrays(found_parts: PartContributions, config: ViTConfig) -> dict[str, Tensor]:
     """Shares of parts, added up in each of the ways that a result has."""
-    share = walked.share
-    on_stream = [name for name in share if walked.tokens[name] is not None]
+    share = found_parts.share
+    on_stream = [name for name in share if found_parts.tokens[name] is not None]
     found = {"components": torch.stack([x.flatten(1).sum(1) for x in share.values()], dim=1)}
     tokens_BCT = found["components"].new_zeros(len(found["components"]), len(on_stream), config.n_tokens)
     for row, name in enumerate(on_stream):
-        tokens_BCT[:, row, walked.tokens[name]] = share[name].flatten(2).sum(2)
+        tokens_BCT[:, row, found_parts.tokens[name]] = share[name].flatten(2).sum(2)
     found["tokens"] = tokens_BCT
     for array, (module, dims) in _UNITS.items():
         of_layers = [share[name] for layer in range(config.n_layers) if (name := f"blocks.{layer}.{module}") in share]

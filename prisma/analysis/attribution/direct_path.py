@@ -41,7 +41,7 @@ class Part(Protocol):
 
 
 def sites_on_path(config: ViTConfig) -> list[str]:
-    """What has to be recorded of a run, so that `DirectPath` can follow it."""
+    """What has to be record_path of a run, so that `DirectPath` can follow it."""
     of_block = ["attn.z"] + ["mlp.post"] * bool(config.d_mlp) + ["time.z"] * (config.attention == "divided")
     names = ["embed", *(f"blocks.{layer}.{site}" for layer in range(config.n_layers) for site in of_block)]
     if config.pool == "attention":
@@ -179,7 +179,7 @@ class DirectPath:
 
 
 @dataclass(frozen=True)
-class Walk:
+class PartContributions:
     """One walk along the path: what every part is worth."""
 
     share: Mapping[str, Tensor]  # (part - start) * gradient, of the part's own shape
@@ -205,9 +205,9 @@ class _Parts:
 
 
 @torch.no_grad()
-def walk(
+def part_contributions(
     model: ViT, acts: Mapping[str, Tensor], direction_BC: Tensor, start: Mapping[str, Tensor] | None, steps: int
-) -> Walk:
+) -> PartContributions:
     """Gradients of `direction . logits` along the path: with frozen norms, or from `start` with live ones."""
     points = [(1.0, 1.0)] if start is None else _gauss_legendre(steps)
     gradient: dict[str, Tensor] = {}
@@ -222,7 +222,7 @@ def walk(
     at_start = torch.zeros_like(direction_BC)
     if start is not None:
         at_start = DirectPath(model, acts, _Parts(start, 0.0)).logits()
-    return Walk(share, gradient, parts.tokens, (at_start * direction_BC).sum(1))
+    return PartContributions(share, gradient, parts.tokens, (at_start * direction_BC).sum(1))
 
 
 def _gauss_legendre(steps: int) -> list[tuple[float, float]]:
@@ -232,7 +232,7 @@ def _gauss_legendre(steps: int) -> list[tuple[float, float]]:
 
 
 @torch.no_grad()
-def recorded(model: ViT, images: Tensor, sources: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
+def record_path(model: ViT, images: Tensor, sources: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Logits, and what a walk needs, in float32 at least; with `sources`, each head's pattern and v too."""
     sites = sites_on_path(model.config)
     if sources:
@@ -249,7 +249,7 @@ def mean_parts(model: ViT, images: Tensor, batch: int) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
     for some in images.split(batch):
         parts = _Parts()
-        DirectPath(model, recorded(model, some, sources=False)[1], parts).logits()
+        DirectPath(model, record_path(model, some, sources=False)[1], parts).logits()
         for name, part in parts.change.items():
             total[name] = part.sum(0, keepdim=True) + total.get(name, 0.0)
     return {name: part / len(images) for name, part in total.items()}

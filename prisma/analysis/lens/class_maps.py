@@ -24,7 +24,7 @@ from prisma.analysis.result import Result
 from prisma.errors import PrismaError
 from prisma.metrics import Logit, Metric, Probability, Target
 from prisma.view.figures.charts import draw_stages
-from prisma.view.figures.maps import chosen_images, draw_chosen
+from prisma.view.figures.maps import chosen_images, draw_images
 from prisma.vit import ViT
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ClassMaps(Result):
         chosen, maps = chosen_images(len(self.maps), images), self.arrays["maps"]
         title = f"where the class could be read ({self.metadata['value']})"
         by_stage = {f"stage {s}": maps[:, s] for s in rows}
-        return draw_chosen(by_stage, pictures, masks, chosen, title=title, signs=False)
+        return draw_images(by_stage, pictures, masks, chosen, title=title, signs=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

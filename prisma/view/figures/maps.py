@@ -81,7 +81,7 @@ def chosen_images(n: int, images: Sequence[int] | None) -> list[int]:
     return chosen
 
 
-def draw_chosen(
+def draw_images(
     maps: Mapping[str, Tensor],
     pictures: Tensor | None,
     masks: Tensor | None,

@@ -79,7 +79,7 @@ def test_options_are_checked() -> None:
     with pytest.raises(PrismaError, match="heads must be one of mean, max, min; found 'median'"):
         check_mixing("median", 0.5)
     for residual in (1.0, -0.1):
-        with pytest.raises(PrismaError, match="residual is a share of the stream"):
+        with pytest.raises(PrismaError, match="residual must be a share of the stream"):
             check_mixing("mean", residual)
 
 
