@@ -95,7 +95,7 @@ def _ablated(x: ShardInputs) -> Ablation:
 def _attributed(x: ShardInputs) -> DirectLogitAttribution:
     baseline = x.reference if x.options["norms"] == "integrated" else None
     options = x.chosen("norms", "sources")
-    return direct_logit_attribution(x.model, x.images, x.metric, baseline=baseline, batch=x.batch or 8, **options)
+    return direct_logit_attribution(x.model, x.images, x.metric, baseline=baseline, batch=x.batch, **options)
 
 
 def _scored(x: ShardInputs) -> HeadScores:

@@ -42,8 +42,8 @@ UNIT = 2**30  # capacities are whole numbers of 32 bits
 class AttentionFlow(TokenMaps):
     """How much attention can flow from each embedded token to the readout.
 
-    Flows from 0 to 1. They do not sum to 1, because the maximum flow of each token is computed by itself, with the whole
-    capacity free.
+    Flows from 0 to 1. They do not sum to 1, because the maximum flow of each token is computed by itself, with the
+    whole capacity free.
     """
 
 

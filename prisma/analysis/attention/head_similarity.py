@@ -70,8 +70,8 @@ def head_similarity(
     """Which heads do the same: are they redundant, or is each one different?
 
     `.similarity` has a number for each pair of heads: 1 is the same behaviour, 0 is nothing in common. Compare patterns
-    (`"jensen_shannon"`, `"cosine"`) to see which heads attend to the same keys, and outputs (`"cka"`) to see which heads
-    write the same up to a rotation and a factor.
+    (`"jensen_shannon"`, `"cosine"`) to see which heads attend to the same keys, and outputs (`"cka"`) to see which
+    heads write the same up to a rotation and a factor.
 
     Args:
         images: [image, channel, (frame,) height, width].

@@ -72,8 +72,8 @@ def norm_weighted_attention(
     """How much does each query really receive from each key: attention weight times the length of the value?
 
     A number near 0 is a key that adds nothing to the query, even with a large attention weight (an attention sink); a
-    large number is one that changes the query's residual stream. `layer_norms` adds the heads' vectors before taking the
-    length, so heads that cancel each other count as little.
+    large number is one that changes the query's residual stream. `layer_norms` adds the heads' vectors before taking
+    the length, so heads that cancel each other count as little.
 
     Args:
         images: [image, channel, (frame,) height, width].
@@ -83,8 +83,8 @@ def norm_weighted_attention(
         batch: images in one pass; by default as many as have patterns of about 256 MiB.
 
     Returns:
-        `layer_norms` [image, layer, query, key], `head_norms` [image, layer, head, query, key], in units of the residual
-        stream.
+        `layer_norms` [image, layer, query, key], `head_norms` [image, layer, head, query, key], in units of the
+        residual stream.
 
     Raises:
         PrismaError: the images do not fit the model, or the model has no such attention or layer.

@@ -37,8 +37,8 @@ class Relevance(TokenMaps):
 def relevance(model: ViT, images: Tensor, metric: Metric | None = None, *, batch: int | None = None) -> Relevance:
     """Which parts of the image support this answer?
 
-    `patches` is a map over the image for one class (or any metric): a large number is a patch whose attention raises the
-    metric, 0 is a patch without such influence. Attention that lowers the metric is dropped (relu), so there are no
+    `patches` is a map over the image for one class (or any metric): a large number is a patch whose attention raises
+    the metric, 0 is a patch without such influence. Attention that lowers the metric is dropped (relu), so there are no
     negative numbers.
 
     Works under `torch.no_grad()` and with frozen weights, and leaves no gradients on the model. Two forwards and one
@@ -75,7 +75,7 @@ def relevance(model: ViT, images: Tensor, metric: Metric | None = None, *, batch
 
 
 def _metric_gradient(model: ViT, images: Tensor, metric: Metric | None, batch: int | None) -> Tensor:
-    """Gradient of the metric by the logits, [image, class]: the metric may need all images, of which a pass has a few."""
+    """Gradient of the metric by the logits, [image, class]: the metric may need all images, a pass has a few."""
     with torch.no_grad():
         logits_BC = torch.cat([run(model, some) for some in image_passes(model, images, batch)])
     metric = Logit(logits_BC.argmax(-1)) if metric is None else metric

@@ -38,9 +38,9 @@ def rollout(
 ) -> Rollout:
     """Which parts of the image does the readout draw on, judged by attention alone?
 
-    `patches` is a map over the image: a large number is a patch from which much attention flows to the readout, over all
-    layers. It sums to 1 with the prefix tokens; it has no sign and does not depend on the answer, so use `relevance` to
-    ask about a class.
+    `patches` is a map over the image: a large number is a patch from which much attention flows to the readout, over
+    all layers. It sums to 1 with the prefix tokens; it has no sign and does not depend on the answer, so use
+    `relevance` to ask about a class.
 
     Args:
         images: [image, channel, (frame,) height, width].

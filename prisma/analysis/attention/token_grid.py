@@ -78,7 +78,7 @@ class TokenGrid:
 
 
 def attention_scopes(config: ViTConfig, attention: str = "attn") -> list[str]:
-    """`blocks.0.attn`, `blocks.1.attn`, ... or `blocks.0.time`, ... or `pool`: the site prefixes of one kind of attention.
+    """The site prefixes of one kind of attention: `blocks.0.attn`, ... or `blocks.0.time`, ... or `pool`.
 
     Raises:
         PrismaError: this model has no such attention.
