@@ -116,7 +116,8 @@ class DirectLogitAttribution(Result):
         error = standard_error(values) if image is None and n > 1 else None
         what = "all bars and the baseline" if self.metadata["norms"] == "integrated" else "all bars"
         whole = self.arrays["value"].double()
-        label = f"contribution to the metric, {of}; {what} together are {whole.mean() if image is None else whole[image]:.2f}"
+        total = whole.mean() if image is None else whole[image]
+        label = f"contribution to the metric, {of}; {what} together are {total:.2f}"
         return draw_bars(shown, self.metadata["components"], spread=error, title=title, label=label)
 
     def top(self, k: int = 10, array: str = "components", image: int | None = None) -> list[tuple[str, float]]:
