@@ -110,7 +110,7 @@ def _to_places(chosen: Callable[[Tensor, Tensor, int, int], Tensor]) -> KeyWeigh
 
 
 def _to_related(related: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> KeyWeights:
-    """Attention from patches to other patches: `related(dt, dr, dc, di)`, key minus query by time, row, column, place."""
+    """Attention from patches to other patches: `related(dt, dr, dc, di)`, key minus query in time, row, ..."""
 
     def key_weights(context: ScoreContext) -> Tensor:
         index_T, patch_T = torch.arange(context.keys.n_tokens), context.keys.role("patches")

@@ -26,9 +26,9 @@ class HeadDirections(Result):
     """The directions that each head reads and writes, one by one: W = sum over directions of value left right^T.
 
     A large `values` is a direction that the head amplifies; a few large values mean a head that does few things. In the
-    "ov" circuit the head reads `left` and writes `right`; in "qk" `left` is in the query, and `right` in the key that it
-    attends to. Directions come from the largest value down, with signs such that the largest number in each `right` is
-    positive. `metadata["attentions"]` has the names of the layers, one for each attention.
+    "ov" circuit the head reads `left` and writes `right`; in "qk" `left` is in the query, and `right` in the key that
+    it attends to. Directions come from the largest value down, with signs such that the largest number in each `right`
+    is positive. `metadata["attentions"]` has the names of the layers, one for each attention.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
