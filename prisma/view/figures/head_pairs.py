@@ -1,7 +1,7 @@
 """All heads against all heads, layer after layer, with lines between the layers."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ def draw_composition(scores: Mapping[str, Tensor], layers: Sequence[str], *, tit
 
 
 def _mark_layers(
-    panel: "Axes", side: str, layers: Sequence[str], heads: int, *, line: Mapping[str, object], each: bool = False
+    panel: "Axes", side: str, layers: Sequence[str], heads: int, *, line: Mapping[str, Any], each: bool = False
 ) -> None:
     """Names of the layers (or of each head, `layer.head`) on one axis, and lines between the layers."""
     axis, draw_line = (panel.xaxis, panel.axvline) if side == "x" else (panel.yaxis, panel.axhline)

@@ -63,11 +63,11 @@ def test_what_does_not_fit_is_refused() -> None:
         draw_maps({})
     with pytest.raises(PrismaError, match="at most 12 images; found 13"):
         draw_maps({"a": torch.ones(13, 2, 2)})
-    with pytest.raises(PrismaError, match="as they are before they are normalised; found"):
+    with pytest.raises(PrismaError, match="before normalisation; found"):
         draw_maps({"a": MAPS}, PICTURES - 0.5)
     with pytest.raises(PrismaError, match="1 or 3 channels"):
         draw_maps({"a": MAPS}, PICTURES.expand(-1, 2, -1, -1))
-    with pytest.raises(PrismaError, match=r"masks .* of the pictures' size"):
+    with pytest.raises(PrismaError, match=r"masks .* with the size of the pictures"):
         draw_maps({"a": MAPS}, PICTURES, torch.ones(3, 4, 4))
     with pytest.raises(PrismaError, match="3 names"):
         draw_maps({"a": MAPS}, names=["x"])
