@@ -19,7 +19,7 @@ SECONDARY = {  # function -> why its name is not that of its module or result
     "read_tuned_lens": "reads a result from a folder",
     "train_tuned_lens": "trains what tuned_lens applies: TunedLens holds the translators, and so does its metadata",
     "tuned_lens": "applies a TunedLens: the result is a LogitLens with another readout",
-    "patch": "several places patched at once, beside activation_patching: the result is a PatchedSets",
+    "patch_sets": "several places patched at once, beside activation_patching: the result is a PatchedSets",
     "edge_result": "makes the EdgeAttribution of edge_attribution from passes that attribution_patching shares",
     "check_circuit": "measures a given circuit: the result is that of circuit_discovery",
 }
@@ -31,7 +31,8 @@ def functions() -> dict[str, FunctionType]:
     for module in map(import_module, MODULES):
         for name, function in vars(module).items():
             own = isinstance(function, FunctionType) and function.__module__ == module.__name__
-            if own and not name.startswith("_") and _result(function) is not None:
+            alias = own and function.__name__ != name  # `patch` is short for activation_patching
+            if own and not alias and not name.startswith("_") and _result(function) is not None:
                 found[name] = function
     return found
 
