@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit chromium requirements parity pages mice cards bench gpu clean
+.PHONY: demo test lint types unit chromium requirements parity pages docs mice cards bench gpu clean
 
 demo: $(READY)
 	$(BIN)/prisma demo $(ARGS)
@@ -47,6 +47,10 @@ parity: $(READY)
 pages: $(READY)
 	$(BIN)/python tools/pages.py
 
+# The documentation site, in site/: every link is checked, and a warning is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Our mice, made anew: the weights that come with the package, their cards and the README's table of results.
 mice cards: $(READY)
 	$(BIN)/python tools/cards.py
@@ -70,4 +74,4 @@ gpu: $(READY)
 	for mouse in digits induction circle sprites; do $(BIN)/prisma train $$mouse --out runs/$$mouse-gpu; done
 
 clean:
-	rm -rf .venv runs hub
+	rm -rf .venv runs hub site

@@ -13,7 +13,7 @@ from app.pretrained import Pretrained
 from app.subject import Subject
 from app.theme import CSS, theme
 from prisma.errors import PrismaError, nearest
-from prisma.pretrained.opening import PREFIXES, is_folder
+from prisma.pretrained.loading import PREFIXES, is_folder
 from prisma.repository import Published, published_in
 
 HOST, FIRST_PORT, PORTS = "127.0.0.1", 7860, 100

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from app.subject import Picture, Subject, of_still_images, transform_of
 from prisma.loaded import Loaded, load
-from prisma.pretrained.opening import is_folder
+from prisma.pretrained.loading import is_folder
 from prisma.view.browser import Packed, fractions
 
 PROMPTS = (  # of a CLIP, unless the visitor has others: the examples, everyday pictures, a drawing

@@ -23,7 +23,7 @@ from torch import Tensor
 import prisma
 from benchmarks.core import BASE
 from benchmarks.timing import CLOCKS, Line, arguments, interleave, report
-from prisma.analysis.circuits.attribution_patching import attribute
+from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
 from prisma.analysis.patching.activation_patching import activation_patching
 
 METRIC = prisma.LogitDiff(3, 5)
@@ -93,7 +93,7 @@ def contenders(args: Namespace) -> tuple[dict[str, Callable[[], object]], dict[s
             activation_patching, ours, clean, corrupt, "resid_pre", METRIC, axis="token", groups=groups
         ),
         "naive token loop": partial(loop, ours, clean, corrupt, "resid_pre", spread),
-        "attribution of heads, tokens, edges": partial(attribute, ours, clean, corrupt, METRIC),
+        "attribution of heads, tokens, edges": partial(attribute_nodes_and_edges, ours, clean, corrupt, METRIC),
     }
     if (peer := peer_loop(clean, corrupt, args.device, dtype)) is not None:
         timed["vit-prisma hook loop"] = peer

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from prisma.analysis.weights.composition import composition
     from prisma.config import TextConfig, ViTConfig
     from prisma.edits import Add, Mean, Resample, Scale, Set, Zero
-    from prisma.errors import PrismaError
+    from prisma.errors import PrismaError, UnsupportedModelError
     from prisma.loaded import Loaded, load
     from prisma.metrics import KL, Logit, LogitDiff, Probability, Rank, Similarity
     from prisma.runs import record, run
@@ -54,6 +54,7 @@ __all__ = [
     "Set",
     "Similarity",
     "TextConfig",
+    "UnsupportedModelError",
     "ViT",
     "ViTConfig",
     "Zero",
@@ -112,7 +113,7 @@ _HOME = {
     "analysis.weights.composition": ("composition",),
     "config": ("TextConfig", "ViTConfig"),
     "edits": ("Add", "Mean", "Resample", "Scale", "Set", "Zero"),
-    "errors": ("PrismaError",),
+    "errors": ("PrismaError", "UnsupportedModelError"),
     "loaded": ("Loaded", "load"),
     "metrics": ("KL", "Logit", "LogitDiff", "Probability", "Rank", "Similarity"),
     "runs": ("record", "run"),

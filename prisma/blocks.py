@@ -1,218 +1,36 @@
-"""The blocks of a transformer, which offer every intermediate: attention, MLP, norms, and where they stand.
+"""The block of a transformer: two branches that read the residual stream and add to it.
 
-Shapes: B batch, T token, M d_model, N d_mlp, H head, D d_head, Q query, K key, P patch.
+Shapes: B batch, T token, M d_model.
 
-Sources: Vaswani et al. 1706.03762; Dosovitskiy et al. 2010.11929 (ViT); Touvron et al. 2103.17239 (layer scale);
-Dehghani et al. 2302.05442 (QK-norm, parallel branches); Su et al. 2104.09864 and Heo et al. 2403.13298 (axial rotary
-positions); Shazeer 2002.05202 (gated MLP); Shleifer et al. 2110.09456 (sub-norms); Liu et al. 2111.09883
-(res-post-norm).
+Sources: Vaswani et al. 1706.03762; Dosovitskiy et al. 2010.11929 (ViT); Dehghani et al. 2302.05442 (parallel branches);
+Liu et al. 2111.09883 (res-post-norm).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prisma.config import TransformerConfig, ViTConfig
+from prisma.attention import Attention
+from prisma.config import TransformerConfig
+from prisma.layers import MLP, LayerScale, make_norm
 from prisma.sites import AnyTap, no_tap
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
-    "relu": F.relu,
-    "silu": F.silu,
+BRANCHES: Mapping[str, tuple[str, str, str]] = {
+    "time": ("ln_time", "scale_time", "resid_time"),
+    "attn": ("ln1", "scale1", "resid_mid"),
+    "mlp": ("ln2", "scale2", "resid_post"),
 }
-
-
-def make_norm(config: TransformerConfig, width: int, eps: float | None = None) -> nn.Module:
-    """The norm that this architecture has everywhere, over the last `width` numbers."""
-    kind = nn.LayerNorm if config.norm_kind == "layer" else nn.RMSNorm
-    return kind(width, eps=config.norm_eps if eps is None else eps)
-
-
-def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap, bias: Tensor | None = None) -> Tensor:
-    """Softmax attention -> z [batch, query, head, d_head]; fused unless this layer's scores or pattern is wanted.
-
-    The materialised path computes scores and softmax in float32 at least; the two agree to rounding.
-
-    Args:
-        bias: added to the scores, broadcast to [batch, head, query, key]: learned, or -inf where a token must not look.
-    """
-    q_BHQD, k_BHKD, v_BHKD = (x.transpose(1, 2) for x in (q_BQHD, k_BKHD, v_BKHD))
-    if not (tap.wants("scores") or tap.wants("pattern")):
-        bias = None if bias is None else bias.to(q_BHQD.dtype)
-        return F.scaled_dot_product_attention(q_BHQD, k_BHKD, v_BHKD, attn_mask=bias).transpose(1, 2)
-    exact = torch.promote_types(q_BHQD.dtype, torch.float32)
-    with torch.autocast(q_BHQD.device.type, enabled=False):
-        scores_BHQK = (q_BHQD.to(exact) * q_BHQD.shape[-1] ** -0.5) @ k_BHKD.to(exact).transpose(-1, -2)
-        scores_BHQK = scores_BHQK if bias is None else scores_BHQK + bias
-        pattern_BHQK = tap("pattern", tap("scores", scores_BHQK).softmax(-1))
-    return (pattern_BHQK.to(v_BHKD.dtype) @ v_BHKD).transpose(1, 2)
-
-
-def real_device() -> torch.device:
-    """Where constants are computed: a model whose weights are still to come (`meta`) has its constants all the same."""
-    device = torch.get_default_device()
-    return torch.device("cpu") if device.type == "meta" else device
-
-
-def axial_rotation(config: ViTConfig) -> Tensor:
-    """Cosines and sines [2, patch, 1, d_head] of axial rotary positions; each axis owns a share of a head's pairs.
-
-    Coordinates are patch centres scaled to [-1, 1] and angles are 2 pi coordinate / base^(2i / d_axis), as in DINOv3.
-    """
-    d_axis, device, exact = config.d_head // config.n_axes, real_device(), torch.float64
-    inverse_period = config.rotary_base ** -(torch.arange(0, d_axis, 2, dtype=exact, device=device) / d_axis)
-    counts = config.grid[-config.n_axes :]
-    sides = [torch.linspace(-1 + 1 / n, 1 - 1 / n, n, dtype=exact, device=device) for n in counts]
-    angles_PR = (2 * torch.pi * torch.cartesian_prod(*sides)[:, :, None] * inverse_period).flatten(1)
-    angles_P1D = angles_PR.repeat(1, 2)[:, None]
-    return torch.stack([angles_P1D.cos(), angles_P1D.sin()]).to(torch.get_default_dtype())
-
-
-def rotate(x_BTHD: Tensor, rotation_2PHD: Tensor) -> Tensor:
-    """x cos + (-b, a) sin, where a and b are the halves of a patch token's vector; prefix tokens stay.
-
-    Where the halves' angles agree, pair (i, i + d_head / 2) turns by its angle.
-    """
-    n_prefix = x_BTHD.shape[1] - rotation_2PHD.shape[1]
-    cos_PHD, sin_PHD = rotation_2PHD.to(x_BTHD.dtype)
-    prefix, patches = x_BTHD[:, :n_prefix], x_BTHD[:, n_prefix:]
-    a, b = patches.chunk(2, dim=-1)
-    return torch.cat([prefix, patches * cos_PHD + torch.cat([-b, a], dim=-1) * sin_PHD], dim=1)
-
-
-class LayerScale(nn.Module):
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.full((d_model,), 0.1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention. q, k and v are one matrix; `prisma.circuits` has the per-head views."""
-
-    def __init__(self, config: TransformerConfig, bias: Tensor | None = None) -> None:
-        """`bias` [query, key] is fixed and added to the scores: a causal mask."""
-        super().__init__()
-        self.split = (3, config.n_heads, config.d_head)
-        width = config.n_heads * config.d_head
-        self.qkv = nn.Linear(config.d_model, 3 * width, bias=config.qkv_bias)
-        self.out = nn.Linear(width, config.d_model)
-        self.q_norm = make_norm(config, config.d_head) if config.qk_norm else nn.Identity()
-        self.k_norm = make_norm(config, config.d_head) if config.qk_norm else nn.Identity()
-        self.ln = make_norm(config, width) if config.norm_z else None
-        self.rotation: Tensor | None
-        self._make_rotation(config)
-        self.plain = not config.qk_norm and self.rotation is None and not config.score_bias and bias is None
-        self.bias: Tensor | None
-        if config.score_bias:
-            self.bias = nn.Parameter(torch.zeros(config.n_heads, config.n_tokens, config.n_tokens))
-        else:
-            self.register_buffer("bias", bias, persistent=False)
-
-    def _make_rotation(self, config: TransformerConfig) -> None:
-        """Cosines and sines [2, patch, 1 or head, d_head]: weights of the model when they follow no formula of ours."""
-        rotation, persistent = None, config.rotary in ("table", "head_table")
-        if persistent:
-            heads = config.n_heads if config.rotary == "head_table" else 1
-            rotation = torch.ones(2, config.n_tokens - config.n_prefix, heads, config.d_head)
-        elif config.rotary == "axial":
-            assert isinstance(config, ViTConfig)
-            rotation = axial_rotation(config)
-        self.register_buffer("rotation", rotation, persistent=persistent)
-
-    def forward(self, x_BTM: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
-        """What the heads write, together [batch, token, d_model]; with `keep`, for the first tokens only."""
-        few = keep is not None and self.plain and not any(map(tap.wants, ("q", "k", "v", "scores", "pattern")))
-        z_BTHD = tap.made(
-            "z", lambda: self.few(x_BTM[:, :keep], x_BTM) if few else self.mix(*self.project(x_BTM, keep), tap)
-        )
-        if self.ln is not None:
-            z_BTHD = tap("ln.normalized", self.ln(z_BTHD.flatten(2)).unflatten(-1, self.split[1:]))
-        if not tap.wants("result"):
-            return self.out(z_BTHD.flatten(2))
-        return tap("result", self.results(z_BTHD)).sum(2) + self.out.bias
-
-    def project(self, x_BTM: Tensor, keep: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v [batch, token, head, d_head], as the dot product sees them; q of the first `keep` tokens only."""
-        if keep is None:
-            return self.placed(*self.qkv(x_BTM).unflatten(-1, self.split).unbind(2))
-        n = self.split[1] * self.split[2]
-        sides = [(x_BTM[:, :keep], slice(n)), (x_BTM, slice(n, None))]
-        bias = self.qkv.bias
-        q, kv = (F.linear(x, self.qkv.weight[rows], None if bias is None else bias[rows]) for x, rows in sides)
-        k, v = kv.unflatten(-1, (2, *self.split[1:])).unbind(2)
-        return self.placed(q.unflatten(-1, self.split[1:]), k, v)
-
-    def project_each(self, x_BTCHM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v of heads that read an input each, for each of the three: [batch, token, 3, head, d_model]."""
-        qkv_BTCHD = torch.einsum("btchm,chdm->btchd", x_BTCHM, self.qkv.weight.unflatten(0, self.split))
-        if self.qkv.bias is not None:
-            qkv_BTCHD = qkv_BTCHD + self.qkv.bias.unflatten(0, self.split)
-        return self.placed(*qkv_BTCHD.unbind(2))
-
-    def few(self, x_BQM: Tensor, x_BTM: Tensor) -> Tensor:
-        """z of few queries without k and v of every token: scores are (q W_K) x, and z is W_V (pattern x).
-
-        Only where `plain`. What a bias of k adds to the scores is the same for every key, which softmax cannot see.
-        """
-        w_q, w_k, w_v = self.qkv.weight.unflatten(0, self.split)
-        b_q, _, b_v = (0, 0, 0) if self.qkv.bias is None else self.qkv.bias.unflatten(0, self.split)
-        q_BQHD = torch.einsum("bqm,hdm->bqhd", x_BQM, w_q) + b_q
-        asks_BRM = torch.einsum("bqhd,hdm->bqhm", q_BQHD * self.split[2] ** -0.5, w_k).flatten(1, 2)
-        reads_BRM = (asks_BRM @ x_BTM.mT).softmax(-1) @ x_BTM
-        return torch.einsum("bqhm,hdm->bqhd", reads_BRM.unflatten(1, (-1, self.split[1])), w_v) + b_v
-
-    def mix(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
-        """z: the values that each head's queries read."""
-        return self.attend(tap("q", q_BTHD), tap("k", k_BTHD), tap("v", v_BTHD), tap)
-
-    def attend(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
-        return attend(q_BTHD, k_BTHD, v_BTHD, tap, None if self.bias is None else self.bias[..., : q_BTHD.shape[1], :])
-
-    def results(self, z_BTHD: Tensor) -> Tensor:
-        """What each head writes [batch, token, head, d_model]; their sum and `out.bias` are what attention writes."""
-        return torch.einsum("bthd,mhd->bthm", z_BTHD, self.out.weight.unflatten(1, self.split[1:]))
-
-    def placed(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """After QK-norm and rotation. Queries may be of the first tokens only; prefix tokens have no place."""
-        q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
-        if self.rotation is not None:
-            unasked = k_BTHD.shape[1] - q_BTHD.shape[1]
-            q_BTHD = rotate(q_BTHD, self.rotation[:, : max(self.rotation.shape[1] - unasked, 0)])
-            k_BTHD = rotate(k_BTHD, self.rotation)
-        return q_BTHD, k_BTHD, v_BTHD
-
-
-class MLP(nn.Module):
-    def __init__(self, config: TransformerConfig, d_mlp: int) -> None:
-        super().__init__()
-        self.pre = nn.Linear(config.d_model, d_mlp)
-        self.pre_linear = nn.Linear(config.d_model, d_mlp) if config.gated_mlp else None
-        self.activation = config.activation
-        self.ln = make_norm(config, d_mlp) if config.norm_post else None
-        self.out = nn.Linear(d_mlp, config.d_model)
-
-    def forward(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
-        post_BTN = tap.made("post", lambda: self.neurons(x_BTM, tap))
-        if self.ln is not None:
-            post_BTN = tap("ln.normalized", self.ln(post_BTN))
-        return self.out(post_BTN)
-
-    def neurons(self, x_BTM: Tensor, tap: AnyTap) -> Tensor:
-        post_BTN = ACTIVATIONS[self.activation](tap("pre", self.pre(x_BTM)))
-        if self.pre_linear is None:
-            return post_BTN
-        return post_BTN * tap("pre_linear", self.pre_linear(x_BTM))
+"""Branch of a block -> its norm, its layer scale, and the residual stream after its output has been added."""
+RESUMABLE = ("attn.z", "attn_out", "resid_mid", "mlp.post", "mlp_out")
+"""Sites of a block from whose value the block can be continued: `Block.resume`."""
 
 
 class Block(nn.Module):
-    """Two branches that read the residual stream and add to it; `attn_out` and `mlp_out` are what they add."""
+    """Two branches that read the residual stream and add to it: x = x + attn(ln1(x)), then x = x + mlp(ln2(x)).
+
+    That is norm="pre"; `config.norm` puts the norms elsewhere, and with `config.parallel` the MLP reads what attention
+    reads. Each step is a method, so that a run can start at any of them.
+    """
 
     attention: type[Attention] = Attention
 
@@ -227,51 +45,78 @@ class Block(nn.Module):
         self.scale1 = LayerScale(config.d_model) if config.layer_scale else nn.Identity()
         self.scale2 = LayerScale(config.d_model) if config.layer_scale and config.d_mlp else nn.Identity()
 
-    def forward(self, x_BTM: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
-        """The stream [batch, token, d_model] after the block; with `keep`, of the first tokens only, which read all."""
-        return self.branches(tap("resid_pre", x_BTM), tap, keep)
+    def forward(self, x_BTM: Tensor, tap: AnyTap = no_tap, keep: int | None = None) -> Tensor:
+        """The residual stream [batch, token, d_model] after the block; with `keep`, its first `keep` tokens only.
 
-    def branches(self, resid_pre: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
-        x = tap.made("resid_mid", lambda: self._after_attention(resid_pre, tap, keep))
-        if self.mlp is not None:
-            read = resid_pre[:, :keep] if self.parallel else x
-            x = self.add_mlp(x, tap.made("mlp_out", lambda: self._mlp_out(read, tap)), tap)
-        return tap("resid_post", x)
+        The kept tokens attend to all tokens.
+        """
+        x = tap("resid_pre", x_BTM)
+        resid_mid = self.after("attn", x[:, :keep] + self.attn_branch(x, tap, keep), tap)
+        return self.mlp_half(resid_mid, x[:, :keep], tap)
 
-    def _after_attention(self, resid_pre: Tensor, tap: AnyTap, keep: int | None) -> Tensor:
-        def make() -> Tensor:
-            return self.scale_attn(self.attn(self.read_attn(resid_pre, tap), tap.within("attn"), keep), tap)
+    def mlp_half(self, resid_mid: Tensor, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """The residual stream after the block, from the stream between its branches.
 
-        return self.add_attn(resid_pre[:, :keep], tap.made("attn_out", make), tap)
+        Args:
+            x_BTM: the stream that attention read, which the MLP reads too if the branches are parallel.
+        """
+        if self.mlp is None:
+            return tap("resid_post", resid_mid)
+        read = x_BTM if self.parallel else resid_mid
+        return self.after("mlp", resid_mid + self.mlp_branch(read, tap), tap)
 
-    def _mlp_out(self, read: Tensor, tap: AnyTap) -> Tensor:
+    def attn_branch(self, x_BTM: Tensor, tap: AnyTap = no_tap, keep: int | None = None) -> Tensor:
+        """What attention adds to the stream: attn(ln1(x))."""
+        return self._added("attn", self.attn(self.read("attn", x_BTM, tap), tap.within("attn"), keep), tap)
+
+    def mlp_branch(self, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What the MLP adds to the stream: mlp(ln2(x))."""
         assert self.mlp is not None
-        return self.scale_mlp(self.mlp(self.read_mlp(read, tap), tap.within("mlp")), tap)
+        return self._added("mlp", self.mlp(self.read("mlp", x_BTM, tap), tap.within("mlp")), tap)
 
-    def read_attn(self, x: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        """What attention reads of the stream."""
-        return self._norm("ln1", "pre", x, tap)
+    def resume(
+        self, site: str, value: Tensor, x_BTM: Tensor, resid_mid: Tensor | None = None, tap: AnyTap = no_tap
+    ) -> Tensor:
+        """The residual stream after the block, from the value of one of its sites; nothing before it is computed.
 
-    def scale_attn(self, out: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        """What attention adds to the stream, of what it wrote."""
-        return self.scale1(self._norm("ln1", "res_post", out, tap))
+        Args:
+            site: one of `RESUMABLE`.
+            x_BTM: the stream that attention reads and adds to.
+            resid_mid: the stream that the MLP adds to; needed for sites of the MLP.
+        """
+        if site == "resid_mid":
+            return self.mlp_half(tap(site, value), x_BTM, tap)
+        if site in ("mlp.post", "mlp_out"):
+            assert resid_mid is not None
+            return self.after("mlp", resid_mid + self._resumed("mlp", site, value, tap), tap)
+        resid_mid = self.after("attn", x_BTM + self._resumed("attn", site, value, tap), tap)
+        return self.mlp_half(resid_mid, x_BTM, tap)
 
-    def add_attn(self, x: Tensor, attn_out: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        """The stream after attention has added to it."""
-        return self._norm("ln1", "post", x + attn_out, tap)
+    def read(self, branch: str, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What a branch reads from the stream: its norm, where the model has it before the branch."""
+        return self._norm(branch, "pre", x_BTM, tap)
 
-    def read_mlp(self, x: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        """What the MLP reads of the stream."""
-        return self._norm("ln2", "pre", x, tap)
+    def scale(self, branch: str, out_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What a branch adds to the stream, from what it wrote: a norm of its output, then layer scale."""
+        scaled: Tensor = self.get_submodule(BRANCHES[branch][1])(self._norm(branch, "res_post", out_BTM, tap))
+        return scaled
 
-    def scale_mlp(self, out: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        """What the MLP adds to the stream, of what it wrote."""
-        return self.scale2(self._norm("ln2", "res_post", out, tap))
+    def after(self, branch: str, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """The stream after a branch, from its sum with what the branch added: normed, where the model norms the sum."""
+        return tap(BRANCHES[branch][2], self._norm(branch, "post", x_BTM, tap))
 
-    def add_mlp(self, x: Tensor, mlp_out: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        """The stream after the MLP has added to it."""
-        return self._norm("ln2", "post", x + mlp_out, tap)
+    def _added(self, branch: str, out_BTM: Tensor, tap: AnyTap) -> Tensor:
+        return tap(f"{branch}_out", self.scale(branch, out_BTM, tap))
 
-    def _norm(self, name: str, place: str, x: Tensor, tap: AnyTap) -> Tensor:
-        """The norm, if this is where the model has it."""
-        return tap(f"{name}.normalized", self.get_submodule(name)(x)) if self.norm == place else x
+    def _resumed(self, branch: str, site: str, value: Tensor, tap: AnyTap) -> Tensor:
+        """What a branch adds to the stream, from the value of that or of `attn.z` or `mlp.post`."""
+        if site == f"{branch}_out":
+            return tap(site, value)
+        inner, module = tap.within(branch), self.get_submodule(branch)
+        assert isinstance(module, Attention | MLP)
+        return self._added(branch, module.write(inner(site.removeprefix(f"{branch}."), value), inner), tap)
+
+    def _norm(self, branch: str, place: str, x_BTM: Tensor, tap: AnyTap) -> Tensor:
+        """The branch's norm, if this is where the model has it."""
+        name = BRANCHES[branch][0]
+        return tap(f"{name}.normalized", self.get_submodule(name)(x_BTM)) if self.norm == place else x_BTM

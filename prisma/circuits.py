@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from prisma.blocks import MLP, Attention
+from prisma.attention import Attention
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
+from prisma.layers import MLP
 from prisma.vit import ViT
 
 LN = ("none", "folded")
@@ -37,10 +38,7 @@ def weights(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor
         PrismaError: this model has no such layer or attention.
     """
     attn = _attention(model, layer, attention)
-    _, heads, d_head = attn.split
-    q, k, v = attn.qkv.weight.unflatten(0, (3, heads, d_head)).unbind(0)
-    out = attn.out.weight.unflatten(1, (heads, d_head))
-    return {"W_Q": q.mT, "W_K": k.mT, "W_V": v.mT, "W_O": out.permute(1, 2, 0)}
+    return {"W_Q": attn.W_Q, "W_K": attn.W_K, "W_V": attn.W_V, "W_O": attn.W_O}
 
 
 def biases(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""Divided attention of video: over time at one place, then over space in one frame.
+"""Divided attention for video: over time at one position, then over space within one frame.
 
-The class token takes no part in attention over time; in attention over space it stands in every frame, and its z is the
-mean over frames of what it reads there. Source: Bertasius et al. 2102.05095 (TimeSformer).
+The class token is left out of attention over time. In attention over space it is part of every frame, and its z is the
+mean of its z in all frames. Source: Bertasius et al. 2102.05095 (TimeSformer).
 
 Shapes: B batch, T token (the class token, then the patches frame by frame), P patch, F frame, S place of a frame,
 M d_model, H head, D d_head, Q query, K key.
@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prisma.blocks import Attention, Block, LayerScale, attend, make_norm
+from prisma.attention import Attention, attend
+from prisma.blocks import Block
 from prisma.config import TransformerConfig, ViTConfig
+from prisma.layers import LayerScale, make_norm
 from prisma.sites import AnyTap, no_tap
 
 
@@ -27,7 +29,7 @@ class FrameAttention(Attention):
 
 
 class TimeAttention(FrameAttention):
-    """A patch reads the patches at its place, of all frames. Tokens are the patches alone."""
+    """A patch attends to the patches at its position in all frames. The tokens are the patches alone."""
 
     def attend(self, q_BPHD: Tensor, k_BPHD: Tensor, v_BPHD: Tensor, tap: AnyTap) -> Tensor:
         if tap.wants("scores") or tap.wants("pattern"):
@@ -40,7 +42,7 @@ class TimeAttention(FrameAttention):
 
 
 class SpaceAttention(FrameAttention):
-    """A patch reads the class token and the patches of its frame; the class token does so in every frame."""
+    """A patch attends to the class token and the patches of its frame; the class token attends within every frame."""
 
     def attend(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
         if tap.wants("scores") or tap.wants("pattern"):
@@ -50,7 +52,7 @@ class SpaceAttention(FrameAttention):
         return torch.cat([z_BFTHD[:, :, 0].mean(1, keepdim=True), z_BFTHD[:, :, 1:].flatten(1, 2)], dim=1)
 
     def _seen(self, device: torch.device) -> Tensor:
-        """[query, key]: whether a query sees a key."""
+        """Boolean [query, key]: whether a query may attend to a key."""
         frame_T = F.pad(torch.arange(self.frames, device=device).repeat_interleave(self.places), (1, 0), value=-1)
         seen_QK = frame_T[:, None] == frame_T
         seen_QK[0] = seen_QK[:, 0] = True
@@ -63,7 +65,7 @@ class SpaceAttention(FrameAttention):
         return torch.cat([class_BFSHD, patches_BFSHD], dim=2).flatten(0, 1)
 
     def _materialised(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap) -> Tensor:
-        """The class token's row of the pattern is the mean of its rows in the frames, so pattern times v is z."""
+        """With the pattern: the class token's row is the mean of its rows in the frames, so z is pattern times v."""
         q_BHTD, k_BHTD, v_BHTD = (x.transpose(1, 2) for x in (q_BTHD, k_BTHD, v_BTHD))
         exact = torch.promote_types(q_BHTD.dtype, torch.float32)
         with torch.autocast(q_BHTD.device.type, enabled=False):
@@ -74,7 +76,7 @@ class SpaceAttention(FrameAttention):
         return (pattern_BHQK.to(v_BHTD.dtype) @ v_BHTD).transpose(1, 2)
 
     def _class_row(self, scores_BHQK: Tensor) -> Tensor:
-        """[batch, head, 1, key]: what the class token reads on average, each frame with a softmax of its own."""
+        """[batch, head, 1, key]: the class token's mean pattern over frames, each of which has its own softmax."""
         patches_BHFS = scores_BHQK[:, :, 0, 1:].unflatten(-1, (self.frames, self.places))
         itself_BHFS = scores_BHQK[:, :, :1, :1].expand(-1, -1, self.frames, -1)
         rows_BHFS = torch.cat([itself_BHFS, patches_BHFS], dim=-1).softmax(-1) / self.frames
@@ -92,21 +94,37 @@ class DividedBlock(Block):
         self.time = TimeAttention(config)
         self.scale_time = LayerScale(config.d_model) if config.layer_scale else nn.Identity()
 
-    def forward(self, x_BTM: Tensor, tap: AnyTap, keep: int | None = None) -> Tensor:
-        resid_pre = tap("resid_pre", x_BTM)
-        time_BPM = self.time(self.read_time(resid_pre, tap), tap.within("time"))
-        time_out = tap("time_out", self.scale_out_time(time_BPM))
-        return self.branches(tap("resid_time", resid_pre + time_out), tap)[:, :keep]
+    def forward(self, x_BTM: Tensor, tap: AnyTap = no_tap, keep: int | None = None) -> Tensor:
+        x = tap("resid_pre", x_BTM)
+        return self.space_half(self.after("time", x + self.time_branch(x, tap), tap), tap)[:, :keep]
 
-    def read_time(self, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
-        """What attention over time reads of the stream [batch, patch, d_model]."""
-        return tap("ln_time.normalized", self.ln_time(x_BTM[:, 1:]))
+    def space_half(self, resid_time: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """The residual stream after the block, from the stream after attention over time."""
+        resid_mid = self.after("attn", resid_time + self.attn_branch(resid_time, tap), tap)
+        return self.mlp_half(resid_mid, resid_time, tap)
 
-    def scale_out_time(self, out_BPM: Tensor) -> Tensor:
-        """What attention over time adds to the stream [batch, token, d_model], of what it wrote."""
-        return F.pad(self.scale_time(out_BPM), (0, 0, 1, 0))
+    def time_branch(self, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """What attention over time adds to the stream: time(ln_time(x)); zero for the class token."""
+        return self._added("time", self.time(self.read("time", x_BTM, tap), tap.within("time")), tap)
+
+    def resume(
+        self, site: str, value: Tensor, x_BTM: Tensor, resid_mid: Tensor | None = None, tap: AnyTap = no_tap
+    ) -> Tensor:
+        """As in every block, and from `resid_time`."""
+        if site == "resid_time":
+            return self.space_half(tap(site, value), tap)
+        return super().resume(site, value, x_BTM, resid_mid, tap)
+
+    def read(self, branch: str, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """As in every block; attention over time reads the patches alone."""
+        return super().read(branch, x_BTM[:, 1:] if branch == "time" else x_BTM, tap)
+
+    def scale(self, branch: str, out_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
+        """As in every block; attention over time adds nothing to the class token."""
+        scaled_BTM = super().scale(branch, out_BTM, tap)
+        return F.pad(scaled_BTM, (0, 0, 1, 0)) if branch == "time" else scaled_BTM
 
 
 def _unseen(seen_QK: Tensor) -> Tensor:
-    """What is added to scores: 0 where a query sees a key, else -inf."""
+    """What is added to the scores: 0 where a query may attend to a key, else -inf."""
     return torch.zeros(seen_QK.shape, device=seen_QK.device).masked_fill(~seen_QK, -torch.inf)

@@ -1,4 +1,4 @@
-"""Edits: small frozen values that say what to do to one intermediate.
+"""Edits: small frozen values that describe a change to one intermediate.
 
 `Zero().at(head=3)`, `Set(other).at(token=0)`, `Add(direction)`: comparable, printable, picklable, no closures, so
 that `torch.compile` sees them and two runs can be compared. An edit is a function of a tensor and its axis names.
@@ -29,7 +29,7 @@ def _show(x: Any) -> str:
 
 
 def _key(x: Any) -> Any:
-    """Hashable, and the same for equal values."""
+    """A hashable key that is the same for equal values."""
     if isinstance(x, Tensor):
         return tuple(x.shape)
     if isinstance(x, slice):
@@ -104,18 +104,20 @@ class Zero(Edit):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Mean(Edit):
-    """Mean ablation: replace by the mean over the named axes of this very call (default: over its images)."""
+    """Mean ablation: replace by the mean over the named axes, within the same call (default: over its images)."""
 
     over: tuple[str, ...] = ("batch",)
 
     def __post_init__(self) -> None:
         if isinstance(self.over, str) or not self.over:
-            raise PrismaError(f"Mean takes a tuple of one axis name or more; found {self.over!r}")
+            raise PrismaError(f"expected Mean(over=...) to be a tuple of one axis name or more; found {self.over!r}")
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         dims = [_dim(axis, axes) for axis in self.over]
         if all(x.shape[dim] == 1 for dim in dims):
-            raise PrismaError(f"a mean needs more than one value; found one {' and one '.join(self.over)} in this call")
+            raise PrismaError(
+                f"expected more than one value to average over {' and '.join(self.over)}; found one in this call"
+            )
         return x.mean(dims, keepdim=True).expand_as(x)
 
 
@@ -127,17 +129,17 @@ class Resample(Edit):
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         if len(self.order) != x.shape[0]:
-            raise PrismaError(f"Resample needs one index per image: {x.shape[0]} images, {len(self.order)} indices")
+            raise PrismaError(f"expected one Resample index per image, {x.shape[0]}; found {len(self.order)}")
         if outside := [i for i in self.order if not 0 <= i < len(x)]:
-            raise PrismaError(f"Resample index {outside[0]} is out of range: there are {len(x)} images")
+            raise PrismaError(f"expected Resample indices from 0 to {len(x) - 1}; found {outside[0]}")
         return x[list(self.order)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Apply(Edit):
-    """Any function of a tensor: a sparse coder, a projection. What `as_edit` makes of a plain callable.
+    """Any function of a tensor, such as a sparse coder or a projection. `as_edit` turns a plain callable into this.
 
-    The function gets a copy and may work in place: sites share memory with each other and with the caller's tensors.
+    The function gets a copy and may work in place, because sites share memory with each other and with the caller.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -146,7 +148,9 @@ class Apply(Edit):
         y = self.function(x.clone())
         if not isinstance(y, Tensor) or y.shape != x.shape:
             found = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise PrismaError(f"an edit must keep the shape {list(x.shape)}, but {self!r} returned {found}")
+            raise PrismaError(
+                f"expected an edit that keeps the shape {list(x.shape)}; found {self!r}, which returned {found}"
+            )
         return y
 
 
@@ -159,7 +163,7 @@ class Where(Edit):
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         if self.mask.dtype != torch.bool:
-            raise PrismaError(f"a mask must be boolean; found {self.mask.dtype}")
+            raise PrismaError(f"expected a boolean mask; found {self.mask.dtype}")
         return torch.where(_expect_fits(self.mask, x).to(x.device), self.edit(x, axes), x)
 
 
@@ -180,7 +184,7 @@ class At(Edit):
 
 def _dim(axis: str, axes: tuple[str, ...]) -> int:
     if axis not in axes:
-        raise PrismaError(f"this site has the axes {', '.join(axes)}; there is no axis {axis!r} to edit")
+        raise PrismaError(f"expected an axis of this site ({', '.join(axes)}); found {axis!r}")
     return axes.index(axis)
 
 
@@ -192,7 +196,7 @@ def _fitted(value: Tensor | float, x: Tensor) -> Tensor:
 def _expect_fits(value: Tensor, x: Tensor) -> Tensor:
     sizes = zip(reversed(value.shape), reversed(x.shape), strict=False)
     if value.ndim > x.ndim or any(size not in (1, full) for size, full in sizes):
-        raise PrismaError(f"expected a tensor that broadcasts to the site's {list(x.shape)}, found {list(value.shape)}")
+        raise PrismaError(f"expected a tensor that broadcasts to the site's {list(x.shape)}; found {list(value.shape)}")
     return value
 
 
@@ -206,7 +210,7 @@ def _frozen(axis: str, index: Any) -> int | slice | tuple[int, ...]:
         chosen = None
     if chosen is None or chosen.ndim > 1 or (chosen.numel() and chosen.dtype not in _WHOLE):
         raise PrismaError(
-            f"{axis} must be a whole number, several, or a slice (a mask goes to .where); found {index!r}"
+            f"expected {axis} to be one or several whole numbers, or a slice (a mask goes to .where); found {index!r}"
         )
     return tuple(chosen.tolist()) if chosen.ndim else int(chosen)
 
@@ -217,7 +221,7 @@ def _selected(axis: str, index: int | slice | tuple[int, ...], size: int, device
     wanted = [chosen] if isinstance(chosen, int) else list(chosen)
     outside = [i for i in wanted if not -size <= i < size]
     if outside:
-        raise PrismaError(f"{axis}={outside[0]} is out of range: this site has {size} ({axis} 0 to {size - 1})")
+        raise PrismaError(f"expected {axis} from 0 to {size - 1} at this site; found {outside[0]}")
     mask = torch.zeros(size, dtype=torch.bool, device=device)
     for i in wanted:
         mask[i] = True
@@ -225,16 +229,16 @@ def _selected(axis: str, index: int | slice | tuple[int, ...], size: int, device
 
 
 def _along(dim: int, x: Tensor, vector: Tensor) -> Tensor:
-    """A vector laid along one dimension of `x`, broadcastable to it."""
+    """A vector along one dimension of `x`, broadcastable to `x`."""
     return vector.view([-1 if d == dim else 1 for d in range(x.ndim)])
 
 
 def as_edit(edit: Any) -> tuple[Edit, ...]:
-    """One edit, a plain callable, or a sequence of them, as a tuple of edits (applied in order)."""
+    """An edit, a plain callable, or a sequence of these, as a tuple of edits that are applied in order."""
     if isinstance(edit, Edit):
         return (edit,)
     if callable(edit) and not isinstance(edit, type):  # `Zero` for `Zero()` is a slip
         return (Apply(edit),)
     if isinstance(edit, list | tuple):
         return tuple(e for item in edit for e in as_edit(item))
-    raise PrismaError(f"an edit is an Edit, a function of a tensor, or a list of them; found {_show(edit)}")
+    raise PrismaError(f"expected an Edit, a function of a tensor, or a list of these; found {_show(edit)}")

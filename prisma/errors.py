@@ -8,6 +8,10 @@ class PrismaError(ValueError):
     """Something outside the code is wrong: an argument, a file, a name. The message is one sentence for the user."""
 
 
+class UnsupportedModelError(PrismaError):
+    """A pretrained model that cannot be converted exactly. The message names the property that stands in the way."""
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """The `n` known names most like `name`, as text for an error message: "a, b, c"."""
     names = sorted(set(known))

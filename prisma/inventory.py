@@ -1,6 +1,5 @@
 """Which sites a model has."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -14,7 +13,7 @@ from prisma.vit import ViT
 
 
 class _Listing:
-    """A tap that wants everything and notes the names as they come."""
+    """A tap that collects the name of every site."""
 
     def __init__(self, scope: str = "", names: dict[str, None] | None = None) -> None:
         self.scope = scope
@@ -23,9 +22,6 @@ class _Listing:
     def __call__(self, site: str, x: Tensor) -> Tensor:
         self.names[self.scope + site] = None
         return x
-
-    def made(self, site: str, make: Callable[[], Tensor]) -> Tensor:
-        return self(site, make())
 
     def wants(self, site: str) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""`prisma.load`: a model and everything needed to use it, from wherever it is."""
+"""`prisma.load`: a model and everything needed to use it, from a folder, a hub, or another library."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,40 +13,52 @@ from prisma.data.transform import Transform
 from prisma.errors import PrismaError, nearest
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
-from prisma.pretrained.opened import ImageSize, Opened, Text
-from prisma.pretrained.opening import expect_no_revision, is_folder, library_of, open_source
+from prisma.pretrained.loading import expect_no_revision, is_folder, library_of, load_source
 from prisma.pretrained.rules import convert
+from prisma.pretrained.source import ImageSize, SourceModel, Text
 from prisma.pretrained.zero_shot import zero_shot
 from prisma.repository import Published
 from prisma.vit import ViT
 
 MICE = Path(__file__).parent / "mice"
-"""Checkpoint folders of the mice that come with the package: the final weights of each recipe (`make mice`)."""
+"""Checkpoint folders of the mice in the package: the final weights of recipes (`make mice`)."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready for use: eval mode, frozen parameters, and what belongs to it."""
+    """What `prisma.load` returns: a model, and what is needed to use it.
+
+    Attributes:
+        model: a `prisma.ViT` in evaluation mode, whose parameters do not require gradients.
+        transform: a PIL image -> tensor [channel, height, width], as in the model's own evaluation; None if the model
+            does not specify a preprocessing that Prisma can reproduce.
+        labels: class names, in the order of the logits; empty if they are unknown.
+        text: the text side of an image-text pair such as a CLIP; None if there is none.
+    """
 
     model: ViT
-    transform: Transform | None  # a picture -> [channel, height, width]; None: the source's is none that we can equal
-    labels: tuple[str, ...]  # class names
-    text: Text | None = None  # the text side of a CLIP
+    transform: Transform | None
+    labels: tuple[str, ...]
+    text: Text | None = None
 
     @property
     def config(self) -> ViTConfig:
+        """The architecture of the model: `model.config`."""
         return self.model.config
 
     def zero_shot(self, prompts: Sequence[str]) -> "Loaded":
-        """A CLIP as a classifier whose classes are prompts: its logits are `text.similarity` of this model's.
+        """A CLIP as a classifier whose classes are prompts.
 
-        Every analysis of the new model is in the space of the prompts. It shares this one's weights.
+        The logits of the new model are `text.similarity` of this model's, so every analysis of logits is about the
+        prompts. The two models share their weights.
 
         Raises:
-            PrismaError: there is no text side, no prompts, or a prompt has more tokens than the tower takes.
+            PrismaError: there is no text side, there are no prompts, or a prompt has more tokens than the context.
         """
         if self.text is None:
-            raise PrismaError("zero-shot classes need a model with a text side, such as a CLIP; this one has none")
+            raise PrismaError(
+                "expected a model with a text side, such as a CLIP, for zero-shot classes; found a model with none"
+            )
         return replace(self, model=zero_shot(self.model, self.text, prompts), labels=tuple(prompts), text=None)
 
 
@@ -57,51 +69,80 @@ def load(
     *,
     image_size: ImageSize = None,
 ) -> Loaded:
-    """Load a model.
+    """Load a model with its preprocessing, class names and text tower.
+
+    A model of another library is loaded by that library and converted exactly: its outputs equal those of the library
+    up to rounding. `prisma models` lists the supported families.
+
+        loaded = prisma.load("timm/vit_base_patch16_224")
+        logits = loaded.model(loaded.transform(image)[None])  # [1, class]; loaded.labels has the names of the classes
+
+    | `ref` | what it is |
+    |---|---|
+    | `"timm/NAME[.TAG]"` | a model of timm, such as `"timm/vit_base_patch16_224.augreg_in21k"` |
+    | `"hf/ORG/NAME"` | a model of transformers on the Hugging Face Hub, such as `"hf/facebook/dinov2-base"` |
+    | `"open_clip/NAME[:TAG]"` | a model of open_clip, such as `"open_clip/ViT-B-32:laion2b_s34b_b79k"` |
+    | `"open_clip/ORG/NAME"` | a repository on the Hub with a model of open_clip |
+    | `"path/to/folder"` | a checkpoint of `prisma train`, or a model that timm, transformers or open_clip saved |
+    | `"mice/NAME"` | a mouse in this package, such as `"mice/induction"` |
+    | `"OWNER/NAME"` | a published mouse, on the Hugging Face Hub or in a folder hub |
+    | an `nn.Module` | a live module of timm, transformers or open_clip; its weights are copied |
+
+    A CLIP has its text tower in `.text`, and is a zero-shot classifier by `.zero_shot(prompts)`.
 
     Args:
-        ref: a folder written by Prisma, timm, transformers or open_clip; `timm/NAME[.TAG]`, `hf/ORG/NAME`,
-            `open_clip/NAME[:TAG]`; `mice/NAME` of a mouse that comes with this package, such as `mice/induction`;
-            `OWNER/NAME` of a published mouse; or a live module of a class that Prisma reads, whose weights are copied.
-        revision: of a repository of transformers: a branch, tag or commit. Of a published mouse: `main` (default, the
-            final weights) or a step's label such as `step-000128`.
-        hub: a folder hub for a published mouse; None is the Hugging Face Hub, or its cache when offline.
-        image_size: pixels, a side or (height, width): positions resampled as the model's own library does it.
+        ref: which model; see the table.
+        revision: for transformers, a branch, tag or commit. For a published mouse, `"main"` (the default: the final
+            weights) or the label of a training step, such as `"step-000128"`.
+        hub: the folder hub of a published mouse; None is the Hugging Face Hub, or its cache when offline.
+        image_size: in pixels, a side or (height, width). The model's own library resamples the positions.
+
+    Returns:
+        a `Loaded`, with `.model` (a `prisma.ViT` in evaluation mode), `.transform`, `.labels`, `.text` and `.config`.
 
     Raises:
-        PrismaError: nothing there, or it is not a whole model.
-        UnsupportedModelError: a PrismaError; the model cannot be had exactly, and which property is why.
+        PrismaError: there is no such model, or it is incomplete.
+        UnsupportedModelError: a PrismaError: the model cannot be converted exactly; the message names the property.
     """
     if not isinstance(ref, str | Path | nn.Module) or not isinstance(revision, str | None):
         raise PrismaError(
-            f"expected a folder, a name or a module, and a revision by its label; found {ref!r:.80}, {revision!r}"
+            f"expected a folder, a name or a module, and a revision as text; found {ref!r:.80} and {revision!r}"
         )
     if not isinstance(hub, str | Path | None):
         raise PrismaError(f"expected a folder as the hub, or None; found {hub!r:.80}")
-    opened = open_source(ref, revision, image_size) if hub is None else None
-    if opened is not None:
-        return _read(opened, copied=isinstance(ref, nn.Module))
+    source = load_source(ref, revision, image_size) if hub is None else None
+    if source is not None:
+        return _converted(source, copied=isinstance(ref, nn.Module))
     if isinstance(ref, nn.Module):
-        raise PrismaError(f"{type(ref).__name__} is here and in no hub; found hub={str(hub)!r}")
+        raise PrismaError(f"expected no hub for a live {type(ref).__name__}; found hub={str(hub)!r}")
+    return _read(_folder(ref, revision, hub), image_size)
+
+
+def _folder(ref: str | Path, revision: str | None, hub: str | Path | None) -> Path:
+    """The folder on this machine with the checkpoint that a reference means."""
     if hub is None and is_folder(ref):
         folder = Path(ref).expanduser()
         if folder.is_file():
-            raise PrismaError(f"expected a folder with a model at {folder}, found a file")
-    elif hub is None and str(ref).startswith("mice/"):
-        folder = _shipped(str(ref), revision)
-    else:
-        folder = _published(str(ref), revision, hub)
+            raise PrismaError(f"expected a folder with a model at {folder}; found a file")
+        return folder
+    if hub is None and str(ref).startswith("mice/"):
+        return _shipped(str(ref), revision)
+    return _published(str(ref), revision, hub)
+
+
+def _read(folder: Path, image_size: ImageSize) -> Loaded:
+    """The model of a checkpoint folder, which has one image size."""
     checkpoint = read_checkpoint(folder)
     sides = checkpoint.model.config.image_sides
     if image_size is not None and image_size not in (sides, list(sides), sides[0] if sides[0] == sides[1] else sides):
         raise PrismaError(
-            f"a checkpoint of Prisma has the image size it was trained with, {sides}; found image_size={image_size}"
+            f"expected the image size with which this checkpoint was trained, {sides}; found image_size={image_size}"
         )
     return Loaded(checkpoint.model, _transform(checkpoint, folder), checkpoint.labels)
 
 
 def _shipped(ref: str, revision: str | None) -> Path:
-    """Where a mouse of this package is."""
+    """The folder of a mouse in this package."""
     known = sorted(f"mice/{folder.name}" for folder in MICE.iterdir())
     if ref not in known:
         raise PrismaError(f"there is no mouse {ref!r} in this package; the nearest: {nearest(ref, known)}")
@@ -110,27 +151,27 @@ def _shipped(ref: str, revision: str | None) -> Path:
 
 
 def _published(repo: str, revision: str | None, hub: str | Path | None) -> Path:
-    """Where the files of a published mouse are on this machine."""
+    """The folder on this machine with the files of a published mouse."""
     mouse = Published(repo, Path(hub) if hub is not None else None)
     folder = mouse.file(CONFIG, revision).parent
     if (library := library_of(folder)) is not None:
         prefix = "hf" if library == "transformers" else library
-        raise PrismaError(f"expected a published mouse, found a model of {library}; it is loaded as {prefix}/{repo}")
+        raise PrismaError(f"expected a published mouse; found a model of {library}: load it as {prefix}/{repo}")
     mouse.file(WEIGHTS, revision)
     return folder
 
 
-def _read(opened: Opened, *, copied: bool = False) -> Loaded:
-    """A source's weights in our model; shared with the source's module, which nobody else holds, unless copied."""
+def _converted(source: SourceModel, *, copied: bool = False) -> Loaded:
+    """Our model with a source's weights: its own tensors, which nothing else uses, or copies of them."""
 
-    def converted(family: Family, module: nn.Module) -> Any:
+    def tower(family: Family, module: nn.Module) -> Any:
         tensors = module.state_dict()
         return convert(
             family.read(module), {n: x.clone() for n, x in tensors.items()} if copied else tensors, family.name
         )
 
-    text = None if opened.text is None else Text(converted(text_family_of(opened.text), opened.text), **opened.pair)
-    return Loaded(converted(family_of(opened.module), opened.module), opened.transform, opened.labels, text)
+    text = None if source.text is None else Text(tower(text_family_of(source.text), source.text), **source.pair)
+    return Loaded(tower(family_of(source.module), source.module), source.transform, source.labels, text)
 
 
 def _transform(checkpoint: Checkpoint, folder: Path) -> Transform | None:
@@ -140,6 +181,6 @@ def _transform(checkpoint: Checkpoint, folder: Path) -> Transform | None:
     found, wanted = (transform.size, len(transform.mean)), (config.image_sides, config.channels)
     if found != wanted:
         raise PrismaError(
-            f"expected a transform to (size, channels) {wanted} in {folder / CONFIG}, found one to {found}"
+            f"expected a transform to (size, channels) = {wanted} in {folder / CONFIG}; found one to {found}"
         )
     return transform

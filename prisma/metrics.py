@@ -1,6 +1,7 @@
-"""Numbers to ask for: logits [batch, class] -> one number per image [batch].
+"""Metrics: logits [batch, class] -> one number per image [batch].
 
-A class is one for all images, or one for each image of the call. Any function of that form is a metric too.
+A class is one for all images, or one for each image of the call. Any function from logits to one number per image can
+be used as a metric.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ Target = int | Sequence[int] | Tensor
 
 
 class _OfClasses:
-    """A metric whose fields are classes, held as numbers and tuples, so that metrics are values."""
+    """A metric whose fields are classes, kept as numbers and tuples, so that metrics can be compared and printed."""
 
     def __post_init__(self) -> None:
         for name, target in vars(self).items():
@@ -29,7 +30,7 @@ class _OfClasses:
 
 @dataclass(frozen=True)
 class LogitDiff(_OfClasses):
-    """logit of class `correct` minus logit of class `wrong`."""
+    """The logit of class `correct` minus the logit of class `wrong`: positive where the model prefers `correct`."""
 
     correct: Target
     wrong: Target
@@ -40,7 +41,7 @@ class LogitDiff(_OfClasses):
 
 @dataclass(frozen=True)
 class Logit(_OfClasses):
-    """The logit of one class. Of a CLIP whose classes are prompts (`loaded.zero_shot`), the scaled similarity."""
+    """The logit of one class. For a CLIP whose classes are prompts (`loaded.zero_shot`), the scaled similarity."""
 
     target: Target
 
@@ -50,7 +51,7 @@ class Logit(_OfClasses):
 
 @dataclass(frozen=True)
 class Probability(_OfClasses):
-    """Softmax probability of one class."""
+    """The softmax probability of one class."""
 
     target: Target
 
@@ -70,29 +71,32 @@ class Rank(_OfClasses):
 
 @dataclass(frozen=True, eq=False)
 class KL:
-    """KL(reference || here) in nats, of the answer from that of another run: logits [batch or 1, class]."""
+    """KL(reference || this run) in nats: how far the class probabilities are from those of a reference run.
+
+    `reference` holds the logits of that run [batch or 1, class]. 0 means equal probabilities.
+    """
 
     reference: Tensor
 
     def __call__(self, logits: Tensor) -> Tensor:
         if self.reference.shape not in (logits.shape, (1, logits.shape[1])):
-            raise PrismaError(f"expected reference logits {list(logits.shape)}, found {list(self.reference.shape)}")
+            raise PrismaError(f"expected reference logits {list(logits.shape)}; found {list(self.reference.shape)}")
         expected, found = self.reference.to(logits).log_softmax(-1), logits.log_softmax(-1)
         return (expected.exp() * (expected - found)).sum(-1)
 
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """Cosine of the output of a model without classes (a CLIP's image embedding) and a direction [features].
+    """The cosine similarity of the output of a model without classes (a CLIP's image embedding) and a direction.
 
-    With one direction for each image: [batch, features].
+    `direction` is [features], or [batch, features] for one direction per image.
     """
 
     direction: Tensor
 
     def __call__(self, logits: Tensor) -> Tensor:
         if self.direction.shape not in (logits.shape, logits.shape[1:]):
-            raise PrismaError(f"expected a direction [{logits.shape[1]}], found {list(self.direction.shape)}")
+            raise PrismaError(f"expected a direction [{logits.shape[1]}]; found {list(self.direction.shape)}")
         return torch.cosine_similarity(logits, self.direction.to(logits).expand_as(logits), dim=-1)
 
 
@@ -140,17 +144,17 @@ def named_metric(name: str, logits: Tensor, target: Tensor | int | None = None) 
 
 
 def measure(metric: Metric, logits: Tensor) -> Tensor:
-    """The metric, checked, in float32 at least: means of it are finer than half precision, and a count has none.
+    """The metric of these logits, checked, in float32 at least, so that means are not rounded to half precision.
 
     Raises:
-        PrismaError: it is not one finite number per image.
+        PrismaError: the metric is not one finite number per image.
     """
     values = metric(logits)
     if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
         found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise PrismaError(f"a metric returns one number per image, [{len(logits)}]; found {found}")
+        raise PrismaError(f"expected a metric that returns one number per image, [{len(logits)}]; found {found}")
     if not values.isfinite().all():
-        raise PrismaError(f"the metric must be finite; found {values[~values.isfinite()][0].item()}")
+        raise PrismaError(f"expected a metric that is finite; found {values[~values.isfinite()][0].item()}")
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -158,8 +162,8 @@ def _of(target: Target, scores: Tensor) -> Tensor:
     chosen = torch.as_tensor(target, device=scores.device)
     if chosen.is_floating_point() or chosen.shape not in ((), scores.shape[:1]):
         found = f"{list(chosen.shape)} of {chosen.dtype}"
-        raise PrismaError(f"expected a class, or one for each of {len(scores)} images; found {found}")
+        raise PrismaError(f"expected one class, or one for each of {len(scores)} images; found {found}")
     if not ((chosen >= 0) & (chosen < scores.shape[1])).all():
         wrong = chosen[(chosen < 0) | (chosen >= scores.shape[1])].flatten()[0].item()
-        raise PrismaError(f"expected a class from 0 to {scores.shape[1] - 1}, found {wrong}")
+        raise PrismaError(f"expected a class from 0 to {scores.shape[1] - 1}; found {wrong}")
     return scores.gather(1, chosen.long().expand(len(scores))[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""A model whose weights come from elsewhere: first its outline, which takes no memory, then the weights."""
+"""A model for given weights: first its outline, whose parameters take no memory, then the weights."""
 
 from collections.abc import Mapping
 from typing import TypeVar, overload
@@ -23,21 +23,23 @@ def outline(config: ViTConfig | TextConfig) -> ViT | TextTower: ...
 
 
 def outline(config: ViTConfig | TextConfig) -> ViT | TextTower:
-    """The model with parameters that have a shape and no value (on the device `meta`). Its constants are real.
+    """The model with parameters on the device `meta`: a shape without values. Its constants are computed.
 
     Raises:
-        PrismaError: this machine cannot hold the constants.
+        PrismaError: the constants do not fit into memory.
     """
     try:
         with torch.device("meta"):
             return TextTower(config) if isinstance(config, TextConfig) else ViT(config)
     except (RuntimeError, MemoryError) as error:  # of torch's allocator
         reason = str(error).strip().split("\n")[0]
-        raise PrismaError(f"expected a model that this machine can hold, found one that it cannot: {reason}") from None
+        raise PrismaError(
+            f"expected a model that fits into this machine's memory; found a larger one: {reason}"
+        ) from None
 
 
 def filled(model: Model, weights: Mapping[str, Tensor]) -> Model:
-    """The outline with these very tensors as its weights, in their precision; in evaluation mode and frozen."""
+    """The outline with these tensors as its weights (not copied, in their precision), in eval mode and frozen."""
     model.load_state_dict(weights, assign=True)
     model.eval().requires_grad_(False)
     return model

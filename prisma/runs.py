@@ -1,6 +1,6 @@
-"""Reading and editing a model: `record` and `run`; and `finish`, a run that goes on from a residual stream.
+"""Reading and editing a model: `record` and `run`; and `finish` and `resume`, runs that start inside the model.
 
-They leave nothing on the model, accept a compiled one, and honour the caller's autograd mode.
+They store nothing on the model, accept a compiled model, and keep the caller's autograd mode.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from prisma.text import TextTower
 from prisma.vit import ViT
 
 Model = ViT | TextTower
-"""What can be run: on images [batch, channel, (frame,) height, width], or on token ids [batch, context]."""
+"""A model of images [batch, channel, (frame,) height, width], or a text tower of token ids [batch, context]."""
 
 Edits = Mapping[str, Any]
 """Site name or glob -> an Edit, a function of a tensor, or a list of them."""
@@ -26,7 +26,7 @@ Edits = Mapping[str, Any]
 def record(
     model: Model, images: Tensor, read: str | Iterable[str], edit: Edits | None = None, *, stop: bool = False
 ) -> tuple[Tensor, Cache]:
-    """Run the model and keep intermediates.
+    """Run the model and return its logits together with any intermediates.
 
     Args:
         images: [batch, channel, (frame,) height, width], or the token ids [batch, context] of a text tower.
@@ -40,7 +40,7 @@ def record(
         logits [batch, class], and a Cache of live tensors as they were after the edits.
 
     Raises:
-        PrismaError: a site does not exist in this model (the nearest names are offered), or the images do not fit.
+        PrismaError: a site does not exist in this model (the error lists the nearest names), or the images do not fit.
     """
     tap = _tap(model, [read] if isinstance(read, str) else read, edit)
     output = _stopped(model, images, tap) if stop else model(images, tap=tap)
@@ -51,14 +51,14 @@ def run(model: Model, images: Tensor, edit: Edits | None = None) -> Tensor:
     """Logits [batch, class] of a run with edits: `run(model, images, {"blocks.5.attn.z": Zero().at(head=3)})`.
 
     Raises:
-        PrismaError: a site does not exist in this model (the nearest names are offered), or the images do not fit.
+        PrismaError: a site does not exist in this model (the error lists the nearest names), or the images do not fit.
     """
     logits: Tensor = model(images, tap=_tap(model, (), edit))
     return logits
 
 
 def _tap(model: Model, read: Iterable[str], edit: Edits | None) -> Tap:
-    """Names and globs resolved against the sites of this model, once."""
+    """A tap for names and globs, which are resolved against the sites of this model once."""
     sites = site_names(model.config)
     names = frozenset(site for pattern in read for site in matching(pattern, sites))
     edits: dict[str, tuple[Any, ...]] = {}
@@ -69,28 +69,28 @@ def _tap(model: Model, read: Iterable[str], edit: Edits | None) -> Tap:
 
 
 def _stopped(model: Model, inputs: Tensor, tap: Tap) -> Tensor:
-    """The forward, up to the end of the last block that holds a site to read."""
+    """The forward, up to the end of the last block in which a site is read."""
     last = max((_stage(model, site) for site in tap.read), default=0)
     x = model.encode(model.embed(inputs, tap), stop=last, tap=tap)
     return x if last <= model.config.n_layers else _read_out(model, x, inputs, tap)
 
 
 def _read_out(model: Model, x: Tensor, inputs: Tensor, tap: Tap) -> Tensor:
-    """Residual stream -> logits. A text tower looks at the ids too: they say which token speaks for the prompt."""
-    of_text = isinstance(model.config, TextConfig)  # a compiled model is of neither class
+    """Residual stream -> logits. A text tower needs the token ids too: they tell which token is pooled."""
+    of_text = isinstance(model.config, TextConfig)  # the class of a compiled model is neither
     logits: Tensor = model.readout(x, inputs, tap) if of_text else model.readout(x, tap)
     return logits
 
 
 def _stage(model: Model, site: str) -> int:
-    """How many blocks must run before a site is reached; one more than there are for the sites of the readout."""
+    """How many blocks must run to reach a site; n_layers + 1 for the sites of the readout."""
     if site.startswith("blocks."):
         return int(site.split(".")[1]) + 1
     return 0 if site in ("embed", "pos_embed", "ln_pre") else model.config.n_layers + 1
 
 
 def finish(model: Model, x: Tensor, inputs: Tensor, *, start: int, tap: Tap | None = None) -> Tensor:
-    """Logits [batch, class] of a run that goes on from the residual stream [batch, token, d_model] before a block.
+    """Logits [batch, class] of a run that continues from the residual stream [batch, token, d_model] before a block.
 
     The last block computes only the tokens that the readout reads, unless the tap reads or edits a site there or later.
 
@@ -98,20 +98,47 @@ def finish(model: Model, x: Tensor, inputs: Tensor, *, start: int, tap: Tap | No
         inputs: the images or token ids of the run.
         start: the block that the stream comes before; `n_layers` for the readout alone.
     """
-    tap = Tap(frozenset(), {}) if tap is None else tap
-    layers, keep = model.config.n_layers, _tokens_read(model)
-    if keep is not None and all(_stage(model, site) < layers for site in (*tap.read, *tap.edit)):
-        last = f"blocks.{layers - 1}."
-        given = {site: value[:, :keep] if site.startswith(last) else value for site, value in tap.given.items()}
-        tap = Tap(tap.read, tap.edit, given, tensors=tap.tensors)
-        x = model.encode(x, start=start, tap=tap, keep=keep)
-    else:
-        x = model.encode(x, start=start, tap=tap)
+    tap = Tap() if tap is None else tap
+    x = model.encode(x, start=start, tap=tap, keep=_tokens_needed(model, tap))
     return _read_out(model, x, inputs, tap)
 
 
+def resume(
+    model: Model,
+    inputs: Tensor,
+    layer: int,
+    site: str,
+    value: Tensor,
+    x: Tensor,
+    resid_mid: Tensor | None = None,
+    tap: Tap | None = None,
+) -> Tensor:
+    """Logits [batch, class] of a run that continues from the value of a site inside a block.
+
+    Args:
+        inputs: the images or token ids of the run.
+        layer: the block.
+        site: one of its sites in `blocks.RESUMABLE`, such as `attn.z`; in divided attention also `resid_time`.
+        value: the value of the site [batch, token, ...].
+        x: the stream that the block's attention reads and adds to [batch, token, d_model].
+        resid_mid: the stream that its MLP adds to; needed for sites of the MLP.
+    """
+    tap = Tap() if tap is None else tap
+    if layer == model.config.n_layers - 1 and (keep := _tokens_needed(model, tap)) is not None:
+        value, x, resid_mid = value[:, :keep], x[:, :keep], None if resid_mid is None else resid_mid[:, :keep]
+    block: Any = model.blocks[layer]
+    after = block.resume(site, value, x, resid_mid, tap.within(f"blocks.{layer}"))
+    return finish(model, after, inputs, start=layer + 1, tap=tap)
+
+
+def _tokens_needed(model: Model, tap: Tap) -> int | None:
+    """How many tokens of the last block, from the first, a run needs; None for all."""
+    last = model.config.n_layers
+    return None if any(_stage(model, site) >= last for site in (*tap.read, *tap.edit)) else _tokens_read(model)
+
+
 def _tokens_read(model: Model) -> int | None:
-    """How many tokens, from the first, the readout reads; None if that is all of them or not the same for all."""
+    """How many of the first tokens the readout reads; None if it may read all of them."""
     config = model.config
     if isinstance(config, TextConfig) or config.attention == "divided":
         return None
@@ -122,10 +149,10 @@ def sites_of_every_block(model: Model, site: str) -> list[str]:
     """`attn.z` -> `blocks.0.attn.z`, `blocks.1.attn.z`, ...
 
     Raises:
-        PrismaError: the model has no layers, or not this site in each (the nearest names are offered).
+        PrismaError: the model has no layers, or not this site in every layer (with the nearest names).
     """
     if not model.config.n_layers:
-        raise PrismaError("this analysis goes over the layers of a model; found n_layers=0")
+        raise PrismaError("expected a model with layers; found n_layers=0")
     sites = [f"blocks.{layer}.{canonical(site)}" for layer in range(model.config.n_layers)]
     for name in sites:
         if matching(name, site_names(model.config)) != [name]:

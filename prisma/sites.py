@@ -1,4 +1,4 @@
-"""The vocabulary: the name and axes of every intermediate a ViT offers, and the tap that reads or edits them.
+"""The name and axes of every intermediate of a model (its sites), and the tap that reads or edits them.
 
 A model calls `x = tap("resid_mid", x)` once, where it computes the value. The caller of the model chooses the tap:
 `no_tap` does nothing, a `Tap` applies edits and remembers what was asked for. Nothing is ever stored on a model.
@@ -9,6 +9,7 @@ Names are TransformerLens's without `hook_`; `canonical` accepts the prefix at t
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -28,10 +29,10 @@ SITES: Mapping[str, tuple[str, ...]] = {
     "pos_embed": RESIDUAL,  # positions; zero for prefix tokens, which carry their own
     "ln_pre": RESIDUAL,
     "blocks.{l}.resid_pre": RESIDUAL,
-    "blocks.{l}.ln_time.normalized": RESIDUAL,  # divided attention only; here and in `time`, tokens are the patches
+    "blocks.{l}.ln_time.normalized": RESIDUAL,  # divided attention only; here and in `time`, tokens are patches
     **{f"blocks.{{l}}.time.{site}": axes for site, axes in _ATTENTION_SITES.items()},  # attention over time
     "blocks.{l}.time.result": ("batch", "token", "head", "d_model"),
-    "blocks.{l}.time_out": RESIDUAL,  # of all tokens; zero for the class token
+    "blocks.{l}.time_out": RESIDUAL,  # for all tokens; zero for the class token
     "blocks.{l}.resid_time": RESIDUAL,  # after attention over time
     "blocks.{l}.ln1.normalized": RESIDUAL,  # the norm's output, weight and bias applied
     **{f"blocks.{{l}}.attn.{site}": axes for site, axes in _ATTENTION_SITES.items()},
@@ -80,7 +81,7 @@ def matching(pattern: str, sites: Iterable[str]) -> list[str]:
 
 
 class Cache(Mapping[str, Tensor]):
-    """Site -> live tensor, in the order the model computed them. Detaching or moving is the caller's word."""
+    """Site -> live tensor, in the order in which the model computed them. `map` detaches or moves them."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = dict(tensors)
@@ -110,10 +111,9 @@ class Cache(Mapping[str, Tensor]):
 
 
 class AnyTap(Protocol):
-    """What a model needs of a tap."""
+    """What a model calls: a tap."""
 
     def __call__(self, site: str, x: Tensor) -> Tensor: ...
-    def made(self, site: str, make: Callable[[], Tensor]) -> Tensor: ...
     def wants(self, site: str) -> bool: ...
     def within(self, scope: str) -> "AnyTap": ...
 
@@ -123,9 +123,6 @@ class _NoTap:
 
     def __call__(self, site: str, x: Tensor) -> Tensor:
         return x
-
-    def made(self, site: str, make: Callable[[], Tensor]) -> Tensor:
-        return make()
 
     def wants(self, site: str) -> bool:
         return False
@@ -137,11 +134,6 @@ class _NoTap:
 no_tap = _NoTap()
 
 
-_NOTHING: Mapping[str, Tensor] = {}
-GIVABLE = ("attn.z", "attn_out", "resid_mid", "mlp.post", "mlp_out")
-"""Sites of a block that a model need not compute when the caller has their value."""
-
-
 class Tap:
     """What one call reads and edits.
 
@@ -149,21 +141,18 @@ class Tap:
         read: full site names to remember.
         edit: full site name -> edits, applied in order. An edit is called with the value and its axis names.
             What is remembered is the value after the edits.
-        given: full site name -> its value, of the sites in `GIVABLE`: the model does not compute what leads to it.
     """
 
     def __init__(
         self,
-        read: frozenset[str],
-        edit: Mapping[str, tuple[Any, ...]],
-        given: Mapping[str, Tensor] = _NOTHING,
+        read: Iterable[str] = (),
+        edit: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         *,
         scope: str = "",
         tensors: dict[str, Tensor] | None = None,
     ) -> None:
-        self.read = read
+        self.read = frozenset(read)
         self.edit = edit
-        self.given = given
         self.scope = scope
         self.tensors: dict[str, Tensor] = {} if tensors is None else tensors
 
@@ -176,16 +165,11 @@ class Tap:
             self.tensors[name] = x
         return x
 
-    def made(self, site: str, make: Callable[[], Tensor]) -> Tensor:
-        """The site's value, made only if the caller has not given it; edited and read like any other."""
-        given = self.given.get(self.scope + site)
-        return self(site, make() if given is None else given)
-
     def wants(self, site: str) -> bool:
-        """Whether a value that costs extra (scores, pattern, result) has to be computed."""
+        """Whether to compute a value that costs extra (scores, pattern, result)."""
         name = self.scope + site
         return name in self.read or name in self.edit
 
     def within(self, scope: str) -> "Tap":
         """The same tap one level deeper: `tap.within("attn")("q", x)` is `tap("attn.q", x)`."""
-        return Tap(self.read, self.edit, self.given, scope=f"{self.scope}{scope}.", tensors=self.tensors)
+        return Tap(self.read, self.edit, scope=f"{self.scope}{scope}.", tensors=self.tensors)

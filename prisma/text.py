@@ -6,10 +6,13 @@ Source: Radford et al. 2103.00020. Shapes: B batch, T token, M d_model.
 import torch
 from torch import Tensor, nn
 
-from prisma.blocks import Block, make_norm, real_device
+from prisma.attention import real_device
+from prisma.blocks import Block
 from prisma.config import TextConfig
 from prisma.errors import PrismaError
+from prisma.layers import make_norm
 from prisma.sites import AnyTap, no_tap
+from prisma.tower import Tower
 
 
 class TextEmbed(nn.Module):
@@ -59,12 +62,12 @@ class TextReadout(nn.Module):
         return torch.full_like(ids_BT[:, 0], 0 if c.pool == "first" else c.context - 1)
 
 
-class TextTower(nn.Module):
+class TextTower(Tower):
     """Token ids [batch, context] -> embedding [batch, class], in the space of the image tower's logits."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: TextConfig = config
         unseen = torch.full((config.context, config.context), -torch.inf, device=real_device()).triu(1)
         bias = unseen if config.causal else None
         self.embed = TextEmbed(config)
@@ -73,15 +76,3 @@ class TextTower(nn.Module):
 
     def forward(self, ids: Tensor, tap: AnyTap = no_tap) -> Tensor:
         return self.readout(self.encode(self.embed(ids, tap), tap=tap), ids, tap)
-
-    def encode(
-        self, x_BTM: Tensor, start: int = 0, stop: int | None = None, tap: AnyTap = no_tap, *, keep: int | None = None
-    ) -> Tensor:
-        """Residual stream [batch, token, d_model] before block `start` -> before block `stop` (default: the end).
-
-        With `keep`, the last of these blocks computes the first so many tokens only, and its sites have no others.
-        """
-        layers = range(self.config.n_layers)[start:stop]
-        for layer in layers:
-            x_BTM = self.blocks[layer](x_BTM, tap.within(f"blocks.{layer}"), keep if layer == layers[-1] else None)
-        return x_BTM

@@ -1,4 +1,4 @@
-"""The canonical vision transformer: three functions, `embed` -> `encode` -> `readout`, that offer every intermediate.
+"""The vision transformer: three functions, `embed` -> `encode` -> `readout`, with every intermediate as a site.
 
 Images and video alike: patches are tubelets, an image has one frame. Prefix tokens (class, registers) carry their own
 position and positions belong to patches, so a model without a class token needs no branch.
@@ -14,11 +14,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from prisma.blocks import MLP, Block, attend, make_norm
+from prisma.attention import attend
+from prisma.blocks import Block
 from prisma.config import ViTConfig
 from prisma.divided import DividedBlock
 from prisma.errors import PrismaError
+from prisma.layers import MLP, make_norm
 from prisma.sites import AnyTap, no_tap
+from prisma.tower import Tower
 
 
 class Embed(nn.Module):
@@ -39,11 +42,13 @@ class Embed(nn.Module):
         if pixels.ndim != len(c.input_shape) + 1 or pixels.shape[1:] != c.input_shape:
             axes = "batch, channel, frame, height, width" if c.frames > 1 else "batch, channel, height, width"
             shape = ", ".join(str(n) for n in ("batch", *c.input_shape))
-            raise PrismaError(f"this model takes [{axes}] = [{shape}]; found {list(pixels.shape)}")
+            raise PrismaError(f"expected images [{axes}] = [{shape}]; found {list(pixels.shape)}")
         if not pixels.is_floating_point():
-            raise PrismaError(f"this model takes floating-point pixels; found {pixels.dtype}")
+            raise PrismaError(f"expected floating-point pixels; found {pixels.dtype}")
         if pixels.dtype != (ours := self.patch.weight.dtype) and not torch.is_autocast_enabled(pixels.device.type):
-            raise PrismaError(f"this model's weights are {ours}; found pixels of {pixels.dtype}: images.to({ours})")
+            raise PrismaError(
+                f"expected pixels of {ours}, like the weights; found {pixels.dtype}: use images.to({ours})"
+            )
         (t, h, w), (p, q) = c.grid, c.patch_sides
         tubes = pixels.view(len(pixels), c.channels, c.frames, *c.image_sides)[..., : h * p, : w * q]
         patches = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) (c f p q)", t=t, h=h, w=w, p=p, q=q)
@@ -113,12 +118,16 @@ class Readout(nn.Module):
         return mean_BM if self.pool == "mean" else torch.cat([x_BTM[:, 0], mean_BM], dim=-1)
 
 
-class ViT(nn.Module):
-    """A vision transformer: `model(images)` is `readout(encode(embed(images)))`, and each can be called."""
+class ViT(Tower):
+    """A vision transformer: `model(images)` is `readout(encode(embed(images)))`, and each can be called alone.
+
+    `embed` turns images into the residual stream, `encode` runs blocks of the residual stream, `readout` turns it into
+    logits. `W_Q`, `W_K`, `W_V`, `W_O` [layer, head, ...] and `W_in`, `W_out` [layer, ...] are all layers' weights.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: ViTConfig = config
         self.embed = Embed(config)
         block = DividedBlock if config.attention == "divided" else Block
         self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
@@ -128,18 +137,6 @@ class ViT(nn.Module):
     def forward(self, images: Tensor, tap: AnyTap = no_tap) -> Tensor:
         """Images [batch, channel, (frame,) height, width] -> logits [batch, class]."""
         return self.readout(self.encode(self.embed(images, tap), tap=tap), tap)
-
-    def encode(
-        self, x_BTM: Tensor, start: int = 0, stop: int | None = None, tap: AnyTap = no_tap, *, keep: int | None = None
-    ) -> Tensor:
-        """Residual stream [batch, token, d_model] before block `start` -> before block `stop` (default: the end).
-
-        With `keep`, the last of these blocks computes the first so many tokens only, and its sites have no others.
-        """
-        layers = range(self.config.n_layers)[start:stop]
-        for layer in layers:
-            x_BTM = self.blocks[layer](x_BTM, tap.within(f"blocks.{layer}"), keep if layer == layers[-1] else None)
-        return x_BTM
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -158,9 +155,11 @@ class ViT(nn.Module):
 
 
 def build(config: ViTConfig) -> ViT:
-    """A model with weights drawn anew. Raises PrismaError if this machine cannot hold it."""
+    """A model with newly drawn weights. Raises PrismaError if it does not fit into memory."""
     try:
         return ViT(config)
     except (RuntimeError, MemoryError) as error:  # of torch's allocator
         reason = str(error).strip().split("\n")[0]
-        raise PrismaError(f"expected a model that this machine can hold, found one that it cannot: {reason}") from None
+        raise PrismaError(
+            f"expected a model that fits into this machine's memory; found a larger one: {reason}"
+        ) from None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prisma import ViT, ViTConfig
-from prisma.blocks import Attention
+from prisma.attention import Attention
 from tests.variants import default_dtype
 
 GLYPHS, PATCHES, HEADS = 4, 5, 3

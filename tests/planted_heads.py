@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prisma import ViT, ViTConfig
-from prisma.blocks import Attention
+from prisma.attention import Attention
 from tests.variants import default_dtype
 
 Heads = Mapping[tuple[int, int], Tensor]

@@ -124,7 +124,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no transform": (change_config(lambda c: c.update(transform=None)), "'transform' .* a JSON dict, found None"),
     "unknown field": (architecture(n_layer=3), "unknown field 'n_layer'; the nearest known: n_layers"),
     "missing field": (change_config(lambda c: c["architecture"].pop("d_mlp") and None), "lacks the field d_mlp"),
-    "contradiction": (architecture(n_heads=5), "d_model=12 contradicts n_heads=5"),
+    "contradiction": (architecture(n_heads=5, d_head=0), "d_model=12 contradicts n_heads=5"),
     "wrong type": (architecture(n_heads="3"), "n_heads must be a number"),
     "cut weights": (cut(WEIGHTS, 3000), "expected whole safetensors weights at .*, found a truncated or foreign file"),
     "cut header": (cut(WEIGHTS, 20), "found a truncated or foreign file"),
@@ -210,7 +210,7 @@ def test_a_config_of_an_impossible_size_is_one_sentence(folder: Path, changes: d
     config["architecture"] |= changes
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        PrismaError, match=r"d_model must be|d_mlp must be|do not fit config.json|that this machine can hold"
+        PrismaError, match=r"d_model must be|d_mlp must be|do not fit config.json|that fits into this machine"
     ):
         read_checkpoint(folder)
 

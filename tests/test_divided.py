@@ -5,7 +5,7 @@ import torch
 
 import prisma
 from prisma import PrismaError, ViTConfig, Zero
-from prisma.blocks import Attention
+from prisma.attention import Attention
 from prisma.divided import DividedBlock
 from prisma.inventory import site_names
 from tests.variants import BASE, VARIANTS, config_of, images_of, largest, model_of

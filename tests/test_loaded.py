@@ -63,7 +63,9 @@ def test_a_mouse_of_the_package_by_its_name(hub: Path) -> None:
     assert loaded.transform == task("digits").transform
     with pytest.raises(PrismaError, match="there is no mouse 'mice/digit' in this package; the nearest: mice/digits"):
         prisma.load("mice/digit")
-    with pytest.raises(PrismaError, match="mice/digits is here and has no revisions; found revision='step-000064'"):
+    with pytest.raises(
+        PrismaError, match="mice/digits is on this machine and has no revisions; found revision='step-000064'"
+    ):
         prisma.load("mice/digits", "step-000064")
     with pytest.raises(PrismaError, match=r"not published .* lab/tiny"):
         prisma.load("mice/digits", hub=hub)
@@ -113,7 +115,7 @@ def test_a_transform_to_other_pictures_than_the_model_takes_is_refused(run: Path
     config = json.loads((run / CONFIG).read_text())
     config["transform"]["size"] = [16, 16]
     (run / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(PrismaError, match=r"expected a transform to .*\(8, 8\).*, found one to \(\(16, 16\), 1\)"):
+    with pytest.raises(PrismaError, match=r"expected a transform to .*\(8, 8\).*; found one to \(\(16, 16\), 1\)"):
         prisma.load(run)
 
 
@@ -135,7 +137,7 @@ def test_a_model_of_another_library_in_the_hub_is_told_its_name(hub: Path) -> No
     config = Published("lab/tiny", hub).file("config.json")
     config.unlink()
     config.write_text('{"model_type": "vit"}')
-    with pytest.raises(PrismaError, match="found a model of transformers; it is loaded as hf/lab/tiny"):
+    with pytest.raises(PrismaError, match="found a model of transformers: load it as hf/lab/tiny"):
         prisma.load("lab/tiny", hub=hub)
 
 
@@ -152,5 +154,5 @@ def test_a_hub_is_a_folder() -> None:
 @pytest.mark.parametrize("size", [8, (8, 8), [8, 8]])
 def test_a_checkpoint_has_its_image_size(run: Path, size: Any) -> None:
     assert prisma.load(run, image_size=size).config.image_sides == (8, 8)
-    with pytest.raises(PrismaError, match=r"trained with, \(8, 8\); found image_size=16"):
+    with pytest.raises(PrismaError, match=r"was trained, \(8, 8\); found image_size=16"):
         prisma.load(run, image_size=16)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from prisma import LogitDiff, PrismaError, Probability
-from prisma.metrics import KL, Logit, Rank, Similarity, measure
+from prisma.metrics import KL, NAMED, Logit, Rank, Similarity, logit_diff, measure, named_metric
 
 LOGITS = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]])
 
@@ -25,7 +25,7 @@ def test_metrics_are_values() -> None:
 
 
 def test_a_class_that_is_not_there_is_one_sentence() -> None:
-    with pytest.raises(PrismaError, match="expected a class from 0 to 2, found 3"):
+    with pytest.raises(PrismaError, match="expected a class from 0 to 2; found 3"):
         LogitDiff(0, 3)(LOGITS)
     with pytest.raises(PrismaError, match="found -1"):
         Probability(-1)(LOGITS)
@@ -53,7 +53,7 @@ def test_divergence_from_a_reference() -> None:
     torch.testing.assert_close(KL(reference)(LOGITS), expected)
     assert KL(LOGITS)(LOGITS).abs().max() < 1e-6
     torch.testing.assert_close(KL(reference[:1])(LOGITS)[0], expected[0])
-    with pytest.raises(PrismaError, match=r"expected reference logits \[2, 3\], found \[3\]"):
+    with pytest.raises(PrismaError, match=r"expected reference logits \[2, 3\]; found \[3\]"):
         KL(reference[0])(LOGITS)
 
 
@@ -78,3 +78,22 @@ def test_a_metric_has_a_mean_whatever_its_type() -> None:
     assert measure(lambda x: x.argmax(-1) == 2, LOGITS).mean() == 0.5
     assert measure(Logit(0), LOGITS.bfloat16()).dtype == torch.float32
     assert measure(Logit(0), LOGITS.double()).dtype == torch.float64
+
+
+def test_metrics_by_name_are_about_the_predicted_class_unless_told() -> None:
+    predicted = LOGITS.argmax(-1)
+    assert set(NAMED) == {"logit", "probability", "logit_diff"}
+    assert named_metric("logit", LOGITS) == Logit(predicted)
+    assert named_metric("probability", LOGITS, 1) == Probability([1, 1])
+    runner_up = LOGITS.argsort(descending=True)[:, 1]
+    assert named_metric("logit_diff", LOGITS) == LogitDiff(predicted, runner_up) == logit_diff(LOGITS, predicted)
+    assert named_metric("logit_diff", LOGITS, runner_up) == LogitDiff(runner_up, predicted)
+
+
+def test_a_metric_by_name_that_cannot_be_is_refused() -> None:
+    with pytest.raises(PrismaError, match="expected a metric among logit, probability, logit_diff; found 'loss'"):
+        named_metric("loss", LOGITS)
+    with pytest.raises(PrismaError, match="expected a class from 0 to 2; found 3"):
+        named_metric("logit", LOGITS, 3)
+    with pytest.raises(PrismaError, match="logit_diff needs a model with at least 2 classes; found 1"):
+        named_metric("logit_diff", LOGITS[:, :1])

@@ -40,6 +40,6 @@ def test_weights_keep_their_precision() -> None:
 
 def test_constants_that_no_machine_can_hold_are_one_sentence() -> None:
     config = config_of("base", image_size=10**6, patch_size=1, rotary="axial", n_heads=1)
-    with pytest.raises(PrismaError, match="expected a model that this machine can hold") as error:
+    with pytest.raises(PrismaError, match="expected a model that fits into this machine") as error:
         outline(config)
     assert "\n" not in str(error.value)

@@ -12,8 +12,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
     ("sites", "files", "config"),
-    ("edits", "blocks"),
-    ("divided",),
+    ("edits", "layers"),
+    ("attention",),
+    ("blocks",),
+    ("divided", "tower"),
     ("vit", "text"),
     ("inventory", "outline"),
     ("metrics", "circuits", "checkpoint"),

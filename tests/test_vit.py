@@ -10,7 +10,7 @@ from torch import Tensor
 
 import prisma
 from prisma import Add, Mean, PrismaError, Resample, Scale, Set, ViT, ViTConfig, Zero
-from prisma.blocks import Attention
+from prisma.attention import Attention
 from prisma.edits import Edit
 from prisma.inventory import site_names
 from prisma.sites import Tap
@@ -206,7 +206,10 @@ def test_timm_is_the_peer_of_the_benchmark() -> None:
         (torch.zeros(2, 6, 6), "found [2, 6, 6]"),
         (torch.zeros(1, 2, 6, 8), "found [1, 2, 6, 8]"),
         (torch.zeros(1, 2, 6, 6, dtype=torch.uint8), "found torch.uint8"),
-        (torch.zeros(1, 2, 6, 6), "weights are torch.float64; found pixels of torch.float32: images.to(torch.float64)"),
+        (
+            torch.zeros(1, 2, 6, 6),
+            "expected pixels of torch.float64, like the weights; found torch.float32: use images.to(torch.float64)",
+        ),
     ],
 )
 def test_images_that_do_not_fit_are_refused(images: Tensor, found: str) -> None:

@@ -11,8 +11,9 @@ from prisma.pretrained.verified import Proof, proofs, summary, versions
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 INTRODUCTION = """# Pretrained models
 
-`prisma.load` reads any model of the classes below: published weights by name, your own fine-tune from a folder, or a
-live module. A reader looks at the module itself, never at its name, and refuses what it cannot have exactly.
+`prisma.load` loads any model of the families below: published weights by name, your own fine-tune from a folder, or a
+live module. The model is loaded by its own library and converted by looking at the module, never at its name. A model
+that cannot be converted exactly is refused with `UnsupportedModelError`, which names the property.
 
 ```python
 prisma.load("timm/vit_base_patch16_224.augreg_in21k")   # timm's names
@@ -22,19 +23,21 @@ prisma.load("path/to/folder")                           # save_pretrained, save_
 prisma.load(module, image_size=384)                     # a live module; positions resampled by its own library
 ```
 
-`prisma models` prints this table, `prisma models --check REF` measures the weights that you have.
+`prisma models` prints this table. `prisma models --check REF` compares Prisma with the model's own library on the
+model's own weights.
 
-Weights keep the precision in which their library loads them: that of a live module, what `config.json` says for
-transformers, float32 for folders and names of timm and open_clip.
+Weights keep the precision in which their library loads them: for a live module, its own; for transformers, that of
+`config.json`; for names and folders of timm and open_clip, float32.
 
-Two sources are had in other ways. IDEFICS (Flamingo-style) stays a model of transformers, read and edited through hooks
-that leave nothing behind: `prisma.pretrained.idefics` has `sites`, `record` and `run` for its vision tower, resampler
-and gated cross-attention. The mice that ViT-Prisma published in 2023 become checkpoint folders by
-`prisma import OLD.pth --like RECIPE`.
+Two kinds of models are not loaded by `prisma.load`:
+
+- IDEFICS (in the style of Flamingo) is not converted. `prisma.pretrained.idefics` has `sites`, `record` and `run` for
+  its vision tower, resampler and gated cross-attention; its hooks are removed after every call.
+- The mice that ViT-Prisma published in 2023 become checkpoint folders by `prisma import OLD.pth --like RECIPE`.
 """
-METHOD = """Every architecture was built small, with random weights (no parameter at zero or one), read, and compared
-with its own library: the output and the residual stream after every layer. The figures are the largest differences
-relative to the largest value there. Measured with {measured}."""
+METHOD = """Every architecture was built small, with random weights (no parameter is 0 or 1), converted, and compared
+with its own library: the output and the residual stream after every layer. The numbers are the largest differences,
+divided by the largest value of the library's own result. Measured with {measured}."""
 
 
 def page() -> str:
@@ -49,10 +52,10 @@ def page() -> str:
         INTRODUCTION.rstrip(),
         "## What was verified",
         METHOD.format(measured=measured),
-        _table(("library", "family", "architectures or forms", "in float64", "in float32"), exact),
+        _table(("library", "family", "architectures or variants", "in float64", "in float32"), exact),
         "## What is refused, and why",
-        "These forms are in the same libraries, and there is no exact reading of them.",
-        _table(("library", "why", "forms"), _refusals(found)),
+        "These models of the same libraries cannot be converted exactly.",
+        _table(("library", "why", "architectures or variants"), _refusals(found)),
     ]
     return "\n\n".join(parts) + "\n"
 

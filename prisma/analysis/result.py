@@ -1,4 +1,4 @@
-"""What every analysis returns: arrays with named axes, and what produced them."""
+"""What every analysis returns: arrays with named axes, and the settings that they were computed with."""
 
 import io
 import json
@@ -25,21 +25,21 @@ _AXES, _METADATA = "__axes__", "__metadata__"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """Base of all results. A subclass has a field for each array, and says in `AXES` what its axes are.
+    """Base of all results. A subclass has a field for each array, and lists the axes of each in `AXES`.
 
-    An axis written `{name}` stands for what `metadata["name"]` says: patching has columns that are heads or tokens.
-    An array may also be a property, made from the fields.
+    An axis written `{name}` has the name in `metadata["name"]`, because some axes depend on the settings: the columns
+    of activation patching are heads or tokens. An array may also be a property that is computed from the fields.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # array -> names of its axes; the first one is what `plot` draws
 
-    metadata: Mapping[str, Any]  # the analysis, and the arguments that matter, as JSON has them
+    metadata: Mapping[str, Any]  # the name of the analysis and its settings, as JSON values
 
     def __post_init__(self) -> None:
         for name, axes in self.axes.items():
             if getattr(self, name).ndim != len(axes):
                 raise PrismaError(
-                    f"{name} must have the axes {', '.join(axes)}; found {list(getattr(self, name).shape)}"
+                    f"expected {name} to have the axes {', '.join(axes)}; found {list(getattr(self, name).shape)}"
                 )
 
     @property
@@ -53,7 +53,7 @@ class Result:
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
-        """Axis -> what its indices are called in pictures, where they are more than numbers."""
+        """Axis -> names of its indices in pictures, for axes whose indices have names."""
         return {}
 
     @property
@@ -62,9 +62,9 @@ class Result:
         return {name: getattr(self, name).detach().cpu() for name in self.axes}
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: `metadata`, and for each array its axes and nested lists of its values.
+        """JSON values: `metadata`, and for each array its axes and its values as nested lists.
 
-        A value that is not finite, such as the standard error of one pair, is None.
+        A value that is not finite, such as the standard error of one pair, becomes None.
         """
         arrays = {
             name: {"axes": list(self.axes[name]), "values": _listed(values)} for name, values in self.arrays.items()
@@ -84,7 +84,7 @@ class Result:
         """The inverse of `to_npz`.
 
         Raises:
-            PrismaError: the file is no result of this class.
+            PrismaError: the file does not hold a result of this class.
         """
         try:
             with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -93,7 +93,7 @@ class Result:
                 arrays = {name: torch.from_numpy(file[name]) for name in there if name != "metadata"}
             return cls(metadata=metadata, **arrays)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise PrismaError(f"expected a saved {cls.__name__} at {path}, found something else") from error
+            raise PrismaError(f"expected a saved {cls.__name__} at {path}; found something else") from error
 
     def plot(self, array: str | None = None) -> "Figure":
         """A picture of one array (the first, unless named): lines, a heat map, or a row of heat maps."""

@@ -1,4 +1,4 @@
-"""`prisma models`: the pretrained models that load, and how exactly."""
+"""`prisma models`: the families of pretrained models that load, and how exactly they equal their own library."""
 
 import json
 from typing import Annotated, Any
@@ -9,22 +9,23 @@ from prisma.cli.shared import JsonOption, table
 
 cli = typer.Typer()
 
-SAME = 1e-3  # relative difference that rounding may make, in float32 and real weights of many layers
+TOLERANCE = 1e-3  # relative difference that rounding may cause in float32, with real weights of many layers
 
 
 @cli.command(epilog="Example: prisma models --check timm/vit_base_patch16_224.augreg_in21k")
 def models(
     check: Annotated[
         str | None,
-        typer.Option("--check", metavar="REF", help="A name (timm/..., hf/..., open_clip/...) or a saved folder."),
+        typer.Option("--check", metavar="REF", help="Model to check: timm/..., hf/..., open_clip/..., or a folder."),
     ] = None,
-    image_size: Annotated[int | None, typer.Option(min=1, help="Check at this image size, in pixels.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images to check with, in pixels.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the families of pretrained models that load, and to what error each was verified against its own library.
+    """List the families of pretrained models that load, and the largest differences from their own library.
 
-    With --check, compare a model's own weights: the largest difference of its outputs and of every layer's residual
-    stream, relative to the largest value there. Exit code 1 if one is above 1e-3.
+    With --check, compare Prisma with the model's own library on the model's own weights: the largest difference of the
+    output and of the residual stream after every layer, relative to the largest value there. The exit code is 1 if one
+    is above 1e-3.
     """
     if check is None:
         from prisma.pretrained.verified import proofs, summary
@@ -32,7 +33,7 @@ def models(
         rows = summary(proofs())
         print(json.dumps(rows, indent=2) if as_json else table([_readable(row) for row in rows]))
         return
-    from prisma.pretrained.opening import check as compare
+    from prisma.pretrained.loading import check as compare
 
     found = compare(check, image_size=image_size)
     rows = [
@@ -44,12 +45,12 @@ def models(
         ]
     ]
     print(json.dumps(rows, indent=2) if as_json else table([_readable(row) for row in rows]))
-    if not all(row["difference"] <= SAME for row in rows):
+    if not all(row["difference"] <= TOLERANCE for row in rows):
         raise typer.Exit(1)
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    """Errors in two digits, and a dash where nothing was measured."""
+    """Numbers with two digits, and a dash where nothing was measured."""
     return {
         name: "-" if value is None else f"{value:.1e}" if isinstance(value, float) else value
         for name, value in row.items()

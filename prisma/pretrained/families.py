@@ -2,25 +2,28 @@
 
 from torch import nn
 
-from prisma.pretrained import hf_clip, hf_images, hf_text, hf_video, open_clip_towers, timm_eva, timm_vit
+from prisma.errors import UnsupportedModelError
+from prisma.pretrained.checks import checked, unsupported_properties
 from prisma.pretrained.family import Family, full_name
-from prisma.pretrained.rules import UnsupportedModelError
-from prisma.pretrained.unread import properties
-from prisma.pretrained.untouched import guarded
+from prisma.pretrained.open_clip import towers
+from prisma.pretrained.timm import eva, vit
+from prisma.pretrained.transformers import clip, images, text, video
 
-IMAGE_SOURCES = (timm_vit, timm_eva, open_clip_towers, hf_images, hf_clip, hf_video)
-TEXT_SOURCES = (open_clip_towers, hf_text)
-
-FAMILIES: tuple[Family, ...] = tuple(guarded(family) for source in IMAGE_SOURCES for family in source.FAMILIES)
-TEXT_FAMILIES: tuple[Family, ...] = tuple(guarded(family) for source in TEXT_SOURCES for family in source.TEXT_FAMILIES)
+FAMILIES: tuple[Family, ...] = tuple(
+    checked(family) for reader in (vit, eva, towers, images, clip, video) for family in reader.FAMILIES
+)
+"""Families of models of images and video."""
+TEXT_FAMILIES: tuple[Family, ...] = tuple(
+    checked(family) for reader in (towers, text) for family in reader.TEXT_FAMILIES
+)
+"""Families of text towers. Their inputs are token ids [batch, context]."""
 
 _BY_CLASS = {name: family for family in FAMILIES for name in family.classes}
-
 _TEXT_BY_CLASS = {name: family for family in TEXT_FAMILIES for name in family.classes}
 
 
 def text_family_of(module: nn.Module) -> Family:
-    """The family that reads a text tower, or the pair that holds its parts.
+    """The family that reads a text tower, or a pair that contains one.
 
     Raises:
         UnsupportedModelError: no family reads it.
@@ -28,7 +31,8 @@ def text_family_of(module: nn.Module) -> Family:
     name = full_name(module)
     if name not in _TEXT_BY_CLASS:
         raise UnsupportedModelError(
-            f"expected a text tower of a class that Prisma reads, whose mask is the same for every prompt; found {name}"
+            f"expected a text tower of a class that Prisma reads, with the same attention mask for every prompt; "
+            f"found {name}"
         )
     return _TEXT_BY_CLASS[name]
 
@@ -37,8 +41,8 @@ def family_of(module: nn.Module) -> Family:
     """The family that reads a module.
 
     Raises:
-        UnsupportedModelError: no family reads this class. A subclass of a class that one reads may compute something
-            else, so it is refused too.
+        UnsupportedModelError: no family reads this class. A subclass of a supported class is refused too, because it
+            may compute something else.
     """
     name = full_name(module)
     if name in _BY_CLASS:
@@ -46,11 +50,11 @@ def family_of(module: nn.Module) -> Family:
     for parent in type(module).__mro__[1:]:
         if f"{parent.__module__}.{parent.__qualname__}" in _BY_CLASS:
             raise UnsupportedModelError(
-                f"expected a model of a class that Prisma reads, found {name}, "
+                f"expected a model of a class that Prisma reads; found {name}, "
                 f"whose forward may differ from that of its parent {parent.__qualname__}"
             )
-    has = " and ".join(properties(module))
-    why = f", which has {has}" if has else ""
+    found = " and ".join(unsupported_properties(module))
     raise UnsupportedModelError(
-        f"expected a model of a class that Prisma reads (`prisma models` lists them), found {name}{why}"
+        f"expected a model of a class that Prisma reads (`prisma models` lists them); found {name}"
+        f"{f', which has {found}' if found else ''}"
     )

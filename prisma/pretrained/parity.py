@@ -1,4 +1,4 @@
-"""Proof that a reading is exact: outputs and every layer's residual stream, ours against the source's own."""
+"""Proof that a conversion is exact: our output and residual stream after every layer, compared with the source's."""
 
 import math
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prisma.config import TextConfig, ViTConfig
 from prisma.pretrained.family import Family
 from prisma.pretrained.rules import convert
 from prisma.runs import record
@@ -16,7 +17,7 @@ from prisma.runs import record
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest differences, each relative to the largest magnitude of the source's value."""
+    """Largest differences, each divided by the source's largest magnitude: 0 is equal, 1e-6 is rounding in float32."""
 
     output: float
     residuals: tuple[float, ...]  # after each layer
@@ -28,10 +29,10 @@ class Parity:
 
 @torch.no_grad()
 def randomise(module: nn.Module, seed: int = 0) -> None:
-    """Draw every parameter and every running statistic anew, so that no part passes by being zero or one.
+    """Replace every parameter and running statistic by random numbers, so that no part goes untested by being 0 or 1.
 
-    What starts as a scale (all ones, or a norm's weight) is drawn around one, all else around zero with the spread
-    that keeps a matrix's output of order one.
+    A parameter whose entries are all one (a scale, a norm's weight) is drawn around one. All others are drawn around
+    zero, with the spread that keeps the output of a matrix near the size of its input.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, x in [*module.named_parameters(), *module.named_buffers()]:
@@ -48,7 +49,7 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
 
 @torch.no_grad()
 def compare(family: Family, module: nn.Module, images: Tensor) -> Parity:
-    """The source's module against our reading of it, on the same images, in the module's precision."""
+    """Differences between a module and our conversion of it, on the same inputs, in the module's precision."""
     ours = convert(family.read(module), module.state_dict(), family.name)
     with _outputs(family.blocks(module)) as theirs:
         expected = family.answer(module, images)
@@ -61,12 +62,12 @@ def compare(family: Family, module: nn.Module, images: Tensor) -> Parity:
 def _difference(mine: Tensor, theirs: Tensor) -> float:
     assert mine.shape == theirs.shape, (mine.shape, theirs.shape)
     found = float((mine - theirs).abs().max() / theirs.abs().max())
-    return found if math.isfinite(found) else math.inf  # a maximum would pass over what is no number
+    return found if math.isfinite(found) else math.inf  # `max` would ignore a NaN
 
 
 @contextmanager
 def _outputs(blocks: Any) -> Iterator[list[Tensor]]:
-    """What each block returned, in order, while the context lasts."""
+    """A list that receives the output of each block, in order, while the context lasts."""
     found: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
@@ -78,3 +79,14 @@ def _outputs(blocks: Any) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def random_inputs(config: ViTConfig | TextConfig, n: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Inputs for a tower, always the same: noise [n, channel, (frame,) height, width], or token ids [n, context]."""
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(config, TextConfig):
+        ids = torch.randint(config.vocabulary, (n, config.context), generator=generator)
+        if config.end is not None:  # every prompt has an end token
+            ids[torch.arange(n), -1 - torch.arange(n) % config.context] = config.end
+        return ids
+    return torch.randn(n, *config.input_shape, generator=generator, dtype=dtype)

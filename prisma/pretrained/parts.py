@@ -1,11 +1,11 @@
-"""Parts that the sources build from, recognised by their class; and what several tables make of their tensors."""
+"""Parts of the sources' modules, recognised by their class: activations, norms, heads."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from prisma.pretrained.rules import Context, UnsupportedModelError
+from prisma.errors import UnsupportedModelError
 
 ACTIVATIONS: Mapping[str, str] = {
     "GELU": "gelu",
@@ -20,7 +20,7 @@ ACTIVATIONS: Mapping[str, str] = {
     "QuickGELUActivation": "quick_gelu",
     "SiLUActivation": "silu",
 }
-"""Class of an activation module -> ours."""
+"""Class of an activation module -> the name of our activation."""
 
 NORMS: Mapping[str, str] = {
     "LayerNorm": "layer",
@@ -33,92 +33,69 @@ NORMS: Mapping[str, str] = {
 
 
 def activation(module: nn.Module | Callable[..., Tensor]) -> str:
-    """Raises UnsupportedModelError if it is not one of ours."""
+    """The name of our activation that computes the same. Raises UnsupportedModelError if there is none."""
     name = getattr(module, "__name__", type(module).__name__)
     if getattr(module, "approximate", "none") == "tanh":
         return "gelu_tanh"
     if name not in ACTIVATIONS:
-        raise UnsupportedModelError(f"the activation {name} is not supported; those that are: {', '.join(ACTIVATIONS)}")
+        raise UnsupportedModelError(f"the activation {name} is not supported (supported: {', '.join(ACTIVATIONS)})")
     return ACTIVATIONS[name]
 
 
 def norm(modules: Iterable[nn.Module]) -> tuple[str, float]:
-    """(`norm_kind`, `norm_eps`) that all norms of a model share; what is no norm (Identity) does not count.
+    """(`norm_kind`, `norm_eps`) that all norms of a model share; an `Identity` is skipped.
 
     Raises:
-        UnsupportedModelError: a norm of another kind, or two that differ.
+        UnsupportedModelError: a norm of an unknown class, or two norms that differ.
     """
     found = {_norm(module) for module in modules if not isinstance(module, nn.Identity)}
     if len(found) > 1:
-        raise UnsupportedModelError(
-            f"norms that differ within a model are not supported; found {sorted(found)} (kind, eps)"
-        )
+        raise UnsupportedModelError(f"expected norms of one kind and one eps; found {sorted(found)}")
     return found.pop() if found else ("layer", 1e-6)
 
 
 def _norm(module: nn.Module) -> tuple[str, float]:
     name = type(module).__name__
     if name not in NORMS:
-        raise UnsupportedModelError(f"the norm {name} is not supported; those that are: {', '.join(NORMS)}")
+        raise UnsupportedModelError(f"the norm {name} is not supported (supported: {', '.join(NORMS)})")
     eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
     return NORMS[name], float(eps)  # type: ignore[arg-type]
 
 
-def torn(sides: tuple[int, int], patches: int | tuple[int, int]) -> bool:
-    """`cut_edge`: a convolution whose stride is its kernel does not see what lies beyond an image's whole patches."""
+def has_cut_edge(sides: tuple[int, int], patches: int | tuple[int, int]) -> bool:
+    """The config's `cut_edge`: whether the image is not a whole number of patches, so that its right or bottom edge is
+    not seen by a convolution whose stride is its kernel.
+    """
     pair = (patches, patches) if isinstance(patches, int) else patches
     return any(side % patch for side, patch in zip(sides, pair, strict=True))
 
 
-def there(module: nn.Module | None) -> bool:
-    """Whether a part is more than a placeholder."""
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """A side, or (height, width) -> (height, width)."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def is_present(module: nn.Module | None) -> bool:
+    """Whether a part is there and is not an `Identity` in its place."""
     return module is not None and not isinstance(module, nn.Identity)
 
 
+def first_part(module: nn.Module, *paths: str) -> Any:
+    """The submodule at the first of these paths that exists; None if none does."""
+    parts = dict(module.named_modules())
+    return next((parts[path] for path in paths if path in parts), None)
+
+
 def n_heads(layer: nn.Module) -> int:
-    """Of the attention within a layer, as it was built, whatever its configuration says now."""
+    """The number of heads of a layer's attention: the module's own, not its configuration's, which may have changed."""
     found = (getattr(part, name, None) for part in layer.modules() for name in ("num_attention_heads", "num_heads"))
     return next(n for n in found if isinstance(n, int))
 
 
 def n_classes(head: nn.Module | None) -> int:
-    """Of a head, which must be one linear map; 0 if it is a placeholder. Raises UnsupportedModelError."""
-    if not there(head):
+    """The number of classes of a head, 0 if there is none. Raises UnsupportedModelError unless it is one linear map."""
+    if head is None or not is_present(head):
         return 0
     if not isinstance(head, nn.Linear):
-        raise UnsupportedModelError(
-            f"a head that is a {type(head).__name__} is not supported: it must be one linear map"
-        )
+        raise UnsupportedModelError(f"expected a head that is one linear map; found a {type(head).__name__}")
     return head.out_features
-
-
-def rotation_table(cos_PD: Tensor, sin_PD: Tensor, *, interleaved: bool) -> Tensor:
-    """Cosines and sines [(head,) patch, d_head] -> [2, patch, head or 1, d_head], in our order of a head's numbers."""
-    table = torch.stack([x if x.ndim == 3 else x[None] for x in (cos_PD, sin_PD)]).transpose(1, 2)
-    return table[..., halves(table.shape[-1])] if interleaved else table
-
-
-def halves(d_head: int) -> Tensor:
-    """Which number of a head stands where, so that pairs (2i, 2i + 1) become (i, i + d_head / 2)."""
-    return torch.cat([torch.arange(0, d_head, 2), torch.arange(1, d_head, 2)])
-
-
-def heads_in_halves(x: Tensor, d_head: int) -> Tensor:
-    """Rows (head, d_head) of a matrix or bias of q or k, or of their norms: each head reordered by `halves`."""
-    return x.unflatten(0, (-1, d_head))[:, halves(d_head)].flatten(0, 1)
-
-
-def repeated_heads(x: Tensor, d_head: int, n_heads: int) -> Tensor:
-    """Rows (group, d_head) of grouped k or v -> (head, d_head): each group stands for n_heads / groups heads."""
-    groups = x.unflatten(0, (-1, d_head))
-    return groups.repeat_interleave(n_heads // len(groups), 0).flatten(0, 1)
-
-
-def fixed(fact: str) -> Callable[..., Tensor]:
-    """A rule's `make` that takes a fact of the reader's, one for all layers or a list of one per layer."""
-
-    def make(context: Context, *_: Tensor) -> Tensor:
-        value = context.facts[fact]
-        return value[context.layer] if isinstance(value, list) else value
-
-    return make

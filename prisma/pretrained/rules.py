@@ -1,99 +1,121 @@
-"""From the tensors of a foreign model to ours: one table of rules per source class, applied strictly.
+"""From the tensors of another library's model to ours: a table of rules for each source class, applied strictly.
 
-A reader looks at a live module of a source class and returns a `Source`: the architecture, and the rules by which our
-parameters follow from theirs. Nothing here or there knows the name of a model.
+A reader looks at a live module of a source class and returns a `Conversion`: the architecture, and the rules that make
+our parameters from the source's tensors. No rule and no reader looks at a model's name.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from prisma.config import TextConfig, ViTConfig
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, UnsupportedModelError
 from prisma.outline import filled, outline
 from prisma.text import TextTower
 from prisma.vit import ViT
 
 
-class UnsupportedModelError(PrismaError):
-    """This model cannot be had exactly; the sentence names the property and why."""
-
-
 @dataclass(frozen=True)
 class Context:
-    """What a rule may look at besides tensors."""
+    """What a rule may use besides the source's tensors."""
 
     config: Any  # ViTConfig or TextConfig
     layer: int  # of a rule with {l}; else -1
-    facts: Mapping[str, Any]  # what the reader noted
+    facts: Mapping[str, Any]  # what the reader found, such as resampled positions
 
 
 Make = Callable[..., Tensor]
 """(Context, *tensors of the source) -> one of our parameters."""
+Row = tuple[str, str] | tuple[str, str, Make]
+"""Our parameter; the source's tensors, separated by blanks; how to make the one from the others (default: the same)."""
 
 
 def same(_: Context, x: Tensor) -> Tensor:
+    """The source's tensor itself."""
     return x
-
-
-def joined(_: Context, *parts: Tensor) -> Tensor:
-    """One below the other: q, k and v."""
-    return torch.cat(parts)
-
-
-def flat(_: Context, kernel: Tensor) -> Tensor:
-    """A convolution with stride = kernel is a linear map of the flattened patch."""
-    return kernel.flatten(1)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One of our parameters from theirs. Of several rules for one parameter, the first whose sources are all there."""
+    """How to make one of our parameters. Where several rules make it, the first whose tensors all exist is used."""
 
     ours: str  # `{l}` stands for the layer
     theirs: tuple[str, ...]  # `{l}` too
     make: Make = same
 
 
-def rules(*rows: tuple[str, str] | tuple[str, str, Make]) -> tuple[Rule, ...]:
-    """A table: ours, theirs (names separated by blanks), and how, unless it is the same tensor."""
+def rules(*rows: Row) -> tuple[Rule, ...]:
+    """A table of rules."""
     return tuple(Rule(ours, tuple(theirs.split()), *make) for ours, theirs, *make in rows)
 
 
+def both(ours: str, *theirs: str, make: Make = same) -> list[Row]:
+    """Rows for a weight and a bias. With several names of the source, the first that exists is used.
+
+    A name of the source may be several, separated by blanks: `make` gets the weights of all, or the biases of all.
+    """
+    return [
+        (f"{ours}.{part}", " ".join(f"{name}.{part}" for name in names.split()), make)
+        for names in theirs
+        for part in ("weight", "bias")
+    ]
+
+
+def inside(path: str, rows: Iterable[Row]) -> list[Row]:
+    """The same rows for a module that is the submodule `path` of another ("": the module itself)."""
+    start = f"{path}." if path else ""
+    return [
+        (ours, " ".join(start + name for name in theirs.split()), make[0] if make else same)
+        for ours, theirs, *make in rows
+    ]
+
+
 @dataclass(frozen=True)
-class Source:
-    """What a reader found out about a module."""
+class Conversion:
+    """How to convert one module: what a reader returns."""
 
     config: ViTConfig | TextConfig
     rules: tuple[Rule, ...]
-    unused: tuple[str, ...] = ()  # patterns (regular expressions) of their tensors that have no part in the output
+    unused: tuple[str, ...] = ()  # regular expressions: names of the source's tensors that do not affect the output
     facts: Mapping[str, Any] = field(default_factory=dict)  # for rules that need more than tensors
 
+    def inside(self, path: str) -> "Conversion":
+        """The same conversion for a module that is the submodule `path` of another."""
+        moved = tuple(
+            Rule(rule.ours, tuple(f"{path}.{name}" for name in rule.theirs), rule.make) for rule in self.rules
+        )
+        unused = tuple(f"{re.escape(path)}\\.(?:{pattern})" for pattern in self.unused)
+        return replace(self, rules=moved, unused=unused)
 
-def convert(source: Source, tensors: Mapping[str, Tensor], name: str) -> ViT | TextTower:
-    """Our model with their weights, in evaluation mode and frozen. It shares memory with `tensors` where it can.
+    def ignores(self, tensor: str) -> bool:
+        """Whether the source's tensor of this name is declared not to affect the output."""
+        return any(re.fullmatch(pattern, tensor) for pattern in self.unused)
 
-    A bias that the source does not have is zero; every other parameter of ours must follow from a rule, and every
-    tensor of theirs must be used or declared unused.
+
+def convert(conversion: Conversion, tensors: Mapping[str, Tensor], name: str) -> ViT | TextTower:
+    """Our model with the source's weights, in evaluation mode and frozen.
+
+    A bias that the source does not have is zero. Every other parameter of ours must be made by a rule, and every tensor
+    of the source must be used or declared unused. The model shares memory with `tensors` where a rule allows it.
 
     Args:
-        name: what the sentences call the model.
+        name: what error messages call the model.
 
     Raises:
-        PrismaError: missing, extra or wrongly shaped tensors; all of them are listed.
+        PrismaError: tensors are missing, unused or wrongly shaped; the message lists all of them.
     """
-    model = outline(source.config)
+    model = outline(conversion.config)
     used: set[str] = set()
     made: dict[str, Tensor] = {}
     wrong: list[str] = []
     precision = next((x.dtype for x in tensors.values() if x.is_floating_point()), torch.get_default_dtype())
     for target, wanted in model.state_dict().items():
         try:
-            found = _apply(source, target, tensors, used)
+            found = _apply(conversion, target, tensors, used)
         except UnsupportedModelError:
             raise
         except PrismaError as error:
@@ -102,39 +124,40 @@ def convert(source: Source, tensors: Mapping[str, Tensor], name: str) -> ViT | T
         if found is None and target.endswith(".bias") and not target.endswith("attn.bias"):
             found = torch.zeros(wanted.shape, dtype=precision)
         if found is None:
-            wrong.append(f"{target} is missing (from {_wanted(source, target)})")
+            wrong.append(f"{target} is missing (from {_wanted(conversion, target)})")
         elif found.shape != wanted.shape:
             wrong.append(f"{target} is {list(found.shape)} instead of {list(wanted.shape)}")
         else:
             made[target] = found.detach()
-    ignored = re.compile("|".join(source.unused) or r"(?!)")
-    wrong += [f"{extra} is not used" for extra in tensors if extra not in used and not ignored.fullmatch(extra)]
+    wrong += [f"{extra} is not used" for extra in tensors if extra not in used and not conversion.ignores(extra)]
     if wrong:
         raise PrismaError(f"the weights of {name} do not fit its architecture: {'; '.join(wrong)}")
     return filled(model, made)
 
 
-def _apply(source: Source, target: str, tensors: Mapping[str, Tensor], used: set[str]) -> Tensor | None:
+def _apply(conversion: Conversion, target: str, tensors: Mapping[str, Tensor], used: set[str]) -> Tensor | None:
     """Our parameter by the first rule that applies; None if none does. Raises PrismaError if its tensors do not fit."""
     general, layer = _general(target)
-    for rule in source.rules:
+    for rule in conversion.rules:
         names = [name.replace("{l}", str(layer)) for name in rule.theirs]
         if rule.ours == general and all(name in tensors for name in names):
             used.update(names)
             parts = [tensors[name] for name in names]
             try:
-                return rule.make(Context(source.config, layer, source.facts), *parts)
+                return rule.make(Context(conversion.config, layer, conversion.facts), *parts)
             except (RuntimeError, IndexError) as error:  # torch: shapes that do not go together
                 shapes = " + ".join(str(list(part.shape)) for part in parts)
                 reason = str(error).strip().split("\n")[0]
-                raise PrismaError(f"{target} cannot be made from {' + '.join(names)} of {shapes} ({reason})") from None
+                raise PrismaError(
+                    f"{target} cannot be made from {' + '.join(names)} with shapes {shapes} ({reason})"
+                ) from None
     return None
 
 
-def _wanted(source: Source, target: str) -> str:
-    """The names that would have served."""
+def _wanted(conversion: Conversion, target: str) -> str:
+    """The names of the source's tensors from which a rule would make this parameter."""
     general, layer = _general(target)
-    names = [" + ".join(rule.theirs) for rule in source.rules if rule.ours == general]
+    names = [" + ".join(rule.theirs) for rule in conversion.rules if rule.ours == general]
     return " or ".join(names).replace("{l}", str(layer)) or "no rule"
 
 

@@ -1,4 +1,4 @@
-"""What was verified, and to what error: the table that `make parity` measured, which travels with the package."""
+"""Which conversions were verified, and their errors: the table that `make parity` measured, part of the package."""
 
 import json
 from collections.abc import Sequence
@@ -24,18 +24,18 @@ class Proof:
 
 @cache
 def proofs() -> tuple[Proof, ...]:
-    """Every architecture of the matrix, in its order."""
+    """Every architecture that `make parity` compares, in its order."""
     return tuple(Proof(**row) for row in json.loads(TABLE.read_text())["proofs"])
 
 
 def versions() -> dict[str, str]:
-    """The libraries that the matrix was measured with."""
+    """The versions of the libraries with which the table was measured."""
     found: dict[str, str] = json.loads(TABLE.read_text())["versions"]
     return found
 
 
 def summary(rows: Sequence[Proof]) -> list[dict[str, Any]]:
-    """One row per family: how many architectures are exact, to what error, and how many are refused."""
+    """One row per family: how many architectures are exact, their largest errors, and how many are refused."""
     families = dict.fromkeys((row.library, row.family) for row in rows)
     return [_family(library, family, [row for row in rows if row.family == family]) for library, family in families]
 

@@ -15,66 +15,63 @@ from torch import Tensor
 
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
-from prisma.pretrained.rules import Source, convert, flat, rules
+from prisma.pretrained.rules import Conversion, both, convert, rules
+from prisma.pretrained.tensors import class_token_with_position, flat, patch_positions
 from prisma.vit import ViT
 
 RULES = rules(
     ("embed.patch.weight", "patch_embedding.proj.weight", flat),
-    ("embed.prefix", "cls_token position_embedding", lambda _, cls, positions: cls[0] + positions[0, :1]),
+    ("embed.prefix", "cls_token position_embedding", class_token_with_position),
     ("embed.prefix", "position_embedding", lambda _, positions: positions[0, :0]),
-    ("embed.positions", "position_embedding", lambda c, positions: positions[0, c.config.n_prefix :]),
+    ("embed.positions", "position_embedding", patch_positions),
     ("blocks.{l}.attn.qkv.weight", "blocks.{l}.attention.qkv.weight"),
-    ("blocks.{l}.attn.out.weight", "blocks.{l}.attention.proj.weight"),
-    ("blocks.{l}.attn.out.bias", "blocks.{l}.attention.proj.bias"),
-    ("blocks.{l}.mlp.pre.weight", "blocks.{l}.mlp.fc1.weight"),
-    ("blocks.{l}.mlp.pre.bias", "blocks.{l}.mlp.fc1.bias"),
-    ("blocks.{l}.mlp.out.weight", "blocks.{l}.mlp.fc2.weight"),
-    ("blocks.{l}.mlp.out.bias", "blocks.{l}.mlp.fc2.bias"),
-    ("readout.head.weight", "head.weight"),
-    ("readout.head.bias", "head.bias"),
+    *both("blocks.{l}.attn.out", "blocks.{l}.attention.proj"),
+    *both("blocks.{l}.mlp.pre", "blocks.{l}.mlp.fc1"),
+    *both("blocks.{l}.mlp.out", "blocks.{l}.mlp.fc2"),
+    *both("readout.head", "head"),
 )
-PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
+PARALLEL = "module."  # the prefix that torch.nn.DataParallel gives to every name
 
 
 def read_mouse(path: Path, like: ViTConfig) -> ViT:
-    """The model of an old checkpoint, ready for use.
+    """The model of a checkpoint of 2023, in evaluation mode and frozen.
 
     Args:
         path: a `.pth` file: the weights, or a dictionary with them under `model_state_dict`.
-        like: says what shapes cannot: the number of heads, the activation, the height and width of an image.
+        like: has what the shapes do not tell: the number of heads, the activation, the height and width of an image.
 
     Raises:
-        PrismaError: no such file, one that holds more than tensors, or tensors that do not fit; all are listed.
+        PrismaError: there is no such file, it contains more than tensors, or tensors do not fit; all are listed.
     """
     tensors = _read(path)
-    model = convert(Source(_config(tensors, like, path), RULES), tensors, str(path))
+    model = convert(Conversion(_config(tensors, like, path), RULES), tensors, str(path))
     assert isinstance(model, ViT)
     return model
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise PrismaError(f"expected a checkpoint at {path}, found no such file")
+        raise PrismaError(f"expected a checkpoint at {path}; found no such file")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the bytes of a foreign file make the parser do
+    except Exception as error:  # of any kind: the bytes of a file decide what the parser does
         if code := re.search(r"GLOBAL (\S+)", str(error)):
             raise PrismaError(
-                f"expected nothing but tensors in {path}, found the Python object {code[1]}: "
-                "to restore it would run code from the file"
+                f"expected nothing but tensors in {path}; found the Python object {code[1]}, "
+                "and restoring it would run code from the file"
             ) from None
-        raise PrismaError(f"expected a file written by torch.save at {path}, found something else") from None
+        raise PrismaError(f"expected a file written by torch.save at {path}; found something else") from None
     weights = found.get("model_state_dict", found) if isinstance(found, dict) else None
     numbers = isinstance(weights, Mapping) and [
         isinstance(x, Tensor) and x.is_floating_point() for x in weights.values()
     ]
     if not isinstance(weights, Mapping) or not numbers or not all(numbers):
-        raise PrismaError(f"expected the tensors of a model in {path}, found {type(found).__name__} of other things")
+        raise PrismaError(f"expected the tensors of a model in {path}; found a {type(found).__name__} without them")
     return {str(name).removeprefix(PARALLEL): x for name, x in weights.items()}
 
 
 def _config(tensors: Mapping[str, Tensor], like: ViTConfig, path: Path) -> ViTConfig:
-    """Everything that the shapes tell, and the rest from `like`."""
+    """What the shapes determine, and the rest from `like`."""
     dimensions = {"patch_embedding.proj.weight": 4, "position_embedding": 3, "head.weight": 2}
     wrong = [f"{name} is missing" for name in dimensions if name not in tensors]
     wrong += [
@@ -83,7 +80,7 @@ def _config(tensors: Mapping[str, Tensor], like: ViTConfig, path: Path) -> ViTCo
         if name in tensors and tensors[name].ndim != n
     ]
     if wrong:
-        raise PrismaError(f"expected a mouse of ViT-Prisma's code of 2023 in {path}: {'; '.join(wrong)}")
+        raise PrismaError(f"expected a mouse of ViT-Prisma's code of 2023 in {path}; found that {'; '.join(wrong)}")
     d_model, channels, *patch = tensors["patch_embedding.proj.weight"].shape
     layers = {int(found[1]) for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))}
     mlp, has_class = tensors.get("blocks.0.mlp.fc1.weight"), "cls_token" in tensors

@@ -1,7 +1,7 @@
 """A CLIP's image tower whose classes are prompts.
 
-Its logits are the pair's own answer, `logit_scale * cosine(image, prompt) + logit_bias`, so that all that is said of a
-model's logits (edits, sweeps, the logit lens) is said in the space of the prompts.
+Its logits are those of the pair, `logit_scale * cosine(image, prompt) + logit_bias`, so every analysis of logits is
+about the prompts: edits, sweeps, the logit lens.
 
 Source: Radford et al. 2103.00020; with a bias, Zhai et al. 2303.15343.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prisma.errors import PrismaError
 from prisma.outline import outline
-from prisma.pretrained.opened import Text
+from prisma.pretrained.source import Text
 from prisma.vit import ViT
 
 
@@ -35,15 +35,15 @@ class PromptHead(nn.Module):
 
 @torch.no_grad()
 def zero_shot(model: ViT, text: Text, prompts: Sequence[str]) -> ViT:
-    """The image tower `model` with a prompt for each class. The two share every weight, and move together.
+    """The image tower `model` with a prompt for each class. The two share every weight, also when one of them is moved.
 
-    Its tensors are more than its config asks for, so it cannot be written as a checkpoint.
+    It has tensors that its config does not describe, so it cannot be written as a checkpoint.
 
     Raises:
-        PrismaError: no prompts, or one that has more tokens than the text tower takes.
+        PrismaError: there are no prompts, or a prompt has more tokens than the text tower's context.
     """
     if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not len(prompts):
-        raise PrismaError(f"expected a list of prompts, a text for each class; found {prompts!r:.80}")
+        raise PrismaError(f"expected a list of prompts, one for each class; found {prompts!r:.80}")
     directions = text(prompts).to(model.embed.patch.weight.device)
     shared = outline(replace(model.config, n_classes=len(prompts)))
     shared.embed, shared.blocks = model.embed, model.blocks

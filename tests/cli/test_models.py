@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from prisma.pretrained import opening
+from prisma.pretrained import loading
 from prisma.pretrained.parity import Parity
 from tests.cli.running import Prisma, one_sentence
-from tests.pretrained.test_opening import of_timm
+from tests.pretrained.test_loading import of_timm
 
 
 def test_models_lists_the_families_and_their_errors(prisma: Prisma) -> None:
@@ -32,7 +32,7 @@ def test_models_checks_weights_that_a_user_has(prisma: Prisma, tmp_path: Path) -
 
 
 def test_models_fails_where_a_difference_is_too_large(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "check", lambda *_, **__: {"image": Parity(0.1, (1e-7,))})
+    monkeypatch.setattr(loading, "check", lambda *_, **__: {"image": Parity(0.1, (1e-7,))})
     code, out, _ = prisma("models", "--check", "anything")
     assert code == 1
     assert "1.0e-01" in out

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prisma import LogitDiff, ViT
 from prisma.analysis.attribution.direct_logit_attribution import direct_logit_attribution
-from prisma.analysis.circuits.attribution_patching import attribute
+from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
 from prisma.analysis.circuits.circuit_discovery import circuit_discovery
 from prisma.analysis.circuits.head_graph import head_graph
 from prisma.analysis.circuits.path_patching import path_patching
@@ -40,8 +40,8 @@ ANALYSES: dict[str, Analysis] = {
     "ablation": lambda m, x, y: ablation(m, x, "attn.z", METRIC, by="mean", reference=y),
     "paths": lambda m, x, y: path_patching(m, x, y, METRIC),
     "head_graph": lambda m, x, y: head_graph(m, x, y, METRIC),
-    "attribution": lambda m, x, y: attribute(m, x, y, METRIC)[0],
-    "edges": lambda m, x, y: attribute(m, x, y, METRIC, steps=3)[1],
+    "attribution": lambda m, x, y: attribute_nodes_and_edges(m, x, y, METRIC)[0],
+    "edges": lambda m, x, y: attribute_nodes_and_edges(m, x, y, METRIC, steps=3)[1],
     "circuit": lambda m, x, y: circuit_discovery(m, x, y, METRIC, n=8),
     "direct attribution": lambda m, x, y: direct_logit_attribution(m, x, METRIC),
     "lens": lambda m, x, y: logit_lens(m, x),

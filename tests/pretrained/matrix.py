@@ -1,4 +1,4 @@
-"""The whole matrix: every case of every source against its own library; writes the table of what was verified.
+"""Every case of every library compared with that library; writes the table of verified conversions.
 
 python -m tests.pretrained.matrix    # `make parity`
 """
@@ -8,33 +8,39 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from prisma.errors import UnsupportedModelError
 from prisma.files import write_atomic
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
-from prisma.pretrained.opening import noise_for
-from prisma.pretrained.parity import compare, randomise
-from prisma.pretrained.rules import UnsupportedModelError
+from prisma.pretrained.parity import compare, random_inputs, randomise
 from prisma.pretrained.verified import TABLE, Proof
+from tests.pretrained.open_clip import cases as open_clip_cases
 from tests.pretrained.proofs import TOLERANCE
+from tests.pretrained.timm import cases as timm_cases
+from tests.pretrained.transformers import cases_clip, cases_images, cases_video
 
-LIBRARIES = {"timm": "timm", "hf": "transformers", "open": "open_clip"}
-"""First part of the name of a file of cases -> library."""
+SOURCES: tuple[tuple[str, Any], ...] = (
+    ("transformers", cases_clip),
+    ("transformers", cases_images),
+    ("transformers", cases_video),
+    ("open_clip", open_clip_cases),
+    ("timm", timm_cases),
+)
+"""(Library, module of its cases), in the order of the table."""
 PACKAGES = ("torch", "timm", "transformers", "open_clip_torch")
 Find = Callable[[nn.Module], Family]
 
 
 def cases() -> Iterator[tuple[str, str, Callable[[], nn.Module], Mapping[str, Find]]]:
-    """(library, case, builder, tower -> how its family is found) of every case of every source."""
-    for path in sorted(Path(__file__).parent.glob("cases_*.py")):
-        source, library = import_module(f"tests.pretrained.{path.stem}"), LIBRARIES[path.stem.split("_")[1]]
+    """(library, case, builder, tower -> function that finds its family) of every case of every library."""
+    for library, source in SOURCES:
         both = {"image": family_of, "text": text_family_of}
         for case, build in source.CASES.items():
             yield library, case, build, both if library == "open_clip" else {"image": family_of}
@@ -55,7 +61,7 @@ def prove(library: str, case: str, module: nn.Module, towers: Mapping[str, Find]
 
 
 def _measured(family: Family, case: str, module: nn.Module) -> Proof:
-    inputs = noise_for(family.read(module).config)
+    inputs = random_inputs(family.read(module).config)
     errors = {}
     for dtype in TOLERANCE:
         precise = inputs.to(dtype) if inputs.is_floating_point() else inputs

@@ -5,9 +5,9 @@ from importlib import import_module
 import pytest
 from torch import nn
 
+from prisma.errors import UnsupportedModelError
 from prisma.pretrained.families import FAMILIES, TEXT_FAMILIES, family_of, text_family_of
 from prisma.pretrained.family import full_name
-from prisma.pretrained.rules import UnsupportedModelError
 
 CLASSES = {name: family for family in FAMILIES for name in family.classes}
 TEXT_CLASSES = {name: family for family in TEXT_FAMILIES for name in family.classes}

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import IdeficsConfig, IdeficsForVisionText2Text, IdeficsModel
 
 from prisma import Add, PrismaError, Resample, Set, Zero
+from prisma.errors import UnsupportedModelError
 from prisma.pretrained.idefics import PLACES, record, run, sites
 from prisma.pretrained.parity import randomise
-from prisma.pretrained.rules import UnsupportedModelError
 from prisma.sites import SITES
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -64,7 +64,7 @@ def test_every_site_is_what_a_hand_made_hook_sees(form: str) -> None:
     for site, place in sites(model).items():
         seen: list[Tensor] = []
         part = model.model.get_submodule(place.path)
-        if place.given:
+        if place.is_input:
             handle = part.register_forward_pre_hook(lambda _, given, to=seen: to.append(given[0]))
         else:
             handle = part.register_forward_hook(lambda _, __, returned, to=seen: to.append(returned))
@@ -181,12 +181,14 @@ def test_a_part_that_does_not_run_is_refused() -> None:
     del given["pixel_values"]
     assert record(model, given, "cross.*")[1]
     for arguments in (("blocks.0.attn.z", None), ("cross.*", {"blocks.0.attn.z": Zero()})):
-        with pytest.raises(PrismaError, match=r"do not reach blocks.0.attn.z: that part of the model did not run"):
+        with pytest.raises(
+            PrismaError, match=r"inputs that reach blocks.0.attn.z; found that this part of the model did not"
+        ):
             record(model, given, *arguments)
 
 
 def test_a_model_of_another_class_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"expected an IDEFICS model of transformers, found torch.*Linear"):
+    with pytest.raises(UnsupportedModelError, match=r"expected an IDEFICS model of transformers; found torch.*Linear"):
         record(nn.Linear(1, 1), {}, "*")
 
 

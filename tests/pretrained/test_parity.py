@@ -9,10 +9,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from prisma.config import TextConfig, ViTConfig
 from prisma.pretrained.families import family_of
 from prisma.pretrained.family import Family
-from prisma.pretrained.parity import Parity, compare, randomise
-from prisma.pretrained.rules import Rule, Source
+from prisma.pretrained.parity import Parity, compare, random_inputs, randomise
+from prisma.pretrained.rules import Conversion, Rule
 from tests.pretrained.proofs import TOLERANCE
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -70,18 +71,18 @@ def module() -> nn.Module:
     return found.eval().double()
 
 
-def planted(family: Family, change: Callable[[Source], Source]) -> Family:
+def planted(family: Family, change: Callable[[Conversion], Conversion]) -> Family:
     return replace(family, read=lambda module: change(family.read(module)))
 
 
-def config(**fields: Any) -> Callable[[Source], Source]:
+def config(**fields: Any) -> Callable[[Conversion], Conversion]:
     return lambda source: replace(source, config=replace(source.config, **fields))
 
 
-def weight(ours: str, wrong: Callable[[Tensor], Tensor]) -> Callable[[Source], Source]:
+def weight(ours: str, wrong: Callable[[Tensor], Tensor]) -> Callable[[Conversion], Conversion]:
     """One parameter of ours made wrongly."""
 
-    def change(source: Source) -> Source:
+    def change(source: Conversion) -> Conversion:
         def bent(rule: Rule) -> Rule:
             return replace(rule, make=lambda context, *x: wrong(rule.make(context, *x)))
 
@@ -90,7 +91,7 @@ def weight(ours: str, wrong: Callable[[Tensor], Tensor]) -> Callable[[Source], S
     return change
 
 
-ERRORS: dict[str, Callable[[Source], Source]] = {
+ERRORS: dict[str, Callable[[Conversion], Conversion]] = {
     "another activation": config(activation="gelu_tanh"),
     "another eps": config(norm_eps=1e-5),
     "another pool": config(pool="mean"),
@@ -113,7 +114,7 @@ ERRORS: dict[str, Callable[[Source], Source]] = {
 }
 
 
-def test_a_true_reading_passes() -> None:
+def test_a_correct_conversion_passes() -> None:
     source = module()
     found = compare(family_of(source), source, IMAGES)
     assert len(found.residuals) == 3
@@ -130,7 +131,7 @@ def test_a_planted_error_is_found(error: str) -> None:
 def test_an_error_in_a_layer_shows_from_that_layer_on() -> None:
     source = module()
 
-    def change(found: Source) -> Source:
+    def change(found: Conversion) -> Conversion:
         rule = Rule("blocks.{l}.mlp.out.bias", ("blocks.1.mlp.fc2.bias",))
         return replace(found, rules=(rule, *found.rules), unused=(*found.unused, r"blocks\..*\.mlp\.fc2\.bias"))
 
@@ -141,7 +142,7 @@ def test_an_error_in_a_layer_shows_from_that_layer_on() -> None:
     assert found.output > 1e-3
 
 
-def test_a_mistaken_question_is_found() -> None:
+def test_a_mistake_of_the_family_is_found() -> None:
     """The source's own answer and residual stream are what ours must equal, whatever the family asks for."""
     source = module()
     family = family_of(source)
@@ -167,3 +168,16 @@ def test_the_largest_difference_counts_every_layer_and_the_output() -> None:
     assert Parity(0.1, (0.2, 0.3)).largest == 0.3
     assert Parity(0.4, (0.2, 0.3)).largest == 0.4
     assert Parity(0.4, ()).largest == 0.4
+
+
+def test_random_prompts_have_an_end_token() -> None:
+    sizes = {"n_layers": 1, "d_model": 4, "n_heads": 1, "d_mlp": 4, "n_classes": 3}
+    ids = random_inputs(TextConfig(**sizes, vocabulary=9, context=5, end=7), n=3)
+    assert ids.shape == (3, 5)
+    assert bool((ids == 7).any(1).all())
+    assert int(ids.max()) < 9
+
+
+def test_random_inputs_are_the_same_every_time() -> None:
+    config = ViTConfig(image_size=4, patch_size=2, n_layers=1, d_model=4, n_heads=1, d_mlp=4, n_classes=3)
+    assert torch.equal(random_inputs(config), random_inputs(config))

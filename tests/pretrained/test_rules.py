@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError
-from prisma.pretrained.rules import Context, Rule, Source, UnsupportedModelError, convert, flat, joined, rules
+from prisma.errors import UnsupportedModelError
+from prisma.pretrained.rules import Context, Conversion, Rule, both, convert, inside, rules
+from prisma.pretrained.tensors import flat, joined
 from tests.variants import ids_of, images_of, model_of, tower_of
 
 TABLE = rules(
@@ -26,7 +28,7 @@ TABLE = rules(
     *((f"readout.{part}.{kind}", f"{part}.{kind}") for part in ("ln_final", "head") for kind in ("weight", "bias")),
 )
 MODEL = model_of("base")
-SOURCE = Source(MODEL.config, TABLE)
+SOURCE = Conversion(MODEL.config, TABLE)
 
 
 def theirs() -> dict[str, Tensor]:
@@ -44,7 +46,7 @@ def theirs() -> dict[str, Tensor]:
     return found
 
 
-def sentence(tensors: dict[str, Tensor], source: Source = SOURCE) -> str:
+def sentence(tensors: dict[str, Tensor], source: Conversion = SOURCE) -> str:
     with pytest.raises(PrismaError) as error:
         convert(source, tensors, "the toy")
     assert "\n" not in str(error.value)
@@ -71,7 +73,7 @@ def test_a_text_tower_is_converted_too() -> None:
     tower = tower_of("base")
     names = {re.sub(r"^blocks\.\d+", "blocks.{l}", name) for name in tower.state_dict()}
     table = tuple(Rule(name, (name,)) for name in names)
-    found = convert(Source(tower.config, table), tower.state_dict(), "the toy")
+    found = convert(Conversion(tower.config, table), tower.state_dict(), "the toy")
     assert torch.equal(found(ids_of(tower)), tower(ids_of(tower)))
 
 
@@ -91,7 +93,7 @@ def test_biases_that_the_source_lacks_are_zero_and_nothing_else_is() -> None:
 
 def test_a_learned_bias_of_the_scores_is_no_bias_that_may_be_absent() -> None:
     model = model_of("score_bias")
-    message = sentence(theirs(), Source(model.config, TABLE))
+    message = sentence(theirs(), Conversion(model.config, TABLE))
     assert "blocks.0.attn.bias is missing (from no rule)" in message
     assert "blocks.1.attn.bias is missing (from no rule)" in message
 
@@ -114,7 +116,7 @@ def test_a_rule_knows_config_layer_and_facts() -> None:
         return x * context.facts["sign"]
 
     table = rules(("blocks.{l}.ln1.bias", "layer.{l}.ln1.bias", note), ("readout.head.bias", "head.bias", note))
-    found = convert(Source(MODEL.config, (*table, *TABLE), facts={"sign": -1}), theirs(), "the toy")
+    found = convert(Conversion(MODEL.config, (*table, *TABLE), facts={"sign": -1}), theirs(), "the toy")
     assert seen == [(MODEL.config, layer, -1) for layer in (0, 1, -1)]
     assert torch.equal(found.blocks[1].ln1.bias, -MODEL.blocks[1].ln1.bias)
 
@@ -134,7 +136,7 @@ def test_everything_that_is_wrong_is_listed() -> None:
         "blocks.1.attn.qkv.weight is missing (from layer.1.q.w + layer.1.k.w + layer.1.v.w)",
         "readout.head.weight is [5, 13] instead of [5, 12]",
         "embed.positions is [3, 12] instead of [9, 12]",
-        "blocks.0.attn.qkv.weight cannot be made from layer.0.q.w + layer.0.k.w + layer.0.v.w of "
+        "blocks.0.attn.qkv.weight cannot be made from layer.0.q.w + layer.0.k.w + layer.0.v.w with shapes "
         "[12, 12] + [12, 7] + [12, 12]",
         "layer.2.ln1.weight is not used",
         "teacher is not used",
@@ -161,3 +163,30 @@ def test_what_a_rule_refuses_is_said_as_it_says_it() -> None:
 
     with pytest.raises(UnsupportedModelError, match=r"^head of another world: why$"):
         convert(replace(SOURCE, rules=rules(("readout.head.bias", "head.bias", refuse))), theirs(), "the toy")
+
+
+def test_both_is_a_row_for_the_weight_and_one_for_the_bias() -> None:
+    assert rules(*both("ln", "norm1 norm2", "norm", make=joined)) == (
+        Rule("ln.weight", ("norm1.weight", "norm2.weight"), joined),
+        Rule("ln.bias", ("norm1.bias", "norm2.bias"), joined),
+        Rule("ln.weight", ("norm.weight",), joined),
+        Rule("ln.bias", ("norm.bias",), joined),
+    )
+
+
+def test_rows_of_a_module_inside_another() -> None:
+    rows = (("a", "x y", joined), ("b", "z"), ("c", ""))
+    assert rules(*inside("tower.part", rows)) == rules(
+        ("a", "tower.part.x tower.part.y", joined), ("b", "tower.part.z"), ("c", "")
+    )
+    assert rules(*inside("", rows)) == rules(*rows)
+
+
+def test_a_conversion_of_a_module_inside_another() -> None:
+    tensors = {f"visual.{name}": x for name, x in theirs().items()} | {"visual.teacher": torch.zeros(1)}
+    inner = replace(SOURCE, unused=("teacher|student",))
+    found = convert(inner.inside("visual"), tensors, "the toy")
+    assert torch.equal(found.readout.head.weight, MODEL.readout.head.weight)
+    assert inner.inside("visual").ignores("visual.student")
+    assert not inner.inside("visual").ignores("student")
+    assert not inner.inside("visual").ignores("visual_teacher")

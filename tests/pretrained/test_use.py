@@ -14,13 +14,13 @@ from prisma.analysis.patching.activation_patching import sweep
 from prisma.checkpoint import write_checkpoint
 from prisma.edits import Zero
 from prisma.pretrained.families import FAMILIES, family_of
-from prisma.pretrained.opening import noise_for
-from prisma.pretrained.parity import randomise
+from prisma.pretrained.parity import random_inputs, randomise
 from prisma.runs import record, run
-from tests.pretrained import cases_hf_clip, cases_hf_images, cases_hf_video, cases_timm
-from tests.pretrained.test_from_open_clip import pair
+from tests.pretrained.open_clip.test_loading import pair
+from tests.pretrained.timm import cases as cases_timm
+from tests.pretrained.transformers import cases_clip, cases_images, cases_video
 
-TRANSFORMERS = {**cases_hf_images.CASES, **cases_hf_clip.CASES, **cases_hf_video.CASES}
+TRANSFORMERS = {**cases_images.CASES, **cases_clip.CASES, **cases_video.CASES}
 CASES: Mapping[str, Callable[[], nn.Module]] = {
     "timm VisionTransformer": partial(cases_timm.build, "vit_small_patch16_36x1_224"),
     "timm Eva": partial(cases_timm.build, "eva02_tiny_patch14_224"),
@@ -67,7 +67,7 @@ def test_a_case_of_each_family(name: str, tmp_path: Path) -> None:
     randomise(module)
     assert family_of(module).name == name
     model = prisma.load(module).model
-    images = noise_for(model.config)
+    images = random_inputs(model.config)
     logits, acts = record(model, images, "blocks.*.attn.z")
     assert torch.equal(run(model, images), logits)
     assert len(acts) == model.config.n_layers

@@ -181,21 +181,21 @@ def without(*names: str) -> Callable[[Path], None]:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "absent": (lambda path: None, "expected a checkpoint at .*old.pth, found no such file"),
+    "absent": (lambda path: None, "expected a checkpoint at .*old.pth; found no such file"),
     "a class": (
         lambda path: torch.save({"model_state_dict": old().state_dict(), "config": TheirConfig()}, path),
-        r"nothing but tensors in .*old.pth, found the Python object .*TheirConfig: to restore it would run code",
+        r"nothing but tensors in .*old.pth; found the Python object .*TheirConfig, and restoring it would run code",
     ),
     "a function": (lambda path: torch.save({"x": print}, path), "found the Python object .*print"),
     "a whole model": (lambda path: torch.save(old(), path), "found the Python object .*OldViT"),
-    "text": (lambda path: path.write_text("no weights"), "expected a file written by torch.save at .*, found some"),
+    "text": (lambda path: path.write_text("no weights"), "expected a file written by torch.save at .*; found some"),
     "empty": (lambda path: path.write_bytes(b""), "expected a file written by torch.save"),
     "cut": (
         lambda path: (torch.save(old().state_dict(), path), path.write_bytes(path.read_bytes()[:5000])),
         "expected a file written by torch.save",
     ),
-    "one tensor": (lambda path: torch.save(torch.ones(3), path), "expected the tensors of a model in .*found Tensor"),
-    "numbers": (lambda path: torch.save({"a": 1}, path), "expected the tensors of a model in .*found dict"),
+    "one tensor": (lambda path: torch.save(torch.ones(3), path), "the tensors of a model in .*; found a Tensor"),
+    "numbers": (lambda path: torch.save({"a": 1}, path), "expected the tensors of a model in .*; found a dict"),
     "nothing": (lambda path: torch.save({}, path), "expected the tensors of a model in"),
     "whole numbers": (lambda path: torch.save({"a": torch.ones(3).long()}, path), "expected the tensors of a model"),
     "another model": (

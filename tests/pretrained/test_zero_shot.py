@@ -12,8 +12,8 @@ from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.checkpoint import write_checkpoint
 from prisma.inventory import site_names
 from prisma.metrics import LogitDiff
-from prisma.pretrained.opened import Text
-from tests.pretrained.test_opened import tokenize
+from prisma.pretrained.source import Text
+from tests.pretrained.test_source import tokenize
 from tests.variants import images_of, model_of, tower_of
 
 PROMPTS = ("a", "bc", "ed")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from prisma.analysis.attention.token_grid import attention_scopes, image_passes
 from prisma.analysis.result import Result
-from prisma.blocks import Attention
+from prisma.attention import Attention
 from prisma.errors import PrismaError
 from prisma.runs import record
 from prisma.view.figures.head_pairs import draw_similarity

@@ -1,4 +1,4 @@
-"""How attribution shares work: one traced run and one backward pass serve every node and every edge.
+"""How attribution shares work: one run with gradients and one backward pass give every node and every edge.
 
 Shapes: S sender, V receiver, B pair, T token, M d_model, H head, D d_head, I side (q, k, v).
 """
@@ -10,10 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from prisma.analysis.circuits.branches import Heads, Neurons, branch_of
+from prisma.analysis.circuits.branches import Branch, branch_of
 from prisma.analysis.circuits.gradient_run import GradientRun, gradient_run
 from prisma.analysis.circuits.graph import Graph
-from prisma.analysis.patching.sweeping import directed, donor_of
+from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.batching import inputs_per_pass, measure_rows, metric_gradient
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
@@ -22,13 +22,14 @@ from prisma.vit import ViT
 
 @dataclass(frozen=True)
 class AttributionPasses:
-    """What to attribute of which model, and how.
+    """What to attribute in which model, and how.
 
     Args:
-        nodes, edges: which of the two.
-        steps: 1 for the gradient at the target; more for the mean of gradients on the way from the donor's embedding.
+        nodes, edges: whether to attribute to nodes and to edges.
+        steps: 1 for the gradient in the target run; more for the mean of the gradients in that many runs between the
+            source's embedding and the target's.
         into: which run is the target.
-        batch: so many pairs in one pass; None for as many as fit in `PASS_BYTES`, and one at least.
+        batch: pairs per pass; None for as many as fit in 256 MiB, and one at least.
     """
 
     model: ViT
@@ -40,22 +41,22 @@ class AttributionPasses:
     batch: int | None
 
     def run(self, clean: Tensor, corrupt: Tensor) -> dict[str, Tensor]:
-        """Arrays by name, the image axis first: `clean`, `corrupt`, `edges` [image, sender, receiver], and the nodes'.
+        """Arrays by name: `clean`, `corrupt` [image], `edges` [image, sender, receiver], and those of the nodes.
 
         Raises:
-            PrismaError: shapes differ, an option is none, or the metric is not one finite number per pair or has no
+            PrismaError: shapes differ, an option is wrong, or the metric is not one finite number per pair or has no
                 gradient.
         """
-        target, donor = directed(clean, corrupt, self.into)
+        target, source = target_and_source(clean, corrupt, self.into)
         if self.steps < 1:
             raise PrismaError(f"steps must be at least 1; found {self.steps}")
         graph = Graph(self.model.config)
         if self.nodes and not graph.stages:
-            raise PrismaError("attribution patching goes over the layers of a model; found n_layers=0")
+            raise PrismaError("expected a model with layers; found n_layers=0")
         size, parts = self._pairs_per_pass(graph), []
         with torch.inference_mode(False):  # the caller may be in it
             for rows in (slice(i, i + size) for i in range(0, len(target), size)):
-                parts.append(self._attribute(graph, target[rows], donor[rows], rows, len(target)))
+                parts.append(self._attribute(graph, target[rows], source[rows], rows, len(target)))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _pairs_per_pass(self, graph: Graph) -> int:
@@ -64,11 +65,11 @@ class AttributionPasses:
         stream_bytes = config.n_tokens * config.d_model * next(self.model.parameters()).element_size()
         return inputs_per_pass(self.model, self.batch, memory=streams * stream_bytes)
 
-    def _attribute(self, graph: Graph, target: Tensor, donor: Tensor, rows: slice, pairs: int) -> dict[str, Tensor]:
+    def _attribute(self, graph: Graph, target: Tensor, source: Tensor, rows: slice, pairs: int) -> dict[str, Tensor]:
         with torch.no_grad():
-            other = gradient_run(self.model, graph, self.model.embed(donor), grad=False)
+            other = gradient_run(self.model, graph, self.model.embed(source), grad=False)
             embed = self.model.embed(target)
-            found = {donor_of(self.into): measure_rows(self.metric, other.logits, rows, pairs)}
+            found = {source_of(self.into): measure_rows(self.metric, other.logits, rows, pairs)}
         change = other
         for k in range(self.steps, 0, -1):  # the first is the target itself
             start = embed if k == self.steps else other.streams[0].lerp(embed, k / self.steps)
@@ -76,7 +77,7 @@ class AttributionPasses:
             value, slope_BC = metric_gradient(self.metric, run.logits, rows, pairs)
             if k == self.steps:
                 found[self.into], change = value, difference(other, run)
-            inputs = [run.forks] * self.edges + [run.streams, run.shares, run.sent] * self.nodes
+            inputs = [run.forks] * self.edges + [run.streams, run.written, run.sent] * self.nodes
             flat = torch.autograd.grad(run.logits, [x for xs in inputs for x in xs], slope_BC)
             with torch.no_grad():
                 at, gradients = 0, []
@@ -98,36 +99,36 @@ class AttributionPasses:
         moves[0] = embed
         for i, (stage, delta) in enumerate(zip(graph.stages, change.sent, strict=True)):
             branch, x = branch_of(self.model, stage), run.streams[i].detach()
-            g_VBTM = receiver_gradients(branch, x, gradients[i]) if isinstance(branch, Heads) else gradients[i][None]
+            g_VBTM = receiver_gradients(branch, x, gradients[i]) if not branch.is_mlp else gradients[i][None]
             scores_BSV[:, : stage.reads, stage.receivers] = _products(moves[: stage.reads], g_VBTM)
             so_far = moves[: stage.senders.start]
-            if graph.config.norm == "post":  # elsewhere the stream goes on as it is
-                so_far.copy_(_push(partial(branch.join, added_RTM=run.shares[i].detach()), x, so_far))
-            moves[stage.senders] = _moves(branch, run.sent[i].detach(), run.written[i].detach(), x, delta)
+            if graph.config.norm == "post":  # elsewhere a branch leaves the earlier part of the stream unchanged
+                so_far.copy_(_push(partial(branch.add, written_RTM=run.written[i].detach()), x, so_far))
+            moves[stage.senders] = _moves(branch, run.sent[i].detach(), run.outputs[i].detach(), x, delta)
         scores_BSV[:, :, -1:] = _products(moves, gradients[-1][None])
         return scores_BSV
 
 
-def difference(donor: GradientRun, own: GradientRun) -> GradientRun:
-    """How much more the donor has, of everything but logits."""
+def difference(source: GradientRun, own: GradientRun) -> GradientRun:
+    """Source minus own run, for everything but the logits, which are the source's."""
 
-    def less(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def minus(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(b - a.detach() for a, b in zip(ours, theirs, strict=True))
 
     return GradientRun(
-        logits=donor.logits,
-        sent=less(own.sent, donor.sent),
-        streams=less(own.streams, donor.streams),
-        shares=less(own.shares, donor.shares),
-        written=(),
+        logits=source.logits,
+        sent=minus(own.sent, source.sent),
+        streams=minus(own.streams, source.streams),
+        written=minus(own.written, source.written),
+        outputs=(),
         forks=(),
     )
 
 
 def _nodes(
-    graph: Graph, change: GradientRun, streams: Sequence[Tensor], shares: Sequence[Tensor], sent: Sequence[Tensor]
+    graph: Graph, change: GradientRun, streams: Sequence[Tensor], written: Sequence[Tensor], sent: Sequence[Tensor]
 ) -> dict[str, Tensor]:
-    """Change times gradient at every node, [pair, layer, ..., token]: `streams`, `shares` and `sent` are gradients."""
+    """Change times gradient at every node, [pair, layer, ..., token]: `streams`, `written` and `sent` are gradients."""
 
     def gather(kind: str, changes: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor | None:
         of_kind = [(d * g).sum(-1) for d, g, s in zip(changes, gradients, graph.stages, strict=False) if s.kind == kind]
@@ -138,14 +139,14 @@ def _nodes(
         "tokens": gather(first, change.streams, streams),
         "head_tokens": gather("attn", change.sent, sent),
         "time_head_tokens": gather("time", change.sent, sent),
-        "attn_tokens": gather("attn", change.shares, shares),
-        "mlp_tokens": gather("mlp", change.shares, shares),
+        "attn_tokens": gather("attn", change.written, written),
+        "mlp_tokens": gather("mlp", change.written, written),
     }
     return {name: x.mT if "head" in name else x for name, x in found.items() if x is not None}
 
 
-def receiver_gradients(branch: Heads, x_BTM: Tensor, g_BTIHD: Tensor) -> Tensor:
-    """Gradients at q, k and v -> at the stream as each of them reads it: [receiver, pair, token, d_model]."""
+def receiver_gradients(branch: Branch, x_BTM: Tensor, g_BTIHD: Tensor) -> Tensor:
+    """Gradients at q, k and v of all heads -> at each receiver's input stream [receiver, pair, token, d_model]."""
     matrices_IHDM = branch.attention.qkv.weight.unflatten(0, branch.attention.split)
     g_VBTM = torch.einsum("btihd,ihdm->ihbtm", g_BTIHD, matrices_IHDM).flatten(0, 1)
     with torch.enable_grad():
@@ -159,17 +160,17 @@ def _products(moves_SBTM: Tensor, g_VBTM: Tensor) -> Tensor:
     return moves_SBTM.transpose(0, 1).flatten(2) @ g_VBTM.transpose(0, 1).flatten(2).mT
 
 
-def _moves(branch: Heads | Neurons, sent: Tensor, written_BTM: Tensor, x_BTM: Tensor, delta: Tensor) -> Tensor:
+def _moves(branch: Branch, sent: Tensor, output_BTM: Tensor, x_BTM: Tensor, delta: Tensor) -> Tensor:
     """How the stream after a stage moves with each of its senders [sender, pair, token, d_model]."""
-    if not isinstance(branch, Heads):
-        return _push(lambda y: branch.join(x_BTM, y), sent, delta[None])
+    if branch.is_mlp:
+        return _push(lambda y: branch.add(x_BTM, y), sent, delta[None])
     if branch.attention.ln is None:
         wrote = branch.attention.results(delta).movedim(2, 0)
-    else:  # a norm of all heads together: a head moves the others' shares too
+    else:  # one norm over all heads: what one head sends changes what the others write
         one = torch.eye(delta.shape[2]).to(delta)[:, None, None, :, None]
         along = one * delta
-        wrote = _push(lambda z: branch.write(z.flatten(0, 1)).unflatten(0, (len(along), -1)), sent, along)
-    return _push(lambda y: branch.join(x_BTM, branch.scale(y)), written_BTM, wrote)
+        wrote = _push(lambda z: branch.attention.write(z.flatten(0, 1)).unflatten(0, (len(along), -1)), sent, along)
+    return _push(lambda y: branch.add(x_BTM, branch.block.scale(branch.kind, y)), output_BTM, wrote)
 
 
 def _push(f: Callable[[Tensor], Tensor], at: Tensor, along: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """Attribution patching: activation patching of every head, token, attention and MLP, to first order, in a few passes.
 
-    attribution of site a = (a' - a) . d metric / d a       a on the target, a' on the donor
+    attribution of site a = (a' - a) . d metric / d a       a in the target run, a' in the source run
 
-which is the slope of the metric on the way from a to a', and estimates `metric(patched) - metric(target)`. It is exact
-where the metric is linear in the site, and poor where softmax or norms saturate: with `steps` the gradient is the mean
-over runs from embeddings on the straight line to the donor's, at donor + k / steps (target - donor), k = 1 ... steps.
+This is the slope of the metric on the way from a to a', and estimates `metric(patched) - metric(target)`. It is exact
+where the metric is linear in the site, and poor where softmax or norms saturate. With `steps`, the gradient is the mean
+over runs whose embeddings lie on the straight line to the source's: source + k / steps (target - source) for
+k = 1 ... steps.
 
 Sources: Nanda 2023, Attribution Patching; Kramár et al. 2403.00745 (AtP*, where it fails); Sundararajan et al.
 1703.01365 (integrated gradients); Hanna et al. 2403.17806 (the line from input to input).
@@ -25,9 +26,10 @@ from prisma.vit import ViT
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttributionPatching(PairedEffect):
-    """First-order effects: estimates of `metric(patched) - metric(target)` of each pair.
+    """Estimated effects of patching each part: `metric(patched) - metric(target)` for each pair, to first order.
 
-    An attribution of several tokens at once is the sum of theirs; of several heads of one layer likewise.
+    A large value means that patching this part is estimated to change the metric by that much; the sign says in which
+    direction. The attribution of several tokens, or of several heads of one layer, is the sum of theirs.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -43,15 +45,15 @@ class AttributionPatching(PairedEffect):
         "corrupt": ("image",),
     }
 
-    head_tokens: Tensor  # of `attn.z`
-    tokens: Tensor  # of `resid_pre`
-    attn_tokens: Tensor  # of `attn_out`
-    mlp_tokens: Tensor | None = None  # of `mlp_out`
-    time_head_tokens: Tensor | None = None  # of `time.z`, of divided attention
+    head_tokens: Tensor  # for `attn.z`
+    tokens: Tensor  # for `resid_pre`
+    attn_tokens: Tensor  # for `attn_out`
+    mlp_tokens: Tensor | None = None  # for `mlp_out`
+    time_head_tokens: Tensor | None = None  # for `time.z`, in divided attention
 
     @property
     def heads(self) -> Tensor:
-        """Of each head, all tokens at once [image, layer, head]."""
+        """The attribution of each head, all tokens together [image, layer, head]."""
         return self.head_tokens.sum(-1)
 
     @property
@@ -69,28 +71,32 @@ def attribution_patching(
     into: str = "clean",
     batch: int | None = None,
 ) -> AttributionPatching:
-    """All nodes: a forward for the donor, and a forward and a backward for each step.
+    """Which parts of the model carry the difference between two images, estimated for all of them at once?
+
+    The result approximates what `activation_patching` would find for every head, token, attention and MLP, at the cost
+    of one forward for the source run and one forward and backward for each step. Check the largest ones exactly.
 
     Args:
         clean, corrupt: pairs of images [image, channel, (frame,) height, width], of the same shape.
-        metric: logits [batch, class] -> one finite number per pair [batch], with a gradient, each of its image alone.
-        steps: 1 for the gradient at the target.
+        metric: logits [batch, class] -> one finite number per pair [batch], which has a gradient and depends on that
+            pair's logits alone.
+        steps: 1 for the gradient in the target run; about 5 for integrated gradients.
         into: `"clean"` for corrupt values in the clean run (noising), `"corrupt"` the other way (denoising).
-        batch: so many pairs in one pass; by default as many as fit in 256 MiB, and one at least.
+        batch: pairs per pass at most; by default as many as fit in 256 MiB, and one at least.
 
     Returns:
-        `.effect`, `.stderr` [layer, head]; of each pair `.heads`, `.head_tokens`, `.tokens`, `.attn_tokens`,
+        `.effect`, `.stderr` [layer, head]; for each pair `.heads`, `.head_tokens`, `.tokens`, `.attn_tokens`,
         `.mlp_tokens` [image, layer, ...], `.clean` and `.corrupt` [image].
 
     Raises:
         PrismaError: shapes differ, the model has no layers, or the metric is not one finite number per pair or has no
             gradient.
     """
-    walk = AttributionPasses(model, metric, nodes=True, edges=False, steps=steps, into=into, batch=batch)
-    return _result(walk, walk.run(clean, corrupt))
+    passes = AttributionPasses(model, metric, nodes=True, edges=False, steps=steps, into=into, batch=batch)
+    return _result(passes, passes.run(clean, corrupt))
 
 
-def attribute(
+def attribute_nodes_and_edges(
     model: ViT,
     clean: Tensor,
     corrupt: Tensor,
@@ -100,21 +106,21 @@ def attribute(
     into: str = "clean",
     batch: int | None = None,
 ) -> tuple[AttributionPatching, EdgeAttribution]:
-    """`attribution_patching` and `edge_attribution`, of the same passes: what the latter costs.
+    """`attribution_patching` and `edge_attribution` from the same passes, at the cost of the latter.
 
     Args and errors: as in `attribution_patching`.
     """
-    walk = AttributionPasses(model, metric, nodes=True, edges=True, steps=steps, into=into, batch=batch)
-    found = walk.run(clean, corrupt)
-    return _result(walk, found), edge_result(model, walk, found)
+    passes = AttributionPasses(model, metric, nodes=True, edges=True, steps=steps, into=into, batch=batch)
+    found = passes.run(clean, corrupt)
+    return _result(passes, found), edge_result(model, passes, found)
 
 
-def _result(walk: AttributionPasses, found: Mapping[str, Tensor]) -> AttributionPatching:
+def _result(passes: AttributionPasses, found: Mapping[str, Tensor]) -> AttributionPatching:
     return AttributionPatching(
         metadata={
             "analysis": "attribution_patching",
-            "steps": walk.steps,
-            "into": walk.into,
+            "steps": passes.steps,
+            "into": passes.into,
             "pairs": len(found["clean"]),
         },
         **{name: values for name, values in found.items() if name != "edges"},

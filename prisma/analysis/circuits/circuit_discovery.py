@@ -1,14 +1,15 @@
-"""Circuits: the fewest edges that still do what the model does, found by attribution and verified by exact runs.
+"""Circuit discovery: the fewest edges that still reproduce the metric, found by attribution, verified by exact runs.
 
-A circuit is a set of edges. Its run keeps those and lets every other edge carry what it carries on other images:
+A circuit is a set of edges. In its run, those edges carry this run's values and every other edge carries what it
+carries on other images:
 
-    faithfulness(C) = (m(C) - m(nothing)) / (m(all edges) - m(nothing))      1: it does all that the model does
-    completeness(C) = 1 - faithfulness(all edges but C)                      1: nothing outside does any of it
+    faithfulness(C) = (m(C) - m(no edges)) / (m(all edges) - m(no edges))    1: it reproduces the whole metric
+    completeness(C) = 1 - faithfulness(all edges but C)                      1: nothing outside contributes
     removal(e)      = faithfulness(C) - faithfulness(C without e)            0: the edge is not needed
 
 where m is the mean of the metric over pairs. Edges are ranked by EAP-IG; the n best are chosen greedily from the
-readout down, so that each leads somewhere, and edges on no path from `embed` to `logits` are cut. Then edges whose
-removal changes nothing are pruned, the least ranked first, each by an exact run.
+readout down, so that each leads somewhere, and edges on no path from `embed` to `logits` are removed. Then edges whose
+removal changes nothing are pruned, the lowest ranked first, each by an exact run.
 
 Sources: Hanna et al. 2403.17806 (EAP-IG, greedy choice, faithfulness); Wang et al. 2211.00593 (completeness and
 minimality; here of the whole complement and of single edges); Conmy et al. 2304.14997 (ACDC: pruning edge by edge).
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from prisma.analysis.circuits.circuit_search import Verifier, greedy_order, pruned
 from prisma.analysis.circuits.edge_attribution import edge_attribution
-from prisma.analysis.circuits.graph import Edge, Graph, ends, names
+from prisma.analysis.circuits.graph import Edge, Graph, names, picture_labels
 from prisma.analysis.result import Result, share_of
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CircuitDiscovery(Result):
-    """A circuit, the scores it was chosen by, and what exact runs say of it."""
+    """A circuit, the scores by which it was chosen, and its faithfulness and completeness in exact runs."""
 
     AXES: ClassVar = {
         "edges": ("sender", "receiver"),
@@ -51,29 +52,37 @@ class CircuitDiscovery(Result):
         "completeness_curve": ("size",),
     }
 
-    edges: Tensor  # bool: which are in the circuit
-    scores: Tensor  # of all edges, by attribution: estimated change of the metric when the edge is replaced
-    removal: Tensor  # of the circuit's edges, by an exact run each; 0 elsewhere
+    edges: Tensor  # bool: which edges are in the circuit
+    scores: Tensor  # attribution of every edge: estimated change of the metric when the edge is replaced
+    removal: Tensor  # faithfulness lost without an edge of the circuit, by an exact run each; 0 for other edges
     values: Tensor  # the metric of the circuit's run
-    complement: Tensor  # of the run of all edges but the circuit's
-    clean: Tensor  # of the run of all edges
-    ablated: Tensor  # of the run of no edges
-    sizes: Tensor | None = None  # so many edges of the ranking
+    complement: Tensor  # of the run with all edges but the circuit's
+    clean: Tensor  # of the run with all edges
+    ablated: Tensor  # of the run with no edges
+    sizes: Tensor | None = None  # numbers of best-ranked edges at which the two curves are measured
     faithfulness_curve: Tensor | None = None
     completeness_curve: Tensor | None = None
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
-        return ends(self.metadata)
+        return picture_labels(self.metadata)
 
     @property
     def faithfulness(self) -> float:
-        """Of the circuit. Raises PrismaError if the runs of all and of no edges do not differ."""
+        """How much of the metric the circuit reproduces: 1 for all of it.
+
+        Raises:
+            PrismaError: the metric does not differ between the runs with all edges and with none.
+        """
         return self._share(self.values)
 
     @property
     def completeness(self) -> float:
-        """Of the circuit. Raises PrismaError if the runs of all and of no edges do not differ."""
+        """1 minus what the edges outside the circuit reproduce: 1 if they contribute nothing.
+
+        Raises:
+            PrismaError: the metric does not differ between the runs with all edges and with none.
+        """
         return 1 - self._share(self.complement)
 
     def _share(self, values: Tensor) -> float:
@@ -91,7 +100,7 @@ class CircuitDiscovery(Result):
         return [name for name in (*self.metadata["senders"], "logits") if name in used]
 
     def to_dict(self) -> dict[str, Any]:
-        """As of every result; and `nodes` and `edges` by name."""
+        """As for every result, and also `nodes` and `edges` by name."""
         edges = [
             {
                 "sender": sender,
@@ -126,28 +135,32 @@ def circuit_discovery(
     ablation: str = "corrupt",
     batch: int | None = None,
 ) -> CircuitDiscovery:
-    """Find the circuit of a behaviour, and verify it.
+    """Which few edges are enough for the metric? Finds a circuit by attribution and verifies it by exact runs.
+
+    `faithfulness` near 1 means that the circuit alone reproduces the metric, `completeness` near 1 that nothing outside
+    it contributes. Verify on other pairs with `check_circuit` before you believe it.
 
     Args:
         clean, corrupt: pairs of images [image, channel, (frame,) height, width], of the same shape.
-        metric: logits [batch, class] -> one finite number per pair [batch], with a gradient, each of its image alone.
+        metric: logits [batch, class] -> one finite number per pair [batch], which has a gradient and depends on that
+            pair's logits alone.
         n: start from the n best edges.
-        threshold: start from the edges whose score is at least that large, up or down, in units of the metric.
-        enough: with neither, start from the fewest edges on the curve that are at least so faithful.
-        tolerance: prune edges as long as faithfulness stays so close to that of the start; 0 prunes nothing but edges
-            without any effect, a negative number nothing at all.
-        sizes: numbers of edges of the curves; by default 1, 2, 3, 4, 6, 8, 12, ... and all.
-        steps: of EAP-IG; 1 for EAP.
-        ablation: what the edges that are left out carry: what they carry on `corrupt`, the `"mean"` of that over
-            images, or `"zero"`. Scores are of the first.
-        batch: at most so many images, of all circuits together, in one pass; by default as many as fit in 256 MiB.
+        threshold: start from the edges whose absolute score is at least this large, in units of the metric.
+        enough: with neither, start from the fewest edges on the curve whose faithfulness is at least this.
+        tolerance: prune edges as long as faithfulness stays within this of its value at the start; 0 prunes only edges
+            without any effect, a negative number none at all.
+        sizes: numbers of edges at which the curves are measured; by default 1, 2, 3, 4, 6, 8, 12, ... and all.
+        steps: steps of EAP-IG; 1 for EAP.
+        ablation: what the edges outside the circuit carry: `"corrupt"` for their values on `corrupt`, `"mean"` for the
+            mean of these over images, or `"zero"`. The scores are always those for `"corrupt"`.
+        batch: images per pass at most, all circuits together; by default as many as fit in 256 MiB.
 
     Raises:
-        PrismaError: shapes differ, an option is none, the metric is not one finite number per pair or has no gradient,
-            or the runs of all and of no edges do not differ in it.
+        PrismaError: shapes differ, an option is wrong, or the metric is not one finite number per pair, has no gradient
+            or does not differ between the runs with all edges and with none.
     """
     if n is not None and threshold is not None:
-        raise PrismaError(f"a circuit starts from the n best edges or from a threshold; found n={n} and {threshold=}")
+        raise PrismaError(f"expected n or threshold, not both; found n={n} and {threshold=}")
     graph = Graph(model.config)
     verifier = Verifier(model, clean, corrupt, metric, ablation, batch)
     scores = edge_attribution(model, clean, corrupt, metric, steps=steps, batch=batch).effect
@@ -178,7 +191,7 @@ def check_circuit(
     ablation: str = "corrupt",
     batch: int | None = None,
 ) -> CircuitDiscovery:
-    """A circuit of given edges, `[("embed", "a0.h1.v"), ("a0.h1", "logits")]`, verified as it is.
+    """How faithful and complete is a circuit of given edges, such as `[("embed", "a0.h1.v"), ("a0.h1", "logits")]`?
 
     Others: as in `circuit_discovery`. Raises PrismaError as there, and if an edge does not exist.
     """
@@ -224,7 +237,7 @@ def _whole(receiver: str) -> str:
 
 
 def _first(graph: Graph, order: Sequence[tuple[int, int]], size: int) -> Tensor:
-    """The first so many edges of a ranking, without dead ends."""
+    """The first `size` edges of a ranking, without dead ends."""
     mask = torch.zeros_like(graph.edges)
     for at in order[:size]:
         mask[at] = True
@@ -236,5 +249,5 @@ def _sizes(sizes: Sequence[int] | None, edges: int) -> list[int]:
         doubling = [m * 2**i for i in range(edges.bit_length()) for m in (2, 3)]
         return [size for size in sorted({1, *doubling}) if size < edges] + [edges]
     if wrong := [size for size in sizes or [0] if size not in range(1, edges + 1)]:
-        raise PrismaError(f"a circuit of this model has 1 to {edges} edges; found {wrong[0]}")
+        raise PrismaError(f"expected 1 to {edges} edges for a circuit of this model; found {wrong[0]}")
     return list(sizes)

@@ -1,11 +1,11 @@
-"""A run in which some edges carry this run's values and the others those of another run: the definition of a circuit.
+"""A run in which only the edges of a circuit carry this run's values, and all others those of another run.
 
 Every receiver v reads a residual stream of its own, made by the model's own additions and norms from
 
-    of each sender u:   what u sends in this run, if u -> v is in the circuit;   what u sent in the other run, if not.
+    for each sender u:   what u sends in this run, if u -> v is in the circuit;   what u sent in the other run, if not.
 
-All edges: the plain run. No edges: the other run. One edge left out: path patching of that edge. The streams differ
-only where edges do, so receivers that have read the same so far share one.
+With all edges it is the plain run, with no edges the other run, and with one edge left out it is path patching of that
+edge. The streams differ only where the edges do, so receivers that have read the same edges so far share a stream.
 
 Sources: Goldowsky-Dill et al. 2304.05969 (path patching); Wang et al. 2211.00593; Conmy et al. 2304.14997 (ACDC).
 
@@ -24,27 +24,27 @@ from prisma.vit import ViT
 
 @torch.no_grad()
 def run_edges(model: ViT, images: Tensor, edges: Tensor, other: Messages, *, batch: int | None = None) -> Tensor:
-    """Logits of runs with only some edges.
+    """Logits of runs in which only some edges carry this run's values.
 
     Args:
         images: [image, channel, (frame,) height, width].
         edges: boolean [sender, receiver] as in `Graph`, or [circuit, sender, receiver] for many circuits at once.
-            Entries that are no edge of the model do not count.
-        other: what the senders of the other run sent, for the same images.
-        batch: at most so many images, of all circuits together, in one pass; by default as many as fit in 256 MiB.
+            Entries where the model has no edge are ignored.
+        other: the messages of the other run, for the same images.
+        batch: images per pass at most, all circuits together; by default as many as fit in 256 MiB.
 
     Returns:
         [image, class], or [circuit, image, class].
 
     Raises:
-        PrismaError: `edges` has another shape, or `other` is of another number of images.
+        PrismaError: `edges` has another shape, or `other` has another number of images.
     """
     graph = Graph(model.config)
     wanted = [len(graph.senders), len(graph.receivers)]
     if edges.dtype != torch.bool or list(edges.shape[-2:]) != wanted or edges.ndim not in (2, 3):
-        raise PrismaError(f"expected boolean edges {wanted}, found {list(edges.shape)} of {edges.dtype}")
+        raise PrismaError(f"expected boolean edges {wanted}; found {list(edges.shape)} of {edges.dtype}")
     if len(other.embed) != len(images):
-        raise PrismaError(f"expected the other run of {len(images)} images, found {len(other.embed)}")
+        raise PrismaError(f"expected messages of the other run for {len(images)} images; found {len(other.embed)}")
     edges_CSV = edges.reshape(-1, *wanted).to(images.device)
     batch = inputs_per_pass(model, batch, memory=len(graph.receivers) * block_memory(model))
     per_circuit = min(batch, len(images))
@@ -56,7 +56,7 @@ def run_edges(model: ViT, images: Tensor, edges: Tensor, other: Messages, *, bat
 
 
 def _run(model: ViT, graph: Graph, images: Tensor, edges_CSV: Tensor, other: Messages) -> Tensor:
-    """[circuit, image, class]. `of_CV` says which of the `streams` [stream, image, token, d_model] a receiver reads."""
+    """[circuit, image, class]. A receiver reads the stream `of_CV` among `streams` [stream, image, token, d_model]."""
     streams, of_CV = torch.stack([other.embed, model.embed(images)]), edges_CSV[:, 0].long()
     before = streams, of_CV
     for stage, sent in zip(graph.stages, other.sent, strict=True):
@@ -71,12 +71,14 @@ def _run(model: ViT, graph: Graph, images: Tensor, edges_CSV: Tensor, other: Mes
         circuit, stream, kept_GH, of_CV = _groups(graph, stage, edges_CSV, of_CV)
         chosen = torch.where(kept_GH[:, None, None, :, None], message[circuit], sent)
         chosen = chosen[..., 0, :] if stage.kind == "mlp" else chosen
-        streams = branch.add(streams[stream].flatten(0, 1), chosen.flatten(0, 1)).unflatten(0, (-1, len(images)))
+        streams = branch.add(streams[stream].flatten(0, 1), branch.write(chosen.flatten(0, 1))).unflatten(
+            0, (-1, len(images))
+        )
     return model.readout(streams[of_CV[:, -1]].flatten(0, 1)).unflatten(0, (len(edges_CSV), len(images)))
 
 
 def _groups(graph: Graph, stage: Stage, edges_CSV: Tensor, of_CV: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The streams after a stage: of each its circuit, its stream before, the senders it keeps; and who reads which."""
+    """For each stream after a stage: its circuit, the stream before, the senders kept; and the stream of a receiver."""
     first = next(v for v, reads in enumerate(graph.reads) if reads >= stage.senders.stop)
     circuits, later = len(of_CV), len(graph.reads) - first
     circuit_CV = torch.arange(circuits, device=of_CV.device)[:, None].expand(-1, later)

@@ -1,4 +1,4 @@
-"""Searching for a circuit: which edges to take first, which to leave out again, and how much a set of edges does.
+"""Searching for a circuit: which edges to add first, which to remove again, and how faithful a set of edges is.
 
 Shapes: C circuit, S sender, V receiver, B image.
 """
@@ -8,10 +8,10 @@ import heapq
 import torch
 from torch import Tensor
 
-from prisma.analysis.circuits.branches import Messages, joined, messages
+from prisma.analysis.circuits.branches import Messages, concatenated, messages
 from prisma.analysis.circuits.circuit_run import run_edges
 from prisma.analysis.circuits.graph import Graph
-from prisma.analysis.patching.sweeping import expect_pairs
+from prisma.analysis.patching.pairs import expect_pairs
 from prisma.analysis.result import share_of
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
@@ -22,11 +22,11 @@ ABLATIONS = ("corrupt", "mean", "zero")
 
 
 class Verifier:
-    """Exact runs of circuits on `clean`, of which every other edge carries what `ablation` says.
+    """Exact runs of circuits on `clean`, in which every edge outside the circuit carries what `ablation` says.
 
     Raises:
-        PrismaError: shapes differ, there is no such ablation, the metric is not one finite number per pair, or the runs
-            of all and of no edges do not differ in it.
+        PrismaError: shapes differ, the ablation is unknown, the metric is not one finite number per pair, or it does
+            not differ between the runs with all edges and with none.
     """
 
     def __init__(
@@ -39,31 +39,32 @@ class Verifier:
         self.other = self._ablated(corrupt)
         edges = Graph(model.config).edges
         self.clean, self.ablated = self.measure(torch.stack([edges, edges & False]))
-        share_of(self.clean.mean(), self.clean.mean() - self.ablated.mean())  # refuses where there is nothing to share
+        share_of(self.clean.mean(), self.clean.mean() - self.ablated.mean())  # raises where the two runs do not differ
 
     @torch.no_grad()
     def _ablated(self, corrupt: Tensor) -> Messages:
         parts = [messages(self.model, some)[1] for some in corrupt.split(inputs_per_pass(self.model, self.batch))]
-        other = joined(parts)
+        other = concatenated(parts)
         if self.ablation == "mean":
             return other.map(lambda x: x.mean(0, keepdim=True).expand_as(x))
         return other.map(torch.zeros_like) if self.ablation == "zero" else other
 
     def measure(self, edges_CSV: Tensor) -> Tensor:
-        """The metric of each circuit and pair [circuit, image]."""
+        """The metric of each circuit for each pair [circuit, image]."""
         logits = run_edges(self.model, self.images, edges_CSV, self.other, batch=self.batch)
         return torch.stack([measure(self.metric, of_circuit) for of_circuit in logits])
 
     def share(self, edges_CSV: Tensor) -> Tensor:
-        """How faithful each circuit is [circuit]: 0 like no edges, 1 like all."""
+        """Faithfulness of each circuit [circuit]: 0 as without edges, 1 as with all of them."""
         base = self.ablated.mean()
         return (self.measure(edges_CSV).mean(1) - base) / (self.clean.mean() - base)
 
 
 def greedy_order(graph: Graph, scores_SV: Tensor) -> list[tuple[int, int]]:
-    """All edges (sender, receiver) that lead to the readout, best first: each leads to a node that is in already.
+    """All edges (sender, receiver) that lead to the readout, best first; each leads to a node that is already included.
 
-    From the readout down, always the edge with the largest score, up or down, into any node that is in (Hanna et al.).
+    Starting at the readout, the next edge is always the one with the largest absolute score into any node that is
+    already included (Hanna et al.).
     """
     sizes, exists = scores_SV.abs().tolist(), graph.edges.tolist()
     receivers: dict[int, list[int]] = {}
@@ -91,14 +92,14 @@ def greedy_order(graph: Graph, scores_SV: Tensor) -> list[tuple[int, int]]:
 
 
 def pruned(verifier: Verifier, graph: Graph, start: Tensor, scores_SV: Tensor, tolerance: float) -> Tensor:
-    """The circuit without the edges that it can do without, tried from the smallest score up, one exact run each.
+    """The circuit without the edges that it does not need, tried from the smallest score up, one exact run each.
 
-    An edge goes if faithfulness is still within `tolerance` of what it was at the start; dead ends go with it.
+    An edge is removed if faithfulness stays within `tolerance` of its value at the start, and dead ends with it.
     """
     if tolerance < 0 or not start.any():
         return start
     goal, circuit = verifier.share(start[None]), start.clone()
-    noise = 1e-9 if goal.dtype == torch.float64 else 1e-5  # of an edge without any effect
+    noise = 1e-9 if goal.dtype == torch.float64 else 1e-5  # the effect of an edge that has none, by rounding
     for at in sorted(start.nonzero().tolist(), key=lambda at: abs(scores_SV[at[0], at[1]].item())):
         if not circuit[at[0], at[1]]:
             continue

@@ -1,12 +1,13 @@
-"""Edge attribution: how the metric would change, to first order, if one edge carried what it carries on other images.
+"""Edge attribution: how the metric would change, to first order, if one edge carried what it carries on another image.
 
-    score[u, v] = d/da metric(run in which v alone hears  m_u + a (m_u' - m_u)  from u)   at a = 0
+    score[u, v] = d/da metric(run in which v alone reads  m_u + a (m_u' - m_u)  from u)   at a = 0
                 = sum over tokens of  (J_uv (m_u' - m_u)) . g_v
 
-m_u is what u sends on the target, m_u' on the donor; g_v the gradient of the metric at the stream that v alone reads;
-J_uv what lies between: W_O, layer scale, and the norms on the stream (identity, unless the model is post-norm). That is
-edge attribution patching (EAP). It is blind where the gradient is flat, so EAP-IG takes the mean over `steps` runs from
-embeddings on the straight line to the donor's, at donor + k / steps (target - donor), k = 1 ... steps.
+m_u is what u sends in the target run, m_u' in the source run; g_v is the gradient of the metric at the stream that v
+alone reads; J_uv is what lies between them: W_O, layer scale, and the norms of the stream (the identity, unless the
+model is post-norm). This is edge attribution patching (EAP). It misses an edge where the gradient is flat, so EAP-IG
+takes the mean over `steps` runs whose embeddings lie on the straight line to the source's: source + k / steps
+(target - source) for k = 1 ... steps.
 
 The scores of the edges that leave a sender sum to the sender's own attribution.
 
@@ -20,7 +21,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from prisma.analysis.circuits.attribution_passes import AttributionPasses
-from prisma.analysis.circuits.graph import Edge, Graph, ends, largest, names
+from prisma.analysis.circuits.graph import Edge, Graph, largest, names, picture_labels
 from prisma.analysis.result import PairedEffect
 from prisma.metrics import Metric
 from prisma.vit import ViT
@@ -28,7 +29,10 @@ from prisma.vit import ViT
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeAttribution(PairedEffect):
-    """First-order effects of every edge: estimates of `metric(patched) - metric(target)`, 0 where there is no edge."""
+    """Estimated effect of patching each edge, to first order: `metric(patched) - metric(target)`; 0 without an edge.
+
+    A large value means that the edge is estimated to change the metric by that much, in the direction of its sign.
+    """
 
     AXES: ClassVar = {
         "effect": ("sender", "receiver"),
@@ -46,10 +50,10 @@ class EdgeAttribution(PairedEffect):
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
-        return ends(self.metadata)
+        return picture_labels(self.metadata)
 
     def top(self, n: int = 10) -> list[tuple[Edge, float]]:
-        """The n edges with the largest effects by size, with their effects, means over pairs."""
+        """The n edges with the largest effects by size, with the effects, means over pairs."""
         return largest(self.effect, self.metadata, n)
 
 
@@ -63,19 +67,23 @@ def edge_attribution(
     into: str = "clean",
     batch: int | None = None,
 ) -> EdgeAttribution:
-    """The score of every edge, of each pair: EAP, or EAP-IG with `steps`.
+    """Which connections carry the difference between two images, estimated for all edges at once? (EAP and EAP-IG)
 
-    Costs a forward for the donor; for each step a forward, a backward, what q, k and v of all heads need to get their
-    gradients back to the stream (about the backward of the QKV projections again), and for each branch one product
-    [sender, token x d_model] by [token x d_model, receiver]. Memory, for each pair of a pass: a stream for every
-    sender, of one layer at a time one for every receiver, and the activations of one forward.
+    The result approximates what `path_patching` would find for every edge, in a few passes. Use it to rank edges;
+    `circuit_discovery` verifies the best ones exactly.
+
+    Cost: a forward for the source run; for each step a forward, a backward, the step from the gradients at q, k and v
+    back to the stream (about the backward of the QKV projections again), and for each branch one product
+    [sender, token x d_model] by [token x d_model, receiver]. Memory per pair of a pass: a stream for every sender, a
+    stream for every receiver of one layer, and the activations of one forward.
 
     Args:
         clean, corrupt: pairs of images [image, channel, (frame,) height, width], of the same shape.
-        metric: logits [batch, class] -> one finite number per pair [batch], with a gradient, each of its image alone.
-        steps: 1 for EAP; EAP-IG takes 5 or so.
+        metric: logits [batch, class] -> one finite number per pair [batch], which has a gradient and depends on that
+            pair's logits alone.
+        steps: 1 for EAP; about 5 for EAP-IG.
         into: `"clean"` for corrupt values in the clean run (noising), `"corrupt"` the other way (denoising).
-        batch: so many pairs in one pass; by default as many as fit in 256 MiB, and one at least.
+        batch: pairs per pass at most; by default as many as fit in 256 MiB, and one at least.
 
     Returns:
         `.effect`, `.stderr` [sender, receiver], `.values` [image, sender, receiver], `.clean` and `.corrupt` [image].
@@ -83,18 +91,18 @@ def edge_attribution(
     Raises:
         PrismaError: shapes differ, or the metric is not one finite number per pair or has no gradient.
     """
-    walk = AttributionPasses(model, metric, nodes=False, edges=True, steps=steps, into=into, batch=batch)
-    return edge_result(model, walk, walk.run(clean, corrupt))
+    passes = AttributionPasses(model, metric, nodes=False, edges=True, steps=steps, into=into, batch=batch)
+    return edge_result(model, passes, passes.run(clean, corrupt))
 
 
-def edge_result(model: ViT, walk: AttributionPasses, found: Mapping[str, Tensor]) -> EdgeAttribution:
-    """What a walk found of edges."""
+def edge_result(model: ViT, passes: AttributionPasses, found: Mapping[str, Tensor]) -> EdgeAttribution:
+    """The result of passes that attributed to edges."""
     graph = Graph(model.config)
     return EdgeAttribution(
         metadata={
             "analysis": "edge_attribution",
-            "steps": walk.steps,
-            "into": walk.into,
+            "steps": passes.steps,
+            "into": passes.into,
             "pairs": len(found["clean"]),
             "senders": names(graph.senders),
             "receivers": names(graph.receivers),

@@ -1,7 +1,8 @@
-"""The graph of a vision transformer: who writes to the residual stream, who reads from it, and which edges there are.
+"""The graph of a vision transformer: what writes to the residual stream, what reads from it, and which edges exist.
 
-Senders write: the embedding, each head, each MLP. Receivers read: each head's q, k and v, each MLP, and the readout
-(`logits`). Every sender has an edge to every receiver that comes after it: the residual stream joins them directly.
+Senders write to the stream: the embedding, each head, each MLP. Receivers read from it: each head's q, k and v, each
+MLP, and the readout (`logits`). Every sender has an edge to every receiver that comes after it, because the residual
+stream connects them directly.
 
 Names: `embed`, `a1.h2` (attention of layer 1, head 2), `t1.h2` (divided attention: over time), `m4` (MLP of layer 4);
 as receivers `a1.h2.q`, `a1.h2.k`, `a1.h2.v`, `t1.h2.q`, ..., `m4`, `logits`.
@@ -35,7 +36,7 @@ class Node:
     kind: str  # "embed", "attn", "time", "mlp" or "logits"
     layer: int | None = None
     head: int | None = None
-    side: str | None = None  # of a head that reads: "q", "k" or "v"
+    side: str | None = None  # for a head as receiver: "q", "k" or "v"
 
     def __str__(self) -> str:
         if self.layer is None:
@@ -46,20 +47,20 @@ class Node:
 
 @dataclass(frozen=True)
 class Stage:
-    """A branch of a block, and where its nodes stand among all senders and receivers."""
+    """A branch of a block, and the places of its nodes among all senders and receivers."""
 
     kind: str  # "time", "attn" or "mlp"
     layer: int
     senders: slice
     receivers: slice
-    reads: int  # it reads the first so many senders
+    reads: int  # how many senders it reads: the first `reads` of all
 
 
 class Graph:
     """Nodes in the order of the forward.
 
     Args:
-        config: of a vision transformer.
+        config: the architecture of a vision transformer.
 
     Raises:
         PrismaError: the model is a text tower.
@@ -89,15 +90,15 @@ class Graph:
 
     @property
     def edges(self) -> Tensor:
-        """Which edges exist: boolean [sender, receiver]."""
+        """Boolean [sender, receiver]: which edges exist."""
         return torch.arange(len(self.senders))[:, None] < torch.tensor(self.reads)
 
     def sender(self, name: str) -> int:
-        """Index of a sender. Raises PrismaError if there is none of that name (the nearest are offered)."""
+        """Index of a sender. Raises PrismaError, with the nearest names, if no sender has this name."""
         return _index(name, self._sender, "sender")
 
     def receiver(self, name: str) -> int:
-        """Index of a receiver. Raises PrismaError if there is none of that name (the nearest are offered)."""
+        """Index of a receiver. Raises PrismaError, with the nearest names, if no receiver has this name."""
         return _index(name, self._receiver, "receiver")
 
     def mask(self, edges: Iterable[Edge]) -> Tensor:
@@ -121,24 +122,24 @@ class Graph:
         return [(str(self.senders[s]), str(self.receivers[r])) for s, r in mask.nonzero().tolist()]
 
     def writer(self, receiver: int) -> int | None:
-        """The sender that a receiver belongs to: of `a1.h2.q` it is `a1.h2`; of `logits` there is none."""
+        """The sender that a receiver belongs to: `a1.h2` for `a1.h2.q`; None for `logits`."""
         node = self.receivers[receiver]
         return self._sender.get(str(Node(node.kind, node.layer, node.head)))
 
     def on_paths(self, mask: Tensor) -> Tensor:
-        """The edges of a mask [sender, receiver] that lie on a path from `embed` to `logits`: dead ends are cut."""
+        """The edges of a mask [sender, receiver] that lie on a path from `embed` to `logits`, without dead ends."""
         owners = [self.writer(r) for r in range(len(self.receivers))]
-        fed = torch.zeros(len(self.senders), dtype=torch.bool)
-        fed[0] = True  # what is reached from the embedding, in the order of the forward
+        reached = torch.zeros(len(self.senders), dtype=torch.bool)
+        reached[0] = True  # from the embedding, in the order of the forward
         for r, owner in enumerate(owners):
             if owner is not None:
-                fed[owner] |= bool((mask[:, r] & fed).any())
-        heard = torch.zeros(len(self.receivers), dtype=torch.bool)
-        heard[-1] = True  # what reaches the readout, backwards
+                reached[owner] |= bool((mask[:, r] & reached).any())
+        useful = torch.zeros(len(self.receivers), dtype=torch.bool)
+        useful[-1] = True  # leads to the readout, in reverse order
         for r, owner in reversed(list(enumerate(owners))):
             if owner is not None:
-                heard[r] = bool((mask[owner] & heard).any())
-        return mask & fed[:, None] & heard
+                useful[r] = bool((mask[owner] & useful).any())
+        return mask & reached[:, None] & useful
 
 
 def _index(name: str, known: dict[str, int], what: str) -> int:
@@ -148,11 +149,12 @@ def _index(name: str, known: dict[str, int], what: str) -> int:
 
 
 def names(nodes: Sequence[Node]) -> list[str]:
+    """The names of these nodes."""
     return [str(node) for node in nodes]
 
 
-def ends(metadata: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """What a picture calls the senders and receivers of a result: their names, or layers where these have no room."""
+def picture_labels(metadata: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """Labels of the senders and receivers of a result in a picture: their names, or layers if there are too many."""
     senders, receivers = metadata["senders"], metadata["receivers"]
     return {
         "sender": senders if len(senders) <= MOST_ROWS else by_layer(senders),
@@ -161,7 +163,7 @@ def ends(metadata: Mapping[str, Any]) -> dict[str, Sequence[str]]:
 
 
 def by_layer(names: Sequence[str]) -> list[str]:
-    """Each attention's name in the middle of its heads, the names of the ends, and nothing elsewhere."""
+    """One label per layer: each attention's name in the middle of its heads, the first and last names, else nothing."""
     labels = list[str]()
     for stem, group in groupby(name.split(".")[0] for name in names):
         heads = len(list(group))
@@ -170,7 +172,7 @@ def by_layer(names: Sequence[str]) -> list[str]:
 
 
 def largest(values_SV: Tensor, metadata: Mapping[str, Any], n: int) -> list[tuple[Edge, float]]:
-    """The n largest values by size, with the names of their edges."""
+    """The n values of the largest size, with the names of their edges."""
     senders, receivers = metadata["senders"], metadata["receivers"]
     order = values_SV.abs().flatten().argsort(descending=True, stable=True)[:n].tolist()
     at = [divmod(i, len(receivers)) for i in order]

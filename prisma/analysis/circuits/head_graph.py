@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadGraph(ActivationPatching):
-    """The metric of every run in which one side (q, k, v) of one head hears another head as it was.
+    """The metric of every run in which q, k or v of one head reads from another head what it sent on the other image.
 
-    `metadata["layers"]` names the layers, of which divided attention has two in each block. No path, no change.
+    `effect` is the metric itself, not its change: where there is no path it is that of the unpatched run.
+    `metadata["layers"]` names the layers; divided attention has two in each block.
     """
 
     AXES: ClassVar = {
@@ -41,9 +42,9 @@ class HeadGraph(ActivationPatching):
     }
 
     def plot(self, array: str | None = None) -> "Figure":
-        """A panel for each side: how much a path from the head of a row to that of a column changes the metric.
+        """A panel for each side: how much a path from the head in a row to the head in a column changes the metric.
 
-        Or a picture of one array, as long as it has few panels.
+        Or a picture of one array that has few panels.
         """
         if array is not None:
             return super().plot(array)
@@ -65,26 +66,29 @@ def head_graph(
     into: str = "clean",
     batch: int | None = None,
 ) -> HeadGraph:
-    """Path patching from every head to every side of every later head, in one call.
+    """Which heads pass the difference between two images on to which later heads, and through q, k or v?
+
+    Path patching from every head to every side of every later head, in one call. A cell whose metric equals that of the
+    unpatched run is a connection that carries nothing.
 
     For L layers of H heads and s sides: s H^2 B sum over l of l (L - l) = s H^2 B L (L^2 - 1) / 6 rows of block
-    evaluations, and 2 B L for the two runs; as in `path_patching`, which this is for all pairs of heads.
+    evaluations, and 2 B L for the two runs, as in `path_patching`.
 
-    Args and errors: as in `path_patching`; `sides` are q, k, v or some of them.
+    Args and errors: as in `path_patching`; `sides` is q, k, v or some of them.
 
     Returns:
         `.effect`, `.stderr` [side, sender layer, sender head, receiver layer, receiver head], `.values` [image, ...].
     """
     graph = Graph(model.config)
     if wrong := [side for side in sides if side not in SIDES]:
-        raise PrismaError(f"the sides of a head are q, k and v; found {wrong[0]!r}")
+        raise PrismaError(f"expected sides among q, k and v; found {wrong[0]!r}")
     stages = [stage for stage in graph.stages if stage.kind != "mlp"]
     if not stages or not sides:
-        raise PrismaError(f"a graph of heads needs heads and sides; found {len(stages)} layers and {len(sides)} sides")
+        raise PrismaError(f"expected layers with heads, and sides; found {len(stages)} layers and {len(sides)} sides")
     heads = [str(node) for stage in stages for node in graph.senders[stage.senders]]
     groups = [group_of(graph, f"{head}.{side}") for side in sides for head in heads]
-    walk = PathRuns(model, graph, [graph.sender(head) for head in heads], groups, inputs_per_pass(model, batch))
-    values, runs = walk.values(clean, corrupt, metric, into)
+    runs = PathRuns(model, graph, [graph.sender(head) for head in heads], groups, inputs_per_pass(model, batch))
+    values, ends = runs.values(clean, corrupt, metric, into)
     layers = (len(stages), model.config.n_heads)
     return HeadGraph(
         metadata={
@@ -95,5 +99,5 @@ def head_graph(
             "layers": [head.split(".")[0] for head in heads[:: model.config.n_heads]],
         },
         values=values.unflatten(2, (len(sides), *layers)).unflatten(1, layers).permute(0, 3, 1, 2, 4, 5),
-        **runs,
+        **ends,
     )

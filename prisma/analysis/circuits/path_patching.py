@@ -1,12 +1,12 @@
-"""Path patching, exactly: what changes if one receiver hears one sender as it was on other images?
+"""Path patching, exactly: what changes if one receiver reads from one sender what it sent on another image?
 
-    effect[u, v] = metric(logits of the run on `target` in which the input of v, and v alone, holds what u sent
-                   on `donor`; every other direct path is frozen, and all that comes after v is computed anew)
+    effect[u, v] = metric(logits of the target run in which the input of v alone contains what u sent in the source
+                   run; every other direct path is frozen, and everything after v is computed anew)
 
-That is the edge u -> v of the `graph` replaced, all others as they are. Nothing has to be run to know what v reads
-then: it is u's message added to the stream in place of the old one. From v's block on, real blocks run.
+This replaces the edge u -> v of the `graph` and no other. The input of v is then the stream with u's new message in
+place of its old one, which needs no run; from v's block on, the model runs as usual.
 
-Sources: Wang et al. 2211.00593 (IOI); Goldowsky-Dill et al. 2304.05969 (here, too, MLPs between u and v are frozen).
+Sources: Wang et al. 2211.00593 (IOI); Goldowsky-Dill et al. 2304.05969 (MLPs between u and v are frozen there, too).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.circuits.graph import Edge, Graph, ends, largest, names
+from prisma.analysis.circuits.graph import Edge, Graph, largest, names, picture_labels
 from prisma.analysis.circuits.path_runs import PathRuns, group_of
 from prisma.analysis.patching.activation_patching import ActivationPatching
 from prisma.batching import inputs_per_pass
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PathPatching(ActivationPatching):
-    """The metric of every patched run; `metadata` has the names of senders and receivers. No path, no change."""
+    """The metric of every patched run; `metadata` has the names of senders and receivers.
+
+    `effect` is the metric itself, not its change: where there is no path it is that of the unpatched run.
+    """
 
     AXES: ClassVar = {
         "effect": ("sender", "receiver"),
@@ -43,10 +46,10 @@ class PathPatching(ActivationPatching):
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
-        return ends(self.metadata)
+        return picture_labels(self.metadata)
 
     def plot(self, array: str | None = None) -> "Figure":
-        """How much each path changes the metric; or a picture of one array."""
+        """A heat map of how much each path changes the metric; or a picture of one array."""
         if array is not None:
             return super().plot(array)
         change = self.effect - self.unchanged
@@ -54,7 +57,7 @@ class PathPatching(ActivationPatching):
         return draw(change, ("sender", "receiver"), title=title, names=self.names)
 
     def top(self, n: int = 10) -> list[tuple[Edge, float]]:
-        """The n paths that change the metric most, and by how much, means over pairs."""
+        """The n paths that change the metric most, with the change, mean over pairs."""
         return largest(self.effect - self.unchanged, self.metadata, n)
 
 
@@ -70,7 +73,10 @@ def path_patching(
     into: str = "clean",
     batch: int | None = None,
 ) -> PathPatching:
-    """Patch the direct path from every sender to every receiver, one at a time.
+    """Through which connection does the difference between two images reach the metric?
+
+    The direct path from every sender to every receiver is patched, one at a time. A path whose patched metric equals
+    that of the unpatched run carries nothing; `.top()` lists the paths that change the metric most.
 
     For L layers and B pairs, in rows of block evaluations: 2 B L for the two runs, and for each path into layer l,
     B (L - l) if the receiver is in attention (the first of which computes only what comes after that attention),
@@ -79,12 +85,12 @@ def path_patching(
 
     Args:
         clean, corrupt: pairs of images [image, channel, (frame,) height, width], of the same shape.
-        metric: logits [batch, class] -> one finite number per pair [batch], each of its image alone.
+        metric: logits [batch, class] -> one finite number per pair [batch], which depends on that pair's logits alone.
         senders: names as in `prisma.analysis.circuits.graph`; by default all.
         receivers: likewise; a head without a side (`"a1.h2"`) is patched in q, k and v at once.
         into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).
-        batch: at most so many inputs in one pass, and so many streams (one for each sender and pair) in memory; by
-            default as many as have 256 MiB of activations. At least one pair has its streams in memory.
+        batch: inputs per pass at most, and streams (one for each sender and pair) in memory at most, though one pair's
+            streams always are; by default as many as fit in 256 MiB.
 
     Returns:
         `.effect`, `.stderr` [sender, receiver], `.values` [image, sender, receiver], `.clean` and `.corrupt` [image].
@@ -96,10 +102,12 @@ def path_patching(
     senders = names(graph.senders) if senders is None else list(senders)
     receivers = names(graph.receivers) if receivers is None else list(receivers)
     if not senders or not receivers:
-        raise PrismaError(f"paths have ends; found {len(senders)} senders and {len(receivers)} receivers")
+        raise PrismaError(
+            f"expected at least one sender and one receiver; found {len(senders)} senders, {len(receivers)} receivers"
+        )
     groups = [group_of(graph, name) for name in receivers]
-    walk = PathRuns(model, graph, [graph.sender(name) for name in senders], groups, inputs_per_pass(model, batch))
-    values, runs = walk.values(clean, corrupt, metric, into)
+    runs = PathRuns(model, graph, [graph.sender(name) for name in senders], groups, inputs_per_pass(model, batch))
+    values, ends = runs.values(clean, corrupt, metric, into)
     return PathPatching(
         metadata={
             "analysis": "path_patching",
@@ -109,5 +117,5 @@ def path_patching(
             "receivers": receivers,
         },
         values=values,
-        **runs,
+        **ends,
     )

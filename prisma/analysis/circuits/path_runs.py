@@ -1,8 +1,8 @@
-"""How path patching shares work: one walk over the stages of a run, with a stream for every sender that is replaced.
+"""How path patching shares work: one pass over the stages of a run, with a residual stream for every replaced sender.
 
-In the stream of sender u every other message is that of this run and u's is the donor's. A message is added to all of
-them at once. At each stage they are what its receivers read when they hear u as it was; only from there on is anything
-run, and only for the receiver that was changed.
+In the stream of sender u, u's message comes from the source run and every other message from the target run. A message
+is added to all streams at once. At each stage, the stream of u is what a receiver reads when only its path from u is
+patched; the model is run from there on, for that receiver alone.
 
 Shapes: S sender, N cell (a sender and a receiver), B pair, T token, M d_model, H head, D d_head.
 """
@@ -15,31 +15,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prisma.analysis.circuits.branches import Heads, Messages, Neurons, branch_of, messages
+from prisma.analysis.circuits.branches import Branch, Messages, branch_of, messages
 from prisma.analysis.circuits.graph import SIDES, Graph, Stage
-from prisma.analysis.patching.sweeping import directed, donor_of
+from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.batching import measure_rows
-from prisma.edits import Set
 from prisma.metrics import Metric, measure
-from prisma.runs import finish
-from prisma.sites import Tap
+from prisma.runs import finish, resume
 from prisma.vit import ViT
 
 Cell = tuple[int, int]
-"""(sender, receiver), by their places in what was asked for."""
+"""(sender, receiver), as indices into the senders and receivers that were asked for."""
 
 
 @dataclass(frozen=True)
 class Group:
     """Receivers that are patched together: some sides of one head, an MLP, or the readout."""
 
-    stage: int  # of the graph; as many as there are for the readout
+    stage: int  # index into the graph's stages; their number for the readout
     head: int | None = None
     sides: tuple[str, ...] = ()
 
 
 def group_of(graph: Graph, name: str) -> Group:
-    """A receiver, or q, k and v of a head. Raises PrismaError if there is none of that name."""
+    """A receiver by name, or q, k and v of a head together. Raises PrismaError if no receiver has this name."""
     whole = {str(node) for node in graph.senders if node.head is not None}
     at = [graph.receiver(f"{name}.{side}") for side in SIDES] if name in whole else [graph.receiver(name)]
     nodes = [graph.receivers[v] for v in at]
@@ -52,11 +50,11 @@ class Streams:
     """Residual streams before a stage."""
 
     own: Tensor  # [pair, token, d_model]
-    moved: Tensor  # [sender, pair, token, d_model]: of the first senders asked for, in the order of the forward
+    moved: Tensor  # [sender, pair, token, d_model]: for the senders so far, in the order of the forward
 
 
 class PathRuns:
-    """All paths between some senders and some receivers."""
+    """Runs with one patched path each, for all paths between some senders and some receivers."""
 
     def __init__(self, model: ViT, graph: Graph, senders: Sequence[int], groups: Sequence[Group], size: int) -> None:
         self.model, self.graph, self.groups, self.size = model, graph, groups, size
@@ -64,113 +62,113 @@ class PathRuns:
         self.places = [self.senders.index(sender) for sender in senders]
 
     def values(self, clean: Tensor, corrupt: Tensor, metric: Metric, into: str) -> tuple[Tensor, dict[str, Tensor]]:
-        """[image, sender, receiver] of every patched run, and [image] of the clean and the corrupt run.
+        """The metric of every patched run [image, sender, receiver], and of the clean and the corrupt run [image].
 
         Raises:
-            PrismaError: shapes differ, `into` is neither, or the metric is not one finite number per pair.
+            PrismaError: shapes differ, `into` is neither clean nor corrupt, or the metric is not one number per pair.
         """
-        target, donor = directed(clean, corrupt, into)
+        target, source = target_and_source(clean, corrupt, into)
         values, logits = [], []
         step = max(self.size // len(self.senders), 1)
         for rows in (slice(i, i + step) for i in range(0, len(target), step)):
             own_logits, own = messages(self.model, target[rows])
-            donor_logits, donated = messages(self.model, donor[rows])
+            source_logits, new = messages(self.model, source[rows])
             shape = (-1, len(self.senders), len(self.groups))
             values.append(measure_rows(metric, own_logits, rows, len(target))[:, None, None].expand(shape).clone())
-            for (sender, group), of_cell in self._patched(target[rows], own, donated):
+            for (sender, group), of_cell in self._patched(target[rows], own, new):
                 values[-1][:, sender, group] = measure_rows(metric, of_cell, rows, len(target))
-            logits.append((own_logits, donor_logits))
+            logits.append((own_logits, source_logits))
         runs = [measure(metric, torch.cat(parts)) for parts in zip(*logits, strict=True)]
-        ends = dict(zip((into, donor_of(into)), runs, strict=True))
+        ends = dict(zip((into, source_of(into)), runs, strict=True))
         return torch.cat(values)[:, self.places], ends
 
-    def _patched(self, images: Tensor, own: Messages, donor: Messages) -> Iterator[tuple[Cell, Tensor]]:
+    def _patched(self, images: Tensor, own: Messages, source: Messages) -> Iterator[tuple[Cell, Tensor]]:
         """Every path, and the logits [pair, class] of its run."""
-        moved = donor.embed[None] if self.senders[0] == 0 else own.embed.new_empty(0, *own.embed.shape)
+        moved = source.embed[None] if self.senders[0] == 0 else own.embed.new_empty(0, *own.embed.shape)
         before = now = Streams(own.embed, moved)
-        start = own.embed
-        for i, (stage, sent, donated) in enumerate(zip(self.graph.stages, own.sent, donor.sent, strict=True)):
-            start = now.own if i == 0 or stage.layer > self.graph.stages[i - 1].layer else start
+        for i, (stage, sent, new) in enumerate(zip(self.graph.stages, own.sent, source.sent, strict=True)):
             read = before if stage.reads < stage.senders.start else now
             branch = branch_of(self.model, stage)
             groups = [g for g, group in enumerate(self.groups) if group.stage == i]
             if len(read.moved) and groups:
-                if isinstance(branch, Heads):
-                    yield from self._into_heads(images, stage, branch, start, sent, read, groups)
+                if branch.is_mlp:
+                    yield from self._into_mlp(images, branch, now.own, read, groups)
                 else:
-                    yield from self._into_neurons(images, stage, branch, now.own, read, groups)
-            before, now = now, self._after(stage, branch, now, sent, donated)
+                    yield from self._into_heads(images, branch, sent, read, groups)
+            before, now = now, self._after(stage, branch, now, sent, new)
         groups = [g for g, group in enumerate(self.groups) if group.stage == len(self.graph.stages)]
         yield from self._each(groups, now.moved, self.model.readout)
 
-    def _after(self, stage: Stage, branch: Heads | Neurons, x: Streams, sent: Tensor, donated: Tensor) -> Streams:
+    def _after(self, stage: Stage, branch: Branch, x: Streams, sent: Tensor, new: Tensor) -> Streams:
         """The streams after a stage, with those in which a message of this stage is replaced."""
-        share = branch.share(sent)
+        written = branch.write(sent)
         here = [s - stage.senders.start for s in self.senders if stage.senders.start <= s < stage.senders.stop]
-        moved = [branch.join(x.moved, share)]
-        for some in _parts(here, self._per(sent)):
-            replaced = torch.where(_heads(some, sent), donated, sent) if isinstance(branch, Heads) else donated[None]
-            shares = branch.share(replaced.flatten(0, 1)).unflatten(0, (len(some), -1))
-            moved.append(branch.join(x.own, shares))
-        return Streams(branch.join(x.own, share), torch.cat(moved))
+        moved = [branch.add(x.moved, written)]
+        for some in _parts(here, self._runs_per_pass(sent)):
+            replaced = new[None] if branch.is_mlp else torch.where(_heads(some, sent), new, sent)
+            of_each = branch.write(replaced.flatten(0, 1)).unflatten(0, (len(some), -1))
+            moved.append(branch.add(x.own, of_each))
+        return Streams(branch.add(x.own, written), torch.cat(moved))
 
     def _into_heads(
-        self, images: Tensor, stage: Stage, branch: Heads, start: Tensor, sent: Tensor, x: Streams, groups: list[int]
+        self, images: Tensor, branch: Branch, sent: Tensor, x: Streams, groups: list[int]
     ) -> Iterator[tuple[Cell, Tensor]]:
-        """z of a head whose q, k or v hear a sender as it was, in place of the head's own; then the rest of the run."""
-        own = branch.attention.project(branch.read(x.own))
+        """Replace z of a head by what it is when its q, k or v reads a moved stream; then the rest of the run."""
+        attention = branch.attention
+        own = attention.project(branch.read(x.own))
         by_sides: dict[tuple[str, ...], list[int]] = {}
         for group in groups:
             by_sides.setdefault(self.groups[group].sides, []).append(group)
-        for some in _parts(range(len(x.moved)), self._per(sent)):
-            moved = branch.attention.project(branch.read(x.moved[some].flatten(0, 1)))
+        for some in _parts(range(len(x.moved)), self._runs_per_pass(sent)):
+            moved = attention.project(branch.read(x.moved[some].flatten(0, 1)))
             for sides, members in by_sides.items():
                 q, k, v = (
-                    theirs if side in sides else _again(ours, len(some))
+                    theirs if side in sides else _repeated(ours, len(some))
                     for side, theirs, ours in zip(SIDES, moved, own, strict=True)
                 )
-                z_SBTHD = branch.mix(q, k, v).unflatten(0, (len(some), -1))
-                for cells in _parts(list(product(range(len(some)), members)), self._per(sent)):
+                z_SBTHD = attention.mix(q, k, v).unflatten(0, (len(some), -1))
+                for cells in _parts(list(product(range(len(some)), members)), self._runs_per_pass(sent)):
                     heads = [self.groups[group].head for _, group in cells]
                     z_NBTHD = torch.where(_heads(heads, sent), z_SBTHD[[s for s, _ in cells]], sent)
-                    logits = self._finish(images, stage, branch, start, z_NBTHD)
+                    logits = self._finish(images, branch, x.own, z_NBTHD)
                     yield from (((some[s], g), of_cell) for (s, g), of_cell in zip(cells, logits, strict=True))
 
-    def _finish(self, images: Tensor, stage: Stage, branch: Heads, start: Tensor, z_NBTHD: Tensor) -> Tensor:
-        """Logits [cell, pair, class] of the run from before the block on, with this z."""
+    def _finish(self, images: Tensor, branch: Branch, x: Tensor, z_NBTHD: Tensor) -> Tensor:
+        """Logits [cell, pair, class] of the run that goes on from this z; `x` is the stream that the heads add to."""
         cells, z = len(z_NBTHD), z_NBTHD.flatten(0, 1)
-        edit, given = ({}, {branch.site: z}) if stage.kind == "attn" else ({branch.site: (Set(z),)}, {})
-        tap = Tap(frozenset(), edit, given)
-        logits = finish(self.model, _again(start, cells), _again(images, cells), start=stage.layer, tap=tap)
+        stream, site, value = _repeated(x, cells), "attn.z", z
+        if branch.kind == "time":
+            site, value = "resid_time", branch.add(stream, branch.write(z))
+        logits = resume(self.model, _repeated(images, cells), branch.layer, site, value, stream)
         return logits.unflatten(0, (cells, -1))
 
-    def _into_neurons(
-        self, images: Tensor, stage: Stage, branch: Neurons, middle: Tensor, x: Streams, groups: list[int]
+    def _into_mlp(
+        self, images: Tensor, branch: Branch, resid_mid: Tensor, x: Streams, groups: list[int]
     ) -> Iterator[tuple[Cell, Tensor]]:
-        """The MLP of a stream, added to the run's own; then the rest of the run."""
+        """Replace the MLP's output by what it is when the MLP reads a moved stream; then the rest of the run."""
 
         def logits(moved: Tensor) -> Tensor:
-            times = len(moved) // len(middle)
-            after = branch.join(_again(middle, times), branch.send(moved[:, :, None]))
-            return finish(self.model, after, _again(images, times), start=stage.layer + 1)
+            times = len(moved) // len(resid_mid)
+            after = branch.add(_repeated(resid_mid, times), branch.send(moved[:, :, None]))
+            return finish(self.model, after, _repeated(images, times), start=branch.layer + 1)
 
         yield from self._each(groups, x.moved, logits)
 
     def _each(self, groups: list[int], moved: Tensor, run: Callable[[Tensor], Tensor]) -> Iterator[tuple[Cell, Tensor]]:
-        """What `run` makes of each sender's stream."""
+        """The logits that `run` computes from each sender's stream."""
         if not groups:
             return
-        for some in _parts(range(len(moved)), self._per(moved[0] if len(moved) else moved)):
+        for some in _parts(range(len(moved)), self._runs_per_pass(moved[0] if len(moved) else moved)):
             logits = run(moved[some].flatten(0, 1)).unflatten(0, (len(some), -1))
             yield from (((s, group), of_cell) for s, of_cell in zip(some, logits, strict=True) for group in groups)
 
-    def _per(self, pairs: Tensor) -> int:
+    def _runs_per_pass(self, pairs: Tensor) -> int:
         """How many runs on these pairs go into one pass."""
         return max(self.size // max(len(pairs), 1), 1)
 
 
-def _again(x: Tensor, times: int) -> Tensor:
-    """All rows, so many times over."""
+def _repeated(x: Tensor, times: int) -> Tensor:
+    """All rows, repeated."""
     return x.repeat(times, *[1] * (x.ndim - 1))
 
 
@@ -179,6 +177,6 @@ def _parts(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _heads(chosen: Sequence[int | None], z_BTHD: Tensor) -> Tensor:
-    """[chosen, 1, 1, head, 1]: True at one head each."""
+    """[chosen, 1, 1, head, 1]: True at one head per row."""
     here = torch.tensor(chosen, device=z_BTHD.device)[:, None] == torch.arange(z_BTHD.shape[2], device=z_BTHD.device)
     return here[:, None, None, :, None]

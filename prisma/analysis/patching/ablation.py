@@ -1,13 +1,14 @@
-"""Ablation: what does the answer lose when one part of one layer says nothing of this image?
+"""Ablation: what does the metric lose when one part of one layer carries no information about the image?
 
-    effect[layer, unit] = mean over images of metric(logits, the unit ablated) - metric(logits)
+    effect[layer, unit] = mean over images of metric(logits with the unit ablated) - metric(logits)
 
-Three ways to say nothing. *Zero*, which is far from what the model has seen; *mean*, what the unit says of some
-reference images on average; *resample*, what it says of another image, which keeps its distribution.
+A unit's value is replaced in one of three ways. *Zero* is simple, but far from the values that the model has seen;
+*mean* is the unit's average over reference images; *resample* is its value on another image, which keeps the
+distribution of its values.
 
 Sources: Michel et al. 1905.10650 (zero); Wang et al. 2211.00593 (mean); Chan et al. 2022, Causal Scrubbing (resample).
 
-The runs share what they have in common, as those of patching do: `prisma.analysis.patching.sweeping`.
+The runs share their common computations, as in activation patching: `prisma.analysis.patching.sweeping`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.patching.corruptions import derangement
-from prisma.analysis.patching.sweeping import Donor, OtherRun, Units, walk
+from prisma.analysis.patching.sweeping import Source, SourceRun, Units, patched_runs
 from prisma.analysis.result import Effect
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
@@ -28,7 +29,10 @@ from prisma.runs import Model, record
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ablation(Effect):
-    """The metric of every run with an ablated unit, and of the run with none."""
+    """The metric of every run with one ablated unit, and of the run without ablation.
+
+    `effect` is the change of the metric: negative where the metric needs the unit, zero where it does not.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "effect": ("layer", "{axis}"),
@@ -37,8 +41,8 @@ class Ablation(Effect):
         "clean": ("image",),
     }
 
-    values: Tensor
-    clean: Tensor
+    values: Tensor  # [image, layer, unit]: the metric of the run with the unit ablated
+    clean: Tensor  # [image]: of the run without ablation
 
     @property
     def per_image(self) -> Tensor:
@@ -61,29 +65,35 @@ def ablation(
     seed: int = 0,
     batch: int | None = None,
 ) -> Ablation:
-    """Ablate every unit of a site in every layer, one at a time.
+    """Which parts of the model does the metric need?
+
+    Every unit of a site (a head, a token, ...) in every layer is ablated, one at a time. `effect` is the change of the
+    metric: negative where the metric needs the unit, zero where the unit does not matter, positive where it works
+    against the metric.
 
     Args:
         images: as in `record`.
         site: a site of every block without its prefix: `"attn.z"`, `"attn_out"`, `"mlp.post"`.
         metric: logits [batch, class] -> one finite number per image [batch]. It sees all images at once, in order.
         by: "zero", "mean" or "resample".
-        reference: images [any, ...] that means and resampled values are of; default: `images`.
-        over: axes that a mean is over: ("batch",) keeps positions apart, ("batch", "token") does not.
-        axis, groups: what the units are, as in `patch`: "head", "token", "d_mlp", "component", ...
-        seed: of "resample": which image each one gets its values from, never from itself; with `reference`, images of
-            it in random order, again and again if they are fewer.
-        batch: at most so many inputs in one pass; default: as `patch`.
+        reference: images [any, ...] from which means and resampled values come; by default `images`.
+        over: the axes of the mean: ("batch",) keeps positions apart, ("batch", "token") averages over them too.
+        axis, groups: what the units are, as in `activation_patching`: "head", "token", "d_mlp", "component", ...
+        seed: for "resample", which image each image gets its values from, never from itself; with `reference`, the
+            reference images in random order, repeated if there are fewer of them than images.
+        batch: inputs per pass at most; by default as many as fit in 256 MiB.
 
     Returns:
         `.effect`, `.stderr` [layer, unit], `.values` [image, layer, unit], `.clean` [image].
 
     Raises:
-        PrismaError: no images, another `by`, a reference of another shape or for "zero", a mean of one image or not
-            over images, or as `patch`.
+        PrismaError: there are no images, `by` is unknown, the reference has another shape or is given for "zero", the
+            mean is over one image or not over images; or as in `activation_patching`.
     """
     units = Units(model, site, axis, groups)
-    found = walk(model, images, units, _donors(model, images, units, by, reference, tuple(over), seed, batch), batch)
+    found = patched_runs(
+        model, images, units, _source_of_values(model, images, units, by, reference, tuple(over), seed, batch), batch
+    )
     return Ablation(
         metadata={
             "analysis": "ablation", "site": units.site, "axis": units.axis, "by": by, "over": list(over), "seed": seed,
@@ -96,15 +106,15 @@ def ablation(
 
 @dataclass(frozen=True)
 class _Constant:
-    """A donor of the same values whatever the image."""
+    """A source that has the same values for every image."""
 
-    values: Sequence[Tensor]  # of each layer
+    values: Sequence[Tensor]  # one per layer
 
-    def step(self, layer: int) -> Tensor:
+    def value(self, layer: int) -> Tensor:
         return self.values[layer]
 
 
-def _donors(
+def _source_of_values(
     model: Model,
     images: Tensor,
     units: Units,
@@ -113,11 +123,11 @@ def _donors(
     over: tuple[str, ...],
     seed: int,
     batch: int | None,
-) -> Callable[[slice], Donor]:
-    """Rows of the images -> what says nothing of them."""
+) -> Callable[[slice], Source]:
+    """Rows of the images -> the source of the values that replace theirs."""
     if by not in ("zero", "mean", "resample") or (by == "zero" and reference is not None):
         raise PrismaError(
-            f"ablation is by zero, or by mean or resample of reference images; found {by!r} and "
+            f"expected by='zero' without reference images, or 'mean' or 'resample'; found {by!r} with "
             f"{'no ' if reference is None else ''}reference"
         )
     others = images if reference is None else reference
@@ -133,14 +143,14 @@ def _donors(
         average = _Constant(_means(model, others, units, over, batch))
         return lambda rows: average
     order = derangement(len(images), seed) if reference is None else _drawn(len(images), len(others), seed)
-    return lambda rows: OtherRun(model, others[order[rows].to(images.device)], units)
+    return lambda rows: SourceRun(model, others[order[rows].to(images.device)], units)
 
 
 def _means(model: Model, images: Tensor, units: Units, over: tuple[str, ...], batch: int | None) -> list[Tensor]:
-    """Of each layer: the mean of the site over the given axes, each of length 1."""
+    """The mean of the site in each layer over the given axes, which keep length 1."""
     if "batch" not in over or not set(over) <= set(units.axes) or len(set(over)) < len(over) or len(images) < 2:
         raise PrismaError(
-            f"a mean is over batch and others of {', '.join(units.axes[1:])}, of at least 2 images; "
+            f"expected a mean over batch, and possibly {', '.join(units.axes[1:])}, of at least 2 images; "
             f"found over={list(over)} and {len(images)} images"
         )
     dims = [units.axes.index(axis) for axis in over]
@@ -155,6 +165,6 @@ def _means(model: Model, images: Tensor, units: Units, over: tuple[str, ...], ba
 
 
 def _drawn(n: int, of: int, seed: int) -> Tensor:
-    """[n]: indices of all reference images in random order, again and again."""
+    """[n]: indices of the reference images in random order, repeated as needed."""
     order = torch.randperm(of, generator=torch.Generator().manual_seed(seed))
     return order.repeat(-(-n // of))[:n]

@@ -1,12 +1,13 @@
-"""Activation patching, exactly: what does the answer become when one part holds what it computed for another image?
+"""Activation patching, exactly: what happens to the metric when one part takes the value it has on another image?
 
-    effect[layer, unit] = mean over pairs of metric(logits of the run on `target` with unit <- its value on `donor`)
+    effect[layer, unit] = mean over pairs of metric(logits of the target run in which the unit has its source value)
+
+The target run is the one that is changed, the source run the one that the new value comes from (`into` says which is
+which). A unit is a head, a token, a group of neurons, or a whole component.
 
 Sources: Vig et al. 2004.12265; Meng et al. 2202.05262 (ROME); Wang et al. 2211.00593 (IOI); Zhang & Nanda 2309.16042.
 
-How the runs share what they have in common: `prisma.analysis.patching.sweeping`.
-
-A unit is a head, a token, a group of neurons, or a whole component.
+The runs share their common computations: `prisma.analysis.patching.sweeping`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.patching.sweeping import OtherRun, Units, directed, donor_of, walk
+from prisma.analysis.patching.pairs import source_of, target_and_source
+from prisma.analysis.patching.sweeping import SourceRun, Units, patched_runs
 from prisma.analysis.result import Effect, PairedEffect
 from prisma.batching import inputs_per_pass
 from prisma.edits import Index, Set
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ActivationPatching(PairedEffect):
-    """The metric of every patched run, and of the two runs that are not patched."""
+    """The metric of every patched run, and of the two runs that are not patched.
+
+    `effect` is the metric itself, not its change: compare it with the means of `clean` and `corrupt`, or use
+    `normalised()`, on which 0 means that the unit changes nothing and 1 that it carries the whole difference.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "effect": ("layer", "{axis}"),
@@ -56,7 +62,7 @@ class ActivationPatching(PairedEffect):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchedSets(Effect):
-    """The metric of every run with a patched set; `metadata["sets"]` has their names."""
+    """The metric of every run in which one set of cells is patched; `metadata["sets"]` has the names of the sets."""
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {"effect": ("set",), "stderr": ("set",), "values": ("image", "set")}
 
@@ -71,7 +77,7 @@ class PatchedSets(Effect):
         return {"set": self.metadata["sets"]}
 
     def plot(self, array: str | None = None) -> "Figure":
-        """The mean of each set as a bar with its name, and its standard error; or another array."""
+        """A bar for the mean of each set, with its standard error; or a picture of another array."""
         if array not in (None, "effect"):
             return super().plot(array)
         spread = self.stderr if len(self.values) > 1 else None
@@ -90,9 +96,13 @@ def sweep(
     axis: str | None = None,
     batch: int | None = None,
 ) -> Tensor:
-    """`patch(...).effect`: the mean over pairs of the metric of every patched run, [layer, head] or [layer, token].
+    """Which layer and head (or token) carries the difference between two images? The metric of every patched run.
 
-    Args and errors: as in `patch`.
+    The short form of `activation_patching`: it returns the metric [layer, head] or [layer, token], mean over pairs. A
+    cell that equals the metric of the unpatched run does nothing; a cell that comes close to the metric of the other
+    run carries the difference.
+
+    Args and errors: as in `activation_patching`, of whose result this is `.effect`.
     """
     return activation_patching(model, clean, corrupt, site, metric, into=into, axis=axis, batch=batch).effect
 
@@ -110,7 +120,11 @@ def activation_patching(
     groups: int | Sequence[Sequence[int]] | None = None,
     batch: int | None = None,
 ) -> ActivationPatching:
-    """Patch every unit of a site in every layer, one at a time.
+    """Which part of the model carries the difference between two images?
+
+    Every unit of a site (a head, a token, ...) in every layer is patched, one at a time: in the run on one image it
+    gets the value that it has on the other image. If the metric moves from that of the one run to that of the other,
+    the unit carries the difference; if it stays, the unit does not matter for it.
 
     Args:
         clean, corrupt: pairs of inputs, as in `record`, of the same shape.
@@ -119,9 +133,8 @@ def activation_patching(
         into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).
         axis: what the units are: an axis of the site such as `"head"`, `"token"`, `"query"` or `"d_mlp"`, or
             `"component"` for the whole of it; by default the heads of a site that has them, else the tokens.
-        groups: units of several indices of that axis: so many groups of neighbours, or the indices of each group.
-        batch: at most so many inputs in one pass, which bounds the memory; by default as many as have 256 MiB of
-            activations (`PASS_BYTES`).
+        groups: units of several indices along that axis: the number of groups of neighbours, or the indices of each.
+        batch: inputs per pass at most, which bounds the memory; by default as many as fit in 256 MiB.
 
     Returns:
         `.effect`, `.stderr` [layer, unit], `.values` [image, layer, unit], `.clean` and `.corrupt` [image].
@@ -130,16 +143,16 @@ def activation_patching(
         PrismaError: shapes differ, the site, axis or index does not exist, or the metric is not one finite number per
             pair.
     """
-    target, donor = directed(clean, corrupt, into)
+    target, source = target_and_source(clean, corrupt, into)
     units = Units(model, site, axis, groups)
-    donors: list[OtherRun] = []
+    sources: list[SourceRun] = []
 
-    def donate(rows: slice) -> OtherRun:
-        donors.append(OtherRun(model, donor[rows], units))
-        return donors[-1]
+    def source_run(rows: slice) -> SourceRun:
+        sources.append(SourceRun(model, source[rows], units))
+        return sources[-1]
 
-    found = walk(model, target, units, donate, batch)
-    of = {into: found.logits, donor_of(into): torch.cat([run.logits() for run in donors])}
+    found = patched_runs(model, target, units, source_run, batch)
+    of = {into: found.logits, source_of(into): torch.cat([run.logits() for run in sources])}
     return ActivationPatching(
         metadata={
             "analysis": "activation_patching",
@@ -172,28 +185,30 @@ def patch_sets(
     into: str = "clean",
     batch: int | None = None,
 ) -> PatchedSets:
-    """Patch arbitrary sets of cells, all cells of a set at once.
+    """What happens to the metric when several parts are patched together?
 
-    Each run starts at the first block that its set touches.
+    Each set names cells (sites, and indices along their axes), which are all patched at once, one run per set. Compare
+    a set's `effect` with the metric of the unpatched run, or with the effects of its parts: the difference to their sum
+    is what they do together. Each run starts at the first block that its set changes.
 
     Args:
         sets: name -> cells: `{"early": {"blocks.0.attn.z": {"head": [1, 3]}, "blocks.1.mlp_out": {"token": 0}}}`.
-        Others: as in `patch`.
+        Others: as in `activation_patching`.
 
     Raises:
-        PrismaError: as in `patch`; also an axis that a site does not have (or `batch`: a set is of every pair), or an
-            index out of range.
+        PrismaError: as in `activation_patching`; also an axis that a site does not have, an index out of range, or the
+            axis `batch` (a set is patched in every pair).
     """
-    target, donor = directed(clean, corrupt, into)
+    target, source = target_and_source(clean, corrupt, into)
     if not sets:
-        raise PrismaError("expected sets of cells to patch, found none")
+        raise PrismaError("expected sets of cells to patch; found none")
     size, known = inputs_per_pass(model, batch), site_names(model.config)
     where = {name: _by_site(cells, known) for name, cells in sets.items()}
     starts = {name: min(map(_block_of, cells), default=0) for name, cells in where.items()}
     streams = [f"blocks.{layer}.resid_pre" for layer in set(starts.values()) if layer]
     donated = sorted({site for cells in where.values() for site in cells})
     logits: dict[str, list[Tensor]] = {name: [] for name in sets}
-    for x, y in zip(target.split(size), donor.split(size), strict=True):
+    for x, y in zip(target.split(size), source.split(size), strict=True):
         values, own = record(model, y, donated, stop=True)[1], record(model, x, streams, stop=True)[1]
         for name, cells in where.items():
             tap = Tap(
@@ -210,7 +225,7 @@ def patch_sets(
 
 
 def _by_site(cells: Cells, known: Sequence[str]) -> dict[str, list[Mapping[str, Index]]]:
-    """Full site name -> where: all the places that a set names, under one pattern or several."""
+    """Full site name -> every place in it that a set names, under one pattern or several."""
     places: dict[str, list[Mapping[str, Index]]] = {}
     for pattern, at in cells.items():
         if "batch" in at:
@@ -221,5 +236,5 @@ def _by_site(cells: Cells, known: Sequence[str]) -> dict[str, list[Mapping[str, 
 
 
 def _block_of(site: str) -> int:
-    """The block that a run must start from to change a site: 0 for what comes before the blocks."""
+    """The block from which a run must start to change a site: 0 for sites before the blocks."""
     return int(site.split(".")[1]) if site.startswith("blocks.") else 0

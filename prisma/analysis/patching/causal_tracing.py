@@ -1,53 +1,46 @@
-"""Causal tracing: at which layer and token does a model hold what it knows of an object?
+"""Causal tracing: in which layers and tokens does a model hold its information about an object?
 
-Three runs. Clean; corrupt, in which noise is added to the embeddings of the object's patches; and restored, which is
-the corrupt run but for some states, which are as in the clean run:
+Three runs are compared: the clean run; the corrupt run, in which noise is added to the embeddings of the object's
+patches; and restored runs, which are the corrupt run with some states set to their values in the clean run:
 
     total effect     TE = metric(clean) - metric(corrupt)
     indirect effect  IE[layer, tokens] = metric(restored) - metric(corrupt)        means over draws of the noise
 
-Restored are the states of a role of tokens (or of each token) at one site, in a window of layers around `layer`. With
-`sever`, the later outputs of all MLPs (or attentions) at those tokens are held at their corrupt values, which shows
-what the effect is without that module.
+The restored states are those of a role of tokens (or of each token) at one site, in a window of layers around `layer`.
+With `sever`, the later outputs of all MLPs (or attentions) at those tokens keep their corrupt values, which shows the
+effect without that module.
 
-Source: Meng et al. 2202.05262 (ROME), of subjects in prompts; here of objects in images.
+Source: Meng et al. 2202.05262 (ROME), for subjects in prompts; here for objects in images.
 
 Shapes: B image, S sample of noise, R row (a sample of an image), U unit, T token (prefix first), P patch, M d_model,
 C class.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.analysis.attention.token_grid import TokenGrid
+from prisma.analysis.patching.restored_runs import RESTORED, RestoredRuns
 from prisma.analysis.result import PairedEffect
 from prisma.batching import inputs_per_pass, measure_rows
 from prisma.config import ViTConfig
-from prisma.edits import Add, Set
 from prisma.errors import PrismaError
-from prisma.inventory import site_names
 from prisma.metrics import Metric, Probability, measure
-from prisma.runs import finish, record, sites_of_every_block
-from prisma.sites import Tap
+from prisma.runs import record, sites_of_every_block
 from prisma.vit import ViT
-
-RESTORED: Mapping[str, tuple[str, ...]] = {
-    "resid_post": ("resid_mid", "mlp_out"),
-    "attn_out": ("attn_out",),
-    "mlp_out": ("resid_mid", "mlp_out"),
-    "time_out": (),
-}
-"""Site that can be restored -> sites of its block that are as in the corrupt run when nothing earlier is restored."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CausalTracing(PairedEffect):
-    """Indirect effects; `metadata["units"]` has the names of the roles."""
+    """Indirect effects of restoring each cell; `metadata["units"]` has the names of the roles.
+
+    An effect close to `total` means that the restored states carry all the information about the object.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "effect": ("layer", "{axis}"),
@@ -57,7 +50,7 @@ class CausalTracing(PairedEffect):
         "corrupt": ("image",),
     }
 
-    indirect: Tensor  # IE of each image, mean over samples
+    indirect: Tensor  # [image, layer, unit]: IE, mean over samples of the noise
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
@@ -89,26 +82,26 @@ def causal_tracing(
     scale: float | None = None,
     batch: int | None = None,
 ) -> CausalTracing:
-    """Restore the states of each role of tokens (or of each token) in each layer of runs with a corrupt object.
+    """In which layers and tokens does a model hold its information about an object?
+
+    The object's patches are corrupted with noise, and clean states are restored one layer and role at a time. `effect`
+    is how much of the metric comes back: close to `total` where these tokens hold the information, else near zero.
 
     Args:
-        images: [image, channel, (frame,) height, width]: those that the model answers rightly, as a rule.
-        coverage: [image, patch] or [image, row, column], boolean or a share: patches above 0 are the object.
-        site: what is restored, "resid_post", "attn_out", "mlp_out", or "time_out" of divided attention.
-        axis: "role" restores all tokens of a role at once (object, class, registers, context: the other patches; those
-            that this model has), "token" one token at a time.
-        window: how many layers are restored at once: from `layer - window // 2` on, those that exist.
-        sever: hold "mlp_out", "attn_out" or "time_out" of those tokens at its corrupt value from the window on.
-        metric: logits [image, class] -> a number per image; default: the probability of the clean run's answer. It sees
-            all images in order, those that are not at work in their clean run.
-        noise, scale: the noise's standard deviation is noise times scale; by default, `embedding_scale` of the images.
-        samples: draws of the noise for each image, the same for every restored cell: image after image
-            `torch.randn(samples, patch, d_model)` from one generator with `seed`, on the CPU in float32.
-        batch: at most so many runs in one pass, but the samples of an image are always together; default: as `patch`.
+        images: [image, channel, (frame,) height, width], usually images that the model classifies correctly.
+        coverage: [image, patch] or [image, row, column]: patches above 0 are the object.
+        site: what is restored: "resid_post", "attn_out", "mlp_out", or in divided attention "time_out".
+        axis: "role" restores all tokens of a role (object, class, registers, context: other patches), "token" one token.
+        window: how many layers are restored at once, from `layer - window // 2` on, as far as they exist.
+        sever: keep "mlp_out", "attn_out" or "time_out" of those tokens at its corrupt value from the window on.
+        metric: logits [image, class] -> one number per image; by default the probability of the class that the clean
+            run predicts. It sees all images in order; images outside the current pass keep their clean logits.
+        noise, scale: the standard deviation of the noise is noise times scale; by default `embedding_scale(images)`.
+        samples, seed: draws of the noise per image, the same for every cell, from one generator on the CPU in float32.
+        batch: runs per pass, though the samples of an image stay together; by default as many as fit in 256 MiB.
 
     Raises:
-        PrismaError: coverage of another form, an image without object, an option that is none of those above, a site
-            that this model does not have, or a model without classes and no metric.
+        PrismaError: the coverage does not fit, an image has no object, an option is unknown, or a metric is needed.
     """
     sites = _expect_options(model, site, axis, window, sever, metric, noise, samples)
     object_BP = _object(images, coverage, model.config)
@@ -117,13 +110,13 @@ def causal_tracing(
     clean_BC = torch.cat([model(some) for some in images.split(size)])
     metric = Probability(clean_BC.argmax(-1)) if metric is None else metric
     sigma = noise * (embedding_scale(model, images, batch=size) if scale is None else scale)
-    generator, found = torch.Generator().manual_seed(seed), []
+    parts, draw = [], _noise(model.config, images, samples, seed)
     for rows in torch.arange(len(images)).split(max(size // samples, 1)):
-        shape = (samples, model.config.n_patches, model.config.d_model)
-        noise_RPM = sigma * torch.cat([torch.randn(shape, generator=generator) for _ in rows]).to(images)
-        cells = _Cells(model, images[rows], object_BP[rows], noise_RPM, masks_BUT[rows], sites, sever, size)
-        found.append(_measured(cells.walk(window), metric, clean_BC, rows, samples))
-    values = torch.cat(found)
+        runs = RestoredRuns(
+            model, images[rows], object_BP[rows], sigma * draw(len(rows)), masks_BUT[rows], sites, sever, size
+        )
+        parts.append(_measured(runs.logits(window), metric, clean_BC, rows, samples))
+    values = torch.cat(parts)
     return CausalTracing(
         metadata={
             "analysis": "causal_tracing", "site": site, "axis": axis, "units": units, "window": window, "sever": sever,
@@ -135,9 +128,15 @@ def causal_tracing(
     )  # fmt: skip
 
 
+def _noise(config: ViTConfig, images: Tensor, samples: int, seed: int) -> Callable[[int], Tensor]:
+    """Number of further images -> their standard normal noise [row, patch, d_model], sample by sample."""
+    generator, shape = torch.Generator().manual_seed(seed), (samples, config.n_patches, config.d_model)
+    return lambda n: torch.cat([torch.randn(shape, generator=generator) for _ in range(n)]).to(images)
+
+
 @torch.no_grad()
 def embedding_scale(model: ViT, images: Tensor, *, batch: int = 64) -> float:
-    """The standard deviation of all numbers in the patch embeddings of some images."""
+    """The standard deviation of all numbers in the patch embeddings of these images."""
     n, total, squares = 0, 0.0, 0.0
     for some in images.split(batch):
         x = record(model, some, "embed", stop=True)[1]["embed"][:, model.config.n_prefix :].double()
@@ -145,76 +144,8 @@ def embedding_scale(model: ViT, images: Tensor, *, batch: int = 64) -> float:
     return float((squares / n - (total / n) ** 2) ** 0.5)
 
 
-class _Cells:
-    """Some images, S corrupt runs of each (the rows), and what of them is restored."""
-
-    def __init__(
-        self,
-        model: ViT,
-        images: Tensor,
-        object_BP: Tensor,
-        noise_RPM: Tensor,
-        masks_BUT: Tensor,
-        sites: Sequence[str],
-        sever: str | None,
-        size: int,
-    ) -> None:
-        self.model, self.sites, self.masks_BUT, self.size = model, sites, masks_BUT, size
-        self.samples = len(noise_RPM) // len(images)
-        self.clean = record(model, images, sites, stop=True)[1]
-        self.images = images.repeat_interleave(self.samples, 0)
-        noise_RPM = noise_RPM * object_BP.repeat_interleave(self.samples, 0)[..., None]
-        noise_RTM = F.pad(noise_RPM, (0, 0, model.config.n_prefix, 0))
-        self.x_RTM = model.embed(self.images, Tap(frozenset(), {"embed": (Add(noise_RTM),)}))
-        severed = [] if sever is None else sites_of_every_block(model, sever)
-        self.severed = Tap(frozenset(severed), {})
-        if severed:
-            model.encode(self.x_RTM, tap=self.severed)
-
-    def walk(self, window: int) -> Tensor:
-        """Logits [1 + layer * unit, row, class] of the corrupt runs, and with each cell restored."""
-        layers = range(len(self.sites))
-        spans = {
-            layer: range(max(layer - window // 2, 0), min(layer + (window + 1) // 2, len(layers))) for layer in layers
-        }
-        x_RTM, logits = self.x_RTM, {}
-        for first in layers:
-            own = self._own(first)
-            after_RTM = self.model.encode(x_RTM, start=first, stop=first + 1, tap=own)
-            for layer in (layer for layer, span in spans.items() if span.start == first):
-                logits[layer] = self._restored(x_RTM, spans[layer], own.tensors)
-            x_RTM = after_RTM
-        corrupt_RC = finish(self.model, x_RTM, self.images, start=len(layers))
-        return torch.cat([corrupt_RC[None], *(logits[layer] for layer in layers)])
-
-    def _own(self, layer: int) -> Tap:
-        """A tap that reads what need not be computed again for the runs that are restored from this layer on."""
-        kind = self.sites[layer].removeprefix(f"blocks.{layer}.")
-        known = site_names(self.model.config)
-        names = (f"blocks.{layer}.{name}" for name in RESTORED[kind])
-        return Tap(frozenset(name for name in names if name in known), {})
-
-    def _restored(self, x_RTM: Tensor, span: range, given: Mapping[str, Tensor]) -> Tensor:
-        """Logits [unit, row, class] of the runs in which each unit's tokens are as in the clean run in some layers."""
-        units, rows = self.masks_BUT.shape[1], len(x_RTM)
-        logits = []
-        for cells in torch.arange(units * rows, device=x_RTM.device).split(self.size):
-            unit, row = cells // rows, cells % rows
-            image = row // self.samples
-            mask = self.masks_BUT[image, unit][..., None]
-            edit: dict[str, tuple[Any, ...]] = {
-                site: (Set(self.clean[site][image]).where(mask),) for site in self.sites[span.start : span.stop]
-            }
-            for site, value in self.severed.tensors.items():
-                if int(site.split(".")[1]) >= span.start:
-                    edit[site] = (Set(value[row]).where(mask),)
-            tap = Tap(frozenset(), edit, {site: value[row] for site, value in given.items()})
-            logits.append(finish(self.model, x_RTM[row], self.images[row], start=span.start, tap=tap))
-        return torch.cat(logits).unflatten(0, (units, rows))
-
-
 def _measured(logits_NRC: Tensor, metric: Metric, clean_BC: Tensor, rows: Tensor, samples: int) -> Tensor:
-    """The metric [image, run], mean over samples, of some of the images; the others answer as in the clean run."""
+    """The metric [image, run] of the images of a pass, mean over samples; other images keep their clean logits."""
     values = []
     for of_run in logits_NRC.unflatten(1, (-1, samples)):
         of_samples = [measure_rows(metric, x, rows, len(clean_BC), clean_BC) for x in of_run.unbind(1)]
@@ -223,7 +154,7 @@ def _measured(logits_NRC: Tensor, metric: Metric, clean_BC: Tensor, rows: Tensor
 
 
 def _object(images: Tensor, coverage: Tensor, config: ViTConfig) -> Tensor:
-    """[image, patch], boolean: the object's patches."""
+    """Boolean [image, patch]: the object's patches."""
     share_BP = coverage.flatten(1)
     if not len(images) or share_BP.shape != (len(images), config.n_patches):
         raise PrismaError(
@@ -231,15 +162,15 @@ def _object(images: Tensor, coverage: Tensor, config: ViTConfig) -> Tensor:
             f"found {list(coverage.shape)}"
         )
     if not ((share_BP >= 0) & (share_BP <= 1)).all():
-        raise PrismaError("coverage is the share of each patch that is object, from 0 to 1; found other numbers")
+        raise PrismaError("expected coverage from 0 to 1, the share of each patch that is object; found other numbers")
     object_BP = (share_BP > 0).to(images.device)
     if empty := (~object_BP.any(1)).nonzero().flatten().tolist():
-        raise PrismaError(f"causal tracing corrupts an object in every image; found none in image {empty[0]}")
+        raise PrismaError(f"expected an object in every image; found none in image {empty[0]}")
     return object_BP
 
 
 def _units(object_BP: Tensor, config: ViTConfig, axis: str) -> tuple[list[str], Tensor]:
-    """Names, and masks [image, unit, token], of what is restored together."""
+    """Names and masks [image, unit, token] of the tokens that are restored together."""
     if axis == "token":
         each_TT = torch.eye(config.n_tokens, dtype=torch.bool, device=object_BP.device)
         return [], each_TT.expand(len(object_BP), -1, -1)
@@ -261,18 +192,18 @@ def _expect_options(
     noise: float,
     samples: int,
 ) -> list[str]:
-    """The sites to restore, a layer each."""
+    """The site to restore in each layer."""
     if site not in RESTORED or sever == site or sever not in (None, "attn_out", "mlp_out", "time_out"):
         raise PrismaError(
-            f"expected a site of {', '.join(RESTORED)}, and another but resid_post to sever; "
-            f"found {site!r} and sever={sever!r}"
+            f"expected a site among {', '.join(RESTORED)}, and sever to be another of them but not resid_post; "
+            f"found site={site!r} and sever={sever!r}"
         )
     if axis not in ("role", "token"):
-        raise PrismaError(f"states are restored by role or token; found axis={axis!r}")
+        raise PrismaError(f"expected axis to be role or token; found {axis!r}")
     if window < 1 or samples < 1 or not noise > 0:
         raise PrismaError(
             f"expected a window and samples of at least 1 and noise above 0; found {window}, {samples} and {noise}"
         )
     if metric is None and not model.config.n_classes:
-        raise PrismaError("the probability of an answer needs a model with classes: found n_classes=0 and no metric")
+        raise PrismaError("expected a metric for a model without classes; found n_classes=0 and no metric")
     return sites_of_every_block(model, site)

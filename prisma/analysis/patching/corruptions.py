@@ -1,8 +1,9 @@
-"""Corrupted images: what is taken away from an image, to see what the answer needs.
+"""Corrupted images: an image with something taken away, to see which part of it the model needs.
 
-Each is a pure function of images [image, channel, (frame,) height, width], normalised as the model takes them, and of
-the pixels to corrupt: `where`, boolean [image, (frame,) height, width], or None for all. `patch_pixels` makes it of
-patches. Randomness follows from `seed` alone, whatever the device; all is drawn on the CPU, in float32.
+Each corruption is a pure function of images [image, channel, (frame,) height, width], normalised as the model takes
+them, and of the pixels to corrupt: `where`, boolean [image, (frame,) height, width], or None for all pixels.
+`patch_pixels` makes it from patches. Random numbers depend on `seed` alone and not on the device: they are drawn on the
+CPU in float32.
 
 Sources: Meng et al. 2202.05262 (noise); Zhang & Nanda 2309.16042 (what the choice of corruption does to the result);
 Hase et al. 2106.00786 and Fong & Vedaldi 1704.03296 (blur, mean, noise in place of an object).
@@ -22,10 +23,10 @@ from prisma.errors import PrismaError
 
 
 def gaussian_noise(images: Tensor, where: Tensor | None = None, *, sigma: float = 3.0, seed: int = 0) -> Tensor:
-    """Add Gaussian noise, of `sigma` times the standard deviation of the image's own numbers.
+    """Add Gaussian noise whose standard deviation is `sigma` times that of the image's own pixel values.
 
     Raises:
-        PrismaError: `sigma` is negative; as for all corruptions, images or `where` of another form.
+        PrismaError: `sigma` is negative; as for all corruptions, images or `where` have another shape or type.
     """
     if not sigma >= 0:
         raise PrismaError(f"sigma must be at least 0; found {sigma}")
@@ -34,7 +35,7 @@ def gaussian_noise(images: Tensor, where: Tensor | None = None, *, sigma: float 
 
 
 def blur(images: Tensor, where: Tensor | None = None, *, sigma: float = 4.0) -> Tensor:
-    """Blur each channel and frame with a Gaussian of `sigma` pixels, cut at 4 sigma; edge pixels go on outside.
+    """Blur each channel and frame with a Gaussian of `sigma` pixels, cut at 4 sigma; edge pixels repeat outside.
 
     Raises:
         PrismaError: `sigma` is not above 0.
@@ -44,45 +45,47 @@ def blur(images: Tensor, where: Tensor | None = None, *, sigma: float = 4.0) -> 
     radius = int(4 * sigma + 0.5)
     weights_K = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=images.device) / sigma) ** 2)
     weights_K = (weights_K / weights_K.sum()).to(images)
-    x = _expect_images(images).flatten(0, -3)[:, None]  # a picture each
+    x = _expect_images(images).flatten(0, -3)[:, None]  # one picture per row
     x = F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), weights_K[None, None, None])
     x = F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), weights_K[None, None, :, None])
     return _replaced(images, where, x.view_as(images))
 
 
 def mean_image(images: Tensor, where: Tensor | None = None, *, reference: Tensor | None = None) -> Tensor:
-    """Put the mean image in its place: of `reference` [any, ...], or of the images themselves.
+    """Replace pixels by those of the mean image, over `reference` [any, ...] or over the images themselves.
 
     Raises:
-        PrismaError: the reference images are of another shape.
+        PrismaError: the reference images have another shape.
     """
-    of = images if reference is None else reference
-    if of.shape[1:] != images.shape[1:] or not len(of):
-        raise PrismaError(f"expected reference images [any, {list(images.shape[1:])}], found {list(of.shape)}")
-    return _replaced(images, where, of.mean(0, keepdim=True).expand_as(images))
+    averaged = images if reference is None else reference
+    if averaged.shape[1:] != images.shape[1:] or not len(averaged):
+        raise PrismaError(f"expected reference images [any, {list(images.shape[1:])}]; found {list(averaged.shape)}")
+    return _replaced(images, where, averaged.mean(0, keepdim=True).expand_as(images))
 
 
 def swap_patches(
     images: Tensor, where: Tensor | None = None, *, order: Sequence[int] | Tensor | None = None, seed: int = 0
 ) -> Tensor:
-    """Put in what stands there in another image of the batch: in image `order[i]`, for image i.
+    """Replace pixels of image i by those at the same place in image `order[i]` of the batch.
 
     Args:
-        order: [image], no image its own; by default drawn anew for each seed.
+        order: [image], none of them its own index; by default drawn from `seed`.
 
     Raises:
-        PrismaError: fewer than two images, an index out of range, or an image that is its own.
+        PrismaError: there are fewer than two images, an index is out of range, or an image would replace itself.
     """
     n = len(images)
     chosen = derangement(n, seed) if order is None else torch.as_tensor(order)
     whole = chosen.shape == (n,) and not chosen.is_floating_point() and bool(((chosen >= 0) & (chosen < n)).all())
     if not whole or bool((chosen == torch.arange(n, device=chosen.device)).any()):
-        raise PrismaError(f"expected, for each of {n} images, another one (0 to {n - 1}); found {chosen.tolist()}")
+        raise PrismaError(
+            f"expected the index of another image (0 to {n - 1}) for each of {n}; found {chosen.tolist()}"
+        )
     return _replaced(images, where, images[chosen.to(images.device)])
 
 
 def other_image(images: Tensor, where: Tensor | None = None) -> Tensor:
-    """Put in the next image of the batch; the last one gets the first.
+    """Replace pixels by those of the next image of the batch; the last image gets those of the first.
 
     Raises:
         PrismaError: fewer than two images.
@@ -91,26 +94,26 @@ def other_image(images: Tensor, where: Tensor | None = None) -> Tensor:
 
 
 def mask_object(images: Tensor, where: Tensor | None, *, by: str = "mean", seed: int = 0) -> Tensor:
-    """Take the object out: put the mean of the image's other pixels, another image, or noise in its place.
+    """Remove the object: replace it by the mean of the image's other pixels, by another image, or by noise.
 
     Args:
         where: the object.
-        by: "mean", for each channel; "other", the same pixels of another image; or "noise" of that mean and deviation.
+        by: "mean", per channel; "other", the same pixels of another image; or "noise" with that mean and deviation.
 
     Raises:
-        PrismaError: no `where`, one that leaves nothing of an image, or another `by`.
+        PrismaError: `where` is missing or covers a whole image, or `by` is unknown.
     """
     if by not in ("mean", "other", "noise"):
-        raise PrismaError(f"an object is replaced by mean, other or noise; found {by!r}")
+        raise PrismaError(f"expected by to be mean, other or noise; found {by!r}")
     if where is None:
-        raise PrismaError("taking an object out needs `where` it is, boolean [image, height, width]; found None")
+        raise PrismaError("expected where the object is, boolean [image, height, width]; found None")
     if by == "other":
         return swap_patches(images, where, seed=seed)
     rest = ~_expect_where(images, where).expand_as(images)
     axes = tuple(range(2, images.ndim))
     count = rest.sum(axes, keepdim=True)
     if not count.all():
-        raise PrismaError("an object must leave some pixels of its image; found a mask of a whole image")
+        raise PrismaError("expected masks that leave some pixels of each image; found one that covers a whole image")
     mean = (images * rest).sum(axes, keepdim=True) / count
     if by == "mean":
         return _replaced(images, where, mean.expand_as(images))
@@ -128,26 +131,26 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "object": mask_object,
     "other": other_image,
 }
-"""By name, for the command line: each is called with images and `where`, and needs no option."""
+"""Name on the command line -> corruption, called with images and `where`."""
 
 
 def derangement(n: int, seed: int = 0) -> Tensor:
-    """A permutation [n] that leaves nothing where it was: one random cycle.
+    """A permutation [n] that maps no index to itself: one random cycle.
 
     Raises:
         PrismaError: `n` is less than 2.
     """
     if n < 2:
-        raise PrismaError(f"another image of the batch needs at least 2 images; found {n}")
+        raise PrismaError(f"expected at least 2 images, so that each can get another one; found {n}")
     cycle = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return torch.empty_like(cycle).scatter_(0, cycle, cycle.roll(1))
 
 
 def patch_pixels(patches_BP: Tensor, config: ViTConfig) -> Tensor:
-    """The pixels of chosen patches: boolean [image, patch] -> [image, (frame,) height, width].
+    """The pixels in chosen patches: boolean [image, patch] -> [image, (frame,) height, width].
 
     Raises:
-        PrismaError: not boolean, or not one for each patch of this model.
+        PrismaError: the patches are not boolean, or not one per patch of this model.
     """
     if patches_BP.dtype != torch.bool or patches_BP.ndim != 2 or patches_BP.shape[1] != config.n_patches:
         raise PrismaError(
@@ -157,7 +160,7 @@ def patch_pixels(patches_BP: Tensor, config: ViTConfig) -> Tensor:
     (t, h, w), (p, q) = config.grid, config.patch_sides
     pixels = repeat(patches_BP, "b (t h w) -> b (t f) (h p) (w q)", t=t, h=h, w=w, f=config.tubelet, p=p, q=q)
     height, width = config.image_sides
-    pixels = F.pad(pixels, (0, width - w * q, 0, height - h * p))  # a cut edge is in no patch
+    pixels = F.pad(pixels, (0, width - w * q, 0, height - h * p))  # pixels beyond the last whole patch are in no patch
     return pixels if config.frames > 1 else pixels[:, 0]
 
 
@@ -178,7 +181,7 @@ def _expect_images(images: Tensor) -> Tensor:
 def _expect_where(images: Tensor, where: Tensor) -> Tensor:
     """The mask with a channel axis, and a frame axis where the images have one."""
     shape = (len(images), *images.shape[2:])
-    frames = where[:, None] if images.ndim == 5 and where.ndim == 3 else where  # the same pixels of every frame
+    frames = where[:, None] if images.ndim == 5 and where.ndim == 3 else where  # the same pixels in every frame
     fits = frames.ndim == len(shape) and all(n in (1, full) for n, full in zip(frames.shape, shape, strict=True))
     if where.dtype != torch.bool or not fits:
         raise PrismaError(f"expected pixels, boolean {list(shape)}; found {list(where.shape)} of {where.dtype}")
@@ -191,5 +194,5 @@ def _normal(images: Tensor, seed: int) -> Tensor:
 
 
 def _std(images: Tensor) -> Tensor:
-    """Of all numbers of an image, [image, 1, ...]."""
+    """The standard deviation of each image's pixel values [image, 1, ...]."""
     return images.flatten(1).std(1, correction=0).view(-1, *[1] * (images.ndim - 1))

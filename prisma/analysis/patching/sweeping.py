@@ -1,30 +1,33 @@
-"""Runs in which one part of one layer is replaced, many in one pass, each from the block where it differs on.
+"""Runs in which one part of one layer is replaced: many of them in one pass, each started at the block it changes.
 
-Two streams walk the blocks side by side: of the run that is patched, and of the run that values come from. At each
-block all its units are patched, and each of these runs goes on from that very block: what comes before it is never
-computed again, nor what the patched value replaces, nor the tokens of the last block that nothing reads.
+Two runs go through the blocks side by side: the target run, which is patched, and the source run, which the new values
+come from. At each block every unit is patched once, and each patched run continues from that block. What comes before
+the block is never computed again, nor what the patched value replaces, nor the tokens of the last block that the
+readout does not read.
 
-For L layers, U units of a layer and B inputs, in rows of block evaluations: 2 B L for the two streams, and for the
-units of layer l U B (L - l), the first of which computes only what comes after the site.
+For L layers, U units per layer and B inputs, counted in rows of block evaluations: 2 B L for the two runs, and
+U B (L - l) for the units of layer l, where the first block computes only what comes after the site.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from prisma.batching import inputs_per_pass
+from prisma.blocks import RESUMABLE
+from prisma.config import ViTConfig
 from prisma.edits import Set
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
-from prisma.runs import Model, finish, sites_of_every_block
-from prisma.sites import GIVABLE, Tap, axes_of, canonical
+from prisma.runs import Model, finish, resume, sites_of_every_block
+from prisma.sites import Tap, axes_of, canonical
 
 
 class Units:
-    """What is patched: a site of every block, and which indices of one of its axes belong to each unit."""
+    """What is patched: a site of every block, and which indices along one of its axes make up each unit."""
 
     def __init__(self, model: Model, site: str, axis: str | None, groups: int | Sequence[Sequence[int]] | None) -> None:
         self.site = canonical(site)
@@ -32,17 +35,16 @@ class Units:
         self.axes = axes_of(self.sites[0])
         self.axis = axis or ("head" if "head" in self.axes else "token")
         if self.axis not in (*self.axes[1:], "component"):
-            raise PrismaError(
-                f"{self.site} has the axes {', '.join(self.axes)}; there is no axis {self.axis!r} to sweep over"
-            )
+            known = ", ".join((*self.axes[1:], "component"))
+            raise PrismaError(f"expected an axis of {self.site} to sweep over ({known}); found {self.axis!r}")
         if groups is not None and self.axis == "component":
             raise PrismaError(
-                f"groups are of the indices of an axis, of which a whole component has none; found {groups}"
+                f"axis='component' patches the whole site, which cannot be grouped; found groups={groups}"
             )
         self.groups = groups
 
     def masks(self, value: Tensor) -> Tensor:
-        """[unit, 1, ...]: the part of a value [pair, ...] of the site that each unit is, broadcastable to it."""
+        """[unit, 1, ...]: the part of the site's value [pair, ...] that each unit is, broadcastable to it."""
         if self.axis == "component":
             return torch.ones([1] * (value.ndim + 1), dtype=torch.bool, device=value.device)[:, 0]
         dim = self.axes.index(self.axis)
@@ -58,57 +60,61 @@ class Units:
             return [[i] for i in range(size)]
         if isinstance(self.groups, int):
             if not 1 <= self.groups <= size:
-                raise PrismaError(f"expected 1 to {size} groups of {self.axis}, found {self.groups}")
+                raise PrismaError(f"expected 1 to {size} groups of {self.axis}; found {self.groups}")
             return [part.tolist() for part in torch.arange(size).tensor_split(self.groups)]
         if not self.groups or any(not group or not set(group) <= set(range(size)) for group in self.groups):
-            raise PrismaError(f"expected groups of {self.axis} from 0 to {size - 1}, none of them empty")
+            raise PrismaError(
+                f"expected groups of {self.axis} indices from 0 to {size - 1}, none of them empty; found {self.groups}"
+            )
         return self.groups
 
 
-class Donor(Protocol):
-    """Where patched values come from."""
+class Source(Protocol):
+    """Where new values come from."""
 
-    def step(self, layer: int) -> Tensor:
-        """The value of the site in this layer, broadcastable to it. Layers are asked for in order."""
+    def value(self, layer: int) -> Tensor:
+        """The value of the site in this layer, broadcastable to the target's. Layers are asked for in order."""
 
 
-class OtherRun:
-    """A donor that is a run on other inputs: it walks the blocks as they are asked for."""
+class SourceRun:
+    """A source that is a run on other inputs. It goes through the blocks as their values are asked for."""
 
     def __init__(self, model: Model, inputs: Tensor, units: Units) -> None:
         self.model, self.inputs, self.units = model, inputs, units
         self.x = model.embed(inputs)
 
-    def step(self, layer: int) -> Tensor:
+    def value(self, layer: int) -> Tensor:
         site = self.units.sites[layer]
-        tap = Tap(frozenset({site}), {})
+        tap = Tap({site})
         self.x = self.model.encode(self.x, start=layer, stop=layer + 1, tap=tap)
         return tap.tensors[site]
 
     def logits(self) -> Tensor:
-        """Of that run [batch, class], once all layers have been asked for."""
+        """Logits [batch, class] of the source run, once the values of all layers have been asked for."""
         return finish(self.model, self.x, self.inputs, start=self.model.config.n_layers)
 
 
 @dataclass(frozen=True)
-class Walked:
-    """Logits of every patched run [layer, unit, image, class], and of the run without patches [image, class]."""
+class PatchedRuns:
+    """Logits of every patched run [layer, unit, image, class], and of the target run itself [image, class]."""
 
     patched: Tensor
     logits: Tensor
 
     def measure(self, metric: Metric) -> Tensor:
-        """[image, layer, unit]. The metric sees all images of a unit at once, in order."""
+        """The metric of every patched run [image, layer, unit]. It sees all images of a unit at once, in order."""
         values = torch.stack([measure(metric, of_unit) for of_unit in self.patched.flatten(0, 1)])
         return values.unflatten(0, self.patched.shape[:2]).movedim(-1, 0)
 
 
-def walk(model: Model, inputs: Tensor, units: Units, donate: Callable[[slice], Donor], batch: int | None) -> Walked:
-    """Run the inputs block by block; at each block, patch every unit with the donor's value, and finish those runs.
+def patched_runs(
+    model: Model, inputs: Tensor, units: Units, source: Callable[[slice], Source], batch: int | None
+) -> PatchedRuns:
+    """Run the inputs block by block; at each block, patch every unit with the source's value and finish those runs.
 
     Args:
-        donate: rows of the inputs -> the donor for them.
-        batch: at most so many inputs in one pass; None for as many as have `PASS_BYTES` of activations.
+        source: rows of the inputs -> the source of their new values.
+        batch: inputs per pass at most; by default as many as fit in 256 MiB.
 
     Raises:
         PrismaError: `batch` is below 1.
@@ -116,76 +122,56 @@ def walk(model: Model, inputs: Tensor, units: Units, donate: Callable[[slice], D
     size = inputs_per_pass(model, batch)
     parts = []
     for rows in (slice(i, i + size) for i in range(0, len(inputs), size)):
-        some, donor = inputs[rows], donate(rows)
+        some, values = inputs[rows], source(rows)
         x, patched = model.embed(some), []
         for layer, site in enumerate(units.sites):
-            tap = Tap(frozenset({site, f"blocks.{layer}.resid_mid"}), {})
+            stream = attention_stream(model, layer)
+            tap = Tap({site, f"blocks.{layer}.resid_mid", stream})
             after = model.encode(x, start=layer, stop=layer + 1, tap=tap)
-            patched.append(_patch_each(model, x, some, units, layer, tap.tensors, donor.step(layer), size))
+            own = _Own(x, tap.tensors[stream], tap.tensors[f"blocks.{layer}.resid_mid"], tap.tensors[site])
+            patched.append(_patch_each(model, some, units, layer, own, values.value(layer), size))
             x = after
         parts.append((torch.stack(patched), finish(model, x, some, start=model.config.n_layers)))
     patched_parts, logits = zip(*parts, strict=True)
-    return Walked(torch.cat(patched_parts, dim=2), torch.cat(logits))
+    return PatchedRuns(torch.cat(patched_parts, dim=2), torch.cat(logits))
 
 
-def _patch_each(
-    model: Model,
-    x: Tensor,
-    inputs: Tensor,
-    units: Units,
-    layer: int,
-    own: Mapping[str, Tensor],
-    donated: Tensor,
-    size: int,
-) -> Tensor:
-    """Logits [unit, pair, class] of the runs in which each unit of one layer holds the donated value."""
-    value = own[units.sites[layer]]
-    masks, donated, pairs = units.masks(value), donated.expand_as(value), len(x)
+def attention_stream(model: Model, layer: int) -> str:
+    """The site of the stream that a block's attention reads and adds to."""
+    config = model.config
+    divided = isinstance(config, ViTConfig) and config.attention == "divided"
+    return f"blocks.{layer}.{'resid_time' if divided else 'resid_pre'}"
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What the target run has in one block."""
+
+    resid_pre: Tensor
+    attention_stream: Tensor  # that attention reads and adds to
+    resid_mid: Tensor
+    value: Tensor  # of the site
+
+
+def _patch_each(model: Model, inputs: Tensor, units: Units, layer: int, own: _Own, new: Tensor, size: int) -> Tensor:
+    """Logits [unit, pair, class] of the runs in which one unit of one layer holds the new value."""
+    masks, new, pairs = units.masks(own.value), new.expand_as(own.value), len(inputs)
     logits = []
-    for rows in torch.arange(len(masks) * pairs, device=x.device).split(size):
+    for rows in torch.arange(len(masks) * pairs, device=inputs.device).split(size):
         unit, pair = rows // pairs, rows % pairs
-        patched = torch.where(masks[unit], donated[pair], value[pair])
-        if units.site in ("resid_pre", "resid_post"):
-            start = layer + (units.site == "resid_post")
-            logits.append(finish(model, patched, inputs[pair], start=start))
-        else:
-            middle = own[f"blocks.{layer}.resid_mid"][pair]
-            tap = _replacing(units.site, layer, patched, middle)
-            logits.append(finish(model, x[pair], inputs[pair], start=layer, tap=tap))
+        patched = torch.where(masks[unit], new[pair], own.value[pair])
+        logits.append(_continue(model, inputs[pair], units.site, layer, patched, own, pair))
     return torch.cat(logits).unflatten(0, (len(masks), pairs))
 
 
-def _replacing(site: str, layer: int, patched: Tensor, middle: Tensor) -> Tap:
-    """The site holds `patched`; before the MLP branch, everything is as it was."""
-    block = f"blocks.{layer}."
-    given = {f"{block}resid_mid": middle} if site.startswith(("ln2.", "mlp")) else {}
-    edit: dict[str, tuple[Any, ...]] = {}
-    if site in GIVABLE:
-        given[block + site] = patched
-    else:
-        edit[block + site] = (Set(patched),)
-    return Tap(frozenset(), edit, given)
-
-
-def expect_pairs(clean: Tensor, corrupt: Tensor) -> None:
-    if clean.shape != corrupt.shape or not len(clean):
-        raise PrismaError(
-            f"clean and corrupt must hold pairs of one shape; found {list(clean.shape)} and {list(corrupt.shape)}"
-        )
-
-
-def directed(clean: Tensor, corrupt: Tensor, into: str) -> tuple[Tensor, Tensor]:
-    """(the inputs whose runs are patched, the inputs whose runs values come from).
-
-    Raises:
-        PrismaError: shapes differ, there are no pairs, or `into` is neither clean nor corrupt.
-    """
-    expect_pairs(clean, corrupt)
-    return (clean, corrupt) if donor_of(into) == "corrupt" else (corrupt, clean)
-
-
-def donor_of(into: str) -> str:
-    """The run that values come from: clean or corrupt. Raises PrismaError if `into` is neither."""
-    if into not in (donors := {"clean": "corrupt", "corrupt": "clean"}):
-        raise PrismaError(f"into must be clean or corrupt; found {into!r}")
-    return donors[into]
+def _continue(model: Model, inputs: Tensor, site: str, layer: int, patched: Tensor, own: _Own, pair: Tensor) -> Tensor:
+    """Logits [row, class] of runs in which a site holds the patched value, from the latest point that knows it."""
+    if site in ("resid_pre", "resid_post"):
+        return finish(model, patched, inputs, start=layer + (site == "resid_post"))
+    x, middle = own.attention_stream[pair], own.resid_mid[pair]
+    if site in RESUMABLE:
+        return resume(model, inputs, layer, site, patched, x, middle)
+    tap = Tap(edit={f"blocks.{layer}.{site}": (Set(patched),)})
+    if site.startswith(("ln2.", "mlp.")):
+        return resume(model, inputs, layer, "resid_mid", middle, x, tap=tap)
+    return finish(model, own.resid_pre[pair], inputs, start=layer, tap=tap)

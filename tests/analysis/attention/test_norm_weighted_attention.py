@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from prisma import PrismaError, ViT
 from prisma.analysis.attention.norm_weighted_attention import norm_weighted_attention
-from prisma.blocks import Attention
+from prisma.attention import Attention
 from prisma.runs import record
 from tests.planted_heads import planted
 from tests.variants import VARIANTS, images_of, model_of

@@ -101,5 +101,5 @@ def test_bad_input_is_refused() -> None:
     model = model_of("base")
     with pytest.raises(PrismaError, match="heads must be one of"):
         rollout(model, images_of(model), heads="sum")
-    with pytest.raises(PrismaError, match="this model takes"):
+    with pytest.raises(PrismaError, match="expected images"):
         rollout(model, torch.zeros(1, 2, 8, 8, dtype=torch.float64))

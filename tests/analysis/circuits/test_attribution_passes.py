@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from prisma.analysis.circuits.attribution_passes import difference, receiver_gradients
-from prisma.analysis.circuits.attribution_patching import attribute
-from prisma.analysis.circuits.branches import Heads, branch_of
+from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
+from prisma.analysis.circuits.branches import branch_of
 from prisma.analysis.circuits.gradient_run import gradient_run
 from prisma.analysis.circuits.graph import Graph
 from tests.analysis.circuits.test_circuit_run import pairs_of
@@ -18,7 +18,7 @@ def test_a_run_for_each_step_and_one_for_the_donor(steps: int) -> None:
     model = model_of("base")
     pairs, rows = 5, []
     handle = model.blocks[1].get_submodule("mlp").register_forward_hook(lambda *args: rows.append(len(args[-1])))
-    attribute(model, *pairs_of(model, pairs), metric, steps=steps, batch=2)
+    attribute_nodes_and_edges(model, *pairs_of(model, pairs), metric, steps=steps, batch=2)
     handle.remove()
     assert sum(rows) == pairs * (1 + steps) and max(rows) == 2
 
@@ -28,15 +28,14 @@ def test_gradients_of_receivers_are_those_of_streams_of_their_own(variant: str) 
     model = model_of(variant)
     graph = Graph(model.config)
     branch = branch_of(model, graph.stages[0])
-    assert isinstance(branch, Heads)
     with torch.no_grad():
         x_BTM = model.embed(images_of(model))
     each = x_BTM[:, :, None].expand(-1, -1, 3 * model.config.n_heads, -1).clone().requires_grad_()
-    sides = branch.project(each)
+    sides = branch.attention.project_each(branch.read(each.unflatten(2, (3, -1))))
     weights = [torch.randn(side.shape, dtype=side.dtype, generator=torch.Generator().manual_seed(1)) for side in sides]
     (expected,) = torch.autograd.grad(sum((s * w).sum() for s, w in zip(sides, weights, strict=True)), each)
-    apart = branch.apart(x_BTM)
-    (g_BTIHD,) = torch.autograd.grad(branch.placed(apart), apart, weights)
+    apart = branch.project(x_BTM)
+    (g_BTIHD,) = torch.autograd.grad(branch.attention.placed(*apart.unbind(2)), apart, weights)
     found = receiver_gradients(branch, x_BTM, g_BTIHD)
     torch.testing.assert_close(found, expected.permute(2, 0, 1, 3), rtol=1e-10, atol=1e-12)
 
@@ -44,8 +43,8 @@ def test_gradients_of_receivers_are_those_of_streams_of_their_own(variant: str) 
 def test_the_difference_of_two_runs() -> None:
     model = model_of("base")
     graph = Graph(model.config)
-    own, donor = (gradient_run(model, graph, model.embed(images)) for images in pairs_of(model))
-    found = difference(donor, own)
-    for name in ("streams", "shares", "sent"):
-        for change, a, b in zip(getattr(found, name), getattr(own, name), getattr(donor, name), strict=True):
+    own, source = (gradient_run(model, graph, model.embed(images)) for images in pairs_of(model))
+    found = difference(source, own)
+    for name in ("streams", "written", "sent"):
+        for change, a, b in zip(getattr(found, name), getattr(own, name), getattr(source, name), strict=True):
             assert torch.equal(change, b - a)

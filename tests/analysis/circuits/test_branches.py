@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prisma.analysis.circuits.branches import branch_of, joined, messages
+from prisma.analysis.circuits.branches import branch_of, concatenated, messages
 from prisma.analysis.circuits.graph import Graph
 from tests.analysis.circuits.edge_twin import EdgeTwin
 from tests.variants import VARIANTS, images_of, model_of
@@ -20,7 +20,7 @@ def test_branch_after_branch_is_the_model(variant: str) -> None:
         branch, read = branch_of(model, stage), before if stage.reads < stage.senders.start else x
         width = stage.receivers.stop - stage.receivers.start
         torch.testing.assert_close(branch.send(read[:, :, None].expand(-1, -1, width, -1)), sent, rtol=0, atol=1e-12)
-        before, x = x, branch.add(x, sent)
+        before, x = x, branch.add(x, branch.write(sent))
     torch.testing.assert_close(model.readout(x), logits, rtol=0, atol=1e-12)
     assert torch.equal(logits, model(images))
 
@@ -41,11 +41,11 @@ def test_messages_are_those_of_the_twin(variant: str) -> None:
 
 
 @torch.no_grad()
-def test_parts_of_a_run_are_joined_and_cut() -> None:
+def test_parts_of_a_run_are_concatenated_and_cut() -> None:
     model = model_of("base")
     images = images_of(model, 3)
     _, whole = messages(model, images)
-    again = joined([whole[:1], whole[1:]])
+    again = concatenated([whole[:1], whole[1:]])
     assert torch.equal(again.embed, whole.embed)
     assert all(torch.equal(a, b) for a, b in zip(again.sent, whole.sent, strict=True))
     assert not whole.map(torch.zeros_like).sent[0].any()

@@ -7,7 +7,7 @@ import torch
 
 import prisma
 from prisma import LogitDiff, PrismaError
-from prisma.analysis.circuits.attribution_patching import attribute
+from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
 from prisma.analysis.circuits.branches import messages
 from prisma.analysis.circuits.circuit_discovery import CircuitDiscovery, check_circuit, circuit_discovery
 from prisma.analysis.circuits.circuit_run import run_edges
@@ -119,7 +119,7 @@ def test_the_circuit_of_a_trained_mouse() -> None:
     found = circuit_discovery(model, *pairs, metric, enough=0.8, tolerance=0.02, sizes=[16, 32, 64])
     assert 0.75 < found.faithfulness < 1.1 and found.completeness > 0.9
     assert 10 < len(found.named()) < 70 < int(Graph(model.config).edges.sum())
-    _, edges = attribute(model, *pairs, metric, steps=5)
+    _, edges = attribute_nodes_and_edges(model, *pairs, metric, steps=5)
     torch.testing.assert_close(found.scores, edges.effect)
 
 
@@ -144,13 +144,13 @@ def test_bad_input_is_refused() -> None:
         circuit_discovery(model, clean, corrupt[:1], metric)
     with pytest.raises(PrismaError, match=r"n=3 and threshold=0\.1"):
         circuit_discovery(model, clean, corrupt, metric, n=3, threshold=0.1)
-    with pytest.raises(PrismaError, match="1 to 75 edges; found 0"):
+    with pytest.raises(PrismaError, match="1 to 75 edges for a circuit of this model; found 0"):
         circuit_discovery(model, clean, corrupt, metric, n=0)
-    with pytest.raises(PrismaError, match="1 to 75 edges; found 1000"):
+    with pytest.raises(PrismaError, match="1 to 75 edges for a circuit of this model; found 1000"):
         circuit_discovery(model, clean, corrupt, metric, sizes=[1000])
-    with pytest.raises(PrismaError, match="1 to 75 edges; found 0"):
+    with pytest.raises(PrismaError, match="1 to 75 edges for a circuit of this model; found 0"):
         circuit_discovery(model, clean, corrupt, metric, sizes=[])
     with pytest.raises(PrismaError, match="one of corrupt, mean, zero; found 'noise'"):
         circuit_discovery(model, clean, corrupt, metric, ablation="noise")
-    with pytest.raises(PrismaError, match="a metric with a gradient"):
+    with pytest.raises(PrismaError, match="a metric that has a gradient"):
         circuit_discovery(model, clean, corrupt, prisma.metrics.Rank(0))

@@ -72,11 +72,11 @@ def test_what_does_not_fit_is_refused() -> None:
     clean, corrupt = pairs_of(model)
     _, other = messages(model, corrupt)
     edges = Graph(model.config).edges
-    with pytest.raises(PrismaError, match=r"expected boolean edges \[9, 21\], found \[8, 21\]"):
+    with pytest.raises(PrismaError, match=r"expected boolean edges \[9, 21\]; found \[8, 21\]"):
         run_edges(model, clean, edges[1:], other)
     with pytest.raises(PrismaError, match=r"found \[9, 21\] of torch\.int64"):
         run_edges(model, clean, edges.long(), other)
-    with pytest.raises(PrismaError, match="the other run of 3 images, found 2"):
+    with pytest.raises(PrismaError, match="messages of the other run for 3 images; found 2"):
         run_edges(model, clean, edges, other[:2])
     with pytest.raises(PrismaError, match="batch must be at least 1"):
         run_edges(model, clean, edges, other, batch=0)

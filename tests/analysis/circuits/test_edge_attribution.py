@@ -78,7 +78,7 @@ def test_bad_input_is_refused() -> None:
     clean, corrupt = pairs_of(model, 2)
     with pytest.raises(PrismaError, match="pairs of one shape"):
         edge_attribution(model, clean, corrupt[:1], metric)
-    with pytest.raises(PrismaError, match="a metric with a gradient"):
+    with pytest.raises(PrismaError, match="a metric that has a gradient"):
         edge_attribution(model, clean, corrupt, Rank(0))
     with pytest.raises(PrismaError, match="steps must be at least 1"):
         edge_attribution(model, clean, corrupt, metric, steps=0)

@@ -1,12 +1,11 @@
-"""A run with gradients is the run, its forks are private, and a metric of some of the pairs is that of all."""
+"""A run with gradients is the run, and the gradient at a fork passes through its branch alone."""
 
 import pytest
 import torch
 
-from prisma import LogitDiff, PrismaError, record
-from prisma.analysis.circuits.gradient_run import gradient_run, measure_rows, slope
+from prisma import record
+from prisma.analysis.circuits.gradient_run import gradient_run
 from prisma.analysis.circuits.graph import Graph
-from prisma.metrics import Rank
 from tests.variants import VARIANTS, images_of, model_of
 
 
@@ -26,7 +25,7 @@ def test_a_run_with_gradients_is_the_run(variant: str) -> None:
         attn = [i for i, stage in enumerate(graph.stages) if stage.kind == "attn"]
         torch.testing.assert_close(torch.stack([run.sent[i] for i in attn]), acts.stack("attn.z"), rtol=0, atol=1e-12)
         torch.testing.assert_close(
-            torch.stack([run.shares[i] for i in attn]), acts.stack("attn_out"), rtol=0, atol=1e-12
+            torch.stack([run.written[i] for i in attn]), acts.stack("attn_out"), rtol=0, atol=1e-12
         )
     assert not gradient_run(model, graph, model.embed(images), grad=False).logits.requires_grad
 
@@ -38,23 +37,3 @@ def test_a_fork_has_the_gradient_of_its_branch_alone() -> None:
     whole, private = torch.autograd.grad(run.logits[:, 0].sum(), [run.streams[mlp], run.forks[mlp]], retain_graph=True)
     (around,) = torch.autograd.grad(run.logits[:, 0].sum(), run.streams[after])
     torch.testing.assert_close(whole, private + around, rtol=1e-10, atol=1e-12)
-
-
-def test_rows_of_a_metric() -> None:
-    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
-    metric = LogitDiff([0, 1, 2, 3, 0], [1, 2, 3, 0, 2])
-    for rows in (slice(0, 2), slice(2, 4), slice(4, 5), slice(0, 5)):
-        assert torch.equal(measure_rows(metric, logits[rows], rows, 5), metric(logits)[rows])
-        values, gradient = slope(metric, logits[rows], rows, 5)
-        leaf = logits.clone().requires_grad_()
-        metric(leaf).sum().backward()
-        assert (
-            leaf.grad is not None
-            and torch.equal(gradient, leaf.grad[rows])
-            and torch.equal(values, metric(logits)[rows])
-        )
-
-
-def test_a_metric_without_a_gradient_is_refused() -> None:
-    with pytest.raises(PrismaError, match=r"found none of Rank\(target=0\)"):
-        slope(Rank(0), torch.randn(2, 3), slice(0, 2), 2)

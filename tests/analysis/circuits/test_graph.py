@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prisma import PrismaError
-from prisma.analysis.circuits.graph import Graph, Node, by_layer, ends, largest, names
+from prisma.analysis.circuits.graph import Graph, Node, by_layer, largest, names, picture_labels
 from tests.analysis.circuits.edge_twin import EdgeTwin
 from tests.variants import VARIANTS, config_of, images_of, model_of, tower_of
 
@@ -16,9 +16,9 @@ def test_names() -> None:
 
 def test_pictures_have_all_names_or_those_of_layers() -> None:
     few = {"senders": ["embed", "a0.h0"], "receivers": ["m0", "logits"]}
-    assert ends(few) == {"sender": few["senders"], "receiver": few["receivers"]}
+    assert picture_labels(few) == {"sender": few["senders"], "receiver": few["receivers"]}
     many = {"senders": ["embed", *(f"a{i}.h{j}" for i in range(6) for j in range(5))], "receivers": few["receivers"]}
-    assert ends(many)["sender"][:8] == ["embed", "", "", "a0", "", "", "", ""]
+    assert picture_labels(many)["sender"][:8] == ["embed", "", "", "a0", "", "", "", ""]
     assert by_layer(["a0.h0.q", "a0.h1.q", "m0", "t1.h0.q", "logits"]) == ["", "a0", "", "t1", "logits"]
 
 

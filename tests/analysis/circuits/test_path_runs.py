@@ -15,13 +15,13 @@ METRIC = LogitDiff(0, 1)
 
 
 class Counter:
-    """Rows that go through the blocks of a model."""
+    """Rows that go through the MLPs of a model, of which there is one in each block."""
 
     def __init__(self, model: ViT) -> None:
         self.rows = 0
-        self.handles = [block.register_forward_hook(self.count) for block in model.blocks]
+        self.handles = [block.mlp.register_forward_hook(self.count) for block in model.blocks]
 
-    def count(self, block: object, args: tuple[Tensor, ...], out: Tensor) -> None:
+    def count(self, mlp: object, args: tuple[Tensor, ...], out: Tensor) -> None:
         self.rows += len(out)
 
     def done(self) -> int:
@@ -49,7 +49,7 @@ def test_path_patching_evaluates_as_many_blocks_as_it_says() -> None:
     graph, expected = Graph(model.config), 2 * pairs * layers
     for receiver, reads in zip(graph.receivers, graph.reads, strict=True):
         if receiver.layer is not None:
-            expected += reads * pairs * (layers - receiver.layer - (receiver.kind == "mlp"))
+            expected += reads * pairs * (layers - receiver.layer)  # the MLP of its own layer, and those after it
     assert counter.done() == expected
 
 

@@ -11,7 +11,7 @@ import prisma
 from prisma import LogitDiff, Mean, PrismaError, Probability, Resample, Set, Zero, record, run
 from prisma.analysis.patching.ablation import Ablation, ablation
 from prisma.analysis.patching.corruptions import derangement
-from prisma.blocks import Attention
+from prisma.attention import Attention
 from prisma.data import task
 from prisma.edits import Edit
 from prisma.inventory import site_names
@@ -148,14 +148,14 @@ def test_an_idle_head_has_no_effect_and_the_only_one_has_all() -> None:
 
 
 def test_no_more_blocks_than_needed() -> None:
-    """L for the run itself, and for each head of layer l those after it; the mean costs L more."""
+    """Attention of L layers for the run itself, and for each head those of the later layers; the mean costs L more."""
     model = model_of("base", n_layers=4)
     images = images_of(model, 5)
     site_names(model.config)
     for by, before in (("zero", 0), ("mean", 4), ("resample", 4)):
         with counting(Attention) as rows:
             ablation(model, images, "attn.z", METRIC, by=by)
-        assert sum(rows) == 5 * (4 + before + 3 * (4 + 3 + 2 + 1))
+        assert sum(rows) == 5 * (4 + before + 3 * (3 + 2 + 1))
 
 
 @pytest.mark.parametrize("by", ["zero", "mean", "resample"])
@@ -183,18 +183,21 @@ def test_result_survives_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"by": "noise"}, "by mean or resample of reference images; found 'noise'"),
-        ({"by": "zero", "reference": torch.ones(3, 2, 6, 6).double()}, "found 'zero' and reference"),
+        ({"by": "noise"}, "or 'mean' or 'resample'; found 'noise' with no reference"),
+        ({"by": "zero", "reference": torch.ones(3, 2, 6, 6).double()}, "found 'zero' with reference"),
         ({"by": "mean", "reference": torch.ones(3, 2, 6, 5)}, r"found \[5, 2, 6, 6\] and \[3, 2, 6, 5\]"),
         ({"by": "mean", "reference": torch.ones(1, 2, 6, 6).double()}, "at least 2 images; found .* and 1 images"),
         ({"by": "resample", "reference": torch.ones(0, 2, 6, 6)}, "expected images, and reference images"),
-        ({"by": "mean", "over": ("token",)}, "a mean is over batch and others of token, head, d_head"),
-        ({"by": "mean", "over": ("batch", "query")}, "a mean is over batch"),
-        ({"by": "mean", "over": ("batch", "batch")}, "a mean is over batch"),
-        ({"by": "resample", "images": torch.ones(1, 2, 6, 6).double()}, "at least 2 images; found 1"),
+        ({"by": "mean", "over": ("token",)}, "expected a mean over batch, and possibly token, head, d_head"),
+        ({"by": "mean", "over": ("batch", "query")}, "expected a mean over batch"),
+        ({"by": "mean", "over": ("batch", "batch")}, "expected a mean over batch"),
+        (
+            {"by": "resample", "images": torch.ones(1, 2, 6, 6).double()},
+            "at least 2 images, so that each can get another one; found 1",
+        ),
         ({"images": torch.ones(0, 2, 6, 6).double()}, "expected images"),
         ({"site": "attn.w"}, "no site of this model matches"),
-        ({"axis": "query"}, "no axis 'query'"),
+        ({"axis": "query"}, "found 'query'"),
         ({"groups": 9}, "expected 1 to 3 groups of head"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"metric": lambda x: x}, "one number per image"),

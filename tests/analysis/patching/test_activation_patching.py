@@ -12,8 +12,9 @@ from torch import Tensor
 import prisma
 from prisma import LogitDiff, PrismaError, Probability, Set, record, run, sweep
 from prisma.analysis.patching.activation_patching import ActivationPatching, activation_patching, patch_sets
-from prisma.blocks import Attention, Block
+from prisma.attention import Attention
 from prisma.inventory import site_names
+from prisma.layers import MLP
 from prisma.sites import axes_of
 from prisma.vit import ViT
 from tests.counting import counting
@@ -87,7 +88,7 @@ def test_patch_starts_each_layer_where_it_differs() -> None:
     layers, heads, pairs = 5, model.config.n_heads, 2
     clean, corrupt = images_of(model, pairs, seed=1), images_of(model, pairs, seed=2)
     site_names(model.config)
-    with counting(Block) as rows:
+    with counting(MLP) as rows:
         sweep(model, clean, corrupt, "attn.z", LogitDiff(0, 1))
     recording = 2 * layers
     assert len(rows) == recording + sum(layers - layer for layer in range(layers))
@@ -127,7 +128,7 @@ def test_no_attention_is_computed_where_z_is_patched_nor_for_tokens_that_nothing
 def test_no_pass_of_a_sweep_is_larger_than_batch(batch: int) -> None:
     model = model_of("base")
     clean, corrupt = images_of(model, 4, seed=1), images_of(model, 4, seed=2)
-    with counting(Block) as rows:
+    with counting(MLP) as rows:
         sweep(model, clean, corrupt, "attn.z", LogitDiff(0, 1), batch=batch)
     assert max(rows) <= batch
 
@@ -145,19 +146,22 @@ IMAGES = torch.zeros(2, 2, 6, 6, dtype=torch.float64)
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "shapes": ({"corrupt": IMAGES[:1]}, r"found \[2, 2, 6, 6\] and \[1, 2, 6, 6\]"),
     "no pair": ({"clean": IMAGES[:0], "corrupt": IMAGES[:0]}, r"found \[0, 2, 6, 6\]"),
-    "images": ({"clean": IMAGES[..., :4], "corrupt": IMAGES[..., :4]}, r"this model takes .* found \[2, 2, 6, 4\]"),
+    "images": ({"clean": IMAGES[..., :4], "corrupt": IMAGES[..., :4]}, r"expected images .* found \[2, 2, 6, 4\]"),
     "site": ({"site": "attn.w"}, r"no site of this model matches 'blocks\.0\.attn\.w'"),
     "glob": ({"site": "attn.*"}, r"one site of every block.*found 'attn\.\*'"),
     "whole name": ({"site": "blocks.0.attn.z"}, r"no site of this model matches"),
-    "axis": ({"axis": "neuron"}, r"attn\.z has the axes batch, token, head, d_head; there is no axis 'neuron'"),
-    "batch axis": ({"axis": "batch"}, r"there is no axis 'batch' to sweep over"),
-    "axis of groups": ({"axis": "component", "groups": 2}, r"of which a whole component has none; found 2"),
+    "axis": (
+        {"axis": "neuron"},
+        r"expected an axis of attn\.z to sweep over \(token, head, d_head, component\); found 'neuron'",
+    ),
+    "batch axis": ({"axis": "batch"}, r"to sweep over .*; found 'batch'"),
+    "axis of groups": ({"axis": "component", "groups": 2}, r"whole site, which cannot be grouped; found groups=2"),
     "into": ({"into": "both"}, r"into must be clean or corrupt; found 'both'"),
     "batch": ({"batch": 0}, r"batch must be at least 1; found 0"),
     "metric of all images": ({"metric": lambda logits: logits.mean()}, r"one number per image, \[2\]; found \[\]"),
     "metric of all classes": ({"metric": lambda logits: logits}, r"one number per image, \[2\]; found \[2, 5\]"),
     "metric of no tensor": ({"metric": lambda logits: 1.0}, r"one number per image, \[2\]; found float"),
-    "metric not finite": ({"metric": lambda logits: logits[:, 0] / 0}, r"the metric must be finite; found -?inf"),
+    "metric not finite": ({"metric": lambda logits: logits[:, 0] / 0}, r"a metric that is finite; found -?inf"),
 }
 
 
@@ -239,7 +243,7 @@ def test_a_whole_stream_carries_the_whole_effect() -> None:
 def test_no_total_effect_is_said_instead_of_divided_by() -> None:
     model = model_of("base")
     images = images_of(model, 3)
-    with pytest.raises(PrismaError, match="two runs that differ in the metric, found a total effect of 0"):
+    with pytest.raises(PrismaError, match="two runs that differ in the metric; found a total effect of 0"):
         activation_patching(model, images, images, "attn.z", LogitDiff(0, 1)).normalised()
 
 
@@ -323,11 +327,11 @@ def test_sets_that_do_not_fit() -> None:
     model = model_of("base")
     images = images_of(model)
     wrong: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
-        "head=3 is out of range: this site has 3": {"a": {"blocks.0.attn.z": {"head": 3}}},
-        "there is no axis 'neuron'": {"a": {"blocks.0.attn.z": {"neuron": 3}}},
+        "expected head from 0 to 2 at this site; found 3": {"a": {"blocks.0.attn.z": {"head": 3}}},
+        "found 'neuron'": {"a": {"blocks.0.attn.z": {"neuron": 3}}},
         "it has no axis 'batch'": {"a": {"blocks.0.attn.z": {"batch": 0}}},
         "no site of this model matches": {"a": {"blocks.2.attn.z": {}}},
-        "sets of cells to patch, found none": {},
+        "sets of cells to patch; found none": {},
     }
     for sentence, sets in wrong.items():
         with pytest.raises(PrismaError, match=sentence):

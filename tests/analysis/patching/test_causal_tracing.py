@@ -10,13 +10,10 @@ from torch import Tensor
 import prisma
 from prisma import LogitDiff, PrismaError, Set
 from prisma.analysis.patching.causal_tracing import CausalTracing, causal_tracing, embedding_scale
-from prisma.blocks import Attention
 from prisma.data import task
 from prisma.data.task import coverage
 from prisma.edits import Add
-from prisma.inventory import site_names
 from prisma.vit import ViT
-from tests.counting import counting
 from tests.variants import images_of, model_of
 
 
@@ -206,16 +203,6 @@ def test_the_scale_is_that_of_the_patch_embeddings() -> None:
     assert embedding_scale(model, images, batch=2) == pytest.approx(x.std(correction=0).item(), rel=1e-10)
 
 
-def test_blocks_are_computed_from_the_window_on() -> None:
-    """L blocks for the clean logits, the clean states and the corrupt rows each; then of each unit, those after it."""
-    model = model_of("base", n_layers=4)
-    images, chosen = images_of(model, 3), objects(model, 3)
-    site_names(model.config)
-    with counting(Attention) as rows:
-        causal_tracing(model, images, chosen, samples=2)
-    assert sum(rows) == 4 * (3 + 3 + 6) + 3 * 6 * (3 + 2 + 1 + 0)
-
-
 def test_the_sprites_mouse_holds_the_object_early_in_its_patches_and_late_in_the_class_token() -> None:
     """The two-site picture: the answer moves from the object's patches to the class token, by way of no other patch."""
     mouse, sprites = prisma.load("mice/sprites").model, task("sprites")
@@ -257,12 +244,12 @@ def test_result_survives_a_file(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("variant", "options", "message"),
     [
-        ("base", {"site": "attn.z"}, "expected a site of resid_post, attn_out, mlp_out, time_out"),
-        ("base", {"site": "mlp_out", "sever": "mlp_out"}, "another but resid_post to sever"),
+        ("base", {"site": "attn.z"}, "expected a site among resid_post, attn_out, mlp_out, time_out"),
+        ("base", {"site": "mlp_out", "sever": "mlp_out"}, "sever to be another of them but not resid_post"),
         ("base", {"sever": "resid_post"}, "sever='resid_post'"),
         ("attention_only", {"site": "mlp_out"}, "no site of this model matches"),
         ("base", {"sever": "time_out"}, "no site of this model matches"),
-        ("base", {"axis": "head"}, "by role or token; found axis='head'"),
+        ("base", {"axis": "head"}, "axis to be role or token; found 'head'"),
         ("base", {"window": 0}, "expected a window and samples of at least 1"),
         ("base", {"samples": 0}, "expected a window and samples of at least 1"),
         ("base", {"noise": float("nan")}, "noise above 0; found 1, 10 and nan"),
@@ -273,7 +260,7 @@ def test_result_survives_a_file(tmp_path: Any) -> None:
         ("base", {"coverage": torch.eye(2, 9) * torch.tensor([[1], [0]])}, "found none in image 1"),
         ("base", {"metric": lambda x: x.sum()}, "one number per image"),
         ("no_layers", {}, "n_layers=0"),
-        ("no_head", {}, "needs a model with classes"),
+        ("no_head", {}, "expected a metric for a model without classes"),
     ],
 )
 def test_what_cannot_be_done_is_said(variant: str, options: dict[str, Any], message: str) -> None:

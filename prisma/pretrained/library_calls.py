@@ -1,0 +1,51 @@
+"""Calling other libraries: their exceptions become a `PrismaError`, and their logs and warnings are silenced."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from warnings import catch_warnings
+
+import torch
+
+from prisma.errors import PrismaError
+
+
+@contextmanager
+def library_errors(what: str) -> Iterator[None]:
+    """Silence a library, and raise `PrismaError("<what> could not be loaded (...)")` for any exception of it."""
+    try:
+        with quiet():
+            yield
+    except PrismaError:
+        raise
+    except Exception as error:  # of any kind: the contents of a file decide what its library does
+        raise PrismaError(f"{what} {_why(error)} ({type(error).__name__}: {one_line(error)})") from None
+
+
+def _why(error: Exception) -> str:
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    from_the_hub = isinstance(error, HfHubHTTPError | LocalEntryNotFoundError)
+    return (
+        "is not in the Hub's cache and could not be downloaded from the Hub" if from_the_hub else "could not be loaded"
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No logs and no warnings while the block lasts; logging and torch's random numbers are unchanged afterwards."""
+    root, disabled = logging.root, logging.root.manager.disable
+    handler = logging.NullHandler()  # without one, `logging.info` would add a handler that stays
+    root.addHandler(handler)
+    logging.disable(logging.CRITICAL)
+    try:
+        with catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        logging.disable(disabled)
+        root.removeHandler(handler)
+
+
+def one_line(error: object) -> str:
+    """The text of an error without line breaks."""
+    return " ".join(str(error).split())

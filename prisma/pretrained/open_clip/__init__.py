@@ -1,0 +1,1 @@
+"""open_clip: loading its image-text pairs, and reading their towers."""

@@ -1,0 +1,231 @@
+"""Loading open_clip's pairs: `open_clip/NAME[:TAG]` or `open_clip/ORG/NAME`, a folder that open_clip saved, or a live
+module.
+"""
+
+import copy
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prisma.data.transform import Transform
+from prisma.errors import PrismaError, UnsupportedModelError, nearest
+from prisma.pretrained.families import family_of, text_family_of
+from prisma.pretrained.library_calls import library_errors, quiet
+from prisma.pretrained.source import ImageSize, SourceModel, expect_safetensors
+
+CONFIG = "open_clip_config.json"
+OWN_VOCABULARY = 49_408  # tokens of the tokenizer that comes with the package
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Prompts -> token ids [prompt, context], by open_clip's own tokenizer, which is loaded when it is first needed."""
+
+    load: Callable[[], Any]
+    context: int
+
+    @cached_property
+    def theirs(self) -> Any:
+        with library_errors("the tokenizer, whose files belong in the model's folder or in the Hub's cache,"):
+            return self.load()
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """Raises PrismaError: the tokenizer could not be loaded, or a prompt is longer than the context."""
+        for prompt in prompts:
+            if (found := self.length(prompt)) > self.context:
+                raise PrismaError(
+                    f"expected prompts of at most {self.context} tokens, including the start and end tokens; "
+                    f"found {found} in {prompt[:40]!r}"
+                )
+        return self.theirs(list(prompts), context_length=self.context)
+
+    def length(self, prompt: str) -> int:
+        """The number of tokens of a prompt before it is cut to the context, including the start and end tokens."""
+        if hasattr(self.theirs, "encode"):  # the tokenizer of the package adds start and end later
+            return len(self.theirs.encode(prompt)) + 2
+        inner, text = self.theirs.tokenizer, self.theirs.clean_fn(prompt)
+        if self.theirs.tokenizer_mode == "clips":  # it adds start, end and class later
+            return len(inner(text, add_special_tokens=False).input_ids) + 3
+        return len(inner(text).input_ids)
+
+
+def load_name(ref: str, revision: str | None = None, image_size: ImageSize = None) -> SourceModel:
+    """`ViT-B-32:laion2b_s34b_b79k`: weights from the Hub or its cache; without a tag, the first that open_clip lists.
+
+    `ORG/NAME` is a repository on the Hub with an open_clip model.
+
+    Raises:
+        PrismaError: there is no such name or tag (the message lists the nearest), or the weights are not available.
+        UnsupportedModelError: the image tower cannot be converted exactly.
+    """
+    import open_clip
+
+    if revision is not None:
+        raise PrismaError(f"open_clip's weights are chosen by tag, as open_clip/NAME:TAG; found revision={revision!r}")
+    if "/" in ref:
+        with library_errors(f"open_clip/{ref}"):
+            model = open_clip.create_model(f"hf-hub:{ref}", force_image_size=image_size, require_pretrained=True)
+        return _source(model, partial(open_clip.get_tokenizer, f"hf-hub:{ref}"))
+    name, _, tag = ref.partition(":")
+    if name not in open_clip.list_models():
+        raise PrismaError(f"open_clip has no model {name!r}; the nearest: {nearest(name, open_clip.list_models())}")
+    if (
+        "hf_model_name" not in open_clip.get_model_config(name)["text_cfg"]
+    ):  # else its architecture itself is on the Hub
+        _expect_readable(name)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not tags:
+        raise PrismaError(
+            f"open_clip publishes no weights for {name}; to use weights of your own, load a module that has them"
+        )
+    tag = tag or tags[0]
+    published = open_clip.get_pretrained_cfg(name, tag)
+    if not published:
+        raise PrismaError(f"open_clip has no weights {tag!r} for {name}; the nearest: {nearest(tag, tags)}")
+    with library_errors(f"open_clip/{name}:{tag}"):
+        model = open_clip.create_model(
+            name,
+            tag,
+            force_image_size=image_size,
+            force_quick_gelu=published.get("quick_gelu", False),  # the weights decide this, and the name may not say it
+            require_pretrained=True,
+        )
+    return _source(model, partial(open_clip.get_tokenizer, name))
+
+
+def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
+    """A folder with `open_clip_config.json` and safetensors weights, as open_clip saves a model.
+
+    Raises:
+        PrismaError: there is no such configuration or no such weights, or they do not fit each other.
+        UnsupportedModelError: the image tower cannot be converted exactly.
+    """
+    import open_clip
+
+    _expect_config(folder / CONFIG)
+    expect_safetensors(any(folder.glob("*.safetensors")), folder)
+    where = f"local-dir:{folder}"
+    with library_errors(str(folder)):
+        model = open_clip.create_model(where, force_image_size=image_size, require_pretrained=True)
+    return _source(model, partial(open_clip.get_tokenizer, where))
+
+
+def load_module(module: nn.Module, image_size: ImageSize = None) -> SourceModel:
+    """A live pair or image tower; with `image_size`, a copy of it that open_clip's code resized.
+
+    A module does not tell which tokenizer it was trained with. If its vocabulary has the size of open_clip's own
+    tokenizer, that one is used.
+    """
+    if image_size is not None or module.training:
+        module = copy.deepcopy(module)  # the caller's module stays unchanged
+    if image_size is not None:
+        _resize(getattr(module, "visual", module), image_size)
+    return _source(module, None)
+
+
+def _own_tokenizer() -> Any:
+    import open_clip
+
+    return open_clip.SimpleTokenizer()
+
+
+def _resize(visual: Any, image_size: int | tuple[int, int]) -> None:
+    """Resample the positions as open_clip does when it loads weights into a model of another image size."""
+    from open_clip.model import resize_pos_embed
+
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if hasattr(visual, "set_input_size"):
+        visual.set_input_size(sides)
+        return
+    state = {"visual.positional_embedding": visual.positional_embedding.detach()}
+    old = visual.grid_size
+    visual.image_size = sides
+    visual.grid_size = tuple(side // patch for side, patch in zip(sides, visual.patch_size, strict=True))
+    if old[0] != old[1]:
+        raise PrismaError(
+            f"open_clip resamples positions of square images only; found a grid of {old[0]} x {old[1]} patches"
+        )
+    resize_pos_embed(state, SimpleNamespace(visual=visual))
+    visual.positional_embedding = nn.Parameter(state["visual.positional_embedding"])
+
+
+def _expect_config(path: Path) -> None:
+    try:
+        model = json.loads(path.read_text())["model_cfg"]
+        known = isinstance(model["vision_cfg"], dict) and isinstance(model["text_cfg"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise PrismaError(
+            f"expected JSON with model_cfg, and vision_cfg and text_cfg in it, in {path}; found no such file or entries"
+        )
+
+
+def _expect_readable(name: str) -> None:
+    """Raise UnsupportedModelError before anything is downloaded, from the architecture without weights."""
+    import open_clip
+
+    with torch.device("meta"), quiet():
+        visual = open_clip.create_model(name, load_weights=False, device="meta").visual
+    family_of(visual).read(visual)
+
+
+def _source(model: Any, tokenizer: Callable[[], Any] | None) -> SourceModel:
+    visual = getattr(model, "visual", model)
+    precisions = sorted({str(x.dtype) for x in model.parameters() if x.is_floating_point()})
+    if len(precisions) > 1:
+        raise UnsupportedModelError(f"expected all weights in one precision; found {' and '.join(precisions)}")
+    size = family_of(visual).read(visual).config.image_sides  # type: ignore[union-attr]
+    text, pair = _text(model), {}
+    if text is not None:
+        if tokenizer is None and model.vocab_size == OWN_VOCABULARY:
+            tokenizer = _own_tokenizer
+        pair = {
+            "tokenize": Tokenizer(tokenizer or _no_tokenizer, model.context_length),
+            "logit_scale": model.logit_scale.exp().item(),
+            "logit_bias": 0.0 if model.logit_bias is None else model.logit_bias.item(),
+        }
+    return SourceModel(visual.eval(), _transform(visual, size), text=text, pair=pair)
+
+
+def _no_tokenizer() -> Any:
+    raise PrismaError(
+        f"expected a vocabulary of {OWN_VOCABULARY} tokens, that of open_clip's own tokenizer, because a live module "
+        "does not tell its tokenizer; found another: load the model by its name or from a folder"
+    )
+
+
+def _text(model: Any) -> nn.Module | None:
+    """The text tower, or the pair that contains its parts; None with a warning if it cannot be converted exactly."""
+    if not hasattr(model, "logit_scale"):
+        return None
+    text = getattr(model, "text", model)
+    try:
+        text_family_of(text).read(text)
+    except UnsupportedModelError as error:
+        warnings.warn(f"the image tower is loaded without its text tower: {error}", stacklevel=2)
+        return None
+    return text.eval()
+
+
+def _transform(visual: Any, size: tuple[int, int]) -> Transform | None:
+    """open_clip's evaluation transform; None if the module does not specify it, or if it pads."""
+    known = getattr(visual, "preprocess_cfg", None)
+    if not known:
+        return None
+    if known["resize_mode"] == "squash":
+        shortest = None
+    elif known["resize_mode"] == "shortest" and size[0] == size[1]:
+        shortest = size[0]
+    else:
+        return None
+    interpolation = "bilinear" if known["interpolation"] == "bilinear" else "bicubic"
+    return Transform(size, tuple(known["mean"]), tuple(known["std"]), shortest, interpolation=interpolation)

@@ -1,0 +1,71 @@
+"""A loaded model of another library before its conversion, and the text side of an image-text pair after it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prisma.data.transform import Transform
+from prisma.errors import PrismaError
+from prisma.text import TextTower
+
+ImageSize = int | tuple[int, int] | None
+"""In pixels, a side or (height, width); None: the size the source was built for."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """The text side of a pair: prompts -> unit vectors in the space of the image tower's logits."""
+
+    model: TextTower
+    tokenize: Callable[[Sequence[str]], Tensor]  # prompts -> ids [prompt, context]; raises if a prompt is too long
+    logit_scale: float = 1.0  # multiplies the cosine
+    logit_bias: float = 0.0  # added to it (SigLIP)
+
+    def __call__(self, prompts: str | Sequence[str]) -> Tensor:
+        """Embeddings [prompt, class] of unit length.
+
+        Raises:
+            PrismaError: there are no prompts, or a prompt has more tokens than the tower's context.
+        """
+        texts = [prompts] if isinstance(prompts, str) else prompts
+        if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
+            raise PrismaError(f"expected a prompt or a list of prompts, as text; found {prompts!r:.80}")
+        ids = self.tokenize(list(texts))
+        weights = self.model.embed.positions
+        return F.normalize(self.model(ids.to(weights.device)), dim=-1)
+
+    def similarity(self, images: Tensor, prompts: str | Sequence[str]) -> Tensor:
+        """Zero-shot logits [batch, prompt] of image embeddings [batch, class], which are the image tower's logits."""
+        return F.normalize(images, dim=-1) @ self(prompts).T * self.logit_scale + self.logit_bias
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A model of another library, and everything that belongs to it, before its conversion."""
+
+    module: nn.Module  # its class belongs to a family; in evaluation mode
+    transform: Transform | None
+    labels: tuple[str, ...] = ()
+    text: nn.Module | None = None  # the text tower, or the pair that contains its parts; None if there is none
+    pair: dict[str, Any] = field(default_factory=dict)  # tokenize, logit_scale, logit_bias: see Text
+
+
+def expect_safetensors(found: bool, folder: Path, name: str = "", hint: str = "") -> None:
+    """Raise PrismaError unless a folder has safetensors weights; name the weights it has in other formats.
+
+    Args:
+        found: whether it has them, under the names that its library uses.
+        name: what the message calls the folder, if not by its path.
+        hint: how to save such weights.
+    """
+    if found:
+        return
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth", ".h5"))
+    raise PrismaError(
+        f"expected safetensors weights in {name or folder}; found {', '.join(others) or 'none'}{hint}. "
+        "Weights in other formats are pickles, which can run code when they are loaded"
+    )

@@ -1,0 +1,1 @@
+"""timm: loading its models, and reading its vision transformers."""

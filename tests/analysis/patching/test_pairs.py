@@ -1,0 +1,18 @@
+"""Which run is changed, and which one the new values come from."""
+
+import pytest
+import torch
+
+from prisma import PrismaError
+from prisma.analysis.patching.pairs import source_of, target_and_source
+
+
+def test_values_come_from_the_other_run() -> None:
+    clean, corrupt = torch.zeros(2, 1), torch.ones(2, 1)
+    for into, expected in {"clean": (clean, corrupt), "corrupt": (corrupt, clean)}.items():
+        assert all(x is y for x, y in zip(target_and_source(clean, corrupt, into), expected, strict=True))
+    assert (source_of("clean"), source_of("corrupt")) == ("corrupt", "clean")
+    with pytest.raises(PrismaError, match="into must be clean or corrupt; found 'both'"):
+        target_and_source(clean, corrupt, "both")
+    with pytest.raises(PrismaError, match=r"pairs of one shape; found \[2, 1\] and \[1, 1\]"):
+        target_and_source(clean, corrupt[:1], "clean")
