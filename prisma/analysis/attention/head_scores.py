@@ -156,10 +156,8 @@ def head_scores(
     config = model.config
     sites = [f"{scope}.pattern" for scope in attention_scopes(config, attention)]
     queries_Q = _queries(config, attention, queries)
-    masks = None if masks is None else _per_patch("masks", masks, config, images)
+    masks = None if masks is None else _shares(_per_patch("masks", masks, config, images))
     content = None if content is None else _per_patch("content", content, config, images)
-    if masks is not None and not ((masks >= 0) & (masks <= 1)).all():
-        raise PrismaError("masks must be shares of a patch, from 0 to 1; found a number outside")
     chosen = None if scores is None else named_scores(scores)
     by_pixels = content is None and chosen is not None and any("content" in score.needs for score in chosen.values())
     parts: list[tuple[Tensor, Tensor]] = []
@@ -213,6 +211,12 @@ def _queries(config: ViTConfig, attention: str, queries: str) -> Tensor:
             f"expected queries that this attention has; found {queries!r}, and the attention has no such token"
         )
     return queries_Q
+
+
+def _shares(masks: Tensor) -> Tensor:
+    if not ((masks >= 0) & (masks <= 1)).all():
+        raise PrismaError("masks must be shares of a patch, from 0 to 1; found a number outside")
+    return masks
 
 
 def _per_patch(name: str, values: Tensor, config: ViTConfig, images: Tensor) -> Tensor:

@@ -199,9 +199,7 @@ def direct_logit_attribution(
         passes.append({"logits": logits, "baseline": parts.baseline, **_arrays(parts, c), **of_sources})
     arrays = {name: torch.cat([found[name] for found in passes]) for name in passes[0]}
     logits_BC = arrays.pop("logits")
-    value, linear = measure(metric, logits_BC), (logits_BC * direction_BC).sum(1)
-    if not torch.allclose(value, linear, rtol=1e-4, atol=1e-4 * linear.abs().max().item()):
-        raise _nonlinear(metric)
+    value = _linear_value(metric, logits_BC, direction_BC)
     metadata = {
         "analysis": "direct_logit_attribution",
         "metric": _metric_name(metric),
@@ -248,6 +246,14 @@ def _direction(metric: Metric, zeros_BC: Tensor) -> Tensor:
             raise _nonlinear(metric)
         (direction_BC,) = torch.autograd.grad(value.sum(), logits)
     return direction_BC
+
+
+def _linear_value(metric: Metric, logits_BC: Tensor, direction_BC: Tensor) -> Tensor:
+    """The metric [batch], checked to be the product of logits and direction."""
+    value, linear = measure(metric, logits_BC), (logits_BC * direction_BC).sum(1)
+    if not torch.allclose(value, linear, rtol=1e-4, atol=1e-4 * linear.abs().max().item()):
+        raise _nonlinear(metric)
+    return value
 
 
 def _nonlinear(metric: Metric) -> PrismaError:

@@ -157,12 +157,7 @@ def train_tuned_lens(
         raise PrismaError(
             f"expected images, and steps, batch and lr above 0; found {len(images)} images, {steps}, {batch} and {lr}"
         )
-    exact = torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
-    shapes = [(c.d_model, c.d_model)] * c.n_layers, [(c.d_model,)] * c.n_layers
-    weight, bias = ([torch.zeros(s, dtype=exact, device=images.device) for s in of_kind] for of_kind in shapes)
-    if start is not None:
-        _expect_fits(start, model)
-        weight, bias = ([x.to(weight[0]).clone() for x in of_kind] for of_kind in (start.weight, start.bias))
+    weight, bias = _first_translators(model, start, images.device)
     translators = [(w.requires_grad_(), b.requires_grad_()) for w, b in zip(weight, bias, strict=True)]
     decays = ({"params": weight, "weight_decay": weight_decay}, {"params": bias, "weight_decay": 0.0})
     optimizer = AdamW(decays, lr=lr)
@@ -204,6 +199,17 @@ def tuned_lens(model: ViT, lens: TunedLens, images: Tensor) -> LogitLens:
     stages = enumerate(stages_of(model, images))
     readout_BSC = torch.stack([model.readout(lens.translate(x_BTM, stage)) for stage, x_BTM in stages], dim=1)
     return LogitLens(metadata={**lens.metadata, "analysis": "tuned_lens"}, readout=readout_BSC)
+
+
+def _first_translators(model: ViT, start: TunedLens | None, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
+    """Matrices and biases to start from: zeros, or those of another lens."""
+    c, exact = model.config, torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
+    shapes = [(c.d_model, c.d_model)] * c.n_layers, [(c.d_model,)] * c.n_layers
+    weight, bias = ([torch.zeros(s, dtype=exact, device=device) for s in of_kind] for of_kind in shapes)
+    if start is not None:
+        _expect_fits(start, model)
+        weight, bias = ([x.to(weight[0]).clone() for x in of_kind] for of_kind in (start.weight, start.bias))
+    return weight, bias
 
 
 def _translated(x_BTM: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

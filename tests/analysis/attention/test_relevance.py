@@ -117,9 +117,7 @@ def test_only_the_patch_that_speaks_for_the_class_is_relevant() -> None:
 def test_bad_input_is_refused() -> None:
     model = model_of("base")
     images = images_of(model)
-    with pytest.raises(
-        PrismaError, match=r"expected a metric that has a gradient; found Rank\(target=0\), which has none"
-    ):
+    with pytest.raises(PrismaError, match="a metric that has a gradient; found Rank"):
         relevance(model, images, Rank(0))
     with pytest.raises(PrismaError, match="expected a class from 0 to 4, found 7"):
         relevance(model, images, Logit(7))
