@@ -130,8 +130,7 @@ def head_scores(
     """What does each head attend to: the class token, corners, neighbours, the object ...?
 
     Each number is the share of a head's attention, from 0 to 1, that falls on the keys of the score, for one image.
-    Compare it with `chance`, the score of uniform attention: far above means that the head prefers these keys.
-    `.top("corner")` ranks the heads.
+    Compare it with `chance`, the score of uniform attention. `.top("corner")` ranks the heads.
 
     Args:
         images: [image, channel, (frame,) height, width].

@@ -180,7 +180,7 @@ def direct_logit_attribution(
         PrismaError: the metric is not linear in the logits, an option has another value than those above, or integrated
             norms have one image and no baseline.
 
-    Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
+    Source: Elhage et al. 2021.
     """
     baseline_images = images if baseline is None else baseline
     _expect_options(norms, images, baseline_images, steps)
@@ -189,8 +189,8 @@ def direct_logit_attribution(
     c, exact = model.config, torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
     none_BC = torch.zeros(len(images), c.n_classes or c.d_pooled, dtype=exact, device=images.device)
     direction_BC = _direction(metric, none_BC)
-    start = baseline_parts(model, baseline_images, size) if norms == "integrated" else None
-    passes, names = [], list[str]()
+    start, names = baseline_parts(model, baseline_images, size) if norms == "integrated" else None, list[str]()
+    passes = []
     for some, direction in zip(images.split(size), direction_BC.split(size), strict=True):
         logits, acts = record_path(model, some, by_source)
         parts = part_contributions(model, acts, direction, start, steps)
@@ -199,14 +199,13 @@ def direct_logit_attribution(
         passes.append({"logits": logits, "baseline": parts.baseline, **_arrays(parts, c), **of_sources})
     arrays = {name: torch.cat([found[name] for found in passes]) for name in passes[0]}
     logits_BC = arrays.pop("logits")
-    value = _linear_value(metric, logits_BC, direction_BC)
     metadata = {
         "analysis": "direct_logit_attribution",
         "metric": _metric_name(metric),
         "norms": norms,
         "components": names,
     }
-    return DirectLogitAttribution(metadata=metadata, value=value, **arrays)
+    return DirectLogitAttribution(metadata=metadata, value=_linear_value(metric, logits_BC, direction_BC), **arrays)
 
 
 def _arrays(parts: PartContributions, config: ViTConfig) -> dict[str, Tensor]:

@@ -133,8 +133,7 @@ def train_tuned_lens(
         batch: images of one update, drawn without repetition until all were used. A setting of the training: it
             changes the result.
         lr: the learning rate of the first update.
-        weight_decay: decay of the matrices (not the biases) towards the identity.
-        seed: seed of the order of the images.
+        weight_decay, seed: decay of the matrices (not the biases) towards the identity; seed of the images' order.
         start: translators to continue from, for images that come in shards.
         progress: show a progress bar on stderr.
 
@@ -159,8 +158,7 @@ def train_tuned_lens(
         )
     weight, bias = _first_translators(model, start, images.device)
     translators = [(w.requires_grad_(), b.requires_grad_()) for w, b in zip(weight, bias, strict=True)]
-    decays = ({"params": weight, "weight_decay": weight_decay}, {"params": bias, "weight_decay": 0.0})
-    optimizer = AdamW(decays, lr=lr)
+    optimizer = AdamW([{"params": weight, "weight_decay": weight_decay}, {"params": bias, "weight_decay": 0.0}], lr=lr)
     losses = []
     for step, chosen in enumerate(tqdm(_order(len(images), batch, steps, seed), total=steps, disable=not progress)):
         for group in optimizer.param_groups:
@@ -168,12 +166,9 @@ def train_tuned_lens(
         losses.append(_loss_and_gradients(model, images[chosen.to(images.device)], translators))
         optimizer.step()
     settings = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": weight_decay, "seed": seed}
-    return TunedLens(
-        metadata={"analysis": "tuned_lens", **settings, "images": len(images)},
-        losses=torch.stack(losses),
-        weight=torch.stack(weight).detach(),
-        bias=torch.stack(bias).detach(),
-    )
+    metadata = {"analysis": "tuned_lens", **settings, "images": len(images)}
+    parameters = {"weight": torch.stack(weight).detach(), "bias": torch.stack(bias).detach()}
+    return TunedLens(metadata=metadata, losses=torch.stack(losses), **parameters)
 
 
 @torch.no_grad()
