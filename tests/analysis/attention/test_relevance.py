@@ -119,7 +119,7 @@ def test_bad_input_is_refused() -> None:
     images = images_of(model)
     with pytest.raises(PrismaError, match="a metric that has a gradient; found Rank"):
         relevance(model, images, Rank(0))
-    with pytest.raises(PrismaError, match="expected a class from 0 to 4, found 7"):
+    with pytest.raises(PrismaError, match="expected a class from 0 to 4; found 7"):
         relevance(model, images, Logit(7))
     with pytest.raises(PrismaError, match="one number per image"):
         relevance(model, images, lambda logits: logits)
