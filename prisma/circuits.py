@@ -1,10 +1,12 @@
-"""Per-head views of the weights, and the circuits they form (Elhage et al. 2021, A Mathematical Framework).
+"""Weights of each head as the literature writes them, and the circuits that they form.
 
-Row-vector convention: `q = x @ W_Q[head]`, `z @ W_O[head]` is what a head writes. Views share memory with the model.
+Row-vector convention: `q = x @ W_Q[head]`, and a head writes `z @ W_O[head]`. Views share memory with the model.
 
-What a norm does to a vector is linear but for its divisor: LayerNorm(x) = x C diag(g) / sigma + b, with C taking the
-mean away (RMSNorm has no C). *Folded* weights hold C diag(g), so that they act on the residual stream itself; what they
-leave out is one positive number for each token, and biases.
+A norm is linear but for its divisor: LayerNorm(x) = x C diag(g) / sigma + b, where C subtracts the mean (RMSNorm has no
+C). *Folded* weights include C diag(g), so that they act on the residual stream itself; they leave out the divisor, one
+positive number for each token, and biases.
+
+Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
 """
 
 from collections.abc import Iterator
@@ -21,16 +23,16 @@ LN = ("none", "folded")
 
 
 def attentions(config: ViTConfig) -> list[tuple[int, str]]:
-    """(layer, "attn"), in the order in which they run; in divided attention (layer, "time") comes before it."""
+    """(layer, "attn") for all layers, in the order in which they run; in divided attention after (layer, "time")."""
     kinds = ("time", "attn") if config.attention == "divided" else ("attn",)
     return [(layer, kind) for layer in range(config.n_layers) for kind in kinds]
 
 
 def weights(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor]:
-    """`W_Q`, `W_K`, `W_V` [head, d_model, d_head], `W_O` [head, d_head, d_model] of one layer, as views.
+    """`W_Q`, `W_K`, `W_V` [head, d_model, d_head] and `W_O` [head, d_head, d_model] of one layer, as views.
 
     Args:
-        attention: "attn", or "time" of divided attention.
+        attention: "attn", or "time" in divided attention.
 
     Raises:
         PrismaError: this model has no such layer or attention.
@@ -40,7 +42,7 @@ def weights(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor
 
 
 def biases(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor]:
-    """`b_Q`, `b_K`, `b_V` [head, d_head], which a model without them has as zeros, and `b_O` [d_model].
+    """`b_Q`, `b_K`, `b_V` [head, d_head], zeros in a model without them, and `b_O` [d_model].
 
     Raises:
         PrismaError: this model has no such layer or attention.
@@ -52,14 +54,14 @@ def biases(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor]
 
 
 def stream_weights(model: ViT, layer: int, attention: str = "attn", *, ln: str = "folded") -> dict[str, Tensor]:
-    """`weights` as the residual stream meets them: W_O with layer scale, and norms folded in.
+    """`weights` as they act on the residual stream: W_O includes layer scale, and norms are folded in.
 
     Args:
-        ln: "folded" takes in the norm of what attention reads (norm="pre") or adds (norm="res_post") and of its z
-            (norm_z); norms of the stream itself (norm="post") belong to no layer's weights. "none" takes in no norm.
+        ln: "folded" includes the norm before attention (norm="pre") or on its output (norm="res_post"), and on z
+            (norm_z); norms on the stream itself (norm="post") are part of no layer's weights. "none" includes no norm.
 
     Raises:
-        PrismaError: this model has no such layer or attention, or another `ln`.
+        PrismaError: this model has no such layer or attention, or `ln` has another value.
     """
     expect_ln(ln)
     w = weights(model, layer, attention)
@@ -79,10 +81,10 @@ def neuron_weights(model: ViT, layer: int, *, ln: str = "folded") -> Tensor:
     """What each neuron writes to the residual stream for each unit of `mlp.post` [neuron, d_model].
 
     Args:
-        ln: "folded" takes in the norm of `mlp.post` (norm_post) and of what the MLP adds (norm="res_post").
+        ln: "folded" includes the norm on `mlp.post` (norm_post) and on the MLP's output (norm="res_post").
 
     Raises:
-        PrismaError: this model has no such layer or no MLP, or another `ln`.
+        PrismaError: this model has no such layer or no MLP, or `ln` has another value.
     """
     expect_ln(ln)
     if not model.config.d_mlp or not 0 <= layer < model.config.n_layers:
@@ -101,9 +103,9 @@ def neuron_weights(model: ViT, layer: int, *, ln: str = "folded") -> Tensor:
 
 
 def ov(model: ViT, layer: int, attention: str = "attn", *, ln: str = "none") -> Tensor:
-    """W_V W_O [head, d_model, d_model]: what a head writes to the query, given what it reads from the key.
+    """W_V W_O [head, d_model, d_model]: x_key OV is what a head writes at the query when it attends to the key.
 
-    With layer scale, W_O is scaled by it, so that this is what the residual stream receives.
+    It includes layer scale, so that this is what is added to the residual stream.
 
     Raises:
         PrismaError: as `stream_weights`.
@@ -113,10 +115,10 @@ def ov(model: ViT, layer: int, attention: str = "attn", *, ln: str = "none") -> 
 
 
 def qk(model: ViT, layer: int, attention: str = "attn", *, ln: str = "none") -> Tensor:
-    """W_Q W_K^T [head, d_model, d_model]: scores = x_query QK x_key^T / sqrt(d_head) but for biases and rotation.
+    """W_Q W_K^T [head, d_model, d_model]: scores = x_query QK x_key^T / sqrt(d_head), but for biases and rotation.
 
     Raises:
-        PrismaError: the model has QK-norm, so that its scores are no bilinear form of the residual stream; or as
+        PrismaError: the model has QK-norm, so its scores are not a bilinear form of the residual stream; or as
             `stream_weights`.
     """
     expect_bilinear(model.config)
@@ -125,7 +127,7 @@ def qk(model: ViT, layer: int, attention: str = "attn", *, ln: str = "none") -> 
 
 
 def folded_in(norm: nn.Module | None, weight: Tensor) -> Tensor:
-    """C diag(g) W, of a matrix [..., d_model, any] that reads what a norm gives; without a norm, W."""
+    """C diag(g) W, for a matrix W [..., d_model, any] that comes after a norm; W if there is no norm."""
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         return weight
     weight = norm.weight[:, None] * weight
@@ -133,14 +135,14 @@ def folded_in(norm: nn.Module | None, weight: Tensor) -> Tensor:
 
 
 def folded_out(norm: nn.Module | None, x: Tensor) -> Tensor:
-    """x C diag(g), of vectors [..., d_model] that a norm reads; without a norm, x."""
+    """x C diag(g), for vectors x [..., d_model] that go into a norm; x if there is no norm."""
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         return x
     return (x - x.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x) * norm.weight
 
 
 def stream_norms(model: ViT, layer: int, branch: str) -> Iterator[nn.Module]:
-    """The norms that what a branch ("time", "attn" or "mlp") adds to the stream passes, until the readout's own."""
+    """The norms on the stream between a branch ("time", "attn" or "mlp") and the readout's own norm."""
     if model.config.norm != "post":
         return
     for later in range(layer, model.config.n_layers):
@@ -150,20 +152,24 @@ def stream_norms(model: ViT, layer: int, branch: str) -> Iterator[nn.Module]:
 
 
 def expect_ln(ln: str) -> None:
+    """Raises PrismaError: `ln` is not in `LN`."""
     if ln not in LN:
-        raise PrismaError(f"norms are left out or folded into the weights: ln={' or '.join(LN)}; found {ln!r}")
+        raise PrismaError(f"expected ln={' or '.join(LN)}: norms are left out or folded in; found ln={ln!r}")
 
 
 def expect_bilinear(config: ViTConfig) -> None:
+    """Raises PrismaError: scores are not a bilinear form of the residual stream, because of QK-norm."""
     if config.qk_norm:
-        raise PrismaError("a QK circuit needs qk_norm=False; this model normalises each head's q and k")
+        raise PrismaError(
+            "a QK circuit needs a model with qk_norm=False; found qk_norm=True, which normalises each head's q and k"
+        )
 
 
 def _attention(model: ViT, layer: int, attention: str) -> Attention:
     if (layer, attention) not in attentions(model.config):
         kinds = " or ".join(sorted({kind for _, kind in attentions(model.config)})) or "none"
         raise PrismaError(
-            f"expected a layer from 0 to {model.config.n_layers - 1} and its attention, {kinds}; "
+            f"expected a layer from 0 to {model.config.n_layers - 1} and an attention of this model, {kinds}; "
             f"found {layer} and {attention!r}"
         )
     attn = model.blocks[layer].get_submodule(attention)

@@ -67,7 +67,7 @@ def _direct_logit_attribution(inputs: ShardInputs) -> DirectLogitAttribution:
     baseline = inputs.reference if inputs.options["norms"] == "integrated" else None
     options = inputs.select_options("norms", "sources")
     return direct_logit_attribution(
-        inputs.model, inputs.images, inputs.metric, baseline=baseline, batch=inputs.batch or 8, **options
+        inputs.model, inputs.images, inputs.metric, baseline=baseline, batch=inputs.batch, **options
     )
 
 

@@ -1,10 +1,10 @@
-"""Attention flow: how much can flow from each embedded token to the readout, if attention weights are widths of pipes.
+"""Attention flow: the largest flow from each embedded token to the readout, with attention weights as capacities.
 
 A graph with a node for each token before and after each layer. The edge from token k before layer l to token q after it
-holds residual [q = k] + (1 - residual) A_l[q, k], the layer of attention rollout; the last tokens are joined to the
-readout by what the pooling reads of each. The flow of token k is the largest flow from it to the readout.
+has the capacity residual [q = k] + (1 - residual) A_l[q, k], the layer of attention rollout; the final tokens are
+connected to the readout by the weights of the pooling. The flow of token k is the maximum flow from it to the readout.
 
-Unlike rollout, which multiplies weights along a path, a path here is as wide as its narrowest edge.
+Rollout multiplies the weights along a path; here a path carries as much as its smallest edge.
 
 Source: Abnar & Zuidema 2005.00928.
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prisma.analysis.attention.token_grid import chunks
+from prisma.analysis.attention.token_grid import image_passes
 from prisma.analysis.attention.token_maps import (
     READOUTS,
     TokenMaps,
@@ -40,16 +40,24 @@ UNIT = 2**30  # capacities are whole numbers of 32 bits
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttentionFlow(TokenMaps):
-    """Flows from 0 to 1. They do not sum to 1: each token has the pipes to itself."""
+    """How much attention can flow from each embedded token to the readout.
+
+    Flows from 0 to 1. They do not sum to 1, because the maximum flow of each token is computed by itself, with the
+    whole capacity free.
+    """
 
 
 @torch.no_grad()
 def attention_flow(
     model: ViT, images: Tensor, *, heads: str = "mean", residual: float = 0.5, batch: int | None = None
 ) -> AttentionFlow:
-    """The largest flow from every embedded token to the readout, for each image: one maximum flow per token.
+    """Which parts of the image can reach the readout through attention, when attention weights are capacities?
 
-    Capacities are rounded to multiples of 2^-30. A ViT-B/16 image takes seconds, and needs scipy.
+    0 is a token that no path connects to the readout; a large number is one whose information could arrive over wide
+    paths. Flows differ less between tokens than `rollout` does, because a path is as wide as its smallest edge.
+
+    There is one maximum flow per image and token, with capacities rounded to multiples of 2^-30: a ViT-B/16 image takes
+    seconds. Needs scipy.
 
     Args:
         images: [image, channel, (frame,) height, width].
@@ -59,13 +67,15 @@ def attention_flow(
         `readout` [image, key], `patches` [image, (time,) row, column].
 
     Raises:
-        PrismaError: the images do not fit, or an option is none.
+        PrismaError: the images do not fit the model, an option has another value than those above, or scipy is missing.
+
+    Source: Abnar & Zuidema 2005.00928.
     """
     check_mixing(heads, residual)
-    readout_BK = torch.cat([_flows(model, some, heads, residual) for some in chunks(model, images, batch)])
-    said = {"analysis": "attention_flow", "heads": heads, "residual": residual}
-    said["readout"] = READOUTS[model.config.pool]
-    return AttentionFlow(metadata=said, patches=over_patches(model.config, readout_BK), readout=readout_BK)
+    readout_BK = torch.cat([_flows(model, some, heads, residual) for some in image_passes(model, images, batch)])
+    metadata = {"analysis": "attention_flow", "heads": heads, "residual": residual}
+    metadata["readout"] = READOUTS[model.config.pool]
+    return AttentionFlow(metadata=metadata, patches=over_patches(model.config, readout_BK), readout=readout_BK)
 
 
 def _flows(model: ViT, images: Tensor, heads: str, residual: float) -> Tensor:
@@ -85,11 +95,11 @@ def _flows(model: ViT, images: Tensor, heads: str, residual: float) -> Tensor:
 
 
 def readout_flows(top_T: Capacities, *layers: Capacities) -> list[float]:
-    """The largest flow to the readout from each token before the first layer.
+    """The maximum flow to the readout from each token before the first layer.
 
     Args:
-        top_T: capacity from each last token to the readout.
-        layers: capacities [query, key] of each layer, the first one first.
+        top_T: capacity from each final token to the readout.
+        layers: capacities [query, key] of each layer, from first to last.
 
     Raises:
         PrismaError: scipy is not installed.

@@ -1,6 +1,6 @@
-"""Head finder: which heads of a model look where, ranked by any score over a data set.
+"""Head scores: what does each head attend to, and which heads attend to something the most?
 
-The scores are those of `prisma.analysis.attention.score_functions`, or your own. Each is computed for every head of
+The scores are those of `prisma.analysis.attention.score_functions`, or your own. Each is computed for every head and
 every image; means and standard errors are over images.
 
 Shapes: B image, S score, L layer, H head, Q query, K key, P patch.
@@ -14,8 +14,14 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from prisma.analysis.attention.score_functions import Scene, Score, computable_scores, expect_computable, named_scores
-from prisma.analysis.attention.token_grid import TokenGrid, attention_scopes, chunks, uniform_attention
+from prisma.analysis.attention.score_functions import (
+    Score,
+    ScoreContext,
+    computable_scores,
+    expect_computable,
+    named_scores,
+)
+from prisma.analysis.attention.token_grid import TokenGrid, attention_scopes, image_passes, uniform_attention
 from prisma.analysis.result import Result, standard_error
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError, nearest
@@ -26,8 +32,8 @@ from prisma.vit import ViT
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEAST = 5
-"""A picture shows no score further below chance than by so many halvings."""
+LOWEST_LOG2 = -5
+"""A picture draws every score below 2^-5 of chance as 2^-5 of chance."""
 
 
 class RankedHead(NamedTuple):
@@ -36,13 +42,17 @@ class RankedHead(NamedTuple):
     layer: int
     head: int
     score: float  # mean over images
-    error: float  # standard error of the mean; NaN of one image
-    chance: float  # the score of a head that looks at all that it can see alike
+    error: float  # standard error of the mean; NaN for one image
+    chance: float  # the score of a head with uniform attention
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadScores(Result):
-    """Shares of attention from 0 to 1, NaN for an image that has no answer (no object). `metadata["scores"]`: names."""
+    """What each head attends to, as shares of its attention, and what uniform attention would give.
+
+    1 is a head whose whole attention falls on the keys of the score; compare with `chance` to see whether a number is
+    large. NaN for an image without such keys (no object). `metadata["scores"]` has the names of the scores.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "mean": ("score", "layer", "head"),
@@ -55,19 +65,19 @@ class HeadScores(Result):
 
     @property
     def mean(self) -> Tensor:
-        """[score, layer, head], over the images that have an answer."""
+        """[score, layer, head], over the images that have such keys."""
         return self.scores.nanmean(0)
 
     @property
     def error(self) -> Tensor:
-        """Standard error of the mean over images, [score, layer, head]; NaN of one image."""
+        """Standard error of the mean over images, [score, layer, head]; NaN for one image."""
         return standard_error(self.scores)
 
     def top(self, score: str, k: int = 10) -> list[RankedHead]:
-        """The `k` heads with the highest mean, the first one first.
+        """The `k` heads with the highest mean, from the highest down.
 
         Raises:
-            PrismaError: that score was not computed, or no image has an answer.
+            PrismaError: that score was not computed, or no image has such keys.
         """
         names = list(self.metadata["scores"])
         if score not in names:
@@ -75,7 +85,7 @@ class HeadScores(Result):
         index = names.index(score)
         mean_LH, error_LH = self.mean[index], self.error[index]
         if mean_LH.isnan().any():
-            raise PrismaError(f"the score {score!r} has no answer: none of the images shows what it looks at")
+            raise PrismaError(f"the score {score!r} has no value: none of the images has the keys that it counts")
         chance = self.chance[:, index].nanmean().item()
         order = mean_LH.flatten().argsort(descending=True, stable=True)[:k].tolist()
         places = [divmod(i, mean_LH.shape[1]) for i in order]
@@ -86,19 +96,23 @@ class HeadScores(Result):
         return {"score": list(self.metadata["scores"])}
 
     def plot(self, array: str | None = None) -> "Figure":
-        """By default a heat map [layer, head] for every score: how often the mean doubles (or halves) chance.
+        """By default a heat map [layer, head] for every score: log2 of the mean over chance (1: twice, -1: half).
 
         `"mean"` draws the shares themselves.
         """
         if array is not None:
             return super().plot(array)
         chance_S = self.chance.nanmean(0)
-        doubled_SLH = (self.mean / chance_S[:, None, None]).log2().clamp(min=-LEAST)  # the log of 0 has no end
-        said = [
+        doubled_SLH = (
+            (self.mean / chance_S[:, None, None]).log2().clamp(min=LOWEST_LOG2)
+        )  # the log of 0 is minus infinity
+        panels = [
             f"{name}, chance {chance:.2g}" for name, chance in zip(self.names["score"], chance_S.tolist(), strict=True)
         ]
-        title = "head scores: log2 of attention over chance (1: twice, -1: half)"
-        return draw(doubled_SLH, self.axes["mean"], title=title, names={"score": said})
+        title = (
+            f"{str(self.metadata['analysis']).replace('_', ' ')}: log2 of attention over chance (1: twice, -1: half)"
+        )
+        return draw(doubled_SLH, self.axes["mean"], title=title, names={"score": panels})
 
 
 @torch.no_grad()
@@ -113,22 +127,26 @@ def head_scores(
     queries: str = "all",
     batch: int | None = None,
 ) -> HeadScores:
-    """Scores of every head for every image; `.top("corner")` ranks the heads.
+    """What does each head attend to: the class token, corners, neighbours, the object ...?
+
+    Each number is the share of a head's attention, from 0 to 1, that falls on the keys of the score, for one image.
+    Compare it with `chance`, the score of uniform attention. `.top("corner")` ranks the heads.
 
     Args:
         images: [image, channel, (frame,) height, width].
-        scores: a name or names of `SCORES`, or scores of your own by name; by default all that the model, the masks and
+        scores: a name or names in `SCORES`, or your own scores by name; by default all that the model, the masks and
             the content allow.
         masks: for `object`: share of each patch that the object covers, [image, patch] or [image, (time,) row, column].
         content: for `induction`: what each patch shows, as whole numbers, [image, patch] or the same grid; equal
-            numbers are equal content, 0 is none. If `induction` is named and this is not given, patches are equal when
-            all their pixels are, and a patch whose pixels are all alike in each channel has no content.
-        attention: `"attn"`; of divided attention also `"time"`; of attention pooling also `"pool"`.
-        queries: the tokens that are asked about: `"all"`, `"class"`, `"registers"` or `"patches"`.
-        batch: at most so many images in one pass; by default as many as have patterns of about 256 MiB.
+            numbers are equal content, 0 is no content. If `induction` is named and this is not given, patches are equal
+            when all their pixels are equal, and a patch whose pixels are equal within each channel has no content.
+        attention: `"attn"`; in a model with divided attention also `"time"`; with attention pooling also `"pool"`.
+        queries: the queries that scores are averaged over: `"all"`, `"class"`, `"registers"` or `"patches"`.
+        batch: images in one pass; by default as many as have patterns of about 256 MiB.
 
     Returns:
-        `scores` [image, score, layer, head], `chance` [image, score].
+        `scores` [image, score, layer, head] and `chance` [image, score]; `mean` and `error` [score, layer, head]
+        follow. Shares of attention, without a unit.
 
     Raises:
         PrismaError: a score does not exist or cannot be computed here, the model has no such attention or queries, or
@@ -136,42 +154,40 @@ def head_scores(
     """
     config = model.config
     sites = [f"{scope}.pattern" for scope in attention_scopes(config, attention)]
-    asked_Q = _asked(config, attention, queries)
-    masks = None if masks is None else _per_patch("masks", masks, config, images)
+    queries_Q = _queries(config, attention, queries)
+    masks = None if masks is None else _shares(_per_patch("masks", masks, config, images))
     content = None if content is None else _per_patch("content", content, config, images)
-    if masks is not None and not ((masks >= 0) & (masks <= 1)).all():
-        raise PrismaError("masks are shares of a patch, from 0 to 1; found a number outside")
     chosen = None if scores is None else named_scores(scores)
     by_pixels = content is None and chosen is not None and any("content" in score.needs for score in chosen.values())
     parts: list[tuple[Tensor, Tensor]] = []
-    for some in chunks(model, torch.arange(len(images), device=images.device), batch):
+    for some in image_passes(model, torch.arange(len(images), device=images.device), batch):
         _, acts = record(model, images[some], sites, stop=True)
         patterns = [acts[site] for site in sites]
-        scene = Scene(
+        context = ScoreContext(
             keys=TokenGrid.of(config, attention),
             uniform=uniform_attention(config, attention).to(patterns[0]),
-            asked=asked_Q.to(images.device),
-            coverage=_of(masks, some),
-            content=pixel_content(config, images[some]) if by_pixels else _of(content, some),
+            queries=queries_Q.to(images.device),
+            coverage=_rows(masks, some),
+            content=pixel_content(config, images[some]) if by_pixels else _rows(content, some),
         )
-        chosen = chosen or computable_scores(scene)
-        parts.append(_scored(chosen, patterns, scene))
+        chosen = chosen or computable_scores(context)
+        parts.append(_scored(chosen, patterns, context))
     assert chosen is not None
-    found, chance = (torch.cat(part) for part in zip(*parts, strict=True))
-    said = {"analysis": "head_scores", "scores": list(chosen), "attention": attention, "queries": queries}
-    return HeadScores(metadata=said, scores=found, chance=chance)
+    values, chance = (torch.cat(part) for part in zip(*parts, strict=True))
+    metadata = {"analysis": "head_scores", "scores": list(chosen), "attention": attention, "queries": queries}
+    return HeadScores(metadata=metadata, scores=values, chance=chance)
 
 
-def _scored(scores: Mapping[str, Score], patterns: Sequence[Tensor], scene: Scene) -> tuple[Tensor, Tensor]:
+def _scored(scores: Mapping[str, Score], patterns: Sequence[Tensor], context: ScoreContext) -> tuple[Tensor, Tensor]:
     """[image, score, layer, head], and the chance level of each score, [image, score]."""
-    expect_computable(scores, scene)
-    found = [torch.stack([score(pattern, scene) for pattern in patterns], dim=1) for score in scores.values()]
-    chance = [score.chance(scene).expand(len(patterns[0])) for score in scores.values()]
+    expect_computable(scores, context)
+    found = [torch.stack([score(pattern, context) for pattern in patterns], dim=1) for score in scores.values()]
+    chance = [score.chance(context).expand(len(patterns[0])) for score in scores.values()]
     return torch.stack(found, dim=1), torch.stack(chance, dim=1)
 
 
 def pixel_content(config: ViTConfig, images: Tensor) -> Tensor:
-    """[image, patch], whole numbers: equal where all pixels are equal; 0 where each channel is one colour."""
+    """[image, patch], whole numbers: equal where all pixels are equal; 0 where each channel is constant."""
     (t, h, w), (p, q), channels = config.grid, config.patch_sides, config.channels
     tubes = images.reshape(len(images), channels, config.frames, *config.image_sides)[..., : h * p, : w * q]
     pixels = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) c (f p q)", t=t, h=h, w=w, p=p, q=q)
@@ -180,27 +196,37 @@ def pixel_content(config: ViTConfig, images: Tensor) -> Tensor:
     return torch.stack(ids).masked_fill(empty_BP, 0)
 
 
-def _asked(config: ViTConfig, attention: str, queries: str) -> Tensor:
+def _queries(config: ViTConfig, attention: str, queries: str) -> Tensor:
     """[query], boolean."""
     if attention == "pool":
         if queries != "all":
-            raise PrismaError(f"the query of attention pooling is no token: queries must be 'all'; found {queries!r}")
+            raise PrismaError(
+                f"attention pooling has one query, which is not a token: queries must be 'all'; found {queries!r}"
+            )
         return torch.ones(1, dtype=torch.bool)
-    asked_Q = TokenGrid.of(config, attention).role(queries)
-    if not asked_Q.any():
-        raise PrismaError(f"expected queries that this attention has; found {queries!r}, of which it has none")
-    return asked_Q
+    queries_Q = TokenGrid.of(config, attention).role(queries)
+    if not queries_Q.any():
+        raise PrismaError(
+            f"expected queries that this attention has; found {queries!r}, and the attention has no such token"
+        )
+    return queries_Q
+
+
+def _shares(masks: Tensor) -> Tensor:
+    if not ((masks >= 0) & (masks <= 1)).all():
+        raise PrismaError("masks must be shares of a patch, from 0 to 1; found a number outside")
+    return masks
 
 
 def _per_patch(name: str, values: Tensor, config: ViTConfig, images: Tensor) -> Tensor:
-    """[image, patch], from that or from a grid."""
+    """Values [image, patch], from that shape or from a grid."""
     patches, t, grid = config.n_patches, config.grid[0], config.grid
     shapes = [(len(images), patches), (len(images), *grid)] + ([(len(images), *grid[1:])] if t == 1 else [])
     if tuple(values.shape) not in shapes:
         wanted = " or ".join(str(list(shape)) for shape in shapes)
-        raise PrismaError(f"expected {name} of each patch, {wanted}; found {list(values.shape)}")
+        raise PrismaError(f"expected {name} with a number for each patch, {wanted}; found {list(values.shape)}")
     return values.reshape(len(images), patches).to(images.device)
 
 
-def _of(values_BP: Tensor | None, rows: Tensor) -> Tensor | None:
+def _rows(values_BP: Tensor | None, rows: Tensor) -> Tensor | None:
     return None if values_BP is None else values_BP[rows]

@@ -1,10 +1,10 @@
-"""Which heads do the same: similarity of all pairs of heads, by what they look at or by what they write.
+"""Head similarity: which heads do the same, by the keys that they attend to or by what they write.
 
     cosine          <A_i, A_j> / (|A_i| |A_j|), patterns as vectors over all images, queries and keys
-    jensen_shannon  1 - JS(A_i, A_j) / ln 2, mean over images and queries: 1 is the same, 0 is no key in common
-    cka             HSIC(K_i, K_j) / sqrt(HSIC(K_i, K_i) HSIC(K_j, K_j)), K the products of a head's outputs of tokens
+    jensen_shannon  1 - JS(A_i, A_j) / ln 2, mean over images and queries: 1: the same, 0: no key in common
+    cka             HSIC(K_i, K_j) / sqrt(HSIC(K_i, K_i) HSIC(K_j, K_j)), K: products of a head's outputs at two tokens
 
-CKA is linear, of the heads' outputs z W_O, and the unbiased one: numerator and denominators are means over images, the
+CKA is the linear, unbiased one, on the heads' outputs z W_O: numerator and denominators are means over images, and the
 samples are the tokens of an image. Unbiased values may lie a little below 0.
 
 Sources: Kornblith et al. 1905.00414 (CKA); Nguyen et al. 2010.15327 (means over batches); Song et al. 2012 (unbiased
@@ -21,68 +21,72 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.attention.token_grid import attention_scopes, chunks
+from prisma.analysis.attention.token_grid import attention_scopes, image_passes
 from prisma.analysis.result import Result
 from prisma.attention import Attention
 from prisma.errors import PrismaError
 from prisma.runs import record
+from prisma.view.figures.head_pairs import draw_similarity
 from prisma.vit import ViT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CACHED = 2**18  # numbers that a processor holds close at hand
+CACHED = 2**18  # about as many numbers as fit in a processor's cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadSimilarity(Result):
-    """Head `h` of layer `l` is row and column `l * heads + h`, with `metadata["heads"]` heads in a layer."""
+    """Which heads do the same: near 1 are two heads that are interchangeable, near 0 two with nothing in common.
+
+    Head `h` of layer `l` is row and column `l * heads + h`, with `metadata["heads"]` heads in a layer.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "similarity": ("head", "other_head"),
         "products": ("image", "head", "other_head"),
     }
-    products: Tensor  # what `similarity` is the mean of, before it is scaled to be 1 for a head and itself
+    products: Tensor  # of two heads in one image; `similarity` is their mean, scaled to be 1 on the diagonal
 
     @property
     def similarity(self) -> Tensor:
-        """[head, other_head], over all images; 1 for a head and itself."""
+        """[head, other_head], over all images; 1 on the diagonal."""
         mean_AA = self.products.mean(0)
         length_A = mean_AA.diagonal().sqrt()
         return mean_AA / (length_A[:, None] * length_A)
 
     def plot(self, array: str | None = None) -> "Figure":
         """By default the matrix of all heads with all heads, with lines between layers."""
-        figure = super().plot(array)
-        if array in (None, "similarity"):
-            panel, heads = figure.axes[0], self.metadata["heads"]
-            starts = range(0, self.products.shape[-1], heads)
-            for axis, line in ((panel.xaxis, panel.axvline), (panel.yaxis, panel.axhline)):
-                axis.set_ticks([start + (heads - 1) / 2 for start in starts], [str(start // heads) for start in starts])
-                for start in starts[1:]:
-                    line(start - 0.5, color="white", linewidth=1)
-            panel.set(xlabel="heads by layer", ylabel="heads by layer", aspect="equal")
-            figure.set_size_inches(5.2, 4.4)
-        return figure
+        if array not in (None, "similarity"):
+            return super().plot(array)
+        title = str(self.metadata["analysis"]).replace("_", " ") + f" ({self.metadata['measure'].replace('_', ' ')})"
+        return draw_similarity(self.arrays["similarity"], self.metadata["heads"], title=title)
 
 
 @torch.no_grad()
 def head_similarity(
     model: ViT, images: Tensor, *, measure: str = "jensen_shannon", attention: str = "attn", batch: int | None = None
 ) -> HeadSimilarity:
-    """Similarity of all pairs of heads; `.similarity` is the matrix [layer * head, layer * head].
+    """Which heads do the same: are they redundant, or is each one different?
+
+    `.similarity` has a number for each pair of heads: 1 is the same behaviour, 0 is nothing in common. Compare patterns
+    (`"jensen_shannon"`, `"cosine"`) to see which heads attend to the same keys, and outputs (`"cka"`) to see which
+    heads write the same up to a rotation and a factor.
 
     Args:
         images: [image, channel, (frame,) height, width].
-        measure: `"jensen_shannon"` or `"cosine"` of patterns, `"cka"` of outputs.
-        attention: `"attn"`; of divided attention also `"time"`.
-        batch: at most so many images in one pass; by default as many as have patterns of about 256 MiB.
+        measure: `"jensen_shannon"` or `"cosine"`, of patterns; `"cka"`, of outputs.
+        attention: `"attn"`; in a model with divided attention also `"time"`.
+        batch: images in one pass; by default as many as have patterns of about 256 MiB.
 
     Returns:
-        `products` [image, head, other_head].
+        `similarity` [head, other_head] and `products` [image, head, other_head]; a head is a number from 0 to
+        layers * heads - 1. Neither has a unit.
 
     Raises:
-        PrismaError: no such measure or attention, fewer than 4 tokens for CKA, or the images do not fit.
+        PrismaError: no such measure or attention, fewer than 4 tokens for CKA, or the images do not fit the model.
+
+    Sources: Kornblith et al. 1905.00414 (CKA); Clark et al. 1906.04341 (Jensen-Shannon).
     """
     if measure not in MEASURES:
         raise PrismaError(f"measure must be one of {', '.join(MEASURES)}; found {measure!r}")
@@ -91,14 +95,19 @@ def head_similarity(
     scopes = attention_scopes(model.config, attention)
     matrices, products = MEASURES[measure]
     parts: list[Tensor] = []
-    for some in chunks(model, images, batch):
+    for some in image_passes(model, images, batch):
         _, acts = record(
             model, some, [f"{scope}.{'z' if measure == 'cka' else 'pattern'}" for scope in scopes], stop=True
         )
         of_heads = torch.cat([matrices(model, scope, x) for scope, x in zip(scopes, acts.values(), strict=True)], dim=1)
         parts += [products(of_image)[None] for of_image in of_heads]
-    said = {"analysis": "head_similarity", "measure": measure, "attention": attention, "heads": model.config.n_heads}
-    return HeadSimilarity(metadata=said, products=torch.cat(parts))
+    metadata = {
+        "analysis": "head_similarity",
+        "measure": measure,
+        "attention": attention,
+        "heads": model.config.n_heads,
+    }
+    return HeadSimilarity(metadata=metadata, products=torch.cat(parts))
 
 
 def _pattern(model: ViT, scope: str, pattern_BHQK: Tensor) -> Tensor:
@@ -106,7 +115,7 @@ def _pattern(model: ViT, scope: str, pattern_BHQK: Tensor) -> Tensor:
 
 
 def _gram(model: ViT, scope: str, z_BTHD: Tensor) -> Tensor:
-    """Products of a head's outputs of two tokens, [image, head, token, token]: z W_O W_O^T z^T."""
+    """Products of a head's outputs at two tokens, [image, head, token, token]: z W_O W_O^T z^T."""
     attention = model.get_submodule(scope)
     assert isinstance(attention, Attention)
     if attention.ln is not None:
@@ -124,7 +133,7 @@ def _inner(pattern_AQK: Tensor) -> Tensor:
 
 def _jensen_shannon(pattern_AQK: Tensor) -> Tensor:
     """1 - JS / ln 2, mean over queries; JS is the entropy of the mixture minus the mean entropy."""
-    some = max(CACHED // pattern_AQK[0].numel(), 1)  # pairs at a time: ten times as fast as all pairs of a head
+    some = max(CACHED // pattern_AQK[0].numel(), 1)  # pairs at once: ten times as fast as all pairs of a head at once
     entropy_A = torch.cat([_entropy(part) for part in pattern_AQK.split(some)])
     divergence_AA = pattern_AQK.new_zeros(len(entropy_A), len(entropy_A))
     for i, pattern_QK in enumerate(pattern_AQK):
@@ -156,4 +165,4 @@ MEASURES: Mapping[str, tuple[Callable[[ViT, str, Tensor], Tensor], Callable[[Ten
     "cosine": (_pattern, _inner),
     "cka": (_gram, _hsic),
 }
-"""Measure -> a matrix for each head [image, head, ., .], and the products of all heads' matrices of one image."""
+"""Measure -> (a matrix for each head [image, head, ., .]; the products of all pairs of these matrices in one image)."""

@@ -1,10 +1,10 @@
-"""Norm-weighted attention: the length of what a query receives from a key, not only the weight it is given.
+"""Norm-weighted attention: the length of the vector that a query receives from a key, instead of its attention weight.
 
-    ||A[q, k] v_k W_O||  of each head,   ||sum_heads A[q, k] v_k W_O||  of a layer
+    ||A[q, k] v_k W_O||  for each head,   ||sum_heads A[q, k] v_k W_O||  for a layer
 
-A token that is given much attention but has a short value (a sink) receives and sends nothing. What stands between the
-heads and the residual stream is applied: layer scale, and the norms of `norm_z` and `norm="res_post"`, whose scale is
-held at what it is in this run, so that the parts add up to the layer's output but for its biases.
+A token that receives much attention but has a short value (a sink) contributes nothing. Everything between the heads
+and the residual stream is applied: layer scale, and the norms of `norm_z` and `norm="res_post"`. The divisors of these
+norms are held at their values in this run, so that the vectors add up to the layer's output but for its biases.
 
 Source: Kobayashi et al. 2004.10102; norms as in Kobayashi et al. 2109.07152.
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from prisma.analysis.attention.token_grid import attention_scopes, chunks
+from prisma.analysis.attention.token_grid import attention_scopes, image_passes
 from prisma.analysis.result import Result
 from prisma.attention import Attention
 from prisma.errors import PrismaError
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NormWeightedAttention(Result):
-    """In units of the residual stream. `metadata["layers"]` says which layers."""
+    """How long the vector is that each query receives from each key.
+
+    In units of the residual stream: compare with the norm of the stream itself. 0 is a key that contributes nothing,
+    however much attention it receives. `metadata["layers"]` has the numbers of the layers.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "layer_norms": ("image", "layer", "query", "key"),
@@ -47,11 +51,12 @@ class NormWeightedAttention(Result):
         return {"layer": [f"layer {layer}" for layer in self.metadata["layers"]]}
 
     def plot(self, array: str | None = None) -> "Figure":
-        """By default a heat map [query, key] of every layer: the mean over images. Of `"head_norms"`, of every head."""
+        """By default a heat map [query, key] for every layer, the mean over images; `"head_norms"`: for every head."""
         name = array or "layer_norms"
         if name not in self.axes:
-            return super().plot(name)  # which says what there is
-        title = f"norm-weighted attention: {name}, mean of {len(self.layer_norms)} images"
+            return super().plot(name)  # whose error lists the arrays
+        analysis = str(self.metadata["analysis"]).replace("_", " ")
+        title = f"{analysis}: {name}, mean over {len(self.layer_norms)} images"
         return draw(self.arrays[name].mean(0), self.axes[name][1:], title=title, names=self.names)
 
 
@@ -64,20 +69,27 @@ def norm_weighted_attention(
     layers: Sequence[int] | None = None,
     batch: int | None = None,
 ) -> NormWeightedAttention:
-    """Norms of what every query receives from every key.
+    """How much does each query really receive from each key: attention weight times the length of the value?
+
+    A number near 0 is a key that adds nothing to the query, even with a large attention weight (an attention sink); a
+    large number is one that changes the query's residual stream. `layer_norms` adds the heads' vectors before taking
+    the length, so heads that cancel each other count as little.
 
     Args:
         images: [image, channel, (frame,) height, width].
-        attention: `"attn"`; of divided attention also `"time"`; of attention pooling also `"pool"`, which has one query
-            and one layer.
-        layers: which layers, by default all.
-        batch: at most so many images in one pass; by default as many as have patterns of about 256 MiB.
+        attention: `"attn"`; in a model with divided attention also `"time"`; in one with attention pooling also
+            `"pool"`, which has one query and one layer.
+        layers: numbers of the layers, by default all.
+        batch: images in one pass; by default as many as have patterns of about 256 MiB.
 
     Returns:
-        `layer_norms` [image, layer, query, key], `head_norms` [image, layer, head, query, key].
+        `layer_norms` [image, layer, query, key], `head_norms` [image, layer, head, query, key], in units of the
+        residual stream.
 
     Raises:
-        PrismaError: the images do not fit, or the model has no such attention or layer.
+        PrismaError: the images do not fit the model, or the model has no such attention or layer.
+
+    Source: Kobayashi et al. 2004.10102.
     """
     scopes = attention_scopes(model.config, attention)
     chosen = list(range(len(scopes)) if layers is None else layers)
@@ -85,13 +97,13 @@ def norm_weighted_attention(
         raise PrismaError(f"expected layers from 0 to {len(scopes) - 1}; found {chosen}")
     sites = [f"{scopes[layer]}.{name}" for layer in chosen for name in ("v", "pattern", "z")]
     parts: list[list[Tensor]] = []
-    for some in chunks(model, images, batch):
+    for some in image_passes(model, images, batch):
         _, acts = record(model, some, sites, stop=True)
         norms = [_norms(model, scopes[layer], acts) for layer in chosen]
         parts.append([torch.stack(of_layers, dim=1) for of_layers in zip(*norms, strict=True)])
     of_layer, of_head = (torch.cat(part) for part in zip(*parts, strict=True))
-    said = {"analysis": "norm_weighted_attention", "attention": attention, "layers": chosen}
-    return NormWeightedAttention(metadata=said, layer_norms=of_layer, head_norms=of_head)
+    metadata = {"analysis": "norm_weighted_attention", "attention": attention, "layers": chosen}
+    return NormWeightedAttention(metadata=metadata, layer_norms=of_layer, head_norms=of_head)
 
 
 def _norms(model: ViT, scope: str, acts: Cache) -> tuple[Tensor, Tensor]:
@@ -100,7 +112,7 @@ def _norms(model: ViT, scope: str, acts: Cache) -> tuple[Tensor, Tensor]:
     out_HDM, scale_BQ = _out(model, scope, z_BQHD.flatten(2))
     values_BKHM = torch.einsum("bkhd,hdm->bkhm", v_BKHD, out_HDM.unflatten(0, v_BKHD.shape[2:]))
     values_BKHM = values_BKHM.to(pattern_BHQK)
-    products_BKHH = values_BKHM @ values_BKHM.mT  # of heads, which gives the norm of any sum of them
+    products_BKHH = values_BKHM @ values_BKHM.mT  # of pairs of heads, from which the norm of any sum of heads follows
     a_BKQH = pattern_BHQK.permute(0, 3, 2, 1)
     of_layer_BKQ = ((a_BKQH @ products_BKHH) * a_BKQH).sum(-1).clamp(min=0).sqrt()
     of_head_BHQK = pattern_BHQK * values_BKHM.norm(dim=-1).transpose(1, 2)[:, :, None]
@@ -108,7 +120,7 @@ def _norms(model: ViT, scope: str, acts: Cache) -> tuple[Tensor, Tensor]:
 
 
 def _out(model: ViT, scope: str, z_BQX: Tensor) -> tuple[Tensor, Tensor]:
-    """What leads from the heads side by side, X, to the stream: a matrix [X, d_model], and a scale [image, query]."""
+    """The map from the concatenated heads X to the stream: a matrix [X, d_model] and a scale [image, query]."""
     if scope == "pool":
         assert model.readout.attention_pool is not None
         return model.readout.attention_pool.out.weight.T, z_BQX.new_ones(z_BQX.shape[:2])
@@ -128,7 +140,7 @@ def _out(model: ViT, scope: str, z_BQX: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _frozen(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """A norm as a matrix [X, X], and a scale [image, query] that this run gives: norm(x) = scale x matrix + bias."""
+    """A norm as a matrix [X, X] and the scale [image, query] of this run: norm(x) = scale x matrix + bias."""
     assert isinstance(norm, nn.LayerNorm | nn.RMSNorm) and norm.eps is not None
     identity_XX = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     if isinstance(norm, nn.LayerNorm):

@@ -1,9 +1,9 @@
-"""Relevance: what each embedded token does for a number that the model says, by attention weighted with its gradient.
+"""Relevance: how much each embedded token supports the answer, by attention weighted with its gradient.
 
     R_0 = I,   R_l = R_{l-1} + mean_heads relu(dmetric/dA_l * A_l) R_{l-1}
 
-Of divided attention, time and space are two layers; of attention pooling, the pooling query has no state of its own and
-its row is mean_heads relu(dmetric/dA * A) R.
+In divided attention, time and space are two layers. In attention pooling, the pooling query is not a token, and its row
+is mean_heads relu(dmetric/dA * A) R.
 
 Source: Chefer et al. 2103.15679 (the rules for self-attention and for co-attention); it follows 2012.09838.
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prisma.analysis.attention.token_grid import chunks
+from prisma.analysis.attention.token_grid import image_passes
 from prisma.analysis.attention.token_maps import READOUTS, TokenMaps, head_mean, over_patches, readout_row
 from prisma.batching import metric_gradient
 from prisma.errors import PrismaError
@@ -27,11 +27,19 @@ from prisma.vit import ViT
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Relevance(TokenMaps):
-    """Relevances, at least 0 and in no unit: compare them within an image. `map` holds the identity of the stream."""
+    """How much each embedded token supports the metric, through attention.
+
+    Relevances are at least 0 and have no unit: compare tokens within an image, not images with each other. The diagonal
+    of `map` includes 1 for the residual stream, which carries every token to itself.
+    """
 
 
 def relevance(model: ViT, images: Tensor, metric: Metric | None = None, *, batch: int | None = None) -> Relevance:
-    """Gradient-weighted relevance of every token of each image for `metric`.
+    """Which parts of the image support this answer?
+
+    `patches` is a map over the image for one class (or any metric): a large number is a patch whose attention raises
+    the metric, 0 is a patch without such influence. Attention that lowers the metric is dropped (relu), so there are no
+    negative numbers.
 
     Works under `torch.no_grad()` and with frozen weights, and leaves no gradients on the model. Two forwards and one
     backward.
@@ -39,44 +47,49 @@ def relevance(model: ViT, images: Tensor, metric: Metric | None = None, *, batch
     Args:
         images: [image, channel, (frame,) height, width].
         metric: logits [image, class] -> one number per image, such as `Logit(target)`; by default the logit of each
-            image's predicted class. It sees all images at once.
-        batch: at most so many images in one pass; by default as many as have patterns of about 256 MiB, four times
-            over for what gradients need.
+            image's predicted class. It is given the logits of all images at once.
+        batch: images in one pass; by default as many as have patterns of about 64 MiB, since gradients take the
+            patterns' memory about four times.
 
     Returns:
         `map` [image, query, key], `readout` [image, key], `patches` [image, (time,) row, column].
 
     Raises:
-        PrismaError: the images do not fit, there are no classes to predict, or the metric is not one finite number per
-            image or has no gradient.
+        PrismaError: the images do not fit the model, the model has no classes and no metric is given, or the metric is
+            not one finite number per image or has no gradient.
+
+    Source: Chefer et al. 2103.15679.
     """
     if metric is None and not model.config.n_classes:
         raise PrismaError(
-            "relevance for the predicted class needs a model with classes; found n_classes=0: give metric"
+            "relevance for the predicted class needs a model with classes; found n_classes=0: give a metric"
         )
     with torch.inference_mode(False):
-        gradient_BC = _of_metric(model, images, metric, batch)
-        rows = chunks(model, torch.arange(len(images), device=images.device), batch, copies=4)
+        gradient_BC = _metric_gradient(model, images, metric, batch)
+        rows = image_passes(model, torch.arange(len(images), device=images.device), batch, copies=4)
         parts = [_propagated(model, images[some], gradient_BC[some]) for some in rows]
     map_BQK, readout_BK = (torch.cat(part) for part in zip(*parts, strict=True))
     name = "predicted class" if metric is None else getattr(metric, "__name__", type(metric).__name__)
-    said = {"analysis": "relevance", "metric": name, "readout": READOUTS[model.config.pool]}
-    return Relevance(metadata=said, patches=over_patches(model.config, readout_BK), readout=readout_BK, map=map_BQK)
+    metadata = {"analysis": "relevance", "metric": name, "readout": READOUTS[model.config.pool]}
+    return Relevance(metadata=metadata, patches=over_patches(model.config, readout_BK), readout=readout_BK, map=map_BQK)
 
 
-def _of_metric(model: ViT, images: Tensor, metric: Metric | None, batch: int | None) -> Tensor:
-    """Gradient of the metric by the logits, [image, class]: the metric may look at all images, a pass does not."""
+def _metric_gradient(model: ViT, images: Tensor, metric: Metric | None, batch: int | None) -> Tensor:
+    """Gradient of the metric by the logits, [image, class]: the metric may need all images, a pass has a few."""
     with torch.no_grad():
-        logits_BC = torch.cat([run(model, some) for some in chunks(model, images, batch)])
+        logits_BC = torch.cat([run(model, some) for some in image_passes(model, images, batch)])
     metric = Logit(logits_BC.argmax(-1)) if metric is None else metric
     return metric_gradient(metric, logits_BC, slice(None), len(images))[1]
 
 
 def _propagated(model: ViT, images: Tensor, gradient_BC: Tensor) -> tuple[Tensor, Tensor]:
+    """`map` [image, query, key] and `readout` [image, key]."""
     config = model.config
     sites = [site for site in site_names(config) if site.endswith(".pattern")]
     with torch.enable_grad():
-        leaf = images.detach().clone().requires_grad_()  # so that patterns have gradients though weights be frozen
+        leaf = (
+            images.detach().clone().requires_grad_()
+        )  # so that patterns have gradients even when all weights are frozen
         logits_BC, acts = record(model, leaf, sites)
         patterns = list(acts.values())
         gradients = torch.autograd.grad(logits_BC, patterns, gradient_BC) if patterns else ()
@@ -88,6 +101,6 @@ def _propagated(model: ViT, images: Tensor, gradient_BC: Tensor) -> tuple[Tensor
     map_BQK = torch.eye(config.n_tokens, dtype=exact, device=images.device).repeat(len(images), 1, 1)
     for site in (site for site in sites if site != "pool.pattern"):
         step_BQK = head_mean(weighted[site])
-        took_part = slice(config.n_tokens - step_BQK.shape[-1], None)  # attention over time is of the patches alone
-        map_BQK[:, took_part] = map_BQK[:, took_part] + step_BQK @ map_BQK[:, took_part]
+        tokens = slice(config.n_tokens - step_BQK.shape[-1], None)  # attention over time reads patches alone
+        map_BQK[:, tokens] = map_BQK[:, tokens] + step_BQK @ map_BQK[:, tokens]
     return map_BQK, readout_row(config, weighted.get("pool.pattern"), map_BQK)

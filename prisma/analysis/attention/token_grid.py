@@ -1,7 +1,7 @@
-"""Which attentions a model has, and where the tokens are that each of them looks at.
+"""Which attentions a model has, and the positions of the tokens that each of them reads.
 
-Three attentions: `attn` of every block; `time`, the attention over time that comes before it in divided attention;
-and `pool`, attention pooling, whose one query is no token.
+Three attentions: `attn` in every block; `time`, the attention over time that comes before it in divided attention; and
+`pool`, attention pooling, whose one query is a learned vector and not a token.
 
 Shapes: Q query, K key, T token (prefix first, then patches in raster order), P patch.
 """
@@ -39,15 +39,18 @@ class TokenGrid:
 
     @property
     def n_prefix(self) -> int:
+        """How many tokens come before the patches: the class token and registers."""
         return int(self.class_token) + self.registers
 
     @property
     def n_patches(self) -> int:
+        """How many patches there are, over all times."""
         t, h, w = self.grid
         return t * h * w
 
     @property
     def n_tokens(self) -> int:
+        """Prefix tokens and patches."""
         return self.n_prefix + self.n_patches
 
     def role(self, name: str) -> Tensor:
@@ -75,7 +78,7 @@ class TokenGrid:
 
 
 def attention_scopes(config: ViTConfig, attention: str = "attn") -> list[str]:
-    """`blocks.0.attn`, `blocks.1.attn`, ... or `blocks.0.time`, ... or `pool`: what an attention's sites begin with.
+    """The site prefixes of one kind of attention: `blocks.0.attn`, ... or `blocks.0.time`, ... or `pool`.
 
     Raises:
         PrismaError: this model has no such attention.
@@ -92,27 +95,30 @@ def attention_scopes(config: ViTConfig, attention: str = "attn") -> list[str]:
 
 
 def uniform_attention(config: ViTConfig, attention: str = "attn") -> Tensor:
-    """The pattern [query, key] of a head whose scores are all equal: it looks at all that it can see alike."""
+    """The pattern [query, key] of a head whose scores are all equal: every key that it may attend to gets the same."""
     tokens = TokenGrid.of(config, attention)
     if attention == "pool":
         return torch.full((1, tokens.n_tokens), 1 / tokens.n_tokens, dtype=torch.float64)
     time_T, row_T, column_T = tokens.places()
-    seen_QK = torch.ones(tokens.n_tokens, tokens.n_tokens, dtype=torch.bool)
+    allowed_QK = torch.ones(tokens.n_tokens, tokens.n_tokens, dtype=torch.bool)
     if attention == "time":
-        seen_QK = (row_T[:, None] == row_T) & (column_T[:, None] == column_T)
+        allowed_QK = (row_T[:, None] == row_T) & (column_T[:, None] == column_T)
     elif config.attention == "divided":
-        seen_QK = (time_T[:, None] == time_T) | tokens.role("class")
-    uniform_QK = seen_QK / seen_QK.sum(-1, keepdim=True, dtype=torch.float64)
-    if attention == "attn" and config.attention == "divided":  # the class token stands in every frame and gets the mean
+        allowed_QK = (time_T[:, None] == time_T) | tokens.role("class")
+    uniform_QK = allowed_QK / allowed_QK.sum(-1, keepdim=True, dtype=torch.float64)
+    if (
+        attention == "attn" and config.attention == "divided"
+    ):  # the class token is in every frame, and its outputs are averaged
         uniform_QK[0] = uniform_QK[1:].mean(0)
     return uniform_QK
 
 
-def chunks(model: ViT, images: Tensor, batch: int | None, *, copies: int = 1) -> Iterator[Tensor]:
-    """The images, at most `batch` at a time; by default as many as have patterns of about 256 MiB.
+def image_passes(model: ViT, images: Tensor, batch: int | None, *, copies: int = 1) -> Iterator[Tensor]:
+    """The images in passes of `batch`; by default as many images in one pass as have patterns of about 256 MiB.
 
     Args:
-        copies: how many times the memory of all patterns, in float32, an image needs.
+        images: [image, ...], or their indices [image].
+        copies: how many times the memory of all patterns, in float32, one image needs.
 
     Raises:
         PrismaError: there are no images, or `batch` is less than 1.

@@ -1,6 +1,6 @@
-"""What flows from the tokens of the embedding to each token at the end, and to what the model reads out.
+"""Maps of tokens: how much each token of the embedding contributes to each final token, and to the readout.
 
-Shapes: B image, Q query (a token at the end), K key (a token of the embedding), H head.
+Shapes: B image, Q query (a token of the final residual stream), K key (a token of the embedding), H head.
 
 Base of attention rollout, attention flow and relevance.
 """
@@ -16,7 +16,7 @@ from prisma.analysis.attention.token_grid import TokenGrid
 from prisma.analysis.result import Result
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
-from prisma.view.figures.maps import chosen_images, draw_chosen
+from prisma.view.figures.maps import chosen_images, draw_images
 from prisma.view.figures.plots import draw
 
 if TYPE_CHECKING:
@@ -29,12 +29,16 @@ READOUTS = {
     "class_mean": "mean of the class token and of the mean over the patches",
     "attention": "the query of attention pooling",
 }
-"""`config.pool` -> which queries `readout` and `patches` speak for."""
+"""`config.pool` -> the queries whose rows make up `readout` and `patches`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenMaps(Result):
-    """`readout` is the row of what the model reads out: see `metadata["readout"]`, one of `READOUTS`."""
+    """How much each token of the embedding contributes to what the model reads out, and to each final token.
+
+    `readout` is the row of the map that belongs to the model's pooling; `metadata["readout"]` says which queries that
+    is, in words (one of `READOUTS`). `patches` is the same row without prefix tokens, laid out as the image is.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "patches": ("image", "time", "row", "column"),
@@ -43,7 +47,7 @@ class TokenMaps(Result):
     }
     patches: Tensor  # [image, (time,) row, column]: the readout's row over the patches alone; time for video only
     readout: Tensor  # [image, key]: from each token of the embedding to the readout
-    map: Tensor | None = None  # [image, query, key]: from each token of the embedding to each token at the end
+    map: Tensor | None = None  # [image, query, key]: from each token of the embedding to each final token
 
     @property
     def axes(self) -> dict[str, tuple[str, ...]]:
@@ -58,27 +62,28 @@ class TokenMaps(Result):
         masks: Tensor | None = None,
         images: Sequence[int] | None = None,
     ) -> "Figure":
-        """By default the maps over patches, a column for each image; of a video, for each of its times.
+        """By default the maps over patches: a column for each image, or for each time of a video.
 
         Args:
-            pictures: of the same images, [image, channel, (frame,) height, width] in [0, 1], to be drawn above.
-            masks: [image, (frame,) height, width], true where the object is, to be outlined.
-            images: which ones, by default the first six.
+            pictures: the same images, [image, channel, (frame,) height, width] in [0, 1], drawn above the maps.
+            masks: [image, (frame,) height, width], true where the object is: its outline is drawn.
+            images: indices of the images to draw, by default the first six.
 
         Raises:
-            PrismaError: an image that is not there, pictures or masks that do not fit, or too many panels.
+            PrismaError: an image that does not exist, pictures or masks that do not fit, or too many panels.
         """
         chosen = chosen_images(len(self.patches), images)
         if array not in (None, "patches"):
             if array not in self.axes:
-                return super().plot(array)  # which says what there is
+                return super().plot(array)  # whose error lists the arrays
             title, names = f"{self.metadata['analysis']}: {array}", [f"image {i}" for i in chosen]
             return draw(self.arrays[array][chosen], self.axes[array], title=title, names={"image": names})
         title = str(self.metadata["analysis"]).replace("_", " ")
-        return draw_chosen({"map": self.arrays["patches"]}, pictures, masks, chosen, title=title)
+        return draw_images({"map": self.arrays["patches"]}, pictures, masks, chosen, title=title)
 
 
 def head_mean(pattern_BHQK: Tensor) -> Tensor:
+    """The mean over heads, [image, query, key]."""
     return pattern_BHQK.mean(1)
 
 
@@ -87,23 +92,23 @@ FUSIONS = {
     "max": lambda pattern_BHQK: pattern_BHQK.amax(1),
     "min": lambda pattern_BHQK: pattern_BHQK.amin(1),
 }
-"""How the heads of a layer become one."""
+"""Name -> how the heads of a layer are combined into one pattern."""
 
 
 def mixed(pattern_BHQK: Tensor, heads: str, residual: float, n_tokens: int) -> Tensor:
-    """One layer: `residual` I + (1 - `residual`) A, where A is the fusion of its heads, rows scaled to sum to 1.
+    """One layer: `residual` I + (1 - `residual`) A, where A combines its heads, with rows scaled to sum to 1.
 
-    A token whose heads agree on no key at all (`"min"`) keeps what it has.
+    With `"min"` the heads may share no key: such a token keeps what it has.
 
     Returns:
-        [image, query, key] of all tokens: attention over time leaves the class token as it is.
+        [image, query, key] over all tokens: attention over time leaves the class token unchanged.
     """
     fused_BQK = FUSIONS[heads](pattern_BHQK)
     total_BQ1, own_KK = fused_BQK.sum(-1, keepdim=True), _identity(fused_BQK.shape[-1], fused_BQK)
     fused_BQK = torch.where(total_BQ1 > 0, fused_BQK / total_BQ1, own_KK)
-    alone = n_tokens - fused_BQK.shape[-1]  # tokens that take no part
+    first = n_tokens - fused_BQK.shape[-1]  # prefix tokens before it are not read by attention over time
     mixed_BQK = _identity(n_tokens, fused_BQK).repeat(len(fused_BQK), 1, 1)
-    mixed_BQK[:, alone:, alone:] = residual * own_KK + (1 - residual) * fused_BQK
+    mixed_BQK[:, first:, first:] = residual * own_KK + (1 - residual) * fused_BQK
     return mixed_BQK
 
 
@@ -112,15 +117,15 @@ def _identity(n: int, like: Tensor) -> Tensor:
 
 
 def check_mixing(heads: str, residual: float) -> None:
-    """Raises PrismaError: no such fusion of heads, or a share that is none."""
+    """Raises PrismaError: no such way to combine heads, or `residual` is outside [0, 1)."""
     if heads not in FUSIONS:
         raise PrismaError(f"heads must be one of {', '.join(FUSIONS)}; found {heads!r}")
     if not 0 <= residual < 1:
-        raise PrismaError(f"residual is a share of the stream, from 0 to below 1; found {residual}")
+        raise PrismaError(f"residual must be a share of the stream, at least 0 and below 1; found {residual}")
 
 
 def readout_weights(config: ViTConfig) -> Tensor:
-    """How much of each token the model's pooling reads, [token], summing to 1; not for attention pooling."""
+    """The weight of each token in the model's pooling, [token], summing to 1; not for attention pooling."""
     tokens, name = TokenGrid.of(config), "all" if config.pool_prefix else "patches"
     mean_T = tokens.role(name).double() / tokens.role(name).sum()
     token_T = torch.arange(tokens.n_tokens)
@@ -134,10 +139,10 @@ def readout_weights(config: ViTConfig) -> Tensor:
 
 
 def readout_row(config: ViTConfig, pooling_BHQK: Tensor | None, map_BQK: Tensor) -> Tensor:
-    """The readout's row [image, key] of a map.
+    """The row [image, key] of a map that belongs to the model's pooling.
 
     Args:
-        pooling_BHQK: how attention pooling reads the tokens at the end, [image, head, 1, pooled token]; else None.
+        pooling_BHQK: the pattern of attention pooling, [image, head, 1, pooled token]; None for other kinds of pooling.
     """
     if pooling_BHQK is None:
         return readout_weights(config).to(map_BQK) @ map_BQK

@@ -1,14 +1,14 @@
-"""Direct logit attribution: how much of a logit is written by each head, neuron, token and bias.
+"""Direct logit attribution: how much of a logit each head, neuron, token and bias writes.
 
-With attention patterns, activations and the divisors of all norms on the way frozen, a metric that is linear in the
+With attention patterns, activations and the divisors of all norms on the path frozen, a metric that is linear in the
 logits (a logit, a difference of two, a direction) is linear in the parts p of the residual stream, so that
 
     metric(logits) = sum over parts of  p . g_p,      g_p = d metric / d p  along the frozen direct path.
 
-That is exact for every pooling and every place of the norms: a part passes each norm on its way (`direct_path`).
+That is exact for every pooling and every placement of the norms: each part passes the norms after it (`direct_path`).
 
-Frozen, a part is not credited for changing a norm's divisor. `norms="integrated"` does that, exactly too: on the
-straight line from a baseline (each part's mean over some images, p0) to this image, with the norms live,
+With frozen norms, a part gets no credit for changing a norm's divisor. `norms="integrated"` gives it, exactly too: on
+the straight line from a baseline (each part's mean over some images, p0) to this image, with the norms live,
 
     metric(logits) - metric(baseline) = sum over parts of  (p - p0) . integral from 0 to 1 of g_p(p0 + s (p - p0)) ds,
 
@@ -29,8 +29,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prisma.analysis.attribution.direct_path import Walk, mean_parts, recorded, walk
+from prisma.analysis.attribution.direct_path import (
+    PartContributions,
+    baseline_parts,
+    part_contributions,
+    path_memory,
+    record_path,
+)
 from prisma.analysis.result import Result, standard_error
+from prisma.batching import inputs_per_pass
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
@@ -47,10 +54,14 @@ _UNITS = {"heads": ("attn", (1, 3)), "time_heads": ("time", (1, 3)), "neurons": 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DirectLogitAttribution(Result):
-    """`components.sum(1) + baseline` is `value`.
+    """How much each part of the model writes to the metric, directly.
 
-    `metadata["components"]` has their names, those of the model's modules and parameters (`direct_path.DirectPath`).
-    Those that are written to tokens come first, and `tokens` has them alone.
+    A positive number raises the metric, a negative one lowers it, and 0 writes nothing in its direction; numbers are in
+    units of the metric and add up: `components.sum(1) + baseline` is `value`. Effects through later heads and neurons
+    are not included.
+
+    `metadata["components"]` has the components' names: modules and parameters of the model (`direct_path.DirectPath`).
+    Components that are written to tokens come first, and only they are in `tokens`.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -69,13 +80,13 @@ class DirectLogitAttribution(Result):
     components: Tensor  # sum over tokens
     tokens: Tensor  # by the token that the component is written to
     heads: Tensor | None = None
-    sources: Tensor | None = None  # of heads, by the token whose value they read; sums to `heads` (frozen norms only)
-    neurons: Tensor | None = None  # of the blocks' MLPs, by coordinate of `mlp.post`
-    time_heads: Tensor | None = None  # of divided attention: over time
+    sources: Tensor | None = None  # heads, by the token whose value they read; sums to `heads` (frozen norms only)
+    neurons: Tensor | None = None  # in the blocks' MLPs: one for each unit of `mlp.post`
+    time_heads: Tensor | None = None  # divided attention: the heads over time
     time_sources: Tensor | None = None
-    pool_neurons: Tensor | None = None  # of an attention pooling's MLP
+    pool_neurons: Tensor | None = None  # in the MLP of attention pooling
     value: Tensor  # the metric
-    baseline: Tensor  # the metric at the baseline of integrated norms; zero for frozen ones
+    baseline: Tensor  # the metric at the baseline of integrated norms; zero for frozen norms
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
@@ -85,15 +96,15 @@ class DirectLogitAttribution(Result):
         """By default a bar for each component; "heads", "tokens", "sources" and "neurons" are heat maps.
 
         Args:
-            array: which one.
-            image: of one image; the mean over images if none is given, and bars with its standard error.
+            array: the array to draw.
+            image: one image; if not given, the mean over images, and its standard error at the bars.
 
         Raises:
-            PrismaError: there is no such array or image, or it has too many panels.
+            PrismaError: no such array or image, or too many panels.
         """
         name = array or "components"
         if len(self.axes.get(name, ())) < 2:
-            return super().plot(name)  # a number for each image, or an error that says what there is
+            return super().plot(name)  # a number for each image, or an error that lists the arrays
         values, axes, n = self.arrays[name].double(), self.axes[name][1:], len(self.value)
         if image is not None and not -n <= image < n:
             raise PrismaError(f"expected an image from 0 to {n - 1}, found {image}")
@@ -105,14 +116,15 @@ class DirectLogitAttribution(Result):
         error = standard_error(values) if image is None and n > 1 else None
         what = "all bars and the baseline" if self.metadata["norms"] == "integrated" else "all bars"
         whole = self.arrays["value"].double()
-        label = f"share of the metric, {of}; {what} together are {whole.mean() if image is None else whole[image]:.2f}"
+        total = whole.mean() if image is None else whole[image]
+        label = f"contribution to the metric, {of}; {what} together are {total:.2f}"
         return draw_bars(shown, self.metadata["components"], spread=error, title=title, label=label)
 
     def top(self, k: int = 10, array: str = "components", image: int | None = None) -> list[tuple[str, float]]:
-        """The k largest entries by size, with their names, of one image or of the mean over images.
+        """The k entries with the largest absolute value and their names, for one image or the mean over images.
 
         Raises:
-            PrismaError: there is no such array.
+            PrismaError: no such array.
         """
         axes = self.axes.get(array, ())
         if axes[:1] != ("image",) or len(axes) < 2:
@@ -143,53 +155,67 @@ def direct_logit_attribution(
     baseline: Tensor | None = None,
     steps: int = 32,
     sources: bool = True,
-    batch: int = 8,
+    batch: int | None = None,
 ) -> DirectLogitAttribution:
-    """Share out a logit, or whatever is linear in the logits, among all that writes to the residual stream.
+    """Which heads, neurons, tokens and biases write this logit?
+
+    The metric is split into contributions of everything that is written to the residual stream: a large positive number
+    is a part that pushes towards the class, a negative one pushes away from it, and all of them (with the baseline) sum
+    to the metric. Only the direct path counts: a head whose output is used by a later head can be important and have 0.
 
     Args:
-        images: [batch, channel, (frame,) height, width].
-        metric: linear in the logits: `Logit(3)`, `LogitDiff(labels, other)`, `lambda logits: logits @ direction`.
-        norms: "frozen", or "integrated" from a baseline.
-        baseline: images [any, ...] whose mean parts are where integrated norms start; default: `images`.
-        steps: quadrature points of integrated norms.
-        sources: of frozen norms, also by source token. It needs all patterns, [head, token, token] a layer and image.
-        batch: at most so many images in one pass, which bounds the memory.
+        images: [batch, channel, (frame,) height, width]. metric: linear in the logits: `Logit(3)`, `LogitDiff(labels,
+        other)`, `lambda logits: logits @ direction`. norms: "frozen", or "integrated" from a baseline. baseline: images
+        [any, ...] whose mean parts are the baseline of integrated norms; default: `images`. steps: quadrature points of
+        integrated norms. sources: with frozen norms, also by source token. It needs all patterns: [head, token, token]
+        per layer and image. batch: images in one pass; by default as many as have about 256 MiB of recorded
+        activations.
+
+    Returns:
+        `components` [image, component], `tokens` [image, component, token], `heads` [image, layer, head], `sources`
+        [image, layer, head, token], `neurons` [image, layer, neuron], `value` and `baseline` [image], all in units of
+        the metric.
 
     Raises:
-        PrismaError: the metric is not linear in the logits, an option is none of those above, or an integrated
-            attribution has one image and no baseline.
+        PrismaError: the metric is not linear in the logits, an option has another value than those above, or integrated
+            norms have one image and no baseline.
+
+    Source: Elhage et al. 2021.
     """
-    start_images = images if baseline is None else baseline
-    _expect_options(norms, images, start_images, steps, batch)
+    baseline_images = images if baseline is None else baseline
+    _expect_options(norms, images, baseline_images, steps)
+    by_source = sources and norms == "frozen"
+    size = inputs_per_pass(model, batch, memory=path_memory(model, by_source))
     c, exact = model.config, torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
     none_BC = torch.zeros(len(images), c.n_classes or c.d_pooled, dtype=exact, device=images.device)
     direction_BC = _direction(metric, none_BC)
-    start = mean_parts(model, start_images, batch) if norms == "integrated" else None
-    chunks, names = [], list[str]()
-    for some, direction in zip(images.split(batch), direction_BC.split(batch), strict=True):
-        logits, acts = recorded(model, some, sources and start is None)
-        walked = walk(model, acts, direction, start, steps)
-        names = list(walked.share)
-        by_source = _by_source(acts, walked.gradient, c.n_layers) if sources and start is None else {}
-        chunks.append({"logits": logits, "baseline": walked.start, **_arrays(walked, c), **by_source})
-    arrays = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    start, names = baseline_parts(model, baseline_images, size) if norms == "integrated" else None, list[str]()
+    passes = []
+    for some, direction in zip(images.split(size), direction_BC.split(size), strict=True):
+        logits, acts = record_path(model, some, by_source)
+        parts = part_contributions(model, acts, direction, start, steps)
+        names = list(parts.contribution)
+        of_sources = _by_source(acts, parts.gradient, c.n_layers) if by_source else {}
+        passes.append({"logits": logits, "baseline": parts.baseline, **_arrays(parts, c), **of_sources})
+    arrays = {name: torch.cat([found[name] for found in passes]) for name in passes[0]}
     logits_BC = arrays.pop("logits")
-    value, linear = measure(metric, logits_BC), (logits_BC * direction_BC).sum(1)
-    if not torch.allclose(value, linear, rtol=1e-4, atol=1e-4 * linear.abs().max().item()):
-        raise _nonlinear(metric)
-    metadata = {"analysis": "direct_logit_attribution", "metric": _said(metric), "norms": norms, "components": names}
-    return DirectLogitAttribution(metadata=metadata, value=value, **arrays)
+    metadata = {
+        "analysis": "direct_logit_attribution",
+        "metric": _metric_name(metric),
+        "norms": norms,
+        "components": names,
+    }
+    return DirectLogitAttribution(metadata=metadata, value=_linear_value(metric, logits_BC, direction_BC), **arrays)
 
 
-def _arrays(walked: Walk, config: ViTConfig) -> dict[str, Tensor]:
-    """Shares of parts, added up in each of the ways that a result has."""
-    share = walked.share
-    on_stream = [name for name in share if walked.tokens[name] is not None]
+def _arrays(parts: PartContributions, config: ViTConfig) -> dict[str, Tensor]:
+    """Contributions of the parts, summed to the arrays of a result."""
+    share = parts.contribution
+    on_stream = [name for name in share if parts.tokens[name] is not None]
     found = {"components": torch.stack([x.flatten(1).sum(1) for x in share.values()], dim=1)}
     tokens_BCT = found["components"].new_zeros(len(found["components"]), len(on_stream), config.n_tokens)
     for row, name in enumerate(on_stream):
-        tokens_BCT[:, row, walked.tokens[name]] = share[name].flatten(2).sum(2)
+        tokens_BCT[:, row, parts.tokens[name]] = share[name].flatten(2).sum(2)
     found["tokens"] = tokens_BCT
     for array, (module, dims) in _UNITS.items():
         of_layers = [share[name] for layer in range(config.n_layers) if (name := f"blocks.{layer}.{module}") in share]
@@ -201,7 +227,7 @@ def _arrays(walked: Walk, config: ViTConfig) -> dict[str, Tensor]:
 
 
 def _by_source(acts: Mapping[str, Tensor], gradient: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:
-    """A head's z is the sum over keys of pattern times v, and so is its share."""
+    """A head's z is the sum over keys of pattern times v, so its contribution is a sum over keys too."""
     found = {}
     for array, module in (("sources", "attn"), ("time_sources", "time")):
         names = [f"blocks.{layer}.{module}" for layer in range(n_layers) if f"blocks.{layer}.{module}" in gradient]
@@ -212,7 +238,7 @@ def _by_source(acts: Mapping[str, Tensor], gradient: Mapping[str, Tensor], n_lay
 
 
 def _direction(metric: Metric, zeros_BC: Tensor) -> Tensor:
-    """The metric's gradient [batch, class], which is the same everywhere if it is linear."""
+    """The metric's gradient [batch, class], which does not depend on the logits if the metric is linear."""
     with torch.enable_grad():
         value = metric(logits := zeros_BC.requires_grad_())
         if not isinstance(value, Tensor) or value.shape != zeros_BC.shape[:1] or not value.requires_grad:
@@ -221,22 +247,32 @@ def _direction(metric: Metric, zeros_BC: Tensor) -> Tensor:
     return direction_BC
 
 
+def _linear_value(metric: Metric, logits_BC: Tensor, direction_BC: Tensor) -> Tensor:
+    """The metric [batch], checked to be the product of logits and direction."""
+    value, linear = measure(metric, logits_BC), (logits_BC * direction_BC).sum(1)
+    if not torch.allclose(value, linear, rtol=1e-4, atol=1e-4 * linear.abs().max().item()):
+        raise _nonlinear(metric)
+    return value
+
+
 def _nonlinear(metric: Metric) -> PrismaError:
     return PrismaError(
-        f"expected a metric that is linear in the logits, such as Logit or LogitDiff; found {_said(metric):.80}"
+        f"expected a metric that is linear in the logits, such as Logit or LogitDiff; found {_metric_name(metric):.80}"
     )
 
 
-def _said(metric: Metric) -> str:
+def _metric_name(metric: Metric) -> str:
     return getattr(metric, "__name__", repr(metric))
 
 
-def _expect_options(norms: str, images: Tensor, start: Tensor, steps: int, batch: int) -> None:
+def _expect_options(norms: str, images: Tensor, start: Tensor, steps: int) -> None:
     if norms not in NORMS:
         raise PrismaError(f"norms must be one of {', '.join(NORMS)}; found {norms!r}")
-    if batch < 1 or steps < 1:
-        raise PrismaError(f"batch and steps must be at least 1; found {batch} and {steps}")
+    if steps < 1:
+        raise PrismaError(f"steps must be at least 1; found {steps}")
     if not len(images) or not len(start):
-        raise PrismaError("expected at least one image, found none")
+        raise PrismaError("expected at least one image; found none")
     if norms == "integrated" and images is start and len(images) == 1:
-        raise PrismaError("integrated norms start at the mean of several images: found one image and no baseline")
+        raise PrismaError(
+            "integrated norms need a baseline, the mean of several images; found one image and no baseline"
+        )

@@ -1,4 +1,4 @@
-"""The direct path: from the parts that make up the residual stream to the logits, with nothing but norms in between.
+"""The direct path: from the parts of the residual stream to the logits, with nothing but norms in between.
 
 The stream is a sum of parts: what embedding, heads and neurons write, and biases. When attention patterns and neurons'
 activations are given, all that is left of the model are additions, fixed matrices and norms. A norm divides by the size
@@ -6,10 +6,10 @@ of its input. With that divisor frozen at its value for this image,
 
     LN(x) = (x - mean(x)) / sigma * w + b,    sigma = sqrt(var(x) + eps) a constant,
 
-it is linear, and so is the way from every part to the logits:  logits = sum over parts of  part @ (its matrix).
+it is linear, and so is the path from every part to the logits:  logits = sum over parts of  part @ (its matrix).
 
-`DirectPath` is that way for every form of the model. It calls `part(name, value, tokens)` where a part comes in, so the
-caller can look at the parts and choose what flows on: the tap of an analysis.
+`DirectPath` computes that path for every form of the model. It calls `part(name, value, tokens)` wherever a part is
+added, so that an analysis can record the part, or return a changed one.
 
 Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits (direct effects, frozen LayerNorm).
 
@@ -35,13 +35,16 @@ EVERY = slice(None)
 
 
 class Part(Protocol):
-    """What is called with each part. `tokens` are those that it is written to: none for a part past the pooling."""
+    """A function that is called with each part and returns the value to use.
+
+    `tokens` are the tokens that the part is written to; None for a part after the pooling.
+    """
 
     def __call__(self, name: str, value: Tensor, tokens: slice | None) -> Tensor: ...
 
 
 def sites_on_path(config: ViTConfig) -> list[str]:
-    """What has to be recorded of a run, so that `DirectPath` can follow it."""
+    """The sites that must be recorded in a run, so that `DirectPath` can be computed."""
     of_block = ["attn.z"] + ["mlp.post"] * bool(config.d_mlp) + ["time.z"] * (config.attention == "divided")
     names = ["embed", *(f"blocks.{layer}.{site}" for layer in range(config.n_layers) for site in of_block)]
     if config.pool == "attention":
@@ -53,14 +56,14 @@ def sites_on_path(config: ViTConfig) -> list[str]:
 class DirectPath:
     """Parts -> logits [batch, class].
 
-    A part has the name of what makes it: a module (`blocks.0.attn`: z of all heads; `blocks.0.mlp`: its neurons;
+    A part has the name of what produces it: a module (`blocks.0.attn`: z of all heads; `blocks.0.mlp`: its neurons;
     `embed.patch`: the patches without their bias) or a parameter (`embed.prefix`, `blocks.0.mlp.out.bias`, ...).
-    A bias of q, k, v or of an MLP's input is inside the heads and neurons. The MLP of an attention pooling is a part of
-    its own, as those of the blocks are; the patterns of the pooling are given.
+    A bias of q, k, v or of an MLP's input is included in the heads and neurons. The MLP of an attention pooling is a
+    separate part, as the blocks' MLPs are; the patterns of the pooling are given.
     """
 
     model: ViT
-    acts: Mapping[str, Tensor]  # of `sites_on_path`, in the precision to compute in
+    acts: Mapping[str, Tensor]  # at `sites_on_path`, in the precision to compute in
     part: Part
     frozen: bool = True  # the norms' divisors are constants to autograd
 
@@ -96,7 +99,7 @@ class DirectPath:
         return x_BTM
 
     def _add(self, x_BTM: Tensor, out_BTM: Tensor, block: str, branch: int) -> Tensor:
-        """The stream after a branch, with the norm that stands on its way or on the stream's."""
+        """The stream after a branch, with the norm on what the branch adds or on the stream."""
         norm, ln = self.model.config.norm, f"{block}.ln{branch}"
         out_BTM = self._norm(ln, out_BTM, EVERY) if norm == "res_post" else out_BTM
         x_BTM = x_BTM + self._module(f"{block}.scale{branch}")(out_BTM)
@@ -126,7 +129,7 @@ class DirectPath:
         return mean_BM if c.pool == "mean" else torch.cat([x_BTM[:, 0], mean_BM], dim=-1)
 
     def _attention_pool(self, x_BKM: Tensor, name: str) -> Tensor:
-        """With the pattern given. Its weights sum to one, so the bias of v is one part and not one for each token."""
+        """The pattern is given. Its weights sum to one, so the bias of v is one part and not one for each token."""
         heads = self.model.config.pooling_heads
         v_BKHD = self._matrix(f"{name}.v", x_BKM).unflatten(-1, (heads, -1))
         z_BQHD = torch.einsum("bhqk,bkhd->bqhd", self.acts["pool.pattern"], v_BKHD)
@@ -141,12 +144,12 @@ class DirectPath:
         if not isinstance(head, PromptHead):
             return self._linear("readout.head", pooled_BM, None)
         features = self._linear("readout.head.projection", pooled_BM, None)
-        length = features.norm(dim=-1, keepdim=True).clamp_min(1e-12)  # a norm as well
+        length = features.norm(dim=-1, keepdim=True).clamp_min(1e-12)  # normalising divides too
         logits_BC = features / self._divisor(length) @ head.directions.to(features).T * head.scale
         return logits_BC + self.part("readout.head.bias", torch.full_like(logits_BC, head.bias).detach(), None)
 
     def _norm(self, name: str, x: Tensor, tokens: slice | None) -> Tensor:
-        """The norm, if the model has it."""
+        """The norm, where the model has one."""
         norm = self._module(name)
         if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
             return x
@@ -165,7 +168,7 @@ class DirectPath:
         return F.linear(x, linear.weight.detach().to(x)) if isinstance(linear, nn.Linear) else x
 
     def _biased(self, name: str, x: Tensor, tokens: slice | None) -> Tensor:
-        """x + the module's bias, which is a part, if it has one."""
+        """x plus the module's bias, which is a part, where it has one."""
         bias = self._bias(name)
         return x if bias is None else x + self.part(f"{name}.bias", bias.to(x).expand_as(x), tokens)
 
@@ -174,82 +177,110 @@ class DirectPath:
         return None if bias is None else bias.detach()
 
     def _module(self, name: str) -> Any:
-        """The module of that name, or None where this model has None."""
+        """The module with this name, or None where this model has None."""
         return attrgetter(name)(self.model)
 
 
 @dataclass(frozen=True)
-class Walk:
-    """One walk along the path: what every part is worth."""
+class PartContributions:
+    """What each part contributes to a direction in class space."""
 
-    share: Mapping[str, Tensor]  # (part - start) * gradient, of the part's own shape
-    gradient: Mapping[str, Tensor]  # of the direction in class space, by part
-    tokens: Mapping[str, slice | None]  # that the part is written to
-    start: Tensor  # [batch]: the direction's value at the start
+    contribution: Mapping[str, Tensor]  # (part - baseline) * gradient, in the part's own shape
+    gradient: Mapping[str, Tensor]  # of `direction . logits` by the part
+    tokens: Mapping[str, slice | None]  # the tokens that the part is written to
+    baseline: Tensor  # [batch]: the direction's value at the baseline; zero without one
 
 
 class _Parts:
-    """Keeps every part, `fraction` of the way from `start`, as a tensor that gradients reach."""
+    """Keeps every part, moved to `fraction` of the way from the baseline to its value, as a tensor with a gradient."""
 
-    def __init__(self, start: Mapping[str, Tensor] | None = None, fraction: float = 1.0) -> None:
-        self.start, self.fraction = start, fraction
+    def __init__(self, baseline: Mapping[str, Tensor] | None = None, fraction: float = 1.0) -> None:
+        self.baseline, self.fraction = baseline, fraction
         self.leaves: dict[str, Tensor] = {}
         self.change: dict[str, Tensor] = {}
         self.tokens: dict[str, slice | None] = {}
 
     def __call__(self, name: str, value: Tensor, tokens: slice | None) -> Tensor:
-        change = value if self.start is None else value - self.start[name]
-        leaf = value if self.start is None else self.start[name] + self.fraction * change
+        change = value if self.baseline is None else value - self.baseline[name]
+        leaf = value if self.baseline is None else self.baseline[name] + self.fraction * change
         self.leaves[name], self.change[name], self.tokens[name] = leaf.detach().requires_grad_(), change, tokens
         return self.leaves[name]
 
 
 @torch.no_grad()
-def walk(
-    model: ViT, acts: Mapping[str, Tensor], direction_BC: Tensor, start: Mapping[str, Tensor] | None, steps: int
-) -> Walk:
-    """Gradients of `direction . logits` along the path: with frozen norms, or from `start` with live ones."""
-    points = [(1.0, 1.0)] if start is None else _gauss_legendre(steps)
+def part_contributions(
+    model: ViT, acts: Mapping[str, Tensor], direction_BC: Tensor, baseline: Mapping[str, Tensor] | None, steps: int
+) -> PartContributions:
+    """Contributions of all parts to `direction . logits`: with frozen norms, or from a baseline with live norms.
+
+    Args:
+        acts: as `record_path` returns them.
+        baseline: part -> its value at the baseline, as `baseline_parts` returns them; None for frozen norms.
+        steps: quadrature points between the baseline and this run; not used with frozen norms.
+    """
+    points = [(1.0, 1.0)] if baseline is None else _gauss_legendre(steps)
     gradient: dict[str, Tensor] = {}
     for fraction, weight in points:
         with torch.enable_grad():
-            parts = _Parts(start, fraction)
-            value = (DirectPath(model, acts, parts, frozen=start is None).logits() * direction_BC).sum()
+            parts = _Parts(baseline, fraction)
+            value = (DirectPath(model, acts, parts, frozen=baseline is None).logits() * direction_BC).sum()
             found = torch.autograd.grad(value, list(parts.leaves.values()))
         for name, part in zip(parts.leaves, found, strict=True):
             gradient[name] = weight * part + gradient.get(name, 0.0)
-    share = {name: change * gradient[name] for name, change in parts.change.items()}
-    at_start = torch.zeros_like(direction_BC)
-    if start is not None:
-        at_start = DirectPath(model, acts, _Parts(start, 0.0)).logits()
-    return Walk(share, gradient, parts.tokens, (at_start * direction_BC).sum(1))
+    contribution = {name: change * gradient[name] for name, change in parts.change.items()}
+    at_baseline = torch.zeros_like(direction_BC)
+    if baseline is not None:
+        at_baseline = DirectPath(model, acts, _Parts(baseline, 0.0)).logits()
+    return PartContributions(contribution, gradient, parts.tokens, (at_baseline * direction_BC).sum(1))
 
 
 def _gauss_legendre(steps: int) -> list[tuple[float, float]]:
-    """(point, weight) of a quadrature over [0, 1]."""
+    """(point, weight) for a quadrature over [0, 1]."""
     points, weights = np.polynomial.legendre.leggauss(steps)
     return list(zip(((points + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
 
 
 @torch.no_grad()
-def recorded(model: ViT, images: Tensor, sources: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Logits, and what a walk needs, in float32 at least; with `sources`, each head's pattern and v too."""
+def record_path(model: ViT, images: Tensor, sources: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Logits, and the activations that `DirectPath` needs, in float32 at least.
+
+    Args:
+        sources: also each head's pattern and v.
+    """
     sites = sites_on_path(model.config)
     if sources:
         heads = [site.removesuffix(".z") for site in sites if site.endswith(".z")]
         sites += [f"{name}.{site}" for name in heads for site in ("pattern", "v")]
     logits_BC, acts = record(model, images, sites)
-    exact = torch.promote_types(logits_BC.dtype, torch.float32)
+    exact = _exact(logits_BC.dtype)
     return logits_BC.to(exact), acts.map(lambda x: x.to(exact))
 
 
+def path_memory(model: ViT, sources: bool) -> int:
+    """Bytes that `record_path` keeps for one image."""
+    c = model.config
+    counts = {"attn": c.n_tokens, "time": c.n_patches} if c.attention == "divided" else {"attn": c.n_tokens}
+    layer = c.n_tokens * c.d_mlp
+    for tokens in counts.values():
+        layer += tokens * c.n_heads * c.d_head * (1 + sources) + sources * c.n_heads * tokens**2
+    numbers = c.n_tokens * c.d_model + c.n_layers * layer
+    if c.pool == "attention":
+        numbers += c.pooling_heads * (c.n_tokens if c.pool_prefix else c.n_patches) + c.pooling_d_mlp
+    return numbers * _exact(model.embed.patch.weight.dtype).itemsize
+
+
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    """float32, unless the model computes in float64."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 @torch.no_grad()
-def mean_parts(model: ViT, images: Tensor, batch: int) -> dict[str, Tensor]:
-    """Every part [1, ...], its mean over the images."""
+def baseline_parts(model: ViT, images: Tensor, batch: int) -> dict[str, Tensor]:
+    """The mean of every part over the images, [1, ...]."""
     total: dict[str, Tensor] = {}
     for some in images.split(batch):
         parts = _Parts()
-        DirectPath(model, recorded(model, some, sources=False)[1], parts).logits()
+        DirectPath(model, record_path(model, some, sources=False)[1], parts).logits()
         for name, part in parts.change.items():
             total[name] = part.sum(0, keepdim=True) + total.get(name, 0.0)
     return {name: part / len(images) for name, part in total.items()}

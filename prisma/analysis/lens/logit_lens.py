@@ -3,8 +3,8 @@
 With x_s the residual stream after s blocks, the lens is `readout(x_s)`: the model's own final norm (with the statistics
 of x_s), pooling and head. At the last stage it is the logits.
 
-The answers are in the model's classes; of `loaded.zero_shot(prompts).model` they are in any words, which is the
-text-direction lens of a CLIP.
+The answers are classes of the model; for `loaded.zero_shot(prompts).model` the classes are prompts in any words, which
+is the text-direction lens of a CLIP.
 
 Source: nostalgebraist, Interpreting GPT: the logit lens (2020); for vision transformers Vilas et al. 2310.18969.
 
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogitLens(Result):
-    """Logits of the model's own readout, applied early. Stage 0 is the embedding, stage s is after block s - 1."""
+    """What the model would answer after each stage: logits of its own readout, applied early.
+
+    Stage 0 is the embedding, stage s is after block s - 1, and the last stage equals the logits. The first stage at
+    which the final answer has the largest logit is where the answer has become readable; `divergence` falls to 0.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "readout": ("image", "stage", "class"),
@@ -41,12 +45,12 @@ class LogitLens(Result):
         "divergence": ("image", "stage"),
     }
 
-    readout: Tensor  # of the residual stream as it is; the last stage equals the logits
-    tokens: Tensor | None = None  # of a stream in which every token is a copy of this one
+    readout: Tensor  # logits of the whole residual stream; the last stage equals the logits
+    tokens: Tensor | None = None  # logits of a stream in which every token is a copy of this one
 
     @property
     def divergence(self) -> Tensor:
-        """[image, stage]: KL(the model's answer || the answer at this stage), in nats."""
+        """[image, stage]: KL(the model's answer || the answer at this stage), in nats; 0 is the same answer."""
         found = self.readout.log_softmax(-1)
         last = found[:, -1:]
         return (last.exp() * (last - found)).sum(-1)
@@ -59,11 +63,11 @@ class LogitLens(Result):
         Args:
             array: "readout"; "tokens" for the probability of the model's answer at each token alone; or "divergence",
                 a line for the mean over all images.
-            images: which ones, by default the first six.
-            classes: their names, `task.labels` or the prompts.
+            images: indices of the images to draw, by default the first six.
+            classes: names of the classes, such as `task.labels` or the prompts.
 
         Raises:
-            PrismaError: an array or image that is not there, or more rows than can be read.
+            PrismaError: an array or image that does not exist, or more rows than can be read.
         """
         name, chosen = array or "readout", chosen_images(len(self.readout), images)
         title = f"{str(self.metadata['analysis']).replace('_', ' ')}: "
@@ -73,7 +77,7 @@ class LogitLens(Result):
         if name == "divergence":
             return draw_stages({"KL to the answer, nats": self.divergence}, title=title + "how far from the answer")
         if name not in self.axes or self.tokens is None:
-            return super().plot(name)  # which says what there is
+            return super().plot(name)  # whose error lists the arrays
         answer_B = self.readout[chosen, -1].argmax(-1)
         p_BST = torch.stack([p[..., c] for p, c in zip(self.tokens[chosen].softmax(-1), answer_B, strict=True)])
         names = {"image": [f"image {i}" for i in chosen]}
@@ -82,18 +86,28 @@ class LogitLens(Result):
 
 @torch.no_grad()
 def logit_lens(model: ViT, images: Tensor, *, tokens: bool = True, batch: int | None = None) -> LogitLens:
-    """Read the residual stream out after the embedding and after each block.
+    """What would the model answer if it stopped after each layer?
 
-    `tokens` asks each token alone: a stream in which every token is a copy of it goes through the model's own readout,
-    which is one question for every kind of pooling. With `pool="class"` the class token's row equals `readout`.
+    `readout` has the logits of the model's own readout at each stage: the class with the largest one is the answer so
+    far, and the last stage is the model's answer. Early stages may be unreadable although the information is there, in
+    other directions than the readout's: `tuned_lens` corrects for that.
+
+    `tokens` reads each token alone: a stream in which every token is a copy of it goes through the readout, which means
+    the same for every kind of pooling. With `pool="class"` the class token's row equals `readout`.
 
     Args:
         images: [batch, channel, (frame,) height, width].
-        tokens: also each token alone, [image, stage, token, class] numbers.
-        batch: at most so many images in one pass; by default as many as have about 256 MiB of activations.
+        tokens: also read each token alone, which is a number for each image, stage, token and class.
+        batch: images in one pass; by default as many as have about 256 MiB of activations.
+
+    Returns:
+        `readout` [image, stage, class] and `tokens` [image, stage, token, class], logits; `divergence` [image, stage],
+        nats.
 
     Raises:
-        PrismaError: the model has no classes, there are no images, or they do not fit.
+        PrismaError: the model has no classes, there are no images, or they do not fit the model.
+
+    Source: nostalgebraist, Interpreting GPT: the logit lens (2020).
     """
     readout, alone = [], []
     for x_BTM in stages_of(model, images, batch):
@@ -108,12 +122,12 @@ def stages_of(model: ViT, images: Tensor, batch: int | None = None) -> Iterator[
     """The residual stream [batch, token, d_model] after the embedding and after each block: one stage at a time.
 
     Raises:
-        PrismaError: the model has no classes to read it out in, there are no images, or they do not fit.
+        PrismaError: the model has no classes, there are no images, or they do not fit the model.
     """
     if not model.config.n_classes:
         raise PrismaError("a logit lens needs a model with classes; found n_classes=0")
     if not len(images):
-        raise PrismaError("a logit lens needs images; found none")
+        raise PrismaError("expected at least one image; found none")
     size = inputs_per_pass(model, batch)
     x_BTM = torch.cat([model.embed(some) for some in images.split(size)])
     yield x_BTM
@@ -123,7 +137,7 @@ def stages_of(model: ViT, images: Tensor, batch: int | None = None) -> Iterator[
 
 
 def read_alone(model: ViT, x_BTM: Tensor, batch: int | None = None) -> Tensor:
-    """Logits [batch, token, class] of each token alone: of a stream in which every token is a copy of it."""
+    """Logits [batch, token, class] of each token alone: read from a stream of copies of that token."""
     copies = model.config.n_prefix + 1  # the fewest tokens that hold every prefix token and a patch
     size = max(inputs_per_pass(model, batch) // copies, 1) * x_BTM.shape[1]
     alone = [model.readout(x_NM[:, None].expand(-1, copies, -1)) for x_NM in x_BTM.flatten(0, 1).split(size)]

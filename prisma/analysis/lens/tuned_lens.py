@@ -1,15 +1,17 @@
-"""Tuned lens: the logit lens, with the residual stream of each stage first put into the terms of the last one.
+"""Tuned lens: the logit lens, with the residual stream of each stage first translated to the last stage.
 
-An affine translator of each stage s, one for all tokens, is learned so that the readout comes close to the answer:
+For each stage s, an affine translator, the same for all tokens, is trained so that the readout comes close to the
+model's answer:
 
     readout(x_s + x_s A_s^T + b_s),    A_s and b_s minimise  KL(model's answer || this),  starting at zero.
 
-The last stage needs none. What early layers say in other coordinates than the readout's then becomes legible, and the
-answers are those that a linear map can find: a bound on what is known at a stage, not what the model uses.
+The last stage needs none. This makes early layers readable even where they use other directions than the readout does.
+The answers are those that a linear map can find: a bound on what is known at a stage, not what the model uses.
 
-The readout alone is trained, so with `pool="class"` the translators are those of the class token.
+Only the readout is trained on, so with `pool="class"` the translators are those of the class token.
 
-Source: Belrose et al. 2303.08112. They decay towards the identity too, with SGD; here it is AdamW (1711.05101).
+Source: Belrose et al. 2303.08112. They use SGD with decay towards the identity; here it is AdamW (1711.05101), with the
+same decay.
 
 Shapes: S stage (0 is the embedding; the last one has no translator), B batch, T token, M d_model, C class.
 """
@@ -42,7 +44,11 @@ LENS_TYPE = "prisma-tuned-lens"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TunedLens(Result):
-    """Translators of all stages but the last, and how their training went."""
+    """Translators of all stages but the last, and their losses in training.
+
+    `tuned_lens(model, lens, images)` applies them. A loss near 0 is a stage from which a linear map already finds the
+    model's answer; a loss that still falls at the last step needs more steps.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "losses": ("step", "stage"),
@@ -50,12 +56,12 @@ class TunedLens(Result):
         "bias": ("stage", "output"),
     }
 
-    losses: Tensor  # KL in nats, the mean over the images of a step
+    losses: Tensor  # KL in nats, mean over the images of a step
     weight: Tensor  # A, float32 at least
     bias: Tensor  # b
 
     def translate(self, x_BTM: Tensor, stage: int) -> Tensor:
-        """The residual stream [batch, token, d_model] of a stage, in the terms of the last."""
+        """The residual stream [batch, token, d_model] of a stage, translated to the last stage."""
         if stage == len(self.weight):
             return x_BTM
         return _translated(x_BTM, self.weight[stage], self.bias[stage])
@@ -64,18 +70,19 @@ class TunedLens(Result):
         """By default the losses, a line for each stage; "weight" and "bias" are heat maps."""
         if array not in (None, "losses"):
             return super().plot(array)
+        title = str(self.metadata["analysis"]).replace("_", " ")
         lines = {f"stage {stage}": x_S[None] for stage, x_S in enumerate(self.losses.unbind(1))}
-        return draw_stages(lines, axis="step", title="tuned lens: KL to the answer as it learns, nats")
+        return draw_stages(lines, axis="step", title=f"{title}: KL to the answer during training, nats")
 
     def write(self, folder: str | Path) -> None:
-        """Write a folder, whole or not at all: `tuned_lens.json` (what produced it) and `tuned_lens.safetensors`.
+        """Write a folder, whole or not at all: `tuned_lens.json` (the metadata) and `tuned_lens.safetensors`.
 
         Raises:
-            PrismaError: the folder holds something already, or could not be written.
+            PrismaError: the folder is not empty, or cannot be written.
         """
         with new_folder(Path(folder)) as partial:
-            said = {"model_type": LENS_TYPE, "metadata": dict(self.metadata)}
-            write_atomic(partial / CONFIG, (json.dumps(said, indent=2) + "\n").encode())
+            content = {"model_type": LENS_TYPE, "metadata": dict(self.metadata)}
+            write_atomic(partial / CONFIG, (json.dumps(content, indent=2) + "\n").encode())
             write_atomic(partial / WEIGHTS, to_safetensors(self.arrays, {}))
 
 
@@ -83,18 +90,22 @@ def read_tuned_lens(folder: str | Path) -> TunedLens:
     """Read a folder written by `TunedLens.write`.
 
     Raises:
-        PrismaError: a file is absent, truncated or foreign.
+        PrismaError: a file is missing, truncated or not a tuned lens.
     """
     folder = Path(folder)
     try:
-        said = json.loads((folder / CONFIG).read_text())
+        content = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise PrismaError(f"expected a tuned lens with {CONFIG} at {folder}, found none ({error})") from None
     tensors, _ = read_tensors(folder / WEIGHTS)
-    whole = isinstance(said, dict) and isinstance(said.get("metadata"), dict) and said.get("model_type") == LENS_TYPE
+    whole = (
+        isinstance(content, dict)
+        and isinstance(content.get("metadata"), dict)
+        and content.get("model_type") == LENS_TYPE
+    )
     if not whole or set(tensors) != set(TunedLens.AXES):
         raise PrismaError(f"expected a tuned lens at {folder}, found something else")
-    return TunedLens(metadata=said["metadata"], **tensors)
+    return TunedLens(metadata=content["metadata"], **tensors)
 
 
 @torch.inference_mode(False)  # the caller may be in it
@@ -111,37 +122,43 @@ def train_tuned_lens(
     start: TunedLens | None = None,
     progress: bool = False,
 ) -> TunedLens:
-    """Learn the translators on images. The model stays as it is.
+    """Train the translators of a tuned lens on images. The model is not changed.
+
+    The losses are KL divergences from the model's answer in nats, for each step and stage: near 0 is a stage from which
+    a linear map finds the answer, and early stages stay higher. Use images that the analysis will not look at.
 
     Args:
         images: normalised, [n, channel, (frame,) height, width].
-        steps: updates; the learning rate falls linearly from `lr` to zero.
-        batch: images of a step, drawn without repetition until all were seen.
-        weight_decay: towards the identity, of the matrices only.
-        seed: of the order of the images.
-        start: translators to go on from, for images that come in shards.
-        progress: a progress bar on stderr.
+        steps: number of updates; the learning rate falls linearly from `lr` to zero.
+        batch: images of one update, drawn without repetition until all were used. A setting of the training: it
+            changes the result.
+        lr: the learning rate of the first update.
+        weight_decay, seed: decay of the matrices (not the biases) towards the identity; seed of the images' order.
+        start: translators to continue from, for images that come in shards.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        `losses` [step, stage] in nats, `weight` [stage, output, input], `bias` [stage, output].
 
     Raises:
-        PrismaError: the model has no classes or no layers, there are no images, `start` is of another model, a number
-            is not positive, or the loss is no longer finite.
+        PrismaError: the model has no classes or no layers, there are no images, `start` has other shapes than this
+        model,
+            a number is not positive, or the loss is not finite.
+
+    Source: Belrose et al. 2303.08112.
     """
     c = model.config
     if not c.n_layers:
-        raise PrismaError("a tuned lens translates stages before the last; found n_layers=0")
+        raise PrismaError(
+            "a tuned lens translates the stages before the last, so it needs a model with layers; found n_layers=0"
+        )
     if min(steps, batch, lr) <= 0 or weight_decay < 0 or not len(images):
         raise PrismaError(
             f"expected images, and steps, batch and lr above 0; found {len(images)} images, {steps}, {batch} and {lr}"
         )
-    exact = torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
-    shapes = [(c.d_model, c.d_model)] * c.n_layers, [(c.d_model,)] * c.n_layers
-    weight, bias = ([torch.zeros(s, dtype=exact, device=images.device) for s in of_kind] for of_kind in shapes)
-    if start is not None:
-        _expect_fits(start, model)
-        weight, bias = ([x.to(weight[0]).clone() for x in of_kind] for of_kind in (start.weight, start.bias))
+    weight, bias = _first_translators(model, start, images.device)
     translators = [(w.requires_grad_(), b.requires_grad_()) for w, b in zip(weight, bias, strict=True)]
-    decays = ({"params": weight, "weight_decay": weight_decay}, {"params": bias, "weight_decay": 0.0})
-    optimizer = AdamW(decays, lr=lr)
+    optimizer = AdamW([{"params": weight, "weight_decay": weight_decay}, {"params": bias, "weight_decay": 0.0}], lr=lr)
     losses = []
     for step, chosen in enumerate(tqdm(_order(len(images), batch, steps, seed), total=steps, disable=not progress)):
         for group in optimizer.param_groups:
@@ -149,28 +166,45 @@ def train_tuned_lens(
         losses.append(_loss_and_gradients(model, images[chosen.to(images.device)], translators))
         optimizer.step()
     settings = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": weight_decay, "seed": seed}
-    return TunedLens(
-        metadata={"analysis": "tuned_lens", **settings, "images": len(images)},
-        losses=torch.stack(losses),
-        weight=torch.stack(weight).detach(),
-        bias=torch.stack(bias).detach(),
-    )
+    metadata = {"analysis": "tuned_lens", **settings, "images": len(images)}
+    parameters = {"weight": torch.stack(weight).detach(), "bias": torch.stack(bias).detach()}
+    return TunedLens(metadata=metadata, losses=torch.stack(losses), **parameters)
 
 
 @torch.no_grad()
 def tuned_lens(model: ViT, lens: TunedLens, images: Tensor) -> LogitLens:
-    """The model's readout of each translated stage, [image, stage, class]; the last stage equals the logits.
+    """What would the model answer after each layer, if a linear map translates that layer for the readout?
+
+    Read it as `logit_lens`: the class with the largest logit is the answer at that stage, and the last stage equals the
+    logits. A class that appears here earlier than in the logit lens is present in other directions than the readout's.
 
     Args:
+        lens: translators, from `train_tuned_lens` on the same model or from `read_tuned_lens`.
         images: [batch, channel, (frame,) height, width].
 
+    Returns:
+        A `LogitLens` with `readout` [image, stage, class], logits, and no `tokens`.
+
     Raises:
-        PrismaError: the lens is of another model, the model has no classes, or the images do not fit.
+        PrismaError: the lens has other shapes than this model, the model has no classes, or the images do not fit.
+
+    Source: Belrose et al. 2303.08112.
     """
     _expect_fits(lens, model)
     stages = enumerate(stages_of(model, images))
     readout_BSC = torch.stack([model.readout(lens.translate(x_BTM, stage)) for stage, x_BTM in stages], dim=1)
     return LogitLens(metadata={**lens.metadata, "analysis": "tuned_lens"}, readout=readout_BSC)
+
+
+def _first_translators(model: ViT, start: TunedLens | None, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
+    """Matrices and biases to start from: zeros, or those of another lens."""
+    c, exact = model.config, torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
+    shapes = [(c.d_model, c.d_model)] * c.n_layers, [(c.d_model,)] * c.n_layers
+    weight, bias = ([torch.zeros(s, dtype=exact, device=device) for s in of_kind] for of_kind in shapes)
+    if start is not None:
+        _expect_fits(start, model)
+        weight, bias = ([x.to(weight[0]).clone() for x in of_kind] for of_kind in (start.weight, start.bias))
+    return weight, bias
 
 
 def _translated(x_BTM: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -179,7 +213,7 @@ def _translated(x_BTM: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _loss_and_gradients(model: ViT, images: Tensor, translators: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Losses [stage], and `grad` of every translator: one stage after the other, so that only one graph is held."""
+    """Losses [stage], and sets `grad` of every translator: stage by stage, so that only one graph is in memory."""
     with torch.no_grad():
         stages = list(stages_of(model, images))
         answer_BC = model.readout(stages[-1]).to(translators[0][0].dtype).log_softmax(-1)
@@ -191,12 +225,12 @@ def _loss_and_gradients(model: ViT, images: Tensor, translators: list[tuple[Tens
         losses.append(loss.detach())
     found = torch.stack(losses)
     if not found.isfinite().all():
-        raise PrismaError(f"expected finite losses of the tuned lens, found {found.tolist()}: a smaller lr may help")
+        raise PrismaError(f"expected finite losses of the tuned lens; found {found.tolist()}; a smaller lr may help")
     return found
 
 
 def _order(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """Indices of the images of each step: shuffled anew when all were seen."""
+    """Indices of the images of each step: shuffled again when all were used."""
     generator, left = torch.Generator().manual_seed(seed), torch.empty(0, dtype=torch.long)
     for _ in range(steps):
         while len(left) < min(batch, n):
@@ -208,4 +242,4 @@ def _order(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
 def _expect_fits(lens: TunedLens, model: ViT) -> None:
     wanted = (model.config.n_layers, model.config.d_model)
     if (found := tuple(lens.bias.shape)) != wanted or tuple(lens.weight.shape) != (*wanted, wanted[1]):
-        raise PrismaError(f"expected a tuned lens of {wanted[0]} layers and d_model {wanted[1]}, found {found}")
+        raise PrismaError(f"expected a tuned lens for {wanted[0]} layers and d_model {wanted[1]}; found {found}")

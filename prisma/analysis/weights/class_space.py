@@ -1,19 +1,17 @@
-"""Weights in class-embedding space: which classes a head or neuron writes, which ones it reads, and which pixels.
+"""Class space: which classes a head or neuron writes, which classes a head reads, and which pixels.
 
 The readout's matrix E [class, d_model] has a direction of the residual stream for each class. What is written to the
-stream, projected on E, says which logits it raises:
+stream, projected on E, is the logits that it raises:
 
     neurons  V = E W_out^T     heads  V = E W_O^T     reads of a head  E (W_V W_O)^T
 
 each [class, ...]. *Class-value agreement* is how well the best of a layer's vectors v_m fits a class:
 max over m of cos(E_c, v_m); compare it with that of `random_control`.
 
-The singular vectors of a head's circuit are the directions that it reads and writes, one by one (`head_directions`).
+Sources: Vilas et al. 2310.18969 (class-embedding space; they use ln="none"); Geva et al. 2012.14913 (key-value
+memories).
 
-Sources: Vilas et al. 2310.18969 (class-embedding space; ln="none" is theirs); Geva et al. 2012.14913 (key-value
-memories); Millidge & Black 2022 (singular vectors of weights).
-
-Shapes: L layer, H head, M d_model, D d_head, N d_mlp, C class, R direction.
+Shapes: L layer, H head, M d_model, D d_head, N d_mlp, C class.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,15 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from prisma.analysis.result import Result
-from prisma.circuits import (
-    attentions,
-    expect_bilinear,
-    expect_ln,
-    folded_in,
-    neuron_weights,
-    stream_norms,
-    stream_weights,
-)
+from prisma.circuits import expect_ln, folded_in, neuron_weights, stream_norms, stream_weights
 from prisma.errors import PrismaError
 from prisma.pretrained.zero_shot import PromptHead
 from prisma.vit import ViT, build
@@ -40,7 +30,12 @@ from prisma.vit import ViT, build
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassSpace(Result):
-    """`metadata["layers"]` has the numbers of the layers."""
+    """Which classes each unit of a head and each neuron writes, by the weights alone.
+
+    A number in `heads` or `neurons` is the logit that one unit of activation adds to a class: positive raises it,
+    negative lowers it. `agreement` near 1 means that some vector of the layer points exactly along the class; compare
+    with `random_control` to see what chance is. `metadata["layers"]` has the numbers of the layers.
+    """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "agreement_heads": ("layer", "class"),
@@ -49,9 +44,9 @@ class ClassSpace(Result):
         "neurons": ("layer", "class", "neuron"),
     }
 
-    heads: Tensor  # the class's logit for each unit of z
-    neurons: Tensor | None = None  # for each unit of mlp.post
-    agreement_heads: Tensor  # class-value agreement of the rows of W_O
+    heads: Tensor  # what each unit of z adds to the class's logit, but for norms' divisors
+    neurons: Tensor | None = None  # the same for each unit of mlp.post
+    agreement_heads: Tensor  # class-value agreement, of the rows of W_O
     agreement_neurons: Tensor | None = None
 
     @property
@@ -59,50 +54,27 @@ class ClassSpace(Result):
         return {"layer": [f"layer {layer}" for layer in self.metadata["layers"]]}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class HeadDirections(Result):
-    """W = sum over directions of value left right^T, the largest first. Of "ov" left is read and right is written; of
-    "qk" left is what a query holds, and right the key that it looks for. A layer is an attention, by name in
-    `metadata["attentions"]`. Signs are such that the largest number of each `right` is positive."""
-
-    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "values": ("layer", "head", "direction"),
-        "left": ("layer", "head", "direction", "d_model"),
-        "right": ("layer", "head", "direction", "d_model"),
-        "classes_left": ("layer", "head", "direction", "class"),
-        "classes_right": ("layer", "head", "direction", "class"),
-    }
-
-    values: Tensor
-    left: Tensor
-    right: Tensor
-    classes_left: Tensor | None = None  # projected on E; None if the model has no class embeddings
-    classes_right: Tensor | None = None
-
-    @property
-    def names(self) -> Mapping[str, Sequence[str]]:
-        return {"layer": self.metadata["attentions"]}
-
-
 def class_embeddings(model: ViT, after: tuple[int, str] | None = None, *, ln: str = "folded") -> Tensor:
-    """E [class, d_model]: the logit that each unit of a direction adds.
+    """Which direction of the residual stream stands for each class? E [class, d_model].
 
-    Where the readout looks at two vectors (pool="class_mean", "distilled"), of a direction that both hold. Of a model
-    whose classes are prompts, the prompts' directions through the projection.
+    E times a vector of the stream is the logits that it adds, but for norms' divisors and biases: a large dot product
+    with a row raises that class, a negative one lowers it. Where the readout uses two vectors (pool="class_mean",
+    "distilled"), the direction is meant to be in both. In a model whose classes are prompts, these are the prompts'
+    directions through the projection.
 
     Args:
-        after: (layer, "time", "attn" or "mlp") whose output is meant, which decides over the norms of a model with
-            norm="post"; None for the end.
-        ln: "folded" takes in the norms on the way, but for their divisors; "none" takes none.
+        after: (layer, "time", "attn" or "mlp"), the branch whose output is projected: in a model with norm="post" it
+            decides which norms come after; None for the final residual stream.
+        ln: "folded" includes the norms between there and the readout, but for their divisors; "none" includes none.
 
     Raises:
-        PrismaError: the model has no classes, or attention pooling, which is not linear; or another `ln`.
+        PrismaError: the model has no classes, or attention pooling, which is not linear, or `ln` has another value.
     """
     expect_ln(ln)
     head, c = model.readout.head, model.config
-    if not _has_embeddings(model):
+    if not has_class_embeddings(model):
         raise PrismaError(
-            "class embeddings need classes and a pooling that is linear: "
+            "class embeddings need a model with classes and a linear pooling; "
             f"found pool={c.pool!r} and n_classes={c.n_classes}"
         )
     embedding = _of_prompts(head) if isinstance(head, PromptHead) else head.get_parameter("weight")
@@ -118,19 +90,29 @@ def class_embeddings(model: ViT, after: tuple[int, str] | None = None, *, ln: st
 def class_space(
     model: ViT, *, attention: str = "attn", layers: Iterable[int] | None = None, ln: str = "folded"
 ) -> ClassSpace:
-    """The values of all heads and neurons, in class-embedding space.
+    """Which classes do heads and neurons write, by the weights alone?
+
+    Each number is the logit that one unit of a head's z, or of a neuron's activation, adds to a class: positive raises
+    the class, negative lowers it, 0 does not touch it. `agreement_heads` and `agreement_neurons` say how well a layer's
+    best vector fits each class, as a cosine: compare with `class_space(random_control(model))`.
 
     Args:
-        attention: "attn", or "time" of divided attention.
-        layers: default: all. A layer of ViT-B/16 with 1000 classes takes 15 MB.
-        ln: as in `class_embeddings`, `stream_weights` and `neuron_weights`; layer scale always counts.
+        attention: "attn", or "time" in divided attention.
+        layers: numbers of the layers, by default all. A layer of ViT-B/16 with 1000 classes takes 15 MB.
+        ln: as in `class_embeddings`, `stream_weights` and `neuron_weights`; layer scale is always included.
+
+    Returns:
+        `heads` [layer, class, head, d_head], `neurons` [layer, class, neuron], in logits per unit of activation;
+        `agreement_heads` and `agreement_neurons` [layer, class], cosines.
 
     Raises:
-        PrismaError: as those; or no layers.
+        PrismaError: as `class_embeddings`, `stream_weights` and `neuron_weights`, or there is no layer.
+
+    Source: Vilas et al. 2310.18969.
     """
     chosen = list(range(model.config.n_layers) if layers is None else layers)
     if not chosen:
-        raise PrismaError("class space is of the layers of a model; found no layer")
+        raise PrismaError("class space needs at least one layer; found no layer")
     found: dict[str, list[Tensor]] = {}
     for layer in chosen:
         values = {"heads": ("attn", stream_weights(model, layer, attention, ln=ln)["W_O"])}
@@ -149,9 +131,10 @@ def class_space(
 
 @torch.no_grad()
 def class_reads(model: ViT, layer: int, attention: str = "attn", *, ln: str = "folded") -> Tensor:
-    """E (W_V W_O)^T [head, class, d_model]: what the stream must hold for a head to raise a class's logit.
+    """Which direction must a token have for a head to raise a class's logit? E (W_V W_O)^T [head, class, d_model].
 
-    Times E^T, it is the head's OV circuit from class to class: a head that copies classes has a large diagonal.
+    The dot product with a row says how much attending to a token raises (or, negative, lowers) the class. Times E^T it
+    is the head's OV circuit from class to class: a head that copies classes has a large positive diagonal.
 
     Raises:
         PrismaError: as `class_embeddings` and `stream_weights`.
@@ -160,51 +143,18 @@ def class_reads(model: ViT, layer: int, attention: str = "attn", *, ln: str = "f
     return class_embeddings(model, (layer, attention), ln=ln) @ w["W_O"].mT @ w["W_V"].mT
 
 
-@torch.no_grad()
-def head_directions(model: ViT, circuit: str = "ov", *, top: int | None = 8, ln: str = "folded") -> HeadDirections:
-    """Singular value decomposition of the OV or QK circuit of every head.
-
-    Args:
-        top: so many directions of each head; None for all, which are d_head.
-        ln: as in `stream_weights` and `class_embeddings`.
-
-    Raises:
-        PrismaError: another circuit, "qk" of a model with QK-norm, no layers, or as `stream_weights`.
-    """
-    if circuit not in ("ov", "qk") or (top is not None and top < 1):
-        raise PrismaError(f"expected the circuit ov or qk and at least one direction; found {circuit!r} and top={top}")
-    if circuit == "qk":
-        expect_bilinear(model.config)
-    layers = attentions(model.config)
-    if not layers:
-        raise PrismaError("expected a model with heads; found n_layers=0")
-    found: dict[str, list[Tensor]] = {}
-    for layer, attention in layers:
-        w = stream_weights(model, layer, attention, ln=ln)
-        pair = (w["W_V"], w["W_O"].mT) if circuit == "ov" else (w["W_Q"], w["W_K"])
-        parts = dict(zip(("left", "values", "right"), _svd(*pair, top), strict=True))
-        if _has_embeddings(model):
-            embedding_CM = class_embeddings(model, (layer, attention), ln=ln).to(parts["left"])
-            parts |= {f"classes_{side}": parts[side] @ embedding_CM.mT for side in ("left", "right")}
-        for name, part in parts.items():
-            found.setdefault(name, []).append(part)
-    return HeadDirections(
-        metadata={
-            "analysis": "head_directions", "circuit": circuit, "ln": ln,
-            "attentions": [f"blocks.{layer}.{attention}" for layer, attention in layers],
-        },
-        **{name: torch.stack(parts) for name, parts in found.items()},
-    )  # fmt: skip
-
-
 def to_pixels(model: ViT, directions: Tensor, *, ln: str = "folded") -> Tensor:
-    """The patch [..., channel, (frame,) height, width] that a direction [..., d_model] of the embeddings looks for.
+    """Which patch of pixels does a direction of the embedding respond to? [..., channel, (frame,) height, width].
 
     Its dot product with a patch of pixels is what that patch adds along the direction, but for biases and norms'
-    divisors.
+    divisors: bright pixels of the picture raise it, dark (negative) ones lower it.
+
+    Args:
+        directions: [..., d_model].
+        ln: as in `class_embeddings`.
 
     Raises:
-        PrismaError: directions of another width, or another `ln`.
+        PrismaError: directions of another width, or `ln` has another value.
     """
     expect_ln(ln)
     c, embed = model.config, model.embed
@@ -218,31 +168,23 @@ def to_pixels(model: ViT, directions: Tensor, *, ln: str = "folded") -> Tensor:
 
 
 def random_control(model: ViT, seed: int = 0) -> ViT:
-    """A model of the same form with weights drawn anew, where and as precise as this one; leaves torch's generator."""
+    """A model with the same architecture, device and precision, and random weights: what chance looks like.
+
+    Compare any analysis of weights with the same analysis of this model. torch's random generator is left unchanged.
+    """
     like = next(model.parameters())
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         return build(model.config).to(like).eval()
 
 
-def _has_embeddings(model: ViT) -> bool:
-    """Whether logits are a matrix times what the tokens hold, but for norms."""
+def has_class_embeddings(model: ViT) -> bool:
+    """Whether logits are a matrix times the tokens, but for norms, so that `class_embeddings` exist."""
     return model.config.n_classes > 0 and model.config.pool != "attention"
 
 
 def _of_prompts(head: PromptHead) -> Tensor:
-    """[prompt, pooled]. The length of the image's embedding is a divisor too, and left out."""
+    """[prompt, pooled]. Dividing by the length of the image's embedding is left out, as norms' divisors are."""
     projection = head.projection
     reads = head.directions @ projection.weight if isinstance(projection, nn.Linear) else head.directions
     return reads * head.scale
-
-
-def _svd(left_HMD: Tensor, right_HMD: Tensor, top: int | None) -> Sequence[Tensor]:
-    """Of left right^T: left vectors [head, direction, d_model], values, right vectors; by way of d_head x d_head."""
-    dtype = torch.promote_types(left_HMD.dtype, torch.float32)
-    (q_HMD, a_HDD), (p_HMD, b_HDD) = (torch.linalg.qr(x.to(dtype)) for x in (left_HMD, right_HMD))
-    u_HDR, value_HR, v_HRD = torch.linalg.svd(a_HDD @ b_HDD.mT)
-    left_HRM, right_HRM = (q_HMD @ u_HDR).mT, (p_HMD @ v_HRD.mT).mT
-    largest = right_HRM.gather(-1, right_HRM.abs().argmax(-1, keepdim=True))
-    sign = torch.where(largest < 0, -1, 1)
-    return left_HRM.mul(sign)[:, :top], value_HR[:, :top], right_HRM.mul(sign)[:, :top]

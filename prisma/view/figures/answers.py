@@ -1,4 +1,4 @@
-"""What a model would answer, as a table: a cell for each stage, with the first class and its probability."""
+"""A table of answers: a cell for each row and stage, with the most probable class and its probability."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,27 +15,27 @@ MOST_ROWS, MOST_LETTERS = 24, 16
 
 
 def draw_answers(logits: Tensor, rows: Sequence[str], *, classes: Sequence[str] = (), title: str = "") -> "Figure":
-    """Each cell is the first class, and is the darker the more probable it is.
+    """Each cell names the most probable class; the more probable the class, the darker the cell.
 
     Args:
         logits: [row, stage, class].
-        rows: what the rows are called.
-        classes: names of the classes; their numbers if none.
+        rows: names of the rows.
+        classes: names of the classes; if not given, their numbers are shown.
 
     Raises:
-        PrismaError: other names than rows or classes, or more rows than can be read.
+        PrismaError: the number of names is not that of rows or classes, or there are more rows than can be read.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     if logits.ndim != 3 or not logits.numel() or len(rows) != len(logits):
         raise PrismaError(
-            f"expected logits [row, stage, class] and a name of each row; found {list(logits.shape)} and {len(rows)}"
+            f"expected logits [row, stage, class] and a name for each row; found {list(logits.shape)} and {len(rows)}"
         )
     if len(rows) > MOST_ROWS:
-        raise PrismaError(f"a picture holds at most {MOST_ROWS} rows of answers; found {len(rows)}: choose first")
+        raise PrismaError(f"a figure has at most {MOST_ROWS} rows of answers; found {len(rows)}; select some first")
     if classes and len(classes) != logits.shape[-1]:
-        raise PrismaError(f"expected {logits.shape[-1]} names of classes, found {len(classes)}")
+        raise PrismaError(f"expected {logits.shape[-1]} names of classes; found {len(classes)}")
     first = logits.detach().double().cpu().softmax(-1).max(-1)
     shown = [[_short(classes[i]) if classes else str(i) for i in row] for row in first.indices.tolist()]
     n, stages = first.values.shape

@@ -1,4 +1,4 @@
-"""Bars with names, and lines over stages: pictures of what has no second axis."""
+"""Bar charts with names, and lines over stages."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -23,27 +23,28 @@ def draw_bars(
 ) -> "Figure":
     """A bar for each value, from top to bottom, with its number.
 
-    Of more than can be read, the largest by size stay in their order, and one last bar is the sum of all others.
+    If there are more bars than can be read, those with the largest absolute values are kept, in their order, and one
+    last bar is the sum of all others.
 
     Args:
         values: [bar].
-        names: of the bars.
+        names: a name for each bar.
         spread: [bar], drawn as a thin line to both sides of a bar's end.
-        label: what the values are, below the axis.
+        label: label of the axis of values.
 
     Raises:
-        PrismaError: no bars, or other names than bars.
+        PrismaError: no bars, or not one name for each bar.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     if values.ndim != 1 or not len(values) or len(values) != len(names):
         raise PrismaError(f"expected values [bar] and a name for each; found {list(values.shape)} and {len(names)}")
-    x, said = values.detach().double().cpu(), list(names)
+    x, labels = values.detach().double().cpu(), list(names)
     error = None if spread is None else spread.detach().double().cpu()
     if len(x) > MOST_BARS:
         kept = x.abs().topk(MOST_BARS - 1).indices.sort().values
-        said = [said[i] for i in kept.tolist()] + [f"the other {len(x) - len(kept)}, together"]
+        labels = [labels[i] for i in kept.tolist()] + [f"the other {len(x) - len(kept)}, together"]
         error = None if error is None else torch.cat([error[kept], x.new_full((1,), torch.nan)])
         x = torch.cat([x[kept], (x.sum() - x[kept].sum())[None]])
     room = 0.02 * (x.max().clamp(min=0) - x.min().clamp(max=0)).item()
@@ -61,7 +62,7 @@ def draw_bars(
                 end + side * room, bar, f"{value:z.2f}", va="center", ha="left" if side > 0 else "right", fontsize=7
             )
         panel.axvline(0, color="#8a8f98", linewidth=0.8)
-        panel.set_yticks(bars, said, fontsize=8)
+        panel.set_yticks(bars, labels, fontsize=8)
         panel.set(ylim=(len(x) - 0.4, -0.6), xlabel=label)
         panel.margins(x=0.1)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color="#1f2328")
@@ -71,11 +72,11 @@ def draw_bars(
 def draw_stages(
     lines: Mapping[str, Tensor], *, chance: Mapping[str, float] | None = None, title: str = "", axis: str = "stage"
 ) -> "Figure":
-    """A line for each name: the mean over images by stage. One line alone has a band of 80 % of the images.
+    """A line for each name: the mean over images by stage. A single line has a band of 80 % of the images.
 
     Args:
         lines: name -> [image, stage]; NaN where an image has no value.
-        chance: name -> what a random answer has, drawn as a dashed line of the same colour.
+        chance: name -> the value of a random answer, drawn as a dashed line in the same colour.
         axis: the name of the second axis.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A circuit as a picture: layers from bottom to top, heads side by side, edges by their scores."""
+"""A circuit as a graph: layers from bottom to top, heads side by side, edges coloured by their scores."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ Place = tuple[float, float]
 Edge = tuple[str, str]
 SIDES = ("q", "k", "v")  # where an edge enters a head
 UP, DOWN = "#b2182b", "#2166ac"
-"""Colours of edges whose replacement lowers the metric, and raises it."""
+"""Colours of edges whose replacement lowers the metric, and of those whose replacement raises it."""
 
 
 def places(senders: Sequence[str]) -> dict[str, Place]:
@@ -31,10 +31,10 @@ def places(senders: Sequence[str]) -> dict[str, Place]:
 
 
 def draw_circuit(senders: Sequence[str], edges: Sequence[tuple[Edge, float]]) -> "Figure":
-    """Nodes that are in the circuit have names, the others are dots. Edges end at q, k or v of a head.
+    """Nodes in the circuit have names, other nodes are dots. Edges end at q, k or v of a head.
 
-    Red edges hold the metric up (their score, the change when they are replaced, is negative), blue ones hold it down;
-    width follows the size of the score.
+    Replacing a red edge lowers the metric (its score, the change, is negative); replacing a blue edge raises it. The
+    width of an edge is proportional to the absolute score.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -62,20 +62,20 @@ def draw_circuit(senders: Sequence[str], edges: Sequence[tuple[Edge, float]]) ->
         panel.set_ylim(-0.4, height + 0.4)
         panel.set_axis_off()
         figure.suptitle(f"circuit: {len(edges)} edges", x=0.01, ha="left", fontweight="bold", color="#1f2328")
-        said = f"replacing a red edge lowers the metric, a blue one raises it; the widest by {largest:.3g}"
-        panel.set_title(said, loc="left", fontsize=7, color="#5b616b")
+        caption = f"replacing a red edge lowers the metric, a blue edge raises it; the widest by {largest:.3g}"
+        panel.set_title(caption, loc="left", fontsize=7, color="#5b616b")
     return figure
 
 
 def _port(at: dict[str, Place], receiver: str) -> Place:
-    """Where an edge ends: below the node, of a head q to the left, k in the middle, v to the right."""
+    """Where an edge ends: below the node; at a head, q is left, k in the middle, v right."""
     name, side = (receiver[:-2], receiver[-1]) if receiver.count(".") == 2 else (receiver, "k")
     x, y = at[name]
     return x + 0.22 * (SIDES.index(side) - 1), y - (0.25 if name != receiver else 0.15)
 
 
 def _edge(panel: "Axes", start: Place, end: Place, share: float) -> None:
-    """A line that leaves upwards and arrives from below."""
+    """A curve that starts upwards and ends from below."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 

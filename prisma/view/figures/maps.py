@@ -1,4 +1,4 @@
-"""Maps over the patches of images, below the pictures that they are of, with the object's outline on both."""
+"""Maps over the patches of images, below the pictures of the same images, with the object's outline on both."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_IMAGES = 12
-HINT = "each map has a scale of its own, from its least (dark) to its most (bright)"
-SIGNED = "each map has a scale of its own: red is above zero, blue below"
+HINT = "each map has its own scale, from its smallest value (dark) to its largest (bright)"
+SIGNED = "each map has its own scale: red is above zero, blue below"
 
 
 def draw_maps(
@@ -27,17 +27,17 @@ def draw_maps(
     title: str = "",
     signs: bool = True,
 ) -> "Figure":
-    """A column for each image, a row for the pictures and one for each map. Every map has a scale of its own.
+    """A column for each image, a row for the pictures and one for each map. Every map has its own scale.
 
     Args:
         maps: name -> [image, row, column].
         pictures: [image, channel, height, width] in [0, 1], grey or red, green, blue.
         masks: [image, height, width], true where the object is: its outline is drawn.
-        names: of the images, over the columns.
-        signs: whether zero has a meaning: maps with both signs are red above and blue below it.
+        names: names of the images, as titles of the columns.
+        signs: whether zero has a meaning: maps with both signs are red above and blue below zero.
 
     Raises:
-        PrismaError: nothing to draw, more images than can be seen, or shapes or pictures that do not fit.
+        PrismaError: nothing to draw, too many images, or shapes or pictures that do not fit.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ def draw_maps(
     images = _expect_maps(maps, pictures, masks)
     names = names or [f"image {i}" for i in range(images)]
     if len(names) != images:
-        raise PrismaError(f"expected {images} names, one of each image; found {len(names)}")
+        raise PrismaError(f"expected {images} names, one for each image; found {len(names)}")
     with rc_context(STYLE):
         rows = len(maps) + (pictures is not None)
         figure = Figure(figsize=(1.2 + 1.25 * images, 0.8 + 1.25 * rows), dpi=150, layout="constrained")
@@ -70,10 +70,10 @@ def draw_maps(
 
 
 def chosen_images(n: int, images: Sequence[int] | None) -> list[int]:
-    """The images asked for, of `n`; the first six if none are.
+    """Indices of the images to draw, among `n`; the first six by default.
 
     Raises:
-        PrismaError: an image that is not there.
+        PrismaError: an image that does not exist.
     """
     chosen = list(range(min(6, n)) if images is None else images)
     if not chosen or not all(0 <= i < n for i in chosen):
@@ -81,7 +81,7 @@ def chosen_images(n: int, images: Sequence[int] | None) -> list[int]:
     return chosen
 
 
-def draw_chosen(
+def draw_images(
     maps: Mapping[str, Tensor],
     pictures: Tensor | None,
     masks: Tensor | None,
@@ -90,7 +90,7 @@ def draw_chosen(
     title: str,
     signs: bool = True,
 ) -> "Figure":
-    """`draw_maps` of some images; of a video, a column for each of its times.
+    """`draw_maps` for some images; for a video, a column for each of its times.
 
     Args:
         maps: name -> [image, (time,) row, column].
@@ -98,13 +98,13 @@ def draw_chosen(
         masks: [image, (frame,) height, width].
 
     Raises:
-        PrismaError: as `draw_maps`, or frames that are no multiple of the times.
+        PrismaError: as `draw_maps`, or the number of frames is not a multiple of the number of times.
     """
     names, chosen = [f"image {i}" for i in images], list(images)
     maps = {name: x[chosen] for name, x in maps.items()}
     shown = [None if x is None else x[chosen] for x in (pictures, masks)]
     times = {x.shape[1] for x in maps.values() if x.ndim == 4}
-    for n in times:  # one number: all maps are of the same video
+    for n in times:  # a single number, since all maps show the same video
         names = [f"{name}, time {t}" for name in names for t in range(n)]
         maps = {name: x.flatten(0, 1) for name, x in maps.items()}
         shown = [None if x is None else _by_time(x, n) for x in shown]
@@ -114,7 +114,9 @@ def draw_chosen(
 def _by_time(frames: Tensor, times: int) -> Tensor:
     """[image, ..., frame, height, width] -> the first frame of each time, [image x time, ..., height, width]."""
     if frames.ndim < 4 or frames.shape[-3] % times:
-        raise PrismaError(f"expected frames in a multiple of {times}, a video's times; found {list(frames.shape)}")
+        raise PrismaError(
+            f"expected frames in a multiple of {times}, the times of the maps; found {list(frames.shape)}"
+        )
     return frames[..., :: frames.shape[-3] // times, :, :].movedim(-3, 1).flatten(0, 1)
 
 
@@ -128,15 +130,17 @@ def _expect_maps(maps: Mapping[str, Tensor], pictures: Tensor | None, masks: Ten
         )
         raise PrismaError(f"expected maps [image, row, column], pictures and masks of the same images; found {found}")
     if max(lengths) > MOST_IMAGES:
-        raise PrismaError(f"a picture holds at most {MOST_IMAGES} images; found {max(lengths)}: choose by index first")
+        raise PrismaError(f"a figure has at most {MOST_IMAGES} images; found {max(lengths)}; select some first")
     if masks is not None and (masks.ndim != 3 or (pictures is not None and masks.shape[1:] != pictures.shape[2:])):
-        raise PrismaError(f"expected masks [image, height, width] of the pictures' size; found {list(masks.shape)}")
+        raise PrismaError(
+            f"expected masks [image, height, width] with the size of the pictures; found {list(masks.shape)}"
+        )
     if pictures is not None and (
         pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or pictures.min() < 0 or pictures.max() > 1
     ):
         raise PrismaError(
-            "expected pictures [image, 1 or 3 channels, height, width] in [0, 1], as they are before they are "
-            f"normalised; found {list(pictures.shape)} from {pictures.min():.2g} to {pictures.max():.2g}"
+            "expected pictures [image, 1 or 3 channels, height, width] in [0, 1], before normalisation; "
+            f"found {list(pictures.shape)} from {pictures.min():.2g} to {pictures.max():.2g}"
         )
     return max(lengths)
 
@@ -147,14 +151,14 @@ def _rows(maps: Mapping[str, Tensor], pictures: Tensor | None) -> list[tuple[str
 
 
 def _sides(values: Tensor, pictures: Tensor | None, masks: Tensor | None) -> tuple[int, int]:
-    """Height and width that a panel spans: pixels where they are known."""
+    """Height and width of a panel: in pixels if there are pictures or masks."""
     whole = pictures if pictures is not None else masks
     height, width = values.shape[:2] if whole is None else whole.shape[-2:]
     return height, width
 
 
 def _look(values: Tensor, signs: bool) -> dict[str, Any]:
-    """Colours of a map; a picture [height, width, 3] has its own."""
+    """Colour map and limits; a picture [height, width, 3] needs none."""
     seen = values[values.isfinite()]
     if values.ndim == 3 or not seen.numel():
         return {}
@@ -165,7 +169,7 @@ def _look(values: Tensor, signs: bool) -> dict[str, Any]:
 
 
 def _outline(panel: "Axes", mask: np.ndarray) -> None:
-    """The edges of pixels between the object and what is not the object."""
+    """The edges between pixels of the object and other pixels."""
     from matplotlib.collections import LineCollection
     from matplotlib.patheffects import withStroke
 

@@ -1,4 +1,4 @@
-"""Arrays with named axes as pictures: lines, heat maps, rows of heat maps."""
+"""Figures of arrays with named axes: lines, heat maps, rows of heat maps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,41 +22,41 @@ STYLE: Any = {
     "xtick.color": "#5b616b",
     "ytick.color": "#5b616b",
     "legend.frameon": False,
-    "svg.hashsalt": "prisma",  # otherwise the ids are random
+    "svg.hashsalt": "prisma",  # otherwise the ids in an SVG are random
 }
 MOST_PANELS = 24
 MOST_NUMBERS = 150
-SMALL = (12, 6)  # rows and columns of a panel beside others that still has room for numbers
+SMALL = (12, 6)  # rows and columns of a panel, one among several, that still has room for numbers
 
 
 def draw(
     values: Tensor, axes: Sequence[str], *, title: str = "", names: Mapping[str, Sequence[str]] | None = None
 ) -> "Figure":
-    """One array. One axis is a line, two are a heat map, more are heat maps of the last two side by side.
+    """One array: with one axis a line, with two a heat map, with more a row of heat maps of the last two axes.
 
     Heat maps share one scale: from the smallest value to the largest, or around zero where there are both signs.
 
     Args:
-        names: axis -> what its indices are called; they are numbers otherwise.
+        names: axis -> names of its indices; without names, numbers are shown.
 
     Raises:
-        PrismaError: the array is empty or has too many panels to be read.
+        PrismaError: the array is empty or would need too many panels.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     if not values.numel():
-        raise PrismaError(f"there is nothing to draw: the array is {list(values.shape)}")
+        raise PrismaError(f"expected an array with values to draw; found shape {list(values.shape)}")
     x, names = torch.as_tensor(values).detach().double().cpu(), names or {}
     panels = x.reshape(-1, *x.shape[-2:]) if x.ndim >= 2 else x.reshape(1, -1)
     if len(panels) > MOST_PANELS and x.ndim > 2:
-        raise PrismaError(f"a picture holds at most {MOST_PANELS} panels; found {len(panels)}: choose by index first")
+        raise PrismaError(f"a figure has at most {MOST_PANELS} panels; found {len(panels)}; select some first")
     with rc_context(STYLE):
         columns = min(4, len(panels))
         rows = -(-len(panels) // columns)
         width, height = (6.4, 3.8) if len(panels) == 1 else (3.0 * columns, 2.6 * rows + 0.4)
         if len(panels) == 1 and x.ndim > 1:
-            height = min(height, 1.4 + 0.5 * panels.shape[1])  # few rows make a low picture
+            height = min(height, 1.4 + 0.5 * panels.shape[1])  # a low figure for few rows
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
         for panel in grid[len(panels) :]:
@@ -107,9 +107,9 @@ def _heat(panel: "Axes", part: Tensor, axes: Sequence[str], whole: Tensor, names
 
 
 def _numbers(panel: "Axes", part: Tensor, low: float, high: float) -> None:
-    """Each cell's value, light on dark: both ends of the diverging map are dark, and the low end of the other.
+    """Each cell's value, in white on dark cells: both ends of the diverging map are dark, and the low end of viridis.
 
-    All have the same digits: two decimals of numbers around one.
+    All numbers have the same decimals: two for numbers around one.
     """
     most = max(-low, high)
     power = math.floor(math.log10(most)) if most > 0 else 0
@@ -127,10 +127,10 @@ def _numbers(panel: "Axes", part: Tensor, low: float, high: float) -> None:
 
 
 def _name_panels(grid: Sequence["Axes"], x: Tensor, axes: Sequence[str], names: Mapping[str, Sequence[str]]) -> None:
-    """`layer 0, head 3` over each panel of an array with more than two axes; an index that has a name stands alone."""
+    """`layer 0, head 3` above each panel of an array with more than two axes; an index with a name is shown by name."""
     for panel, index in zip(
         grid, torch.cartesian_prod(*map(torch.arange, x.shape[:-2])) if x.ndim > 2 else (), strict=False
     ):
         numbers = index.reshape(-1).tolist()
-        said = [names[a][i] if a in names else f"{a} {i}" for a, i in zip(axes, numbers, strict=False)]
-        panel.set_title(", ".join(said), fontsize=9, loc="left")
+        labels = [names[a][i] if a in names else f"{a} {i}" for a, i in zip(axes, numbers, strict=False)]
+        panel.set_title(", ".join(labels), fontsize=9, loc="left")

@@ -33,7 +33,7 @@ def test_norms_and_attention_received(variant: str) -> None:
         pattern = acts[f"blocks.{layer}.attn.pattern"].detach()
         expected = sum(pattern[:, :, q] for q in range(c.n_tokens)) / c.n_tokens
         torch.testing.assert_close(found.received[:, layer], expected)
-    total = sum(found.taken.values())
+    total = sum(found.attention_share.values())
     torch.testing.assert_close(total, torch.ones(c.n_layers, c.n_heads, dtype=torch.float64))
 
 
@@ -54,7 +54,7 @@ def test_a_planted_artefact_is_found_and_takes_what_it_takes() -> None:
     assert found.artifacts[:, :, 4].all()
     torch.testing.assert_close(found.share, torch.full((3,), 1 / 9))
     torch.testing.assert_close(found.cutoffs, torch.full((3,), 3, dtype=torch.float64))
-    taken = {name: part[1, 0].item() for name, part in found.taken.items()}
+    taken = {name: part[1, 0].item() for name, part in found.attention_share.items()}
     assert taken == pytest.approx({"artifacts": 0.7, "registers": 0.2, "class": 0.1, "patches": 0})
     sinks = found.sinks()
     assert sinks.nonzero().tolist() == [[1, 0, 4]] and sinks[1, 0, 4] == 1

@@ -1,4 +1,4 @@
-"""The head finder: planted heads come first in the ranking of what they look at, with a score of 1, and no other."""
+"""Head scores: planted heads come first in the ranking of what they look at, with a score of 1, and no other."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prisma import PrismaError
 from prisma.analysis.attention.head_scores import HeadScores, head_scores, pixel_content
-from prisma.analysis.attention.score_functions import SCORES, Scene, Score, computable_scores
+from prisma.analysis.attention.score_functions import SCORES, Score, ScoreContext, computable_scores
 from prisma.analysis.attention.token_grid import TokenGrid, uniform_attention
 from prisma.runs import record
 from tests.planted_heads import planted, row_normal
@@ -39,7 +39,7 @@ def look_of(name: str, config: Any, attention: str = "attn") -> Tensor:
     for key in tokens:  # the score of a pattern that looks at one key only, for one query after the other
         only = everywhere * (tokens == key)
         rows = [
-            SCORES[name](only, Scene(keys=keys, uniform=uniform, asked=tokens == query)).nan_to_num()[0, 0]
+            SCORES[name](only, ScoreContext(keys=keys, uniform=uniform, queries=tokens == query)).nan_to_num()[0, 0]
             for query in tokens
         ]
         parts.append(torch.stack(rows))
@@ -139,12 +139,12 @@ def test_every_form_of_model_is_scored_layer_by_layer(variant: str) -> None:
     assert found.scores.shape[2:] == (model.config.n_layers, model.config.n_heads)
     _, acts = record(model, images, ["blocks.*.attn.pattern"])
     keys = TokenGrid.of(model.config)
-    scene = Scene(keys=keys, uniform=uniform_attention(model.config), asked=keys.role("all"))
-    for index, (name, score) in enumerate(computable_scores(scene).items()):
+    context = ScoreContext(keys=keys, uniform=uniform_attention(model.config), queries=keys.role("all"))
+    for index, (name, score) in enumerate(computable_scores(context).items()):
         assert found.metadata["scores"][index] == name
         for layer, pattern in enumerate(acts.values()):
-            torch.testing.assert_close(found.scores[:, index, layer], score(pattern, scene), equal_nan=True)
-        torch.testing.assert_close(found.chance[:, index], score.chance(scene).expand(3), equal_nan=True)
+            torch.testing.assert_close(found.scores[:, index, layer], score(pattern, context), equal_nan=True)
+        torch.testing.assert_close(found.chance[:, index], score.chance(context).expand(3), equal_nan=True)
 
 
 def test_the_query_of_attention_pooling_looks_at_places() -> None:
@@ -192,7 +192,7 @@ def test_the_picture_counts_doublings_of_chance() -> None:
 
 def test_a_score_of_ones_own() -> None:
     model = model_of("base")
-    first_token = Score("attention to token 0", lambda pattern, scene: pattern[..., 0].mean(-1))
+    first_token = Score("attention to token 0", lambda pattern, context: pattern[..., 0].mean(-1))
     found = head_scores(model, images_of(model), {"first": first_token, "class": SCORES["class_token"]})
     torch.testing.assert_close(found.scores[:, 0], found.scores[:, 1])
 
@@ -214,12 +214,14 @@ def test_bad_input_is_refused() -> None:
         head_scores(model, images, queries="class")
     with pytest.raises(PrismaError, match="expected a role of tokens"):
         head_scores(model, images, queries="cls")
-    with pytest.raises(PrismaError, match=r"expected masks of each patch, \[2, 9\] or .*; found \[2, 6, 6\]"):
+    with pytest.raises(
+        PrismaError, match=r"expected masks with a number for each patch, \[2, 9\] or .*; found \[2, 6, 6\]"
+    ):
         head_scores(model, images, masks=torch.zeros(2, 6, 6))
-    with pytest.raises(PrismaError, match="masks are shares of a patch, from 0 to 1"):
+    with pytest.raises(PrismaError, match="masks must be shares of a patch, from 0 to 1"):
         head_scores(model, images, masks=torch.full((2, 9), 255))
     found = head_scores(model, images, ["object", "edge"], masks=torch.zeros(2, 9))
-    with pytest.raises(PrismaError, match="'object' has no answer: none of the images"):
+    with pytest.raises(PrismaError, match="'object' has no value: none of the images"):
         found.top("object")
     with pytest.raises(PrismaError, match="'corner' was not computed; the nearest that were: "):
         found.top("corner")

@@ -94,7 +94,7 @@ def test_a_model_without_classes_has_relevance_for_a_direction() -> None:
     images = images_of(model)
     direction = torch.randn(12, dtype=torch.float64)
     assert relevance(model, images, Similarity(direction)).readout.max() > 0
-    with pytest.raises(PrismaError, match="n_classes=0: give metric"):
+    with pytest.raises(PrismaError, match="n_classes=0: give a metric"):
         relevance(model, images)
 
 
@@ -119,9 +119,9 @@ def test_bad_input_is_refused() -> None:
     images = images_of(model)
     with pytest.raises(PrismaError, match="a metric that has a gradient; found Rank"):
         relevance(model, images, Rank(0))
-    with pytest.raises(PrismaError, match="expected a class from 0 to 4, found 7"):
+    with pytest.raises(PrismaError, match="expected a class from 0 to 4; found 7"):
         relevance(model, images, Logit(7))
     with pytest.raises(PrismaError, match="one number per image"):
         relevance(model, images, lambda logits: logits)
-    with pytest.raises(PrismaError, match="expected images and a batch of at least 1"):
+    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
         relevance(model, images, batch=0)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from prisma import PrismaError
-from prisma.analysis.attention.token_grid import TokenGrid, attention_scopes, chunks, uniform_attention
+from prisma.analysis.attention.token_grid import TokenGrid, attention_scopes, image_passes, uniform_attention
 from prisma.runs import record
+from prisma.vit import ViT
 from tests.variants import VARIANTS, config_of, images_of, model_of
 
 
@@ -55,12 +56,16 @@ def test_uniform_attention_is_what_a_model_of_zeros_does(variant: str) -> None:
         torch.testing.assert_close(pattern, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_chunks_hold_all_images_in_order() -> None:
-    config, images = config_of("base"), torch.arange(5)
-    assert [part.tolist() for part in chunks(config, images, 2)] == [[0, 1], [2, 3], [4]]
-    assert [len(part) for part in chunks(config, images, None)] == [5]
-    large = config_of("base", image_size=64, n_layers=12, n_heads=12)  # 1025 tokens: 600 MB of patterns an image
-    assert [len(part) for part in chunks(large, images, None)] == [1] * 5
-    for batch, some in ((0, images), (2, images[:0])):
-        with pytest.raises(PrismaError, match="expected images and a batch of at least 1"):
-            list(chunks(config, some, batch))
+def test_passes_hold_all_images_in_order() -> None:
+    model, images = model_of("base"), torch.arange(5)
+    assert [part.tolist() for part in image_passes(model, images, 2)] == [[0, 1], [2, 3], [4]]
+    assert [len(part) for part in image_passes(model, images, None)] == [5]
+    large = ViT(config_of("base", image_size=64, n_layers=12, n_heads=12))  # 1025 tokens: 600 MB of patterns per image
+    assert [len(part) for part in image_passes(large, images, None)] == [1] * 5
+    middling = ViT(config_of("base", image_size=32, n_heads=12))  # 257 tokens: 6.3 MB of patterns per image
+    assert [len(part) for part in image_passes(middling, torch.arange(50), None)] == [42, 8]
+    assert [len(part) for part in image_passes(middling, torch.arange(50), None, copies=4)] == [10] * 5
+    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
+        list(image_passes(model, images, 0))
+    with pytest.raises(PrismaError, match="expected at least one image; found none"):
+        list(image_passes(model, images[:0], 2))

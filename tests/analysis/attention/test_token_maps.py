@@ -79,7 +79,7 @@ def test_options_are_checked() -> None:
     with pytest.raises(PrismaError, match="heads must be one of mean, max, min; found 'median'"):
         check_mixing("median", 0.5)
     for residual in (1.0, -0.1):
-        with pytest.raises(PrismaError, match="residual is a share of the stream"):
+        with pytest.raises(PrismaError, match="residual must be a share of the stream"):
             check_mixing("mean", residual)
 
 
@@ -119,5 +119,5 @@ def test_pictures_stand_above_the_maps_and_a_video_has_a_column_for_each_time() 
     assert titles(video) == ["image 1, time 0", "image 1, time 1"]
     shown = torch.as_tensor(video.axes[1].images[0].get_array()).float()
     torch.testing.assert_close(shown, frames[1, :, 2].movedim(0, -1))
-    with pytest.raises(PrismaError, match=r"frames in a multiple of 2, a video's times; found \[1, 3, 3, 4, 4\]"):
+    with pytest.raises(PrismaError, match=r"a multiple of 2, the times of the maps; found \[1, 3, 3, 4, 4\]"):
         maps_of("video", 3).plot(pictures=frames[:, :, :3], images=[1])

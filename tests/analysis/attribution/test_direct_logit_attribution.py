@@ -371,9 +371,10 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "absolute": ({"metric": lambda logits: logits[:, 0].abs()}, "linear in the logits"),
     "shifted": ({"metric": lambda logits: logits[:, 0] + 1}, "linear in the logits"),
     "whole": ({"metric": lambda logits: logits}, "linear in the logits"),
-    "class": ({"metric": Logit(5)}, "expected a class from 0 to 4, found 5"),
+    "class": ({"metric": Logit(5)}, "expected a class from 0 to 4; found 5"),
     "norms": ({"norms": "live"}, "norms must be one of frozen, integrated; found 'live'"),
-    "batch": ({"batch": 0}, "batch and steps must be at least 1; found 0 and 32"),
+    "batch": ({"batch": 0}, "batch must be at least 1; found 0"),
+    "steps": ({"steps": 0}, "steps must be at least 1; found 0"),
     "baseline": ({"norms": "integrated"}, "found one image and no baseline"),
 }
 
@@ -388,5 +389,5 @@ def test_what_it_refuses(case: str) -> None:
 
 def test_no_images() -> None:
     model = model_of("base")
-    with pytest.raises(PrismaError, match="expected at least one image, found none"):
+    with pytest.raises(PrismaError, match="expected at least one image; found none"):
         direct_logit_attribution(model, images_of(model)[:0], Logit(0))

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from prisma.analysis.attribution.direct_path import DirectPath, mean_parts, recorded, sites_on_path, walk
+from prisma.analysis.attribution.direct_path import (
+    DirectPath,
+    baseline_parts,
+    part_contributions,
+    path_memory,
+    record_path,
+    sites_on_path,
+)
 from prisma.inventory import site_names
 from tests.variants import VARIANTS, config_of, images_of, model_of
 
@@ -25,7 +32,7 @@ class Given:
 @torch.no_grad()
 def test_it_ends_in_the_logits(variant: str) -> None:
     model = model_of(variant)
-    logits, acts = recorded(model, images_of(model), sources=False)
+    logits, acts = record_path(model, images_of(model), sources=False)
     for frozen in (True, False):
         found = DirectPath(model, acts, Given(), frozen=frozen).logits()
         torch.testing.assert_close(found, logits, rtol=1e-12, atol=1e-11)
@@ -42,7 +49,7 @@ def test_it_needs_sites_that_the_model_has(variant: str) -> None:
 def test_parts_are_written_to_the_tokens_they_say(variant: str) -> None:
     model = model_of(variant)
     parts, n = Given(), model.config.n_tokens
-    DirectPath(model, recorded(model, images_of(model), sources=False)[1], parts).logits()
+    DirectPath(model, record_path(model, images_of(model), sources=False)[1], parts).logits()
     pooled = False
     for name, tokens in parts.tokens.items():
         assert (tokens is not None) is not pooled or tokens is None, f"{name} comes back to the stream"
@@ -82,21 +89,21 @@ NAMES = {
 def test_what_comes_in_and_in_which_order(variant: str) -> None:
     model = model_of(variant)
     parts = Given()
-    DirectPath(model, recorded(model, images_of(model), sources=False)[1], parts).logits()
+    DirectPath(model, record_path(model, images_of(model), sources=False)[1], parts).logits()
     assert list(parts.seen) == NAMES[variant]
 
 
 def test_the_bias_of_a_layer_norm_of_the_patches_is_a_part() -> None:
     model = model_of("norm_patches", norm_kind="layer")
     parts = Given()
-    DirectPath(model, recorded(model, images_of(model), sources=False)[1], parts).logits()
+    DirectPath(model, record_path(model, images_of(model), sources=False)[1], parts).logits()
     assert list(parts.seen)[:3] == ["embed.patch", "embed.ln_patch.bias", "embed.positions"]
 
 
 @torch.no_grad()
 def test_live_norms_change_with_a_part_and_a_scaled_stream_is_the_same_stream() -> None:
     model = model_of("base", norm_eps=1e-12, n_layers=1)
-    logits, acts = recorded(model, images_of(model), sources=False)
+    logits, acts = record_path(model, images_of(model), sources=False)
 
     class Stream(Given):
         def __call__(self, name: str, value: Tensor, tokens: slice | None) -> Tensor:
@@ -109,36 +116,44 @@ def test_live_norms_change_with_a_part_and_a_scaled_stream_is_the_same_stream() 
 
 
 @pytest.mark.parametrize("variant", ["base", "everything_post", "pool_attention", "divided"])
-def test_mean_parts_are_means_of_parts(variant: str) -> None:
+def test_baseline_parts_are_means_of_parts(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model, n=3)
     parts = Given()
-    DirectPath(model, recorded(model, images, sources=False)[1], parts).logits()
-    found = mean_parts(model, images, batch=2)
+    DirectPath(model, record_path(model, images, sources=False)[1], parts).logits()
+    found = baseline_parts(model, images, batch=2)
     assert list(found) == list(parts.seen)
     for name, mean in found.items():
         torch.testing.assert_close(mean, parts.seen[name].mean(0, keepdim=True))
 
 
 @torch.no_grad()
-def test_a_walk_starts_where_it_is_told() -> None:
+def test_the_baseline_is_the_readout_of_the_mean_parts() -> None:
     model = model_of("pool_mean")
     images = images_of(model, n=3)
-    logits, acts = recorded(model, images, sources=False)
-    start = mean_parts(model, images, batch=3)
-    walked = walk(model, acts, torch.ones_like(logits), start, steps=4)
+    logits, acts = record_path(model, images, sources=False)
+    start = baseline_parts(model, images, batch=3)
+    found = part_contributions(model, acts, torch.ones_like(logits), start, steps=4)
     x = sum(start[n] if n.startswith("embed") else 0 for n in EMBED[:3])
     assert isinstance(x, Tensor)
     x = torch.cat([start["embed.prefix"], x], dim=1)
     for layer in range(2):
         attn, mlp = (model.blocks[layer].get_submodule(name) for name in ("attn.out", "mlp.out"))
         x = x + attn(start[f"blocks.{layer}.attn"].flatten(2)) + mlp(start[f"blocks.{layer}.mlp"])
-    torch.testing.assert_close(walked.start, model.readout(x).sum(1).expand(3))
+    torch.testing.assert_close(found.baseline, model.readout(x).sum(1).expand(3))
 
 
-def test_half_precision_is_walked_in_float32() -> None:
+def test_half_precision_is_computed_in_float32() -> None:
     model = model_of("base", torch.bfloat16)
-    logits, acts = recorded(model, images_of(model), sources=True)
+    logits, acts = record_path(model, images_of(model), sources=True)
     assert {x.dtype for x in acts.values()} == {logits.dtype} == {torch.float32}
     found = DirectPath(model, acts, Given()).logits()
     torch.testing.assert_close(found, logits, rtol=0, atol=0.05 * logits.abs().max().item())
+
+
+@pytest.mark.parametrize("sources", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_memory_is_that_of_what_is_recorded(variant: str, sources: bool) -> None:
+    model = model_of(variant)
+    _, acts = record_path(model, images_of(model, n=1), sources)
+    assert path_memory(model, sources) == sum(x.numel() * x.element_size() for x in acts.values())

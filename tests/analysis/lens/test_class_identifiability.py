@@ -88,7 +88,7 @@ def test_what_it_refuses() -> None:
         class_identifiability(model, images_of(model), labels[:1])
     with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
         class_identifiability(model, images_of(model), labels, batch=0)
-    with pytest.raises(PrismaError, match="expected a class from 0 to 4, found 6"):
+    with pytest.raises(PrismaError, match="expected a class from 0 to 4; found 6"):
         class_identifiability(model, images_of(model), labels + 6)
     with pytest.raises(PrismaError, match="n_classes=0"):
         class_identifiability(model_of("no_head"), images_of(model), labels)

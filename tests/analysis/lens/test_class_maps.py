@@ -1,4 +1,4 @@
-"""Class maps: each cell is the readout of its patch alone; their scores are those of scikit-learn, and loops'."""
+"""Class maps: each cell is the readout of its patch alone."""
 
 import json
 import math
@@ -7,14 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-import prisma
 from prisma import PrismaError
-from prisma.analysis.lens.class_maps import class_maps, lens_segmentation, score_maps
+from prisma.analysis.lens.class_maps import class_maps
 from prisma.analysis.lens.logit_lens import logit_lens
-from prisma.data import task
-from prisma.data.task import coverage
 from tests.variants import VARIANTS, images_of, model_of
 
 WITH_CLASSES = [name for name, fields in VARIANTS.items() if fields.get("n_classes") != 0]
@@ -47,113 +43,12 @@ def test_a_probability_is_that_of_the_patch_s_own_answer() -> None:
     assert found.metadata == {"analysis": "class_maps", "target": 4, "value": "probability"}
 
 
-def random_maps(ties: bool = True) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(6, 3, 4, 5, generator=generator)
-    share = torch.rand(6, 4, 5, generator=generator) * 1.6 - 0.6
-    return (maps * 2).round() if ties else maps, share.clamp(0, 1)
-
-
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("threshold", ["mean", 0.5])
-def test_scores_are_those_of_loops_and_of_scikit_learn(ties: bool, threshold: str | float) -> None:
-    from sklearn.metrics import average_precision_score, jaccard_score, roc_auc_score
-
-    maps, share = random_maps(ties)
-    found = score_maps(maps, share, threshold=threshold)
-    for image, stage in product(range(6), range(3)):
-        scores, covered = maps[image, stage].flatten().tolist(), share[image].flatten().tolist()
-        level = sum(scores) / len(scores) if threshold == "mean" else threshold
-        kept = [(s, c >= 0.5) for s, c in zip(scores, covered, strict=True) if c >= 0.5 or c == 0]
-        map_, truth = [s for s, _ in kept], [t for _, t in kept]
-        said = [s > level for s in map_]
-        ious = [jaccard_score(truth, said, pos_label=side) for side in (True, False)]
-        expected = {
-            "iou": ious[0],
-            "mean_iou": sum(ious) / 2,
-            "accuracy": sum(s == t for s, t in zip(said, truth, strict=True)) / len(truth),
-            "average_precision": average_precision_score(truth, map_),
-            "auroc": roc_auc_score(truth, map_),
-        }
-        for name, value in expected.items():
-            assert getattr(found, name)[image, stage].item() == pytest.approx(value, abs=1e-6), name
-
-
-def test_the_mask_itself_scores_one_and_its_inverse_nothing() -> None:
-    share = torch.tensor([[[1.0, 0.5, 0.3], [0.0, 0.0, 0.1]]])
-    good, bad = (score_maps(maps[:, None], share, threshold=0.4) for maps in (share, 1 - share))
-    assert all(scores.item() == 1 for scores in good.arrays.values())
-    assert [bad.arrays[name].item() for name in ("iou", "accuracy", "auroc")] == [1 / 4, 1 / 4, 0]  # 0.5 is above 0.4
-    assert bad.mean_iou.item() == 1 / 8
-
-
-def test_mixed_patches_are_not_scored() -> None:
-    maps, share = random_maps()
-    mixed = (share > 0) & (share < 0.5)
-    assert mixed.any()
-    other = torch.where(mixed[:, None], maps + 100, maps)
-    for name, scores in score_maps(maps, share, threshold=0.0).arrays.items():
-        assert torch.equal(scores, score_maps(other, share, threshold=0.0).arrays[name])
-
-
-def test_an_image_without_object_has_no_score_that_needs_one() -> None:
-    maps, share = (
-        torch.rand(3, 2, 2, 2),
-        torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]], [[0, 0], [1, 1]]]),
-    )
-    found = score_maps(maps, share)
-    assert found.auroc.isnan()[:, 0].tolist() == [True, True, False]
-    assert found.average_precision.isnan()[:, 0].tolist() == [True, False, False]
-    assert found.accuracy.isfinite().all()
-    torch.testing.assert_close(found.means()["auroc"], found.auroc[2])
-    assert found.means()["auroc"].shape == (2,)
-
-
-def test_video_has_a_mask_for_each_frame() -> None:
-    model = model_of("video")
-    images = images_of(model, n=3)
-    share = torch.rand(3, *model.config.grid, generator=torch.Generator().manual_seed(0))
-    found = lens_segmentation(model, images, (share > 0.5).float(), 2)
-    assert found.iou.shape == (3, 3)
-    with pytest.raises(PrismaError, match=r"found \[3, 3, 2, 2, 2\] and \[3, 2, 2\]"):
-        lens_segmentation(model, images, share[:, 0], 2)
-
-
-def test_a_planted_patch_is_found() -> None:
-    """No layers, no norm: a bright patch is the class."""
-    model = model_of("no_layers", norm="none", class_token=False, pool="mean", positions=False)
-    with torch.no_grad():
-        model.embed.patch.bias.zero_()
-        model.embed.patch.weight.copy_(model.readout.head.weight[2][:, None].expand(-1, 8))
-    images = torch.zeros(3, *model.config.input_shape, dtype=torch.float64)
-    share = torch.zeros(3, 3, 3)
-    for i, (row, column) in enumerate([(0, 2), (1, 1), (2, 0)]):
-        images[i, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 1
-        share[i, row, column] = 1
-    found = lens_segmentation(model, images, share, 2)
-    assert all((scores == 1).all() for scores in found.arrays.values())
-
-
-def test_the_sprites_mouse_keeps_the_class_in_the_background() -> None:
-    """As the docstring says, and more at each stage: what is readable at a patch is not what stands there."""
-    mouse, sprites = prisma.load("mice/sprites").model, task("sprites")
-    images, labels = sprites.inputs("test", 100)
-    masks = sprites.splits["test"].masks
-    assert masks is not None
-    auroc = lens_segmentation(mouse, images, coverage(masks[:100], 4), labels).means()["auroc"]
-    assert 0.4 < auroc[0] < 0.55
-    assert auroc[-1] < 0.2
-
-
 def test_they_are_results() -> None:
     model = model_of("base")
     maps = class_maps(model, images_of(model), [0, 1])
     said = json.loads(json.dumps(maps.to_dict()))
     assert said["metadata"]["target"] == [0, 1]
     assert math.isclose(said["arrays"]["maps"]["values"][1][2][0][1], maps.maps[1, 2, 0, 1].item())
-    scores = score_maps(maps.maps, torch.ones(2, 3, 3))
-    assert json.loads(json.dumps(scores.to_dict()))["metadata"]["threshold"] == "mean"
-    assert scores.axes["auroc"] == ("image", "stage")
 
 
 def test_their_pictures() -> None:
@@ -169,22 +64,17 @@ def test_their_pictures() -> None:
     for stages in ([3], []):
         with pytest.raises(PrismaError, match="expected stages from 0 to 2"):
             maps.plot(stages=stages)
-    scores = score_maps(maps.maps, torch.ones(3, 2, 2, 2))
-    assert [line.get_label() for line in scores.plot("iou").axes[0].lines] == ["iou"]
-    assert len(score_maps(*random_maps()).plot().axes[0].lines) == 6
-    for result in (maps, scores):
-        with pytest.raises(PrismaError, match="has no array 'heads'"):
-            result.plot("heads")
+    with pytest.raises(PrismaError, match="has no array 'heads'"):
+        maps.plot("heads")
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "value": ({"value": "rank"}, "value must be one of logit, probability.*found 'rank'"),
+    "value": ({"value": "rank"}, "value must be one of logit, probability, logit_diff; found 'rank'"),
     "batch": ({"batch": 0}, "batch must be at least 1; found 0"),
-    "class": ({"target": 5}, "expected a class from 0 to 4, found 5"),
+    "class": ({"target": 5}, "expected classes from 0 to 4; found 5"),
+    "negative": ({"target": [0, -1]}, r"expected classes from 0 to 4; found \[0, -1\]"),
     "classes": ({"target": [0, 1, 2]}, r"one for each of 2 images; found \[3\]"),
-    "threshold": ({"threshold": "otsu"}, "threshold must be mean or a number; found 'otsu'"),
-    "coverage": ({"coverage": torch.full((2, 3, 3), 2.0)}, "from 0 to 1; found other numbers"),
-    "shape": ({"coverage": torch.ones(2, 3, 4)}, r"found \[2, 3, 3, 3\] and \[2, 3, 4\]"),
+    "number": ({"target": 0.5}, r"one for each of 2 images; found \[\] with torch.float32"),
 }
 
 
@@ -193,7 +83,22 @@ def test_what_it_refuses(case: str) -> None:
     options, message = BAD[case]
     model = model_of("base")
     with pytest.raises(PrismaError, match=message):
-        lens_segmentation(model, images_of(model), **{"coverage": torch.ones(2, 3, 3), "target": 0, **options})
+        class_maps(model, images_of(model), **{"target": 0, **options})
+
+
+@pytest.mark.parametrize("value", ["logit", "logit_diff"])
+def test_the_values_are_the_named_metrics_of_each_patch(value: str) -> None:
+    model = model_of("pool_mean")
+    images = images_of(model)
+    tokens = logit_lens(model, images).tokens
+    assert tokens is not None
+    found = class_maps(model, images, [4, 0], value=value).maps.flatten(2)
+    for image, target in enumerate((4, 0)):
+        for stage, patch in product(range(3), range(9)):
+            answer = tokens[image, stage, 1 + patch].tolist()
+            others = [x for c, x in enumerate(answer) if c != target]
+            expected = answer[target] - (max(others) if value == "logit_diff" else 0)
+            assert found[image, stage, patch].item() == pytest.approx(expected)
 
 
 def test_a_model_without_classes_has_no_maps() -> None:

@@ -186,7 +186,7 @@ def test_other_files_are_refused(case: str, tmp_path: Path) -> None:
 def test_a_lens_of_another_model_is_refused() -> None:
     other = model_of("rotary")
     for use in (lambda: tuned_lens(other, lens_of(), images_of(other)), lambda: train(other, start=lens_of())):
-        with pytest.raises(PrismaError, match=r"of 2 layers and d_model 16, found \(2, 12\)"):
+        with pytest.raises(PrismaError, match=r"for 2 layers and d_model 16; found \(2, 12\)"):
             use()
 
 

@@ -10,11 +10,9 @@ import prisma
 from prisma import PrismaError, circuits
 from prisma.analysis.weights.class_space import (
     ClassSpace,
-    HeadDirections,
     class_embeddings,
     class_reads,
     class_space,
-    head_directions,
     random_control,
     to_pixels,
 )
@@ -139,32 +137,6 @@ def test_class_reads_go_through_the_head(variant: str, ln: str) -> None:
         torch.testing.assert_close(class_reads(model, *place, ln=ln), expected.mT)
 
 
-@pytest.mark.parametrize("circuit", ["ov", "qk"])
-@pytest.mark.parametrize("variant", ["base", "norm_res_post", "wide_heads", "divided", "siglip"])
-def test_directions_are_the_singular_vectors_of_whole_matrices(variant: str, circuit: str) -> None:
-    model = model_of(variant)
-    found = head_directions(model, circuit, top=None)
-    for i, place in enumerate(circuits.attentions(model.config)):
-        whole = (circuits.ov if circuit == "ov" else circuits.qk)(model, *place, ln="folded").detach()
-        again = torch.einsum("hr,hrm,hrn->hmn", found.values[i], found.left[i], found.right[i])
-        torch.testing.assert_close(again, whole)
-        n = found.values.shape[-1]
-        torch.testing.assert_close(found.values[i], torch.linalg.svdvals(whole)[:, :n])
-    for side in (found.left, found.right):
-        torch.testing.assert_close(
-            side @ side.mT, torch.eye(side.shape[-2], dtype=torch.float64).expand(*side.shape[:2], -1, -1)
-        )
-    assert (found.right.gather(-1, found.right.abs().argmax(-1, keepdim=True)) > 0).all()
-    if variant == "siglip":
-        assert found.classes_left is None
-    else:
-        assert found.classes_right is not None
-        embedding = class_embeddings(model).detach()
-        torch.testing.assert_close(found.classes_right[0, 1, 0], embedding @ found.right[0, 1, 0])
-    first = head_directions(model, circuit, top=2)
-    assert torch.equal(first.left, found.left[:, :, :2])
-
-
 @pytest.mark.parametrize("variant", ["base", "norm_patches", "norm_embed", "not_square", "video", "cut_edge"])
 def test_pixels_are_what_a_direction_looks_for(variant: str) -> None:
     model = model_of(variant)
@@ -211,10 +183,6 @@ def test_results_survive_a_file(tmp_path: Any) -> None:
     assert again.neurons is None
     assert again.metadata["layers"] == [1]
     assert [label.get_text() for label in again.plot().axes[0].get_yticklabels()] == ["layer 1"]
-    directions = head_directions(model)
-    assert torch.equal(HeadDirections.from_npz(directions.to_npz(tmp_path / "d.npz")).left, directions.left)
-    panels = directions.plot().axes[:2]
-    assert [panel.get_title(loc="left") for panel in panels] == ["blocks.0.attn", "blocks.1.attn"]
 
 
 @pytest.mark.parametrize(
@@ -227,10 +195,6 @@ def test_results_survive_a_file(tmp_path: Any) -> None:
         ("base", lambda m: class_space(m, layers=[2]), "from 0 to 1"),
         ("base", lambda m: class_space(m, attention="time"), "'time'"),
         ("no_layers", class_space, "found no layer"),
-        ("no_layers", head_directions, "found n_layers=0"),
-        ("qk_norm", lambda m: head_directions(m, "qk"), "qk_norm=False"),
-        ("base", lambda m: head_directions(m, "vo"), "expected the circuit ov or qk"),
-        ("base", lambda m: head_directions(m, top=0), "at least one direction"),
         ("base", lambda m: to_pixels(m, torch.ones(3)), r"\[..., 12\], found \[3\]"),
         ("attention_only", lambda m: circuits.neuron_weights(m, 0), "found 0 and d_mlp=0"),
         ("base", lambda m: circuits.neuron_weights(m, 5), "found 5 and d_mlp=10"),

@@ -19,11 +19,11 @@ def test_a_cell_has_the_first_class_and_its_probability() -> None:
 
 
 def test_what_it_refuses() -> None:
-    with pytest.raises(PrismaError, match=r"a name of each row; found \[1, 3, 2\] and 2"):
+    with pytest.raises(PrismaError, match=r"a name for each row; found \[1, 3, 2\] and 2"):
         draw_answers(LOGITS, ["a", "b"])
     with pytest.raises(PrismaError, match=r"found \[3, 2\] and 3"):
         draw_answers(LOGITS[0], ["a", "b", "c"])
-    with pytest.raises(PrismaError, match="expected 2 names of classes, found 3"):
+    with pytest.raises(PrismaError, match="expected 2 names of classes; found 3"):
         draw_answers(LOGITS, ["a"], classes=["a", "b", "c"])
     with pytest.raises(PrismaError, match=f"at most {MOST_ROWS} rows"):
         draw_answers(LOGITS.expand(30, -1, -1), [""] * 30)

@@ -6,7 +6,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from prisma import PrismaError
-from prisma.view.figures.maps import chosen_images, draw_chosen, draw_maps
+from prisma.view.figures.maps import chosen_images, draw_images, draw_maps
 
 MAPS = torch.arange(12.0).view(3, 2, 2)
 PICTURES = torch.rand(3, 1, 6, 6)
@@ -63,11 +63,11 @@ def test_what_does_not_fit_is_refused() -> None:
         draw_maps({})
     with pytest.raises(PrismaError, match="at most 12 images; found 13"):
         draw_maps({"a": torch.ones(13, 2, 2)})
-    with pytest.raises(PrismaError, match="as they are before they are normalised; found"):
+    with pytest.raises(PrismaError, match="before normalisation; found"):
         draw_maps({"a": MAPS}, PICTURES - 0.5)
     with pytest.raises(PrismaError, match="1 or 3 channels"):
         draw_maps({"a": MAPS}, PICTURES.expand(-1, 2, -1, -1))
-    with pytest.raises(PrismaError, match=r"masks .* of the pictures' size"):
+    with pytest.raises(PrismaError, match=r"masks .* with the size of the pictures"):
         draw_maps({"a": MAPS}, PICTURES, torch.ones(3, 4, 4))
     with pytest.raises(PrismaError, match="3 names"):
         draw_maps({"a": MAPS}, names=["x"])
@@ -87,7 +87,7 @@ def test_some_images_and_all_times_of_a_video() -> None:
         with pytest.raises(PrismaError, match="expected images from 0 to 8"):
             chosen_images(9, images)
     video, frames = torch.rand(3, 2, 2, 2), torch.rand(3, 3, 4, 6, 6)
-    figure = draw_chosen({"a": video, "b": video}, frames, None, [1], title="video")
+    figure = draw_images({"a": video, "b": video}, frames, None, [1], title="video")
     assert [panel.get_title() for panel in figure.axes[:2]] == ["image 1, time 0", "image 1, time 1"]
     torch.testing.assert_close(shown(figure)[1], frames[1, :, 2].movedim(0, -1).double())
     assert shown(figure)[3].tolist() == video[1, 1].double().tolist()

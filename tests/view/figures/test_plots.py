@@ -70,7 +70,7 @@ def test_the_bytes_of_a_picture_depend_on_the_numbers_alone() -> None:
 
 
 def test_what_cannot_be_read_is_refused() -> None:
-    with pytest.raises(PrismaError, match=r"nothing to draw: the array is \[0, 2\]"):
+    with pytest.raises(PrismaError, match=r"values to draw; found shape \[0, 2\]"):
         draw(torch.ones(0, 2), ["layer", "head"])
     with pytest.raises(PrismaError, match="at most 24 panels; found 25"):
         draw(torch.ones(25, 2, 2), ["image", "query", "key"])

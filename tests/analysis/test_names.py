@@ -1,0 +1,96 @@
+"""One name per analysis: its module, function, result class and `metadata["analysis"]` agree."""
+
+import ast
+import inspect
+import pkgutil
+from importlib import import_module
+from types import FunctionType
+
+import pytest
+
+import prisma.analysis
+from prisma.analysis.result import Result
+
+MODULES = [
+    name for _, name, folder in pkgutil.walk_packages(prisma.analysis.__path__, "prisma.analysis.") if not folder
+]
+SECONDARY = {  # function -> why its name is not that of its module or result
+    "lens_segmentation": "class_maps and segmentation in one call: the result is that of segmentation",
+    "read_tuned_lens": "reads a result from a folder",
+    "train_tuned_lens": "trains what tuned_lens applies: TunedLens holds the translators, and so does its metadata",
+    "tuned_lens": "applies a TunedLens: the result is a LogitLens with another readout",
+    "patch_sets": "several places patched at once, beside activation_patching: the result is a PatchedSets",
+    "edge_result": "makes the EdgeAttribution of edge_attribution from passes that attribution_patching shares",
+    "check_circuit": "measures a given circuit: the result is that of circuit_discovery",
+}
+
+
+def functions() -> dict[str, FunctionType]:
+    """Public functions that return a result, by name."""
+    found = {}
+    for module in map(import_module, MODULES):
+        for name, function in vars(module).items():
+            own = isinstance(function, FunctionType) and function.__module__ == module.__name__
+            alias = own and function.__name__ != name  # `patch` is short for activation_patching
+            if own and not alias and not name.startswith("_") and _result(function) is not None:
+                found[name] = function
+    return found
+
+
+def _result(function: FunctionType) -> type[Result] | None:
+    returned = function.__annotations__.get("return")
+    return returned if isinstance(returned, type) and issubclass(returned, Result) else None
+
+
+def metadata_names(function: FunctionType) -> set[str]:
+    """The texts that stand after `"analysis":` in a function, or else in its module."""
+    own = _literals(inspect.getsource(inspect.unwrap(function)))
+    return own or _literals(inspect.getsource(import_module(function.__module__)))
+
+
+def _literals(source: str) -> set[str]:
+    pairs = [
+        pair
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Dict)
+        for pair in zip(node.keys, node.values, strict=True)
+    ]
+    return {
+        value.value
+        for key, value in pairs
+        if isinstance(key, ast.Constant) and key.value == "analysis" and isinstance(value, ast.Constant)
+    }
+
+
+def camel_case(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+@pytest.mark.parametrize("name", sorted(set(functions()) - set(SECONDARY)))
+def test_module_function_result_and_metadata_agree(name: str) -> None:
+    function = functions()[name]
+    result = _result(function)
+    assert result is not None
+    assert function.__module__.rpartition(".")[2] == name
+    assert result.__name__ == camel_case(name)
+    assert result.__module__ == function.__module__
+    assert metadata_names(function) == {name}
+
+
+def test_every_exception_is_needed() -> None:
+    found = functions()
+    assert set(SECONDARY) <= set(found)
+    for name in SECONDARY:
+        function, result = found[name], _result(found[name])
+        assert result is not None
+        names = metadata_names(function)
+        agrees = (
+            function.__module__.rpartition(".")[2] == name and result.__name__ == camel_case(name) and names == {name}
+        )
+        assert not agrees, f"{name} needs no exception"
+        assert names, f"{name} has no metadata that names an analysis"
+
+
+def test_the_analyses_are_found() -> None:
+    assert {"activation_patching", "circuit_discovery", "logit_lens", "class_space", "rollout"} <= set(functions())
+    assert _literals('{"analysis": "one", **{"analysis": "two"}, "other": "three"}') == {"one", "two"}
