@@ -71,7 +71,7 @@ class Rank(_OfClasses):
 
 @dataclass(frozen=True, eq=False)
 class KL:
-    """KL(reference || this run) in nats: how far the class probabilities are from those of a reference run.
+    """The divergence KL(reference || this run) in nats: how far the class probabilities are from a reference run's.
 
     `reference` holds the logits of that run [batch or 1, class]. 0 means equal probabilities.
     """

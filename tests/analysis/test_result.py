@@ -70,7 +70,7 @@ def test_what_is_no_saved_result_of_the_class_is_refused(tmp_path: Path) -> None
     (tmp_path / "half.npz").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     (tmp_path / "empty.npz").write_bytes(b"")
     for kind, name in ((Other, "example"), (Example, "half"), (Example, "empty"), (Example, "none")):
-        with pytest.raises(PrismaError, match=f"expected a saved {kind.__name__} at .*{name}.npz, found something"):
+        with pytest.raises(PrismaError, match=f"expected a saved {kind.__name__} at .*{name}.npz; found something"):
             kind.from_npz(tmp_path / f"{name}.npz")
 
 
@@ -86,5 +86,5 @@ def test_other_files_and_shapes_are_refused(tmp_path: Path) -> None:
     for name in ("other.npz", "missing.npz"):
         with pytest.raises(PrismaError, match="expected a saved Example at"):
             Example.from_npz(tmp_path / name)
-    with pytest.raises(PrismaError, match=r"effect must have the axes layer, head; found \[3\]"):
+    with pytest.raises(PrismaError, match=r"expected effect to have the axes layer, head; found \[3\]"):
         Example(metadata={"axis": "head"}, effect=torch.ones(3))

@@ -1,40 +1,22 @@
-"""The main job as a user does it: `prisma demo`, then the README's own code and commands on what it made."""
+"""The main job as a user does it, with the installed wheel: `prisma demo`, then the README's code and commands."""
 
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.e2e.conftest import LIMIT, ROOT, Demo, Installed
+
 README = (ROOT / "README.md").read_text()
-PRISMA = Path(sys.executable).with_name("prisma")
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def prisma(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PRISMA, *shlex.split(command)], cwd=folder, capture_output=True, text=True, timeout=240)
-
-
-@dataclass(frozen=True)
-class Demo:
-    folder: Path
-    stdout: str
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    folder = tmp_path_factory.mktemp("demo")
-    done = prisma("demo --no-app", folder)
-    assert done.returncode == 0, done.stderr
-    return Demo(folder, done.stdout)
 
 
 def test_digits_reach_their_accuracy_and_the_table_says_so(demo: Demo) -> None:
@@ -46,44 +28,49 @@ def test_digits_reach_their_accuracy_and_the_table_says_so(demo: Demo) -> None:
     assert "Published prisma/digits" in demo.stdout
 
 
-def test_a_second_demo_reuses_everything(demo: Demo) -> None:
-    before = {p: p.lstat().st_mtime_ns for p in sorted(demo.folder.rglob("*"))}
-    again = prisma("demo --no-app", demo.folder)
-    assert again.returncode == 0, again.stderr
-    assert "Reusing the finished run" in again.stdout
-    assert "nothing was written" in again.stdout
-    assert {p: p.lstat().st_mtime_ns for p in sorted(demo.folder.rglob("*"))} == before
+def test_a_second_demo_reuses_everything(installed: Installed, demo: Demo, tmp_path: Path) -> None:
+    folder = copy_of(demo, tmp_path)
+    before = {p: p.lstat().st_mtime_ns for p in sorted(folder.rglob("*"))}
+    again = installed.run(folder, "prisma", "demo", "--no-app")
+    assert "is finished and is used as it is" in again
+    assert "nothing was written" in again
+    assert {p: p.lstat().st_mtime_ns for p in sorted(folder.rglob("*"))} == before
 
 
-def test_every_label_serves_what_it_claims(demo: Demo) -> None:
-    audit = prisma("audit prisma/digits --hub hub --json", demo.folder)
-    assert audit.returncode == 0, audit.stderr
-    answer = json.loads(audit.stdout)
+def test_every_label_serves_what_it_claims(installed: Installed, demo: Demo) -> None:
+    answer = json.loads(installed.run(demo.folder, "prisma", "audit", "prisma/digits", "--hub", "hub", "--json"))
     steps = [entry.name for entry in (demo.folder / "runs/digits/checkpoints").iterdir()]
     assert answer["findings"] == []
     assert answer["checkpoints"] == len(steps) > 10
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_readme_python_runs(demo: Demo, code: str) -> None:
-    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=demo.folder, check=True, timeout=240)
+def test_readme_python_runs(installed: Installed, demo: Demo, code: str) -> None:
+    installed.run(demo.folder, "python", "-W", "error", "-c", code)
 
 
-def test_readme_commands_run(demo: Demo) -> None:
+def test_readme_commands_run(installed: Installed, demo: Demo, tmp_path: Path) -> None:
+    folder = copy_of(demo, tmp_path)
     lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
     for line in (line for line in lines if line.startswith("prisma ")):
         if line.startswith("prisma app"):
             continue  # opened in a browser by tests/app
-        done = prisma(line.removeprefix("prisma "), demo.folder)
-        assert done.returncode == 0, f"{line}: {done.stderr}"
+        installed.run(folder, *shlex.split(line))
     for target in (line.split()[1] for line in lines if line.startswith("make ")):
-        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=240)
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=LIMIT)
+
+
+def copy_of(demo: Demo, folder: Path) -> Path:
+    """The demo's folder, for a test that writes into it."""
+    return Path(shutil.copytree(demo.folder, folder / "demo", symlinks=True))
 
 
 def test_readme_results_come_from_results_json() -> None:
     script = ROOT / "tools" / "readme.py"
     code = f"import runpy; m = runpy.run_path({str(script)!r}); print(m['render'](m['README'].read_text()), end='')"
-    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240).stdout
+    made = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LIMIT
+    ).stdout
     assert made == README
     assert re.search(r"\| \[digits\].*0\.9\d\d", README)
 

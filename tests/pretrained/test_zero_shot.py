@@ -104,7 +104,7 @@ def test_it_moves_whole() -> None:
 @pytest.mark.parametrize("variant", ["base", "no_head"])
 def test_it_cannot_be_written_as_a_checkpoint(variant: str, tmp_path: Path) -> None:
     zero = pair(variant).zero_shot(PROMPTS)
-    with pytest.raises(PrismaError, match=r"readout\.head\.directions is not of this architecture"):
+    with pytest.raises(PrismaError, match=r"readout\.head\.directions is not part of this architecture"):
         write_checkpoint(tmp_path / "saved", zero.model, labels=zero.labels)
     assert not (tmp_path / "saved").exists()
 

@@ -247,7 +247,7 @@ def test_two_trainers_in_one_folder_are_refused(tiny: Recipe, tmp_path: Path) ->
 
 def test_what_cannot_begin_leaves_nothing(tiny: Recipe, tmp_path: Path) -> None:
     huge = tiny.override({"d_model": "999998", "n_heads": "2"})
-    with pytest.raises(PrismaError, match="expected a model that this machine can hold"):
+    with pytest.raises(PrismaError, match="expected a model that fits into this machine's memory"):
         train(huge, tmp_path / "run", progress=False)
     with pytest.raises(PrismaError, match="batch_size to be at most 1437, the number of training images; found 2000"):
         train(tiny.override({"batch_size": "2000"}), tmp_path / "run", progress=False)

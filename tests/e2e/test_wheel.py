@@ -1,0 +1,72 @@
+"""The wheel, installed without this repository: what it holds, and the commands that people run first."""
+
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+from tests.e2e.conftest import LIMIT, ROOT, Demo, Installed, outside
+
+PACKAGES = {"prisma": ROOT / "prisma", "prisma_app": ROOT / "app" / "prisma_app"}
+
+
+def test_the_wheel_holds_two_packages_with_every_file_of_theirs(installed: Installed) -> None:
+    names = zipfile.ZipFile(installed.wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
+    for package, folder in PACKAGES.items():
+        files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        expected = {f"{package}/{path.relative_to(folder).as_posix()}" for path in files}
+        assert expected <= set(names)
+        assert {Path(name).suffix for name in names if name.startswith(f"{package}/")} >= {".py"}
+    for needed in ("prisma/py.typed", "prisma/pretrained/verified.json", "prisma/mice/digits/model.safetensors"):
+        assert needed in names
+
+
+def test_neither_package_comes_from_this_repository(installed: Installed, tmp_path: Path) -> None:
+    code = "import prisma, prisma_app, torch; print(prisma.__file__, prisma_app.__file__)"
+    for found in installed.run(tmp_path, "python", "-c", code).split():
+        assert Path(found).is_relative_to(installed.environment)
+    for name in ("app", "hub_cards", "tests", "tools"):
+        found = installed.run(tmp_path, "python", "-c", f"import importlib.util as u; print(u.find_spec({name!r}))")
+        assert found.strip() == "None", f"{name} can be imported"
+
+
+def test_publish_and_app_work_from_any_folder(installed: Installed, demo: Demo, tmp_path: Path) -> None:
+    shutil.copytree(demo.folder, tmp_path, symlinks=True, dirs_exist_ok=True)
+    installed.run(tmp_path, "prisma", "publish", "runs/digits", "lab/again", "--hub", "hub")
+    published = tmp_path / "hub" / "models--lab--again"
+    commit = (published / "refs" / "main").read_text().strip()
+    assert "lab/again" in (published / "snapshots" / commit / "README.md").read_text()
+    with served(installed, tmp_path, "--hub", "hub", "--model", "lab/again") as url:
+        page = urlopen(url, timeout=LIMIT).read().decode()
+    for viewer in ("Attention", "Lens", "Effects", "Images", "Steps"):
+        assert f"class {viewer}" in page, f"the page lacks the script of {viewer}"
+    for title in ("Attention", "Logit lens", "Patching", "lab/again", "prisma/digits"):
+        assert title in page
+
+
+@contextmanager
+def served(installed: Installed, folder: Path, *options: str) -> Iterator[str]:
+    """The address that `prisma app` prints, while it serves."""
+    with subprocess.Popen(
+        [installed.command("prisma"), "app", *options],
+        cwd=folder,
+        env={**outside(), "GRADIO_TEMP_DIR": str(folder / "gradio")},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().split()[-1]
+            server.terminate()
+            assert server.wait(timeout=LIMIT) == 0
+        finally:
+            server.kill()
+
+
+def test_the_data_that_comes_with_the_package_is_found(installed: Installed, tmp_path: Path) -> None:
+    assert "digits" in installed.run(tmp_path, "prisma", "mice")
+    assert "timm Eva" in installed.run(tmp_path, "prisma", "models")
