@@ -28,17 +28,17 @@ class TextEmbed(nn.Module):
         c = self.config
         if ids_BT.ndim != 2 or ids_BT.shape[1] != c.context or ids_BT.dtype not in (torch.int32, torch.int64):
             found = f"{list(ids_BT.shape)} of {ids_BT.dtype}"
-            raise PrismaError(f"this tower takes token ids [batch, context] = [batch, {c.context}]; found {found}")
+            raise PrismaError(f"expected token ids [batch, context] = [batch, {c.context}]; found {found}")
         if not torch.compiler.is_compiling():  # a graph knows no values; uncompiled, a GPU would not survive such an id
             outside = ids_BT[(ids_BT < 0) | (ids_BT >= c.vocabulary)]
             if len(outside):
-                raise PrismaError(f"this tower takes token ids from 0 to {c.vocabulary - 1}; found {outside[0].item()}")
+                raise PrismaError(f"expected token ids from 0 to {c.vocabulary - 1}; found {outside[0].item()}")
         x_BTM = tap("embed", self.tokens(ids_BT))
         return x_BTM + tap("pos_embed", self.positions.expand_as(x_BTM))
 
 
 class TextReadout(nn.Module):
-    """Tokens -> embedding: final norm, the token that speaks for the prompt, projection."""
+    """Tokens -> embedding: final norm, the token that is pooled, projection."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class TextReadout(nn.Module):
         return tap("logits", self.head(tap("pooled", pooled_BM)))
 
     def _position(self, ids_BT: Tensor) -> Tensor:
-        """Of the token that speaks for its prompt [batch]."""
+        """The position of the token that is pooled [batch]."""
         c = self.config
         if c.pool == "end":
             return (ids_BT if c.end is None else (ids_BT == c.end).int()).argmax(-1)

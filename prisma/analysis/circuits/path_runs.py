@@ -134,7 +134,7 @@ class PathRuns:
                     yield from (((some[s], g), of_cell) for (s, g), of_cell in zip(cells, logits, strict=True))
 
     def _finish(self, images: Tensor, branch: Branch, x: Tensor, z_NBTHD: Tensor) -> Tensor:
-        """Logits [cell, pair, class] of the run that goes on from this z; `x` is the stream that the heads add to."""
+        """Logits [cell, pair, class] of the run that continues from this z; `x` is the stream that the heads add to."""
         cells, z = len(z_NBTHD), z_NBTHD.flatten(0, 1)
         stream, site, value = _repeated(x, cells), "attn.z", z
         if branch.kind == "time":
