@@ -164,9 +164,9 @@ class Attention(nn.Module):
         w_q, w_k, w_v = self.qkv.weight.unflatten(0, self.split)
         b_q, _, b_v = (0, 0, 0) if self.qkv.bias is None else self.qkv.bias.unflatten(0, self.split)
         q_BQHD = torch.einsum("bqm,hdm->bqhd", x_BQM, w_q) + b_q
-        asks_BRM = torch.einsum("bqhd,hdm->bqhm", q_BQHD * self.split[2] ** -0.5, w_k).flatten(1, 2)
-        reads_BRM = (asks_BRM @ x_BTM.mT).softmax(-1) @ x_BTM
-        return torch.einsum("bqhm,hdm->bqhd", reads_BRM.unflatten(1, (-1, self.split[1])), w_v) + b_v
+        scored_BRM = torch.einsum("bqhd,hdm->bqhm", q_BQHD * self.split[2] ** -0.5, w_k).flatten(1, 2)
+        mixed_BRM = (scored_BRM @ x_BTM.mT).softmax(-1) @ x_BTM
+        return torch.einsum("bqhm,hdm->bqhd", mixed_BRM.unflatten(1, (-1, self.split[1])), w_v) + b_v
 
     def mix(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, tap: AnyTap = no_tap) -> Tensor:
         """z: for each query of each head, the mean of the values weighted by its attention pattern."""
@@ -183,7 +183,7 @@ class Attention(nn.Module):
         """q, k and v after QK-norm and rotation. q may hold the first tokens only; prefix tokens are not rotated."""
         q_BTHD, k_BTHD = self.q_norm(q_BTHD), self.k_norm(k_BTHD)
         if self.rotation is not None:
-            unasked = k_BTHD.shape[1] - q_BTHD.shape[1]
-            q_BTHD = rotate(q_BTHD, self.rotation[:, : max(self.rotation.shape[1] - unasked, 0)])
+            n_skipped = k_BTHD.shape[1] - q_BTHD.shape[1]
+            q_BTHD = rotate(q_BTHD, self.rotation[:, : max(self.rotation.shape[1] - n_skipped, 0)])
             k_BTHD = rotate(k_BTHD, self.rotation)
         return q_BTHD, k_BTHD, v_BTHD

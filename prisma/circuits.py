@@ -154,7 +154,9 @@ def stream_norms(model: ViT, layer: int, branch: str) -> Iterator[nn.Module]:
 def expect_ln(ln: str) -> None:
     """Raises PrismaError: `ln` is not in `LN`."""
     if ln not in LN:
-        raise PrismaError(f"expected ln={' or '.join(LN)}: norms are left out or folded in; found ln={ln!r}")
+        raise PrismaError(
+            f"expected ln to be none (norms left out) or folded (norms folded into the weights); found {ln!r}"
+        )
 
 
 def expect_bilinear(config: ViTConfig) -> None:

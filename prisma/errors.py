@@ -10,7 +10,7 @@ class PrismaError(ValueError):
 
 
 class UnsupportedModelError(PrismaError):
-    """A pretrained model that cannot be converted exactly. The message names the property that stands in the way."""
+    """A pretrained model that cannot be converted exactly. The message names the property that is not supported."""
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
@@ -20,11 +20,13 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
 
 
 def expect_packages(*names: str, extra: str = "all") -> None:
-    """Check that optional packages can be imported, before any work is done. `extra` is the extra that brings them.
+    """Check that optional packages can be imported, before any work is done. `extra` is the extra that installs them.
 
     Raises:
         PrismaError: one of them is not installed.
     """
     for name in names:
         if find_spec(name) is None:
-            raise PrismaError(f"expected the package {name}, found none; pip install 'prisma-vit[{extra}]' brings it")
+            raise PrismaError(
+                f"expected the package {name}, found none: install it with pip install 'prisma-vit[{extra}]'"
+            )

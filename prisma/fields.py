@@ -28,13 +28,13 @@ _WORDS: Mapping[Any, str] = {
 
 
 def parse(name: str, text: str, kind: Any) -> Any:
-    """The value of type `kind` that `text` spells: "500", "1e-4", "true" or "yes", "none", "4,2".
+    """The value of type `kind` that `text` stands for: "500", "1e-4", "true" or "yes", "none", "4,2".
 
     Args:
         name: what the value is called in the error message.
 
     Raises:
-        PrismaError: the text does not spell such a value.
+        PrismaError: the text cannot be read as such a value.
     """
     for option in _options(kind):
         try:
@@ -106,7 +106,7 @@ def _options(kind: Any) -> tuple[Any, ...]:
 
 
 def _parse_one(text: str, kind: Any) -> Any:
-    """Raises ValueError if the text does not spell such a value."""
+    """Raises ValueError if the text cannot be read as such a value."""
     if kind is NoneType or kind is bool:
         truth: Mapping[str, bool | None] = {"none": None} if kind is NoneType else _TRUTH
         if text.lower() not in truth:

@@ -75,7 +75,9 @@ def exclusive(path: Path, work: str) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise PrismaError(f"expected to be the only one to {work}, found another process at it") from None
+        raise PrismaError(
+            f"expected to be the only process to {work}; found another one: wait until it has ended"
+        ) from None
     try:
         yield
     finally:

@@ -181,6 +181,6 @@ def _transform(checkpoint: Checkpoint, folder: Path) -> Transform | None:
     found, wanted = (transform.size, len(transform.mean)), (config.image_sides, config.channels)
     if found != wanted:
         raise PrismaError(
-            f"expected a transform to (size, channels) = {wanted} in {folder / CONFIG}; found one to {found}"
+            f"expected a transform whose output has (size, channels) = {wanted} in {folder / CONFIG}; found {found}"
         )
     return transform

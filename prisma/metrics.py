@@ -101,10 +101,10 @@ class Similarity:
 
 
 def logit_diff(logits: Tensor, target: Tensor) -> LogitDiff:
-    """The logit of each image's target class minus the largest logit of the other classes of this very run.
+    """The logit of each image's target class minus the largest logit of the other classes in `logits`.
 
     Args:
-        logits: [batch, class] of the run that says which class is the next best.
+        logits: [batch, class], from which the next best class of each image is taken.
         target: [batch], whole numbers.
     """
     others = logits.scatter(1, target[:, None], -torch.inf)

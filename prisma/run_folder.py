@@ -94,7 +94,7 @@ def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
     if odd := found.symmetric_difference(wanted):
         raise PrismaError(
             f"expected the {len(wanted)} checkpoints of its schedule in {run}, found {len(found)}: "
-            f"{', '.join(sorted(odd))} {'too many' if odd <= found else 'missing'}"
+            f"{'not in the schedule' if odd <= found else 'missing'}: {', '.join(sorted(odd))}"
         )
     return [run / CHECKPOINTS / name for name in wanted]
 
@@ -115,12 +115,18 @@ def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
         raise PrismaError(f"expected weights of {folder.name} in {folder}, found those of step {header.get('step')}")
     if header.get("run") != run_id:
         raise PrismaError(f"expected weights of run {run_id} in {folder}, found those of run {header.get('run')}")
-    if (folder / CONFIG).read_bytes() != (run / CONFIG).read_bytes():
-        raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}, found two that differ")
+    if (folder / CONFIG).read_bytes() != (run / CONFIG).read_bytes() and _content(checkpoint) != _content(run):
+        raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}; found two that differ")
     broken = [name for name, x in checkpoint.model.state_dict().items() if not x.isfinite().all()]
     if broken:
         raise PrismaError(f"expected finite weights in {folder}, found infinite ones or NaN in {', '.join(broken)}")
     return checkpoint
+
+
+def _content(source: Checkpoint | Path) -> tuple[Any, ...]:
+    """What a `config.json` states; the same for one that another version of Prisma wrote with other field names."""
+    checkpoint = read_checkpoint(source) if isinstance(source, Path) else source
+    return checkpoint.model.config, checkpoint.labels, checkpoint.transform
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -1,12 +1,9 @@
 """What the image tower and the text tower share: the run through the blocks, and the weights of all layers."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from prisma.config import TransformerConfig
-from prisma.errors import PrismaError
 from prisma.sites import AnyTap, no_tap
 
 
@@ -30,39 +27,43 @@ class Tower(nn.Module):
 
     @property
     def W_Q(self) -> Tensor:
-        """Query weights of all heads [layer, head, d_model, d_head]: `q = x @ W_Q[layer, head]`."""
-        return torch.stack([block.attn.W_Q for block in self._blocks()])
+        """Query weights of all heads [layer, head, d_model, d_head], a copy: `q = x @ W_Q[layer, head]` and a bias."""
+        return self._stacked("attn", "W_Q")
 
     @property
     def W_K(self) -> Tensor:
-        """Key weights of all heads [layer, head, d_model, d_head]."""
-        return torch.stack([block.attn.W_K for block in self._blocks()])
+        """Key weights of all heads [layer, head, d_model, d_head], a copy."""
+        return self._stacked("attn", "W_K")
 
     @property
     def W_V(self) -> Tensor:
-        """Value weights of all heads [layer, head, d_model, d_head]."""
-        return torch.stack([block.attn.W_V for block in self._blocks()])
+        """Value weights of all heads [layer, head, d_model, d_head], a copy."""
+        return self._stacked("attn", "W_V")
 
     @property
     def W_O(self) -> Tensor:
-        """Output weights of all heads [layer, head, d_head, d_model]: a head writes `z @ W_O[layer, head]`."""
-        return torch.stack([block.attn.W_O for block in self._blocks()])
+        """Output weights of all heads [layer, head, d_head, d_model], a copy: a head writes `z @ W_O[layer, head]`."""
+        return self._stacked("attn", "W_O")
 
     @property
     def W_in(self) -> Tensor:
-        """Input weights of all MLPs [layer, d_model, d_mlp]; of a gated MLP, those of its linear branch."""
-        return torch.stack([block.mlp.W_in for block in self._blocks(mlp=True)])
+        """Input weights of all MLPs [layer, d_model, d_mlp], a copy; for gated MLPs, those of the linear branch."""
+        return self._stacked("mlp", "W_in")
 
     @property
     def W_out(self) -> Tensor:
-        """Output weights of all MLPs [layer, d_mlp, d_model]: a neuron writes `post * W_out[layer, neuron]`."""
-        return torch.stack([block.mlp.W_out for block in self._blocks(mlp=True)])
+        """Output weights of all MLPs [layer, d_mlp, d_model], a copy: neuron n writes `post[n] * W_out[layer, n]`."""
+        return self._stacked("mlp", "W_out")
 
-    def _blocks(self, mlp: bool = False) -> list[Any]:
-        """The blocks. Raises PrismaError if there are none, or none with an MLP where one is needed."""
+    def _stacked(self, branch: str, name: str) -> Tensor:
+        """A weight of one branch (attention over time and attention pooling not included), stacked over layers.
+
+        A model without layers or without MLPs has an empty tensor: [0, ...] or [layer, ..., 0, ...].
+        """
+        modules = [block.get_submodule(branch) for block in self.blocks if getattr(block, branch) is not None]
+        if modules:
+            return torch.stack([getattr(module, name) for module in modules])
         c = self.config
-        if not c.n_layers or (mlp and not c.d_mlp):
-            raise PrismaError(
-                f"expected a model with layers{' and MLPs' * mlp}; found n_layers={c.n_layers} and d_mlp={c.d_mlp}"
-            )
-        return list(self.blocks)
+        shapes = {"W_O": (c.n_heads, c.d_head, c.d_model), "W_in": (c.d_model, c.d_mlp), "W_out": (c.d_mlp, c.d_model)}
+        shape = shapes.get(name, (c.n_heads, c.d_model, c.d_head))
+        return torch.zeros(c.n_layers, *shape)

@@ -122,7 +122,7 @@ class ViT(Tower):
     """A vision transformer: `model(images)` is `readout(encode(embed(images)))`, and each can be called alone.
 
     `embed` turns images into the residual stream, `encode` runs blocks of the residual stream, `readout` turns it into
-    logits. `W_Q`, `W_K`, `W_V`, `W_O` [layer, head, ...] and `W_in`, `W_out` [layer, ...] are all layers' weights.
+    logits. `W_Q`, `W_K`, `W_V`, `W_O` [layer, head, ...] and `W_in`, `W_out` [layer, ...] copy all weights.
     """
 
     def __init__(self, config: ViTConfig) -> None:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import prisma
-from prisma import PrismaError
 from tests.variants import images_of, model_of, tower_of
 
 
@@ -38,15 +37,21 @@ def test_queries_keys_values_and_outputs_follow_from_the_weights(variant: str) -
     torch.testing.assert_close(acts[f"blocks.1.mlp.{inner}"], expected, rtol=0, atol=1e-12)
 
 
-def test_weights_are_read_only_and_a_text_tower_has_them_too() -> None:
+def test_weights_are_copies_that_gradients_pass_through() -> None:
     model, tower = model_of("base"), tower_of("base")
     with pytest.raises(AttributeError):
         model.W_Q = model.W_K  # type: ignore[misc]
+    before = model.W_Q.detach().clone()
+    with torch.no_grad():
+        model.W_Q.zero_()
+    assert torch.equal(model.W_Q, before)
+    model.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(model.W_O[1].sum(), model.blocks[1].attn.out.weight)
+    assert (gradient == 1).all()
     assert tower.W_Q.shape[0] == tower.config.n_layers
 
 
-def test_what_a_model_lacks_is_said() -> None:
-    with pytest.raises(PrismaError, match="expected a model with layers and MLPs; found n_layers=2 and d_mlp=0"):
-        model_of("attention_only").W_in  # noqa: B018
-    with pytest.raises(PrismaError, match="expected a model with layers; found n_layers=0"):
-        model_of("no_layers").W_Q  # noqa: B018
+def test_a_model_without_layers_or_mlps_has_empty_weights() -> None:
+    bare, attention_only = model_of("no_layers"), model_of("attention_only")
+    assert bare.W_Q.shape == (0, 3, 12, 4) and bare.W_O.shape == (0, 3, 4, 12) and bare.W_in.shape == (0, 12, 10)
+    assert attention_only.W_in.shape == (2, 12, 0) and attention_only.W_out.shape == (2, 0, 12)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _AXES, _METADATA = "__axes__", "__metadata__"
+_OLD_METADATA = "__produced__"  # what version 0.1.0 called it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,9 +74,9 @@ class Result:
 
     def to_npz(self, path: str | Path) -> Path:
         """Write an `.npz` file, whole or not at all: the arrays by name, `__axes__` and `__metadata__` as JSON."""
-        said = {_AXES: json.dumps(self.axes), _METADATA: json.dumps(dict(self.metadata))}
+        texts = {_AXES: json.dumps(self.axes), _METADATA: json.dumps(dict(self.metadata))}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{name: _stored(x) for name, x in self.arrays.items()}, **said)  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **{name: _stored(x) for name, x in self.arrays.items()}, **texts)  # type: ignore[arg-type]
         write_atomic(path := Path(path), buffer.getvalue())
         return path
 
@@ -87,8 +88,8 @@ class Result:
             PrismaError: the file does not hold a result of this class.
         """
         try:
-            with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                metadata = json.loads(str(file[_METADATA]))
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                metadata = json.loads(str(file[_METADATA if _METADATA in file.files else _OLD_METADATA]))
                 there = [f.name for f in fields(cls) if f.default is MISSING or f.name in file.files]
                 arrays = {name: torch.from_numpy(file[name]) for name in there if name != "metadata"}
             return cls(metadata=metadata, **arrays)
@@ -175,7 +176,9 @@ def mean_and_error(values: Tensor) -> tuple[Tensor, Tensor]:
 def share_of(effect: Tensor, total: Tensor) -> Tensor:
     """`effect / total`. Raises PrismaError if there is no total effect."""
     if total.abs() <= 1e-6 * effect.abs().max().clamp(min=1e-6):
-        raise PrismaError(f"expected two runs that differ in the metric; found a total effect of {total.item():.2g}")
+        raise PrismaError(
+            f"expected clean and corrupt runs that differ in the metric; found a total effect of {total.item():.2g}"
+        )
     return effect / total
 
 

@@ -65,7 +65,9 @@ def analyze(
     shard_size: Annotated[int, typer.Option(min=1, help="Number of images per shard.")] = 64,
     as_json: JsonOption = False,
 ) -> None:
-    """Run an analysis of a model over a folder of images; writes result.npz, summary.json and plot.png.
+    """Run an analysis over a folder of images or a task.
+
+    It writes result.npz, summary.json and plot.png.
 
     Images are processed in shards: if the command is stopped, the same command continues from the last complete
     shard. Several GPUs share the shards under `accelerate launch --no_python prisma analyze ...`.

@@ -29,7 +29,10 @@ def demo(
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run and train again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the digits mouse, publish it with all its checkpoints, and open the app with it."""
+    """Train, publish and open the digits mouse.
+
+    It is published with all its checkpoints into a folder hub, and the app opens with it.
+    """
     from prisma.publish import publish
     from prisma.recipes import recipe
     from prisma.run_folder import is_finished, is_run
@@ -52,7 +55,7 @@ def demo(
 
 @cli.command(epilog="Example: prisma mice --json")
 def mice(as_json: JsonOption = False) -> None:
-    """List the mice that can be trained, with their architecture and their task.
+    """List the mice that can be trained.
 
     Some are shipped with their weights: `prisma.load("mice/NAME")`.
     """
@@ -88,7 +91,10 @@ def train(
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a mouse. The run folder gets every checkpoint, the metrics, the curves and the results."""
+    """Train a mouse.
+
+    The run folder gets every checkpoint, the metrics, the curves and the results.
+    """
     from prisma.recipes import recipe as find
     from prisma.run_folder import is_finished
     from prisma.train import train as run
@@ -110,7 +116,9 @@ def import_(
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert a mouse that ViT-Prisma published in 2023 to a checkpoint folder, which `prisma.load` reads.
+    """Convert a mouse of ViT-Prisma (2023) to a checkpoint folder.
+
+    `prisma.load` reads the folder.
 
     Layers, widths, patches and classes follow from the tensors. The number of heads and the activation do not: they are
     taken from the recipe. Check both, and change them with --set.

@@ -21,7 +21,9 @@ def models(
     image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images to check with, in pixels.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the families of pretrained models that load, and the largest differences from their own library.
+    """List the pretrained models that load, and how exactly.
+
+    For each family, the largest differences from its own library.
 
     With --check, compare Prisma with the model's own library on the model's own weights: the largest difference of the
     output and of the residual stream after every layer, relative to the largest value there. The exit code is 1 if one

@@ -11,7 +11,10 @@ from prisma.errors import PrismaError
 
 cli = typer.Typer()
 
-TargetHub = Annotated[Path | None, typer.Option("--hub", help="Folder hub (a Hugging Face cache folder).")]
+TargetHub = Annotated[
+    Path | None,
+    typer.Option("--hub", help="Folder hub, which has the layout of a Hugging Face cache folder. Required."),
+]
 
 
 @cli.command(epilog="Example: prisma publish runs/digits my-lab/digits --hub hub")
@@ -19,10 +22,15 @@ def publish(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
     hub: TargetHub = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Move labels that serve other weights.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let existing revisions change to this run's weights.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run: every checkpoint as a verified revision, the card, the curves and the manifest."""
+    """Publish a run into a folder hub.
+
+    Every checkpoint becomes a verified revision; main gets the final weights, card, curves and manifest.
+    """
     from prisma.publish import publish as send
 
     report = send(run, repo, _folder(hub), replace=replace).to_dict()
@@ -33,7 +41,10 @@ def publish(
 def audit(
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")], hub: TargetHub = None, as_json: JsonOption = False
 ) -> None:
-    """Check that every label of a published mouse serves the weights that it states. Exit code 1 if one does not."""
+    """Check the weights of every revision.
+
+    Each must be those that the manifest lists. Exit code 1 if one is not.
+    """
     from prisma.publish import audit as check
     from prisma.repository import Published
 
@@ -43,7 +54,11 @@ def audit(
     if as_json:
         print(json.dumps({"repo": repo, "checkpoints": n, "findings": findings}, indent=2))
     else:
-        print(table(findings) if findings else f"{repo}: {n} checkpoints and main serve the weights that they state.")
+        print(
+            table(findings)
+            if findings
+            else f"{repo}: {n} checkpoints and main have the weights that the manifest lists."
+        )
     if findings:
         raise typer.Exit(1)
 
@@ -51,7 +66,7 @@ def audit(
 def _folder(hub: Path | None) -> Path:
     if hub is None:
         raise PrismaError(
-            "expected --hub DIR, a folder hub: this version does not write to the Hugging Face Hub itself"
+            "expected --hub DIR, the folder hub; found none (publishing to the Hugging Face Hub itself is not possible yet)"
         )
     return hub
 

@@ -24,7 +24,9 @@ def app(
     prompts: Annotated[str, typer.Option(help="The classes of a CLIP, separated by commas.")] = "",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: the first free port from 7860.")] = None,
 ) -> None:
-    """Serve the app on 127.0.0.1: attention, logit lens and patching at every checkpoint of the mice in a folder hub.
+    """Open the app on this machine.
+
+    It serves attention, logit lens and patching at every checkpoint of the mice in a folder hub, on 127.0.0.1.
 
     Or for one pretrained model: --model a folder, timm/..., hf/..., open_clip/...; for a CLIP, --prompts are its
     classes. Ctrl-C or SIGTERM ends it.

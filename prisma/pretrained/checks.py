@@ -72,7 +72,9 @@ def _expect_unchanged(name: str, part: nn.Module) -> None:
             f"expected {name} to be a dropout, which changes nothing in evaluation mode; found a {type(part).__name__}"
         )
     for why in _changes(part):
-        raise UnsupportedModelError(f"{name} {why}, so its output does not follow from its class and its weights")
+        raise UnsupportedModelError(
+            f"{name} {why}: it was modified after its class built it, so it cannot be converted exactly"
+        )
 
 
 def _changes(part: Any) -> Iterator[str]:

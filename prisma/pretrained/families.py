@@ -31,8 +31,7 @@ def text_family_of(module: nn.Module) -> Family:
     name = full_name(module)
     if name not in _TEXT_BY_CLASS:
         raise UnsupportedModelError(
-            f"expected a text tower of a class that Prisma reads, with the same attention mask for every prompt; "
-            f"found {name}"
+            f"expected a text tower whose class Prisma reads (one attention mask for all prompts); found {name}"
         )
     return _TEXT_BY_CLASS[name]
 

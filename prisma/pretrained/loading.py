@@ -119,4 +119,4 @@ def _in_float32(module: nn.Module) -> nn.Module:
 def expect_no_revision(what: str, revision: str | None) -> None:
     """Raise PrismaError if a revision is given for something on this machine, which has no revisions."""
     if revision is not None:
-        raise PrismaError(f"{what} is on this machine and has no revisions; found revision={revision!r}")
+        raise PrismaError(f"expected no revision for {what}, which is on this machine; found revision={revision!r}")

@@ -102,6 +102,6 @@ class _Auditor:
         if not step.isdigit() or revision_of(int(step)) != label:
             yield f"expected weights of {label}, found a header that states step {step}"
         if (twin := self.weights.setdefault(found, label)) != label:
-            yield f"expected weights that no other label serves, found those of {twin}"
+            yield f"expected different weights in each revision, found the same as in {twin}"
         if entry and not agrees(fingerprint(checkpoint, self.images), entry.fingerprint):
             yield f"expected the manifest's logits on the probe images within {TOLERANCE:g}, found others"

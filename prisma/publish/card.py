@@ -41,7 +41,9 @@ def render(record: Record, final: Checkpoint) -> str:
     try:
         text = template.render(**_facts(record, final))
     except (UndefinedError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PrismaError(f"the card of {record.repo} needs a fact that its run does not have: {error}") from error
+        raise PrismaError(
+            f"expected every value that the card of {record.repo} needs in its run; found one missing: {error}"
+        ) from error
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

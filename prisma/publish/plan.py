@@ -53,7 +53,9 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
         checkpoint = read_step(run, folder, header.get("run"))
         step, weights_id = int(checkpoint.header["step"]), weights_hash(checkpoint.model.state_dict())
         if (twin := seen.setdefault(weights_id, step)) != step:
-            raise PrismaError(f"expected different weights at every step of {run}, found the same at {twin} and {step}")
+            raise PrismaError(
+                f"expected different weights at every step of {run}, found equal weights at {twin} and {step}"
+            )
         weights = File.of(WEIGHTS, folder / WEIGHTS)
         revisions[folder.name] = commit = Commit((File.of(CONFIG, folder / CONFIG), weights))
         logits = fingerprint(checkpoint, images)

@@ -84,12 +84,12 @@ def _expect_no_conflict(writer: FolderHub, planned: Plan, labels: dict[str, str]
         commit = planned.revisions.get(label)
         if commit is None:
             raise PrismaError(
-                f"{writer.mouse.repo} has a label {label} (commit {there}), and this run has no such checkpoint; "
-                "--replace removes it"
+                f"expected only revisions of this run in {writer.mouse.repo}; found {label} (commit {there}), which it "
+                "does not have: --replace removes it"
             )
         if commit.id != there and not (label == MAIN and _differs_only_in_card(writer, commit, there)):
             raise PrismaError(
-                f"{label} of {writer.mouse.repo} serves commit {there}, and this run makes it {commit.id}; "
+                f"expected {label} of {writer.mouse.repo} to be commit {commit.id}; found {there}, with other files: "
                 "--replace moves the label"
             )
 

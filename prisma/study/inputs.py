@@ -128,7 +128,7 @@ class ShardInputs:
             raise PrismaError(
                 "expected a model with classes, because a metric needs them; found none; for a CLIP, use --prompts"
             )
-        return named_metric(self.options["metric"].replace("-", "_"), self._logits, self.options["target"])
+        return named_metric(self.options["metric"], self._logits, self.options["target"])
 
     @property
     def _logits(self) -> Tensor:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prisma.analysis.patching.corruptions import CORRUPTIONS
 from prisma.errors import PrismaError, nearest
 from prisma.fields import parse
+from prisma.metrics import NAMED
 
 
 @dataclass(frozen=True)
@@ -14,32 +16,60 @@ class Option:
 
     help: str
     kind: type = str
+    choices: tuple[str, ...] = ()  # the words that it may be; () if they depend on the model or the analysis
 
 
 OPTIONS: Mapping[str, Option] = {
-    "metric": Option("the number computed from the logits: logit, probability or logit_diff (to the best other class)"),
+    "metric": Option(
+        "the number computed from the logits: logit, probability or logit_diff (to the best other class)",
+        choices=tuple(NAMED),
+    ),
     "target": Option("the class that the metric is computed for, by number; default: the predicted class", int),
-    "corrupt": Option("how the corrupt image of each pair is made: other, swap, noise, blur, mean or object"),
+    "corrupt": Option(
+        "how the corrupt image of each pair is made: other, swap, noise, blur, mean or object",
+        choices=tuple(CORRUPTIONS),
+    ),
     "sigma": Option("strength of the corruption: standard deviation of the noise, or of the blur in pixels", float),
     "steps": Option("number of gradient evaluations: 1, or about 5 for integrated gradients", int),
     "seed": Option("random seed", int),
-    "into": Option("the run that is patched: clean or corrupt"),
+    "into": Option(
+        "the run that is patched: clean or corrupt",
+        choices=("clean", "corrupt"),
+    ),
     "site": Option("the activation to patch: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, ..."),
     "axis": Option("patch each index along this axis separately: head, token, component, ..."),
-    "by": Option("what replaces the ablated activation: zero, mean or resample"),
+    "by": Option(
+        "what replaces the ablated activation: zero, mean or resample",
+        choices=("zero", "mean", "resample"),
+    ),
     "window": Option("number of neighbouring layers that are restored together", int),
     "sever": Option("the branch that is held at its corrupt value: mlp_out or attn_out"),
     "noise": Option("size of the noise on the object, in standard deviations of the embeddings", float),
     "samples": Option("noise samples per image", int),
-    "norms": Option("how layer norms are treated: frozen (scales held constant) or integrated"),
+    "norms": Option(
+        "how layer norms are treated: frozen (scales held constant) or integrated",
+        choices=("frozen", "integrated"),
+    ),
     "sources": Option("also split each head's contribution by the token it reads from: true or false", bool),
     "tokens": Option("also read out every token alone: true or false", bool),
-    "heads": Option("how the attention of a layer's heads is combined: mean, max or min"),
+    "heads": Option(
+        "how the attention of a layer's heads is combined: mean, max or min",
+        choices=("mean", "max", "min"),
+    ),
     "residual": Option("weight of the residual connection against attention, from 0 to 1", float),
     "scores": Option("names of head scores, separated by commas; default: every score that can be computed"),
-    "attention": Option("the attention to analyse: attn, time or pool"),
-    "queries": Option("the query tokens to average over: all, class, registers or patches"),
-    "measure": Option("the similarity measure: jensen_shannon, cosine or cka"),
+    "attention": Option(
+        "the attention to analyse: attn, time or pool",
+        choices=("attn", "time", "pool"),
+    ),
+    "queries": Option(
+        "the query tokens to average over: all, class, registers or patches",
+        choices=("all", "class", "registers", "patches"),
+    ),
+    "measure": Option(
+        "the similarity measure: jensen_shannon, cosine or cka",
+        choices=("jensen_shannon", "cosine", "cka"),
+    ),
     "factor": Option("a patch is an artifact if its norm is above this multiple of the median norm", float),
 }
 """Name -> option, for every analysis that takes it."""
@@ -52,12 +82,21 @@ def read_options(given: Mapping[str, str], defaults: Mapping[str, Any], analysis
         analysis: the name of the analysis, for error messages.
 
     Raises:
-        PrismaError: an option that the analysis does not take (the nearest names are given), or text that does not
-            spell a value of the option's type.
+        PrismaError: an option that the analysis does not take (the nearest names are given), or text that
+            cannot be read as a value of the option's type.
     """
     for name in given:
         if name not in defaults:
             raise PrismaError(
                 f"expected an option of {analysis}; found {name!r}; the nearest options: {nearest(name, defaults)}"
             )
-    return {**defaults, **{name: parse(name, text, OPTIONS[name].kind) for name, text in given.items()}}
+    return {**defaults, **{name: _read(name, text) for name, text in given.items()}}
+
+
+def _read(name: str, text: str) -> Any:
+    """The value of an option. Words with dashes are taken for those with underscores."""
+    option = OPTIONS[name]
+    word = text.replace("-", "_")
+    if option.choices and word not in option.choices:
+        raise PrismaError(f"expected {name} to be {', '.join(option.choices)}; found {text!r}")
+    return word if option.choices else parse(name, text, option.kind)

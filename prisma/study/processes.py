@@ -44,7 +44,7 @@ def launched_processes(device: str | None = None) -> Iterator[Processes]:
         return
     if device not in (None, "cpu", "cuda"):
         raise PrismaError(
-            f"expected --device cpu or cuda, or none, because each of several processes uses its own device; "
+            f"expected --device cpu or cuda, or no --device, since each of several processes has a device of its own; "
             f"found {device!r}"
         )
     try:

@@ -68,8 +68,8 @@ class DatasetAnalysis:
             "prisma": __version__,
             "analysis": self.name,
             "model_sha256": model_hash(self.model),
-            "pictures": len(self.pictures),
-            "pictures_sha256": self.pictures.sha256,
+            "images": len(self.pictures),
+            "images_sha256": self.pictures.sha256,
             "shard_size": self.shard_size,
             **self.options,
         }
@@ -154,9 +154,9 @@ def _output_folder(job: DatasetAnalysis) -> Iterator[None]:
 def _expect_same(found: Mapping[str, Any], expected: Mapping[str, Any], out: Path) -> None:
     """Raises PrismaError, naming the first setting that differs."""
     for name in (*expected, *found):
-        if (ours := expected.get(name)) != (theirs := found.get(name)):
+        if (here := expected.get(name)) != (there := found.get(name)):
             raise PrismaError(
-                f"expected {name}={ours!r} in the analysis in {out}; found {name}={theirs!r}; use another --out"
+                f"{out} holds an analysis with {name}={there!r}; this one has {here!r}: use another --out"
             )
 
 

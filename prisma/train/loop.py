@@ -83,7 +83,7 @@ def train(
         )
     description = describe(recipe, place, command)
     if resume:
-        resume_in(out, description)
+        description = resume_in(out, description)
         if is_finished(out):
             return read_json(out / RESULTS)
     model = initial_model(recipe.model, recipe.training.init_seed).to(place)

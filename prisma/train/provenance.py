@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from prisma import __version__
+from prisma.checkpoint import config_from_dict
 from prisma.data import task
 from prisma.errors import PrismaError
 from prisma.train.config import Recipe
@@ -77,17 +78,27 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 def expect_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
     """Raise PrismaError, which names the first setting that differs, unless both describe the same run."""
     for key in _IDENTITY:
-        for name, ours, theirs in _differences(key, wanted.get(key), found.get(key)):
+        for name, here, there in _differences(key, wanted.get(key), _today(key, found.get(key))):
             raise PrismaError(
-                f"the run in {path} has {name}={theirs!r}, and this recipe has {ours!r}; choose another --out"
+                f"expected the run in {path} to have {name}={here!r}; found {there!r}; choose another --out"
             )
 
 
-def _differences(name: str, ours: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        keys = [*ours, *(key for key in theirs if key not in ours)]
-        return [row for key in keys for row in _differences(f"{name}.{key}", ours.get(key), theirs.get(key))]
-    return [] if ours == theirs else [(name, ours, theirs)]
+def _today(key: str, value: Any) -> Any:
+    """A part of a recipe, with the architecture as this version writes it."""
+    if key != "model" or not isinstance(value, dict):
+        return value
+    try:
+        return asdict(config_from_dict(value, "recipe.json"))
+    except PrismaError:
+        return value
+
+
+def _differences(name: str, here: Any, there: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(here, dict) and isinstance(there, dict):
+        keys = [*here, *(key for key in there if key not in here)]
+        return [row for key in keys for row in _differences(f"{name}.{key}", here.get(key), there.get(key))]
+    return [] if here == there else [(name, here, there)]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -30,8 +30,11 @@ def start(out: Path, description: Mapping[str, Any]) -> None:
     write_json(out / RECIPE, description)
 
 
-def resume(out: Path, description: Mapping[str, Any]) -> None:
+def resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
     """Check that `out` holds this run. If the environment has changed, add the new one to `recipe.json`.
+
+    Returns:
+        The description, with the id that the run has: another version of Prisma may compute another id.
 
     Raises:
         PrismaError: there is no run, or one of another recipe (the first setting that differs is named).
@@ -44,6 +47,7 @@ def resume(out: Path, description: Mapping[str, Any]) -> None:
     last = [found, *found.get("resumed", [])][-1]
     if not is_finished(out) and any(last.get(key) != value for key, value in here.items()):
         write_json(out / RECIPE, {**found, "resumed": [*found.get("resumed", []), here]})
+    return {**description, "run": found.get("run")}
 
 
 def remove_checkpoints(out: Path, step: int) -> None:

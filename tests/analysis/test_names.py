@@ -19,7 +19,7 @@ SECONDARY = {  # function -> why its name is not that of its module or result
     "read_tuned_lens": "reads a result from a folder",
     "train_tuned_lens": "trains what tuned_lens applies: TunedLens holds the translators, and so does its metadata",
     "tuned_lens": "applies a TunedLens: the result is a LogitLens with another readout",
-    "patch_sets": "several places patched at once, beside activation_patching: the result is a PatchedSets",
+    "patch_sets": "several places patched at once, beside activation_patching: the result is a PatchSets",
     "edge_result": "makes the EdgeAttribution of edge_attribution from passes that attribution_patching shares",
     "check_circuit": "measures a given circuit: the result is that of circuit_discovery",
 }

@@ -37,7 +37,7 @@ def test_the_run_is_named_after_its_settings_and_not_after_the_machine_or_the_ti
 def test_the_first_setting_that_differs_is_named(tiny: Recipe) -> None:
     ours, theirs = (describe(tiny.override({"steps": n, "lr": lr}), CPU, "") for n, lr in (("90", "1"), ("80", "2")))
     expect_same(ours, {**ours, "command": "another", "environment": {}}, Path("run"))
-    with pytest.raises(PrismaError, match=r"the run in run has training\.steps=80, and this recipe has 90"):
+    with pytest.raises(PrismaError, match=r"expected the run in run to have training\.steps=90; found 80"):
         expect_same(theirs, ours, Path("run"))
 
 

@@ -85,7 +85,9 @@ class HeadScores(Result):
         index = names.index(score)
         mean_LH, error_LH = self.mean[index], self.error[index]
         if mean_LH.isnan().any():
-            raise PrismaError(f"the score {score!r} has no value: none of the images has the keys that it counts")
+            raise PrismaError(
+                f"the score {score!r} is undefined: no image has the tokens that it measures attention to"
+            )
         chance = self.chance[:, index].nanmean().item()
         order = mean_LH.flatten().argsort(descending=True, stable=True)[:k].tolist()
         places = [divmod(i, mean_LH.shape[1]) for i in order]
@@ -206,9 +208,7 @@ def _queries(config: ViTConfig, attention: str, queries: str) -> Tensor:
         return torch.ones(1, dtype=torch.bool)
     queries_Q = TokenGrid.of(config, attention).role(queries)
     if not queries_Q.any():
-        raise PrismaError(
-            f"expected queries that this attention has; found {queries!r}, and the attention has no such token"
-        )
+        raise PrismaError(f"expected query tokens that this model has; found {queries!r}, of which there are none")
     return queries_Q
 
 

@@ -77,7 +77,7 @@ class AttributionPasses:
             value, slope_BC = metric_gradient(self.metric, run.logits, rows, pairs)
             if k == self.steps:
                 found[self.into], change = value, difference(other, run)
-            inputs = [run.forks] * self.edges + [run.streams, run.written, run.sent] * self.nodes
+            inputs = [run.forks] * self.edges + [run.streams, run.written, run.messages] * self.nodes
             flat = torch.autograd.grad(run.logits, [x for xs in inputs for x in xs], slope_BC)
             with torch.no_grad():
                 at, gradients = 0, []
@@ -97,14 +97,14 @@ class AttributionPasses:
         scores_BSV = embed.new_zeros(len(embed), len(graph.senders), len(graph.receivers))
         moves = embed.new_empty(len(graph.senders), *embed.shape)
         moves[0] = embed
-        for i, (stage, delta) in enumerate(zip(graph.stages, change.sent, strict=True)):
+        for i, (stage, delta) in enumerate(zip(graph.stages, change.messages, strict=True)):
             branch, x = branch_of(self.model, stage), run.streams[i].detach()
             g_VBTM = receiver_gradients(branch, x, gradients[i]) if not branch.is_mlp else gradients[i][None]
             scores_BSV[:, : stage.reads, stage.receivers] = _products(moves[: stage.reads], g_VBTM)
             so_far = moves[: stage.senders.start]
             if graph.config.norm == "post":  # elsewhere a branch leaves the earlier part of the stream unchanged
                 so_far.copy_(_push(partial(branch.add, written_RTM=run.written[i].detach()), x, so_far))
-            moves[stage.senders] = _moves(branch, run.sent[i].detach(), run.outputs[i].detach(), x, delta)
+            moves[stage.senders] = _moves(branch, run.messages[i].detach(), run.outputs[i].detach(), x, delta)
         scores_BSV[:, :, -1:] = _products(moves, gradients[-1][None])
         return scores_BSV
 
@@ -117,7 +117,7 @@ def difference(source: GradientRun, own: GradientRun) -> GradientRun:
 
     return GradientRun(
         logits=source.logits,
-        sent=minus(own.sent, source.sent),
+        messages=minus(own.messages, source.messages),
         streams=minus(own.streams, source.streams),
         written=minus(own.written, source.written),
         outputs=(),
@@ -126,9 +126,9 @@ def difference(source: GradientRun, own: GradientRun) -> GradientRun:
 
 
 def _nodes(
-    graph: Graph, change: GradientRun, streams: Sequence[Tensor], written: Sequence[Tensor], sent: Sequence[Tensor]
+    graph: Graph, change: GradientRun, streams: Sequence[Tensor], written: Sequence[Tensor], messages: Sequence[Tensor]
 ) -> dict[str, Tensor]:
-    """Change times gradient at every node, [pair, layer, ..., token]: `streams`, `written` and `sent` are gradients."""
+    """Change times gradient at every node, [pair, layer, ..., token]: the last three are gradients."""
 
     def gather(kind: str, changes: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor | None:
         of_kind = [(d * g).sum(-1) for d, g, s in zip(changes, gradients, graph.stages, strict=False) if s.kind == kind]
@@ -137,8 +137,8 @@ def _nodes(
     first = graph.stages[0].kind
     found = {
         "tokens": gather(first, change.streams, streams),
-        "head_tokens": gather("attn", change.sent, sent),
-        "time_head_tokens": gather("time", change.sent, sent),
+        "head_tokens": gather("attn", change.messages, messages),
+        "time_head_tokens": gather("time", change.messages, messages),
         "attn_tokens": gather("attn", change.written, written),
         "mlp_tokens": gather("mlp", change.written, written),
     }
@@ -160,16 +160,16 @@ def _products(moves_SBTM: Tensor, g_VBTM: Tensor) -> Tensor:
     return moves_SBTM.transpose(0, 1).flatten(2) @ g_VBTM.transpose(0, 1).flatten(2).mT
 
 
-def _moves(branch: Branch, sent: Tensor, output_BTM: Tensor, x_BTM: Tensor, delta: Tensor) -> Tensor:
+def _moves(branch: Branch, message: Tensor, output_BTM: Tensor, x_BTM: Tensor, delta: Tensor) -> Tensor:
     """How the stream after a stage moves with each of its senders [sender, pair, token, d_model]."""
     if branch.is_mlp:
-        return _push(lambda y: branch.add(x_BTM, y), sent, delta[None])
+        return _push(lambda y: branch.add(x_BTM, y), message, delta[None])
     if branch.attention.ln is None:
         wrote = branch.attention.results(delta).movedim(2, 0)
     else:  # one norm over all heads: what one head sends changes what the others write
         one = torch.eye(delta.shape[2]).to(delta)[:, None, None, :, None]
         along = one * delta
-        wrote = _push(lambda z: branch.attention.write(z.flatten(0, 1)).unflatten(0, (len(along), -1)), sent, along)
+        wrote = _push(lambda z: branch.attention.write(z.flatten(0, 1)).unflatten(0, (len(along), -1)), message, along)
     return _push(lambda y: branch.add(x_BTM, branch.block.scale(branch.kind, y)), output_BTM, wrote)
 
 

@@ -86,10 +86,10 @@ class Messages:
     """What every sender of a run sends."""
 
     embed: Tensor  # [image, token, d_model]
-    sent: tuple[Tensor, ...]  # per stage: z [image, token, head, d_head] or mlp_out [image, token, d_model]
+    stages: tuple[Tensor, ...]  # per stage: z [image, token, head, d_head] or mlp_out [image, token, d_model]
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "Messages":
-        return replace(self, embed=f(self.embed), sent=tuple(f(x) for x in self.sent))
+        return replace(self, embed=f(self.embed), stages=tuple(f(x) for x in self.stages))
 
     def __getitem__(self, images: slice | Tensor) -> "Messages":
         return self.map(lambda x: x[images])
@@ -105,5 +105,5 @@ def messages(model: ViT, images: Tensor) -> tuple[Tensor, Messages]:
 
 def concatenated(parts: list[Messages]) -> Messages:
     """The messages of several runs as those of one, image after image."""
-    columns = zip(*(part.sent for part in parts), strict=True)
+    columns = zip(*(part.stages for part in parts), strict=True)
     return Messages(torch.cat([part.embed for part in parts]), tuple(torch.cat(column) for column in columns))

@@ -176,8 +176,8 @@ def circuit_discovery(
         start = _first(graph, order, *_sizes([fewest if n is None else n], len(order)))
     found = pruned(verifier, graph, start, scores, tolerance)
     curves = {"sizes": torch.tensor(at), "faithfulness_curve": faithful, "completeness_curve": complete}
-    said = {"steps": steps, "tolerance": tolerance, "start": int(start.sum())}
-    return _verified(verifier, graph, found, scores, said, **curves)
+    settings = {"steps": steps, "tolerance": tolerance, "start": int(start.sum())}
+    return _verified(verifier, graph, found, scores, settings, **curves)
 
 
 def check_circuit(
@@ -203,7 +203,7 @@ def check_circuit(
 
 
 def _verified(
-    verifier: Verifier, graph: Graph, edges: Tensor, scores: Tensor, said: dict[str, Any], **curves: Tensor
+    verifier: Verifier, graph: Graph, edges: Tensor, scores: Tensor, settings: dict[str, Any], **curves: Tensor
 ) -> CircuitDiscovery:
     values, complement = verifier.measure(torch.stack([edges, graph.edges & ~edges]))
     removal = torch.zeros_like(scores)
@@ -212,11 +212,11 @@ def _verified(
         without[torch.arange(len(without)), *edges.nonzero().unbind(1)] = False
         lost = verifier.share(edges[None]) - verifier.share(without)
         removal[edges.to(removal.device)] = lost.to(removal)
-    said = {"ablation": verifier.ablation, **said, "pairs": len(values), "edges": int(edges.sum())}
+    settings = {"ablation": verifier.ablation, **settings, "pairs": len(values), "edges": int(edges.sum())}
     return CircuitDiscovery(
         metadata={
             "analysis": "circuit_discovery",
-            **said,
+            **settings,
             "senders": names(graph.senders),
             "receivers": names(graph.receivers),
         },

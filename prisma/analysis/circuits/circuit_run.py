@@ -59,7 +59,7 @@ def _run(model: ViT, graph: Graph, images: Tensor, edges_CSV: Tensor, other: Mes
     """[circuit, image, class]. A receiver reads the stream `of_CV` among `streams` [stream, image, token, d_model]."""
     streams, of_CV = torch.stack([other.embed, model.embed(images)]), edges_CSV[:, 0].long()
     before = streams, of_CV
-    for stage, sent in zip(graph.stages, other.sent, strict=True):
+    for stage, other_message in zip(graph.stages, other.stages, strict=True):
         read, of = before if stage.reads < stage.senders.start else (streams, of_CV)
         before = streams, of_CV
         branch = branch_of(model, stage)
@@ -67,9 +67,9 @@ def _run(model: ViT, graph: Graph, images: Tensor, edges_CSV: Tensor, other: Mes
         x_each = x_CVBTM.permute(0, 2, 3, 1, 4).flatten(0, 1)  # [row, token, receiver, d_model]
         message = branch.send(x_each).unflatten(0, (len(edges_CSV), len(images)))
         if stage.kind == "mlp":  # one sender, like one head
-            message, sent = message[..., None, :], sent[..., None, :]
+            message, other_message = message[..., None, :], other_message[..., None, :]
         circuit, stream, kept_GH, of_CV = _groups(graph, stage, edges_CSV, of_CV)
-        chosen = torch.where(kept_GH[:, None, None, :, None], message[circuit], sent)
+        chosen = torch.where(kept_GH[:, None, None, :, None], message[circuit], other_message)
         chosen = chosen[..., 0, :] if stage.kind == "mlp" else chosen
         streams = branch.add(streams[stream].flatten(0, 1), branch.write(chosen.flatten(0, 1))).unflatten(
             0, (-1, len(images))

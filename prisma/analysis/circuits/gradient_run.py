@@ -22,7 +22,7 @@ class GradientRun:
     """A run with its autograd graph."""
 
     logits: Tensor  # [pair, class]
-    sent: tuple[Tensor, ...]  # per stage: its message, z [pair, token, head, d_head] or mlp_out
+    messages: tuple[Tensor, ...]  # per stage: its message, z [pair, token, head, d_head] or mlp_out
     streams: tuple[Tensor, ...]  # [pair, token, d_model]: before each stage, and after the last
     written: tuple[Tensor, ...]  # per stage: what it adds to the stream
     outputs: tuple[Tensor, ...]  # per stage: the output of W_O, before norm and layer scale; for an MLP, its message
@@ -33,23 +33,23 @@ def gradient_run(model: ViT, graph: Graph, embed_BTM: Tensor, *, grad: bool = Tr
     """A run from the embedding on; with `grad=False`, without an autograd graph."""
     with torch.set_grad_enabled(grad):
         x = embed_BTM.detach().requires_grad_(grad)
-        streams, sent, written, outputs, forks = [x], *(list[Tensor]() for _ in range(4))
+        streams, messages, written, outputs, forks = [x], *(list[Tensor]() for _ in range(4))
         for stage in graph.stages:
             branch = branch_of(model, stage)
             read = streams[-2] if stage.reads < stage.senders.start else x
             if branch.is_mlp:
                 forks.append(read.view_as(read))
-                sent.append(branch.send(forks[-1][:, :, None]))
-                outputs.append(sent[-1])
-                written.append(sent[-1])
+                messages.append(branch.send(forks[-1][:, :, None]))
+                outputs.append(messages[-1])
+                written.append(messages[-1])
             else:
                 forks.append(branch.project(read))
                 heads = branch.attention
-                sent.append(heads.mix(*heads.placed(*forks[-1].unbind(2))))
-                outputs.append(heads.write(sent[-1]))
+                messages.append(heads.mix(*heads.placed(*forks[-1].unbind(2))))
+                outputs.append(heads.write(messages[-1]))
                 written.append(branch.block.scale(branch.kind, outputs[-1]))
             x = branch.add(x, written[-1])
             streams.append(x)
         forks.append(x.view_as(x))
         logits: Tensor = model.readout(forks[-1])
-    return GradientRun(logits, *(tuple(xs) for xs in (sent, streams, written, outputs, forks)))
+    return GradientRun(logits, *(tuple(xs) for xs in (messages, streams, written, outputs, forks)))

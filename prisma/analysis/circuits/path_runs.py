@@ -86,7 +86,7 @@ class PathRuns:
         """Every path, and the logits [pair, class] of its run."""
         moved = source.embed[None] if self.senders[0] == 0 else own.embed.new_empty(0, *own.embed.shape)
         before = now = Streams(own.embed, moved)
-        for i, (stage, sent, new) in enumerate(zip(self.graph.stages, own.sent, source.sent, strict=True)):
+        for i, (stage, message, new) in enumerate(zip(self.graph.stages, own.stages, source.stages, strict=True)):
             read = before if stage.reads < stage.senders.start else now
             branch = branch_of(self.model, stage)
             groups = [g for g, group in enumerate(self.groups) if group.stage == i]
@@ -94,24 +94,24 @@ class PathRuns:
                 if branch.is_mlp:
                     yield from self._into_mlp(images, branch, now.own, read, groups)
                 else:
-                    yield from self._into_heads(images, branch, sent, read, groups)
-            before, now = now, self._after(stage, branch, now, sent, new)
+                    yield from self._into_heads(images, branch, message, read, groups)
+            before, now = now, self._after(stage, branch, now, message, new)
         groups = [g for g, group in enumerate(self.groups) if group.stage == len(self.graph.stages)]
         yield from self._each(groups, now.moved, self.model.readout)
 
-    def _after(self, stage: Stage, branch: Branch, x: Streams, sent: Tensor, new: Tensor) -> Streams:
+    def _after(self, stage: Stage, branch: Branch, x: Streams, message: Tensor, new: Tensor) -> Streams:
         """The streams after a stage, with those in which a message of this stage is replaced."""
-        written = branch.write(sent)
+        written = branch.write(message)
         here = [s - stage.senders.start for s in self.senders if stage.senders.start <= s < stage.senders.stop]
         moved = [branch.add(x.moved, written)]
-        for some in _parts(here, self._runs_per_pass(sent)):
-            replaced = new[None] if branch.is_mlp else torch.where(_heads(some, sent), new, sent)
+        for some in _parts(here, self._runs_per_pass(message)):
+            replaced = new[None] if branch.is_mlp else torch.where(_heads(some, message), new, message)
             of_each = branch.write(replaced.flatten(0, 1)).unflatten(0, (len(some), -1))
             moved.append(branch.add(x.own, of_each))
         return Streams(branch.add(x.own, written), torch.cat(moved))
 
     def _into_heads(
-        self, images: Tensor, branch: Branch, sent: Tensor, x: Streams, groups: list[int]
+        self, images: Tensor, branch: Branch, message: Tensor, x: Streams, groups: list[int]
     ) -> Iterator[tuple[Cell, Tensor]]:
         """Replace z of a head by what it is when its q, k or v reads a moved stream; then the rest of the run."""
         attention = branch.attention
@@ -119,7 +119,7 @@ class PathRuns:
         by_sides: dict[tuple[str, ...], list[int]] = {}
         for group in groups:
             by_sides.setdefault(self.groups[group].sides, []).append(group)
-        for some in _parts(range(len(x.moved)), self._runs_per_pass(sent)):
+        for some in _parts(range(len(x.moved)), self._runs_per_pass(message)):
             moved = attention.project(branch.read(x.moved[some].flatten(0, 1)))
             for sides, members in by_sides.items():
                 q, k, v = (
@@ -127,9 +127,9 @@ class PathRuns:
                     for side, theirs, ours in zip(SIDES, moved, own, strict=True)
                 )
                 z_SBTHD = attention.mix(q, k, v).unflatten(0, (len(some), -1))
-                for cells in _parts(list(product(range(len(some)), members)), self._runs_per_pass(sent)):
+                for cells in _parts(list(product(range(len(some)), members)), self._runs_per_pass(message)):
                     heads = [self.groups[group].head for _, group in cells]
-                    z_NBTHD = torch.where(_heads(heads, sent), z_SBTHD[[s for s, _ in cells]], sent)
+                    z_NBTHD = torch.where(_heads(heads, message), z_SBTHD[[s for s, _ in cells]], message)
                     logits = self._finish(images, branch, x.own, z_NBTHD)
                     yield from (((some[s], g), of_cell) for (s, g), of_cell in zip(cells, logits, strict=True))
 

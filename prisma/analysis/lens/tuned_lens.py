@@ -96,16 +96,13 @@ def read_tuned_lens(folder: str | Path) -> TunedLens:
     try:
         content = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as error:
-        raise PrismaError(f"expected a tuned lens with {CONFIG} at {folder}, found none ({error})") from None
+        raise PrismaError(f"expected a tuned lens with {CONFIG} at {folder}; found none ({error})") from None
     tensors, _ = read_tensors(folder / WEIGHTS)
-    whole = (
-        isinstance(content, dict)
-        and isinstance(content.get("metadata"), dict)
-        and content.get("model_type") == LENS_TYPE
-    )
-    if not whole or set(tensors) != set(TunedLens.AXES):
-        raise PrismaError(f"expected a tuned lens at {folder}, found something else")
-    return TunedLens(metadata=content["metadata"], **tensors)
+    known = isinstance(content, dict) and content.get("model_type") == LENS_TYPE
+    metadata = content.get("metadata", content.get("produced")) if known else None  # 0.1.0 called it "produced"
+    if not isinstance(metadata, dict) or set(tensors) != set(TunedLens.AXES):
+        raise PrismaError(f"expected a tuned lens at {folder}; found something else")
+    return TunedLens(metadata=metadata, **tensors)
 
 
 @torch.inference_mode(False)  # the caller may be in it

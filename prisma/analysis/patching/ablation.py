@@ -125,11 +125,10 @@ def _source_of_values(
     batch: int | None,
 ) -> Callable[[slice], Source]:
     """Rows of the images -> the source of the values that replace theirs."""
-    if by not in ("zero", "mean", "resample") or (by == "zero" and reference is not None):
-        raise PrismaError(
-            f"expected by='zero' without reference images, or 'mean' or 'resample'; found {by!r} with "
-            f"{'no ' if reference is None else ''}reference"
-        )
+    if by not in ("zero", "mean", "resample"):
+        raise PrismaError(f"expected by to be zero, mean or resample; found {by!r}")
+    if by == "zero" and reference is not None:
+        raise PrismaError("expected no reference images with by='zero'; found some")
     others = images if reference is None else reference
     if not len(images) or not len(others) or others.shape[1:] != images.shape[1:]:
         raise PrismaError(

@@ -61,7 +61,7 @@ class ActivationPatching(PairedEffect):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PatchedSets(Effect):
+class PatchSets(Effect):
     """The metric of every run in which one set of cells is patched; `metadata["sets"]` has the names of the sets."""
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {"effect": ("set",), "stderr": ("set",), "values": ("image", "set")}
@@ -184,7 +184,7 @@ def patch_sets(
     *,
     into: str = "clean",
     batch: int | None = None,
-) -> PatchedSets:
+) -> PatchSets:
     """What happens to the metric when several parts are patched together?
 
     Each set names cells (sites, and indices along their axes), which are all patched at once, one run per set. Compare
@@ -218,7 +218,7 @@ def patch_sets(
             start = starts[name]
             stream = own[f"blocks.{start}.resid_pre"] if start else model.embed(x, tap)
             logits[name].append(finish(model, stream, x, start=start, tap=tap))
-    return PatchedSets(
+    return PatchSets(
         metadata={"analysis": "patch_sets", "into": into, "sets": list(sets), "pairs": len(clean)},
         values=torch.stack([measure(metric, torch.cat(parts)) for parts in logits.values()], dim=1),
     )

@@ -195,8 +195,8 @@ def _expect_options(
     """The site to restore in each layer."""
     if site not in RESTORED or sever == site or sever not in (None, "attn_out", "mlp_out", "time_out"):
         raise PrismaError(
-            f"expected a site among {', '.join(RESTORED)}, and sever to be another of them but not resid_post; "
-            f"found site={site!r} and sever={sever!r}"
+            f"expected a site among {', '.join(RESTORED)}, and sever to be attn_out, mlp_out or time_out but not the "
+            f"site; found site={site!r} and sever={sever!r}"
         )
     if axis not in ("role", "token"):
         raise PrismaError(f"expected axis to be role or token; found {axis!r}")

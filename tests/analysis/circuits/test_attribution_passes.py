@@ -45,6 +45,6 @@ def test_the_difference_of_two_runs() -> None:
     graph = Graph(model.config)
     own, source = (gradient_run(model, graph, model.embed(images)) for images in pairs_of(model))
     found = difference(source, own)
-    for name in ("streams", "written", "sent"):
+    for name in ("streams", "written", "messages"):
         for change, a, b in zip(getattr(found, name), getattr(own, name), getattr(source, name), strict=True):
             assert torch.equal(change, b - a)

@@ -16,7 +16,7 @@ def test_branch_after_branch_is_the_model(variant: str) -> None:
     images = images_of(model)
     logits, own = messages(model, images)
     x = before = own.embed
-    for stage, sent in zip(Graph(model.config).stages, own.sent, strict=True):
+    for stage, sent in zip(Graph(model.config).stages, own.stages, strict=True):
         branch, read = branch_of(model, stage), before if stage.reads < stage.senders.start else x
         width = stage.receivers.stop - stage.receivers.start
         torch.testing.assert_close(branch.send(read[:, :, None].expand(-1, -1, width, -1)), sent, rtol=0, atol=1e-12)
@@ -34,7 +34,7 @@ def test_messages_are_those_of_the_twin(variant: str) -> None:
     _, sent = EdgeTwin(model.config, model.state_dict()).edge_run(images[0])
     graph = Graph(model.config)
     torch.testing.assert_close(own.embed[0], sent["embed"], rtol=0, atol=1e-12)
-    for stage, found in zip(graph.stages, own.sent, strict=True):
+    for stage, found in zip(graph.stages, own.stages, strict=True):
         expected = [sent[str(node)] for node in graph.senders[stage.senders]]
         expected = expected[0] if stage.kind == "mlp" else torch.stack(expected, dim=1)
         torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-12)
@@ -47,5 +47,5 @@ def test_parts_of_a_run_are_concatenated_and_cut() -> None:
     _, whole = messages(model, images)
     again = concatenated([whole[:1], whole[1:]])
     assert torch.equal(again.embed, whole.embed)
-    assert all(torch.equal(a, b) for a, b in zip(again.sent, whole.sent, strict=True))
-    assert not whole.map(torch.zeros_like).sent[0].any()
+    assert all(torch.equal(a, b) for a, b in zip(again.stages, whole.stages, strict=True))
+    assert not whole.map(torch.zeros_like).stages[0].any()

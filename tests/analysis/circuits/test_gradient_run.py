@@ -23,7 +23,9 @@ def test_a_run_with_gradients_is_the_run(variant: str) -> None:
             torch.stack([run.streams[i] for i in first]), acts.stack("resid_pre"), rtol=0, atol=1e-12
         )
         attn = [i for i, stage in enumerate(graph.stages) if stage.kind == "attn"]
-        torch.testing.assert_close(torch.stack([run.sent[i] for i in attn]), acts.stack("attn.z"), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            torch.stack([run.messages[i] for i in attn]), acts.stack("attn.z"), rtol=0, atol=1e-12
+        )
         torch.testing.assert_close(
             torch.stack([run.written[i] for i in attn]), acts.stack("attn_out"), rtol=0, atol=1e-12
         )
