@@ -16,19 +16,22 @@ if TYPE_CHECKING:
     from prisma.analysis.attention.rollout import rollout
     from prisma.analysis.attribution.direct_logit_attribution import direct_logit_attribution
     from prisma.analysis.circuits.attribution_patching import attribution_patching
-    from prisma.analysis.circuits.circuit_discovery import circuit_discovery
+    from prisma.analysis.circuits.circuit_discovery import check_circuit, circuit_discovery
     from prisma.analysis.circuits.edge_attribution import edge_attribution
     from prisma.analysis.circuits.head_graph import head_graph
     from prisma.analysis.circuits.path_patching import path_patching
     from prisma.analysis.lens.class_identifiability import class_identifiability
     from prisma.analysis.lens.class_maps import class_maps
     from prisma.analysis.lens.logit_lens import logit_lens
-    from prisma.analysis.lens.tuned_lens import train_tuned_lens, tuned_lens
+    from prisma.analysis.lens.segmentation import lens_segmentation, segmentation
+    from prisma.analysis.lens.tuned_lens import read_tuned_lens, train_tuned_lens, tuned_lens
     from prisma.analysis.patching.ablation import ablation
-    from prisma.analysis.patching.activation_patching import activation_patching, patch, sweep
+    from prisma.analysis.patching.activation_patching import activation_patching, patch, patch_sets, sweep
     from prisma.analysis.patching.causal_tracing import causal_tracing
+    from prisma.analysis.result import Result
     from prisma.analysis.weights.class_space import class_space
     from prisma.analysis.weights.composition import composition
+    from prisma.analysis.weights.head_directions import head_directions
     from prisma.config import TextConfig, ViTConfig
     from prisma.edits import Add, Mean, Resample, Scale, Set, Zero
     from prisma.errors import PrismaError, UnsupportedModelError
@@ -50,6 +53,7 @@ __all__ = [
     "Probability",
     "Rank",
     "Resample",
+    "Result",
     "Scale",
     "Set",
     "Similarity",
@@ -64,6 +68,7 @@ __all__ = [
     "attention_flow",
     "attribution_patching",
     "causal_tracing",
+    "check_circuit",
     "circuit_discovery",
     "class_identifiability",
     "class_maps",
@@ -71,18 +76,23 @@ __all__ = [
     "composition",
     "direct_logit_attribution",
     "edge_attribution",
+    "head_directions",
     "head_graph",
     "head_scores",
     "head_similarity",
+    "lens_segmentation",
     "load",
     "logit_lens",
     "norm_weighted_attention",
     "patch",
+    "patch_sets",
     "path_patching",
+    "read_tuned_lens",
     "record",
     "relevance",
     "rollout",
     "run",
+    "segmentation",
     "sweep",
     "train_tuned_lens",
     "tuned_lens",
@@ -98,19 +108,22 @@ _HOME = {
     "analysis.attention.rollout": ("rollout",),
     "analysis.attribution.direct_logit_attribution": ("direct_logit_attribution",),
     "analysis.circuits.attribution_patching": ("attribution_patching",),
-    "analysis.circuits.circuit_discovery": ("circuit_discovery",),
+    "analysis.circuits.circuit_discovery": ("check_circuit", "circuit_discovery"),
     "analysis.circuits.edge_attribution": ("edge_attribution",),
     "analysis.circuits.head_graph": ("head_graph",),
     "analysis.circuits.path_patching": ("path_patching",),
     "analysis.lens.class_identifiability": ("class_identifiability",),
     "analysis.lens.class_maps": ("class_maps",),
     "analysis.lens.logit_lens": ("logit_lens",),
-    "analysis.lens.tuned_lens": ("train_tuned_lens", "tuned_lens"),
+    "analysis.lens.segmentation": ("lens_segmentation", "segmentation"),
+    "analysis.lens.tuned_lens": ("read_tuned_lens", "train_tuned_lens", "tuned_lens"),
     "analysis.patching.ablation": ("ablation",),
-    "analysis.patching.activation_patching": ("activation_patching", "patch", "sweep"),
+    "analysis.patching.activation_patching": ("activation_patching", "patch", "patch_sets", "sweep"),
     "analysis.patching.causal_tracing": ("causal_tracing",),
+    "analysis.result": ("Result",),
     "analysis.weights.class_space": ("class_space",),
     "analysis.weights.composition": ("composition",),
+    "analysis.weights.head_directions": ("head_directions",),
     "config": ("TextConfig", "ViTConfig"),
     "edits": ("Add", "Mean", "Resample", "Scale", "Set", "Zero"),
     "errors": ("PrismaError", "UnsupportedModelError"),
