@@ -14,7 +14,7 @@ from prisma.analysis.attention.score_functions import SCORES, Score, ScoreContex
 from prisma.analysis.attention.token_grid import TokenGrid, uniform_attention
 from prisma.runs import record
 from tests.planted_heads import planted, row_normal
-from tests.variants import VARIANTS, config_of, images_of, model_of
+from tests.variants import WITH_LAYERS, config_of, images_of, model_of
 
 FORMS: dict[str, dict[str, Any]] = {
     "class token and registers": {"image_size": (3, 4), "registers": 2},
@@ -131,7 +131,7 @@ def test_pixels_are_content() -> None:
     assert pixel_content(video, torch.rand(2, *video.input_shape)).shape == (2, video.n_patches)
 
 
-@pytest.mark.parametrize("variant", [name for name, fields in VARIANTS.items() if fields.get("n_layers") != 0])
+@pytest.mark.parametrize("variant", WITH_LAYERS)
 def test_every_form_of_model_is_scored_layer_by_layer(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model, n=3)

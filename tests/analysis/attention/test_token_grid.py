@@ -7,7 +7,7 @@ from prisma import PrismaError
 from prisma.analysis.attention.token_grid import TokenGrid, attention_scopes, image_passes, uniform_attention
 from prisma.runs import record
 from prisma.vit import ViT
-from tests.variants import VARIANTS, config_of, images_of, model_of
+from tests.variants import ANALYSED, config_of, images_of, model_of
 
 
 def test_roles_and_places() -> None:
@@ -39,7 +39,7 @@ def test_attentions_of_a_model() -> None:
         attention_scopes(config_of("no_layers"))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ANALYSED)
 def test_uniform_attention_is_what_a_model_of_zeros_does(variant: str) -> None:
     model = model_of(variant)
     with torch.no_grad():

@@ -17,13 +17,13 @@ from prisma.metrics import Logit, LogitDiff, Metric, Probability, Rank
 from prisma.pretrained.zero_shot import PromptHead
 from prisma.runs import record
 from prisma.vit import ViT
-from tests.variants import VARIANTS, images_of, largest, model_of
+from tests.variants import ANALYSED, images_of, largest, model_of
 
 PAIR = LogitDiff([0, 3], 1)  # of two images
 THREE = LogitDiff([0, 3, 2], 1)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ANALYSED)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["64", "32"])
 def test_the_parts_add_up_to_the_logit(variant: str, dtype: torch.dtype, tolerance: float) -> None:
     model = model_of(variant, dtype)

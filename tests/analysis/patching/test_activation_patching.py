@@ -18,7 +18,7 @@ from prisma.layers import MLP
 from prisma.sites import axes_of
 from prisma.vit import ViT
 from tests.counting import counting
-from tests.variants import VARIANTS, images_of, model_of
+from tests.variants import WITH_LAYERS, images_of, model_of
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,6 @@ def test_a_model_without_layers_has_nothing_to_sweep() -> None:
     images = images_of(model)
     with pytest.raises(PrismaError, match="found n_layers=0"):
         prisma.sweep(model, images, images, "resid_post", prisma.LogitDiff(0, 1))
-
-
-WITH_LAYERS = [name for name, changes in VARIANTS.items() if changes.get("n_layers") != 0]
 
 
 @pytest.mark.parametrize("variant", WITH_LAYERS)

@@ -4,10 +4,10 @@ import pytest
 
 from prisma.analysis.circuits.graph import Graph, names
 from prisma.view.figures.circuit import DOWN, UP, draw_circuit, places
-from tests.variants import VARIANTS, config_of
+from tests.variants import ANALYSED, config_of
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ANALYSED)
 def test_no_two_nodes_stand_in_one_place_and_edges_go_up(variant: str) -> None:
     graph = Graph(config_of(variant))
     at = places(names(graph.senders))
