@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from io import BufferedReader
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +39,32 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint"
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_round_trip_to_the_bit(variant: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    model = model_of(variant, torch.float32).to(dtype)
-    extras = EXTRAS if model.config.n_classes else {**EXTRAS, "labels": ()}
-    write_checkpoint(tmp_path, model, **extras)
-    found = read_checkpoint(tmp_path)
-    assert found.model.config == model.config
-    assert {"labels": found.labels, "transform": found.transform, "header": found.header} == extras
-    assert not found.model.training
-    assert not any(p.requires_grad for p in found.model.parameters())
-    weights = model.state_dict()
-    assert found.model.state_dict().keys() == weights.keys()
-    for name, x in found.model.state_dict().items():
-        assert x.dtype == dtype
-        assert torch.equal(x, weights[name]), name
-    images = images_of(model)
-    if dtype == torch.float32:
-        assert torch.equal(found.model(images), model(images))
+FORMS_IN_TYPES = [
+    *((variant, torch.float32) for variant in VARIANTS),
+    *product(["base", "rotary_table", "divided_everything"], [torch.float64, torch.bfloat16]),
+]
+
+
+def test_round_trip_to_the_bit(tmp_path: Path) -> None:
+    """Every form, and other types for a few: a tensor is written as its bytes, whichever form it belongs to."""
+    for variant, dtype in FORMS_IN_TYPES:
+        case, folder = f"{variant} in {dtype}", tmp_path / f"{variant}-{dtype}"
+        model = model_of(variant, torch.float32).to(dtype)
+        extras = EXTRAS if model.config.n_classes else {**EXTRAS, "labels": ()}
+        write_checkpoint(folder, model, **extras)
+        found = read_checkpoint(folder)
+        assert found.model.config == model.config, case
+        assert {"labels": found.labels, "transform": found.transform, "header": found.header} == extras, case
+        assert not found.model.training, case
+        assert not any(p.requires_grad for p in found.model.parameters()), case
+        weights = model.state_dict()
+        assert found.model.state_dict().keys() == weights.keys(), case
+        for name, x in found.model.state_dict().items():
+            assert x.dtype == dtype, f"{case}: {name}"
+            assert torch.equal(x, weights[name]), f"{case}: {name}"
+        if dtype == torch.float32:
+            images = images_of(model)
+            assert torch.equal(found.model(images), model(images)), case
 
 
 def test_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
