@@ -201,6 +201,18 @@ def test_truncation_anywhere_is_noticed(folder: Path) -> None:
         read_tensors(folder / WEIGHTS)
 
 
+def test_a_file_that_becomes_shorter_while_it_is_read_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cutting(file: BufferedReader) -> Any:
+        found = read_header(file)
+        os.truncate(folder / WEIGHTS, (folder / WEIGHTS).stat().st_size - 1)
+        return found
+
+    read_header = checkpoint._read_header
+    monkeypatch.setattr(checkpoint, "_read_header", cutting)
+    with pytest.raises(PrismaError, match="truncated or foreign file .*became shorter while it was read"):
+        read_tensors(folder / WEIGHTS)
+
+
 def test_a_full_disk_leaves_the_old_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = everything(folder)
     monkeypatch.setattr(os, "fsync", failing)

@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from prisma.checkpoint import WEIGHTS, read_tensors
+from prisma.checkpoint import WEIGHTS, read_tensors, to_safetensors
 from prisma.errors import PrismaError
 from prisma.repository import MANIFEST, Published, published_in
 from prisma.run_folder import PROBE
@@ -48,6 +48,13 @@ def test_the_probe_is_images_and_labels(mouse: Published, run: Path) -> None:
     assert torch.equal(labels, stored["labels"])
     assert images.min() >= 0
     assert images.max() <= 1
+
+
+def test_a_probe_without_labels_is_one_sentence(mouse: Published, run: Path) -> None:
+    images, _ = mouse.probe()
+    mouse.file(PROBE).resolve().write_bytes(to_safetensors({"images": images}, {}))
+    with pytest.raises(PrismaError, match="expected images and labels in .* of lab/tiny, found images$"):
+        mouse.probe()
 
 
 def test_a_relative_hub_is_found(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
@@ -152,3 +154,6 @@ def test_every_public_name_exists() -> None:
 
     assert all(hasattr(prisma, name) for name in prisma.__all__)
     assert set(prisma.__all__) == {name for names in prisma._HOME.values() for name in names}
+    assert set(dir(prisma)) == {*prisma.__all__, "__version__"}  # what a notebook completes
+    with pytest.raises(AttributeError, match="module 'prisma' has no attribute 'vit_b'"):
+        _ = prisma.vit_b
