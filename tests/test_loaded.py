@@ -147,7 +147,7 @@ def test_a_file_is_not_a_folder(run: Path) -> None:
 
 
 def test_a_live_model_is_in_no_hub(hub: Path) -> None:
-    with pytest.raises(PrismaError, match="expected no hub for a live Linear; found hub='.*hub'"):
+    with pytest.raises(PrismaError, match=r"expected no hub for a live Linear; found hub='.*hub'"):
         prisma.load(torch.nn.Linear(1, 1), hub=hub)
 
 
