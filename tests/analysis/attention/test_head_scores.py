@@ -33,17 +33,13 @@ def look_of(name: str, config: Any, attention: str = "attn") -> Tensor:
     tokens = torch.arange(keys.n_tokens)
     if name == "sink":
         return row_normal((tokens == keys.n_prefix).expand(keys.n_tokens, -1))
-    everywhere = torch.ones(1, 1, keys.n_tokens, keys.n_tokens)
     uniform = uniform_attention(config, attention)
-    parts = []
-    for key in tokens:  # the score of a pattern that looks at one key only, for one query after the other
-        only = everywhere * (tokens == key)
-        rows = [
-            SCORES[name](only, ScoreContext(keys=keys, uniform=uniform, queries=tokens == query)).nan_to_num()[0, 0]
-            for query in tokens
-        ]
-        parts.append(torch.stack(rows))
-    return row_normal(torch.stack(parts, dim=1) * (uniform > 0))
+    only = torch.eye(keys.n_tokens)[:, None, None].expand(-1, -1, keys.n_tokens, -1)  # patterns that look at one key
+    rows = [  # of each query, the scores of these patterns
+        SCORES[name](only, ScoreContext(keys=keys, uniform=uniform, queries=tokens == query)).nan_to_num()[:, 0]
+        for query in tokens
+    ]
+    return row_normal(torch.stack(rows) * (uniform > 0))
 
 
 @pytest.mark.parametrize("form", FORMS)

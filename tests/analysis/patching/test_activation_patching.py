@@ -35,7 +35,7 @@ def one_forward_each(
     model: ViT, target: Tensor, donor: Tensor, site: str, metric: Callable[[Tensor], Tensor], axis: str
 ) -> Tensor:
     """The slow twin of `sweep`: a whole forward for each layer and unit."""
-    _, acts = record(model, donor, "*")
+    _, acts = record(model, donor, f"blocks.*.{site}")
     rows = []
     for layer in range(model.config.n_layers):
         name = f"blocks.{layer}.{site}"
