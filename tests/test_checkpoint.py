@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from io import BufferedReader
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +39,30 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint"
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_round_trip_to_the_bit(variant: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    model = model_of(variant, torch.float32).to(dtype)
-    extras = EXTRAS if model.config.n_classes else {**EXTRAS, "labels": ()}
-    write_checkpoint(tmp_path, model, **extras)
-    found = read_checkpoint(tmp_path)
-    assert found.model.config == model.config
-    assert {"labels": found.labels, "transform": found.transform, "header": found.header} == extras
-    assert not found.model.training
-    assert not any(p.requires_grad for p in found.model.parameters())
-    weights = model.state_dict()
-    assert found.model.state_dict().keys() == weights.keys()
-    for name, x in found.model.state_dict().items():
-        assert x.dtype == dtype
-        assert torch.equal(x, weights[name]), name
-    images = images_of(model)
-    if dtype == torch.float32:
-        assert torch.equal(found.model(images), model(images))
+FORMS_IN_TYPES = [
+    *((variant, torch.float32) for variant in VARIANTS),
+    *product(["base", "rotary_table", "divided_everything"], [torch.float64, torch.bfloat16]),
+]
+
+
+def test_round_trip_to_the_bit(tmp_path: Path) -> None:
+    """Every form, and other types for a few: a tensor is written as its bytes, whichever form it belongs to."""
+    for variant, dtype in FORMS_IN_TYPES:
+        case, folder = f"{variant} in {dtype}", tmp_path / f"{variant}-{dtype}"
+        model = model_of(variant, torch.float32).to(dtype)
+        extras = EXTRAS if model.config.n_classes else {**EXTRAS, "labels": ()}
+        write_checkpoint(folder, model, **extras)
+        found = read_checkpoint(folder)
+        assert found.model.config == model.config, case
+        assert {"labels": found.labels, "transform": found.transform, "header": found.header} == extras, case
+        assert not found.model.training and not any(p.requires_grad for p in found.model.parameters()), case
+        weights = model.state_dict()
+        assert found.model.state_dict().keys() == weights.keys(), case
+        for name, x in found.model.state_dict().items():
+            assert x.dtype == dtype and torch.equal(x, weights[name]), f"{case}: {name}"
+        if dtype == torch.float32:
+            images = images_of(model)
+            assert torch.equal(found.model(images), model(images)), case
 
 
 def test_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
@@ -79,22 +85,33 @@ def test_a_read_model_does_not_depend_on_the_file(folder: Path) -> None:
     assert torch.equal(model.embed.patch.weight, before)
 
 
+def while_it_is_read(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Make a change to the file after its header was read, and before its tensors are."""
+
+    def changing(file: BufferedReader) -> Any:
+        found = read_header(file)
+        change()
+        return found
+
+    read_header = checkpoint._read_header
+    monkeypatch.setattr(checkpoint, "_read_header", changing)
+
+
 def test_a_file_that_is_replaced_while_it_is_read_comes_back_as_it_was(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, _ = read_tensors(folder / WEIGHTS)
-
-    def replacing(file: BufferedReader) -> Any:
-        found = read_header(file)
-        write_checkpoint(folder, model_of("base", torch.float32, seed=7), **EXTRAS)
-        return found
-
-    read_header = checkpoint._read_header
-    monkeypatch.setattr(checkpoint, "_read_header", replacing)
+    while_it_is_read(monkeypatch, lambda: write_checkpoint(folder, model_of("base", torch.float32, seed=7), **EXTRAS))
     found, _ = read_tensors(folder / WEIGHTS)
     assert not torch.equal(load_file(folder / WEIGHTS)["embed.patch.weight"], before["embed.patch.weight"])
     assert found.keys() == before.keys()
     assert all(torch.equal(x, before[name]) for name, x in found.items())
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    while_it_is_read(monkeypatch, lambda: os.truncate(folder / WEIGHTS, (folder / WEIGHTS).stat().st_size - 1))
+    with pytest.raises(PrismaError, match=r"truncated or foreign file .*became shorter while it was read"):
+        read_tensors(folder / WEIGHTS)
 
 
 def change_config(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
@@ -173,13 +190,10 @@ def test_every_wrong_tensor_is_named(folder: Path) -> None:
     save_file(tensors, folder / WEIGHTS)
     with pytest.raises(PrismaError) as error:
         read_checkpoint(folder)
-    for complaint in (
-        "embed.prefix is missing",
-        "blocks.1.attn.out.bias is missing",
-        "cls_token is not part of this architecture",
-        "readout.head.weight is [5, 13] instead of [5, 12]",
-    ):
-        assert complaint in str(error.value)
+    for name in ("embed.prefix", "blocks.1.attn.out.bias"):
+        assert f"{name} is missing" in str(error.value)
+    assert "cls_token is not part of this architecture" in str(error.value)
+    assert "readout.head.weight is [5, 13] instead of [5, 12]" in str(error.value)
 
 
 def test_truncation_anywhere_is_noticed(folder: Path) -> None:

@@ -146,6 +146,11 @@ def test_a_file_is_not_a_folder(run: Path) -> None:
         prisma.load(run / "config.json")
 
 
+def test_a_live_model_is_in_no_hub(hub: Path) -> None:
+    with pytest.raises(PrismaError, match=r"expected no hub for a live Linear; found hub='.*hub'"):
+        prisma.load(torch.nn.Linear(1, 1), hub=hub)
+
+
 def test_a_hub_is_a_folder() -> None:
     with pytest.raises(PrismaError, match="expected a folder as the hub, or None; found 3"):
         prisma.load("lab/tiny", hub=3)  # type: ignore[arg-type]

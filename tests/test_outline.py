@@ -13,24 +13,23 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_an_outline_that_is_filled_is_the_model(name: str) -> None:
-    make, inputs_of, variant = MODELS[name]
-    model = make(variant, torch.float32)
-    before = torch.get_rng_state()
-    empty = outline(model.config)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(x.is_meta for x in empty.state_dict().values())
-    assert not any(x.is_meta for name, x in empty.named_buffers() if name not in empty.state_dict())
-    weights = model.state_dict()
-    found = filled(empty, weights)
-    assert found is empty
-    assert not found.training
-    assert not any(x.requires_grad for x in found.parameters())
-    assert {x.data_ptr() for x in found.state_dict().values()} == {x.data_ptr() for x in weights.values()}
-    inputs = inputs_of(model)
-    with torch.no_grad():
-        assert torch.equal(found(inputs), model(inputs))
+def test_an_outline_that_is_filled_is_the_model() -> None:
+    for case, (make, inputs_of, variant) in MODELS.items():
+        model = make(variant, torch.float32)
+        before = torch.get_rng_state()
+        empty = outline(model.config)
+        assert torch.equal(torch.get_rng_state(), before), case
+        assert all(x.is_meta for x in empty.state_dict().values()), case
+        assert not any(x.is_meta for name, x in empty.named_buffers() if name not in empty.state_dict()), case
+        weights = model.state_dict()
+        found = filled(empty, weights)
+        assert found is empty, case
+        assert not found.training, case
+        assert not any(x.requires_grad for x in found.parameters()), case
+        assert {x.data_ptr() for x in found.state_dict().values()} == {x.data_ptr() for x in weights.values()}, case
+        inputs = inputs_of(model)
+        with torch.no_grad():
+            assert torch.equal(found(inputs), model(inputs)), case
 
 
 def test_weights_keep_their_precision() -> None:

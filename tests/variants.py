@@ -100,6 +100,48 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 
+NOTHING_NEW: Mapping[str, str] = {
+    "attention_only_norm_none": "attention_only and norm_none, each without the other",
+    "attention_only_norm_post": "attention_only and norm_post, each without the other",
+    "one_layer": "base has a first and a last layer, no_layers none",
+    "one_head": "analyses go over heads, whatever their number",
+    "registers": "pool_class_mean, registers_only, dino",
+    "pool_mean": "norm_pooled_mean, with a class token; no_class_token, without",
+    "pool_attention_attention_only": "pool_attention_bare",
+    "quick_gelu": "clip; and analyses call the MLP, whatever its activation",
+    "gelu_tanh": "analyses call the MLP, whatever its activation",
+    "relu": "analyses call the MLP, whatever its activation",
+    "gated_silu": "sub_norms and pool_attention_gated, with another activation",
+    "no_qkv_bias": "dino",
+    "qk_norm": "rotary_head_table, rms",
+    "layer_scale": "dino, everything_post",
+    "norm_embed": "clip",
+    "norm_embed_post": "everything_post",
+    "norm_pooled_class": "clip",
+    "no_positions": "dino_rotary",
+    "rotary": "dino_rotary; the angles are those of a table to whoever calls the attention",
+    "rotary_only": "dino_rotary",
+    "rotary_table": "rotary_head_table",
+    "parallel_norm_none": "parallel and norm_none, each without the other",
+    "no_head_bias": "clip",
+    "not_square": "cut_edge, which is not square either; the epsilon is inside the norm",
+    "not_square_rotary": "cut_edge, dino_rotary",
+    "video_one_tubelet": "video",
+    "video_rotary": "video, dino_rotary",
+    "norm_final_eps": "the epsilon is inside the norm, which analyses read from the module",
+    "siglip": "pool_attention and no_class_token",
+    "large": "pool_attention, dino_rotary, rotary_head_table",
+}
+"""Forms that are new to the model and to nothing that only uses it -> the forms that have the same in them.
+
+The tests of the model (forward, sites, runs, edits, checkpoints) take all VARIANTS.
+"""
+
+ANALYSED = [name for name in VARIANTS if name not in NOTHING_NEW]
+"""The forms for the tests of analyses: each branch of the model is in one of them."""
+WITH_LAYERS = [name for name in ANALYSED if VARIANTS[name].get("n_layers") != 0]
+WITH_CLASSES = [name for name in ANALYSED if VARIANTS[name].get("n_classes") != 0]
+
 TEXT_BASE: Mapping[str, Any] = {
     "vocabulary": 9, "context": 5, "n_layers": 2, "d_model": 12, "n_heads": 3, "d_mlp": 10, "n_classes": 4,
 }  # fmt: skip

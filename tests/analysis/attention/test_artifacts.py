@@ -9,12 +9,10 @@ from prisma import PrismaError
 from prisma.analysis.attention.artifacts import Artifacts, artifacts
 from prisma.runs import record
 from tests.planted_heads import planted
-from tests.variants import VARIANTS, images_of, model_of
-
-FORMS = [name for name, fields in VARIANTS.items() if fields.get("n_layers") != 0]
+from tests.variants import WITH_LAYERS, images_of, model_of
 
 
-@pytest.mark.parametrize("variant", FORMS)
+@pytest.mark.parametrize("variant", WITH_LAYERS)
 def test_norms_and_attention_received(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model, n=3)

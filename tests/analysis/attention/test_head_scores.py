@@ -14,7 +14,7 @@ from prisma.analysis.attention.score_functions import SCORES, Score, ScoreContex
 from prisma.analysis.attention.token_grid import TokenGrid, uniform_attention
 from prisma.runs import record
 from tests.planted_heads import planted, row_normal
-from tests.variants import VARIANTS, config_of, images_of, model_of
+from tests.variants import WITH_LAYERS, config_of, images_of, model_of
 
 FORMS: dict[str, dict[str, Any]] = {
     "class token and registers": {"image_size": (3, 4), "registers": 2},
@@ -33,17 +33,13 @@ def look_of(name: str, config: Any, attention: str = "attn") -> Tensor:
     tokens = torch.arange(keys.n_tokens)
     if name == "sink":
         return row_normal((tokens == keys.n_prefix).expand(keys.n_tokens, -1))
-    everywhere = torch.ones(1, 1, keys.n_tokens, keys.n_tokens)
     uniform = uniform_attention(config, attention)
-    parts = []
-    for key in tokens:  # the score of a pattern that looks at one key only, for one query after the other
-        only = everywhere * (tokens == key)
-        rows = [
-            SCORES[name](only, ScoreContext(keys=keys, uniform=uniform, queries=tokens == query)).nan_to_num()[0, 0]
-            for query in tokens
-        ]
-        parts.append(torch.stack(rows))
-    return row_normal(torch.stack(parts, dim=1) * (uniform > 0))
+    only = torch.eye(keys.n_tokens)[:, None, None].expand(-1, -1, keys.n_tokens, -1)  # patterns that look at one key
+    rows = [  # of each query, the scores of these patterns
+        SCORES[name](only, ScoreContext(keys=keys, uniform=uniform, queries=tokens == query)).nan_to_num()[:, 0]
+        for query in tokens
+    ]
+    return row_normal(torch.stack(rows) * (uniform > 0))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -131,7 +127,7 @@ def test_pixels_are_content() -> None:
     assert pixel_content(video, torch.rand(2, *video.input_shape)).shape == (2, video.n_patches)
 
 
-@pytest.mark.parametrize("variant", [name for name, fields in VARIANTS.items() if fields.get("n_layers") != 0])
+@pytest.mark.parametrize("variant", WITH_LAYERS)
 def test_every_form_of_model_is_scored_layer_by_layer(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model, n=3)

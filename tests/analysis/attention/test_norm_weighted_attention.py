@@ -9,9 +9,7 @@ from prisma.analysis.attention.norm_weighted_attention import norm_weighted_atte
 from prisma.attention import Attention
 from prisma.runs import record
 from tests.planted_heads import planted
-from tests.variants import VARIANTS, images_of, model_of
-
-FORMS = [name for name, fields in VARIANTS.items() if fields.get("n_layers") != 0]
+from tests.variants import WITH_LAYERS, images_of, model_of
 
 
 def frozen(norm: nn.Module, part: Tensor, whole: Tensor) -> Tensor:
@@ -46,7 +44,7 @@ def received(model: ViT, image: Tensor, layer: int, kind: str) -> Tensor:
     return out
 
 
-@pytest.mark.parametrize("variant", FORMS)
+@pytest.mark.parametrize("variant", WITH_LAYERS)
 @torch.no_grad()
 def test_it_is_what_the_loops_find(variant: str) -> None:
     model = model_of(variant, seed=1)

@@ -9,9 +9,7 @@ from prisma.analysis.attention.relevance import relevance
 from prisma.metrics import KL, Logit, LogitDiff, Rank, Similarity
 from prisma.runs import record
 from tests.planted_heads import planted
-from tests.variants import VARIANTS, images_of, model_of
-
-WITH_CLASSES = [name for name, fields in VARIANTS.items() if fields.get("n_classes") != 0]
+from tests.variants import WITH_CLASSES, images_of, model_of
 
 
 def twin(model: ViT, image: Tensor, target: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from prisma import PrismaError, ViT
 from prisma.analysis.attention.rollout import rollout
 from prisma.runs import record
 from tests.planted_heads import planted
-from tests.variants import VARIANTS, images_of, model_of
+from tests.variants import ANALYSED, images_of, model_of
 
 FUSE = {"mean": lambda x: sum(x) / len(x), "max": max, "min": min}
 
@@ -44,7 +44,7 @@ def twin_readout(model: ViT, image: torch.Tensor, flow: list[list[float]]) -> li
     }[c.pool]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ANALYSED)
 def test_it_is_what_the_twin_finds(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model)

@@ -17,14 +17,20 @@ from prisma.metrics import Logit, LogitDiff, Metric, Probability, Rank
 from prisma.pretrained.zero_shot import PromptHead
 from prisma.runs import record
 from prisma.vit import ViT
-from tests.variants import VARIANTS, images_of, largest, model_of
+from tests.variants import ANALYSED, images_of, largest, model_of
 
 PAIR = LogitDiff([0, 3], 1)  # of two images
 THREE = LogitDiff([0, 3, 2], 1)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["64", "32"])
+LIVE = ["norm_none", "norm_post", "norm_res_post", "norm_pooled_mean", "norm_patches", "norm_embed_post", "rms"]
+LIVE += ["pool_class_mean", "pool_attention_gated", "pool_attention_sub_norms", "sub_norms", "parallel", "no_layers"]
+LIVE += ["divided_everything", "everything_post"]
+ADD_UP = [(variant, torch.float64, 1e-10) for variant in ANALYSED]
+ADD_UP += [(variant, torch.float32, 1e-5) for variant in ["base", *LIVE]]  # every way in which parts are normalised
+
+
+@pytest.mark.parametrize(("variant", "dtype", "tolerance"), ADD_UP)
 def test_the_parts_add_up_to_the_logit(variant: str, dtype: torch.dtype, tolerance: float) -> None:
     model = model_of(variant, dtype)
     images = images_of(model, n=3)
@@ -50,11 +56,6 @@ def test_the_parts_add_up_to_the_logit(variant: str, dtype: torch.dtype, toleran
     if found.pool_neurons is not None:
         pooling = names.index("readout.attention_pool.mlp")
         torch.testing.assert_close(found.pool_neurons.sum(-1), found.components[:, pooling], **near)
-
-
-LIVE = ["norm_none", "norm_post", "norm_res_post", "norm_pooled_mean", "norm_patches", "norm_embed_post", "rms"]
-LIVE += ["pool_class_mean", "pool_attention_gated", "pool_attention_sub_norms", "sub_norms", "parallel", "no_layers"]
-LIVE += ["divided_everything", "everything_post"]
 
 
 @pytest.mark.parametrize("variant", LIVE)

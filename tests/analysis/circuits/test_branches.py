@@ -6,10 +6,10 @@ import torch
 from prisma.analysis.circuits.branches import branch_of, concatenated, messages
 from prisma.analysis.circuits.graph import Graph
 from tests.analysis.circuits.edge_twin import EdgeTwin
-from tests.variants import VARIANTS, images_of, model_of
+from tests.variants import ANALYSED, images_of, model_of
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ANALYSED)
 @torch.no_grad()
 def test_branch_after_branch_is_the_model(variant: str) -> None:
     model = model_of(variant)

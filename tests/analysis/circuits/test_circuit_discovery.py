@@ -18,7 +18,7 @@ from prisma.data import task
 from tests.analysis.circuits.test_circuit_run import pairs_of
 from tests.analysis.circuits.test_edge_attribution import metric
 from tests.planted_circuits import copy_head, images, induction
-from tests.variants import VARIANTS, model_of
+from tests.variants import WITH_LAYERS, model_of
 
 COPY_PAIRS = images([1, 2, 3, 1, 2], [1, 1, 1, 0, 2]), images([0, 2, 3, 0, 2], [3, 3, 2, 0, 2])
 COPY_METRIC = LogitDiff([1, 1], [0, 3])
@@ -94,7 +94,7 @@ def test_figures_are_those_of_single_runs(variant: str) -> None:
     assert abs(found.faithfulness - whole.faithfulness) <= 0.1 and found.edges.sum() <= whole.edges.sum()
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "no_layers"])
+@pytest.mark.parametrize("variant", WITH_LAYERS)
 def test_with_all_edges_nothing_is_lost(variant: str) -> None:
     model = model_of(variant)
     found = circuit_discovery(model, *pairs_of(model), metric, sizes=[1], enough=2, tolerance=-1, steps=1)

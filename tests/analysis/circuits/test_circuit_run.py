@@ -9,7 +9,7 @@ from prisma.analysis.circuits.branches import messages
 from prisma.analysis.circuits.circuit_run import run_edges
 from prisma.analysis.circuits.graph import Graph
 from tests.analysis.circuits.edge_twin import EdgeTwin
-from tests.variants import VARIANTS, images_of, model_of
+from tests.variants import ANALYSED, images_of, model_of
 
 HARD = [
     "base", "attention_only_norm_none", "norm_post", "norm_res_post", "parallel", "sub_norms", "everything_post",
@@ -21,7 +21,7 @@ def pairs_of(model: ViT, n: int = 3) -> tuple[Tensor, Tensor]:
     return images_of(model, n), images_of(model, n, seed=2)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ANALYSED)
 @torch.no_grad()
 def test_all_edges_are_the_plain_run_and_none_the_other(variant: str) -> None:
     model = model_of(variant)

@@ -38,10 +38,11 @@ def indices(mask: Tensor) -> list[tuple[int, ...]]:
     return [tuple(at) for at in mask.nonzero().tolist()]
 
 
-@pytest.mark.parametrize(
-    "variant", [*HARD, "divided", "video_rotary", "pool_class_mean", "norm_pooled_mean", "layer_scale", "qk_norm"]
-)
-@pytest.mark.parametrize("steps", [1, 3])
+ONE_STEP = [*HARD, "divided", "video_rotary", "pool_class_mean", "norm_pooled_mean", "layer_scale", "qk_norm"]
+STEPS = ["base", "norm_post", "pool_attention_gated", "divided_everything"]  # steps change the embedding, of any form
+
+
+@pytest.mark.parametrize(("variant", "steps"), [*((v, 1) for v in ONE_STEP), *((v, 3) for v in STEPS)])
 def test_scores_are_derivatives_of_the_run_over_edges(variant: str, steps: int) -> None:
     model = model_of(variant)
     clean, corrupt = pairs_of(model, 2)

@@ -6,10 +6,10 @@ import torch
 from prisma import record
 from prisma.analysis.circuits.gradient_run import gradient_run
 from prisma.analysis.circuits.graph import Graph
-from tests.variants import VARIANTS, images_of, model_of
+from tests.variants import ANALYSED, images_of, model_of
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ANALYSED)
 def test_a_run_with_gradients_is_the_run(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model)

@@ -6,7 +6,7 @@ import torch
 from prisma import PrismaError
 from prisma.analysis.circuits.graph import Graph, Node, by_layer, largest, names, picture_labels
 from tests.analysis.circuits.edge_twin import EdgeTwin
-from tests.variants import VARIANTS, config_of, images_of, model_of, tower_of
+from tests.variants import ANALYSED, config_of, images_of, model_of, tower_of
 
 
 def test_names() -> None:
@@ -51,11 +51,11 @@ def test_a_parallel_mlp_does_not_read_its_blocks_heads() -> None:
     assert ("a0.h0", "m0") not in edges and ("embed", "m0") in edges and ("a0.h0", "m1") in edges
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_names_and_masks_are_inverse(variant: str) -> None:
-    graph = Graph(config_of(variant))
-    assert torch.equal(graph.mask(graph.named(graph.edges)), graph.edges)
-    assert torch.equal(graph.on_paths(graph.edges), graph.edges)
+def test_names_and_masks_are_inverse() -> None:
+    for variant in ANALYSED:
+        graph = Graph(config_of(variant))
+        assert torch.equal(graph.mask(graph.named(graph.edges)), graph.edges), variant
+        assert torch.equal(graph.on_paths(graph.edges), graph.edges), variant
 
 
 def test_dead_ends_are_cut() -> None:

@@ -10,9 +10,7 @@ from prisma import PrismaError
 from prisma.analysis.lens.class_identifiability import ClassIdentifiability, class_identifiability
 from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.data import task
-from tests.variants import VARIANTS, images_of, model_of
-
-WITH_CLASSES = [name for name, fields in VARIANTS.items() if fields.get("n_classes") != 0]
+from tests.variants import WITH_CLASSES, images_of, model_of
 
 
 @pytest.mark.parametrize("variant", WITH_CLASSES)

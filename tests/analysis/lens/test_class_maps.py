@@ -11,9 +11,7 @@ import torch
 from prisma import PrismaError
 from prisma.analysis.lens.class_maps import class_maps
 from prisma.analysis.lens.logit_lens import logit_lens
-from tests.variants import VARIANTS, images_of, model_of
-
-WITH_CLASSES = [name for name, fields in VARIANTS.items() if fields.get("n_classes") != 0]
+from tests.variants import WITH_CLASSES, images_of, model_of
 
 
 @pytest.mark.parametrize("variant", WITH_CLASSES)

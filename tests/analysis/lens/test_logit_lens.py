@@ -12,9 +12,7 @@ from prisma.metrics import KL
 from prisma.runs import record
 from tests.counting import counting
 from tests.twin import Twin
-from tests.variants import VARIANTS, images_of, model_of
-
-WITH_CLASSES = [name for name, fields in VARIANTS.items() if fields.get("n_classes") != 0]
+from tests.variants import WITH_CLASSES, images_of, model_of
 
 
 @pytest.mark.parametrize("variant", WITH_CLASSES)

@@ -15,7 +15,7 @@ from prisma import PrismaError
 from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.analysis.lens.tuned_lens import CONFIG, WEIGHTS, TunedLens, read_tuned_lens, train_tuned_lens, tuned_lens
 from prisma.data import task
-from tests.variants import VARIANTS, images_of, model_of
+from tests.variants import WITH_CLASSES, WITH_LAYERS, images_of, model_of
 
 
 def lens_of(variant: str = "base", **changes: Any) -> TunedLens:
@@ -23,9 +23,7 @@ def lens_of(variant: str = "base", **changes: Any) -> TunedLens:
     return train_tuned_lens(model, images_of(model, n=6), **{"steps": 3, "batch": 4, "lr": 0.01, **changes})
 
 
-@pytest.mark.parametrize(
-    "variant", [n for n, f in VARIANTS.items() if f.get("n_classes") != 0 and f.get("n_layers") != 0]
-)
+@pytest.mark.parametrize("variant", [name for name in WITH_CLASSES if name in WITH_LAYERS])
 def test_every_form_of_model_can_be_translated(variant: str) -> None:
     model = model_of(variant)
     images = images_of(model)

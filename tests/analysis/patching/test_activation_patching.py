@@ -18,7 +18,7 @@ from prisma.layers import MLP
 from prisma.sites import axes_of
 from prisma.vit import ViT
 from tests.counting import counting
-from tests.variants import VARIANTS, images_of, model_of
+from tests.variants import VARIANTS, WITH_LAYERS, images_of, model_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def one_forward_each(
     model: ViT, target: Tensor, donor: Tensor, site: str, metric: Callable[[Tensor], Tensor], axis: str
 ) -> Tensor:
     """The slow twin of `sweep`: a whole forward for each layer and unit."""
-    _, acts = record(model, donor, "*")
+    _, acts = record(model, donor, f"blocks.*.{site}")
     rows = []
     for layer in range(model.config.n_layers):
         name = f"blocks.{layer}.{site}"
@@ -197,12 +197,10 @@ def test_a_model_without_layers_has_nothing_to_sweep() -> None:
         prisma.sweep(model, images, images, "resid_post", prisma.LogitDiff(0, 1))
 
 
-WITH_LAYERS = [name for name, changes in VARIANTS.items() if changes.get("n_layers") != 0]
-
-
 @pytest.mark.parametrize("variant", WITH_LAYERS)
 def test_every_form_equals_one_forward_per_unit(variant: str) -> None:
-    model = model_of(variant)
+    """With four patches of an image, in which every token is patched; all sites of nine patches are above."""
+    model = model_of(variant, **({} if "image_size" in VARIANTS[variant] else {"image_size": 4}))
     clean, corrupt = images_of(model, 2, seed=1), images_of(model, 2, seed=2)
     columns = [("attn.z", "head"), ("resid_pre", "token"), ("resid_mid", "token"), ("attn_out", "token")]
     columns += [("mlp.post", "token"), ("mlp_out", "token")] if model.config.d_mlp else []
