@@ -32,7 +32,7 @@ def inputs_per_pass(model: Model, batch: int | None = None, *, memory: int | Non
     """
     if batch is not None:
         if batch < 1:
-            raise PrismaError(f"batch must be at least 1; found {batch}")
+            raise PrismaError(f"expected batch to be at least 1; found {batch}")
         return batch
     return min(max(PASS_BYTES // (block_memory(model) if memory is None else memory), 1), MOST_INPUTS)
 

@@ -136,14 +136,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         PrismaError: the file is absent, truncated, or not safetensors.
     """
     if not path.is_file():
-        raise PrismaError(f"expected safetensors weights at {path}, found no such file")
+        raise PrismaError(f"expected safetensors weights at {path}; found no such file")
     try:
         with path.open("rb") as file:
             entries, header = _read_header(file)
             return {name: _read_tensor(file, *entry) for name, entry in entries.items()}, header
     except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise PrismaError(
-            f"expected whole safetensors weights at {path}, found a truncated or foreign file ({error})"
+            f"expected whole safetensors weights at {path}; found a truncated or foreign file ({error})"
         ) from None
 
 
@@ -190,25 +190,25 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
 
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise PrismaError(f"expected a checkpoint folder with {CONFIG} at {path.parent}, found none")
+        raise PrismaError(f"expected a checkpoint folder with {CONFIG} at {path.parent}; found none")
     try:
         config = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PrismaError(f"expected JSON in {path}, found something else ({error})") from None
+        raise PrismaError(f"expected JSON in {path}; found something else ({error})") from None
     wanted = {"architecture": dict, "labels": list, "transform": dict}
     if not isinstance(config, dict) or config.get("model_type") != MODEL_TYPE:
         found = config.get("model_type") if isinstance(config, dict) else type(config).__name__
-        raise PrismaError(f"expected model_type {MODEL_TYPE!r} in {path}, found {found!r}")
+        raise PrismaError(f"expected model_type {MODEL_TYPE!r} in {path}; found {found!r}")
     for key, kind in wanted.items():
         if not isinstance(config.get(key), kind):
-            raise PrismaError(f"expected {key!r} in {path} to be a JSON {kind.__name__}, found {config.get(key)!r}")
+            raise PrismaError(f"expected {key!r} in {path} to be a JSON {kind.__name__}; found {config.get(key)!r}")
     return config
 
 
 def _expect_labels(labels: list[Any], config: ViTConfig, path: Path) -> None:
     if not all(isinstance(label, str) for label in labels) or len(labels) not in (0, config.n_classes):
         raise PrismaError(
-            f"expected no labels or one word for each of the {config.n_classes} classes in {path}, found {labels}"
+            f"expected no labels or one word for each of the {config.n_classes} classes in {path}; found {labels}"
         )
 
 

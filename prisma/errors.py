@@ -28,5 +28,5 @@ def expect_packages(*names: str, extra: str = "all") -> None:
     for name in names:
         if find_spec(name) is None:
             raise PrismaError(
-                f"expected the package {name}, found none: install it with pip install 'prisma-vit[{extra}]'"
+                f"expected the package {name}; found none: install it with pip install 'prisma-vit[{extra}]'"
             )

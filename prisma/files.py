@@ -46,9 +46,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except ValueError as error:
-        raise PrismaError(f"expected JSON in {path}, found something else ({error})") from None
+        raise PrismaError(f"expected JSON in {path}; found something else ({error})") from None
     if not isinstance(values, dict):
-        raise PrismaError(f"expected a JSON object in {path}, found {type(values).__name__}")
+        raise PrismaError(f"expected a JSON object in {path}; found {type(values).__name__}")
     return values
 
 
@@ -116,9 +116,9 @@ def new_folder(path: Path) -> Iterator[Path]:
 def expect_empty(path: Path) -> None:
     """Raise PrismaError unless `path` is absent or an empty folder."""
     if path.is_file():
-        raise PrismaError(f"expected a new or empty folder at {path}, found a file")
+        raise PrismaError(f"expected a new or empty folder at {path}; found a file")
     if path.is_dir() and (entries := [entry.name for entry in path.iterdir() if not _is_leftover(entry.name)]):
-        raise PrismaError(f"expected a new or empty folder at {path}, found {len(entries)} entries")
+        raise PrismaError(f"expected a new or empty folder at {path}; found {len(entries)} entries")
 
 
 def _is_leftover(name: str) -> bool:

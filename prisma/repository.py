@@ -31,7 +31,7 @@ class Published:
 
     def __post_init__(self) -> None:
         if not _is_id(self.repo):
-            raise PrismaError(f"expected OWNER/NAME in letters, digits, '.', '_' and '-', found {self.repo!r}")
+            raise PrismaError(f"expected OWNER/NAME in letters, digits, '.', '_' and '-'; found {self.repo!r}")
 
     @property
     def folder(self) -> Path:
@@ -42,7 +42,7 @@ class Published:
     def snapshot(self, commit: str) -> Path:
         """The folder of a commit's files in a folder hub."""
         if not _COMMIT.fullmatch(commit):
-            raise PrismaError(f"expected a commit of 40 hex digits, found {commit!r}")
+            raise PrismaError(f"expected a commit of 40 hex digits; found {commit!r}")
         return self.folder / "snapshots" / commit
 
     def file(self, name: str, revision: str | None = None) -> Path:
@@ -84,7 +84,7 @@ class Published:
             return sorted(entries, key=lambda entry: entry["step"])
         except (ValueError, KeyError, TypeError):
             raise PrismaError(
-                f"expected a list of checkpoints, each with its step, in {MANIFEST} of {self.repo}, found none"
+                f"expected a list of checkpoints, each with its step, in {MANIFEST} of {self.repo}; found none"
             ) from None
 
     def probe(self) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,7 @@ class Published:
         """
         tensors, _ = read_tensors(self.file(PROBE))
         if not {"images", "labels"} <= set(tensors):
-            raise PrismaError(f"expected images and labels in {PROBE} of {self.repo}, found {', '.join(tensors)}")
+            raise PrismaError(f"expected images and labels in {PROBE} of {self.repo}; found {', '.join(tensors)}")
         return tensors["images"], tensors["labels"]
 
     def expect_labels(self) -> None:
@@ -128,7 +128,7 @@ def published_in(hub: Path) -> list[str]:
         PrismaError: the folder does not exist.
     """
     if not hub.is_dir():
-        raise PrismaError(f"expected a folder hub at {hub}, found no such folder; `prisma publish` makes one")
+        raise PrismaError(f"expected a folder hub at {hub}; found no such folder; `prisma publish` makes one")
     folders = (folder.name.split("--") for folder in hub.glob("models--*--*") if (folder / "refs" / MAIN).is_file())
     return sorted(repo for parts in folders if _is_id(repo := "/".join(parts[1:])))
 

@@ -41,14 +41,14 @@ def is_finished(run: Path) -> bool:
 def expect_finished(run: Path) -> None:
     """Raise PrismaError unless `run` holds a finished run with all its files."""
     if not run.is_dir():
-        raise PrismaError(f"expected a run folder at {run}, found none; `prisma train` makes one")
+        raise PrismaError(f"expected a run folder at {run}; found none; `prisma train` makes one")
     if not is_finished(run):
         raise PrismaError(
-            f"expected a finished run at {run}, found no {RESULTS}; finish it with `prisma train --resume`"
+            f"expected a finished run at {run}; found no {RESULTS}; finish it with `prisma train --resume`"
         )
     for name in FINAL_FILES:
         if not (run / name).is_file():
-            raise PrismaError(f"expected {name} in the run {run}, found no such file")
+            raise PrismaError(f"expected {name} in the run {run}; found no such file")
 
 
 def checkpoint_steps(steps: int, every: int) -> tuple[int, ...]:
@@ -88,12 +88,12 @@ def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
         wanted = [revision_of(step) for step in checkpoint_steps(steps, every)]
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
-            f"expected the training settings of a run in {run / RECIPE}, found others ({error})"
+            f"expected the training settings of a run in {run / RECIPE}; found others ({error})"
         ) from None
     found = {path.name for path in checkpoint_folders(run)}
     if odd := found.symmetric_difference(wanted):
         raise PrismaError(
-            f"expected the {len(wanted)} checkpoints of its schedule in {run}, found {len(found)}: "
+            f"expected the {len(wanted)} checkpoints of its schedule in {run}; found {len(found)}: "
             f"{'not in the schedule' if odd <= found else 'missing'}: {', '.join(sorted(odd))}"
         )
     return [run / CHECKPOINTS / name for name in wanted]
@@ -112,14 +112,14 @@ def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
     checkpoint = read_checkpoint(folder)
     header = checkpoint.header
     if not header.get("step", "").isdigit() or revision_of(int(header["step"])) != folder.name:
-        raise PrismaError(f"expected weights of {folder.name} in {folder}, found those of step {header.get('step')}")
+        raise PrismaError(f"expected weights of {folder.name} in {folder}; found those of step {header.get('step')}")
     if header.get("run") != run_id:
-        raise PrismaError(f"expected weights of run {run_id} in {folder}, found those of run {header.get('run')}")
+        raise PrismaError(f"expected weights of run {run_id} in {folder}; found those of run {header.get('run')}")
     if (folder / CONFIG).read_bytes() != (run / CONFIG).read_bytes() and _content(checkpoint) != _content(run):
         raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}; found two that differ")
     broken = [name for name, x in checkpoint.model.state_dict().items() if not x.isfinite().all()]
     if broken:
-        raise PrismaError(f"expected finite weights in {folder}, found infinite ones or NaN in {', '.join(broken)}")
+        raise PrismaError(f"expected finite weights in {folder}; found infinite ones or NaN in {', '.join(broken)}")
     return checkpoint
 
 
@@ -136,11 +136,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         PrismaError: no such file, or a line is not JSON.
     """
     if not path.is_file():
-        raise PrismaError(f"expected the metrics of a run at {path}, found no such file")
+        raise PrismaError(f"expected the metrics of a run at {path}; found no such file")
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]
     except ValueError as error:
-        raise PrismaError(f"expected a JSON object on every line of {path}, found something else ({error})") from None
+        raise PrismaError(f"expected a JSON object on every line of {path}; found something else ({error})") from None
 
 
 def read_all_metrics(run: Path, last: int) -> list[dict[str, Any]]:
@@ -148,6 +148,6 @@ def read_all_metrics(run: Path, last: int) -> list[dict[str, Any]]:
     lines = read_metrics(run / METRICS)
     if [line.get("step") for line in lines] != list(range(last + 1)):
         raise PrismaError(
-            f"expected a line for every step from 0 to {last} in {run / METRICS}, found {len(lines)} lines"
+            f"expected a line for every step from 0 to {last} in {run / METRICS}; found {len(lines)} lines"
         )
     return lines

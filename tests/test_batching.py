@@ -19,7 +19,7 @@ def test_a_pass_is_chosen_by_memory() -> None:
     assert inputs_per_pass(tower_of("base")) >= 1
     assert inputs_per_pass(small, 3, memory=PASS_BYTES) == 3
     assert inputs_per_pass(small, memory=PASS_BYTES // 7) == 7 and inputs_per_pass(small, memory=2 * PASS_BYTES) == 1
-    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
+    with pytest.raises(PrismaError, match="expected batch to be at least 1; found 0"):
         inputs_per_pass(small, 0)
 
 

@@ -23,7 +23,7 @@ OLD = {"head_dim": None}  # of an architecture: today `d_head`, which holds d_mo
 
 
 def as_of_0_1_0(path: Path, *keys: str) -> None:
-    """Rewrite a JSON file with the architecture, found below `keys`, in the words of 0.1.0."""
+    """Rewrite a JSON file with the architecture; found below `keys`, in the words of 0.1.0."""
     content = read_json(path)
     architecture = content
     for key in keys:

@@ -124,11 +124,11 @@ def test_a_folder_in_use_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "out" / "mine").write_bytes(b"mine")
     (tmp_path / "file").write_bytes(b"file")
     with (
-        pytest.raises(PrismaError, match=r"new or empty folder at .*out, found 1 entries"),
+        pytest.raises(PrismaError, match=r"new or empty folder at .*out; found 1 entries"),
         new_folder(tmp_path / "out"),
     ):
         pass
-    with pytest.raises(PrismaError, match=r"new or empty folder at .*file, found a file"):
+    with pytest.raises(PrismaError, match=r"new or empty folder at .*file; found a file"):
         expect_empty(tmp_path / "file")
     expect_empty(tmp_path / "absent")
     assert everything(tmp_path) == {"out": None, "out/mine": b"mine", "file": b"file"}
@@ -150,7 +150,7 @@ def test_only_one_is_in_a_folder_and_nothing_is_left_in_it(tmp_path: Path) -> No
     for _ in range(2):
         with (
             exclusive(tmp_path, "work"),
-            pytest.raises(PrismaError, match="expected to be the only one to work, found another process at it"),
+            pytest.raises(PrismaError, match="expected to be the only one to work; found another process at it"),
             exclusive(tmp_path, "work"),
         ):
             pass

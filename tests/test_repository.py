@@ -53,7 +53,7 @@ def test_the_probe_is_images_and_labels(mouse: Published, run: Path) -> None:
 def test_a_probe_without_labels_is_one_sentence(mouse: Published, run: Path) -> None:
     images, _ = mouse.probe()
     mouse.file(PROBE).resolve().write_bytes(to_safetensors({"images": images}, {}))
-    with pytest.raises(PrismaError, match=r"expected images and labels in .* of lab/tiny, found images$"):
+    with pytest.raises(PrismaError, match=r"expected images and labels in .* of lab/tiny; found images$"):
         mouse.probe()
 
 

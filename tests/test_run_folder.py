@@ -55,21 +55,21 @@ def test_the_files_of_a_run_are_those_that_the_trainer_writes(finished_run: Path
     folder = checkpoint_folders(finished_run)[-1]
     run_id = read_tensors(folder / WEIGHTS)[1]["run"]
     assert read_step(finished_run, folder, run_id).header == {"step": "6", "run": run_id}
-    with pytest.raises(PrismaError, match=f"expected weights of run other in .*, found those of run {run_id}"):
+    with pytest.raises(PrismaError, match=f"expected weights of run other in .*; found those of run {run_id}"):
         read_step(finished_run, folder, "other")
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     assert not is_run(tmp_path) and not is_finished(tmp_path)
-    with pytest.raises(PrismaError, match=r"expected a run folder at .*absent, found none"):
+    with pytest.raises(PrismaError, match=r"expected a run folder at .*absent; found none"):
         expect_finished(tmp_path / "absent")
-    with pytest.raises(PrismaError, match=r"expected a finished run at .*, found no results.json"):
+    with pytest.raises(PrismaError, match=r"expected a finished run at .*; found no results.json"):
         expect_finished(tmp_path)
 
 
 @pytest.mark.parametrize("training", [None, {}, {"steps": 6}, {"steps": "6", "checkpoint_every": 1}])
 def test_a_recipe_without_a_schedule_is_refused(finished_run: Path, training: object) -> None:
-    with pytest.raises(PrismaError, match=r"expected the training settings of a run in .*recipe.json, found others"):
+    with pytest.raises(PrismaError, match=r"expected the training settings of a run in .*recipe.json; found others"):
         scheduled_folders(finished_run, {"training": training})
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     try:
         cli()
     except ModuleNotFoundError as error:
-        _fail(f"expected the package {error.name}, found none; pip install 'prisma-vit[all]' brings it")
+        _fail(f"expected the package {error.name}; found none; pip install 'prisma-vit[all]' brings it")
     except (PrismaError, OSError) as error:
         _fail(str(error))
 

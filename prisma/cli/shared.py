@@ -29,7 +29,7 @@ def settings_of(pairs: Sequence[str]) -> dict[str, str]:
     """{"a": "1"} from ["a=1"]. Another form is a wrong usage."""
     for pair in pairs:
         if "=" not in pair:
-            raise typer.BadParameter(f"expected key=value, found {pair!r}", param_hint="--set")
+            raise typer.BadParameter(f"expected key=value; found {pair!r}", param_hint="--set")
     return {key.strip(): value.strip() for key, value in (pair.split("=", 1) for pair in pairs)}
 
 

@@ -91,7 +91,7 @@ def _of_folder(folder: Path, transform: Transform | None, first: int | None) -> 
         )
     files = _picture_files(folder)[:first]
     if not files:
-        raise PrismaError(f"expected pictures in {folder}, found none")
+        raise PrismaError(f"expected pictures in {folder}; found none")
     _expect_readable({str(path.relative_to(folder)): path for path in files}, _open)
     names = tuple(str(path.relative_to(folder)) for path in files)
 
@@ -128,7 +128,7 @@ def _open(path: Path) -> None:
         with catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path):
             pass
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PrismaError(f"expected an image at {path}, found something else") from error
+        raise PrismaError(f"expected an image at {path}; found something else") from error
 
 
 def _expect_readable(files: dict[str, Path], read: Callable[[Path], _Read]) -> dict[str, _Read]:

@@ -43,7 +43,7 @@ class Task:
         """
         train, test = self.make()
         if (found := data_hash(train, test)) != self.sha256:
-            raise PrismaError(f"expected data of hash {self.sha256} for the task {self.name}, found {found}")
+            raise PrismaError(f"expected data of hash {self.sha256} for the task {self.name}; found {found}")
         return {"train": train, "test": test}
 
     def inputs(self, split: str, first: int | None = None) -> tuple[Tensor, Tensor]:
@@ -79,5 +79,5 @@ def coverage(masks: Tensor, patch_size: int | tuple[int, int]) -> Tensor:
     """
     p, q = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
     if masks.ndim != 3 or masks.shape[1] % p or masks.shape[2] % q:
-        raise PrismaError(f"expected masks [n, height, width] of whole patches of {p}x{q}, found {list(masks.shape)}")
+        raise PrismaError(f"expected masks [n, height, width] of whole patches of {p}x{q}; found {list(masks.shape)}")
     return reduce(masks.float(), "n (h p) (w q) -> n h w", "mean", p=p, q=q)

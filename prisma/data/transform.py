@@ -59,7 +59,7 @@ class Transform:
             width, height = scaled
             if width * height > MAX_PIXELS:
                 raise PrismaError(
-                    f"expected an image whose sides differ less, found {picture.width:,} x {picture.height:,}, which "
+                    f"expected an image whose sides differ less; found {picture.width:,} x {picture.height:,}, which "
                     f"becomes {width:,} x {height:,} when its shorter side is resized to {self.shortest}"
                 )
         if picture.size == (width, height):
@@ -134,7 +134,7 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
     if isinstance(image, np.ndarray):
         image = Image.fromarray(_eight_bits(image))
     if not isinstance(image, Image.Image | str | Path):
-        raise PrismaError(f"expected a PIL image, an array or a path to an image, found {type(image).__name__}")
+        raise PrismaError(f"expected a PIL image, an array or a path to an image; found {type(image).__name__}")
     try:
         quiet = catch_warnings(action="ignore", category=Image.DecompressionBombWarning)  # a PrismaError below says it
         with quiet, nullcontext(image) if isinstance(image, Image.Image) else Image.open(image) as picture:
@@ -142,16 +142,16 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
             fits = 0 < picture.width * picture.height <= MAX_PIXELS  # known before decoding
             upright = ImageOps.exif_transpose(picture) if fits else None
     except Image.DecompressionBombError as error:
-        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels at {image}, found far more") from error
+        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels at {image}; found far more") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise PrismaError(f"expected an image at {image}, found something else") from error
+        raise PrismaError(f"expected an image at {image}; found something else") from error
     if upright is None:
-        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels, found {found}")
+        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels; found {found}")
     if upright.mode.startswith("I;16"):  # convert() would clip it
         return Image.fromarray(np.round(np.asarray(upright) / 257).astype(np.uint8))
     if upright.mode in ("I", "F"):
         raise PrismaError(
-            f"expected an image of 8 or 16 bits per channel, found mode {upright.mode}, whose range is unknown"
+            f"expected an image of 8 or 16 bits per channel; found mode {upright.mode}, whose range is unknown"
         )
     return upright
 
@@ -168,7 +168,7 @@ def _opaque(picture: "Image") -> "Image":
 def _eight_bits(array: np.ndarray) -> np.ndarray:
     """[height, width(, channel)] of uint8, or of floats in [0, 1] -> uint8; one channel has no axis."""
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
-        raise PrismaError(f"expected an image array [height, width] with 1, 3 or 4 channels, found {list(array.shape)}")
+        raise PrismaError(f"expected an image array [height, width] with 1, 3 or 4 channels; found {list(array.shape)}")
     if array.dtype != np.uint8:
         if not (np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1):
             raise PrismaError(

@@ -61,33 +61,33 @@ class _Auditor:
             except PrismaError as error:
                 yield MAIN, str(error)
         else:
-            yield MAIN, f"expected a label {MAIN}, found none: publishing was not finished, publish again"
+            yield MAIN, f"expected a label {MAIN}; found none: publishing was not finished, publish again"
         for label in sorted(self.labels, key=lambda label: (label == MAIN, label)):
             try:
                 yield from ((label, problem) for problem in self._problems(label))
             except PrismaError as error:
                 yield label, str(error)
         for label in sorted(self.entries.keys() - self.labels.keys()):
-            yield label, "expected a label for this step of the manifest, found none"
+            yield label, "expected a label for this step of the manifest; found none"
 
     def _problems(self, label: str) -> Iterator[str]:
         commit, entry = self.labels[label], self.entries.get(label)
         if entry and entry.commit != commit:
-            yield f"expected commit {entry.commit} as in the manifest, found {commit}"
+            yield f"expected commit {entry.commit} as in the manifest; found {commit}"
         if self.entries and not entry and label != MAIN:
-            yield "expected a label that is in the manifest, found one that is not"
+            yield "expected a label that is in the manifest; found one that is not"
         files = FolderHub(self.mouse).read_back(commit)
         if not files:
-            yield f"expected a commit {commit}, found none"
+            yield f"expected a commit {commit}; found none"
             return
         if (found := commit_id(files)) != commit:
             damaged = ", ".join(FolderHub(self.mouse).damaged(commit)) or "its list of files"
-            yield f"expected the files of commit {commit}, found those of {found}: {damaged} changed"
+            yield f"expected the files of commit {commit}; found those of {found}: {damaged} changed"
         folder = self.mouse.snapshot(commit)
         if entry and files.get(WEIGHTS):
             size = (folder / WEIGHTS).stat().st_size
             if (files[WEIGHTS], size) != (entry.sha256, entry.size):
-                yield f"expected {entry.size} bytes of SHA-256 {entry.sha256}, found {size} of {files[WEIGHTS]}"
+                yield f"expected {entry.size} bytes of SHA-256 {entry.sha256}; found {size} of {files[WEIGHTS]}"
         yield from self._weights_problems(label, folder, entry)
 
     def _weights_problems(self, label: str, folder: Path, entry: Entry | None) -> Iterator[str]:
@@ -96,12 +96,12 @@ class _Auditor:
         if label == MAIN:
             last = max(self.entries.values(), key=lambda entry: entry.step, default=None)
             if last and self.weights.get(found) != last.revision:
-                yield f"expected the weights of {last.revision}, found those of {self.weights.get(found, 'no step')}"
+                yield f"expected the weights of {last.revision}; found those of {self.weights.get(found, 'no step')}"
             return
         step = checkpoint.header.get("step", "none")
         if not step.isdigit() or revision_of(int(step)) != label:
-            yield f"expected weights of {label}, found a header that states step {step}"
+            yield f"expected weights of {label}; found a header that states step {step}"
         if (twin := self.weights.setdefault(found, label)) != label:
-            yield f"expected different weights in each revision, found the same as in {twin}"
+            yield f"expected different weights in each revision; found the same as in {twin}"
         if entry and not agrees(fingerprint(checkpoint, self.images), entry.fingerprint):
-            yield f"expected the manifest's logits on the probe images within {TOLERANCE:g}, found others"
+            yield f"expected the manifest's logits on the probe images within {TOLERANCE:g}; found others"

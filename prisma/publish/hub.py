@@ -134,7 +134,7 @@ class FolderHub:
         if not self._is_whole(commit):
             self._link(commit)
         if not self._is_whole(commit):
-            raise PrismaError(f"expected commit {commit.id} to read back as it was written, found other bytes")
+            raise PrismaError(f"expected commit {commit.id} to read back as it was written; found other bytes")
         return True
 
     def label(self, name: str, commit: str) -> None:
@@ -163,7 +163,7 @@ class FolderHub:
             out.flush()
             os.fsync(out.fileno())
         if digest.hexdigest() != file.sha256:
-            raise PrismaError(f"expected {file.source!s} to stay as it was during publishing, found it changed")
+            raise PrismaError(f"expected {file.source!s} to stay as it was during publishing; found it changed")
         partial.replace(target)
         sync(target.parent)
 

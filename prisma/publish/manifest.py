@@ -55,14 +55,14 @@ def fingerprint(checkpoint: Checkpoint, images: Tensor) -> Fingerprint:
     config = checkpoint.model.config
     expected = (config.channels, *config.image_sides)
     if images.ndim != 4 or tuple(images.shape[1:]) != expected or not len(images):
-        raise PrismaError(f"expected probe images [n, {', '.join(map(str, expected))}], found {list(images.shape)}")
+        raise PrismaError(f"expected probe images [n, {', '.join(map(str, expected))}]; found {list(images.shape)}")
     x = images[:IMAGES].double()
     if checkpoint.transform:
         x = Transform.from_dict(checkpoint.transform).normalise(x)
     with torch.no_grad():
         logits = checkpoint.model.double()(x)[:, :CLASSES]
     if not logits.isfinite().all():
-        raise PrismaError("expected finite logits on the probe images, found infinite ones or NaN")
+        raise PrismaError("expected finite logits on the probe images; found infinite ones or NaN")
     return tuple(tuple(_rounded(value) for value in row) for row in logits.tolist())
 
 

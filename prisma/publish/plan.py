@@ -54,14 +54,14 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
         step, weights_id = int(checkpoint.header["step"]), weights_hash(checkpoint.model.state_dict())
         if (twin := seen.setdefault(weights_id, step)) != step:
             raise PrismaError(
-                f"expected different weights at every step of {run}, found equal weights at {twin} and {step}"
+                f"expected different weights at every step of {run}; found equal weights at {twin} and {step}"
             )
         weights = File.of(WEIGHTS, folder / WEIGHTS)
         revisions[folder.name] = commit = Commit((File.of(CONFIG, folder / CONFIG), weights))
         logits = fingerprint(checkpoint, images)
         entries.append(Entry(step, folder.name, commit.id, weights.sha256, weights.size, logits))
     if weights_hash(final) != weights_id:
-        raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}, found others")
+        raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}; found others")
     record = Record(repo, recipe, read_json(run / RESULTS), read_all_metrics(run, entries[-1].step), entries)
     text = render(record, read_checkpoint(run))
     made = {CARD: text.encode(), MANIFEST: to_json(entries)}

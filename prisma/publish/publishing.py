@@ -49,7 +49,7 @@ def publish(run: Path, repo: str, hub: Path, *, replace: bool = False, progress:
             or a file could not be written.
     """
     if hub.exists() and not hub.is_dir():
-        raise PrismaError(f"expected a folder hub at {hub}, found a file")
+        raise PrismaError(f"expected a folder hub at {hub}; found a file")
     writer = FolderHub(Published(repo, hub))
     planned = plan(run, repo, progress=progress)
     with writer.writing():

@@ -144,7 +144,7 @@ def _fit(run: _Run, log: MetricsLog, track: Log, progress: bool) -> None:
             loss = F.cross_entropy(run.model(images), labels)
             line = {"step": step, "loss": loss.item(), "lr": learning_rate(config, step)}
             if not math.isfinite(line["loss"]):
-                raise PrismaError(f"expected a finite loss, found {line['loss']} at step {step}; try a smaller lr")
+                raise PrismaError(f"expected a finite loss; found {line['loss']} at step {step}; try a smaller lr")
             if step in kept:
                 log.sync()
                 save_state(run.out / STATE, run.model, run.optimizer, step, run.id)

@@ -40,7 +40,7 @@ def resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
         PrismaError: there is no run, or one of another recipe (the first setting that differs is named).
     """
     if not is_run(out):
-        raise PrismaError(f"expected a run to resume at {out}, found no {RECIPE}; train without --resume")
+        raise PrismaError(f"expected a run to resume at {out}; found no {RECIPE}; train without --resume")
     found = read_json(out / RECIPE)
     expect_same(found, dict(description), out)
     here = {key: description[key] for key in ("environment", "git")}
@@ -78,7 +78,7 @@ def load_state(path: Path, model: ViT, optimizer: AdamW, run: str) -> int:
     """
     tensors, header = read_tensors(path)
     if header.get("run") != run:
-        raise PrismaError(f"expected the state of run {run} in {path}, found that of {header.get('run')}")
+        raise PrismaError(f"expected the state of run {run} in {path}; found that of {header.get('run')}")
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     if missing := sorted({f"{_WEIGHT}.{name}" for name in order} - set(tensors)):

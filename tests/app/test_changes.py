@@ -60,10 +60,10 @@ def test_an_unknown_view_is_the_first_one(find: Callable[[Any], Mouse], warned: 
 def test_a_mouse_that_cannot_be_read_is_skipped(find: Callable[[Any], Mouse], warned: list[str]) -> None:
     def damaged(name: Any) -> Mouse:
         if name == DIGITS:
-            raise PrismaError("expected a mouse, found a <wreck>")
+            raise PrismaError("expected a mouse; found a <wreck>")
         return find(name)
 
     assert from_link(damaged, [DIGITS, GLYPHS], {}).subject.name == GLYPHS
-    assert warned == ["expected a mouse, found a &lt;wreck&gt;"]
+    assert warned == ["expected a mouse; found a &lt;wreck&gt;"]
     with pytest.raises(PrismaError, match="that can be read; found none"):
         from_link(damaged, [DIGITS], {})

@@ -70,6 +70,6 @@ def test_an_answer() -> None:
 
 
 def test_a_refusal_is_a_sentence() -> None:
-    sent = refusal(PrismaError(f"expected more, found {HOSTILE}"))
-    assert json.loads(sent["facts"]) == {"refused": f"Expected more, found {HOSTILE}."}
+    sent = refusal(PrismaError(f"expected more; found {HOSTILE}"))
+    assert json.loads(sent["facts"]) == {"refused": f"Expected more; found {HOSTILE}."}
     assert sent["arrays"] == {}

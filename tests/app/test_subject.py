@@ -38,7 +38,7 @@ def test_an_upload_is_what_the_transform_makes_of_it(mouse: Mouse, tmp_path: Pat
 def test_uploads_that_are_no_images(mouse: Mouse, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     Image.new("1", (8000, 8000)).save(tmp_path / "huge.png")
-    for name, sentence in (("text.png", "expected an image"), ("huge.png", "40,000,000 pixels, found 8,000 x 8,000")):
+    for name, sentence in (("text.png", "expected an image"), ("huge.png", "40,000,000 pixels; found 8,000 x 8,000")):
         with pytest.raises(PrismaError, match=sentence):
             mouse.upload(tmp_path / name)
 

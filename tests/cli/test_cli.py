@@ -37,7 +37,7 @@ def test_version(prisma: Prisma) -> None:
     ("error", "sentence"),
     [
         (KeyboardInterrupt(), "stopped; prisma train digits --out runs/digits --resume continues from here"),
-        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), "expected the package sklearn, found none"),
+        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), "expected the package sklearn; found none"),
         (OSError(28, "No space left on device"), "No space left on device"),
     ],
 )

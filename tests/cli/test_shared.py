@@ -29,7 +29,7 @@ def test_a_long_cell_is_one_line_in_a_pipe_and_folded_in_a_terminal(monkeypatch:
 
 def test_settings_are_pairs() -> None:
     assert settings_of(["a=1", " b = x=y "]) == {"a": "1", "b": "x=y"}
-    with pytest.raises(typer.BadParameter, match="key=value, found 'steps'"):
+    with pytest.raises(typer.BadParameter, match="key=value; found 'steps'"):
         settings_of(["steps"])
 
 

@@ -62,7 +62,7 @@ def test_the_hash_sees_what_changes(folder: Path) -> None:
 
 def test_unreadable_pictures_are_named_before_any_work(folder: Path) -> None:
     (folder / "a.BMP").write_bytes(b"no picture")
-    with pytest.raises(PrismaError, match=r"expected an image at .*a\.BMP, found something else"):
+    with pytest.raises(PrismaError, match=r"expected an image at .*a\.BMP; found something else"):
         of(folder)
     for name in ("e.png", "f.jpg", "g.gif", "h.tif"):
         (folder / name).write_bytes(b"")
@@ -104,7 +104,7 @@ def test_a_task_is_seen_as_the_model_sees(folder: Path) -> None:
         ("digts", SHAPE, "found 'digts', the nearest task: digits"),
         ("digits", (1, 28, 28), r"expected images \[1, 28, 28\], .* found \[1, 8, 8\] in the task digits"),
         ("digits", (1, 2, 8, 8), "found a model of video"),
-        (".", SHAPE, "expected pictures in .*, found none"),
+        (".", SHAPE, "expected pictures in .*; found none"),
     ],
 )
 def test_what_is_no_data_set_is_one_sentence(

@@ -76,7 +76,7 @@ def test_data_that_differ_are_refused_loudly() -> None:
     assert data_hash(digits.splits["train"], digits.splits["test"]) == digits.sha256
     with pytest.raises(
         PrismaError,
-        match=rf"expected data of hash {digits.sha256} for the task digits, found [0-9a-f]{{64}}",
+        match=rf"expected data of hash {digits.sha256} for the task digits; found [0-9a-f]{{64}}",
     ):
         _ = swapped.splits
 

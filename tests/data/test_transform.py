@@ -115,7 +115,7 @@ def test_a_photograph_taken_sideways_is_turned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(8,), (8, 8, 2), (8, 8, 5), (1, 8, 8), (2, 8, 8, 3), (0, 8), (8, 0, 3), ()])
 def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(PrismaError, match=rf"1, 3 or 4 channels, found {re.escape(str(list(shape)))}"):
+    with pytest.raises(PrismaError, match=rf"1, 3 or 4 channels; found {re.escape(str(list(shape)))}"):
         GREY(np.zeros(shape, np.uint8))
 
 
@@ -123,7 +123,7 @@ def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     "array", [noise(8, 8).astype(np.int64), noise(8, 8) * 1.0, -np.ones((8, 8)), np.full((8, 8), np.nan)]
 )
 def test_arrays_of_other_ranges_are_refused(array: np.ndarray) -> None:
-    with pytest.raises(PrismaError, match=rf"uint8 or of floats in \[0, 1\], found {array.dtype} from "):
+    with pytest.raises(PrismaError, match=rf"uint8 or of floats in \[0, 1\]; found {array.dtype} from "):
         GREY(array)
 
 
@@ -145,14 +145,14 @@ FILES: dict[str, Any] = {
 @pytest.mark.parametrize("kind", FILES)
 def test_files_that_are_no_image_are_refused(kind: str, tmp_path: Path) -> None:
     FILES[kind](tmp_path / "file")
-    with pytest.raises(PrismaError, match=r"expected an image at .*file, found something else") as error:
+    with pytest.raises(PrismaError, match=r"expected an image at .*file; found something else") as error:
         GREY(tmp_path / "file")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("thing", [None, 3, b"bytes", torch.zeros(8, 8), ["a.png"]])
 def test_other_things_are_refused(thing: Any) -> None:
-    with pytest.raises(PrismaError, match=f"a PIL image, an array or a path to an image, found {type(thing).__name__}"):
+    with pytest.raises(PrismaError, match=f"a PIL image, an array or a path to an image; found {type(thing).__name__}"):
         GREY(thing)
 
 
@@ -176,7 +176,7 @@ def test_enormous_pictures_are_refused_before_they_are_decoded(side: int, tmp_pa
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_shades_of_no_known_range_are_refused(mode: str) -> None:
-    with pytest.raises(PrismaError, match=f"8 or 16 bits per channel, found mode {mode}"):
+    with pytest.raises(PrismaError, match=f"8 or 16 bits per channel; found mode {mode}"):
         GREY(Image.new(mode, (8, 8)))
 
 
@@ -307,5 +307,5 @@ def test_another_size_keeps_the_proportions() -> None:
 
 def test_a_ribbon_is_not_blown_up_without_bound() -> None:
     ribbon = Image.new("RGB", (40_000, 1))
-    with pytest.raises(PrismaError, match=r"differ less, found 40,000 x 1, which becomes 8,960,000 x 224 when"):
+    with pytest.raises(PrismaError, match=r"differ less; found 40,000 x 1, which becomes 8,960,000 x 224 when"):
         Transform((224, 224), MEAN, STD, shortest=224)(ribbon)

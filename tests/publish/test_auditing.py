@@ -102,7 +102,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "removed label": (lambda hub: label(hub, STEP).unlink(), STEP, "expected a label for this step"),
     "extra label": (lambda hub: shutil.copy(label(hub, STEP), label(hub, "v1")), "v1", "found one that is not"),
     "no main": (lambda hub: label(hub, "main").unlink(), "main", "publishing was not finished"),
-    "main is not the last": (swap_final, "main", "expected the weights of step-000006, found those of step-000002"),
+    "main is not the last": (swap_final, "main", "expected the weights of step-000006; found those of step-000002"),
     "wrong fingerprint": (wrong_fingerprint, STEP, "logits"),
     "no manifest": (lambda hub: serve(hub, "main", manifest=b"{}"), "main", "list of checkpoints"),
     "odd manifest": (

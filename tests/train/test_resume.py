@@ -24,14 +24,14 @@ def test_a_run_begins_only_where_nothing_is(tiny: Recipe, tmp_path: Path) -> Non
     (out / ".recipe.json.partial").write_text("{")  # what a kill leaves
     start(out, describe(tiny, CPU, ""))
     assert [path.name for path in out.iterdir()] == ["recipe.json"]
-    with pytest.raises(PrismaError, match=r"expected a new or empty folder at .*, found 1 entries; use --resume"):
+    with pytest.raises(PrismaError, match=r"expected a new or empty folder at .*; found 1 entries; use --resume"):
         start(out, describe(tiny, CPU, ""))
 
 
 def test_a_run_is_resumed_only_where_it_is(tiny: Recipe, tmp_path: Path) -> None:
     description = describe(tiny, CPU, "")
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(PrismaError, match=r"expected a run to resume at .*, found no recipe\.json"):
+        with pytest.raises(PrismaError, match=r"expected a run to resume at .*; found no recipe\.json"):
             resume(folder, description)
     start(tmp_path / "run", description)
     resume(tmp_path / "run", description)
@@ -103,7 +103,7 @@ def test_another_run_a_cut_file_and_none_are_refused(tiny: Recipe, tmp_path: Pat
     with pytest.raises(PrismaError, match="found no such file"):
         load_state(path, model, optimizer, "run")
     save_state(path, model, optimizer, 1, "run")
-    with pytest.raises(PrismaError, match=r"expected the state of run other in .*, found that of run"):
+    with pytest.raises(PrismaError, match=r"expected the state of run other in .*; found that of run"):
         load_state(path, model, optimizer, "other")
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(PrismaError, match="truncated"):

@@ -64,6 +64,6 @@ def test_asked_for_and_absent_it_is_a_sentence_before_anything_is_written(
     tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(PrismaError, match="expected the package wandb, found none"):
+    with pytest.raises(PrismaError, match="expected the package wandb; found none"):
         train(tiny, tmp_path / "run", use_wandb=True, device="cpu", progress=False)
     assert not (tmp_path / "run").exists()

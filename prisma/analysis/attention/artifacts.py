@@ -133,7 +133,7 @@ def artifacts(
     """
     config, used = model.config, factor if cutoff is None else cutoff
     if not used > 0:
-        raise PrismaError(f"a cutoff must be above 0; found {used}")
+        raise PrismaError(f"expected a cutoff to be above 0; found {used}")
     if not config.n_layers:
         raise PrismaError("expected a model with layers, whose patches can become artifacts; found n_layers=0")
     sites = ["blocks.0.resid_pre", "blocks.*.resid_post", "blocks.*.attn.pattern"]

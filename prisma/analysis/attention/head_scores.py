@@ -214,7 +214,7 @@ def _queries(config: ViTConfig, attention: str, queries: str) -> Tensor:
 
 def _shares(masks: Tensor) -> Tensor:
     if not ((masks >= 0) & (masks <= 1)).all():
-        raise PrismaError("masks must be shares of a patch, from 0 to 1; found a number outside")
+        raise PrismaError("expected masks to be shares of a patch, from 0 to 1; found a number outside")
     return masks
 
 

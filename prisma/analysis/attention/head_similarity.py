@@ -89,9 +89,9 @@ def head_similarity(
     Sources: Kornblith et al. 1905.00414 (CKA); Clark et al. 1906.04341 (Jensen-Shannon).
     """
     if measure not in MEASURES:
-        raise PrismaError(f"measure must be one of {', '.join(MEASURES)}; found {measure!r}")
+        raise PrismaError(f"expected measure to be one of {', '.join(MEASURES)}; found {measure!r}")
     if attention not in ("attn", "time"):
-        raise PrismaError(f"attention must be attn or time; found {attention!r}")
+        raise PrismaError(f"expected attention to be attn or time; found {attention!r}")
     scopes = attention_scopes(model.config, attention)
     matrices, products = MEASURES[measure]
     parts: list[Tensor] = []

@@ -119,9 +119,9 @@ def _identity(n: int, like: Tensor) -> Tensor:
 def check_mixing(heads: str, residual: float) -> None:
     """Raises PrismaError: no such way to combine heads, or `residual` is outside [0, 1)."""
     if heads not in FUSIONS:
-        raise PrismaError(f"heads must be one of {', '.join(FUSIONS)}; found {heads!r}")
+        raise PrismaError(f"expected heads to be one of {', '.join(FUSIONS)}; found {heads!r}")
     if not 0 <= residual < 1:
-        raise PrismaError(f"residual must be a share of the stream, at least 0 and below 1; found {residual}")
+        raise PrismaError(f"expected residual to be a share of the stream, at least 0 and below 1; found {residual}")
 
 
 def readout_weights(config: ViTConfig) -> Tensor:

@@ -107,7 +107,7 @@ class DirectLogitAttribution(Result):
             return super().plot(name)  # a number for each image, or an error that lists the arrays
         values, axes, n = self.arrays[name].double(), self.axes[name][1:], len(self.value)
         if image is not None and not -n <= image < n:
-            raise PrismaError(f"expected an image from 0 to {n - 1}, found {image}")
+            raise PrismaError(f"expected an image from 0 to {n - 1}; found {image}")
         of = "mean over images" if image is None else f"image {image}"
         shown, metric = values.mean(0) if image is None else values[image], self.metadata["metric"]
         title = f"{name} of {metric if len(metric) <= 40 else metric.partition('(')[0]}"
@@ -267,9 +267,9 @@ def _metric_name(metric: Metric) -> str:
 
 def _expect_options(norms: str, images: Tensor, start: Tensor, steps: int) -> None:
     if norms not in NORMS:
-        raise PrismaError(f"norms must be one of {', '.join(NORMS)}; found {norms!r}")
+        raise PrismaError(f"expected norms to be one of {', '.join(NORMS)}; found {norms!r}")
     if steps < 1:
-        raise PrismaError(f"steps must be at least 1; found {steps}")
+        raise PrismaError(f"expected steps to be at least 1; found {steps}")
     if not len(images) or not len(start):
         raise PrismaError("expected at least one image; found none")
     if norms == "integrated" and images is start and len(images) == 1:

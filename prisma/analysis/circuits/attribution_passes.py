@@ -49,7 +49,7 @@ class AttributionPasses:
         """
         target, source = target_and_source(clean, corrupt, self.into)
         if self.steps < 1:
-            raise PrismaError(f"steps must be at least 1; found {self.steps}")
+            raise PrismaError(f"expected steps to be at least 1; found {self.steps}")
         graph = Graph(self.model.config)
         if self.nodes and not graph.stages:
             raise PrismaError("expected a model with layers; found n_layers=0")

@@ -34,7 +34,7 @@ class Verifier:
     ) -> None:
         expect_pairs(clean, corrupt)
         if ablation not in ABLATIONS:
-            raise PrismaError(f"ablation must be one of {', '.join(ABLATIONS)}; found {ablation!r}")
+            raise PrismaError(f"expected ablation to be one of {', '.join(ABLATIONS)}; found {ablation!r}")
         self.model, self.images, self.metric, self.ablation, self.batch = model, clean, metric, ablation, batch
         self.other = self._ablated(corrupt)
         edges = Graph(model.config).edges

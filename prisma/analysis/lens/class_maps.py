@@ -103,7 +103,7 @@ def class_maps(
     Source: Vilas et al. 2310.18969.
     """
     if value not in NAMED:
-        raise PrismaError(f"value must be one of {', '.join(NAMED)}; found {value!r}")
+        raise PrismaError(f"expected value to be one of {', '.join(NAMED)}; found {value!r}")
     c, classes = model.config, torch.as_tensor(target)
     if classes.is_floating_point() or classes.shape not in ((), images.shape[:1]):
         found = f"{list(classes.shape)} with {classes.dtype}"

@@ -87,10 +87,10 @@ def segmentation(maps: Tensor, coverage: Tensor, *, threshold: str | float = "me
         )
     if not ((coverage >= 0) & (coverage <= 1)).all():
         raise PrismaError(
-            "coverage must be the share of each patch that the mask covers, from 0 to 1; found other numbers"
+            "expected coverage to be the share of each patch that the mask covers, from 0 to 1; found other numbers"
         )
     if isinstance(threshold, str) and threshold != "mean":
-        raise PrismaError(f"threshold must be mean or a number; found {threshold!r}")
+        raise PrismaError(f"expected threshold to be mean or a number; found {threshold!r}")
     scores_BSP, share_BP = maps.flatten(2).double(), coverage.flatten(1).to(maps.device)
     level_BS1 = scores_BSP.mean(-1, keepdim=True) if threshold == "mean" else float(threshold)
     rows = [_scores(*of_image) for of_image in zip(scores_BSP, scores_BSP > level_BS1, share_BP, strict=True)]

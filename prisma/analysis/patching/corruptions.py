@@ -29,7 +29,7 @@ def gaussian_noise(images: Tensor, where: Tensor | None = None, *, sigma: float 
         PrismaError: `sigma` is negative; as for all corruptions, images or `where` have another shape or type.
     """
     if not sigma >= 0:
-        raise PrismaError(f"sigma must be at least 0; found {sigma}")
+        raise PrismaError(f"expected sigma to be at least 0; found {sigma}")
     noise = _normal(images, seed) * (sigma * _std(images))
     return _replaced(images, where, images + noise)
 
@@ -41,7 +41,7 @@ def blur(images: Tensor, where: Tensor | None = None, *, sigma: float = 4.0) -> 
         PrismaError: `sigma` is not above 0.
     """
     if not sigma > 0:
-        raise PrismaError(f"sigma must be above 0 pixels; found {sigma}")
+        raise PrismaError(f"expected sigma to be above 0 pixels; found {sigma}")
     radius = int(4 * sigma + 0.5)
     weights_K = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=images.device) / sigma) ** 2)
     weights_K = (weights_K / weights_K.sum()).to(images)

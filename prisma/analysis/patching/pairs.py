@@ -20,7 +20,7 @@ def target_and_source(clean: Tensor, corrupt: Tensor, into: str) -> tuple[Tensor
 def source_of(into: str) -> str:
     """The run that new values come from: clean or corrupt. Raises PrismaError if `into` is neither."""
     if into not in OTHER:
-        raise PrismaError(f"into must be clean or corrupt; found {into!r}")
+        raise PrismaError(f"expected into to be clean or corrupt; found {into!r}")
     return OTHER[into]
 
 

@@ -159,7 +159,7 @@ def to_pixels(model: ViT, directions: Tensor, *, ln: str = "folded") -> Tensor:
     expect_ln(ln)
     c, embed = model.config, model.embed
     if directions.shape[-1] != c.d_model:
-        raise PrismaError(f"expected directions [..., {c.d_model}], found {list(directions.shape)}")
+        raise PrismaError(f"expected directions [..., {c.d_model}]; found {list(directions.shape)}")
     reads = directions[..., None]
     for norm in (embed.ln_pre, embed.ln_patch) if ln == "folded" else ():
         reads = folded_in(norm, reads)

@@ -42,7 +42,7 @@ def fractions(x: Tensor) -> Packed:
         PrismaError: a number is outside, or not a number (a model that has diverged).
     """
     if not bool(((x >= -1e-6) & (x <= 1 + 1e-6)).all()):
-        raise PrismaError(f"expected numbers between 0 and 1 to show, found {x.min().item()} to {x.max().item()}")
+        raise PrismaError(f"expected numbers between 0 and 1 to show; found {x.min().item()} to {x.max().item()}")
     return _pack("uint16", (x.detach().double().clamp(0, 1) * FULL).round())
 
 
@@ -53,7 +53,7 @@ def numbers(x: Tensor) -> Packed:
         PrismaError: a number is not finite (a model that has diverged).
     """
     if not bool(x.isfinite().all()):
-        raise PrismaError("expected finite numbers to show, found some that are not: has this model diverged?")
+        raise PrismaError("expected finite numbers to show; found some that are not: has this model diverged?")
     return _pack("float32", x.detach())
 
 

@@ -214,7 +214,7 @@ def test_bad_input_is_refused() -> None:
         PrismaError, match=r"expected masks with a number for each patch, \[2, 9\] or .*; found \[2, 6, 6\]"
     ):
         head_scores(model, images, masks=torch.zeros(2, 6, 6))
-    with pytest.raises(PrismaError, match="masks must be shares of a patch, from 0 to 1"):
+    with pytest.raises(PrismaError, match="expected masks to be shares of a patch, from 0 to 1"):
         head_scores(model, images, masks=torch.full((2, 9), 255))
     found = head_scores(model, images, ["object", "edge"], masks=torch.zeros(2, 9))
     with pytest.raises(PrismaError, match="'object' has no value: none of the images"):

@@ -124,9 +124,9 @@ def test_cka_is_one_for_outputs_that_differ_by_a_rotation_and_a_factor() -> None
 def test_bad_input_is_refused() -> None:
     model = model_of("base")
     images = images_of(model)
-    with pytest.raises(PrismaError, match="measure must be one of jensen_shannon, cosine, cka; found 'js'"):
+    with pytest.raises(PrismaError, match="expected measure to be one of jensen_shannon, cosine, cka; found 'js'"):
         head_similarity(model, images, measure="js")
-    with pytest.raises(PrismaError, match="attention must be attn or time; found 'pool'"):
+    with pytest.raises(PrismaError, match="expected attention to be attn or time; found 'pool'"):
         head_similarity(model_of("siglip"), images, attention="pool")
     small = model_of("base", image_size=2)
     with pytest.raises(PrismaError, match="at least 4 tokens; found 2"):

@@ -121,5 +121,5 @@ def test_bad_input_is_refused() -> None:
         relevance(model, images, Logit(7))
     with pytest.raises(PrismaError, match="one number per image"):
         relevance(model, images, lambda logits: logits)
-    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
+    with pytest.raises(PrismaError, match="expected batch to be at least 1; found 0"):
         relevance(model, images, batch=0)

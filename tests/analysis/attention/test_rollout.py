@@ -99,7 +99,7 @@ def test_half_precision_gives_shares_in_float32() -> None:
 
 def test_bad_input_is_refused() -> None:
     model = model_of("base")
-    with pytest.raises(PrismaError, match="heads must be one of"):
+    with pytest.raises(PrismaError, match="expected heads to be one of"):
         rollout(model, images_of(model), heads="sum")
     with pytest.raises(PrismaError, match="expected images"):
         rollout(model, torch.zeros(1, 2, 8, 8, dtype=torch.float64))

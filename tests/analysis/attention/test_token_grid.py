@@ -68,7 +68,7 @@ def test_passes_hold_all_images_in_order() -> None:
     middling = ViT(config_of("base", image_size=32, n_heads=12))  # 257 tokens: 6.3 MB of patterns per image
     assert [len(part) for part in image_passes(middling, torch.arange(50), None)] == [42, 8]
     assert [len(part) for part in image_passes(middling, torch.arange(50), None, copies=4)] == [10] * 5
-    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
+    with pytest.raises(PrismaError, match="expected batch to be at least 1; found 0"):
         list(image_passes(model, images, 0))
     with pytest.raises(PrismaError, match="expected at least one image; found none"):
         list(image_passes(model, images[:0], 2))

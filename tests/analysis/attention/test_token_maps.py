@@ -76,10 +76,10 @@ def test_the_time_axis_is_of_video_only(tmp_path: Path) -> None:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(PrismaError, match="heads must be one of mean, max, min; found 'median'"):
+    with pytest.raises(PrismaError, match="expected heads to be one of mean, max, min; found 'median'"):
         check_mixing("median", 0.5)
     for residual in (1.0, -0.1):
-        with pytest.raises(PrismaError, match="residual must be a share of the stream"):
+        with pytest.raises(PrismaError, match="expected residual to be a share of the stream"):
             check_mixing("mean", residual)
 
 

@@ -349,7 +349,7 @@ def test_a_picture_of_every_array() -> None:
 def test_what_pictures_refuse() -> None:
     model = model_of("one_layer")
     found = direct_logit_attribution(model, images_of(model), PAIR)
-    with pytest.raises(PrismaError, match="expected an image from 0 to 1, found 2"):
+    with pytest.raises(PrismaError, match="expected an image from 0 to 1; found 2"):
         found.plot(image=2)
     for array in ("time_heads", "layers"):
         with pytest.raises(PrismaError, match=f"has no array '{array}'"):
@@ -373,9 +373,9 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "shifted": ({"metric": lambda logits: logits[:, 0] + 1}, "linear in the logits"),
     "whole": ({"metric": lambda logits: logits}, "linear in the logits"),
     "class": ({"metric": Logit(5)}, "expected a class from 0 to 4; found 5"),
-    "norms": ({"norms": "live"}, "norms must be one of frozen, integrated; found 'live'"),
-    "batch": ({"batch": 0}, "batch must be at least 1; found 0"),
-    "steps": ({"steps": 0}, "steps must be at least 1; found 0"),
+    "norms": ({"norms": "live"}, "expected norms to be one of frozen, integrated; found 'live'"),
+    "batch": ({"batch": 0}, "expected batch to be at least 1; found 0"),
+    "steps": ({"steps": 0}, "expected steps to be at least 1; found 0"),
     "baseline": ({"norms": "integrated"}, "found one image and no baseline"),
 }
 

@@ -183,11 +183,11 @@ def test_bad_input_is_refused() -> None:
         attribution_patching(model, clean, corrupt, lambda logits: logits[:, 0] * torch.inf)
     with pytest.raises(PrismaError, match="one number per image"):
         attribution_patching(model, clean, corrupt, torch.sum)
-    with pytest.raises(PrismaError, match="steps must be at least 1; found 0"):
+    with pytest.raises(PrismaError, match="expected steps to be at least 1; found 0"):
         attribution_patching(model, clean, corrupt, metric, steps=0)
-    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
+    with pytest.raises(PrismaError, match="expected batch to be at least 1; found 0"):
         attribution_patching(model, clean, corrupt, metric, batch=0)
-    with pytest.raises(PrismaError, match="into must be clean or corrupt; found 'both'"):
+    with pytest.raises(PrismaError, match="expected into to be clean or corrupt; found 'both'"):
         attribution_patching(model, clean, corrupt, metric, into="both")
     with pytest.raises(PrismaError, match="found a total effect of 0"):
         attribution_patching(model, clean, clean, metric).normalised()

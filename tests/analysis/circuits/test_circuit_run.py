@@ -78,5 +78,5 @@ def test_what_does_not_fit_is_refused() -> None:
         run_edges(model, clean, edges.long(), other)
     with pytest.raises(PrismaError, match="messages of the other run for 3 images; found 2"):
         run_edges(model, clean, edges, other[:2])
-    with pytest.raises(PrismaError, match="batch must be at least 1"):
+    with pytest.raises(PrismaError, match="expected batch to be at least 1"):
         run_edges(model, clean, edges, other, batch=0)

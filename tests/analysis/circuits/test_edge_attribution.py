@@ -81,5 +81,5 @@ def test_bad_input_is_refused() -> None:
         edge_attribution(model, clean, corrupt[:1], metric)
     with pytest.raises(PrismaError, match="a metric that has a gradient"):
         edge_attribution(model, clean, corrupt, Rank(0))
-    with pytest.raises(PrismaError, match="steps must be at least 1"):
+    with pytest.raises(PrismaError, match="expected steps to be at least 1"):
         edge_attribution(model, clean, corrupt, metric, steps=0)

@@ -106,7 +106,7 @@ def test_bad_input_is_refused() -> None:
         path_patching(model, clean, corrupt, feature_difference, receivers=["a0.h0.z"])
     with pytest.raises(PrismaError, match="found 0 senders"):
         path_patching(model, clean, corrupt, feature_difference, senders=[])
-    with pytest.raises(PrismaError, match="into must be clean or corrupt; found 'both'"):
+    with pytest.raises(PrismaError, match="expected into to be clean or corrupt; found 'both'"):
         path_patching(model, clean, corrupt, feature_difference, into="both")
     with pytest.raises(PrismaError, match="one number per image"):
         path_patching(model, clean, corrupt, lambda logits: logits)

@@ -84,7 +84,7 @@ def test_what_it_refuses() -> None:
     model, labels = model_of("base"), torch.tensor([0, 1])
     with pytest.raises(PrismaError, match=r"a label for each of 2 images; found \[1\]"):
         class_identifiability(model, images_of(model), labels[:1])
-    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
+    with pytest.raises(PrismaError, match="expected batch to be at least 1; found 0"):
         class_identifiability(model, images_of(model), labels, batch=0)
     with pytest.raises(PrismaError, match="expected a class from 0 to 4; found 6"):
         class_identifiability(model, images_of(model), labels + 6)

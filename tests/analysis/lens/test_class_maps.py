@@ -67,8 +67,8 @@ def test_their_pictures() -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "value": ({"value": "rank"}, "value must be one of logit, probability, logit_diff; found 'rank'"),
-    "batch": ({"batch": 0}, "batch must be at least 1; found 0"),
+    "value": ({"value": "rank"}, "expected value to be one of logit, probability, logit_diff; found 'rank'"),
+    "batch": ({"batch": 0}, "expected batch to be at least 1; found 0"),
     "class": ({"target": 5}, "expected classes from 0 to 4; found 5"),
     "negative": ({"target": [0, -1]}, r"expected classes from 0 to 4; found \[0, -1\]"),
     "classes": ({"target": [0, 1, 2]}, r"one for each of 2 images; found \[3\]"),

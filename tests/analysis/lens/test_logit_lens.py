@@ -115,7 +115,7 @@ def test_no_images_and_no_pass_are_refused() -> None:
     model = model_of("base")
     with pytest.raises(PrismaError, match="expected at least one image; found none"):
         logit_lens(model, images_of(model)[:0])
-    with pytest.raises(PrismaError, match="batch must be at least 1; found 0"):
+    with pytest.raises(PrismaError, match="expected batch to be at least 1; found 0"):
         logit_lens(model, images_of(model), batch=0)
 
 

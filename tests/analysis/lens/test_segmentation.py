@@ -126,7 +126,7 @@ def test_scores_are_a_result_with_a_picture() -> None:
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "class": ({"target": 5}, "expected classes from 0 to 4; found 5"),
-    "threshold": ({"threshold": "otsu"}, "threshold must be mean or a number; found 'otsu'"),
+    "threshold": ({"threshold": "otsu"}, "expected threshold to be mean or a number; found 'otsu'"),
     "coverage": ({"coverage": torch.full((2, 3, 3), 2.0)}, "from 0 to 1; found other numbers"),
     "shape": ({"coverage": torch.ones(2, 3, 4)}, r"found \[2, 3, 3, 3\] and \[2, 3, 4\]"),
 }

@@ -199,7 +199,7 @@ def test_result_survives_a_file(tmp_path: Path) -> None:
         ({"site": "attn.w"}, "no site of this model matches"),
         ({"axis": "query"}, "found 'query'"),
         ({"groups": 9}, "expected 1 to 3 groups of head"),
-        ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": 0}, "expected batch to be at least 1"),
         ({"metric": lambda x: x}, "one number per image"),
     ],
 )

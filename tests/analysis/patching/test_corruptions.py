@@ -159,10 +159,10 @@ def test_pixels_of_patches_are_what_the_patch_sees(variant: str) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: gaussian_noise(x, sigma=-1.0), "sigma must be at least 0; found -1.0"),
-        (lambda x: gaussian_noise(x, sigma=float("nan")), "sigma must be at least 0; found nan"),
-        (lambda x: blur(x, sigma=0), "sigma must be above 0 pixels"),
-        (lambda x: blur(x, sigma=float("nan")), "sigma must be above 0 pixels"),
+        (lambda x: gaussian_noise(x, sigma=-1.0), "expected sigma to be at least 0; found -1.0"),
+        (lambda x: gaussian_noise(x, sigma=float("nan")), "expected sigma to be at least 0; found nan"),
+        (lambda x: blur(x, sigma=0), "expected sigma to be above 0 pixels"),
+        (lambda x: blur(x, sigma=float("nan")), "expected sigma to be above 0 pixels"),
         (lambda x: mean_image(x, reference=x[:, :1]), "expected reference images"),
         (lambda x: mean_image(x, reference=x[:0]), "expected reference images"),
         (lambda x: other_image(x[:1]), "index of another image"),

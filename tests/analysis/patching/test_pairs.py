@@ -12,7 +12,7 @@ def test_values_come_from_the_other_run() -> None:
     for into, expected in {"clean": (clean, corrupt), "corrupt": (corrupt, clean)}.items():
         assert all(x is y for x, y in zip(target_and_source(clean, corrupt, into), expected, strict=True))
     assert (source_of("clean"), source_of("corrupt")) == ("corrupt", "clean")
-    with pytest.raises(PrismaError, match="into must be clean or corrupt; found 'both'"):
+    with pytest.raises(PrismaError, match="expected into to be clean or corrupt; found 'both'"):
         target_and_source(clean, corrupt, "both")
     with pytest.raises(PrismaError, match=r"pairs of one shape; found \[2, 1\] and \[1, 1\]"):
         target_and_source(clean, corrupt[:1], "clean")

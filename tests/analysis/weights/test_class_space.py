@@ -195,7 +195,7 @@ def test_results_survive_a_file(tmp_path: Any) -> None:
         ("base", lambda m: class_space(m, layers=[2]), "from 0 to 1"),
         ("base", lambda m: class_space(m, attention="time"), "'time'"),
         ("no_layers", class_space, "found no layer"),
-        ("base", lambda m: to_pixels(m, torch.ones(3)), r"\[..., 12\], found \[3\]"),
+        ("base", lambda m: to_pixels(m, torch.ones(3)), r"\[..., 12\]; found \[3\]"),
         ("attention_only", lambda m: circuits.neuron_weights(m, 0), "found 0 and d_mlp=0"),
         ("base", lambda m: circuits.neuron_weights(m, 5), "found 5 and d_mlp=10"),
     ],
