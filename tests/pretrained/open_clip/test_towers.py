@@ -1,10 +1,13 @@
 """open_clip: every configuration's two towers, every parameter, and what is refused."""
 
+import copy
 import re
 from typing import Any
+from unittest.mock import patch
 
 import open_clip
 import pytest
+import timm
 import torch
 from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.timm_model import TimmModel
@@ -170,8 +173,17 @@ def test_other_towers_are_refused() -> None:
 
 @pytest.mark.parametrize("name", OUTLINES)
 def test_every_full_size_fits_its_configuration(name: str) -> None:
-    """Every tensor of the model as it is published has its place, and its shape is ours."""
-    with torch.device("meta"):
+    """Every tensor of the published model has its place and its shape. All layers are alike, so two are built."""
+    config = copy.deepcopy(open_clip.get_model_config(name))
+    create = timm.create_model
+    for side in ("vision_cfg", "text_cfg"):
+        if "timm_model_name" not in config[side]:
+            config[side]["layers"] = 2
+    with (
+        patch("open_clip.factory.get_model_config", lambda *_: copy.deepcopy(config)),
+        patch("open_clip.timm_model.timm.create_model", lambda *a, **kw: create(*a, **kw, depth=2)),
+        torch.device("meta"),
+    ):
         model = open_clip.create_model(name, load_weights=False, device="meta")
     convert(family_of(model).read(model), model.state_dict(), name)
 
