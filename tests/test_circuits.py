@@ -103,7 +103,7 @@ def test_the_norms_of_the_stream() -> None:
     [
         (lambda m: circuits.weights(m, 2), "from 0 to 1 and an attention of this model, attn; found 2 and 'attn'"),
         (lambda m: circuits.weights(m, 0, "time"), "found 0 and 'time'"),
-        (lambda m: circuits.ov(m, 0, ln="live"), "ln=none or folded.*found ln='live'"),
+        (lambda m: circuits.ov(m, 0, ln="live"), "expected ln to be none .*found 'live'"),
     ],
 )
 def test_what_does_not_exist_is_refused(call: Any, message: str) -> None:

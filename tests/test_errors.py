@@ -20,5 +20,7 @@ def test_it_is_a_value_error() -> None:
 
 def test_a_package_that_is_not_there_is_named_before_any_work() -> None:
     expect_packages("torch", "numpy")
-    with pytest.raises(PrismaError, match=r"expected the package no_such_package; found none; pip install .*\[train\]"):
+    with pytest.raises(
+        PrismaError, match=r"expected the package no_such_package; found none: install it with pip install .*\[train\]"
+    ):
         expect_packages("torch", "no_such_package", extra="train")

@@ -150,7 +150,7 @@ def test_only_one_is_in_a_folder_and_nothing_is_left_in_it(tmp_path: Path) -> No
     for _ in range(2):
         with (
             exclusive(tmp_path, "work"),
-            pytest.raises(PrismaError, match="expected to be the only one to work; found another process at it"),
+            pytest.raises(PrismaError, match="expected to be the only process to work; found another one"),
             exclusive(tmp_path, "work"),
         ):
             pass

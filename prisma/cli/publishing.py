@@ -54,11 +54,7 @@ def audit(
     if as_json:
         print(json.dumps({"repo": repo, "checkpoints": n, "findings": findings}, indent=2))
     else:
-        print(
-            table(findings)
-            if findings
-            else f"{repo}: {n} checkpoints and main have the weights that the manifest lists."
-        )
+        print(table(findings) if findings else f"{repo}: {n} checkpoints and main have the weights of the manifest.")
     if findings:
         raise typer.Exit(1)
 
@@ -66,7 +62,7 @@ def audit(
 def _folder(hub: Path | None) -> Path:
     if hub is None:
         raise PrismaError(
-            "expected --hub DIR, the folder hub; found none (publishing to the Hugging Face Hub itself is not possible yet)"
+            "expected --hub DIR, the folder hub; found none (this version cannot publish to the Hugging Face Hub itself)"
         )
     return hub
 

@@ -172,7 +172,7 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.uint8:
         if not (np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1):
             raise PrismaError(
-                f"expected an image array of uint8 or of floats in [0, 1], "
+                f"expected an image array of uint8 or of floats in [0, 1]; "
                 f"found {array.dtype} from {array.min()} to {array.max()}"
             )
         array = np.round(array * 255).astype(np.uint8)

@@ -41,7 +41,7 @@ def test_a_task_is_analysed_and_the_result_is_that_of_the_library(prisma: Prisma
     assert torch.allclose(found.values, expected.values, atol=1e-5)
     assert found.metadata["target"] == 3
     record = json.loads((folder / "analysis.json").read_text())
-    assert (record["model"], record["source"], record["settings"]["pictures"]) == ("mice/digits", "digits", 5)
+    assert (record["model"], record["source"], record["settings"]["images"]) == ("mice/digits", "digits", 5)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*z")}
     assert (
         prisma("analyze", "activation_patching", *DIGITS, "--shard-size", "2", "--metric", "logit", "--target", "3")[1]
@@ -121,7 +121,7 @@ def test_other_settings_are_refused(prisma: Prisma) -> None:
     assert prisma("analyze", "rollout", *DIGITS)[0] == 0
     code, _, err = prisma("analyze", "rollout", *DIGITS, "--set", "residual=0.2")
     assert code == 1
-    assert "found residual=0.5; use another --out" in one_sentence(err)
+    assert "residual=0.5; this one has 0.2" in one_sentence(err)
 
 
 def test_a_stop_says_how_to_continue(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,5 +97,5 @@ def test_coverage_is_the_share_of_each_patch(patch: int | tuple[int, int]) -> No
 
 @pytest.mark.parametrize("shape", [(2, 28, 30), (2, 30, 28), (28, 28), (2, 1, 28, 28)])
 def test_coverage_is_of_whole_patches(shape: tuple[int, ...]) -> None:
-    with pytest.raises(PrismaError, match=r"expected masks .* of whole patches of 4x4, found"):
+    with pytest.raises(PrismaError, match=r"expected masks .* of whole patches of 4x4; found"):
         coverage(torch.ones(shape, dtype=torch.bool), 4)

@@ -107,7 +107,7 @@ def test_its_code_runs_and_rebuilds_the_logged_loss(run: Path, hub: Path) -> Non
 )  # fmt: skip
 @pytest.mark.parametrize("value", [..., None], ids=["missing", "null"])
 def test_a_missing_fact_is_an_error(run: Path, record: Record, fact: str, value: object) -> None:
-    with pytest.raises(PrismaError, match="needs a fact") as error:
+    with pytest.raises(PrismaError, match="expected every value that the card") as error:
         card.render(with_fact(record, fact, value), read_checkpoint(run))
     assert "\n" not in str(error.value)
 
@@ -122,7 +122,7 @@ def test_an_empty_fact_is_an_error(run: Path, record: Record, fact: str, value: 
         changed.results["results"][0]["value"] = value
     else:
         changed = with_fact(changed, fact, value)
-    with pytest.raises(PrismaError, match="needs a fact"):
+    with pytest.raises(PrismaError, match="expected every value that the card"):
         card.render(changed, read_checkpoint(run))
 
 

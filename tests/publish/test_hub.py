@@ -82,7 +82,7 @@ def test_a_second_publisher_is_refused(writer: FolderHub) -> None:
     lock = writer.folder.parent / ".locks" / writer.folder.name / "publish.lock"
     with lock.open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(PrismaError, match="only one to publish lab/x"), writer.writing():
+        with pytest.raises(PrismaError, match="only process to publish lab/x"), writer.writing():
             pass
     with writer.writing():
         pass

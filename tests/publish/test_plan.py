@@ -61,8 +61,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unfinished": (lambda run: (run / "results.json").unlink(), "expected a finished run .* no results.json"),
     "no curve": (lambda run: (run / "curves/loss.svg").unlink(), "expected curves/loss.svg"),
     "no checkpoints": (lambda run: shutil.rmtree(run / "checkpoints"), "expected the 5 checkpoints .* found 0"),
-    "a missing checkpoint": (lambda run: shutil.rmtree(run / "checkpoints/step-000002"), "step-000002 missing"),
-    "a checkpoint too many": (lambda run: (run / "checkpoints/step-000003").mkdir(), "step-000003 too many"),
+    "a missing checkpoint": (lambda run: shutil.rmtree(run / "checkpoints/step-000002"), "missing: step-000002"),
+    "a checkpoint too many": (
+        lambda run: (run / "checkpoints/step-000003").mkdir(),
+        "not in the schedule: step-000003",
+    ),
     "odd settings": (lambda run: edit(run / "recipe.json", {"training": {"pace": 1}}), "training settings of a run"),
     "truncated": (lambda run: (run / LAST / WEIGHTS).write_bytes(b"\x08"), "whole safetensors weights"),
     "wrong step": (lambda run: rewrite(run / LAST / WEIGHTS, step="4"), "weights of step-000006 .* those of step 4"),
@@ -71,7 +74,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "infinite": (lambda run: rewrite(run / LAST / WEIGHTS, poison), r"finite weights .* readout.head.weight"),
     "not the last": (lambda run: rewrite(run / LAST / WEIGHTS, shift), "final weights .* step-000006"),
     "two configs": (
-        lambda run: (run / LAST / "config.json").write_text(f" {(run / 'config.json').read_text()}"),
+        lambda run: (run / LAST / "config.json").write_text((run / "config.json").read_text().replace('"0"', '"zero"')),
         "the same config.json",
     ),
     "broken metrics": (lambda run: (run / "metrics.jsonl").write_text("{"), "JSON object on every line"),
@@ -93,7 +96,7 @@ def test_what_is_not_fit_to_be_published_is_one_sentence(run: Path, mistake: str
 def test_the_same_weights_at_two_steps_are_refused(run: Path) -> None:
     shutil.copy(run / "checkpoints/step-000001" / WEIGHTS, run / "checkpoints/step-000002" / WEIGHTS)
     rewrite(run / "checkpoints/step-000002" / WEIGHTS, step="2")
-    with pytest.raises(PrismaError, match="found the same at 1 and 2"):
+    with pytest.raises(PrismaError, match="found equal weights at 1 and 2"):
         plan(run, "lab/tiny")
 
 

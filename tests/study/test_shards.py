@@ -67,9 +67,9 @@ def test_other_settings_are_refused_and_the_first_is_named(tmp_path: Path) -> No
     run(job_of("rollout", tmp_path / "out"))
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     others = {
-        "residual=0.25 .*; found residual=0.5": job_of("rollout", tmp_path / "out", residual="0.25"),
-        "pictures=4 .*; found pictures=5": job_of("rollout", tmp_path / "out", n=4),
-        "shard_size=3 .*; found shard_size=2": job_of("rollout", tmp_path / "out", shard_size=3),
+        "residual=0.5; this one has 0.25": job_of("rollout", tmp_path / "out", residual="0.25"),
+        "images=5; this one has 4": job_of("rollout", tmp_path / "out", n=4),
+        "shard_size=2; this one has 3": job_of("rollout", tmp_path / "out", shard_size=3),
         "analysis='artifacts' .*; found analysis='rollout'; use another --out": job_of("artifacts", tmp_path / "out"),
         "model_sha256='": job_of("rollout", tmp_path / "out", variant="registers"),
     }
@@ -136,7 +136,7 @@ def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     sentences = []
 
     def again(*_: object) -> None:
-        with pytest.raises(PrismaError, match="the only one to analyze") as error:
+        with pytest.raises(PrismaError, match="the only process to analyze") as error:
             run(job)
         sentences.append(str(error.value))
         raise KeyboardInterrupt

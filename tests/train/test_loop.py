@@ -240,7 +240,7 @@ def test_two_trainers_in_one_folder_are_refused(tiny: Recipe, tmp_path: Path) ->
     start(tmp_path / "run", describe(tiny, torch.device("cpu"), ""))
     with (
         exclusive(tmp_path / "run", "be here"),
-        pytest.raises(PrismaError, match="expected to be the only one to train"),
+        pytest.raises(PrismaError, match="expected to be the only process to train"),
     ):
         train(tiny, tmp_path / "run", resume=True, progress=False)
 

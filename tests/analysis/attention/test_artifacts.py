@@ -97,7 +97,7 @@ def test_the_picture_has_the_norms_and_the_cutoff() -> None:
 def test_bad_input_is_refused() -> None:
     model = model_of("base")
     for options in ({"factor": 0.0}, {"cutoff": -1.0}):
-        with pytest.raises(PrismaError, match="a expected cutoff to be above 0"):
+        with pytest.raises(PrismaError, match="expected a cutoff to be above 0"):
             artifacts(model, images_of(model), **options)
     none = model_of("no_layers")
     with pytest.raises(PrismaError, match="found n_layers=0"):

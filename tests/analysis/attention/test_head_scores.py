@@ -206,7 +206,7 @@ def test_bad_input_is_refused() -> None:
     images = images_of(model)
     with pytest.raises(PrismaError, match="'class_token' cannot be computed here: it needs a class token"):
         head_scores(model, images, ["class_token"])
-    with pytest.raises(PrismaError, match="expected queries that this attention has; found 'class'"):
+    with pytest.raises(PrismaError, match="expected query tokens that this model has; found 'class'"):
         head_scores(model, images, queries="class")
     with pytest.raises(PrismaError, match="expected a role of tokens"):
         head_scores(model, images, queries="cls")
@@ -217,7 +217,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(PrismaError, match="expected masks to be shares of a patch, from 0 to 1"):
         head_scores(model, images, masks=torch.full((2, 9), 255))
     found = head_scores(model, images, ["object", "edge"], masks=torch.zeros(2, 9))
-    with pytest.raises(PrismaError, match="'object' has no value: none of the images"):
+    with pytest.raises(PrismaError, match="'object' is undefined: no image has"):
         found.top("object")
     with pytest.raises(PrismaError, match="'corner' was not computed; the nearest that were: "):
         found.top("corner")

@@ -183,8 +183,8 @@ def test_result_survives_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"by": "noise"}, "or 'mean' or 'resample'; found 'noise' with no reference"),
-        ({"by": "zero", "reference": torch.ones(3, 2, 6, 6).double()}, "found 'zero' with reference"),
+        ({"by": "noise"}, "expected by to be zero, mean or resample; found 'noise'"),
+        ({"by": "zero", "reference": torch.ones(3, 2, 6, 6).double()}, "expected no reference images with by='zero'"),
         ({"by": "mean", "reference": torch.ones(3, 2, 6, 5)}, r"found \[5, 2, 6, 6\] and \[3, 2, 6, 5\]"),
         ({"by": "mean", "reference": torch.ones(1, 2, 6, 6).double()}, "at least 2 images; found .* and 1 images"),
         ({"by": "resample", "reference": torch.ones(0, 2, 6, 6)}, "expected images, and reference images"),

@@ -245,7 +245,7 @@ def test_result_survives_a_file(tmp_path: Any) -> None:
     ("variant", "options", "message"),
     [
         ("base", {"site": "attn.z"}, "expected a site among resid_post, attn_out, mlp_out, time_out"),
-        ("base", {"site": "mlp_out", "sever": "mlp_out"}, "sever to be another of them but not resid_post"),
+        ("base", {"site": "mlp_out", "sever": "mlp_out"}, "sever to be attn_out, mlp_out or time_out but not the site"),
         ("base", {"sever": "resid_post"}, "sever='resid_post'"),
         ("attention_only", {"site": "mlp_out"}, "no site of this model matches"),
         ("base", {"sever": "time_out"}, "no site of this model matches"),

@@ -190,7 +190,7 @@ def test_results_survive_a_file(tmp_path: Any) -> None:
     [
         ("siglip", class_embeddings, "found pool='attention' and n_classes=5"),
         ("no_head", class_space, "found pool='class' and n_classes=0"),
-        ("base", lambda m: class_embeddings(m, ln="live"), "ln=none or folded"),
+        ("base", lambda m: class_embeddings(m, ln="live"), "expected ln to be none"),
         ("base", lambda m: class_space(m, layers=[]), "found no layer"),
         ("base", lambda m: class_space(m, layers=[2]), "from 0 to 1"),
         ("base", lambda m: class_space(m, attention="time"), "'time'"),

@@ -133,7 +133,7 @@ def test_result(tmp_path: Any) -> None:
         ("base", {"of": ("z",)}, "some of q, k, v"),
         ("base", {"of": ()}, "some of q, k, v"),
         ("base", {"samples": 0}, "at least 1 sample"),
-        ("base", {"ln": "frozen"}, "ln=none or folded.*found ln='frozen'"),
+        ("base", {"ln": "frozen"}, "expected ln to be none .*found 'frozen'"),
         ("one_layer", {}, "expected at least two attentions.*found 1"),
         ("no_layers", {}, "expected at least two attentions.*found 0"),
     ],

@@ -34,6 +34,6 @@ def test_more_numbers_than_a_page_should_hold(session: Session, monkeypatch: pyt
     found = (config.n_layers + 1) * config.n_tokens * config.n_classes
     monkeypatch.setattr(lens, "MAX_NUMBERS", found)
     lens.TAB.view(session)
-    monkeypatch.setattr(lens, "MAX_NUMBERS"; found - 1)
+    monkeypatch.setattr(lens, "MAX_NUMBERS", found - 1)
     with pytest.raises(PrismaError, match=f"found {found:,}: "):
         lens.TAB.view(session)
