@@ -67,9 +67,8 @@ def analyze(
 ) -> None:
     """Run an analysis over a folder of images or a task.
 
-    It writes result.npz, summary.json and plot.png. Images are processed in shards: if the command is stopped, the same
-    command continues from the last complete shard. `accelerate launch --no_python prisma analyze ...` shares the shards
-    among several GPUs.
+    It writes result.npz, summary.json and plot.png. If it is stopped, the same command continues from the last complete
+    shard of images. `accelerate launch --no_python prisma analyze ...` shares the shards among several GPUs.
     """
     from prisma.data.pictures import pictures
     from prisma.study.catalog import canonical_name, options_of

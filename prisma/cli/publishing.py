@@ -62,7 +62,7 @@ def audit(
 def _folder(hub: Path | None) -> Path:
     if hub is None:
         raise PrismaError(
-            "expected --hub DIR, the folder hub; found none (this version cannot publish to the Hugging Face Hub itself)"
+            "expected --hub DIR, the folder hub; found none (this version cannot publish to the Hugging Face Hub)"
         )
     return hub
 

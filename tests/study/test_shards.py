@@ -70,7 +70,7 @@ def test_other_settings_are_refused_and_the_first_is_named(tmp_path: Path) -> No
         "residual=0.5; this one has 0.25": job_of("rollout", tmp_path / "out", residual="0.25"),
         "images=5; this one has 4": job_of("rollout", tmp_path / "out", n=4),
         "shard_size=2; this one has 3": job_of("rollout", tmp_path / "out", shard_size=3),
-        "analysis='artifacts' .*; found analysis='rollout'; use another --out": job_of("artifacts", tmp_path / "out"),
+        "analysis='rollout'; this one has 'artifacts': use another --out": job_of("artifacts", tmp_path / "out"),
         "model_sha256='": job_of("rollout", tmp_path / "out", variant="registers"),
     }
     for sentence, other in others.items():
