@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,10 @@ def serve(
     Raises:
         PrismaError: as `build`, or the port is not free.
     """
-    chosen = _free_port() if port is None else _expect_free(port)
+    if port is not None and not _is_free(port):
+        raise PrismaError(f"expected a free port; found port {port} in use")
     blocks = build(hub, model, prompts)
-    _, url, _ = blocks.launch(
-        server_name=HOST, server_port=chosen, theme=theme(), quiet=True, prevent_thread_lock=True, **LAUNCH
-    )
+    url = _launch(blocks, [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS))
     print(f"Prisma is open at {url}", flush=True)  # noqa: T201
     if block:
         _wait(blocks)
@@ -107,17 +107,17 @@ def _wait(blocks: gr.Blocks) -> None:
         blocks.close(verbose=False)
 
 
-def _free_port() -> int:
-    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
-        if _is_free(port):
-            return port
-    raise PrismaError(f"expected a free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1}; found none")
+def _launch(blocks: gr.Blocks, ports: Sequence[int]) -> str:
+    """Serve at the first of these ports that is free, and return the address.
 
-
-def _expect_free(port: int) -> int:
-    if not _is_free(port):
-        raise PrismaError(f"expected a free port; found port {port} in use")
-    return port
+    Raises:
+        PrismaError: none of them is free.
+    """
+    for port in filter(_is_free, ports):
+        with suppress(OSError):  # another program took the port since it was found free
+            how: dict[str, Any] = {"server_name": HOST, "server_port": port, "quiet": True, **LAUNCH}
+            return str(blocks.launch(theme=theme(), prevent_thread_lock=True, **how)[1])
+    raise PrismaError(f"expected a free port from {ports[0]} to {ports[-1]}; found none")
 
 
 def _is_free(port: int) -> bool:

@@ -51,6 +51,23 @@ def test_the_first_free_port(lab: Path, launched: dict[str, Any], taken: int, mo
     assert taken < launched["server_port"] < taken + main.PORTS
 
 
+def test_a_port_that_another_program_takes_meanwhile(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def launch(blocks: gr.Blocks, server_port: int, **options: Any) -> tuple[None, str, str]:
+        tried.append(server_port)
+        if len(tried) < 3:
+            raise OSError(f"Cannot find empty port in range: {server_port}-{server_port}")
+        return None, f"http://127.0.0.1:{server_port}/", ""
+
+    monkeypatch.setattr(gr.Blocks, "launch", launch)
+    main.serve(lab, block=False)
+    assert len(tried) == 3 and tried == sorted(set(tried))
+    with pytest.raises(PrismaError, match="expected a free port from 8123 to 8123; found none"):
+        tried.clear()
+        main.serve(lab, port=8123, block=False)
+
+
 def test_a_port_that_is_taken(lab: Path, taken: int) -> None:
     with pytest.raises(PrismaError, match=f"expected a free port; found port {taken} in use"):
         main.serve(lab, port=taken, block=False)
