@@ -62,8 +62,8 @@ def measure_rows(metric: Metric, logits: Tensor, rows: Rows, total: int, others:
     places = torch.arange(total, device=logits.device)
     chosen = places[rows]
     if others is None:
-        return measure(metric, logits[(places - chosen[0]) % len(logits)])[chosen]
-    return measure(metric, others.index_put((chosen,), logits))[chosen]
+        return measure(metric, logits[(places - chosen[0]) % len(logits)], chosen)
+    return measure(metric, others.index_put((chosen,), logits), chosen)
 
 
 def metric_gradient(metric: Metric, logits: Tensor, rows: Rows, total: int) -> tuple[Tensor, Tensor]:

@@ -4,19 +4,22 @@ Row-vector convention: `q = x @ W_Q[head]`, and a head writes `z @ W_O[head]`. V
 
 A norm is linear but for its divisor: LayerNorm(x) = x C diag(g) / sigma + b, where C subtracts the mean (RMSNorm has no
 C). *Folded* weights include C diag(g), so that they act on the residual stream itself; they leave out the divisor, one
-positive number for each token, and biases.
+positive number for each token, and biases. They are in float32 at least, and their means are taken in float64, because
+a mean may be large against what remains without it.
 
 Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
 """
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from prisma.attention import Attention
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.layers import MLP
+from prisma.numbers import exact
 from prisma.vit import ViT
 
 LN = ("none", "folded")
@@ -53,18 +56,21 @@ def biases(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor]
     return {"b_Q": q, "b_K": k, "b_V": v, "b_O": attn.out.bias}
 
 
-def stream_weights(model: ViT, layer: int, attention: str = "attn", *, ln: str = "folded") -> dict[str, Tensor]:
+def stream_weights(
+    model: ViT, layer: int, attention: str = "attn", *, ln: str = "folded", dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
     """`weights` as they act on the residual stream: W_O includes layer scale, and norms are folded in.
 
     Args:
         ln: "folded" includes the norm before attention (norm="pre") or on its output (norm="res_post"), and on z
             (norm_z); norms on the stream itself (norm="post") are part of no layer's weights. "none" includes no norm.
+        dtype: the precision; by default float32 at least.
 
     Raises:
         PrismaError: this model has no such layer or attention, or `ln` has another value.
     """
     expect_ln(ln)
-    w = weights(model, layer, attention)
+    w = {name: exact(x).to(dtype) for name, x in weights(model, layer, attention).items()}
     block, attn = model.blocks[layer], _attention(model, layer, attention)
     norm_name, scale_name = ("ln_time", "scale_time") if attention == "time" else ("ln1", "scale1")
     norm, scale = block.get_submodule(norm_name), block.get_submodule(scale_name)
@@ -77,11 +83,12 @@ def stream_weights(model: ViT, layer: int, attention: str = "attn", *, ln: str =
     return {**w, "W_O": scale(w["W_O"])}
 
 
-def neuron_weights(model: ViT, layer: int, *, ln: str = "folded") -> Tensor:
+def neuron_weights(model: ViT, layer: int, *, ln: str = "folded", dtype: torch.dtype | None = None) -> Tensor:
     """What each neuron writes to the residual stream for each unit of `mlp.post` [neuron, d_model].
 
     Args:
         ln: "folded" includes the norm on `mlp.post` (norm_post) and on the MLP's output (norm="res_post").
+        dtype: as in `stream_weights`.
 
     Raises:
         PrismaError: this model has no such layer or no MLP, or `ln` has another value.
@@ -95,7 +102,7 @@ def neuron_weights(model: ViT, layer: int, *, ln: str = "folded") -> Tensor:
     block = model.blocks[layer]
     mlp, scale = block.get_submodule("mlp"), block.get_submodule("scale2")
     assert isinstance(mlp, MLP)
-    w_NM = mlp.out.weight.mT
+    w_NM = exact(mlp.out.weight).to(dtype).mT
     if ln == "folded":
         w_NM = folded_in(mlp.ln, w_NM)
         w_NM = folded_out(block.get_submodule("ln2"), w_NM) if model.config.norm == "res_post" else w_NM
@@ -130,15 +137,22 @@ def folded_in(norm: nn.Module | None, weight: Tensor) -> Tensor:
     """C diag(g) W, for a matrix W [..., d_model, any] that comes after a norm; W if there is no norm."""
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         return weight
-    weight = norm.weight[:, None] * weight
-    return weight - weight.mean(-2, keepdim=True) if isinstance(norm, nn.LayerNorm) else weight
+    scaled = norm.weight.double()[:, None] * weight.double()
+    return _like(weight, scaled - scaled.mean(-2, keepdim=True) if isinstance(norm, nn.LayerNorm) else scaled)
 
 
 def folded_out(norm: nn.Module | None, x: Tensor) -> Tensor:
     """x C diag(g), for vectors x [..., d_model] that go into a norm; x if there is no norm."""
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         return x
-    return (x - x.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x) * norm.weight
+    wide = x.double()
+    centred = wide - wide.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else wide
+    return _like(x, centred * norm.weight.double())
+
+
+def _like(x: Tensor, wide: Tensor) -> Tensor:
+    """A tensor in float64, in the precision of another, but float32 at least."""
+    return wide.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def stream_norms(model: ViT, layer: int, branch: str) -> Iterator[nn.Module]:

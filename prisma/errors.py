@@ -13,6 +13,10 @@ class UnsupportedModelError(PrismaError):
     """A pretrained model that cannot be converted exactly. The message names the property that is not supported."""
 
 
+class NotFiniteError(PrismaError):
+    """NaN or an infinity where a finite number is needed; the message names the image, the weight or the site."""
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """The `n` known names most similar to `name`, as text for an error message: "a, b, c"."""
     names = sorted(set(known))

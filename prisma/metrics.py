@@ -1,7 +1,10 @@
 """Metrics: logits [batch, class] -> one number per image [batch].
 
 A class is one for all images, or one for each image of the call. Any function from logits to one number per image can
-be used as a metric.
+be used as a metric. The metrics here compute in float32 at least, also from logits in half precision.
+
+Where several classes have the same logit, no answer is better than another: `Rank` puts each at the mean of the ranks
+that they share, and `top_share` divides the first place among them. So constant logits give what guessing gives.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prisma.errors import PrismaError
+from prisma.errors import NotFiniteError, PrismaError
+from prisma.numbers import exact, first_not_finite
 
 Metric = Callable[[Tensor], Tensor]
 """Logits [batch, class] -> one finite number per image [batch]."""
@@ -36,6 +40,7 @@ class LogitDiff(_OfClasses):
     wrong: Target
 
     def __call__(self, logits: Tensor) -> Tensor:
+        logits = exact(logits)
         return _of(self.correct, logits) - _of(self.wrong, logits)
 
 
@@ -46,7 +51,7 @@ class Logit(_OfClasses):
     target: Target
 
     def __call__(self, logits: Tensor) -> Tensor:
-        return _of(self.target, logits)
+        return _of(self.target, exact(logits))
 
 
 @dataclass(frozen=True)
@@ -56,17 +61,21 @@ class Probability(_OfClasses):
     target: Target
 
     def __call__(self, logits: Tensor) -> Tensor:
-        return _of(self.target, logits.softmax(-1))
+        return _of(self.target, exact(logits).softmax(-1))
 
 
 @dataclass(frozen=True)
 class Rank(_OfClasses):
-    """How many classes have a larger logit than the target: 0 is best. It has no gradient."""
+    """How many classes have a larger logit than the target, and half of the others that have the same: 0 is best.
+
+    That is the mean rank when ties are broken at random: (C - 1) / 2 for constant logits. It has no gradient.
+    """
 
     target: Target
 
     def __call__(self, logits: Tensor) -> Tensor:
-        return (logits > _of(self.target, logits)[:, None]).sum(1).to(logits.dtype)
+        above, tied = above_and_tied(logits, self.target)
+        return above + (tied - 1) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +90,7 @@ class KL:
     def __call__(self, logits: Tensor) -> Tensor:
         if self.reference.shape not in (logits.shape, (1, logits.shape[1])):
             raise PrismaError(f"expected reference logits {list(logits.shape)}; found {list(self.reference.shape)}")
-        expected, found = self.reference.to(logits).log_softmax(-1), logits.log_softmax(-1)
+        expected, found = (exact(x).log_softmax(-1) for x in (self.reference.to(logits.device), logits))
         return (expected.exp() * (expected - found)).sum(-1)
 
 
@@ -97,6 +106,7 @@ class Similarity:
     def __call__(self, logits: Tensor) -> Tensor:
         if self.direction.shape not in (logits.shape, logits.shape[1:]):
             raise PrismaError(f"expected a direction [{logits.shape[1]}]; found {list(self.direction.shape)}")
+        logits = exact(logits)
         return torch.cosine_similarity(logits, self.direction.to(logits).expand_as(logits), dim=-1)
 
 
@@ -143,19 +153,38 @@ def named_metric(name: str, logits: Tensor, target: Tensor | int | None = None) 
     return NAMED[name](logits, chosen)
 
 
-def measure(metric: Metric, logits: Tensor) -> Tensor:
+def measure(metric: Metric, logits: Tensor, rows: slice | Tensor = slice(None)) -> Tensor:
     """The metric of these logits, checked, in float32 at least, so that means are not rounded to half precision.
 
+    Args:
+        rows: which images are wanted; the others are only shown to the metric.
+
     Raises:
-        PrismaError: the metric is not one finite number per image.
+        PrismaError: the metric is not one number per image.
+        NotFiniteError: logits or the metric are not finite; the message names the image.
     """
+    if (found := first_not_finite(logits)) is not None:
+        raise NotFiniteError(f"expected finite logits; found {found[1]} in image {found[0]}")
     values = metric(logits)
     if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
-        found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise PrismaError(f"expected a metric that returns one number per image, [{len(logits)}]; found {found}")
-    if not values.isfinite().all():
-        raise PrismaError(f"expected a metric that is finite; found {values[~values.isfinite()][0].item()}")
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+        shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise PrismaError(f"expected a metric that returns one number per image, [{len(logits)}]; found {shape}")
+    wanted = values[rows]
+    if (found := first_not_finite(wanted)) is not None:
+        image = torch.arange(len(logits))[rows if isinstance(rows, slice) else rows.cpu()][found[0]]
+        raise NotFiniteError(f"expected a metric that is finite; found {found[1]} in image {image}")
+    return exact(wanted)
+
+
+def above_and_tied(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    """How many classes have a larger logit than the target, and how many the same, itself included: two of [batch]."""
+    own = _of(target, logits)[:, None]
+    return tuple(exact(count.sum(1)) for count in (logits > own, logits == own))  # type: ignore[return-value]
+
+
+def top_share(above: Tensor, tied: Tensor) -> Tensor:
+    """The probability that the target comes first when ties are broken at random: 1, or 1 / n of n classes that tie."""
+    return (above == 0) / tied
 
 
 def _of(target: Target, scores: Tensor) -> Tensor:

@@ -5,7 +5,19 @@ import torch
 import torch.nn.functional as F
 
 from prisma import LogitDiff, PrismaError, Probability
-from prisma.metrics import KL, NAMED, Logit, Rank, Similarity, logit_diff, measure, named_metric
+from prisma.errors import NotFiniteError
+from prisma.metrics import (
+    KL,
+    NAMED,
+    Logit,
+    Rank,
+    Similarity,
+    above_and_tied,
+    logit_diff,
+    measure,
+    named_metric,
+    top_share,
+)
 
 LOGITS = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]])
 
@@ -43,8 +55,35 @@ def test_each_image_may_have_its_own_class() -> None:
         Logit((0, 3))(LOGITS)
 
 
-def test_rank_counts_the_classes_before() -> None:
-    assert [Rank(k)(LOGITS).tolist() for k in range(3)] == [[2.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
+def test_rank_counts_the_classes_before_and_half_of_those_that_tie() -> None:
+    assert [Rank(k)(LOGITS).tolist() for k in range(3)] == [[2.0, 1.0], [1.0, 1.0], [0.0, 1.0]]
+    two_first = torch.tensor([[3.0, 3.0, 1.0, 0.0]])
+    assert [Rank(k)(two_first).item() for k in range(4)] == [0.5, 0.5, 2.0, 3.0]
+    assert [top_share(*above_and_tied(two_first, k)).item() for k in range(4)] == [0.5, 0.5, 0.0, 0.0]
+
+
+def test_half_precision_is_not_rounded_again() -> None:
+    """1,000 classes need 10 bits, of which bfloat16 has 8: the ranks are exact all the same."""
+    logits = torch.arange(1000.0)[None].to(torch.bfloat16)
+    slow = [(logits > logits[0, k]).sum().item() + ((logits == logits[0, k]).sum().item() - 1) / 2 for k in range(1000)]
+    assert [Rank(k)(logits).item() for k in range(1000)] == slow
+    for metric in (Logit(3), Probability(3), LogitDiff(3, 999), KL(logits * 0), Similarity(torch.ones(1000))):
+        assert metric(logits).dtype == torch.float32
+        torch.testing.assert_close(metric(logits), metric(logits.double()).float(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_logits_and_metrics_that_are_not_finite_are_refused_by_image(value: float) -> None:
+    logits = torch.zeros(4, 3)
+    logits[2, 1] = value  # a class that the metric does not read, and that would hide: nothing is larger than NaN
+    with pytest.raises(NotFiniteError, match=f"expected finite logits; found {value} in image 2"):
+        measure(Logit(0), logits)
+    values = torch.tensor([0.0, 0.0, 0.0, value])
+    with pytest.raises(NotFiniteError, match=f"a metric that is finite; found {value} in image 3"):
+        measure(lambda logits: values, torch.zeros(4, 3))
+    assert measure(lambda logits: values, torch.zeros(4, 3), torch.tensor([2, 0])).tolist() == [0, 0]
+    with pytest.raises(NotFiniteError, match="in image 3"):
+        measure(lambda logits: values, torch.zeros(4, 3), torch.tensor([1, 3]))
 
 
 def test_divergence_from_a_reference() -> None:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
-    ("fields",),
+    ("fields", "numbers"),
     ("sites", "files", "config"),
     ("edits", "layers"),
     ("attention",),
@@ -27,6 +27,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("pretrained",),
     ("loaded", "view"),
     ("train", "analysis.result"),
+    ("analysis.border",),
     ("analysis.attention", "analysis.attribution", "analysis.lens", "analysis.weights"),
     ("analysis.patching",),
     ("analysis.circuits",),

@@ -30,13 +30,21 @@ class Result:
 
     An axis written `{name}` has the name in `metadata["name"]`, because some axes depend on the settings: the columns
     of activation patching are heads or tokens. An array may also be a property that is computed from the fields.
+
+    Numbers are in float32 at least, so that means and what follows from them are not rounded to half precision.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # array -> names of its axes; the first one is what `plot` draws
 
+    UNDEFINED: ClassVar[frozenset[str]] = frozenset()  # fields in which NaN says that an image has no such number
+
     metadata: Mapping[str, Any]  # the name of the analysis and its settings, as JSON values
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16):
+                object.__setattr__(self, field.name, value.float())
         for name, axes in self.axes.items():
             if getattr(self, name).ndim != len(axes):
                 raise PrismaError(
@@ -137,9 +145,9 @@ class PairedEffect(Effect):
     corrupt: Tensor  # [image]: of the run on the corrupt image
 
     @property
-    def unchanged(self) -> Tensor | float:
-        """The `effect` of a part that changes nothing: the metric of the run that is changed, or 0 for differences."""
-        return 0.0
+    def change(self) -> Tensor:
+        """How much each part changes the metric, mean over pairs: 0 is a part that changes nothing."""
+        return self.effect
 
     @property
     def changed_run(self) -> Tensor:
@@ -158,7 +166,7 @@ class PairedEffect(Effect):
         Raises:
             PrismaError: the two runs do not differ in the metric, so there is no effect to share.
         """
-        return share_of(self.effect - self.unchanged, self.total)
+        return share_of(self.change, self.total)
 
 
 def standard_error(values: Tensor) -> Tensor:

@@ -30,3 +30,14 @@ def test_leaves_no_gradient_and_can_be_followed_by_training(tiny: Recipe) -> Non
     assert all(p.grad is None for p in model.parameters())
     model(images).sum().backward()
     assert torch.isfinite(model.readout.head.weight.grad).all()
+
+
+def test_constant_logits_have_the_accuracy_of_chance(tiny: Recipe) -> None:
+    model = initial_model(tiny.model, seed=0)
+    torch.nn.init.zeros_(model.readout.head.weight)
+    images, labels = (x[:40] for x in task("digits").inputs("test"))
+    assert evaluate(model, images, labels) == pytest.approx((math.log(10), 0.1))
+    torch.nn.init.constant_(model.readout.head.bias, 3.0)
+    model.readout.head.bias.data[9] = 2.0  # nine classes tie
+    share = (labels != 9).double().mean().item() / 9
+    assert evaluate(model, images, labels)[1] == pytest.approx(share)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.attention.token_grid import TokenGrid, image_passes
+from prisma.analysis.border import guarded, record
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
-from prisma.runs import record
 from prisma.view.figures.norms import draw_norms
 from prisma.vit import ViT
 
@@ -105,6 +105,7 @@ class Artifacts(Result):
         return draw_norms(patches, self.cutoffs, prefix, title=title)
 
 
+@guarded
 @torch.no_grad()
 def artifacts(
     model: ViT, images: Tensor, *, factor: float = 3.0, cutoff: float | None = None, batch: int | None = None

@@ -29,9 +29,9 @@ from prisma.analysis.attention.token_maps import (
     over_patches,
     readout_weights,
 )  # fmt: skip
+from prisma.analysis.border import guarded, record
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
-from prisma.runs import record
 from prisma.vit import ViT
 
 Capacities = np.ndarray[Any, np.dtype[np.float64]]
@@ -47,6 +47,7 @@ class AttentionFlow(TokenMaps):
     """
 
 
+@guarded
 @torch.no_grad()
 def attention_flow(
     model: ViT, images: Tensor, *, heads: str = "mean", residual: float = 0.5, batch: int | None = None

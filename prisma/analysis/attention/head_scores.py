@@ -22,10 +22,10 @@ from prisma.analysis.attention.score_functions import (
     named_scores,
 )
 from prisma.analysis.attention.token_grid import TokenGrid, attention_scopes, image_passes, uniform_attention
+from prisma.analysis.border import guarded, record
 from prisma.analysis.result import Result, standard_error
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError, nearest
-from prisma.runs import record
 from prisma.view.figures.plots import draw
 from prisma.vit import ViT
 
@@ -60,6 +60,8 @@ class HeadScores(Result):
         "scores": ("image", "score", "layer", "head"),
         "chance": ("image", "score"),
     }
+    UNDEFINED: ClassVar[frozenset[str]] = frozenset({"scores", "chance"})
+
     scores: Tensor
     chance: Tensor
 
@@ -117,6 +119,7 @@ class HeadScores(Result):
         return draw(doubled_SLH, self.axes["mean"], title=title, names={"score": panels})
 
 
+@guarded
 @torch.no_grad()
 def head_scores(
     model: ViT,

@@ -5,10 +5,12 @@
     cka             HSIC(K_i, K_j) / sqrt(HSIC(K_i, K_i) HSIC(K_j, K_j)), K: products of a head's outputs at two tokens
 
 CKA is the linear, unbiased one, on the heads' outputs z W_O: numerator and denominators are means over images, and the
-samples are the tokens of an image. Unbiased values may lie a little below 0.
+samples are the tokens of an image. Unbiased values may lie a little below 0. HSIC is computed as the inner product of
+U-centred matrices, so that HSIC(K, K) is a sum of squares and never negative, and z is centred over tokens first:
+U-centring takes away what all tokens share in any case, but it would drown everything else in rounding.
 
 Sources: Kornblith et al. 1905.00414 (CKA); Nguyen et al. 2010.15327 (means over batches); Song et al. 2012 (unbiased
-HSIC); Clark et al. 1906.04341 (heads by Jensen-Shannon).
+HSIC); Szekely & Rizzo 2014 (U-centring: the same estimate); Clark et al. 1906.04341 (heads by Jensen-Shannon).
 
 Shapes: B image, L layer, H head, A = L * H all heads, T token, Q query, K key, D d_head.
 """
@@ -22,10 +24,11 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.attention.token_grid import attention_scopes, image_passes
+from prisma.analysis.border import guarded, record
 from prisma.analysis.result import Result
 from prisma.attention import Attention
 from prisma.errors import PrismaError
-from prisma.runs import record
+from prisma.numbers import exact
 from prisma.view.figures.head_pairs import draw_similarity
 from prisma.vit import ViT
 
@@ -50,10 +53,15 @@ class HeadSimilarity(Result):
 
     @property
     def similarity(self) -> Tensor:
-        """[head, other_head], over all images; 1 on the diagonal."""
+        """[head, other_head], over all images; 1 on the diagonal.
+
+        By CKA, a head that writes the same at every token has no variation to compare: 0 in its whole row and column,
+        the diagonal included.
+        """
         mean_AA = self.products.mean(0)
-        length_A = mean_AA.diagonal().sqrt()
-        return mean_AA / (length_A[:, None] * length_A)
+        length_A = mean_AA.diagonal().clamp(min=0).sqrt()
+        whole_AA = length_A[:, None] * length_A
+        return torch.where(whole_AA > 0, mean_AA / whole_AA, 0)
 
     def plot(self, array: str | None = None) -> "Figure":
         """By default the matrix of all heads with all heads, with lines between layers."""
@@ -63,6 +71,7 @@ class HeadSimilarity(Result):
         return draw_similarity(self.arrays["similarity"], self.metadata["heads"], title=title)
 
 
+@guarded
 @torch.no_grad()
 def head_similarity(
     model: ViT, images: Tensor, *, measure: str = "jensen_shannon", attention: str = "attn", batch: int | None = None
@@ -71,7 +80,8 @@ def head_similarity(
 
     `.similarity` has a number for each pair of heads: 1 is the same behaviour, 0 is nothing in common. Compare patterns
     (`"jensen_shannon"`, `"cosine"`) to see which heads attend to the same keys, and outputs (`"cka"`) to see which
-    heads write the same up to a rotation and a factor.
+    heads write the same up to a rotation and a factor. By CKA, what a head writes at every token alike does not count;
+    a head that writes nothing else has 0 in common with all, also with itself.
 
     Args:
         images: [image, channel, (frame,) height, width].
@@ -96,9 +106,7 @@ def head_similarity(
     matrices, products = MEASURES[measure]
     parts: list[Tensor] = []
     for some in image_passes(model, images, batch):
-        _, acts = record(
-            model, some, [f"{scope}.{'z' if measure == 'cka' else 'pattern'}" for scope in scopes], stop=True
-        )
+        _, acts = record(model, some, [f"{scope}.{_site(model, measure)}" for scope in scopes], stop=True)
         of_heads = torch.cat([matrices(model, scope, x) for scope, x in zip(scopes, acts.values(), strict=True)], dim=1)
         parts += [products(of_image)[None] for of_image in of_heads]
     metadata = {
@@ -114,16 +122,41 @@ def _pattern(model: ViT, scope: str, pattern_BHQK: Tensor) -> Tensor:
     return pattern_BHQK
 
 
+def _site(model: ViT, measure: str) -> str:
+    """What is compared: patterns, or z as W_O reads it."""
+    if measure != "cka":
+        return "pattern"
+    return "ln.normalized" if model.config.norm_z else "z"
+
+
 def _gram(model: ViT, scope: str, z_BTHD: Tensor) -> Tensor:
-    """Products of a head's outputs at two tokens, [image, head, token, token]: z W_O W_O^T z^T."""
+    """U-centred products of a head's outputs at two tokens, [image, head, token, token], of z W_O W_O^T z^T."""
     attention = model.get_submodule(scope)
     assert isinstance(attention, Attention)
-    if attention.ln is not None:
-        z_BTHD = attention.ln(z_BTHD.flatten(2)).unflatten(2, z_BTHD.shape[2:])
-    out_HDM = attention.out.weight.T.unflatten(0, z_BTHD.shape[2:])
-    z_BHTD = z_BTHD.transpose(1, 2)
-    gram_BHTT = z_BHTD @ (out_HDM @ out_HDM.mT) @ z_BHTD.mT
-    return gram_BHTT.to(torch.promote_types(gram_BHTT.dtype, torch.float32))
+    out_HDM = exact(attention.out.weight).T.unflatten(0, z_BTHD.shape[2:])
+    z_BHTD = _centred(z_BTHD.transpose(1, 2))
+    return _u_centred(z_BHTD @ (out_HDM @ out_HDM.mT) @ z_BHTD.mT)
+
+
+def _centred(z_BHTD: Tensor) -> Tensor:
+    """z minus its mean over tokens, in float32 at least; zero for a head whose tokens differ by rounding alone."""
+    whole_BHTD = exact(z_BHTD)
+    centred_BHTD = whole_BHTD - whole_BHTD.mean(-2, keepdim=True)
+    centred_BHTD = centred_BHTD - centred_BHTD.mean(-2, keepdim=True)  # the mean itself was rounded
+    stored, computed = torch.finfo(z_BHTD.dtype).eps, 4 * torch.finfo(whole_BHTD.dtype).eps
+    size, whole = (x.abs().amax((-2, -1), keepdim=True) for x in (centred_BHTD, whole_BHTD))
+    return torch.where(size > max(stored, computed) * whole, centred_BHTD, 0)
+
+
+def _u_centred(gram_BHTT: Tensor) -> Tensor:
+    """Off the diagonal, each number minus its row's and its column's sum / (n - 2) plus the total / (n - 1)(n - 2)."""
+    n = gram_BHTT.shape[-1]
+    if n < 4:
+        raise PrismaError(f"unbiased CKA needs at least 4 tokens; found {n}")
+    off_TT = 1 - torch.eye(n, dtype=gram_BHTT.dtype, device=gram_BHTT.device)
+    row_BHT1 = (gram_BHTT * off_TT).sum(-1, keepdim=True) / (n - 2)
+    total_BH11 = row_BHT1.sum(-2, keepdim=True) / (n - 1)
+    return (gram_BHTT - row_BHT1 - row_BHT1.mT + total_BH11) * off_TT
 
 
 def _inner(pattern_AQK: Tensor) -> Tensor:
@@ -149,15 +182,9 @@ def _entropy(pattern_AQK: Tensor) -> Tensor:
 
 
 def _hsic(gram_ATT: Tensor) -> Tensor:
-    """The unbiased estimate of HSIC of all pairs (Song et al. 2012, equation 5): kernels without their diagonals."""
+    """The unbiased estimate of HSIC of all pairs (Song et al. 2012, equation 5), from U-centred matrices."""
     n = gram_ATT.shape[-1]
-    if n < 4:
-        raise PrismaError(f"unbiased CKA needs at least 4 tokens; found {n}")
-    gram_ATT = gram_ATT * (1 - torch.eye(n, dtype=gram_ATT.dtype, device=gram_ATT.device))
-    row_AT, flat = gram_ATT.sum(-1), gram_ATT.flatten(1)
-    total_A = row_AT.sum(-1)
-    cross_AA = total_A[:, None] * total_A / ((n - 1) * (n - 2)) - 2 / (n - 2) * row_AT @ row_AT.T
-    return (flat @ flat.T + cross_AA) / (n * (n - 3))
+    return _inner(gram_ATT) / (n * (n - 3))
 
 
 MEASURES: Mapping[str, tuple[Callable[[ViT, str, Tensor], Tensor], Callable[[Tensor], Tensor]]] = {

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from prisma.analysis.attention.token_grid import attention_scopes, image_passes
+from prisma.analysis.border import guarded, record
 from prisma.analysis.result import Result
 from prisma.attention import Attention
 from prisma.errors import PrismaError
-from prisma.runs import record
+from prisma.numbers import exact
 from prisma.sites import Cache
 from prisma.view.figures.plots import draw
 from prisma.vit import ViT
@@ -60,6 +61,7 @@ class NormWeightedAttention(Result):
         return draw(self.arrays[name].mean(0), self.axes[name][1:], title=title, names=self.names)
 
 
+@guarded
 @torch.no_grad()
 def norm_weighted_attention(
     model: ViT,
@@ -110,11 +112,12 @@ def _norms(model: ViT, scope: str, acts: Cache) -> tuple[Tensor, Tensor]:
     """[image, query, key] and [image, head, query, key] of one attention."""
     pattern_BHQK, v_BKHD, z_BQHD = (acts[f"{scope}.{name}"] for name in ("pattern", "v", "z"))
     out_HDM, scale_BQ = _out(model, scope, z_BQHD.flatten(2))
-    values_BKHM = torch.einsum("bkhd,hdm->bkhm", v_BKHD, out_HDM.unflatten(0, v_BKHD.shape[2:]))
-    values_BKHM = values_BKHM.to(pattern_BHQK)
-    products_BKHH = values_BKHM @ values_BKHM.mT  # of pairs of heads, from which the norm of any sum of heads follows
-    a_BKQH = pattern_BHQK.permute(0, 3, 2, 1)
-    of_layer_BKQ = ((a_BKQH @ products_BKHH) * a_BKQH).sum(-1).clamp(min=0).sqrt()
+    values_BKHM = torch.einsum("bkhd,hdm->bkhm", exact(v_BKHD), out_HDM.unflatten(0, v_BKHD.shape[2:]))
+    # Products of pairs of heads, from which the norm of any sum of heads follows. In float64, because heads that cancel
+    # each other leave a small difference of large products.
+    products_BKHH = values_BKHM.double() @ values_BKHM.double().mT
+    a_BKQH = pattern_BHQK.permute(0, 3, 2, 1).double()
+    of_layer_BKQ = ((a_BKQH @ products_BKHH) * a_BKQH).sum(-1).clamp(min=0).sqrt().to(values_BKHM)
     of_head_BHQK = pattern_BHQK * values_BKHM.norm(dim=-1).transpose(1, 2)[:, :, None]
     return of_layer_BKQ.mT * scale_BQ[..., None], of_head_BHQK * scale_BQ[:, None, :, None]
 
@@ -123,12 +126,12 @@ def _out(model: ViT, scope: str, z_BQX: Tensor) -> tuple[Tensor, Tensor]:
     """The map from the concatenated heads X to the stream: a matrix [X, d_model] and a scale [image, query]."""
     if scope == "pool":
         assert model.readout.attention_pool is not None
-        return model.readout.attention_pool.out.weight.T, z_BQX.new_ones(z_BQX.shape[:2])
+        return exact(model.readout.attention_pool.out.weight).T, exact(z_BQX.new_ones(z_BQX.shape[:2]))
     name, kind = scope.rsplit(".", 1)
     block = model.get_submodule(name)
     attention = block.get_submodule(kind)
     assert isinstance(attention, Attention)
-    out_XM, scale_BQ = attention.out.weight.T, z_BQX.new_ones(z_BQX.shape[:2])
+    out_XM, scale_BQ = exact(attention.out.weight).T, exact(z_BQX.new_ones(z_BQX.shape[:2]))
     if attention.ln is not None:
         before, scale_BQ = _frozen(attention.ln, z_BQX)
         out_XM, z_BQX = before @ out_XM, attention.ln(z_BQX)
@@ -142,8 +145,9 @@ def _out(model: ViT, scope: str, z_BQX: Tensor) -> tuple[Tensor, Tensor]:
 def _frozen(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """A norm as a matrix [X, X] and the scale [image, query] of this run: norm(x) = scale x matrix + bias."""
     assert isinstance(norm, nn.LayerNorm | nn.RMSNorm) and norm.eps is not None
+    x = exact(x)
     identity_XX = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     if isinstance(norm, nn.LayerNorm):
         x = x - x.mean(-1, keepdim=True)
         identity_XX = identity_XX - 1 / x.shape[-1]
-    return identity_XX * norm.weight, (x.square().mean(-1) + norm.eps).rsqrt()
+    return identity_XX * exact(norm.weight), (x.square().mean(-1) + norm.eps).rsqrt()

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from prisma.analysis.attention.token_grid import image_passes
 from prisma.analysis.attention.token_maps import READOUTS, TokenMaps, head_mean, over_patches, readout_row
+from prisma.analysis.border import guarded, record
 from prisma.batching import metric_gradient
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
 from prisma.metrics import Logit, Metric
-from prisma.runs import record, run
+from prisma.runs import run
 from prisma.vit import ViT
 
 
@@ -34,6 +35,7 @@ class Relevance(TokenMaps):
     """
 
 
+@guarded
 def relevance(model: ViT, images: Tensor, metric: Metric | None = None, *, batch: int | None = None) -> Relevance:
     """Which parts of the image support this answer?
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from prisma.analysis.attention.token_grid import image_passes
 from prisma.analysis.attention.token_maps import READOUTS, TokenMaps, check_mixing, mixed, over_patches, readout_row
+from prisma.analysis.border import guarded, record
 from prisma.inventory import site_names
-from prisma.runs import record
 from prisma.vit import ViT
 
 
@@ -32,6 +32,7 @@ class Rollout(TokenMaps):
     """
 
 
+@guarded
 @torch.no_grad()
 def rollout(
     model: ViT, images: Tensor, *, heads: str = "mean", residual: float = 0.5, batch: int | None = None

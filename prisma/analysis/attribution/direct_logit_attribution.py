@@ -36,6 +36,7 @@ from prisma.analysis.attribution.direct_path import (
     path_memory,
     record_path,
 )
+from prisma.analysis.border import guarded
 from prisma.analysis.result import Result, standard_error
 from prisma.batching import inputs_per_pass
 from prisma.config import ViTConfig
@@ -145,6 +146,7 @@ class DirectLogitAttribution(Result):
         return ", ".join(names[i] if a.endswith("component") else f"{a} {i}" for a, i in zip(axes, at, strict=True))
 
 
+@guarded
 @torch.inference_mode(False)  # the caller may be in it
 def direct_logit_attribution(
     model: ViT,

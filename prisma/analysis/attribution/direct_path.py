@@ -26,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prisma.analysis.border import record
 from prisma.config import ViTConfig
 from prisma.pretrained.zero_shot import PromptHead
-from prisma.runs import record
 from prisma.vit import ViT
 
 EVERY = slice(None)

@@ -17,6 +17,7 @@ from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.batching import inputs_per_pass, measure_rows, metric_gradient
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
+from prisma.numbers import exact
 from prisma.vit import ViT
 
 
@@ -94,7 +95,7 @@ class AttributionPasses:
     def _edges(self, graph: Graph, run: GradientRun, gradients: Sequence[Tensor], change: GradientRun) -> Tensor:
         """[pair, sender, receiver]. `moves` [sender, pair, token, d_model]: how the stream moves with each sender."""
         embed = change.streams[0]
-        scores_BSV = embed.new_zeros(len(embed), len(graph.senders), len(graph.receivers))
+        scores_BSV = exact(embed.new_zeros(len(embed), len(graph.senders), len(graph.receivers)))
         moves = embed.new_empty(len(graph.senders), *embed.shape)
         moves[0] = embed
         for i, (stage, delta) in enumerate(zip(graph.stages, change.messages, strict=True)):
@@ -131,7 +132,7 @@ def _nodes(
     """Change times gradient at every node, [pair, layer, ..., token]: the last three are gradients."""
 
     def gather(kind: str, changes: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor | None:
-        of_kind = [(d * g).sum(-1) for d, g, s in zip(changes, gradients, graph.stages, strict=False) if s.kind == kind]
+        of_kind = [_dot(d, g) for d, g, s in zip(changes, gradients, graph.stages, strict=False) if s.kind == kind]
         return torch.stack(of_kind, dim=1) if of_kind else None
 
     first = graph.stages[0].kind
@@ -143,6 +144,11 @@ def _nodes(
         "mlp_tokens": gather("mlp", change.written, written),
     }
     return {name: x.mT if "head" in name else x for name, x in found.items() if x is not None}
+
+
+def _dot(change: Tensor, gradient: Tensor) -> Tensor:
+    """The product summed over the last axis, in float32 at least, also under autocast."""
+    return (exact(change) * exact(gradient)).sum(-1)
 
 
 def receiver_gradients(branch: Branch, x_BTM: Tensor, g_BTIHD: Tensor) -> Tensor:
@@ -157,7 +163,9 @@ def receiver_gradients(branch: Branch, x_BTM: Tensor, g_BTIHD: Tensor) -> Tensor
 
 def _products(moves_SBTM: Tensor, g_VBTM: Tensor) -> Tensor:
     """[pair, sender, receiver]."""
-    return moves_SBTM.transpose(0, 1).flatten(2) @ g_VBTM.transpose(0, 1).flatten(2).mT
+    moves_BSX, g_BVX = (exact(x).transpose(0, 1).flatten(2) for x in (moves_SBTM, g_VBTM))
+    with torch.autocast(moves_BSX.device.type, enabled=False):
+        return moves_BSX @ g_BVX.mT
 
 
 def _moves(branch: Branch, message: Tensor, output_BTM: Tensor, x_BTM: Tensor, delta: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from prisma.analysis.border import guarded
 from prisma.analysis.circuits.attribution_passes import AttributionPasses
 from prisma.analysis.circuits.edge_attribution import EdgeAttribution, edge_result
 from prisma.analysis.result import PairedEffect
@@ -61,6 +62,7 @@ class AttributionPatching(PairedEffect):
         return self.heads
 
 
+@guarded
 def attribution_patching(
     model: ViT,
     clean: Tensor,
@@ -96,6 +98,7 @@ def attribution_patching(
     return _result(passes, passes.run(clean, corrupt))
 
 
+@guarded
 def attribute_nodes_and_edges(
     model: ViT,
     clean: Tensor,

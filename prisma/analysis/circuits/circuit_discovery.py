@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import guarded
 from prisma.analysis.circuits.circuit_search import Verifier, greedy_order, pruned
 from prisma.analysis.circuits.edge_attribution import edge_attribution
 from prisma.analysis.circuits.graph import Edge, Graph, names, picture_labels
@@ -120,6 +121,7 @@ class CircuitDiscovery(Result):
         return draw_circuit(self.metadata["senders"], list(zip(self.named(), kept, strict=True)))
 
 
+@guarded
 def circuit_discovery(
     model: ViT,
     clean: Tensor,
@@ -180,6 +182,7 @@ def circuit_discovery(
     return _verified(verifier, graph, found, scores, settings, **curves)
 
 
+@guarded
 def check_circuit(
     model: ViT,
     clean: Tensor,

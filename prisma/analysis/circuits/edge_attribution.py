@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from prisma.analysis.border import guarded
 from prisma.analysis.circuits.attribution_passes import AttributionPasses
 from prisma.analysis.circuits.graph import Edge, Graph, largest, names, picture_labels
 from prisma.analysis.result import PairedEffect
@@ -57,6 +58,7 @@ class EdgeAttribution(PairedEffect):
         return largest(self.effect, self.metadata, n)
 
 
+@guarded
 def edge_attribution(
     model: ViT,
     clean: Tensor,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import guarded
 from prisma.analysis.circuits.graph import SIDES, Graph, by_layer
 from prisma.analysis.circuits.path_runs import PathRuns, group_of
 from prisma.analysis.patching.activation_patching import ActivationPatching
@@ -49,12 +50,13 @@ class HeadGraph(ActivationPatching):
         if array is not None:
             return super().plot(array)
         heads = by_layer([layer for layer in self.metadata["layers"] for _ in range(self.values.shape[3])])
-        change = (self.effect - self.unchanged).flatten(3, 4).flatten(1, 2)
+        change = self.change.flatten(3, 4).flatten(1, 2)
         names = {"side": self.metadata["side"], "sender": heads, "receiver": heads}
         title = "head graph: how much each path changes the metric"
         return draw(change, ("side", "sender", "receiver"), title=title, names=names)
 
 
+@guarded
 @torch.no_grad()
 def head_graph(
     model: ViT,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import guarded
 from prisma.analysis.circuits.graph import Edge, Graph, largest, names, picture_labels
 from prisma.analysis.circuits.path_runs import PathRuns, group_of
 from prisma.analysis.patching.activation_patching import ActivationPatching
@@ -52,15 +53,16 @@ class PathPatching(ActivationPatching):
         """A heat map of how much each path changes the metric; or a picture of one array."""
         if array is not None:
             return super().plot(array)
-        change = self.effect - self.unchanged
+        change = self.change
         title = "path patching: how much each path changes the metric"
         return draw(change, ("sender", "receiver"), title=title, names=self.names)
 
     def top(self, n: int = 10) -> list[tuple[Edge, float]]:
         """The n paths that change the metric most, with the change, mean over pairs."""
-        return largest(self.effect - self.unchanged, self.metadata, n)
+        return largest(self.change, self.metadata, n)
 
 
+@guarded
 @torch.no_grad()
 def path_patching(
     model: ViT,

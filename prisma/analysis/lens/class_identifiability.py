@@ -8,6 +8,9 @@ of it over an image's patches:
     score  = mean (1 - rank_i / C)      by chance 1 - (C - 1) / (2 C), and never 0
     mrr    = mean 1 / (1 + rank_i)      by chance (1 + 1/2 + ... + 1/C) / C
 
+Where classes have the same logit, each is the mean over all orders of those that tie, so that constant logits have
+exactly the numbers of chance.
+
 Source: Vilas et al. 2310.18969 (rate and score). What is readable need not be used: pair it with patching.
 
 Shapes: B batch, S stage (0 is the embedding, s is after block s - 1), T token, P patch, C class.
@@ -20,10 +23,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import expect_finite_run, guarded
 from prisma.analysis.lens.logit_lens import read_alone, stages_of
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
-from prisma.metrics import Rank
+from prisma.metrics import above_and_tied, top_share
 from prisma.view.figures.charts import draw_stages
 from prisma.view.figures.plots import draw
 from prisma.vit import ViT
@@ -42,29 +46,38 @@ class ClassIdentifiability(Result):
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **dict.fromkeys(("rate", "score", "mrr"), ("image", "stage")),
-        "rank": ("image", "stage", "token"),
+        **dict.fromkeys(("rank", "tied"), ("image", "stage", "token")),
     }
 
-    rank: Tensor  # of the image's class, 0 is best; at every token, prefix tokens first
+    rank: Tensor  # of the image's class, 0 is best, ties at their mean; at every token, prefix tokens first
+    tied: Tensor | None = None  # how many classes have its logit, itself included; None: it is alone everywhere
 
     @property
-    def _patches(self) -> Tensor:
-        return self.rank[..., self.metadata["prefix"] :].double()
+    def _patches(self) -> tuple[Tensor, Tensor]:
+        """Of every patch, how many classes are above the image's, and how many are level with it, itself included."""
+        patches = slice(self.metadata["prefix"], None)
+        rank = self.rank[..., patches].double()
+        tied = torch.ones_like(rank) if self.tied is None else self.tied[..., patches].double()
+        return rank - (tied - 1) / 2, tied
 
     @property
     def rate(self) -> Tensor:
-        """Share of patches at which the class has the largest logit."""
-        return (self._patches == 0).double().mean(-1)
+        """Share of patches at which the class has the largest logit; of n classes that share it, each has 1 / n."""
+        return top_share(*self._patches).mean(-1)
 
     @property
     def score(self) -> Tensor:
         """Mean over patches of 1 - rank / C."""
-        return (1 - self._patches / self.metadata["classes"]).mean(-1)
+        above, tied = self._patches
+        return (1 - (above + (tied - 1) / 2) / self.metadata["classes"]).mean(-1)
 
     @property
     def mrr(self) -> Tensor:
-        """Mean over patches of 1 / (1 + rank)."""
-        return (1 / (1 + self._patches)).mean(-1)
+        """Mean over patches of 1 / (1 + rank), and over the ranks that tied classes share."""
+        above, tied = self._patches
+        reciprocal = 1 / torch.arange(1, self.metadata["classes"] + 1).to(tied)
+        total = torch.cat([tied.new_zeros(1), reciprocal.cumsum(0)])
+        return ((total[(above + tied).long()] - total[above.long()]) / tied).mean(-1)
 
     def plot(self, array: str | None = None) -> "Figure":
         """Means over images by stage, with chance: `rate`, `score` and `mrr`, or one of them; "rank" is a heat map."""
@@ -79,6 +92,7 @@ class ClassIdentifiability(Result):
         return draw_stages(lines, chance=chance, title=f"{title}, mean over patches")
 
 
+@guarded
 @torch.no_grad()
 def class_identifiability(
     model: ViT, images: Tensor, labels: Tensor, *, batch: int | None = None
@@ -95,7 +109,8 @@ def class_identifiability(
         batch: images in one pass; by default as many as have about 256 MiB of activations.
 
     Returns:
-        `rank` [image, stage, token], whole numbers; `rate`, `score` and `mrr` [image, stage], from 0 to 1.
+        `rank` [image, stage, token], and where classes tie also `tied`; `rate`, `score` and `mrr` [image, stage], from
+        0 to 1.
 
     Raises:
         PrismaError: the model has no classes, or the labels are not a class of the model for each image.
@@ -105,10 +120,11 @@ def class_identifiability(
     if labels.shape != images.shape[:1]:
         raise PrismaError(f"expected a label for each of {len(images)} images; found {list(labels.shape)}")
     c = model.config
-    rank = Rank(labels.repeat_interleave(c.n_tokens))
+    label_N = labels.repeat_interleave(c.n_tokens)
     stages = [read_alone(model, x_BTM, batch).flatten(0, 1) for x_BTM in stages_of(model, images, batch)]
-    rank_BST = torch.stack([rank(x_NC).long().view(-1, c.n_tokens) for x_NC in stages], dim=1)
+    counts = [above_and_tied(expect_finite_run(x_NC), label_N) for x_NC in stages]
+    above, tied = (torch.stack([x.view(-1, c.n_tokens) for x in x_S], dim=1) for x_S in zip(*counts, strict=True))
     n = c.n_classes
     chance = {"rate": 1 / n, "score": 1 - (n - 1) / (2 * n), "mrr": sum(1 / k for k in range(1, n + 1)) / n}
     metadata = {"analysis": "class_identifiability", "prefix": c.n_prefix, "classes": n, "chance": chance}
-    return ClassIdentifiability(metadata=metadata, rank=rank_BST)
+    return ClassIdentifiability(metadata=metadata, rank=above + (tied - 1) / 2, tied=tied if (tied > 1).any() else None)

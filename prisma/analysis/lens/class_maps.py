@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import guarded
 from prisma.analysis.lens.logit_lens import read_alone, stages_of
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
-from prisma.metrics import NAMED, Target, named_metric
+from prisma.metrics import NAMED, Target, measure, named_metric
 from prisma.view.figures.maps import chosen_images, draw_images
 from prisma.vit import ViT
 
@@ -78,6 +79,7 @@ class ClassMaps(Result):
         return draw_images(by_stage, pictures, masks, chosen, title=title, signs=False)
 
 
+@guarded
 @torch.no_grad()
 def class_maps(
     model: ViT, images: Tensor, target: Target, *, value: str = "logit", batch: int | None = None
@@ -114,6 +116,6 @@ def class_maps(
     grid = c.grid if c.frames > 1 else c.grid[1:]
     stages = [read_alone(model, x_BTM[:, c.n_prefix :], batch) for x_BTM in stages_of(model, images, batch)]
     per_patch = [x_BPC.flatten(0, 1) for x_BPC in stages]
-    values = [named_metric(value, x_NC, target_N.to(x_NC.device))(x_NC).view(-1, *grid) for x_NC in per_patch]
+    values = [measure(named_metric(value, x_NC, target_N.to(x_NC.device)), x_NC).view(-1, *grid) for x_NC in per_patch]
     metadata = {"analysis": "class_maps", "target": classes.tolist(), "value": value}
     return ClassMaps(metadata=metadata, maps=torch.stack(values, dim=1))

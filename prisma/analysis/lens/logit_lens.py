@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import expect_finite_run, guarded
 from prisma.analysis.result import Result
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
+from prisma.numbers import exact
 from prisma.view.figures.answers import draw_answers
 from prisma.view.figures.charts import draw_stages
 from prisma.view.figures.maps import chosen_images
@@ -51,7 +53,7 @@ class LogitLens(Result):
     @property
     def divergence(self) -> Tensor:
         """[image, stage]: KL(the model's answer || the answer at this stage), in nats; 0 is the same answer."""
-        found = self.readout.log_softmax(-1)
+        found = exact(self.readout).log_softmax(-1)
         last = found[:, -1:]
         return (last.exp() * (last - found)).sum(-1)
 
@@ -84,6 +86,7 @@ class LogitLens(Result):
         return draw(p_BST, ("image", "stage", "token"), title=title + "probability of the answer", names=names)
 
 
+@guarded
 @torch.no_grad()
 def logit_lens(model: ViT, images: Tensor, *, tokens: bool = True, batch: int | None = None) -> LogitLens:
     """What would the model answer if it stopped after each layer?
@@ -129,16 +132,17 @@ def stages_of(model: ViT, images: Tensor, batch: int | None = None) -> Iterator[
     if not len(images):
         raise PrismaError("expected at least one image; found none")
     size = inputs_per_pass(model, batch)
-    x_BTM = torch.cat([model.embed(some) for some in images.split(size)])
+    x_BTM = expect_finite_run(torch.cat([model.embed(some) for some in images.split(size)]))
     yield x_BTM
     for layer in range(model.config.n_layers):
-        x_BTM = torch.cat([model.encode(some_BTM, start=layer, stop=layer + 1) for some_BTM in x_BTM.split(size)])
+        parts = [model.encode(some_BTM, start=layer, stop=layer + 1) for some_BTM in x_BTM.split(size)]
+        x_BTM = expect_finite_run(torch.cat(parts))
         yield x_BTM
 
 
 def read_alone(model: ViT, x_BTM: Tensor, batch: int | None = None) -> Tensor:
-    """Logits [batch, token, class] of each token alone: read from a stream of copies of that token."""
+    """Logits [batch, token, class] of each token alone, in float32 at least: read from a stream of copies of it."""
     copies = model.config.n_prefix + 1  # the fewest tokens that hold every prefix token and a patch
     size = max(inputs_per_pass(model, batch) // copies, 1) * x_BTM.shape[1]
     alone = [model.readout(x_NM[:, None].expand(-1, copies, -1)) for x_NM in x_BTM.flatten(0, 1).split(size)]
-    return torch.cat(alone).view(*x_BTM.shape[:2], -1)
+    return exact(torch.cat(alone)).view(*x_BTM.shape[:2], -1)

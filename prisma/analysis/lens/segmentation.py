@@ -9,6 +9,7 @@ Sources: Chefer et al. 2012.09838 (scores of maps, and the threshold at the mean
 Shapes: S stage (0 is the embedding, s is after block s - 1), P patch, O object patch, G background patch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import guarded
 from prisma.analysis.lens.class_maps import class_maps
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
@@ -42,11 +44,13 @@ class Segmentation(Result):
         ("iou", "mean_iou", "accuracy", "average_precision", "auroc"), ("image", "stage")
     )
 
+    UNDEFINED: ClassVar[frozenset[str]] = frozenset(AXES)
+
     iou: Tensor  # of the object: patches that are both above the threshold and object, over patches that are either
     mean_iou: Tensor  # mean of the object's IoU and the background's
     accuracy: Tensor  # share of scored patches on the right side of the threshold
     average_precision: Tensor  # of the object, with patches in the order of the map; its mean over images is the mAP
-    auroc: Tensor  # probability that the map is larger at an object patch than at a background patch
+    auroc: Tensor  # probability that the map is larger at an object patch than at a background patch; a tie is 1/2
 
     def means(self) -> dict[str, Tensor]:
         """Score -> [stage], the mean over the images that have the score."""
@@ -60,11 +64,14 @@ class Segmentation(Result):
         return draw_stages(lines, chance={"auroc": 0.5}, title=f"{self.metadata['analysis']}: scores against the masks")
 
 
+@guarded
 def segmentation(maps: Tensor, coverage: Tensor, *, threshold: str | float = "mean") -> Segmentation:
     """Do these maps show where the object is? Maps from any analysis, scored against masks.
 
     Each score is 1 for a map that separates the object from the background perfectly. `auroc` needs no threshold and is
-    easiest to read: 0.5 is chance, below 0.5 the map is larger on the background than on the object.
+    easiest to read: 0.5 is chance, below 0.5 the map is larger on the background than on the object. Patches that tie
+    are in no order: a constant map has an AUROC of 0.5 and an average precision of the share of object patches, and it
+    predicts no object, because no patch is above the mean.
 
     Args:
         maps: [image, stage, (time,) row, column], larger where the object should be.
@@ -89,16 +96,21 @@ def segmentation(maps: Tensor, coverage: Tensor, *, threshold: str | float = "me
         raise PrismaError(
             "expected coverage to be the share of each patch that the mask covers, from 0 to 1; found other numbers"
         )
-    if isinstance(threshold, str) and threshold != "mean":
+    if threshold != "mean" and (isinstance(threshold, str) or math.isnan(threshold)):
         raise PrismaError(f"expected threshold to be mean or a number; found {threshold!r}")
     scores_BSP, share_BP = maps.flatten(2).double(), coverage.flatten(1).to(maps.device)
-    level_BS1 = scores_BSP.mean(-1, keepdim=True) if threshold == "mean" else float(threshold)
-    rows = [_scores(*of_image) for of_image in zip(scores_BSP, scores_BSP > level_BS1, share_BP, strict=True)]
+    if threshold == "mean":
+        relative_BSP = scores_BSP - scores_BSP[..., :1]  # so that no patch of a constant map is above its rounded mean
+        above_BSP = relative_BSP > relative_BSP.mean(-1, keepdim=True)
+    else:
+        above_BSP = scores_BSP > float(threshold)
+    rows = [_scores(*of_image) for of_image in zip(scores_BSP, above_BSP, share_BP, strict=True)]
     arrays = {name: torch.stack([row[name] for row in rows]) for name in Segmentation.AXES}
     settings = {"analysis": "segmentation", "threshold": threshold, "object": f"coverage of at least {OBJECT}"}
     return Segmentation(metadata={**settings, "background": "coverage of 0", "mixed": "not scored"}, **arrays)
 
 
+@guarded
 def lens_segmentation(
     model: ViT,
     images: Tensor,

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from tqdm import tqdm
 
+from prisma.analysis.border import guarded
 from prisma.analysis.lens.logit_lens import LogitLens, stages_of
 from prisma.analysis.result import Result
 from prisma.checkpoint import read_tensors, to_safetensors
@@ -86,6 +87,7 @@ class TunedLens(Result):
             write_atomic(partial / WEIGHTS, to_safetensors(self.arrays, {}))
 
 
+@guarded
 def read_tuned_lens(folder: str | Path) -> TunedLens:
     """Read a folder written by `TunedLens.write`.
 
@@ -105,6 +107,7 @@ def read_tuned_lens(folder: str | Path) -> TunedLens:
     return TunedLens(metadata=metadata, **tensors)
 
 
+@guarded
 @torch.inference_mode(False)  # the caller may be in it
 @torch.enable_grad()
 def train_tuned_lens(
@@ -149,7 +152,7 @@ def train_tuned_lens(
         raise PrismaError(
             "a tuned lens translates the stages before the last, so it needs a model with layers; found n_layers=0"
         )
-    if min(steps, batch, lr) <= 0 or weight_decay < 0 or not len(images):
+    if not (min(steps, batch) > 0 and lr > 0 and weight_decay >= 0) or not len(images):
         raise PrismaError(
             f"expected images, and steps, batch and lr above 0; found {len(images)} images, {steps}, {batch} and {lr}"
         )
@@ -168,6 +171,7 @@ def train_tuned_lens(
     return TunedLens(metadata=metadata, losses=torch.stack(losses), **parameters)
 
 
+@guarded
 @torch.no_grad()
 def tuned_lens(model: ViT, lens: TunedLens, images: Tensor) -> LogitLens:
     """What would the model answer after each layer, if a linear map translates that layer for the readout?

@@ -18,13 +18,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import guarded, record
 from prisma.analysis.patching.corruptions import derangement
 from prisma.analysis.patching.sweeping import Source, SourceRun, Units, patched_runs
 from prisma.analysis.result import Effect
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
-from prisma.runs import Model, record
+from prisma.runs import Model
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +51,7 @@ class Ablation(Effect):
         return self.values - self.clean[:, None, None]
 
 
+@guarded
 @torch.no_grad()
 def ablation(
     model: Model,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import guarded, record
 from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.analysis.patching.sweeping import SourceRun, Units, patched_runs
 from prisma.analysis.result import Effect, PairedEffect
@@ -25,7 +26,7 @@ from prisma.edits import Index, Set
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
 from prisma.metrics import Metric, measure
-from prisma.runs import Model, finish, record
+from prisma.runs import Model, finish
 from prisma.sites import Tap, matching
 from prisma.view.figures.charts import draw_bars
 
@@ -56,8 +57,9 @@ class ActivationPatching(PairedEffect):
         return self.values
 
     @property
-    def unchanged(self) -> Tensor:
-        return self.changed_run.mean()
+    def change(self) -> Tensor:
+        means = self.values.double().mean(0), self.changed_run.double().mean()  # which may be large, and nearly equal
+        return (means[0] - means[1]).to(self.values.dtype)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,6 +109,7 @@ def sweep(
     return activation_patching(model, clean, corrupt, site, metric, into=into, axis=axis, batch=batch).effect
 
 
+@guarded
 @torch.no_grad()
 def activation_patching(
     model: Model,
@@ -174,6 +177,7 @@ Cells = Mapping[str, Mapping[str, Index]]
 """Full site name or glob -> where, as `Edit.at` takes it; {} for the whole site."""
 
 
+@guarded
 @torch.no_grad()
 def patch_sets(
     model: Model,

@@ -25,13 +25,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.analysis.attention.token_grid import TokenGrid
+from prisma.analysis.border import guarded, record
 from prisma.analysis.patching.restored_runs import RESTORED, RestoredRuns
 from prisma.analysis.result import PairedEffect
 from prisma.batching import inputs_per_pass, measure_rows
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, Probability, measure
-from prisma.runs import record, sites_of_every_block
+from prisma.runs import sites_of_every_block
 from prisma.vit import ViT
 
 
@@ -65,6 +66,7 @@ class CausalTracing(PairedEffect):
         return self.corrupt
 
 
+@guarded
 @torch.no_grad()
 def causal_tracing(
     model: ViT,
@@ -134,14 +136,17 @@ def _noise(config: ViTConfig, images: Tensor, samples: int, seed: int) -> Callab
     return lambda n: torch.cat([torch.randn(shape, generator=generator) for _ in range(n)]).to(images)
 
 
+@guarded
 @torch.no_grad()
 def embedding_scale(model: ViT, images: Tensor, *, batch: int = 64) -> float:
     """The standard deviation of all numbers in the patch embeddings of these images."""
-    n, total, squares = 0, 0.0, 0.0
+    n, mean, squares = 0, 0.0, 0.0  # squares of deviations from the mean: the numbers may be far from zero
     for some in images.split(batch):
         x = record(model, some, "embed", stop=True)[1]["embed"][:, model.config.n_prefix :].double()
-        n, total, squares = n + x.numel(), total + x.sum().item(), squares + (x**2).sum().item()
-    return float((squares / n - (total / n) ** 2) ** 0.5)
+        step, share = x.mean().item() - mean, x.numel() / (n + x.numel())
+        squares += (x - x.mean()).square().sum().item() + step**2 * n * share
+        n, mean = n + x.numel(), mean + step * share
+    return float((squares / n) ** 0.5)
 
 
 def _measured(logits_NRC: Tensor, metric: Metric, clean_BC: Tensor, rows: Tensor, samples: int) -> Tensor:

@@ -19,7 +19,8 @@ from einops import repeat
 from torch import Tensor
 
 from prisma.config import ViTConfig
-from prisma.errors import PrismaError
+from prisma.errors import NotFiniteError, PrismaError
+from prisma.numbers import exact, first_not_finite
 
 
 def gaussian_noise(images: Tensor, where: Tensor | None = None, *, sigma: float = 3.0, seed: int = 0) -> Tensor:
@@ -114,11 +115,12 @@ def mask_object(images: Tensor, where: Tensor | None, *, by: str = "mean", seed:
     count = rest.sum(axes, keepdim=True)
     if not count.all():
         raise PrismaError("expected masks that leave some pixels of each image; found one that covers a whole image")
-    mean = (images * rest).sum(axes, keepdim=True) / count
+    pixels = exact(images)  # the sum of all pixels may be beyond the largest number of half precision
+    mean = (pixels * rest).sum(axes, keepdim=True) / count
     if by == "mean":
-        return _replaced(images, where, mean.expand_as(images))
-    std = (((images - mean) ** 2 * rest).sum(axes, keepdim=True) / count).sqrt()
-    return _replaced(images, where, mean + std * _normal(images, seed))
+        return _replaced(images, where, mean.to(images).expand_as(images))
+    std = (((pixels - mean) ** 2 * rest).sum(axes, keepdim=True) / count).sqrt()
+    return _replaced(images, where, (mean + std * _normal(images, seed)).to(images))
 
 
 Corruption = Callable[..., Tensor]
@@ -175,6 +177,8 @@ def _expect_images(images: Tensor) -> Tensor:
             "expected floating-point images [image, channel, (frame,) height, width]; "
             f"found {list(images.shape)} of {images.dtype}"
         )
+    if (found := first_not_finite(images)) is not None:
+        raise NotFiniteError(f"expected finite images; found {found[1]} in image {found[0]}")
     return images
 
 

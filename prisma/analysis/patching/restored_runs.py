@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prisma.analysis.border import record
 from prisma.analysis.patching.sweeping import attention_stream
 from prisma.edits import Add, Set
-from prisma.runs import finish, record, resume, sites_of_every_block
+from prisma.runs import finish, resume, sites_of_every_block
 from prisma.sites import Tap
 from prisma.vit import ViT
 

@@ -21,9 +21,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from prisma.analysis.border import guarded
 from prisma.analysis.result import Result
 from prisma.circuits import expect_ln, folded_in, neuron_weights, stream_norms, stream_weights
 from prisma.errors import PrismaError
+from prisma.numbers import exact
 from prisma.pretrained.zero_shot import PromptHead
 from prisma.vit import ViT, build
 
@@ -54,7 +56,10 @@ class ClassSpace(Result):
         return {"layer": [f"layer {layer}" for layer in self.metadata["layers"]]}
 
 
-def class_embeddings(model: ViT, after: tuple[int, str] | None = None, *, ln: str = "folded") -> Tensor:
+@guarded
+def class_embeddings(
+    model: ViT, after: tuple[int, str] | None = None, *, ln: str = "folded", dtype: torch.dtype | None = None
+) -> Tensor:
     """Which direction of the residual stream stands for each class? E [class, d_model].
 
     E times a vector of the stream is the logits that it adds, but for norms' divisors and biases: a large dot product
@@ -66,6 +71,7 @@ def class_embeddings(model: ViT, after: tuple[int, str] | None = None, *, ln: st
         after: (layer, "time", "attn" or "mlp"), the branch whose output is projected: in a model with norm="post" it
             decides which norms come after; None for the final residual stream.
         ln: "folded" includes the norms between there and the readout, but for their divisors; "none" includes none.
+        dtype: the precision; by default float32 at least.
 
     Raises:
         PrismaError: the model has no classes, or attention pooling, which is not linear, or `ln` has another value.
@@ -78,7 +84,7 @@ def class_embeddings(model: ViT, after: tuple[int, str] | None = None, *, ln: st
             f"found pool={c.pool!r} and n_classes={c.n_classes}"
         )
     embedding = _of_prompts(head) if isinstance(head, PromptHead) else head.get_parameter("weight")
-    reads_MC = embedding.unflatten(1, (-1, c.d_model)).sum(1).mT
+    reads_MC = exact(embedding).to(dtype).unflatten(1, (-1, c.d_model)).sum(1).mT
     if ln == "folded":
         on_stream = [] if after is None else list(stream_norms(model, *after))
         for norm in (model.readout.ln_final, *reversed(on_stream)):
@@ -86,6 +92,7 @@ def class_embeddings(model: ViT, after: tuple[int, str] | None = None, *, ln: st
     return reads_MC.mT
 
 
+@guarded
 @torch.no_grad()
 def class_space(
     model: ViT, *, attention: str = "attn", layers: Iterable[int] | None = None, ln: str = "folded"
@@ -114,21 +121,23 @@ def class_space(
     if not chosen:
         raise PrismaError("class space needs at least one layer; found no layer")
     found: dict[str, list[Tensor]] = {}
+    wide = torch.float64  # what all weights have in common may be far larger than what a norm leaves of them
     for layer in chosen:
-        values = {"heads": ("attn", stream_weights(model, layer, attention, ln=ln)["W_O"])}
+        values = {"heads": ("attn", stream_weights(model, layer, attention, ln=ln, dtype=wide)["W_O"])}
         if model.config.d_mlp:
-            values["neurons"] = ("mlp", neuron_weights(model, layer, ln=ln))
+            values["neurons"] = ("mlp", neuron_weights(model, layer, ln=ln, dtype=wide))
         for name, (branch, value) in values.items():
-            embedding_CM = class_embeddings(model, (layer, branch), ln=ln)
+            embedding_CM = class_embeddings(model, (layer, branch), ln=ln, dtype=wide)
             unit_CM, unit_NM = (torch.nn.functional.normalize(x, dim=-1) for x in (embedding_CM, value.flatten(0, -2)))
             found.setdefault(name, []).append((value @ embedding_CM.mT).movedim(-1, 0))
             found.setdefault(f"agreement_{name}", []).append((unit_CM @ unit_NM.mT).amax(1))
     return ClassSpace(
         metadata={"analysis": "class_space", "attention": attention, "layers": chosen, "ln": ln},
-        **{name: torch.stack(parts) for name, parts in found.items()},
+        **{name: torch.stack(parts).to(exact(model.embed.patch.weight).dtype) for name, parts in found.items()},
     )
 
 
+@guarded
 @torch.no_grad()
 def class_reads(model: ViT, layer: int, attention: str = "attn", *, ln: str = "folded") -> Tensor:
     """Which direction must a token have for a head to raise a class's logit? E (W_V W_O)^T [head, class, d_model].
@@ -139,10 +148,13 @@ def class_reads(model: ViT, layer: int, attention: str = "attn", *, ln: str = "f
     Raises:
         PrismaError: as `class_embeddings` and `stream_weights`.
     """
-    w = stream_weights(model, layer, attention, ln=ln)
-    return class_embeddings(model, (layer, attention), ln=ln) @ w["W_O"].mT @ w["W_V"].mT
+    wide = torch.float64
+    w = stream_weights(model, layer, attention, ln=ln, dtype=wide)
+    reads_HCM = class_embeddings(model, (layer, attention), ln=ln, dtype=wide) @ w["W_O"].mT @ w["W_V"].mT
+    return reads_HCM.to(exact(model.embed.patch.weight).dtype)
 
 
+@guarded
 def to_pixels(model: ViT, directions: Tensor, *, ln: str = "folded") -> Tensor:
     """Which patch of pixels does a direction of the embedding respond to? [..., channel, (frame,) height, width].
 
@@ -160,11 +172,11 @@ def to_pixels(model: ViT, directions: Tensor, *, ln: str = "folded") -> Tensor:
     c, embed = model.config, model.embed
     if directions.shape[-1] != c.d_model:
         raise PrismaError(f"expected directions [..., {c.d_model}]; found {list(directions.shape)}")
-    reads = directions[..., None]
+    reads = exact(directions)[..., None]
     for norm in (embed.ln_pre, embed.ln_patch) if ln == "folded" else ():
         reads = folded_in(norm, reads)
     frames = (c.tubelet,) if c.frames > 1 else ()
-    return (reads[..., 0] @ embed.patch.weight).unflatten(-1, (c.channels, *frames, *c.patch_sides))
+    return (reads[..., 0] @ exact(embed.patch.weight)).unflatten(-1, (c.channels, *frames, *c.patch_sides))
 
 
 def random_control(model: ViT, seed: int = 0) -> ViT:
@@ -185,6 +197,6 @@ def has_class_embeddings(model: ViT) -> bool:
 
 def _of_prompts(head: PromptHead) -> Tensor:
     """[prompt, pooled]. Dividing by the length of the image's embedding is left out, as norms' divisors are."""
-    projection = head.projection
-    reads = head.directions @ projection.weight if isinstance(projection, nn.Linear) else head.directions
+    projection, directions = head.projection, exact(head.directions)
+    reads = directions @ exact(projection.weight) if isinstance(projection, nn.Linear) else directions
     return reads * head.scale

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import guarded
 from prisma.analysis.result import Result
 from prisma.circuits import attentions, expect_bilinear, expect_ln, folded_out, stream_weights
 from prisma.errors import PrismaError
+from prisma.numbers import exact
 from prisma.view.figures.head_pairs import draw_composition
 from prisma.vit import ViT
 
@@ -69,6 +71,7 @@ class Composition(Result):
         return draw_composition({kind: self.arrays[kind] for kind in kinds}, layers, title=title)
 
 
+@guarded
 @torch.no_grad()
 def composition(
     model: ViT, *, of: Sequence[str] = ("q", "k", "v"), ln: str = "folded", samples: int = 32, seed: int = 0
@@ -102,11 +105,11 @@ def composition(
     layers, (heads, d_head) = attentions(model.config), (model.config.n_heads, model.config.d_head)
     if len(layers) < 2:
         raise PrismaError(f"expected at least two attentions, since heads compose across layers; found {len(layers)}")
-    dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
+    dtype = exact(model.embed.patch.weight).dtype
     written_SDM = torch.empty(0, min(d_head, model.config.d_model), model.config.d_model)
     rows: dict[str, list[Tensor]] = {kind: [] for kind in of}
     for layer, attention in layers:
-        w = {k: x.to(dtype) for k, x in stream_weights(model, layer, attention, ln=ln).items()}
+        w = stream_weights(model, layer, attention, ln=ln, dtype=torch.float64)
         for kind, scores in rows.items():
             read, other = (w[name] for name in READS[kind])
             score_SH = _score(written_SDM.to(read), read, other.mT if kind == "v" else other)
@@ -115,7 +118,7 @@ def composition(
         if ln == "folded" and model.config.norm == "post":  # what was written passes through the norms of the stream
             for norm in (model.blocks[layer].get_submodule(name) for name in ("ln1", "ln2")):
                 written_SDM = folded_out(norm, written_SDM)
-    found = {kind: torch.stack(scores, dim=1).unflatten(0, (len(layers), heads)) for kind, scores in rows.items()}
+    found = {kind: torch.stack(s, dim=1).unflatten(0, (len(layers), heads)).to(dtype) for kind, s in rows.items()}
     return Composition(
         metadata={
             "analysis": "composition", "ln": ln, "samples": samples, "seed": seed,

@@ -14,10 +14,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import guarded
 from prisma.analysis.result import Result
 from prisma.analysis.weights.class_space import class_embeddings, has_class_embeddings
 from prisma.circuits import attentions, expect_bilinear, stream_weights
 from prisma.errors import PrismaError
+from prisma.numbers import exact
 from prisma.vit import ViT
 
 
@@ -50,6 +52,7 @@ class HeadDirections(Result):
         return {"layer": self.metadata["attentions"]}
 
 
+@guarded
 @torch.no_grad()
 def head_directions(model: ViT, circuit: str = "ov", *, top: int | None = 8, ln: str = "folded") -> HeadDirections:
     """Which directions does each head read and write, from the strongest down?
@@ -81,11 +84,11 @@ def head_directions(model: ViT, circuit: str = "ov", *, top: int | None = 8, ln:
         raise PrismaError("expected a model with heads; found n_layers=0")
     found: dict[str, list[Tensor]] = {}
     for layer, attention in layers:
-        w = stream_weights(model, layer, attention, ln=ln)
+        w = stream_weights(model, layer, attention, ln=ln, dtype=torch.float64)
         pair = (w["W_V"], w["W_O"].mT) if circuit == "ov" else (w["W_Q"], w["W_K"])
         parts = dict(zip(("left", "values", "right"), _svd(*pair, top), strict=True))
         if has_class_embeddings(model):
-            embedding_CM = class_embeddings(model, (layer, attention), ln=ln).to(parts["left"])
+            embedding_CM = class_embeddings(model, (layer, attention), ln=ln, dtype=torch.float64)
             parts |= {f"classes_{side}": parts[side] @ embedding_CM.mT for side in ("left", "right")}
         for name, part in parts.items():
             found.setdefault(name, []).append(part)
@@ -94,14 +97,13 @@ def head_directions(model: ViT, circuit: str = "ov", *, top: int | None = 8, ln:
             "analysis": "head_directions", "circuit": circuit, "ln": ln,
             "attentions": [f"blocks.{layer}.{attention}" for layer, attention in layers],
         },
-        **{name: torch.stack(parts) for name, parts in found.items()},
+        **{name: torch.stack(parts).to(exact(model.embed.patch.weight).dtype) for name, parts in found.items()},
     )  # fmt: skip
 
 
 def _svd(left_HMD: Tensor, right_HMD: Tensor, top: int | None) -> Sequence[Tensor]:
     """SVD of left right^T, through a d_head x d_head matrix: left vectors [head, direction, d_model], values, right."""
-    dtype = torch.promote_types(left_HMD.dtype, torch.float32)
-    (q_HMD, a_HDD), (p_HMD, b_HDD) = (torch.linalg.qr(x.to(dtype)) for x in (left_HMD, right_HMD))
+    (q_HMD, a_HDD), (p_HMD, b_HDD) = (torch.linalg.qr(x) for x in (left_HMD, right_HMD))
     u_HDR, value_HR, v_HRD = torch.linalg.svd(a_HDD @ b_HDD.mT)
     left_HRM, right_HRM = (q_HMD @ u_HDR).mT, (p_HMD @ v_HRD.mT).mT
     largest = right_HRM.gather(-1, right_HRM.abs().argmax(-1, keepdim=True))

@@ -1,13 +1,16 @@
 """Similarity of heads against its definitions, pair by pair, and on heads that are alike or have nothing in common."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import Tensor
 
-from prisma import PrismaError
+import prisma
+from prisma import PrismaError, ViT, ViTConfig
 from prisma.analysis.attention.head_similarity import head_similarity
+from prisma.data import task
 from prisma.runs import record
 from tests.planted_heads import planted, row_normal
 from tests.variants import images_of, model_of
@@ -131,3 +134,46 @@ def test_bad_input_is_refused() -> None:
     small = model_of("base", image_size=2)
     with pytest.raises(PrismaError, match="at least 4 tokens; found 2"):
         head_similarity(small, images_of(small), measure="cka")
+
+
+@pytest.mark.parametrize("size", [1.0, 1000.0])
+def test_cka_in_float32_is_that_of_float64(size: float) -> None:
+    """Whatever the heads write at all tokens alike, and with few tokens: CKA is blind to it, and so is rounding."""
+    torch.manual_seed(0)
+    model = ViT(ViTConfig(image_size=8, patch_size=2, n_layers=1, d_model=12, n_heads=3, d_mlp=8, n_classes=3)).eval()
+    for parameter in (model.embed.patch.weight, model.blocks[0].attn.qkv.weight):
+        parameter.data *= 3
+    model.blocks[0].attn.qkv.bias.data[24:] = size * torch.randn(12)
+    images = images_of(model, 1)
+    found = head_similarity(model, images, measure="cka")
+    exact = head_similarity(deepcopy(model).double(), images.double(), measure="cka")
+    assert found.similarity.isfinite().all() and (found.products.diagonal(dim1=1, dim2=2) > 0).all()
+    torch.testing.assert_close(found.similarity.diagonal(), torch.ones(3))
+    error = (found.similarity - exact.similarity).abs().max().item()
+    assert error < 1e-6 * max(size, 1)  # z itself is rounded to about 1e-7 of the bias
+    z = record(model, images, "blocks.0.attn.z")[1]["blocks.0.attn.z"].detach().double()
+    out = model.blocks[0].attn.W_O.detach().double()
+    written = [z[:, :, h] @ out[h] for h in range(3)]
+    slow = torch.tensor(
+        [[cka(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)) for b in written] for a in written]
+    )
+    torch.testing.assert_close(found.similarity, slow, rtol=0, atol=1e-6)  # of the same z, with all digits
+
+
+def test_one_image_of_five_tokens_has_a_cka() -> None:
+    model = prisma.load("mice/circle").model
+    images = task("circle").inputs("test", 1)[0]
+    found = head_similarity(model, images, measure="cka").similarity
+    exact = head_similarity(deepcopy(model).double(), images.double(), measure="cka").similarity
+    torch.testing.assert_close(found, exact.float(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.diagonal(), torch.ones(len(found)))
+
+
+def test_a_head_that_writes_the_same_everywhere_has_nothing_in_common() -> None:
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        model = model_of("base", dtype)
+        qkv = model.blocks[0].attn.qkv
+        qkv.weight.data[24:28] = 0  # W_V of head 0: its z is the bias, at every token, but for rounding
+        found = head_similarity(model, images_of(model, 2), measure="cka").similarity
+        assert (found[0] == 0).all() and (found[:, 0] == 0).all()
+        assert (found.diagonal()[1:] - 1).abs().max() < 1e-6

@@ -1,6 +1,7 @@
 """Class identifiability: ranks by loops, chance for untrained models, and far above it for a trained mouse."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +58,41 @@ def test_over_all_labels_of_an_image_the_mean_is_chance() -> None:
     assert chance["score"] == pytest.approx(0.5125)
     for name, expected in chance.items():
         torch.testing.assert_close(found.arrays[name].mean(0), torch.full((3,), expected).double())
+
+
+def test_a_readout_of_zeros_has_exactly_the_numbers_of_chance() -> None:
+    model = model_of("base")
+    torch.nn.init.zeros_(model.readout.head.weight)
+    torch.nn.init.zeros_(model.readout.head.bias)
+    found = class_identifiability(model, images_of(model), torch.tensor([0, 4]))
+    assert found.tied is not None and (found.tied == 5).all() and (found.rank == 2).all()
+    for name, expected in found.metadata["chance"].items():
+        torch.testing.assert_close(
+            found.arrays[name], torch.full((2, 3), expected, dtype=torch.float64), rtol=0, atol=1e-12
+        )
+
+
+def test_classes_that_tie_share_their_ranks(tmp_path: Path) -> None:
+    """Classes 1 and 3 have the same logits: each comes first of the two in half of the orders."""
+    model = model_of("base")
+    for parameter in (model.readout.head.weight, model.readout.head.bias):
+        parameter.data[3] = parameter.data[1]
+    images, labels = images_of(model), torch.tensor([1, 3])
+    found = class_identifiability(model, images, labels)
+    tokens = logit_lens(model, images).tokens
+    assert tokens is not None and found.tied is not None
+    for image, label in enumerate(labels.tolist()):
+        rows = tokens[image, :, 1:].tolist()
+        above = torch.tensor([[sum(x > row[label] for x in row) for row in stage] for stage in rows]).double()
+        expected = {
+            "rate": (above == 0).double() / 2,
+            "score": 1 - (above + 0.5) / 5,
+            "mrr": (1 / (1 + above) + 1 / (2 + above)) / 2,
+        }
+        for name, values in expected.items():
+            torch.testing.assert_close(found.arrays[name][image], values.mean(-1))
+    saved = ClassIdentifiability.from_npz(found.to_npz(tmp_path / "ties.npz"))
+    torch.testing.assert_close(saved.rate, found.rate)
 
 
 def test_an_untrained_mouse_is_near_chance() -> None:

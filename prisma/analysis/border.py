@@ -1,0 +1,174 @@
+"""The border of every analysis: nothing that is not a finite number goes in, and none comes out.
+
+NaN does not stop a computation, and comparisons hide it: no logit is larger than NaN, so it has rank 0, and a pattern
+of NaN has no row to scale, so its rollout is the identity. Therefore every public analysis is `guarded`:
+
+    before   images, other tensors, metric and weights are finite; else the image or the parameter is named
+    within   every run ends in finite numbers: `record` here, and `prisma.metrics.measure` for logits
+    after    every array of the result is finite, but for those that its class lists in `UNDEFINED`
+
+A run that overflows is searched, image by image, for the first site that is not finite. A bias of attention scores may
+hold minus infinity, which masks a key.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from prisma.analysis.result import Result
+from prisma.errors import NotFiniteError
+from prisma.numbers import first_not_finite
+from prisma.runs import Edits, Model
+from prisma.runs import record as record_any
+from prisma.sites import Cache
+
+P = ParamSpec("P")
+R = TypeVar("R")
+INPUTS = ("images", "clean", "corrupt", "reference", "baseline")
+"""Names of arguments that are inputs of the model."""
+
+
+def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
+    """An analysis that takes and returns finite numbers only; every public one is decorated with this.
+
+    Raises:
+        NotFiniteError: which argument, image, parameter, site or array of the result holds NaN or an infinity.
+    """
+    parameters = signature(analysis)
+
+    @wraps(analysis)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = parameters.bind(*args, **kwargs).arguments
+        for name, value in given.items():
+            _expect_finite(name, value)
+        try:
+            result = analysis(*args, **kwargs)
+            _expect_finite_result(result)
+        except NotFiniteError as error:
+            raise _located(given) or error from None
+        return result
+
+    return checked
+
+
+def record(
+    model: Model, images: Tensor, read: str | Iterable[str], edit: Edits | None = None, *, stop: bool = False
+) -> tuple[Tensor, Cache]:
+    """`prisma.runs.record`, of a run that ends in finite numbers: what is not finite at a site stays so to the end.
+
+    Raises:
+        NotFiniteError: the run ends in NaN or an infinity.
+    """
+    output, acts = record_any(model, images, read, edit, stop=stop)
+    return expect_finite_run(output), acts
+
+
+def expect_finite_run(output: Tensor) -> Tensor:
+    """The residual stream or the logits [image, ...] at the end of a run, if they are finite."""
+    if (found := first_not_finite(output)) is not None:
+        raise NotFiniteError(f"expected a run that ends in finite numbers; found {found[1]}")
+    return output
+
+
+def _expect_finite(name: str, value: Any) -> None:
+    """Raises NotFiniteError: an argument of an analysis holds NaN or an infinity."""
+    if isinstance(value, nn.Module):
+        _expect_finite_weights(value)
+    elif isinstance(value, Tensor):
+        if (found := first_not_finite(value)) is not None:
+            raise NotFiniteError(f"expected finite numbers in {name}; found {found[1]} in {_place(name, found[0])}")
+    else:  # a metric, a tuned lens
+        for field, tensor in _fields(value).items():
+            if (found := first_not_finite(tensor)) is not None:
+                raise NotFiniteError(f"expected finite numbers in {name}.{field}; found {found[1]}")
+
+
+def _fields(value: Any) -> Mapping[str, Tensor]:
+    return {field: x for field, x in getattr(value, "__dict__", {}).items() if isinstance(x, Tensor)}
+
+
+def _place(name: str, index: int) -> str:
+    return f"row {index}" if name == "directions" else f"image {index}"
+
+
+def _expect_finite_weights(model: nn.Module) -> None:
+    """One pass over all weights, and one transfer from the device: a fraction of a forward of one image."""
+    weights = {name: x for name, x in _weights(model) if x.is_floating_point() and x.numel()}
+    extremes = [x.detach().aminmax() for x in weights.values()]
+    if not extremes or torch.stack([end.double() for ends in extremes for end in ends]).isfinite().all():
+        return
+    for name, x in weights.items():
+        masked = x.detach().masked_fill(x == -torch.inf, 0) if name.endswith((".attn.bias", ".time.bias")) else x
+        if (found := first_not_finite(masked)) is not None:
+            raise NotFiniteError(
+                f"expected finite weights; found {found[1]} in {name.removeprefix('_orig_mod.')} {list(x.shape)}"
+            )
+
+
+def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _expect_finite_result(result: Any) -> None:
+    if isinstance(result, tuple):
+        for part in result:
+            _expect_finite_result(part)
+    undefined = result.UNDEFINED if isinstance(result, Result) else frozenset()
+    for name, x in {"result": result}.items() if isinstance(result, Tensor) else _fields(result).items():
+        if (found := first_not_finite(x.masked_fill(x.isnan(), 0) if name in undefined else x)) is not None:
+            raise NotFiniteError(
+                f"expected finite numbers in the result; found {found[1]} in {name} {list(x.shape)}, at {found[0]} of "
+                f"its first axis: an intermediate number, such as a gradient, was too large for {_largest(x.dtype)}"
+            )
+
+
+class _Watch:
+    """A tap that remembers the first site whose value is not finite."""
+
+    def __init__(self, scope: str = "", found: list[tuple[str, float, torch.dtype]] | None = None) -> None:
+        self.scope = scope
+        self.found: list[tuple[str, float, torch.dtype]] = [] if found is None else found
+
+    def __call__(self, site: str, x: Tensor) -> Tensor:
+        if not self.found and (wrong := first_not_finite(x)) is not None:
+            self.found.append((self.scope + site, wrong[1], x.dtype))
+        return x
+
+    def wants(self, site: str) -> bool:
+        return False
+
+    def within(self, scope: str) -> "_Watch":
+        return _Watch(f"{self.scope}{scope}.", self.found)
+
+
+@torch.no_grad()
+def _located(given: Mapping[str, Any]) -> NotFiniteError | None:
+    """The first site that is not finite in a plain run of one of the inputs; None if there is none."""
+    model = next((x for x in given.values() if isinstance(x, nn.Module)), None)
+    if model is None:
+        return None
+    for name, x in given.items():
+        if name not in INPUTS or not isinstance(x, Tensor):
+            continue
+        for index in range(len(x)):
+            watch = _Watch()
+            getattr(model, "_orig_mod", model)(x[index : index + 1], tap=watch)
+            for site, value, dtype in watch.found:
+                return NotFiniteError(
+                    f"expected finite activations; found {value} first at the site {site}, in image {index} of {name}: "
+                    f"it is too large for {_largest(dtype)}"
+                )
+    return None
+
+
+def _largest(dtype: torch.dtype) -> str:
+    """`float16, whose largest number is 65504: use model.float() and images.float()`."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype not in (torch.float16, torch.bfloat16):
+        return name
+    return f"{name}, whose largest number is {torch.finfo(dtype).max:.6g}: use model.float() and images.float()"

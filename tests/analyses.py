@@ -1,0 +1,92 @@
+"""Every public analysis as a call on a model and some images, for what must hold of all of them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import prisma
+from prisma import LogitDiff, ViT
+from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
+from prisma.analysis.patching.causal_tracing import embedding_scale
+from prisma.analysis.weights.class_space import class_embeddings, class_reads, to_pixels
+
+METRIC = LogitDiff(0, 1)
+
+
+def _pairs(analysis: Callable[..., Any], **options: Any) -> Callable[[ViT, Tensor], Any]:
+    return lambda model, images: analysis(model, images, images.roll(1, 0).flip(-1), metric=METRIC, **options)
+
+
+def _coverage(model: ViT, images: Tensor) -> Tensor:
+    """The object is the first patch, wholly, and half of the second."""
+    coverage = torch.zeros(len(images), *model.config.grid[1:])
+    coverage[:, 0, :2] = torch.tensor([1.0, 0.25])
+    return coverage
+
+
+def _labels(images: Tensor) -> Tensor:
+    return torch.arange(len(images)) % 3
+
+
+def _lens(model: ViT, images: Tensor) -> prisma.Result:
+    return prisma.train_tuned_lens(model, images, steps=2, batch=2)
+
+
+OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
+    "ablation": lambda model, images: prisma.ablation(model, images, "attn.z", METRIC, by="mean"),
+    "activation_patching": _pairs(prisma.activation_patching, site="attn.z"),
+    "artifacts": prisma.artifacts,
+    "attention_flow": prisma.attention_flow,
+    "attribution_patching": _pairs(prisma.attribution_patching),
+    "attribute_nodes_and_edges": _pairs(attribute_nodes_and_edges),
+    "causal_tracing": lambda model, images: prisma.causal_tracing(
+        model, images, _coverage(model, images), metric=METRIC, samples=2
+    ),
+    "check_circuit": _pairs(prisma.check_circuit, edges=[("embed", "a0.h1.v"), ("a0.h1", "logits")], steps=1),
+    "circuit_discovery": _pairs(prisma.circuit_discovery, n=5, tolerance=-1, sizes=[2, 5], steps=1),
+    "class_identifiability": lambda model, images: prisma.class_identifiability(model, images, _labels(images)),
+    "class_maps": lambda model, images: prisma.class_maps(model, images, _labels(images), value="logit_diff"),
+    "direct_logit_attribution": lambda model, images: prisma.direct_logit_attribution(model, images, METRIC),
+    "direct_logit_attribution integrated": lambda model, images: prisma.direct_logit_attribution(
+        model, images, METRIC, norms="integrated"
+    ),
+    "edge_attribution": _pairs(prisma.edge_attribution),
+    "embedding_scale": lambda model, images: torch.tensor(embedding_scale(model, images, batch=2)),
+    "head_graph": _pairs(prisma.head_graph),
+    "head_scores": lambda model, images: prisma.head_scores(model, images, masks=_coverage(model, images)),
+    "head_similarity": prisma.head_similarity,
+    "head_similarity cosine": lambda model, images: prisma.head_similarity(model, images, measure="cosine"),
+    "head_similarity cka": lambda model, images: prisma.head_similarity(model, images, measure="cka"),
+    "lens_segmentation": lambda model, images: prisma.lens_segmentation(
+        model, images, _coverage(model, images), _labels(images)
+    ),
+    "logit_lens": prisma.logit_lens,
+    "norm_weighted_attention": prisma.norm_weighted_attention,
+    "patch_sets": _pairs(prisma.patch_sets, sets={"one": {"blocks.0.attn.z": {"head": 1}}}),
+    "path_patching": _pairs(prisma.path_patching),
+    "relevance": lambda model, images: prisma.relevance(model, images, METRIC),
+    "rollout": prisma.rollout,
+    "train_tuned_lens": _lens,
+    "tuned_lens": lambda model, images: prisma.tuned_lens(model, _lens(model, images), images),
+}
+"""Name of the analysis, and perhaps of an option -> the analysis of these images."""
+
+OF_WEIGHTS: Mapping[str, Callable[[ViT], Any]] = {
+    "class_space": prisma.class_space,
+    "class_embeddings": class_embeddings,
+    "class_reads": lambda model: class_reads(model, 0),
+    "composition": lambda model: prisma.composition(model, samples=2),
+    "head_directions": prisma.head_directions,
+    "head_directions qk": lambda model: prisma.head_directions(model, "qk"),
+    "to_pixels": lambda model: to_pixels(model, torch.ones(model.config.d_model).to(model.embed.patch.weight)),
+}
+"""The same, of the weights alone."""
+
+
+def arrays_of(found: Any) -> dict[str, Tensor]:
+    """All numbers of what an analysis returned, by name."""
+    if isinstance(found, tuple):
+        return {f"{i}.{name}": x for i, part in enumerate(found) for name, x in arrays_of(part).items()}
+    return {"result": found.detach()} if isinstance(found, Tensor) else found.arrays
