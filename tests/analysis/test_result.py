@@ -32,6 +32,12 @@ def test_axes_are_filled_from_what_produced_it() -> None:
     assert example(extra=False).axes == {"effect": ("layer", "head")}
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_float32(dtype: torch.dtype) -> None:
+    found = Example(metadata={"axis": "head"}, effect=torch.ones(2, 3, dtype=dtype), extra=torch.arange(2))
+    assert (found.effect.dtype, found.extra.dtype) == (torch.float32, torch.long)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("extra", [True, False])
 def test_a_file_holds_all_of_it(tmp_path: Path, extra: bool) -> None:
     path = example(extra).to_npz(tmp_path / "deep" / "example.npz")

@@ -61,7 +61,7 @@ def mean_image(images: Tensor, where: Tensor | None = None, *, reference: Tensor
     averaged = images if reference is None else reference
     if averaged.shape[1:] != images.shape[1:] or not len(averaged):
         raise PrismaError(f"expected reference images [any, {list(images.shape[1:])}]; found {list(averaged.shape)}")
-    return _replaced(images, where, averaged.mean(0, keepdim=True).expand_as(images))
+    return _replaced(images, where, _expect_images(averaged).mean(0, keepdim=True).expand_as(images))
 
 
 def swap_patches(

@@ -154,9 +154,8 @@ def test_cka_in_float32_is_that_of_float64(size: float) -> None:
     z = record(model, images, "blocks.0.attn.z")[1]["blocks.0.attn.z"].detach().double()
     out = model.blocks[0].attn.W_O.detach().double()
     written = [z[:, :, h] @ out[h] for h in range(3)]
-    slow = torch.tensor(
-        [[cka(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)) for b in written] for a in written]
-    )
+    written = [x - x.mean(1, keepdim=True) for x in written]
+    slow = torch.tensor([[cka(a, b) for b in written] for a in written])
     torch.testing.assert_close(found.similarity, slow, rtol=0, atol=1e-6)  # of the same z, with all digits
 
 

@@ -1,5 +1,7 @@
 """Norm-weighted attention against loops over images, heads, queries and keys; what the loops find adds up."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -111,3 +113,18 @@ def test_the_picture_is_a_mean_over_images_and_names_the_layers() -> None:
     assert [panel.get_title(loc="left") for panel in panels[:3]] == [f"layer 1, head {i}" for i in range(3)]
     with pytest.raises(PrismaError, match="the nearest: layer_norms"):
         found.plot("layer_norm")
+
+
+def test_heads_that_cancel_each_other_leave_little() -> None:
+    """Two heads attend alike and write large opposite vectors, and a small remainder: 1e-4 of each."""
+    model = model_of("base", torch.float32, n_heads=2, n_layers=1)
+    with torch.no_grad():
+        qkv, out = model.blocks[0].attn.qkv, model.blocks[0].attn.out
+        for x in (*qkv.weight.view(3, 2, 6, 12), *qkv.bias.view(3, 2, 6)):
+            x[1] = x[0]
+        out.weight[:, 6:] = -out.weight[:, :6] * (1 + 1e-4)
+    images = images_of(model, 2)
+    found = norm_weighted_attention(model, images)
+    exact = norm_weighted_attention(deepcopy(model).double(), images.double())
+    assert found.layer_norms.max() < 1e-3 * found.head_norms.max()
+    torch.testing.assert_close(found.layer_norms, exact.layer_norms.float(), rtol=5e-3, atol=0)

@@ -138,3 +138,15 @@ def test_what_it_refuses(case: str) -> None:
     model = model_of("base")
     with pytest.raises(PrismaError, match=message):
         lens_segmentation(model, images_of(model), **{"coverage": torch.ones(2, 3, 3), "target": 0, **options})
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3])
+def test_a_constant_map_has_the_scores_of_chance(value: float) -> None:
+    share = torch.zeros(1, 3, 3)
+    share[0, 0] = 1
+    found = segmentation(torch.full((1, 1, 3, 3), value), share)
+    assert found.auroc.item() == 0.5
+    assert found.average_precision.item() == pytest.approx(1 / 3)  # the share of object patches
+    assert (found.iou.item(), found.accuracy.item()) == (0, pytest.approx(2 / 3))  # no patch is above the mean
+    with pytest.raises(PrismaError, match="expected threshold to be mean or a number; found nan"):
+        segmentation(torch.zeros(1, 1, 3, 3), share, threshold=float("nan"))

@@ -334,3 +334,15 @@ def test_sets_that_do_not_fit() -> None:
     for sentence, sets in wrong.items():
         with pytest.raises(PrismaError, match=sentence):
             patch_sets(model, images, images, sets, LogitDiff(0, 1))
+
+
+def test_a_small_change_of_a_large_metric_is_not_rounded_away() -> None:
+    """A metric around 4096, where float32 has steps of 1/2048, changed by one step in every third pair."""
+    clean = 4096 + torch.rand(300, generator=torch.Generator().manual_seed(0))
+    step = torch.zeros(300)
+    step[::3] = 2.0**-11
+    values = torch.stack([clean, clean + step], dim=1)[:, None]
+    found = ActivationPatching(
+        metadata={"axis": "head", "into": "clean"}, values=values, clean=clean, corrupt=clean + 3 * step
+    )
+    torch.testing.assert_close(found.normalised(), torch.tensor([[0.0, 1 / 3]]), rtol=1e-5, atol=1e-7)

@@ -203,6 +203,17 @@ def test_the_scale_is_that_of_the_patch_embeddings() -> None:
     assert embedding_scale(model, images, batch=2) == pytest.approx(x.std(correction=0).item(), rel=1e-10)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 64])
+def test_the_scale_of_embeddings_far_from_zero(batch: int) -> None:
+    """The patches' bias is the same number everywhere, so it is no part of the deviation."""
+    model = model_of("base", positions=False)
+    images = images_of(model, 5)
+    torch.nn.init.zeros_(model.embed.patch.bias)
+    expected = embedding_scale(model, images)
+    torch.nn.init.constant_(model.embed.patch.bias, 1e7)
+    assert embedding_scale(model, images, batch=batch) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_sprites_mouse_holds_the_object_early_in_its_patches_and_late_in_the_class_token() -> None:
     """The two-site picture: the answer moves from the object's patches to the class token, by way of no other patch."""
     mouse, sprites = prisma.load("mice/sprites").model, task("sprites")

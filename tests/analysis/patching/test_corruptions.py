@@ -127,6 +127,25 @@ def test_a_derangement_leaves_nothing_where_it_was(n: int) -> None:
     assert len({tuple(order.tolist()) for order in found}) == {2: 1, 3: 2}.get(n, 30)
 
 
+def test_the_mean_of_many_pixels_in_half_precision() -> None:
+    """Their sum is beyond 65504, the largest number of float16."""
+    images, where = torch.full((1, 3, 256, 256), 2.0, dtype=torch.float16), torch.zeros(1, 256, 256, dtype=torch.bool)
+    where[0, :9, :9] = True
+    images[:, :, :9, :9] = 0
+    assert (mask_object(images, where) == 2).all()
+    assert (mask_object(images, where, by="noise") == 2).all()
+
+
+def test_images_that_are_not_finite_are_named() -> None:
+    images = torch.zeros(3, 1, 4, 4)
+    images[2, 0, 1, 1] = torch.nan
+    for corruption in (gaussian_noise, blur, mean_image, swap_patches, other_image):
+        with pytest.raises(PrismaError, match="expected finite images; found nan in image 2"):
+            corruption(images)
+    with pytest.raises(PrismaError, match="found nan in image 2"):
+        mean_image(torch.zeros(3, 1, 4, 4), reference=images)
+
+
 def test_an_object_is_replaced_by_what_surrounds_it() -> None:
     images = pictures((3, 2, 30, 40))
     where = some_pixels(images)
