@@ -54,7 +54,8 @@ def make(page: Path) -> None:
         (folder / "real").symlink_to(ROOT / "real")
         text = rendered(page.read_text(), folder)
         for picture in PICTURE.findall(text):
-            shutil.copyfile(folder / picture, page.parent / picture)
+            if (folder / picture).exists():  # not one of the app, which tools/screenshot.py makes
+                shutil.copyfile(folder / picture, page.parent / picture)
         page.write_text(text)
 
 
