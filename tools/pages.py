@@ -1,19 +1,25 @@
-"""The pages on analyses, and a tutorial: run their code where they stand, so that pictures land next to them, and write
-what it prints.
+"""The pages on analyses, and two tutorials: run their code, write what it prints, and put its pictures next to them.
 
-python tools/pages.py [NAME ...]          a page of docs/analysis, or tutorials/circuit
+python tools/pages.py [NAME ...]          a page of docs/analysis, or tutorials/circuit, or tutorials/dinov2
+
+Code that uses a real model finds it under the name `real/NAME`, where `tools/real_models.py` wrote it.
 """
 
 import os
 import re
+import shutil
 import sys
 from contextlib import chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-FOLDER = Path(__file__).parents[1] / "docs" / "analysis"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "analysis"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.stem != "README")  # which is their index
-TUTORIALS = (FOLDER.parent / "tutorials" / "circuit.md",)  # those whose code leaves nothing but pictures
+TUTORIALS = (ROOT / "docs" / "tutorials" / "circuit.md",)
+REAL = (ROOT / "docs" / "tutorials" / "dinov2.md",)  # these use real models, which only `make real` has
+PICTURE = re.compile(r"!\[.+?\]\((.+?)\)")
 CODE = re.compile(r"```python\n(.*?)```(?:\n```text\n(.*?)```)?", re.DOTALL)
 
 
@@ -41,11 +47,23 @@ def rendered(text: str, folder: Path) -> str:
     return CODE.sub(block, text)
 
 
+def make(page: Path) -> None:
+    """Write the page anew, and its pictures."""
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "real").symlink_to(ROOT / "real")
+        text = rendered(page.read_text(), folder)
+        for picture in PICTURE.findall(text):
+            if (folder / picture).exists():  # not one of the app, which tools/screenshot.py makes
+                shutil.copyfile(folder / picture, page.parent / picture)
+        page.write_text(text)
+
+
 def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     named = [(FOLDER.parent if "/" in name else FOLDER) / f"{name}.md" for name in sys.argv[1:]]
     for page in named or [*PAGES, *TUTORIALS]:
-        page.write_text(rendered(page.read_text(), page.parent))
+        make(page)
 
 
 if __name__ == "__main__":

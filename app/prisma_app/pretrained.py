@@ -1,4 +1,4 @@
-"""A pretrained model as the app needs it: one checkpoint; its example images come with scikit-learn."""
+"""A pretrained model as the app needs it: one checkpoint. Examples come with scikit-learn and scikit-image."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,6 +18,7 @@ PROMPTS = (  # the default classes of a CLIP; they cover the examples, everyday 
     "a landscape",
     "a white drawing on black",
 )
+PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "camera")  # of scikit-image, beside the two of scikit-learn
 THUMBNAIL = 96  # most pixels of the longer side
 
 
@@ -57,7 +58,8 @@ class Pretrained(Subject):
 
     @cached_property
     def _examples(self) -> list[Picture]:
-        """Three squares of each picture."""
+        """Three squares of each picture of scikit-learn, then the centres of those of scikit-image."""
+        import skimage.data
         from sklearn.datasets import load_sample_images
 
         pictures, transform = load_sample_images(), transform_of(self._final)
@@ -67,6 +69,8 @@ class Pretrained(Subject):
             for where, left in (("left", 0), ("middle", spare // 2), ("right", spare)):
                 caption = f"{Path(path).name}, {where} (from scikit-learn)"
                 found.append(Picture(caption, transform(picture[:, left : left + side]), len(found)))
+        for name in PICTURES:
+            found.append(Picture(f"{name}, from scikit-image", transform(getattr(skimage.data, name)()), len(found)))
         return found
 
     @cached_property
