@@ -21,6 +21,8 @@ RESIDUAL = ("batch", "token", "d_model")
 HEADS = ("batch", "token", "head", "d_head")
 ATTENTION = ("batch", "head", "query", "key")
 NEURONS = ("batch", "token", "d_mlp")
+FEATURES = ("d_model", "d_head", "d_mlp", "d_pooled", "class")
+"""Axes of numbers that together describe one thing: a direction has this axis alone."""
 
 _ATTENTION_SITES = {"q": HEADS, "k": HEADS, "v": HEADS, "scores": ATTENTION, "pattern": ATTENTION, "z": HEADS}
 

@@ -21,11 +21,12 @@ from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.analysis.patching.sweeping import SourceRun, Units, patched_runs
 from prisma.analysis.result import Effect, PairedEffect
 from prisma.batching import inputs_per_pass
-from prisma.edits import Index, Set
+from prisma.edits import Set
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
 from prisma.metrics import Metric, measure
 from prisma.runs import Model, finish, record
+from prisma.selection import Index
 from prisma.sites import Tap, matching
 from prisma.view.figures.charts import draw_bars
 

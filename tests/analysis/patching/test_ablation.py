@@ -87,8 +87,9 @@ def test_a_mean_of_other_images(over: tuple[str, ...]) -> None:
     found = ablation(model, images, "attn.z", METRIC, by="mean", reference=reference, over=over, batch=3)
     with torch.no_grad():
         acts = record(model, reference, "blocks.*.attn.z")[1]
-        mean_of = lambda site: Set(acts[site].mean((0, 1) if len(over) > 1 else 0, keepdim=True))  # noqa: E731
-        expected = one_forward_each(model, images, "attn.z", "head", mean_of)
+        dims = (0, 1) if len(over) > 1 else 0
+        means = {site: x.mean(dims, keepdim=True).expand(5, -1, -1, -1) for site, x in acts.items()}
+        expected = one_forward_each(model, images, "attn.z", "head", lambda site: Set(means[site]))
     torch.testing.assert_close(found.values, expected, rtol=1e-10, atol=1e-10)
 
 
