@@ -152,15 +152,18 @@ class Tap:
         *,
         scope: str = "",
         tensors: dict[str, Tensor] | None = None,
+        reached: dict[str, None] | None = None,
     ) -> None:
         self.read = frozenset(read)
         self.edit = edit
         self.scope = scope
         self.tensors: dict[str, Tensor] = {} if tensors is None else tensors
+        self.reached: dict[str, None] = {} if reached is None else reached  # the sites that were edited
 
     def __call__(self, site: str, x: Tensor) -> Tensor:
         name = self.scope + site
         if name in self.edit:
+            self.reached[name] = None
             for edit in self.edit[name]:
                 x = edit(x, axes_of(name))
         if name in self.read:
@@ -174,4 +177,14 @@ class Tap:
 
     def within(self, scope: str) -> "Tap":
         """The same tap one level deeper: `tap.within("attn")("q", x)` is `tap("attn.q", x)`."""
-        return Tap(self.read, self.edit, scope=f"{self.scope}{scope}.", tensors=self.tensors)
+        return Tap(self.read, self.edit, scope=f"{self.scope}{scope}.", tensors=self.tensors, reached=self.reached)
+
+    def expect_reached(self, edited: bool = True) -> None:
+        """Raise PrismaError if a site was not reached: a part of the model that would compute it was replaced."""
+        missed = [site for site in self.read if site not in self.tensors]
+        missed += [site for site in self.edit if edited and site not in self.reached]
+        if missed:
+            raise PrismaError(
+                f"expected the model to compute {', '.join(sorted(missed))}; found that it does not, because the part "
+                "that would was replaced by another"
+            )

@@ -45,7 +45,7 @@ class Embed(nn.Module):
             raise PrismaError(f"expected images [{axes}] = [{shape}]; found {list(pixels.shape)}")
         if not pixels.is_floating_point():
             raise PrismaError(f"expected floating-point pixels; found {pixels.dtype}")
-        if pixels.dtype != (ours := self.patch.weight.dtype) and not torch.is_autocast_enabled(pixels.device.type):
+        if pixels.dtype != (ours := self.prefix.dtype) and not torch.is_autocast_enabled(pixels.device.type):
             raise PrismaError(
                 f"expected pixels of {ours}, like the weights; found {pixels.dtype}: use images.to({ours})"
             )

@@ -25,6 +25,7 @@ from prisma.analysis.attention.token_grid import attention_scopes, image_passes
 from prisma.analysis.result import Result
 from prisma.attention import Attention
 from prisma.errors import PrismaError
+from prisma.plain import expect_plain
 from prisma.runs import record
 from prisma.view.figures.head_pairs import draw_similarity
 from prisma.vit import ViT
@@ -117,6 +118,7 @@ def _pattern(model: ViT, scope: str, pattern_BHQK: Tensor) -> Tensor:
 def _gram(model: ViT, scope: str, z_BTHD: Tensor) -> Tensor:
     """Products of a head's outputs at two tokens, [image, head, token, token]: z W_O W_O^T z^T."""
     attention = model.get_submodule(scope)
+    expect_plain(model, ["", scope, f"{scope}.ln", f"{scope}.out"], "what single heads write")
     assert isinstance(attention, Attention)
     if attention.ln is not None:
         z_BTHD = attention.ln(z_BTHD.flatten(2)).unflatten(2, z_BTHD.shape[2:])

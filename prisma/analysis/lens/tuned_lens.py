@@ -195,7 +195,7 @@ def tuned_lens(model: ViT, lens: TunedLens, images: Tensor) -> LogitLens:
 
 def _first_translators(model: ViT, start: TunedLens | None, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
     """Matrices and biases to start from: zeros, or those of another lens."""
-    c, exact = model.config, torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
+    c, exact = model.config, torch.promote_types(model.embed.prefix.dtype, torch.float32)
     shapes = [(c.d_model, c.d_model)] * c.n_layers, [(c.d_model,)] * c.n_layers
     weight, bias = ([torch.zeros(s, dtype=exact, device=device) for s in of_kind] for of_kind in shapes)
     if start is not None:
