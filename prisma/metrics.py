@@ -24,8 +24,7 @@ class _OfClasses:
 
     def __post_init__(self) -> None:
         for name, target in vars(self).items():
-            if not isinstance(target, int):
-                object.__setattr__(self, name, tuple(torch.as_tensor(target).tolist()))
+            object.__setattr__(self, name, _classes(target))
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,14 @@ class LogitDiff(_OfClasses):
 
     correct: Target
     wrong: Target
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pair = [torch.as_tensor(target) for target in (self.correct, self.wrong)]
+        if len({x.shape for x in pair if x.ndim}) > 1:
+            raise PrismaError(f"expected as many wrong as correct classes; found {len(pair[1])} and {len(pair[0])}")
+        if (same := torch.broadcast_tensors(*pair)[0][pair[0] == pair[1]].flatten()).numel():
+            raise PrismaError(f"expected two classes that differ; found {same[0].item()} as correct and as wrong")
 
     def __call__(self, logits: Tensor) -> Tensor:
         return _of(self.correct, logits) - _of(self.wrong, logits)
@@ -156,6 +163,21 @@ def measure(metric: Metric, logits: Tensor) -> Tensor:
     if not values.isfinite().all():
         raise PrismaError(f"expected a metric that is finite; found {values[~values.isfinite()][0].item()}")
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _classes(target: Target) -> int | tuple[int, ...]:
+    """A class, or one for each image, from Python, numpy and torch integers.
+
+    Raises:
+        PrismaError: something else, such as True or a fraction.
+    """
+    try:
+        chosen = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        chosen = None
+    if chosen is None or chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.ndim > 1:
+        raise PrismaError(f"expected one class, or one for each image, as whole numbers; found {target!r:.80}")
+    return tuple(chosen.tolist()) if chosen.ndim else int(chosen)
 
 
 def _of(target: Target, scores: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from prisma.config import TextConfig, ViTConfig
 from prisma.edits import Edit, Set, as_edit
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
+from prisma.pixels import warn_of_range
 from prisma.plain import expect_plain, is_plain
 from prisma.sites import Cache, Tap, canonical, matching
 from prisma.text import TextTower
@@ -84,6 +85,11 @@ def edits_by_site(edit: Edits, sites: Iterable[str]) -> dict[str, tuple[Edit, ..
     return edits
 
 
+def check_pixels(model: Model, images: Tensor) -> None:
+    """Warn if these pixels cannot come from the model's transform, where it is known (`prisma.pixels`)."""
+    warn_of_range(images, getattr(model, "pixel_range", None))
+
+
 def in_steps(model: Model) -> bool:
     """Whether a run may be cut into the steps of the model, its blocks and their branches.
 
@@ -103,6 +109,7 @@ def attention_stream(model: Model, layer: int) -> str:
 
 def _stopped(model: Model, inputs: Tensor, tap: Tap) -> Tensor:
     """The forward, up to the end of the last block in which a site is read."""
+    check_pixels(model, inputs)
     last, layers = max((_stage(model, site) for site in tap.read), default=0), model.config.n_layers
     if not is_plain(model) and layers:  # a whole run, of which the stream there is read
         stream = f"blocks.{last}.resid_pre" if last < layers else f"blocks.{layers - 1}.resid_post"

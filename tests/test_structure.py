@@ -14,7 +14,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
     ("fields",),
     ("sites", "files", "config"),
-    ("selection", "plain"),
+    ("selection", "plain", "pixels"),
     ("edits", "layers"),
     ("attention",),
     ("blocks",),

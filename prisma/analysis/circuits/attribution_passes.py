@@ -18,6 +18,7 @@ from prisma.batching import inputs_per_pass, measure_rows, metric_gradient
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
 from prisma.plain import is_plain
+from prisma.runs import check_pixels
 from prisma.vit import ViT
 
 
@@ -49,6 +50,7 @@ class AttributionPasses:
                 gradient.
         """
         target, source = target_and_source(clean, corrupt, self.into)
+        check_pixels(self.model, clean)
         if self.steps < 1:
             raise PrismaError(f"expected steps to be at least 1; found {self.steps}")
         graph = Graph(self.model.config)

@@ -22,6 +22,7 @@ from prisma.analysis.result import Result
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
 from prisma.plain import expect_plain
+from prisma.runs import check_pixels
 from prisma.view.figures.answers import draw_answers
 from prisma.view.figures.charts import draw_stages
 from prisma.view.figures.maps import chosen_images
@@ -131,6 +132,7 @@ def stages_of(model: ViT, images: Tensor, batch: int | None = None) -> Iterator[
     if not len(images):
         raise PrismaError("expected at least one image; found none")
     expect_plain(model, [""], "the readout at every stage")
+    check_pixels(model, images)
     size = inputs_per_pass(model, batch)
     x_BTM = torch.cat([model.embed(some) for some in images.split(size)])
     yield x_BTM

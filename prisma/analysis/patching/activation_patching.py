@@ -25,7 +25,7 @@ from prisma.edits import Set
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
 from prisma.metrics import Metric, measure
-from prisma.runs import Model, finish, in_steps, record, run
+from prisma.runs import Model, check_pixels, finish, in_steps, record, run
 from prisma.selection import Index
 from prisma.sites import Tap, matching
 from prisma.view.figures.charts import draw_bars
@@ -145,6 +145,7 @@ def activation_patching(
             pair.
     """
     target, source = target_and_source(clean, corrupt, into)
+    check_pixels(model, clean)
     units = Units(model, site, axis, groups)
     sources: list[SourceRun] = []
 

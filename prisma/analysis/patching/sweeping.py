@@ -33,7 +33,7 @@ class Units:
         self.site = canonical(site)
         self.sites = sites_of_every_block(model, site)
         self.axes = axes_of(self.sites[0])
-        self.axis = axis or ("head" if "head" in self.axes else "token")
+        self.axis = axis or ("head" if "head" in self.axes else self.axes[1])
         if self.axis not in (*self.axes[1:], "component"):
             known = ", ".join((*self.axes[1:], "component"))
             raise PrismaError(f"expected an axis of {self.site} to sweep over ({known}); found {self.axis!r}")
