@@ -39,8 +39,8 @@ class LogitDiff(_OfClasses):
         pair = [torch.as_tensor(target) for target in (self.correct, self.wrong)]
         if len({x.shape for x in pair if x.ndim}) > 1:
             raise PrismaError(f"expected as many wrong as correct classes; found {len(pair[1])} and {len(pair[0])}")
-        if (same := torch.broadcast_tensors(*pair)[0][pair[0] == pair[1]].flatten()).numel():
-            raise PrismaError(f"expected two classes that differ; found {same[0].item()} as correct and as wrong")
+        if bool((pair[0] == pair[1]).all()):  # of some images alone, the difference is 0, and that is its value
+            raise PrismaError(f"expected two classes that differ; found {self.correct} as correct and as wrong")
 
     def __call__(self, logits: Tensor) -> Tensor:
         return _of(self.correct, logits) - _of(self.wrong, logits)
