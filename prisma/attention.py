@@ -6,6 +6,8 @@ Sources: Vaswani et al. 1706.03762; Dehghani et al. 2302.05442 (QK-norm); Su et 
 (axial rotary positions); Shleifer et al. 2110.09456 (sub-norms).
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from prisma.config import TransformerConfig, ViTConfig
 from prisma.layers import make_norm
 from prisma.plain import expect_plain, is_plain
 from prisma.sites import AnyTap, no_tap
+
+_SHORTENED = ("few", "placed", "mix", "attend")  # a method, and those that it is a short form of
 
 
 def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap, bias: Tensor | None = None) -> Tensor:
@@ -71,6 +75,14 @@ def rotate(x_BTHD: Tensor, rotation_2PHD: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Multi-head self-attention. q, k and v are one matrix, of which `W_Q`, `W_K`, `W_V` are views by head."""
 
+    ALWAYS_CALLED: ClassVar = ("attend", "few", "mix", "placed", "write")  # by every path: a subclass may replace them
+        "attend",
+        "few",
+        "mix",
+        "placed",
+        "write",
+    )  # by every path, so a subclass may replace them
+
     def __init__(self, config: TransformerConfig, bias: Tensor | None = None) -> None:
         """`bias` [query, key] is fixed and added to the scores: a causal mask."""
         super().__init__()
@@ -123,6 +135,9 @@ class Attention(nn.Module):
         """Whether scores are x W_Q W_K x, and biases that softmax ignores: nothing else comes between."""
         parts = (self.qkv, self.q_norm, self.k_norm)
         direct = isinstance(self.q_norm, nn.Identity) and isinstance(self.k_norm, nn.Identity)
+        order = type(self).__mro__
+        few, *others = (next(i for i, kind in enumerate(order) if name in vars(kind)) for name in _SHORTENED)
+        direct &= few <= min(others)  # no subclass has another way to compute what `few` shortens
         return direct and self.rotation is None and self.bias is None and all(map(is_plain, parts))
 
     @property

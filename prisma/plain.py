@@ -60,7 +60,7 @@ def _carried(module: Any) -> Iterator[str]:
         return
     if parametrize.is_parametrized(module):
         kind = kind.__bases__[0]  # torch made a subclass whose weights are computed when they are read
-    if kind not in CLASSES and not kind.__module__.startswith("prisma."):
+    if kind not in CLASSES and not _is_ours(kind):
         yield f"the class {kind.__module__}.{kind.__qualname__}"
     for name in module.__dict__:
         if callable(getattr(kind, name, None)):
@@ -68,6 +68,14 @@ def _carried(module: Any) -> Iterator[str]:
     for name, weight in module._parameters.items():
         if weight is not None and type(weight) not in (nn.Parameter, Tensor):
             yield f"{name} of the class {type(weight).__module__}.{type(weight).__qualname__}"
+
+
+def _is_ours(kind: type[Any]) -> bool:
+    """Whether a class is of this package, or replaces only steps that every path through the module calls."""
+    ours = next(base for base in kind.__mro__ if base.__module__.startswith("prisma.") or base is object)
+    own = {name for base in kind.__mro__[: kind.__mro__.index(ours)] for name in vars(base)}
+    replaced = {name for name in own if callable(getattr(ours, name, None))}
+    return ours is not object and replaced <= set(getattr(ours, "ALWAYS_CALLED", ()))
 
 
 def _changes_something(hook: Any) -> bool:

@@ -90,13 +90,14 @@ def check_pixels(model: Model, images: Tensor) -> None:
     warn_of_range(images, getattr(model, "pixel_range", None))
 
 
-def in_steps(model: Model) -> bool:
-    """Whether a run may be cut into the steps of the model, its blocks and their branches.
+def in_steps(model: Model, site: str) -> bool:
+    """Whether a run may start inside a block, at this site of every block.
 
-    False if one of these carries something of its own, such as a hook, that happens only when it is called as a whole.
-    Their norms and linear layers are always called, so those may carry anything.
+    False if the model, a block, or the branch that the site is in carries something of its own, such as a hook, that
+    happens only when it is called as a whole. All other parts are called, so those may carry anything.
     """
-    branches = [getattr(block, name, None) for block in model.blocks for name in BRANCHES]
+    within = [name for name in BRANCHES if site.startswith(f"{name}.")]
+    branches = [getattr(block, name, None) for block in model.blocks for name in within]
     return all(part is None or is_plain(part) for part in (model, *model.blocks, *branches))
 
 
@@ -176,7 +177,7 @@ def resume(
     Where the model or a block carries a hook or another change, this is a whole run in which these values are set.
     """
     tap = Tap() if tap is None else tap
-    if not in_steps(model):
+    if not in_steps(model, site):
         return _whole(model, inputs, layer, site, value, x, resid_mid, tap)
     if layer == model.config.n_layers - 1 and (keep := _tokens_needed(model, tap)) is not None:
         value, x, resid_mid = value[:, :keep], x[:, :keep], None if resid_mid is None else resid_mid[:, :keep]

@@ -302,9 +302,7 @@ def test_weights_hash_sees_names_values_shapes_and_types() -> None:
 def test_what_no_weight_holds_is_not_left_out(tmp_path: Path) -> None:
     model = model_of("base")
     handle = model.blocks[0].ln1.register_forward_hook(lambda *_: None)
-    with pytest.raises(
-        PrismaError, match=r"a checkpoint.*: expected blocks\.0\.ln1 to .* found a forward hook"
-    ):
+    with pytest.raises(PrismaError, match=r"a checkpoint.*: expected blocks\.0\.ln1 to .* found a forward hook"):
         write_checkpoint(tmp_path / "model", model)
     handle.remove()
     (tmp_path / "model").mkdir(exist_ok=True)

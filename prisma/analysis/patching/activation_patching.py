@@ -204,7 +204,7 @@ def patch_sets(
     target, source = target_and_source(clean, corrupt, into)
     if not sets:
         raise PrismaError("expected sets of cells to patch; found none")
-    size, known, steps = inputs_per_pass(model, batch), site_names(model.config), in_steps(model)
+    size, known, steps = inputs_per_pass(model, batch), site_names(model.config), in_steps(model, "resid_pre")
     where = {name: _by_site(cells, known) for name, cells in sets.items()}
     starts = {name: min(map(_block_of, cells), default=0) for name, cells in where.items()}
     streams = [f"blocks.{layer}.resid_pre" for layer in set(starts.values()) if layer]

@@ -47,7 +47,7 @@ class RestoredRuns:
         noise_RPM = noise_RPM * object_BP.repeat_interleave(self.samples, 0)[..., None]
         noise_RTM = F.pad(noise_RPM, (0, 0, model.config.n_prefix, 0))
         self.noise_RTM, self.noise = noise_RTM, {"embed": (Add(noise_RTM),)}
-        self.in_steps = in_steps(model)
+        self.in_steps = in_steps(model, sites[0].removeprefix("blocks.0."))
         severed = [] if sever is None else sites_of_every_block(model, sever)
         if self.in_steps:
             self.x_RTM = model.embed(self.images, Tap(edit=self.noise))

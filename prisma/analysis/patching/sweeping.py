@@ -81,7 +81,7 @@ class SourceRun:
 
     def __init__(self, model: Model, inputs: Tensor, units: Units) -> None:
         self.model, self.inputs, self.units = model, inputs, units
-        self.whole = None if in_steps(model) else record(model, inputs, units.sites)
+        self.whole = None if in_steps(model, units.site) else record(model, inputs, units.sites)
         self.x = model.embed(inputs) if self.whole is None else inputs
 
     def value(self, layer: int) -> Tensor:
@@ -126,7 +126,7 @@ def patched_runs(
     Raises:
         PrismaError: `batch` is below 1.
     """
-    size, one_pass = inputs_per_pass(model, batch), _block_by_block if in_steps(model) else _whole_runs
+    size, one_pass = inputs_per_pass(model, batch), _block_by_block if in_steps(model, units.site) else _whole_runs
     parts = [
         one_pass(model, inputs[rows], units, source(rows), size)
         for rows in (slice(i, i + size) for i in range(0, len(inputs), size))

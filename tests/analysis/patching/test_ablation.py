@@ -65,7 +65,7 @@ WAYS = [
 def test_one_forward_for_each_unit(variant: str, site: str, axis: str, by: str) -> None:
     model = model_of(variant)
     images = images_of(model, 5)
-    over = ("batch", "token") if by == "mean of tokens" else ("batch",)
+    over = ("batch", axes_of(f"blocks.0.{site}")[1]) if by == "mean of tokens" else ("batch",)
     edits = {"zero": Zero(), "resample": Resample(tuple(derangement(5, 3).tolist()))}
     edit = edits.get(by, Mean(over))
     found = ablation(model, images, site, METRIC, by=by.split()[0], over=over, axis=axis, seed=3, batch=4)
