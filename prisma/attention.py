@@ -76,12 +76,6 @@ class Attention(nn.Module):
     """Multi-head self-attention. q, k and v are one matrix, of which `W_Q`, `W_K`, `W_V` are views by head."""
 
     ALWAYS_CALLED: ClassVar = ("attend", "few", "mix", "placed", "write")  # by every path: a subclass may replace them
-        "attend",
-        "few",
-        "mix",
-        "placed",
-        "write",
-    )  # by every path, so a subclass may replace them
 
     def __init__(self, config: TransformerConfig, bias: Tensor | None = None) -> None:
         """`bias` [query, key] is fixed and added to the scores: a causal mask."""
