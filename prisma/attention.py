@@ -6,13 +6,18 @@ Sources: Vaswani et al. 1706.03762; Dehghani et al. 2302.05442 (QK-norm); Su et 
 (axial rotary positions); Shleifer et al. 2110.09456 (sub-norms).
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prisma.config import TransformerConfig, ViTConfig
 from prisma.layers import make_norm
+from prisma.plain import expect_plain, is_plain
 from prisma.sites import AnyTap, no_tap
+
+_SHORTENED = ("few", "placed", "mix", "attend")  # a method, and those that it is a short form of
 
 
 def attend(q_BQHD: Tensor, k_BKHD: Tensor, v_BKHD: Tensor, tap: AnyTap, bias: Tensor | None = None) -> Tensor:
@@ -70,6 +75,8 @@ def rotate(x_BTHD: Tensor, rotation_2PHD: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Multi-head self-attention. q, k and v are one matrix, of which `W_Q`, `W_K`, `W_V` are views by head."""
 
+    ALWAYS_CALLED: ClassVar = ("attend", "few", "mix", "placed", "write")  # by every path: a subclass may replace them
+
     def __init__(self, config: TransformerConfig, bias: Tensor | None = None) -> None:
         """`bias` [query, key] is fixed and added to the scores: a causal mask."""
         super().__init__()
@@ -82,7 +89,6 @@ class Attention(nn.Module):
         self.ln = make_norm(config, width) if config.norm_z else None
         self.rotation: Tensor | None
         self._make_rotation(config)
-        self.plain = not config.qk_norm and self.rotation is None and not config.score_bias and bias is None
         self.bias: Tensor | None
         if config.score_bias:
             self.bias = nn.Parameter(torch.zeros(config.n_heads, config.n_tokens, config.n_tokens))
@@ -106,7 +112,7 @@ class Attention(nn.Module):
 
     def heads(self, x_BTM: Tensor, tap: AnyTap = no_tap, keep: int | None = None) -> Tensor:
         """z of every head [batch, token, head, d_head]; with `keep`, for the first `keep` tokens only."""
-        if keep is not None and self.plain and not any(map(tap.wants, ("q", "k", "v", "scores", "pattern"))):
+        if keep is not None and self.is_bilinear and not any(map(tap.wants, ("q", "k", "v", "scores", "pattern"))):
             return tap("z", self.few(x_BTM[:, :keep], x_BTM))
         return tap("z", self.mix(*self.project(x_BTM, keep), tap))
 
@@ -119,29 +125,47 @@ class Attention(nn.Module):
         return tap("result", self.results(z_BTHD)).sum(2) + self.out.bias
 
     @property
+    def is_bilinear(self) -> bool:
+        """Whether scores are x W_Q W_K x, and biases that softmax ignores: nothing else comes between."""
+        parts = (self.qkv, self.q_norm, self.k_norm)
+        direct = isinstance(self.q_norm, nn.Identity) and isinstance(self.k_norm, nn.Identity)
+        order = type(self).__mro__
+        few, *others = (next(i for i, kind in enumerate(order) if name in vars(kind)) for name in _SHORTENED)
+        direct &= few <= min(others)  # no subclass has another way to compute what `few` shortens
+        return direct and self.rotation is None and self.bias is None and all(map(is_plain, parts))
+
+    @property
     def W_Q(self) -> Tensor:
         """[head, d_model, d_head], a view."""
-        return self.qkv.weight.unflatten(0, self.split)[0].mT
+        return self._sides("W_Q")[0].mT
 
     @property
     def W_K(self) -> Tensor:
         """[head, d_model, d_head], a view."""
-        return self.qkv.weight.unflatten(0, self.split)[1].mT
+        return self._sides("W_K")[1].mT
 
     @property
     def W_V(self) -> Tensor:
         """[head, d_model, d_head], a view."""
-        return self.qkv.weight.unflatten(0, self.split)[2].mT
+        return self._sides("W_V")[2].mT
 
     @property
     def W_O(self) -> Tensor:
         """[head, d_head, d_model], a view."""
+        expect_plain(self, ["out"], "W_O")
         return self.out.weight.unflatten(1, self.split[1:]).permute(1, 2, 0)
+
+    def _sides(self, why: str) -> Tensor:
+        expect_plain(self, ["qkv"], why)
+        return self.qkv.weight.unflatten(0, self.split)
 
     def project(self, x_BTM: Tensor, keep: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v [batch, token, head, d_head], as the dot product sees them; q of the first `keep` tokens only."""
         if keep is None:
             return self.placed(*self.qkv(x_BTM).unflatten(-1, self.split).unbind(2))
+        if not is_plain(self.qkv):
+            q, k, v = self.qkv(x_BTM).unflatten(-1, self.split).unbind(2)
+            return self.placed(q[:, :keep], k, v)
         n = self.split[1] * self.split[2]
         sides = [(x_BTM[:, :keep], slice(n)), (x_BTM, slice(n, None))]
         bias = self.qkv.bias
@@ -151,15 +175,23 @@ class Attention(nn.Module):
 
     def project_each(self, x_BTCHM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v when each of them, in each head, has its own input [batch, token, 3, head, d_model]."""
+        return self.placed(*self.linear_each(x_BTCHM).unbind(2))
+
+    def linear_each(self, x_BTCHM: Tensor) -> Tensor:
+        """As `project_each`, before QK-norm and rotation [batch, token, 3, head, d_head]."""
+        if not is_plain(self.qkv):
+            each = [self.qkv(x_BTCHM[:, :, c, h]).unflatten(-1, self.split)[:, :, c, h] for c, h in self._receivers()]
+            return torch.stack(each, dim=2).unflatten(2, self.split[:2])
         qkv_BTCHD = torch.einsum("btchm,chdm->btchd", x_BTCHM, self.qkv.weight.unflatten(0, self.split))
-        if self.qkv.bias is not None:
-            qkv_BTCHD = qkv_BTCHD + self.qkv.bias.unflatten(0, self.split)
-        return self.placed(*qkv_BTCHD.unbind(2))
+        return qkv_BTCHD if self.qkv.bias is None else qkv_BTCHD + self.qkv.bias.unflatten(0, self.split)
+
+    def _receivers(self) -> list[tuple[int, int]]:
+        return [(side, head) for side in range(3) for head in range(self.split[1])]
 
     def few(self, x_BQM: Tensor, x_BTM: Tensor) -> Tensor:
         """z of a few queries, without computing k and v: scores are (q W_K) x, and z is W_V (pattern x).
 
-        Only where `plain`. A bias of k adds the same number to the scores of all keys, which softmax ignores.
+        Only where `is_bilinear`. A bias of k adds the same number to the scores of all keys, which softmax ignores.
         """
         w_q, w_k, w_v = self.qkv.weight.unflatten(0, self.split)
         b_q, _, b_v = (0, 0, 0) if self.qkv.bias is None else self.qkv.bias.unflatten(0, self.split)
@@ -176,7 +208,12 @@ class Attention(nn.Module):
         return attend(q_BTHD, k_BTHD, v_BTHD, tap, None if self.bias is None else self.bias[..., : q_BTHD.shape[1], :])
 
     def results(self, z_BTHD: Tensor) -> Tensor:
-        """What each head writes [batch, token, head, d_model]; attention writes their sum plus `out.bias`."""
+        """What each head writes [batch, token, head, d_model]; attention writes their sum plus `out.bias`.
+
+        Raises:
+            PrismaError: `out` carries something that its weights do not show.
+        """
+        expect_plain(self, ["out"], "what single heads write (attn.result)")
         return torch.einsum("bthd,mhd->bthm", z_BTHD, self.out.weight.unflatten(1, self.split[1:]))
 
     def placed(self, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor) -> tuple[Tensor, Tensor, Tensor]:

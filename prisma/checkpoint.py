@@ -19,6 +19,7 @@ from prisma.errors import PrismaError
 from prisma.fields import from_dict
 from prisma.files import write_atomic
 from prisma.outline import filled, outline
+from prisma.plain import expect_plain
 from prisma.vit import ViT
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -65,10 +66,12 @@ def write_checkpoint(
     """Write both files, each atomically. Their bytes are a function of the arguments.
 
     Raises:
-        PrismaError: the folder could not be written, or the weights do not fit the model's config.
+        PrismaError: the folder could not be written, the weights do not fit the model's config, or a part of the model
+            carries more than weights, such as a hook.
     """
     weights = model.state_dict()
     _expect_same(outline(model.config).state_dict(), weights, "this model")
+    expect_plain(model, [name for name, _ in model.named_modules()], "a checkpoint, which holds weights alone")
     config = {
         "model_type": MODEL_TYPE,
         "architecture": asdict(model.config),

@@ -20,9 +20,11 @@ from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.layers import MLP
 from prisma.numbers import exact
+from prisma.plain import expect_plain
 from prisma.vit import ViT
 
 LN = ("none", "folded")
+_WHY = "the weights of a layer"
 
 
 def attentions(config: ViTConfig) -> list[tuple[int, str]]:
@@ -41,6 +43,7 @@ def weights(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor
         PrismaError: this model has no such layer or attention.
     """
     attn = _attention(model, layer, attention)
+    _expect_plain(model, layer, attention, ("", ".qkv", ".out"))
     return {"W_Q": attn.W_Q, "W_K": attn.W_K, "W_V": attn.W_V, "W_O": attn.W_O}
 
 
@@ -51,6 +54,7 @@ def biases(model: ViT, layer: int, attention: str = "attn") -> dict[str, Tensor]
         PrismaError: this model has no such layer or attention.
     """
     attn = _attention(model, layer, attention)
+    _expect_plain(model, layer, attention, ("", ".qkv", ".out"))
     qkv = attn.qkv.weight.new_zeros(len(attn.qkv.weight)) if attn.qkv.bias is None else attn.qkv.bias
     q, k, v = qkv.unflatten(0, attn.split).unbind(0)
     return {"b_Q": q, "b_K": k, "b_V": v, "b_O": attn.out.bias}
@@ -74,6 +78,8 @@ def stream_weights(
     block, attn = model.blocks[layer], _attention(model, layer, attention)
     norm_name, scale_name = ("ln_time", "scale_time") if attention == "time" else ("ln1", "scale1")
     norm, scale = block.get_submodule(norm_name), block.get_submodule(scale_name)
+    _expect_plain(model, layer, attention, (".ln", ".q_norm", ".k_norm"))
+    expect_plain(model, [f"blocks.{layer}{part}" for part in ("", f".{norm_name}", f".{scale_name}")], _WHY)
     if ln == "folded":
         if model.config.norm == "pre":
             w |= {name: folded_in(norm, w[name]) for name in ("W_Q", "W_K", "W_V")}
@@ -100,6 +106,8 @@ def neuron_weights(model: ViT, layer: int, *, ln: str = "folded", dtype: torch.d
             f"found {layer} and d_mlp={model.config.d_mlp}"
         )
     block = model.blocks[layer]
+    parts = ("", ".mlp", ".mlp.out", ".mlp.ln", ".ln2", ".scale2")
+    expect_plain(model, [f"blocks.{layer}{part}" for part in parts], _WHY)
     mlp, scale = block.get_submodule("mlp"), block.get_submodule("scale2")
     assert isinstance(mlp, MLP)
     w_NM = exact(mlp.out.weight).to(dtype).mT
@@ -162,7 +170,12 @@ def stream_norms(model: ViT, layer: int, branch: str) -> Iterator[nn.Module]:
     for later in range(layer, model.config.n_layers):
         for name in ("ln1", "ln2"):
             if later > layer or (name, branch) != ("ln1", "mlp"):
+                expect_plain(model, [f"blocks.{later}.{name}"], _WHY)
                 yield model.blocks[later].get_submodule(name)
+
+
+def _expect_plain(model: ViT, layer: int, attention: str, parts: tuple[str, ...]) -> None:
+    expect_plain(model, [f"blocks.{layer}.{attention}{part}" for part in parts], _WHY)
 
 
 def expect_ln(ln: str) -> None:

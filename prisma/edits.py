@@ -4,7 +4,7 @@
 that `torch.compile` sees them and two runs can be compared. An edit is a function of a tensor and its axis names.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from prisma.errors import PrismaError
+from prisma.selection import Index, Indices, Part, dim_of, frozen
 
-Index = int | slice | Sequence[int]
-_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_EVERYTHING = Part()
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -44,12 +44,26 @@ class Edit:
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         raise NotImplementedError
 
+    def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
+        """What a part of `x` becomes. An edit whose value depends on all of `x`, such as a mean, sees all of it."""
+        return part.read(self(x, axes), axes)
+
     def at(self, **where: Index) -> "Edit":
-        """The same edit on part of the tensor only: `.at(head=3, token=[0, 5])`, by the site's axis names."""
-        return At(self, tuple((axis, _frozen(axis, where[axis])) for axis in sorted(where)))
+        """The same edit on part of the tensor only: `.at(head=3, token=[0, 5])`, by the site's axis names.
+
+        A value or mask inside has the axes of this part: `Set(z[:, 0, 3]).at(token=0, head=3)`; or those of the whole
+        site, from which the part is taken (`prisma.selection`). A mean or a function still sees the whole site.
+        Without an axis it is the edit itself.
+
+        Raises:
+            PrismaError: an axis twice, no index, or something that is no index.
+        """
+        if not where:
+            return self
+        return At(self, tuple((axis, frozen(axis, where[axis])) for axis in sorted(where)))
 
     def where(self, mask: Tensor) -> "Edit":
-        """The same edit where a boolean tensor, broadcastable to the site, is True."""
+        """The same edit where a boolean tensor is True. Its axes are matched as those of a value."""
         return Where(self, mask)
 
     def __eq__(self, other: object) -> bool:
@@ -64,34 +78,45 @@ class Edit:
         return f"{type(self).__name__}({', '.join(_show(getattr(self, f.name)) for f in fields(self))})"
 
 
+class _Pointwise(Edit):
+    """An edit that changes every number by itself, so that a part can be changed without looking at the rest."""
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        return self.part(x, axes, _EVERYTHING)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Set(Edit):
-    """Replace by `value` (broadcastable to the site): activation patching."""
+class Set(_Pointwise):
+    """Replace by `value`: activation patching.
+
+    `value` is a number, or has all axes of the site (or of the part that `.at` selects), or its features alone, such as
+    [d_model]. A size of 1 repeats, but not along `batch`: a value of one image for n is `value.expand(n, ...)`.
+    """
 
     value: Tensor | float
 
-    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        return _fitted(self.value, x).expand_as(x)
+    def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
+        return _fitted(self.value, x, axes, part).expand_as(part.read(x, axes))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Add(Edit):
-    """Add `value` (broadcastable to the site): steering."""
+class Add(_Pointwise):
+    """Add `value`: steering. Its axes are as in `Set`; a direction [d_model] is added to every token."""
 
     value: Tensor | float
 
-    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        return x + _fitted(self.value, x)
+    def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
+        return part.read(x, axes) + _fitted(self.value, x, axes, part)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scale(Edit):
-    """Multiply by `factor`."""
+class Scale(_Pointwise):
+    """Multiply by `factor`, whose axes are as those of the value of `Set`."""
 
     factor: Tensor | float
 
-    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        return x * _fitted(self.factor, x)
+    def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
+        return part.read(x, axes) * _fitted(self.factor, x, axes, part)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,9 +136,12 @@ class Mean(Edit):
     def __post_init__(self) -> None:
         if isinstance(self.over, str) or not self.over:
             raise PrismaError(f"expected Mean(over=...) to be a tuple of one axis name or more; found {self.over!r}")
+        if len(set(self.over)) < len(self.over):
+            raise PrismaError(f"expected Mean(over=...) to name each axis once; found {self.over!r}")
+        object.__setattr__(self, "over", tuple(self.over))
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        dims = [_dim(axis, axes) for axis in self.over]
+        dims = [dim_of(axis, axes) for axis in self.over]
         if all(x.shape[dim] == 1 for dim in dims):
             raise PrismaError(
                 f"expected more than one value to average over {' and '.join(self.over)}; found one in this call"
@@ -126,6 +154,14 @@ class Resample(Edit):
     """Resample ablation: image i gets the value of image `order[i]` of the same call."""
 
     order: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        chosen = frozen("order", self.order)
+        if not isinstance(chosen, tuple):
+            raise PrismaError(f"expected Resample to have an index for each image; found {self.order!r}")
+        if chosen == tuple(range(len(chosen))):
+            raise PrismaError(f"expected Resample to give some image another one's value; found {_show(chosen)}")
+        object.__setattr__(self, "order", chosen)
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         if len(self.order) != x.shape[0]:
@@ -156,15 +192,22 @@ class Apply(Edit):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Where(Edit):
-    """`edit` where `mask` (broadcastable to the site) is True, the value itself elsewhere."""
+    """`edit` where `mask` is True, the value itself elsewhere. The axes of the mask are as those of the value of
+    `Set`.
+    """
 
     edit: Edit
     mask: Tensor
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        if self.mask.dtype != torch.bool:
-            raise PrismaError(f"expected a boolean mask; found {self.mask.dtype}")
-        return torch.where(_expect_fits(self.mask, x).to(x.device), self.edit(x, axes), x)
+        return self.part(x, axes, _EVERYTHING)
+
+    def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
+        if not isinstance(self.mask, Tensor) or self.mask.dtype != torch.bool:
+            found = self.mask.dtype if isinstance(self.mask, Tensor) else type(self.mask).__name__
+            raise PrismaError(f"expected a boolean mask; found {found}")
+        mask = part.fitted(self.mask, x, axes).to(x.device)
+        return torch.where(mask, self.edit.part(x, axes, part), part.read(x, axes))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,65 +215,27 @@ class At(Edit):
     """`edit` on the given indices of the named axes, the value itself elsewhere."""
 
     edit: Edit
-    indices: tuple[tuple[str, int | slice | tuple[int, ...]], ...]
+    indices: Indices
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        mask = torch.ones((), dtype=torch.bool, device=x.device)
-        for axis, index in self.indices:
-            dim = _dim(axis, axes)
-            mask = mask & _along(dim, x, _selected(axis, index, x.shape[dim], x.device))
-        return torch.where(mask, self.edit(x, axes), x)
+        return self.part(x, axes, _EVERYTHING)
+
+    def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
+        here, both = part.read(x, axes), part.within(self.indices)
+        return Part(self.indices).write(here, part.axes(axes), self.edit.part(x, axes, both))
+
+    def at(self, **where: Index) -> "Edit":
+        """The part that is in both. Raises PrismaError also if both restrict one axis."""
+        further = super().at(**where)
+        if further is self:
+            return self
+        assert isinstance(further, At)
+        return At(self.edit, Part(self.indices).within(further.indices).indices)
 
 
-def _dim(axis: str, axes: tuple[str, ...]) -> int:
-    if axis not in axes:
-        raise PrismaError(f"expected an axis of this site ({', '.join(axes)}); found {axis!r}")
-    return axes.index(axis)
-
-
-def _fitted(value: Tensor | float, x: Tensor) -> Tensor:
-    """A number or tensor in the type and on the device of `x`, if it broadcasts to the shape of `x`."""
-    return _expect_fits(torch.as_tensor(value, dtype=x.dtype, device=x.device), x)
-
-
-def _expect_fits(value: Tensor, x: Tensor) -> Tensor:
-    sizes = zip(reversed(value.shape), reversed(x.shape), strict=False)
-    if value.ndim > x.ndim or any(size not in (1, full) for size, full in sizes):
-        raise PrismaError(f"expected a tensor that broadcasts to the site's {list(x.shape)}; found {list(value.shape)}")
-    return value
-
-
-def _frozen(axis: str, index: Any) -> int | slice | tuple[int, ...]:
-    """An index as a value, from Python, numpy and torch integers, sequences of them, or a slice."""
-    if isinstance(index, slice):
-        return index
-    try:
-        chosen = torch.as_tensor(index)
-    except (TypeError, ValueError, RuntimeError):
-        chosen = None
-    if chosen is None or chosen.ndim > 1 or (chosen.numel() and chosen.dtype not in _WHOLE):
-        raise PrismaError(
-            f"expected {axis} to be one or several whole numbers, or a slice (a mask goes to .where); found {index!r}"
-        )
-    return tuple(chosen.tolist()) if chosen.ndim else int(chosen)
-
-
-def _selected(axis: str, index: int | slice | tuple[int, ...], size: int, device: torch.device) -> Tensor:
-    """A boolean vector of length `size`, True at `index`."""
-    chosen = range(size)[index] if isinstance(index, slice) else index
-    wanted = [chosen] if isinstance(chosen, int) else list(chosen)
-    outside = [i for i in wanted if not -size <= i < size]
-    if outside:
-        raise PrismaError(f"expected {axis} from 0 to {size - 1} at this site; found {outside[0]}")
-    mask = torch.zeros(size, dtype=torch.bool, device=device)
-    for i in wanted:
-        mask[i] = True
-    return mask
-
-
-def _along(dim: int, x: Tensor, vector: Tensor) -> Tensor:
-    """A vector along one dimension of `x`, broadcastable to `x`."""
-    return vector.view([-1 if d == dim else 1 for d in range(x.ndim)])
+def _fitted(value: Tensor | float, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
+    """A number or tensor in the type and on the device of `x`, matched with the axes of a part of it."""
+    return part.fitted(torch.as_tensor(value, dtype=x.dtype, device=x.device), x, axes)
 
 
 def as_edit(edit: Any) -> tuple[Edit, ...]:

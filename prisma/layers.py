@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prisma.config import TransformerConfig
+from prisma.plain import expect_plain
 from prisma.sites import AnyTap, no_tap
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -61,11 +62,13 @@ class MLP(nn.Module):
     @property
     def W_in(self) -> Tensor:
         """[d_model, d_mlp], a view; of a gated MLP, its linear branch."""
+        expect_plain(self, ["pre", "pre_linear"], "W_in")
         return (self.pre if self.pre_linear is None else self.pre_linear).weight.mT
 
     @property
     def W_out(self) -> Tensor:
         """[d_mlp, d_model], a view."""
+        expect_plain(self, ["out"], "W_out")
         return self.out.weight.mT
 
     def write(self, post_BTN: Tensor, tap: AnyTap = no_tap) -> Tensor:

@@ -41,6 +41,10 @@ class Loaded:
     labels: tuple[str, ...]
     text: Text | None = None
 
+    def __post_init__(self) -> None:
+        if self.transform is not None:
+            self.model.pixel_range = self.transform.range  # a run on pixels that the transform cannot give warns
+
     @property
     def config(self) -> ViTConfig:
         """The architecture of the model: `model.config`."""

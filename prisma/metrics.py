@@ -28,8 +28,7 @@ class _OfClasses:
 
     def __post_init__(self) -> None:
         for name, target in vars(self).items():
-            if not isinstance(target, int):
-                object.__setattr__(self, name, tuple(torch.as_tensor(target).tolist()))
+            object.__setattr__(self, name, _classes(target))
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,14 @@ class LogitDiff(_OfClasses):
 
     correct: Target
     wrong: Target
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pair = [torch.as_tensor(target) for target in (self.correct, self.wrong)]
+        if len({x.shape for x in pair if x.ndim}) > 1:
+            raise PrismaError(f"expected as many wrong as correct classes; found {len(pair[1])} and {len(pair[0])}")
+        if bool((pair[0] == pair[1]).all()):  # of some images alone, the difference is 0, and that is its value
+            raise PrismaError(f"expected two classes that differ; found {self.correct} as correct and as wrong")
 
     def __call__(self, logits: Tensor) -> Tensor:
         logits = exact(logits)
@@ -185,6 +192,21 @@ def above_and_tied(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
 def top_share(above: Tensor, tied: Tensor) -> Tensor:
     """The probability that the target comes first when ties are broken at random: 1, or 1 / n of n classes that tie."""
     return (above == 0) / tied
+
+
+def _classes(target: Target) -> int | tuple[int, ...]:
+    """A class, or one for each image, from Python, numpy and torch integers.
+
+    Raises:
+        PrismaError: something else, such as True or a fraction.
+    """
+    try:
+        chosen = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        chosen = None
+    if chosen is None or chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.ndim > 1:
+        raise PrismaError(f"expected one class, or one for each image, as whole numbers; found {target!r:.80}")
+    return tuple(chosen.tolist()) if chosen.ndim else int(chosen)
 
 
 def _of(target: Target, scores: Tensor) -> Tensor:

@@ -8,10 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from prisma.config import TextConfig
-from prisma.edits import as_edit
+from prisma.blocks import BRANCHES
+from prisma.config import TextConfig, ViTConfig
+from prisma.edits import Edit, Set, as_edit
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
+from prisma.pixels import warn_of_range
+from prisma.plain import expect_plain, is_plain
 from prisma.sites import Cache, Tap, canonical, matching
 from prisma.text import TextTower
 from prisma.vit import ViT
@@ -20,7 +23,7 @@ Model = ViT | TextTower
 """A model of images [batch, channel, (frame,) height, width], or a text tower of token ids [batch, context]."""
 
 Edits = Mapping[str, Any]
-"""Site name or glob -> an Edit, a function of a tensor, or a list of them."""
+"""Site name or glob -> an Edit, a function of a tensor, or a list of them. Each site is in one pattern."""
 
 
 def record(
@@ -40,10 +43,12 @@ def record(
         logits [batch, class], and a Cache of live tensors as they were after the edits.
 
     Raises:
-        PrismaError: a site does not exist in this model (the error lists the nearest names), or the images do not fit.
+        PrismaError: a site does not exist in this model (the error lists the nearest names), two patterns edit one
+            site, or the images do not fit.
     """
     tap = _tap(model, [read] if isinstance(read, str) else read, edit)
     output = _stopped(model, images, tap) if stop else model(images, tap=tap)
+    tap.expect_reached(edited=not stop)
     return output, Cache(tap.tensors)
 
 
@@ -51,9 +56,11 @@ def run(model: Model, images: Tensor, edit: Edits | None = None) -> Tensor:
     """Logits [batch, class] of a run with edits: `run(model, images, {"blocks.5.attn.z": Zero().at(head=3)})`.
 
     Raises:
-        PrismaError: a site does not exist in this model (the error lists the nearest names), or the images do not fit.
+        PrismaError: as in `record`.
     """
-    logits: Tensor = model(images, tap=_tap(model, (), edit))
+    tap = _tap(model, (), edit)
+    logits: Tensor = model(images, tap=tap)
+    tap.expect_reached()
     return logits
 
 
@@ -61,16 +68,56 @@ def _tap(model: Model, read: Iterable[str], edit: Edits | None) -> Tap:
     """A tap for names and globs, which are resolved against the sites of this model once."""
     sites = site_names(model.config)
     names = frozenset(site for pattern in read for site in matching(pattern, sites))
-    edits: dict[str, tuple[Any, ...]] = {}
-    for pattern, value in (edit or {}).items():
-        for site in matching(pattern, sites):
-            edits[site] = (*edits.get(site, ()), *as_edit(value))
-    return Tap(names, edits)
+    return Tap(names, edits_by_site(edit or {}, sites))
+
+
+def edits_by_site(edit: Edits, sites: Iterable[str]) -> dict[str, tuple[Edit, ...]]:
+    """Full site name -> its edits, from patterns. Raises PrismaError if two patterns select one site."""
+    known, edits, pattern_of = list(sites), dict[str, tuple[Edit, ...]](), dict[str, str]()
+    for pattern, value in edit.items():
+        for site in matching(pattern, known):
+            if site in edits:
+                raise PrismaError(
+                    f"expected one pattern for the edits of {site}; found {pattern_of[site]!r} and {pattern!r}: write "
+                    "several edits of one site as a list, in the order in which they apply"
+                )
+            edits[site], pattern_of[site] = as_edit(value), pattern
+    return edits
+
+
+def check_pixels(model: Model, images: Tensor) -> None:
+    """Warn if these pixels cannot come from the model's transform, where it is known (`prisma.pixels`)."""
+    warn_of_range(images, getattr(model, "pixel_range", None))
+
+
+def in_steps(model: Model, site: str) -> bool:
+    """Whether a run may start inside a block, at this site of every block.
+
+    False if the model, a block, or the branch that the site is in carries something of its own, such as a hook, that
+    happens only when it is called as a whole. All other parts are called, so those may carry anything.
+    """
+    within = [name for name in BRANCHES if site.startswith(f"{name}.")]
+    branches = [getattr(block, name, None) for block in model.blocks for name in within]
+    return all(part is None or is_plain(part) for part in (model, *model.blocks, *branches))
+
+
+def attention_stream(model: Model, layer: int) -> str:
+    """The site of the stream that a block's attention reads and adds to."""
+    config = model.config
+    divided = isinstance(config, ViTConfig) and config.attention == "divided"
+    return f"blocks.{layer}.{'resid_time' if divided else 'resid_pre'}"
 
 
 def _stopped(model: Model, inputs: Tensor, tap: Tap) -> Tensor:
     """The forward, up to the end of the last block in which a site is read."""
-    last = max((_stage(model, site) for site in tap.read), default=0)
+    check_pixels(model, inputs)
+    last, layers = max((_stage(model, site) for site in tap.read), default=0), model.config.n_layers
+    if not is_plain(model) and layers:  # a whole run, of which the stream there is read
+        stream = f"blocks.{last}.resid_pre" if last < layers else f"blocks.{layers - 1}.resid_post"
+        whole = Tap({*tap.read, stream}, tap.edit, reached=tap.reached)
+        logits: Tensor = model(inputs, tap=whole)
+        tap.tensors.update({site: x for site, x in whole.tensors.items() if site in tap.read})
+        return logits if last > layers else whole.tensors[stream]
     x = model.encode(model.embed(inputs, tap), stop=last, tap=tap)
     return x if last <= model.config.n_layers else _read_out(model, x, inputs, tap)
 
@@ -97,7 +144,11 @@ def finish(model: Model, x: Tensor, inputs: Tensor, *, start: int, tap: Tap | No
     Args:
         inputs: the images or token ids of the run.
         start: the block that the stream comes before; `n_layers` for the readout alone.
+
+    Raises:
+        PrismaError: the model itself carries a hook or another change, which is part of a whole run only.
     """
+    expect_plain(model, [""], "a run that starts inside the model")
     tap = Tap() if tap is None else tap
     x = model.encode(x, start=start, tap=tap, keep=_tokens_needed(model, tap))
     return _read_out(model, x, inputs, tap)
@@ -122,8 +173,12 @@ def resume(
         value: the value of the site [batch, token, ...].
         x: the stream that the block's attention reads and adds to [batch, token, d_model].
         resid_mid: the stream that its MLP adds to; needed for sites of the MLP.
+
+    Where the model or a block carries a hook or another change, this is a whole run in which these values are set.
     """
     tap = Tap() if tap is None else tap
+    if not in_steps(model, site):
+        return _whole(model, inputs, layer, site, value, x, resid_mid, tap)
     if layer == model.config.n_layers - 1 and (keep := _tokens_needed(model, tap)) is not None:
         value, x, resid_mid = value[:, :keep], x[:, :keep], None if resid_mid is None else resid_mid[:, :keep]
     block: Any = model.blocks[layer]
@@ -131,10 +186,27 @@ def resume(
     return finish(model, after, inputs, start=layer + 1, tap=tap)
 
 
+def _whole(
+    model: Model, inputs: Tensor, layer: int, site: str, value: Tensor, x: Tensor, resid_mid: Tensor | None, tap: Tap
+) -> Tensor:
+    """As `resume`, by a run from the inputs on in which the given values are set."""
+    middle = resid_mid if site.startswith("mlp") else None
+    given = {attention_stream(model, layer): x, f"blocks.{layer}.resid_mid": middle}
+    given[f"blocks.{layer}.{site}"] = value
+    edits = {name: (Set(found), *tap.edit.get(name, ())) for name, found in given.items() if found is not None}
+    whole = Tap(tap.read, {**tap.edit, **edits}, tensors=tap.tensors, reached=tap.reached)
+    logits: Tensor = model(inputs, tap=whole)
+    whole.expect_reached()
+    return logits
+
+
 def _tokens_needed(model: Model, tap: Tap) -> int | None:
     """How many tokens of the last block, from the first, a run needs; None for all."""
     last = model.config.n_layers
-    return None if any(_stage(model, site) >= last for site in (*tap.read, *tap.edit)) else _tokens_read(model)
+    if any(_stage(model, site) >= last for site in (*tap.read, *tap.edit)) or _tokens_read(model) is None:
+        return None
+    parts = [*(model.blocks[-1].modules() if last else ()), *model.readout.modules()]
+    return _tokens_read(model) if all(map(is_plain, parts)) else None  # what they carry may look at other tokens
 
 
 def _tokens_read(model: Model) -> int | None:

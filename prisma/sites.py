@@ -21,21 +21,29 @@ RESIDUAL = ("batch", "token", "d_model")
 HEADS = ("batch", "token", "head", "d_head")
 ATTENTION = ("batch", "head", "query", "key")
 NEURONS = ("batch", "token", "d_mlp")
+FEATURES = ("d_model", "d_head", "d_mlp", "d_pooled", "class")
+"""Axes of numbers that together describe one thing: a direction has this axis alone."""
 
-_ATTENTION_SITES = {"q": HEADS, "k": HEADS, "v": HEADS, "scores": ATTENTION, "pattern": ATTENTION, "z": HEADS}
+
+def _attention(queries: str, keys: str) -> dict[str, tuple[str, ...]]:
+    """The sites of an attention, with the name of what its queries and its keys are."""
+    of_queries, of_keys = ("batch", queries, "head", "d_head"), ("batch", keys, "head", "d_head")
+    inputs = {"q": of_queries, "k": of_keys, "v": of_keys}
+    return {**inputs, "scores": ATTENTION, "pattern": ATTENTION, "z": of_queries}
+
 
 SITES: Mapping[str, tuple[str, ...]] = {
     "embed": RESIDUAL,  # patch embeddings and prefix tokens, before positions
     "pos_embed": RESIDUAL,  # positions; zero for prefix tokens, which carry their own
     "ln_pre": RESIDUAL,
     "blocks.{l}.resid_pre": RESIDUAL,
-    "blocks.{l}.ln_time.normalized": RESIDUAL,  # divided attention only; here and in `time`, tokens are patches
-    **{f"blocks.{{l}}.time.{site}": axes for site, axes in _ATTENTION_SITES.items()},  # attention over time
-    "blocks.{l}.time.result": ("batch", "token", "head", "d_model"),
+    "blocks.{l}.ln_time.normalized": ("batch", "patch", "d_model"),  # divided attention only, for patches alone
+    **{f"blocks.{{l}}.time.{site}": axes for site, axes in _attention("patch", "patch").items()},
+    "blocks.{l}.time.result": ("batch", "patch", "head", "d_model"),
     "blocks.{l}.time_out": RESIDUAL,  # for all tokens; zero for the class token
     "blocks.{l}.resid_time": RESIDUAL,  # after attention over time
     "blocks.{l}.ln1.normalized": RESIDUAL,  # the norm's output, weight and bias applied
-    **{f"blocks.{{l}}.attn.{site}": axes for site, axes in _ATTENTION_SITES.items()},
+    **{f"blocks.{{l}}.attn.{site}": axes for site, axes in _attention("token", "token").items()},
     "blocks.{l}.attn.ln.normalized": HEADS,  # z after a norm over all heads (norm_z)
     "blocks.{l}.attn.result": ("batch", "token", "head", "d_model"),  # z through each head's share of W_O, no bias
     "blocks.{l}.attn_out": RESIDUAL,
@@ -48,12 +56,16 @@ SITES: Mapping[str, tuple[str, ...]] = {
     "blocks.{l}.mlp_out": RESIDUAL,
     "blocks.{l}.resid_post": RESIDUAL,
     "ln_final": RESIDUAL,
-    **{f"pool.{site}": axes for site, axes in _ATTENTION_SITES.items()},  # attention pooling only: one query
-    **{f"pool.mlp.{site}": NEURONS for site in ("pre", "pre_linear", "post", "ln.normalized")},
+    **{f"pool.{site}": axes for site, axes in _attention("query", "key").items()},  # attention pooling: one query, and
+    # keys that are the patches, or all tokens with `pool_prefix`
+    **{f"pool.mlp.{site}": ("batch", "query", "d_mlp") for site in ("pre", "pre_linear", "post", "ln.normalized")},
     "pooled": ("batch", "d_pooled"),
     "logits": ("batch", "class"),
 }
-"""Site -> names of its axes. q and k are what the dot product sees: after QK-norm and rotation."""
+"""Site -> names of its axes. q and k are what the dot product sees: after QK-norm and rotation.
+
+Index 0 of `token` is the class token, where the model has one; an axis of other things has another name.
+"""
 
 
 def canonical(site: str) -> str:
@@ -150,15 +162,18 @@ class Tap:
         *,
         scope: str = "",
         tensors: dict[str, Tensor] | None = None,
+        reached: dict[str, None] | None = None,
     ) -> None:
         self.read = frozenset(read)
         self.edit = edit
         self.scope = scope
         self.tensors: dict[str, Tensor] = {} if tensors is None else tensors
+        self.reached: dict[str, None] = {} if reached is None else reached  # the sites that were edited
 
     def __call__(self, site: str, x: Tensor) -> Tensor:
         name = self.scope + site
         if name in self.edit:
+            self.reached[name] = None
             for edit in self.edit[name]:
                 x = edit(x, axes_of(name))
         if name in self.read:
@@ -172,4 +187,14 @@ class Tap:
 
     def within(self, scope: str) -> "Tap":
         """The same tap one level deeper: `tap.within("attn")("q", x)` is `tap("attn.q", x)`."""
-        return Tap(self.read, self.edit, scope=f"{self.scope}{scope}.", tensors=self.tensors)
+        return Tap(self.read, self.edit, scope=f"{self.scope}{scope}.", tensors=self.tensors, reached=self.reached)
+
+    def expect_reached(self, edited: bool = True) -> None:
+        """Raise PrismaError if a site was not reached: a part of the model that would compute it was replaced."""
+        missed = [site for site in self.read if site not in self.tensors]
+        missed += [site for site in self.edit if edited and site not in self.reached]
+        if missed:
+            raise PrismaError(
+                f"expected the model to compute {', '.join(sorted(missed))}; found that it does not, because the part "
+                "that would was replaced by another"
+            )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from prisma.config import TransformerConfig
+from prisma.plain import expect_plain
 from prisma.sites import AnyTap, no_tap
 
 
@@ -60,7 +61,10 @@ class Tower(nn.Module):
 
         A model without layers or without MLPs has an empty tensor: [0, ...] or [layer, ..., 0, ...].
         """
-        modules = [block.get_submodule(branch) for block in self.blocks if getattr(block, branch) is not None]
+        there = [i for i, block in enumerate(self.blocks) if getattr(block, branch) is not None]
+        parts = {"W_O": (".out",), "W_in": (".pre", ".pre_linear"), "W_out": (".out",)}.get(name, (".qkv",))
+        expect_plain(self, [f"blocks.{i}.{branch}{part}" for i in there for part in ("", *parts)], name)
+        modules = [self.blocks[i].get_submodule(branch) for i in there]
         if modules:
             return torch.stack([getattr(module, name) for module in modules])
         c = self.config

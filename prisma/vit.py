@@ -20,6 +20,7 @@ from prisma.config import ViTConfig
 from prisma.divided import DividedBlock
 from prisma.errors import PrismaError
 from prisma.layers import MLP, make_norm
+from prisma.pixels import PixelRange, warn_of_range
 from prisma.sites import AnyTap, no_tap
 from prisma.tower import Tower
 
@@ -45,7 +46,7 @@ class Embed(nn.Module):
             raise PrismaError(f"expected images [{axes}] = [{shape}]; found {list(pixels.shape)}")
         if not pixels.is_floating_point():
             raise PrismaError(f"expected floating-point pixels; found {pixels.dtype}")
-        if pixels.dtype != (ours := self.patch.weight.dtype) and not torch.is_autocast_enabled(pixels.device.type):
+        if pixels.dtype != (ours := self.prefix.dtype) and not torch.is_autocast_enabled(pixels.device.type):
             raise PrismaError(
                 f"expected pixels of {ours}, like the weights; found {pixels.dtype}: use images.to({ours})"
             )
@@ -125,6 +126,8 @@ class ViT(Tower):
     logits. `W_Q`, `W_K`, `W_V`, `W_O` [layer, head, ...] and `W_in`, `W_out` [layer, ...] copy all weights.
     """
 
+    pixel_range: PixelRange | None = None  # what the transform gives, where it is known: a run on other pixels warns
+
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config: ViTConfig = config
@@ -136,6 +139,7 @@ class ViT(Tower):
 
     def forward(self, images: Tensor, tap: AnyTap = no_tap) -> Tensor:
         """Images [batch, channel, (frame,) height, width] -> logits [batch, class]."""
+        warn_of_range(images, self.pixel_range)
         return self.readout(self.encode(self.embed(images, tap), tap=tap), tap)
 
     @torch.no_grad()

@@ -297,3 +297,13 @@ def test_weights_hash_sees_names_values_shapes_and_types() -> None:
     assert len({weights_hash(tensors) for tensors in different}) == len(different)
     assert weights_hash({"a": x, "b": x}) == weights_hash({"b": x.clone(), "a": x})
     assert weights_hash({"a": torch.eye(3)[:, :2]}) == weights_hash({"a": torch.eye(3)[:, :2].contiguous()})
+
+
+def test_what_no_weight_holds_is_not_left_out(tmp_path: Path) -> None:
+    model = model_of("base")
+    handle = model.blocks[0].ln1.register_forward_hook(lambda *_: None)
+    with pytest.raises(PrismaError, match=r"a checkpoint.*: expected blocks\.0\.ln1 to .* found a forward hook"):
+        write_checkpoint(tmp_path / "model", model)
+    handle.remove()
+    (tmp_path / "model").mkdir(exist_ok=True)
+    write_checkpoint(tmp_path / "model", model)

@@ -71,7 +71,7 @@ def test_a_head_over_time_can_be_patched() -> None:
     model = model_of("divided")
     images = images_of(model)
     with torch.no_grad():
-        changed = prisma.run(model, images, {"blocks.0.time.z": Zero().at(head=1, token=3)})
+        changed = prisma.run(model, images, {"blocks.0.time.z": Zero().at(head=1, patch=3)})
         effect = prisma.sweep(model, images[:1], images[1:], "time.z", prisma.LogitDiff(0, 1))
     assert largest(changed - model(images)) > 1e-6
     assert effect.shape == (2, 3)

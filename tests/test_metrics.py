@@ -1,5 +1,8 @@
 """Metrics: one number per image."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -48,9 +51,8 @@ def test_each_image_may_have_its_own_class() -> None:
     assert LogitDiff([2, 0], torch.tensor([0, 1]))(LOGITS).tolist() == [3.0, 0.0]
     assert Logit(torch.tensor([0, 2]))(LOGITS).tolist() == [1.0, 0.0]
     assert LogitDiff([2, 0], 1) == LogitDiff(torch.tensor([2, 0]), 1)
-    for target in ((1, 2, 0), (0.5, 1.0)):
-        with pytest.raises(PrismaError, match="or one for each of 2 images"):
-            Logit(target)(LOGITS)  # type: ignore[arg-type]
+    with pytest.raises(PrismaError, match="or one for each of 2 images"):
+        Logit((1, 2, 0))(LOGITS)
     with pytest.raises(PrismaError, match="found 3"):
         Logit((0, 3))(LOGITS)
 
@@ -136,3 +138,25 @@ def test_a_metric_by_name_that_cannot_be_is_refused() -> None:
         named_metric("logit", LOGITS, 3)
     with pytest.raises(PrismaError, match="logit_diff needs a model with at least 2 classes; found 1"):
         named_metric("logit_diff", LOGITS[:, :1])
+
+
+def test_a_class_is_a_whole_number() -> None:
+    wrong: list[Any] = [True, 1.0, [0.5], [True, False], torch.tensor([1.0]), torch.tensor(True), "3", None, [[1]], {1}]
+    for target in wrong:
+        for make in (Logit, Probability, Rank, lambda x: LogitDiff(0, x), lambda x: LogitDiff(x, 0)):
+            with pytest.raises(
+                PrismaError, match="expected one class, or one for each image, as whole numbers; found "
+            ):
+                make(target)
+                pytest.fail(f"{target!r} is taken as a class")
+    assert Logit(np.int64(3)) == Logit(torch.tensor(3)) == Logit(3)
+    assert Logit(torch.tensor([1, 2])) == Logit([1, 2])
+
+
+def test_a_class_has_no_difference_to_itself() -> None:
+    for correct, wrong in ((1, 1), ([1, 1], 1), (1, torch.tensor([1, 1])), ([0, 1, 2], [0, 1, 2])):
+        with pytest.raises(PrismaError, match=r"expected two classes that differ; found .* as correct and as wrong"):
+            LogitDiff(correct, wrong)
+    assert LogitDiff([2, 0], [0, 0])(LOGITS)[1] == 0
+    with pytest.raises(PrismaError, match="as many wrong as correct classes; found 3 and 2"):
+        LogitDiff([0, 1], [1, 0, 2])

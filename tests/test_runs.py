@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prisma import LogitDiff, PrismaError, Zero, record, run, sweep
+from prisma import LogitDiff, PrismaError, Scale, Zero, record, run, sweep
 from prisma.inventory import site_names
 from prisma.vit import Block, Readout
 from tests.counting import counting
@@ -103,3 +103,19 @@ def test_unknown_sites_are_refused_before_anything_runs(read: Any) -> None:
     with pytest.raises(PrismaError, match="no site of this model matches"):
         run(model, images_of(model), {"blocks.0.attn.Q": Zero()})
     assert not blocks
+
+
+def test_two_patterns_for_the_edits_of_one_site_are_refused() -> None:
+    model = model_of("base")
+    images = images_of(model)
+    for edit in (
+        {"blocks.*.attn_out": Scale(2.0), "blocks.0.attn_out": Scale(2.0)},
+        {"blocks.0.attn_out": Scale(2.0), "blocks.0.hook_attn_out": Zero()},
+    ):
+        sentence = r"one pattern for the edits of blocks\.0\.attn_out; found 'blocks.* and 'blocks.*: write several"
+        with pytest.raises(PrismaError, match=sentence):
+            run(model, images, edit)
+        with pytest.raises(PrismaError, match=sentence):
+            record(model, images, "embed", edit)
+    both = run(model, images, {"blocks.0.attn_out": [Scale(2.0), Scale(3.0)]})
+    assert torch.equal(both, run(model, images, {"blocks.0.attn_out": Scale(6.0)}))

@@ -43,7 +43,10 @@ def test_the_prefix_reads_and_edits_the_same_site() -> None:
 
 def test_axes_of_a_full_name() -> None:
     assert axes_of("blocks.11.attn.pattern") == ("batch", "head", "query", "key")
-    assert axes_of("pool.q") == axes_of("blocks.0.attn.q") == ("batch", "token", "head", "d_head")
+    assert axes_of("blocks.0.attn.q") == ("batch", "token", "head", "d_head")
+    assert axes_of("pool.q") == axes_of("pool.z") == ("batch", "query", "head", "d_head")
+    assert axes_of("pool.k") == axes_of("pool.v") == ("batch", "key", "head", "d_head")
+    assert axes_of("blocks.0.time.k") == ("batch", "patch", "head", "d_head")
     assert all(axes[0] == "batch" for axes in SITES.values())
 
 
@@ -121,3 +124,27 @@ def test_transformer_lens_names_of_the_outer_norms() -> None:
     assert canonical("ln_final.hook_normalized") == "ln_final"
     assert canonical("ln_pre.hook_normalized") == "ln_pre"
     assert canonical("blocks.0.ln1.hook_normalized") == "blocks.0.ln1.normalized"
+
+
+@pytest.mark.parametrize("variant", ["divided", "pool_attention", "pool_attention_prefix", "dino"])
+def test_an_axis_is_called_token_only_where_its_indices_are_all_tokens(variant: str) -> None:
+    model = model_of(variant)
+    acts = prisma.record(model, images_of(model), "*")[1]
+    for site, x in acts.items():
+        sizes = dict(zip(axes_of(site), x.shape, strict=True))
+        assert sizes.get("token", model.config.n_tokens) == model.config.n_tokens, site
+        assert sizes.get("patch", model.config.n_patches) == model.config.n_patches, site
+        if ("patch" in sizes) or site.startswith("pool."):
+            with pytest.raises(PrismaError, match=r"expected an axis of this site \(batch, .*\); found 'token'"):
+                prisma.run(model, images_of(model), {site: prisma.Zero().at(token=0)})
+
+
+def test_a_part_of_the_model_that_was_not_reached_is_named() -> None:
+    tap = Tap({"embed"}, {"pooled": (prisma.Zero(),)})
+    with pytest.raises(PrismaError, match="expected the model to compute embed, pooled; found that it does not"):
+        tap.expect_reached()
+    tap("embed", torch.zeros(1, 2, 3))
+    tap.expect_reached(edited=False)
+    tap.within("x")
+    tap("pooled", torch.zeros(1, 2))
+    tap.expect_reached()

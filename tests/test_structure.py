@@ -14,6 +14,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
     ("fields", "numbers"),
     ("sites", "files", "config"),
+    ("selection", "plain", "pixels"),
     ("edits", "layers"),
     ("attention",),
     ("blocks",),

@@ -110,7 +110,10 @@ COMPILED: dict[str, tuple[str, dict[str, Any]]] = {
     "order": ("dino", {"blocks.0.resid_pre": [Resample((1, 0)), Mean().at(token=[2, 3]), torch.tanh]}),
     "mask and pool": (
         "large",
-        {"blocks.0.attn.pattern": Zero().where(torch.eye(10) > 0), "pool.scores": Scale(0.5).at(head=1)},
+        {
+            "blocks.0.attn.pattern": Zero().where(torch.eye(10)[None, None].expand(2, 1, 10, 10) > 0),
+            "pool.scores": Scale(0.5).at(head=1),
+        },
     ),
     "video": ("video_rotary", {"blocks.0.attn.result": Scale(0.5).at(head=slice(1, 3))}),
 }

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prisma.errors import PrismaError
 from prisma.fields import from_dict
+from prisma.pixels import PixelRange
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,6 +95,11 @@ class Transform:
     def pixels(self, x: Tensor) -> Tensor:
         """The inverse of `normalise`, clipped to [0, 1], for display."""
         return (x * _per_channel(self.std, x) + _per_channel(self.mean, x)).clamp(0, 1)
+
+    @property
+    def range(self) -> PixelRange:
+        """For each channel, the smallest and the largest number that `normalise` gives."""
+        return tuple(((0 - m) / s, (1 - m) / s) for m, s in zip(self.mean, self.std, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON has them, without those that have their default."""

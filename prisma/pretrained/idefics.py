@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prisma.edits import Edit, as_edit
+from prisma.edits import Edit
 from prisma.errors import PrismaError, UnsupportedModelError
 from prisma.pretrained.family import full_name
-from prisma.runs import Edits
+from prisma.runs import Edits, edits_by_site
 from prisma.sites import HEADS, NEURONS, RESIDUAL, Cache, matching
 
 CLASSES = tuple(
@@ -91,12 +91,9 @@ def record(
         PrismaError: the model has another class, it does not have a site (the message lists the nearest), or a site is
             in a part that did not run for these inputs.
     """
-    edits: dict[str, tuple[Edit, ...]] = {}
     places = sites(model)
     names = {site for pattern in ([read] if isinstance(read, str) else read) for site in matching(pattern, places)}
-    for pattern, value in (edit or {}).items():
-        for site in matching(pattern, places):
-            edits[site] = (*edits.get(site, ()), *as_edit(value))
+    edits = edits_by_site(edit or {}, places)
     found: dict[str, Tensor] = {}
     wanted = [site for site in places if site in names or site in edits]
     with _hooked(_base(model), {site: places[site] for site in wanted}, edits, found):

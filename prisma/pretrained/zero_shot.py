@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from prisma.errors import PrismaError
 from prisma.outline import outline
+from prisma.plain import expect_plain
 from prisma.pretrained.source import Text
 from prisma.vit import ViT
 
@@ -44,7 +45,8 @@ def zero_shot(model: ViT, text: Text, prompts: Sequence[str]) -> ViT:
     """
     if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not len(prompts):
         raise PrismaError(f"expected a list of prompts, one for each class; found {prompts!r:.80}")
-    directions = text(prompts).to(model.embed.patch.weight.device)
+    expect_plain(model, ["", "readout"], "a zero-shot classifier, which has a readout of its own")
+    directions = text(prompts).to(model.embed.prefix.device)
     shared = outline(replace(model.config, n_classes=len(prompts)))
     shared.embed, shared.blocks = model.embed, model.blocks
     for name, part in model.readout.named_children():

@@ -43,7 +43,7 @@ class ShardInputs:
 
     @property
     def device(self) -> torch.device:
-        return self.model.embed.patch.weight.device
+        return self.model.embed.prefix.device
 
     @property
     def seed(self) -> int:
@@ -147,4 +147,4 @@ class ShardInputs:
         return self.pictures.masks[self.rows.start : self.rows.stop]
 
     def _to_model(self, images: Tensor) -> Tensor:
-        return images.to(self.model.embed.patch.weight)
+        return images.to(self.model.embed.prefix)

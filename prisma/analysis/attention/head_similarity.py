@@ -29,6 +29,7 @@ from prisma.analysis.result import Result
 from prisma.attention import Attention
 from prisma.errors import PrismaError
 from prisma.numbers import exact
+from prisma.plain import expect_plain
 from prisma.view.figures.head_pairs import draw_similarity
 from prisma.vit import ViT
 
@@ -132,6 +133,7 @@ def _site(model: ViT, measure: str) -> str:
 def _gram(model: ViT, scope: str, z_BTHD: Tensor) -> Tensor:
     """U-centred products of a head's outputs at two tokens, [image, head, token, token], of z W_O W_O^T z^T."""
     attention = model.get_submodule(scope)
+    expect_plain(model, ["", scope, f"{scope}.ln", f"{scope}.out"], "what single heads write")
     assert isinstance(attention, Attention)
     out_HDM = exact(attention.out.weight).T.unflatten(0, z_BTHD.shape[2:])
     z_BHTD = _centred(z_BTHD.transpose(1, 2))

@@ -24,6 +24,7 @@ from prisma.analysis.result import Result
 from prisma.attention import Attention
 from prisma.errors import PrismaError
 from prisma.numbers import exact
+from prisma.plain import expect_plain
 from prisma.sites import Cache
 from prisma.view.figures.plots import draw
 from prisma.vit import ViT
@@ -124,22 +125,26 @@ def _norms(model: ViT, scope: str, acts: Cache) -> tuple[Tensor, Tensor]:
 
 def _out(model: ViT, scope: str, z_BQX: Tensor) -> tuple[Tensor, Tensor]:
     """The map from the concatenated heads X to the stream: a matrix [X, d_model] and a scale [image, query]."""
+    why = "the map from heads to the residual stream"
     if scope == "pool":
         assert model.readout.attention_pool is not None
+        expect_plain(model, ["readout.attention_pool.out"], why)
         return exact(model.readout.attention_pool.out.weight).T, exact(z_BQX.new_ones(z_BQX.shape[:2]))
     name, kind = scope.rsplit(".", 1)
     block = model.get_submodule(name)
     attention = block.get_submodule(kind)
+    layer_scale, norm = ("scale1", "ln1") if kind == "attn" else ("scale_time", "ln_time")
+    after = [norm] * (model.config.norm == "res_post")
+    expect_plain(model, [f"{name}.{part}" for part in (kind, f"{kind}.ln", f"{kind}.out", layer_scale, *after)], why)
     assert isinstance(attention, Attention)
     out_XM, scale_BQ = exact(attention.out.weight).T, exact(z_BQX.new_ones(z_BQX.shape[:2]))
     if attention.ln is not None:
         before, scale_BQ = _frozen(attention.ln, z_BQX)
         out_XM, z_BQX = before @ out_XM, attention.ln(z_BQX)
     if model.config.norm == "res_post":
-        after, scale_after_BQ = _frozen(block.get_submodule("ln1"), attention.out(z_BQX))
-        out_XM, scale_BQ = out_XM @ after, scale_BQ * scale_after_BQ
-    layer_scale = block.get_submodule("scale1" if kind == "attn" else "scale_time")
-    return layer_scale(out_XM), scale_BQ
+        normed, scale_after_BQ = _frozen(block.get_submodule(norm), attention.out(z_BQX))
+        out_XM, scale_BQ = out_XM @ normed, scale_BQ * scale_after_BQ
+    return block.get_submodule(layer_scale)(out_XM), scale_BQ
 
 
 def _frozen(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -188,7 +188,7 @@ def direct_logit_attribution(
     _expect_options(norms, images, baseline_images, steps)
     by_source = sources and norms == "frozen"
     size = inputs_per_pass(model, batch, memory=path_memory(model, by_source))
-    c, exact = model.config, torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
+    c, exact = model.config, torch.promote_types(model.embed.prefix.dtype, torch.float32)
     none_BC = torch.zeros(len(images), c.n_classes or c.d_pooled, dtype=exact, device=images.device)
     direction_BC = _direction(metric, none_BC)
     start, names = baseline_parts(model, baseline_images, size) if norms == "integrated" else None, list[str]()

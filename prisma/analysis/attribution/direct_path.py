@@ -16,6 +16,7 @@ Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits (d
 Shapes: B batch, T token, P patch, M d_model, N d_mlp, H head, D d_head, Q the one query of the pooling, K key, C class.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -28,10 +29,14 @@ from torch import Tensor, nn
 
 from prisma.analysis.border import record
 from prisma.config import ViTConfig
+from prisma.plain import expect_plain
 from prisma.pretrained.zero_shot import PromptHead
 from prisma.vit import ViT
 
 EVERY = slice(None)
+BEFORE = r".*\.(qkv|q_norm|k_norm|mlp\.pre|mlp\.pre_linear|attention_pool\.[qk])(\..*)?"
+BEFORE_PRE = rf"{BEFORE}|blocks\.\d+\.(ln1|ln2|ln_time)(\..*)?"
+"""Modules that compute what is recorded, and no part of the path; where a norm comes before each branch, those too."""
 
 
 class Part(Protocol):
@@ -41,6 +46,13 @@ class Part(Protocol):
     """
 
     def __call__(self, name: str, value: Tensor, tokens: slice | None) -> Tensor: ...
+
+
+def expect_direct(model: ViT) -> None:
+    """Raise PrismaError unless all that the path is computed from is plain; what is recorded may come from anything."""
+    before = BEFORE_PRE if model.config.norm == "pre" else BEFORE
+    names = [name for name, _ in model.named_modules() if not re.fullmatch(before, name)]
+    expect_plain(model, names, "the direct path from the parts of the residual stream to the logits")
 
 
 def sites_on_path(config: ViTConfig) -> list[str]:
@@ -247,6 +259,7 @@ def record_path(model: ViT, images: Tensor, sources: bool) -> tuple[Tensor, Mapp
     Args:
         sources: also each head's pattern and v.
     """
+    expect_direct(model)
     sites = sites_on_path(model.config)
     if sources:
         heads = [site.removesuffix(".z") for site in sites if site.endswith(".z")]
@@ -266,7 +279,7 @@ def path_memory(model: ViT, sources: bool) -> int:
     numbers = c.n_tokens * c.d_model + c.n_layers * layer
     if c.pool == "attention":
         numbers += c.pooling_heads * (c.n_tokens if c.pool_prefix else c.n_patches) + c.pooling_d_mlp
-    return numbers * _exact(model.embed.patch.weight.dtype).itemsize
+    return numbers * _exact(model.embed.prefix.dtype).itemsize
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:

@@ -18,6 +18,8 @@ from prisma.batching import inputs_per_pass, measure_rows, metric_gradient
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
 from prisma.numbers import exact
+from prisma.plain import is_plain
+from prisma.runs import check_pixels
 from prisma.vit import ViT
 
 
@@ -49,6 +51,7 @@ class AttributionPasses:
                 gradient.
         """
         target, source = target_and_source(clean, corrupt, self.into)
+        check_pixels(self.model, clean)
         if self.steps < 1:
             raise PrismaError(f"expected steps to be at least 1; found {self.steps}")
         graph = Graph(self.model.config)
@@ -153,12 +156,25 @@ def _dot(change: Tensor, gradient: Tensor) -> Tensor:
 
 def receiver_gradients(branch: Branch, x_BTM: Tensor, g_BTIHD: Tensor) -> Tensor:
     """Gradients at q, k and v of all heads -> at each receiver's input stream [receiver, pair, token, d_model]."""
+    if not is_plain(branch.attention.qkv):
+        return _receiver_gradients(branch, x_BTM, g_BTIHD)
     matrices_IHDM = branch.attention.qkv.weight.unflatten(0, branch.attention.split)
     g_VBTM = torch.einsum("btihd,ihdm->ihbtm", g_BTIHD, matrices_IHDM).flatten(0, 1)
     with torch.enable_grad():
         each = x_BTM.expand(len(g_VBTM), *x_BTM.shape).flatten(0, 1).detach().requires_grad_()
         (gradient,) = torch.autograd.grad(branch.read(each), each, g_VBTM.flatten(0, 1))
     return gradient.unflatten(0, g_VBTM.shape[:2])
+
+
+def _receiver_gradients(branch: Branch, x_BTM: Tensor, g_BTIHD: Tensor) -> Tensor:
+    """The same by calling the projections, whatever they compute."""
+    receivers = g_BTIHD.shape[2] * g_BTIHD.shape[3]
+    with torch.enable_grad():
+        each_BTVM = x_BTM[:, :, None].expand(-1, -1, receivers, -1).detach().requires_grad_()
+        read = branch.read(each_BTVM.movedim(2, 0).flatten(0, 1)).unflatten(0, (receivers, -1)).movedim(0, 2)
+        found = branch.attention.linear_each(read.unflatten(2, g_BTIHD.shape[2:4]))
+        (gradient,) = torch.autograd.grad(found, each_BTVM, g_BTIHD)
+    return gradient.movedim(2, 0)
 
 
 def _products(moves_SBTM: Tensor, g_VBTM: Tensor) -> Tensor:
@@ -172,9 +188,9 @@ def _moves(branch: Branch, message: Tensor, output_BTM: Tensor, x_BTM: Tensor, d
     """How the stream after a stage moves with each of its senders [sender, pair, token, d_model]."""
     if branch.is_mlp:
         return _push(lambda y: branch.add(x_BTM, y), message, delta[None])
-    if branch.attention.ln is None:
+    if branch.attention.ln is None and is_plain(branch.attention.out):
         wrote = branch.attention.results(delta).movedim(2, 0)
-    else:  # one norm over all heads: what one head sends changes what the others write
+    else:  # what one head sends may change what the others write: one norm over all heads
         one = torch.eye(delta.shape[2]).to(delta)[:, None, None, :, None]
         along = one * delta
         wrote = _push(lambda z: branch.attention.write(z.flatten(0, 1)).unflatten(0, (len(along), -1)), message, along)

@@ -17,6 +17,7 @@ from torch import Tensor
 from prisma.analysis.circuits.graph import Graph, Stage
 from prisma.attention import Attention
 from prisma.blocks import Block
+from prisma.plain import expect_plain
 from prisma.sites import Tap
 from prisma.vit import ViT
 
@@ -75,7 +76,14 @@ class Branch:
 
 
 def branch_of(model: ViT, stage: Stage) -> Branch:
-    """The branch that a stage of the model's graph stands for."""
+    """The branch that a stage of the model's graph stands for.
+
+    Raises:
+        PrismaError: the model, the block or its attention carries something, such as a hook, that happens only when it
+            is called as a whole. The MLP, all norms and all linear layers may carry anything, because they are called.
+    """
+    whole = f"blocks.{stage.layer}"
+    expect_plain(model, ["", whole, *[f"{whole}.{stage.kind}"] * (stage.kind != "mlp")], "runs by single branches")
     block = model.blocks[stage.layer]
     assert isinstance(block, Block)
     return Branch(block, stage.kind, stage.layer)

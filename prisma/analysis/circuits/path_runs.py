@@ -20,7 +20,7 @@ from prisma.analysis.circuits.graph import SIDES, Graph, Stage
 from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.batching import measure_rows
 from prisma.metrics import Metric, measure
-from prisma.runs import finish, resume
+from prisma.runs import check_pixels, finish, resume
 from prisma.vit import ViT
 
 Cell = tuple[int, int]
@@ -68,6 +68,7 @@ class PathRuns:
             PrismaError: shapes differ, `into` is neither clean nor corrupt, or the metric is not one number per pair.
         """
         target, source = target_and_source(clean, corrupt, into)
+        check_pixels(self.model, clean)
         values, logits = [], []
         step = max(self.size // len(self.senders), 1)
         for rows in (slice(i, i + step) for i in range(0, len(target), step)):

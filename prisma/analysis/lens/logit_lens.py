@@ -23,6 +23,8 @@ from prisma.analysis.result import Result
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
 from prisma.numbers import exact
+from prisma.plain import expect_plain
+from prisma.runs import check_pixels
 from prisma.view.figures.answers import draw_answers
 from prisma.view.figures.charts import draw_stages
 from prisma.view.figures.maps import chosen_images
@@ -125,12 +127,15 @@ def stages_of(model: ViT, images: Tensor, batch: int | None = None) -> Iterator[
     """The residual stream [batch, token, d_model] after the embedding and after each block: one stage at a time.
 
     Raises:
-        PrismaError: the model has no classes, there are no images, or they do not fit the model.
+        PrismaError: the model has no classes, there are no images, they do not fit the model, or it has a hook of its
+            own.
     """
     if not model.config.n_classes:
         raise PrismaError("a logit lens needs a model with classes; found n_classes=0")
     if not len(images):
         raise PrismaError("expected at least one image; found none")
+    expect_plain(model, [""], "the readout at every stage")
+    check_pixels(model, images)
     size = inputs_per_pass(model, batch)
     x_BTM = expect_finite_run(torch.cat([model.embed(some) for some in images.split(size)]))
     yield x_BTM

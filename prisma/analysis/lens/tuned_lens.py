@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+from warnings import warn
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ from tqdm import tqdm
 from prisma.analysis.border import guarded
 from prisma.analysis.lens.logit_lens import LogitLens, stages_of
 from prisma.analysis.result import Result
-from prisma.checkpoint import read_tensors, to_safetensors
+from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.errors import PrismaError
 from prisma.files import new_folder, write_atomic
 from prisma.view.figures.charts import draw_stages
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "tuned_lens.json", "tuned_lens.safetensors"
 LENS_TYPE = "prisma-tuned-lens"
+MODEL = "model"  # in the metadata: the hash of the weights of the model that the lens was trained on
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,6 +122,7 @@ def train_tuned_lens(
     weight_decay: float = 1e-2,
     seed: int = 0,
     start: TunedLens | None = None,
+    other_model: bool = False,
     progress: bool = False,
 ) -> TunedLens:
     """Train the translators of a tuned lens on images. The model is not changed.
@@ -135,15 +138,15 @@ def train_tuned_lens(
         lr: the learning rate of the first update.
         weight_decay, seed: decay of the matrices (not the biases) towards the identity; seed of the images' order.
         start: translators to continue from, for images that come in shards.
+        other_model: take a `start` of a model with other weights, too.
         progress: show a progress bar on stderr.
 
     Returns:
         `losses` [step, stage] in nats, `weight` [stage, output, input], `bias` [stage, output].
 
     Raises:
-        PrismaError: the model has no classes or no layers, there are no images, `start` has other shapes than this
-        model,
-            a number is not positive, or the loss is not finite.
+        PrismaError: the model has no classes or no layers, there are no images, `start` is of another model, a number
+            is not positive, or the loss is not finite.
 
     Source: Belrose et al. 2303.08112.
     """
@@ -156,7 +159,7 @@ def train_tuned_lens(
         raise PrismaError(
             f"expected images, and steps, batch and lr above 0; found {len(images)} images, {steps}, {batch} and {lr}"
         )
-    weight, bias = _first_translators(model, start, images.device)
+    weight, bias = _first_translators(model, start, other_model, images.device)
     translators = [(w.requires_grad_(), b.requires_grad_()) for w, b in zip(weight, bias, strict=True)]
     optimizer = AdamW([{"params": weight, "weight_decay": weight_decay}, {"params": bias, "weight_decay": 0.0}], lr=lr)
     losses = []
@@ -166,14 +169,14 @@ def train_tuned_lens(
         losses.append(_loss_and_gradients(model, images[chosen.to(images.device)], translators))
         optimizer.step()
     settings = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": weight_decay, "seed": seed}
-    metadata = {"analysis": "tuned_lens", **settings, "images": len(images)}
+    metadata = {"analysis": "tuned_lens", **settings, "images": len(images), MODEL: weights_hash(model.state_dict())}
     parameters = {"weight": torch.stack(weight).detach(), "bias": torch.stack(bias).detach()}
     return TunedLens(metadata=metadata, losses=torch.stack(losses), **parameters)
 
 
 @guarded
 @torch.no_grad()
-def tuned_lens(model: ViT, lens: TunedLens, images: Tensor) -> LogitLens:
+def tuned_lens(model: ViT, lens: TunedLens, images: Tensor, *, other_model: bool = False) -> LogitLens:
     """What would the model answer after each layer, if a linear map translates that layer for the readout?
 
     Read it as `logit_lens`: the class with the largest logit is the answer at that stage, and the last stage equals the
@@ -182,28 +185,32 @@ def tuned_lens(model: ViT, lens: TunedLens, images: Tensor) -> LogitLens:
     Args:
         lens: translators, from `train_tuned_lens` on the same model or from `read_tuned_lens`.
         images: [batch, channel, (frame,) height, width].
+        other_model: take a lens of a model with other weights, too, such as this one before fine-tuning or in another
+            precision.
 
     Returns:
         A `LogitLens` with `readout` [image, stage, class], logits, and no `tokens`.
 
     Raises:
-        PrismaError: the lens has other shapes than this model, the model has no classes, or the images do not fit.
+        PrismaError: the lens is of another model, the model has no classes, or the images do not fit.
 
     Source: Belrose et al. 2303.08112.
     """
-    _expect_fits(lens, model)
+    _expect_fits(lens, model, other_model)
     stages = enumerate(stages_of(model, images))
     readout_BSC = torch.stack([model.readout(lens.translate(x_BTM, stage)) for stage, x_BTM in stages], dim=1)
     return LogitLens(metadata={**lens.metadata, "analysis": "tuned_lens"}, readout=readout_BSC)
 
 
-def _first_translators(model: ViT, start: TunedLens | None, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
+def _first_translators(
+    model: ViT, start: TunedLens | None, other_model: bool, device: torch.device
+) -> tuple[list[Tensor], list[Tensor]]:
     """Matrices and biases to start from: zeros, or those of another lens."""
-    c, exact = model.config, torch.promote_types(model.embed.patch.weight.dtype, torch.float32)
+    c, exact = model.config, torch.promote_types(model.embed.prefix.dtype, torch.float32)
     shapes = [(c.d_model, c.d_model)] * c.n_layers, [(c.d_model,)] * c.n_layers
     weight, bias = ([torch.zeros(s, dtype=exact, device=device) for s in of_kind] for of_kind in shapes)
     if start is not None:
-        _expect_fits(start, model)
+        _expect_fits(start, model, other_model)
         weight, bias = ([x.to(weight[0]).clone() for x in of_kind] for of_kind in (start.weight, start.bias))
     return weight, bias
 
@@ -240,7 +247,17 @@ def _order(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
         yield chosen
 
 
-def _expect_fits(lens: TunedLens, model: ViT) -> None:
+def _expect_fits(lens: TunedLens, model: ViT, other_model: bool) -> None:
     wanted = (model.config.n_layers, model.config.d_model)
     if (found := tuple(lens.bias.shape)) != wanted or tuple(lens.weight.shape) != (*wanted, wanted[1]):
         raise PrismaError(f"expected a tuned lens for {wanted[0]} layers and d_model {wanted[1]}; found {found}")
+    if other_model:
+        return
+    trained_on, here = lens.metadata.get(MODEL), weights_hash(model.state_dict())
+    if trained_on is None:
+        warn(f"this tuned lens does not say which model it was trained on ({lens.bias.shape[0]} stages)", stacklevel=3)
+    elif trained_on != here:
+        raise PrismaError(
+            f"expected a lens that was trained on this model, whose weights are {here[:12]}; found one of a model with "
+            f"the weights {trained_on[:12]}: to read it all the same, use other_model=True"
+        )

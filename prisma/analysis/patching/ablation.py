@@ -25,7 +25,7 @@ from prisma.analysis.result import Effect
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
-from prisma.runs import Model
+from prisma.runs import Model, check_pixels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +92,7 @@ def ablation(
         PrismaError: there are no images, `by` is unknown, the reference has another shape or is given for "zero", the
             mean is over one image or not over images; or as in `activation_patching`.
     """
+    check_pixels(model, images)
     units = Units(model, site, axis, groups)
     found = patched_runs(
         model, images, units, _source_of_values(model, images, units, by, reference, tuple(over), seed, batch), batch

@@ -22,11 +22,12 @@ from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.analysis.patching.sweeping import SourceRun, Units, patched_runs
 from prisma.analysis.result import Effect, PairedEffect
 from prisma.batching import inputs_per_pass
-from prisma.edits import Index, Set
+from prisma.edits import Set
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
 from prisma.metrics import Metric, measure
-from prisma.runs import Model, finish
+from prisma.runs import Model, check_pixels, finish, in_steps, run
+from prisma.selection import Index
 from prisma.sites import Tap, matching
 from prisma.view.figures.charts import draw_bars
 
@@ -147,6 +148,7 @@ def activation_patching(
             pair.
     """
     target, source = target_and_source(clean, corrupt, into)
+    check_pixels(model, clean)
     units = Units(model, site, axis, groups)
     sources: list[SourceRun] = []
 
@@ -206,20 +208,21 @@ def patch_sets(
     target, source = target_and_source(clean, corrupt, into)
     if not sets:
         raise PrismaError("expected sets of cells to patch; found none")
-    size, known = inputs_per_pass(model, batch), site_names(model.config)
+    size, known, steps = inputs_per_pass(model, batch), site_names(model.config), in_steps(model, "resid_pre")
     where = {name: _by_site(cells, known) for name, cells in sets.items()}
     starts = {name: min(map(_block_of, cells), default=0) for name, cells in where.items()}
     streams = [f"blocks.{layer}.resid_pre" for layer in set(starts.values()) if layer]
     donated = sorted({site for cells in where.values() for site in cells})
     logits: dict[str, list[Tensor]] = {name: [] for name in sets}
     for x, y in zip(target.split(size), source.split(size), strict=True):
-        values, own = record(model, y, donated, stop=True)[1], record(model, x, streams, stop=True)[1]
+        values = record(model, y, donated, stop=True)[1]
+        own = record(model, x, streams, stop=True)[1] if steps else {}
         for name, cells in where.items():
-            tap = Tap(
-                frozenset(),
-                {site: tuple(Set(values[site]).at(**at) for at in places) for site, places in cells.items()},
-            )
-            start = starts[name]
+            edits = {site: tuple(Set(values[site]).at(**at) for at in places) for site, places in cells.items()}
+            if not steps:
+                logits[name].append(run(model, x, edits))
+                continue
+            tap, start = Tap(edit=edits), starts[name]
             stream = own[f"blocks.{start}.resid_pre"] if start else model.embed(x, tap)
             logits[name].append(finish(model, stream, x, start=start, tap=tap))
     return PatchSets(

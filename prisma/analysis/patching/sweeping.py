@@ -11,18 +11,19 @@ U B (L - l) for the units of layer l, where the first block computes only what c
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from prisma.analysis.border import record
 from prisma.batching import inputs_per_pass
 from prisma.blocks import RESUMABLE
-from prisma.config import ViTConfig
 from prisma.edits import Set
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
-from prisma.runs import Model, finish, resume, sites_of_every_block
+from prisma.runs import Model, attention_stream, finish, in_steps, resume, run, sites_of_every_block
 from prisma.sites import Tap, axes_of, canonical
 
 
@@ -33,7 +34,7 @@ class Units:
         self.site = canonical(site)
         self.sites = sites_of_every_block(model, site)
         self.axes = axes_of(self.sites[0])
-        self.axis = axis or ("head" if "head" in self.axes else "token")
+        self.axis = axis or ("head" if "head" in self.axes else self.axes[1])
         if self.axis not in (*self.axes[1:], "component"):
             known = ", ".join((*self.axes[1:], "component"))
             raise PrismaError(f"expected an axis of {self.site} to sweep over ({known}); found {self.axis!r}")
@@ -81,16 +82,21 @@ class SourceRun:
 
     def __init__(self, model: Model, inputs: Tensor, units: Units) -> None:
         self.model, self.inputs, self.units = model, inputs, units
-        self.x = model.embed(inputs)
+        self.whole = None if in_steps(model, units.site) else record(model, inputs, units.sites)
+        self.x = model.embed(inputs) if self.whole is None else inputs
 
     def value(self, layer: int) -> Tensor:
         site = self.units.sites[layer]
+        if self.whole is not None:
+            return self.whole[1][site]
         tap = Tap({site})
         self.x = self.model.encode(self.x, start=layer, stop=layer + 1, tap=tap)
         return tap.tensors[site]
 
     def logits(self) -> Tensor:
         """Logits [batch, class] of the source run, once the values of all layers have been asked for."""
+        if self.whole is not None:
+            return self.whole[0]
         return finish(self.model, self.x, self.inputs, start=self.model.config.n_layers)
 
 
@@ -112,6 +118,8 @@ def patched_runs(
 ) -> PatchedRuns:
     """Run the inputs block by block; at each block, patch every unit with the source's value and finish those runs.
 
+    A model that cannot be cut into steps (`runs.in_steps`) makes a whole run for every unit.
+
     Args:
         source: rows of the inputs -> the source of their new values.
         batch: inputs per pass at most; by default as many as fit in 256 MiB.
@@ -119,28 +127,42 @@ def patched_runs(
     Raises:
         PrismaError: `batch` is below 1.
     """
-    size = inputs_per_pass(model, batch)
-    parts = []
-    for rows in (slice(i, i + size) for i in range(0, len(inputs), size)):
-        some, values = inputs[rows], source(rows)
-        x, patched = model.embed(some), []
-        for layer, site in enumerate(units.sites):
-            stream = attention_stream(model, layer)
-            tap = Tap({site, f"blocks.{layer}.resid_mid", stream})
-            after = model.encode(x, start=layer, stop=layer + 1, tap=tap)
-            own = _Own(x, tap.tensors[stream], tap.tensors[f"blocks.{layer}.resid_mid"], tap.tensors[site])
-            patched.append(_patch_each(model, some, units, layer, own, values.value(layer), size))
-            x = after
-        parts.append((torch.stack(patched), finish(model, x, some, start=model.config.n_layers)))
-    patched_parts, logits = zip(*parts, strict=True)
-    return PatchedRuns(torch.cat(patched_parts, dim=2), torch.cat(logits))
+    size, one_pass = inputs_per_pass(model, batch), _block_by_block if in_steps(model, units.site) else _whole_runs
+    parts = [
+        one_pass(model, inputs[rows], units, source(rows), size)
+        for rows in (slice(i, i + size) for i in range(0, len(inputs), size))
+    ]
+    patched, logits = zip(*parts, strict=True)
+    return PatchedRuns(torch.cat(patched, dim=2), torch.cat(logits))
 
 
-def attention_stream(model: Model, layer: int) -> str:
-    """The site of the stream that a block's attention reads and adds to."""
-    config = model.config
-    divided = isinstance(config, ViTConfig) and config.attention == "divided"
-    return f"blocks.{layer}.{'resid_time' if divided else 'resid_pre'}"
+def _block_by_block(model: Model, inputs: Tensor, units: Units, source: Source, size: int) -> tuple[Tensor, Tensor]:
+    """Logits [layer, unit, pair, class] of the patched runs and [pair, class] of the target run, for one pass."""
+    x, patched = model.embed(inputs), []
+    for layer, site in enumerate(units.sites):
+        stream = attention_stream(model, layer)
+        tap = Tap({site, f"blocks.{layer}.resid_mid", stream})
+        after = model.encode(x, start=layer, stop=layer + 1, tap=tap)
+        own = _Own(x, tap.tensors[stream], tap.tensors[f"blocks.{layer}.resid_mid"], tap.tensors[site])
+        rest = partial(_continue, model, inputs, units.site, layer, own)
+        patched.append(_patch_each(units, own.value, source.value(layer), size, rest))
+        x = after
+    return torch.stack(patched), finish(model, x, inputs, start=model.config.n_layers)
+
+
+def _whole_runs(model: Model, inputs: Tensor, units: Units, source: Source, size: int) -> tuple[Tensor, Tensor]:
+    """As `_block_by_block`, by whole runs, each of one unit and all pairs of the pass."""
+
+    def rest(site: str, patched: Tensor, pair: Tensor) -> Tensor:
+        return run(model, inputs[pair], {site: Set(patched)})
+
+    logits, own = record(model, inputs, units.sites)
+    return torch.stack(
+        [
+            _patch_each(units, own[site], source.value(layer), len(inputs), partial(rest, site))
+            for layer, site in enumerate(units.sites)
+        ]
+    ), logits
 
 
 @dataclass(frozen=True)
@@ -153,19 +175,24 @@ class _Own:
     value: Tensor  # of the site
 
 
-def _patch_each(model: Model, inputs: Tensor, units: Units, layer: int, own: _Own, new: Tensor, size: int) -> Tensor:
-    """Logits [unit, pair, class] of the runs in which one unit of one layer holds the new value."""
-    masks, new, pairs = units.masks(own.value), new.expand_as(own.value), len(inputs)
+def _patch_each(units: Units, own: Tensor, new: Tensor, size: int, rest: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Logits [unit, pair, class] of the runs in which one unit of one layer holds the new value.
+
+    Args:
+        own, new: the site's value [pair, ...] in the target run, and the one that is patched in.
+        rest: the patched value [row, ...] and the pair of each row -> logits [row, class].
+    """
+    masks, new, pairs = units.masks(own), new.expand_as(own), len(own)
     logits = []
-    for rows in torch.arange(len(masks) * pairs, device=inputs.device).split(size):
+    for rows in torch.arange(len(masks) * pairs, device=own.device).split(size):
         unit, pair = rows // pairs, rows % pairs
-        patched = torch.where(masks[unit], new[pair], own.value[pair])
-        logits.append(_continue(model, inputs[pair], units.site, layer, patched, own, pair))
+        logits.append(rest(torch.where(masks[unit], new[pair], own[pair]), pair))
     return torch.cat(logits).unflatten(0, (len(masks), pairs))
 
 
-def _continue(model: Model, inputs: Tensor, site: str, layer: int, patched: Tensor, own: _Own, pair: Tensor) -> Tensor:
+def _continue(model: Model, inputs: Tensor, site: str, layer: int, own: _Own, patched: Tensor, pair: Tensor) -> Tensor:
     """Logits [row, class] of runs in which a site holds the patched value, from the latest point that knows it."""
+    inputs = inputs[pair]
     if site in ("resid_pre", "resid_post"):
         return finish(model, patched, inputs, start=layer + (site == "resid_post"))
     x, middle = own.attention_stream[pair], own.resid_mid[pair]

@@ -26,6 +26,7 @@ from prisma.analysis.result import Result
 from prisma.circuits import expect_ln, folded_in, neuron_weights, stream_norms, stream_weights
 from prisma.errors import PrismaError
 from prisma.numbers import exact
+from prisma.plain import expect_plain
 from prisma.pretrained.zero_shot import PromptHead
 from prisma.vit import ViT, build
 
@@ -83,6 +84,8 @@ def class_embeddings(
             "class embeddings need a model with classes and a linear pooling; "
             f"found pool={c.pool!r} and n_classes={c.n_classes}"
         )
+    head_parts = ["readout.head", *["readout.head.projection"] * isinstance(head, PromptHead)]
+    expect_plain(model, ["readout", *head_parts, "readout.ln_final"], "which direction stands for a class")
     embedding = _of_prompts(head) if isinstance(head, PromptHead) else head.get_parameter("weight")
     reads_MC = exact(embedding).to(dtype).unflatten(1, (-1, c.d_model)).sum(1).mT
     if ln == "folded":
@@ -172,6 +175,7 @@ def to_pixels(model: ViT, directions: Tensor, *, ln: str = "folded") -> Tensor:
     c, embed = model.config, model.embed
     if directions.shape[-1] != c.d_model:
         raise PrismaError(f"expected directions [..., {c.d_model}]; found {list(directions.shape)}")
+    expect_plain(model, [f"embed{part}" for part in ("", ".patch", ".ln_patch", ".ln_pre")], "the weights of pixels")
     reads = exact(directions)[..., None]
     for norm in (embed.ln_pre, embed.ln_patch) if ln == "folded" else ():
         reads = folded_in(norm, reads)

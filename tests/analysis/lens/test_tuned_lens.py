@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import prisma
 from prisma import PrismaError
 from prisma.analysis.lens.logit_lens import logit_lens
 from prisma.analysis.lens.tuned_lens import CONFIG, WEIGHTS, TunedLens, read_tuned_lens, train_tuned_lens, tuned_lens
+from prisma.checkpoint import weights_hash
 from prisma.data import task
 from tests.variants import WITH_CLASSES, WITH_LAYERS, images_of, model_of
 
@@ -186,6 +188,31 @@ def test_a_lens_of_another_model_is_refused() -> None:
     for use in (lambda: tuned_lens(other, lens_of(), images_of(other)), lambda: train(other, start=lens_of())):
         with pytest.raises(PrismaError, match=r"for 2 layers and d_model 16; found \(2, 12\)"):
             use()
+
+
+def test_a_lens_of_other_weights_of_the_same_shape_is_refused() -> None:
+    model, other = model_of("base"), model_of("base")
+    lens, images = train(model), images_of(model)
+    assert torch.equal(
+        tuned_lens(other, lens, images).readout, tuned_lens(model, lens, images).readout
+    )  # equal weights
+    with torch.no_grad():
+        other.readout.head.bias.add_(1)
+    sentence = r"trained on this model, whose weights are [0-9a-f]{12}; found one of a model with.*other_model=True"
+    for use in (lambda **o: tuned_lens(other, lens, images, **o), lambda **o: train(other, start=lens, **o)):
+        with pytest.raises(PrismaError, match=sentence):
+            use()
+        assert use(other_model=True)
+    assert tuned_lens(model, lens, images).metadata["model"] == weights_hash(model.state_dict())
+
+
+def test_a_lens_of_an_earlier_version_says_that_its_model_is_not_known() -> None:
+    model = model_of("base")
+    lens = train(model)
+    old = replace(lens, metadata={k: v for k, v in lens.metadata.items() if k != "model"})
+    with pytest.warns(UserWarning, match="does not say which model it was trained on"):
+        found = tuned_lens(model, old, images_of(model))
+    assert torch.equal(found.readout, tuned_lens(model, lens, images_of(model)).readout)
 
 
 def train(model: prisma.ViT, images: Tensor | None = None, **options: Any) -> TunedLens:

@@ -65,7 +65,7 @@ WAYS = [
 def test_one_forward_for_each_unit(variant: str, site: str, axis: str, by: str) -> None:
     model = model_of(variant)
     images = images_of(model, 5)
-    over = ("batch", "token") if by == "mean of tokens" else ("batch",)
+    over = ("batch", axes_of(f"blocks.0.{site}")[1]) if by == "mean of tokens" else ("batch",)
     edits = {"zero": Zero(), "resample": Resample(tuple(derangement(5, 3).tolist()))}
     edit = edits.get(by, Mean(over))
     found = ablation(model, images, site, METRIC, by=by.split()[0], over=over, axis=axis, seed=3, batch=4)
@@ -87,8 +87,9 @@ def test_a_mean_of_other_images(over: tuple[str, ...]) -> None:
     found = ablation(model, images, "attn.z", METRIC, by="mean", reference=reference, over=over, batch=3)
     with torch.no_grad():
         acts = record(model, reference, "blocks.*.attn.z")[1]
-        mean_of = lambda site: Set(acts[site].mean((0, 1) if len(over) > 1 else 0, keepdim=True))  # noqa: E731
-        expected = one_forward_each(model, images, "attn.z", "head", mean_of)
+        dims = (0, 1) if len(over) > 1 else 0
+        means = {site: x.mean(dims, keepdim=True).expand(5, -1, -1, -1) for site, x in acts.items()}
+        expected = one_forward_each(model, images, "attn.z", "head", lambda site: Set(means[site]))
     torch.testing.assert_close(found.values, expected, rtol=1e-10, atol=1e-10)
 
 

@@ -1,0 +1,42 @@
+"""Whether pixels can come from a model's transform.
+
+A picture of 0 to 255, or one that was never normalised, has the right shape and type, and the answers are wrong.
+
+The range is known where the transform is: `prisma.load` puts it on the model (`ViT.pixel_range`). Without it nothing is
+checked.
+"""
+
+from warnings import warn
+
+import torch
+from torch import Tensor
+
+PixelRange = tuple[tuple[float, float], ...]
+"""For each channel, the smallest and the largest number that the model's transform can give."""
+
+SLACK = 0.02  # of the range: half precision, and interpolation outside of our own transform
+WIDE = 0.5  # how much of [0, 1] pixels span that look like a picture that was not normalised
+
+
+def warn_of_range(images: Tensor, known: PixelRange | None) -> None:
+    """Warn if images [batch, channel, ...] lie outside of what the transform can give, or look as if it was left out.
+
+    They look so if all lie in [0, 1] and span at least half of it, though normalised pixels would go far beyond.
+    """
+    if known is None or not images.numel() or torch.compiler.is_compiling():
+        return
+    dims = [dim for dim in range(images.ndim) if dim != 1]
+    ends = torch.stack([images.amin(dims), images.amax(dims)]).detach().double().cpu()
+    low, high = torch.tensor(known, dtype=torch.float64).T
+    slack = SLACK * (high - low)
+    outside = bool(((ends[0] < low - slack) | (ends[1] > high + slack)).any())
+    first, last = ends[0].min().item(), ends[1].max().item()
+    beyond = bool(((low < -WIDE) | (high > 1 + WIDE)).all())
+    if outside or (beyond and first >= 0 and last <= 1 and last - first > WIDE):
+        problem = "" if outside else " that look as if they were not normalised,"
+        warn(
+            f"expected pixels as this model's transform gives them, from {low.min():.3g} to {high.max():.3g}; found "
+            f"pixels{problem} from {first:.3g} to {last:.3g}: use loaded.transform on "
+            "pictures, or its normalise on pixels in [0, 1]",
+            stacklevel=4,
+        )

@@ -1,0 +1,73 @@
+"""Pixels that cannot come from the transform of a model."""
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import prisma
+from prisma.data import task
+from prisma.data.transform import Transform
+from prisma.pixels import warn_of_range
+
+IMAGENET = Transform((4, 4), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PICTURES = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_range_is_that_of_black_and_white() -> None:
+    black, white = IMAGENET.normalise(torch.zeros(3, 1, 1)).flatten(), IMAGENET.normalise(torch.ones(3, 1, 1)).flatten()
+    torch.testing.assert_close(torch.tensor(IMAGENET.range), torch.stack([black, white], dim=1))
+
+
+WRONG: dict[str, tuple[Tensor, str]] = {
+    "0 to 255": (PICTURES * 255, r"from -2\.12 to 2\.64; found pixels from .* to 25\d"),
+    "not normalised": (PICTURES, r"look as if they were not normalised, from 0\.\d+ to 0\.99\d"),
+    "normalised twice": (IMAGENET.normalise(IMAGENET.normalise(PICTURES)), "found pixels from -10.9 to 8.8"),
+    "-1 to 1 in 0 to 255": (PICTURES * 255 - 128, "found pixels from -12"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_pixels_that_the_transform_cannot_give_are_named(case: str) -> None:
+    images, sentence = WRONG[case]
+    with pytest.warns(UserWarning, match=sentence):
+        warn_of_range(images, IMAGENET.range)
+    warn_of_range(images, None)
+
+
+def test_pixels_of_the_transform_are_silent() -> None:
+    extremes = torch.stack([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)])
+    for images in (PICTURES, extremes, PICTURES * 0.2, 0.8 + PICTURES * 0.2):
+        normalised = IMAGENET.normalise(images)
+        for x in (normalised, normalised.half(), normalised.bfloat16(), normalised[:0]):
+            warn_of_range(x, IMAGENET.range)
+    warn_of_range(PICTURES, ((0.0, 1.0),) * 3)
+
+
+@pytest.mark.parametrize("name", ["circle", "digits", "induction", "sprites"])
+def test_a_loaded_model_knows_its_range(name: str) -> None:
+    loaded = prisma.load(f"mice/{name}")
+    assert loaded.transform is not None
+    images = task(name).inputs("test", 8)[0]
+    pixels = loaded.transform.pixels(images)
+    if task(name).transform.mean == (0.0,):
+        pixels = pixels + 1  # this transform does nothing
+    loaded.model(images)
+    model, metric = loaded.model, prisma.Logit(1)
+    uses: list[Callable[[Tensor], object]] = [
+        model, lambda x: prisma.run(model, x), lambda x: prisma.record(model, x, "embed", stop=True),
+        lambda x: prisma.sweep(model, x, x.flip(0), "attn.z", metric),
+        lambda x: prisma.ablation(model, x, "attn.z", metric),
+        lambda x: prisma.path_patching(model, x, x.flip(0), metric, senders=["embed"], receivers=["logits"]),
+        lambda x: prisma.edge_attribution(model, x, x.flip(0), metric), lambda x: prisma.logit_lens(model, x),
+    ]  # fmt: skip
+    for use in uses:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            use(images)
+            assert not found
+            use(pixels)
+        assert len(found) == 1
+        assert "expected pixels as this model's transform gives them" in str(found[0].message)

@@ -1,0 +1,127 @@
+"""What makes a module more than its class and weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm
+from torch.utils.flop_counter import FlopCounterMode
+
+from prisma import PrismaError
+from prisma.plain import expect_plain, is_plain
+from tests.variants import VARIANTS, model_of
+
+
+class Lora(nn.Module):
+    """As an adapter library makes it: the linear layer is inside."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = base
+        draw = torch.Generator().manual_seed(0)
+        self.down = nn.Parameter(torch.randn(2, base.in_features, generator=draw, dtype=base.weight.dtype))
+        self.up = nn.Parameter(torch.randn(base.out_features, 2, generator=draw, dtype=base.weight.dtype) / 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base_layer(x) + x @ self.down.T @ self.up.T
+
+
+class Subclass(nn.Linear):
+    pass
+
+
+class Quantised(Tensor):
+    pass
+
+
+class Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+def own_forward(layer: nn.Linear) -> nn.Module:
+    layer.forward = lambda x: 2 * x  # type: ignore[method-assign]
+    return layer
+
+
+def with_hook(layer: nn.Linear, register: str) -> nn.Module:
+    getattr(layer, register)(lambda *_: None)
+    return layer
+
+
+def with_quantised_weight(layer: nn.Linear) -> nn.Module:
+    layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Quantised), requires_grad=False)
+    return layer
+
+
+CARRIED: dict[str, tuple[Callable[[nn.Linear], nn.Module], str]] = {
+    "forward hook": (lambda x: with_hook(x, "register_forward_hook"), "a forward hook, with_hook.<locals>.<lambda>"),
+    "pre-hook": (lambda x: with_hook(x, "register_forward_pre_hook"), "a forward pre-hook"),
+    "backward hook": (lambda x: with_hook(x, "register_full_backward_hook"), "a backward hook"),
+    "backward pre-hook": (lambda x: with_hook(x, "register_full_backward_pre_hook"), "a backward pre-hook"),
+    "adapter": (Lora, "the class tests.test_plain.Lora"),
+    "subclass": (lambda x: Subclass(2, 3), "the class tests.test_plain.Subclass"),
+    "forward of its own": (own_forward, "a forward of its own"),
+    "pruning": (lambda x: prune.l1_unstructured(x, "weight", 1), "a forward pre-hook, L1Unstructured"),
+    "old spectral norm": (spectral_norm, "a forward pre-hook, SpectralNorm"),
+    "quantised weight": (with_quantised_weight, "weight of the class tests.test_plain.Quantised"),
+}
+
+
+@pytest.mark.parametrize("case", CARRIED)
+def test_what_a_module_carries_is_found_and_named(case: str) -> None:
+    change, found = CARRIED[case]
+    part = change(nn.Linear(2, 3))
+    assert not is_plain(part)
+    whole = nn.ModuleDict({"layer": part})
+    with pytest.raises(PrismaError, match="a test: expected layer to compute what its class") as error:
+        expect_plain(whole, ["layer"], "a test")
+    assert f"found {found}" in str(error.value)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_part_of_every_model_is_plain(variant: str) -> None:
+    model = model_of(variant)
+    assert all(is_plain(part) for part in model.modules())
+    assert is_plain(torch.compile(model, backend="eager"))
+    expect_plain(model, ["", "embed.patch", "readout.attention_pool"], "a test")
+
+
+def test_a_hook_on_all_modules_is_on_every_module() -> None:
+    layer = nn.Linear(2, 2)
+    handle = register_module_forward_hook(lambda *_: None)
+    try:
+        assert not is_plain(layer)
+        with pytest.raises(PrismaError, match=r"expected the model to .*; found a forward hook on all modules"):
+            expect_plain(layer, [""], "a test")
+    finally:
+        handle.remove()
+    assert is_plain(layer)
+
+
+def test_a_counter_of_operations_changes_nothing() -> None:
+    layer = nn.Linear(2, 2)
+    with FlopCounterMode(display=False):
+        assert is_plain(layer)
+
+
+def test_a_parametrized_weight_is_the_one_that_is_read() -> None:
+    layer = nn.Linear(2, 2)
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    parametrizations.weight_norm(other := nn.Linear(2, 2))
+    for part in (layer, other):
+        assert is_plain(part)
+        x = torch.randn(3, 2)
+        torch.testing.assert_close(part(x), x @ part.weight.T + part.bias)
+    layer.register_forward_hook(lambda *_: None)
+    assert not is_plain(layer)
+
+
+def test_a_removed_hook_leaves_a_plain_module() -> None:
+    layer: Any = nn.Linear(2, 2)
+    handle = layer.register_forward_hook(lambda *_: None)
+    handle.remove()
+    assert is_plain(layer)
