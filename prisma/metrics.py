@@ -23,6 +23,10 @@ Target = int | Sequence[int] | Tensor
 """A class, or one for each image."""
 
 
+FLAT = 1e-4
+"""A gradient that allows less than this share of the change of its metric is zero, to within rounding."""
+
+
 class _OfClasses:
     """A metric whose fields are classes, kept as numbers and tuples, so that metrics can be compared and printed."""
 
@@ -207,6 +211,30 @@ def _classes(target: Target) -> int | tuple[int, ...]:
     if chosen is None or chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.ndim > 1:
         raise PrismaError(f"expected one class, or one for each image, as whole numbers; found {target!r:.80}")
     return tuple(chosen.tolist()) if chosen.ndim else int(chosen)
+
+
+def expect_slope(metric: Metric, reach: Tensor, change: Tensor, remedy: str) -> None:
+    """Check that the gradient of a metric says something about how the metric changes.
+
+    Args:
+        reach: [image], the largest change that the gradient allows: its norm times how far the logits move.
+        change: [image], how much the metric changes when the logits move that far.
+        remedy: what the user can do, for the message.
+
+    Raises:
+        PrismaError: the gradient is zero to within rounding although the metric changes, so that every effect would be
+            zero to first order: at the smallest value of the metric, as of the divergence from the run itself, or
+            where it is saturated.
+    """
+    flat = reach < FLAT * change.abs()
+    if flat.any():
+        first = int(flat.nonzero()[0])
+        name = getattr(metric, "__name__", type(metric).__name__)
+        raise PrismaError(
+            f"expected a metric whose gradient is not zero where it is taken; found {name}, with a gradient of zero "
+            f"for {int(flat.sum())} of {len(flat)} images (the first is {first}), although it changes by "
+            f"{change[first].item():.2g} there: to first order every effect would be zero; {remedy}"
+        )
 
 
 def _of(target: Target, scores: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from prisma.metrics import (
     Rank,
     Similarity,
     above_and_tied,
+    expect_slope,
     logit_diff,
     measure,
     named_metric,
@@ -160,3 +161,20 @@ def test_a_class_has_no_difference_to_itself() -> None:
     assert LogitDiff([2, 0], [0, 0])(LOGITS)[1] == 0
     with pytest.raises(PrismaError, match="as many wrong as correct classes; found 3 and 2"):
         LogitDiff([0, 1], [1, 0, 2])
+
+
+def test_a_gradient_of_zero_is_refused_where_the_metric_changes() -> None:
+    """The reach of a gradient bounds the change that it can account for; a change of zero needs none."""
+    expect_slope(Logit(0), torch.tensor([1.0, 1e-9, 0.0]), torch.tensor([5.0, -1e-9, 0.0]), "")
+    found = r"found Logit, with a gradient of zero for 1 of 2 images \(the first is 1\), .* changes by -0.5 .*; do so"
+    with pytest.raises(PrismaError, match=found):
+        expect_slope(Logit(0), torch.tensor([1.0, 1e-6]), torch.tensor([1.0, -0.5]), "do so")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_divergence_from_the_run_itself_has_no_slope_in_any_precision(dtype: torch.dtype) -> None:
+    logits = (10 * torch.randn(4, 10, generator=torch.Generator().manual_seed(0))).to(dtype)
+    leaf = logits.clone().requires_grad_()
+    value = KL(logits)(leaf)
+    (slope,) = torch.autograd.grad(value.sum(), leaf)
+    assert value.dtype == torch.float32 and value.abs().max() < 1e-6 and slope.abs().max() < 1e-6

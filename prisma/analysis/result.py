@@ -4,7 +4,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -132,6 +132,11 @@ class Effect(Result):
         """Standard error of `effect` over images; NaN for a single image."""
         return standard_error(self.per_image)
 
+    def interval(self, level: float = 0.95) -> Tensor:
+        """Bootstrap interval of `effect` over images [2, ...]: its lower and its upper end."""
+        values = self.per_image
+        return bootstrap_interval(lambda rows: values[rows].mean(0), len(values), level=level)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairedEffect(Effect):
@@ -167,6 +172,47 @@ class PairedEffect(Effect):
             PrismaError: the two runs do not differ in the metric, so there is no effect to share.
         """
         return share_of(self.change, self.total)
+
+
+DRAWS = 1000
+"""How many times a bootstrap draws the images anew."""
+
+
+def bootstrap_interval(
+    statistic: Callable[[Tensor], Tensor | float],
+    images: int,
+    *,
+    level: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Tensor:
+    """Between which values does a number stay when other images are drawn? The percentiles of a bootstrap over images.
+
+    An interval that leaves out 0 (or 1, for a ratio) is evidence that the number is not an accident of these images. It
+    says nothing about images of another kind, and a few images give too narrow an interval.
+
+    Args:
+        statistic: indices of images [image], drawn with replacement -> the number, or an array of them.
+        images: how many images (or pairs) there are.
+        level: the share of the draws between the two ends.
+        draws, seed: how often images are drawn, and the seed; the same settings give the same interval.
+
+    Returns:
+        [2, ...]: the lower and the upper end; NaN where a draw gave NaN.
+
+    Raises:
+        PrismaError: `level` is not between 0 and 1, or there are no images or no draws.
+
+    Source: Efron 1979, Bootstrap Methods: Another Look at the Jackknife.
+    """
+    if not 0 < level < 1 or images < 1 or draws < 1:
+        raise PrismaError(
+            f"expected a level between 0 and 1, and at least one image and draw; found {level=}, {images=}, {draws=}"
+        )
+    rows = torch.randint(images, (draws, images), generator=torch.Generator().manual_seed(seed))
+    found = torch.stack([torch.as_tensor(statistic(some)).double() for some in rows])
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=found.dtype, device=found.device)
+    return torch.quantile(found, ends, dim=0)
 
 
 def standard_error(values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError
-from prisma.analysis.result import Result
+from prisma.analysis.result import Effect, Result, bootstrap_interval
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,3 +94,31 @@ def test_other_files_and_shapes_are_refused(tmp_path: Path) -> None:
             Example.from_npz(tmp_path / name)
     with pytest.raises(PrismaError, match=r"expected effect to have the axes layer, head; found \[3\]"):
         Example(metadata={"axis": "head"}, effect=torch.ones(3))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExampleEffect(Effect):
+    values: Tensor
+
+    @property
+    def per_image(self) -> Tensor:
+        return self.values
+
+
+def test_an_interval_is_as_wide_as_the_standard_error_says() -> None:
+    values = torch.randn(400, 3, generator=torch.Generator().manual_seed(1)).double() * torch.tensor([1.0, 5.0, 0.0])
+    found = ExampleEffect(metadata={}, values=values)
+    low, high = found.interval()
+    torch.testing.assert_close((high - low) / 2, 1.96 * found.stderr, rtol=0.08, atol=1e-12)
+    torch.testing.assert_close((high + low) / 2, found.effect, rtol=0.0, atol=0.05)
+    narrow = found.interval(0.5)
+    assert torch.equal(found.interval(0.5), narrow) and (narrow[1] - narrow[0] <= high - low).all()
+
+
+def test_an_interval_of_any_statistic_of_images() -> None:
+    """Of the largest of 50 images: a draw leaves it out with a chance of (49 / 50) ** 50, about 36 %."""
+    found = bootstrap_interval(lambda rows: rows.max().item(), 50)
+    assert found[1] == 49 and 45 <= found[0] < 49
+    assert bootstrap_interval(lambda rows: torch.ones(2), 1).tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(PrismaError, match=r"a level between 0 and 1, .* found level=95, images=3, draws=1000"):
+        bootstrap_interval(lambda rows: 0.0, 3, level=95)

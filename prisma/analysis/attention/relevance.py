@@ -21,7 +21,7 @@ from prisma.analysis.border import guarded, record
 from prisma.batching import metric_gradient
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
-from prisma.metrics import Logit, Metric
+from prisma.metrics import Logit, Metric, expect_slope
 from prisma.runs import run
 from prisma.vit import ViT
 
@@ -58,7 +58,8 @@ def relevance(model: ViT, images: Tensor, metric: Metric | None = None, *, batch
 
     Raises:
         PrismaError: the images do not fit the model, the model has no classes and no metric is given, or the metric is
-            not one finite number per image or has no gradient.
+            not one finite number per image, has no gradient, or has a gradient of zero at the images' own logits
+            although it changes with the logits, such as KL to this very run: every relevance would be zero.
 
     Source: Chefer et al. 2103.15679.
     """
@@ -81,7 +82,12 @@ def _metric_gradient(model: ViT, images: Tensor, metric: Metric | None, batch: i
     with torch.no_grad():
         logits_BC = torch.cat([run(model, some) for some in image_passes(model, images, batch)])
     metric = Logit(logits_BC.argmax(-1)) if metric is None else metric
-    return metric_gradient(metric, logits_BC, slice(None), len(images))[1]
+    value_B, gradient_BC = metric_gradient(metric, logits_BC, slice(None), len(images))
+    other_BC = logits_BC.roll(1, dims=1)  # another answer, as far from this one as its classes are from each other
+    reach_B = gradient_BC.norm(dim=1) * (other_BC - logits_BC).norm(dim=1)
+    remedy = "use a metric that changes at this run, such as Logit, LogitDiff or KL to the run of another image"
+    expect_slope(metric, reach_B, metric(other_BC) - value_B, remedy)
+    return gradient_BC
 
 
 def _propagated(model: ViT, images: Tensor, gradient_BC: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prisma.analysis.attribution.quadrature import gauss_legendre
 from prisma.analysis.border import record
 from prisma.config import ViTConfig
 from prisma.plain import expect_plain
@@ -230,7 +230,7 @@ def part_contributions(
         baseline: part -> its value at the baseline, as `baseline_parts` returns them; None for frozen norms.
         steps: quadrature points between the baseline and this run; not used with frozen norms.
     """
-    points = [(1.0, 1.0)] if baseline is None else _gauss_legendre(steps)
+    points = [(1.0, 1.0)] if baseline is None else gauss_legendre(steps)
     gradient: dict[str, Tensor] = {}
     for fraction, weight in points:
         with torch.enable_grad():
@@ -244,12 +244,6 @@ def part_contributions(
     if baseline is not None:
         at_baseline = DirectPath(model, acts, _Parts(baseline, 0.0)).logits()
     return PartContributions(contribution, gradient, parts.tokens, (at_baseline * direction_BC).sum(1))
-
-
-def _gauss_legendre(steps: int) -> list[tuple[float, float]]:
-    """(point, weight) for a quadrature over [0, 1]."""
-    points, weights = np.polynomial.legendre.leggauss(steps)
-    return list(zip(((points + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
 
 
 @torch.no_grad()

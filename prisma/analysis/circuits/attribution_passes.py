@@ -10,13 +10,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from prisma.analysis.attribution.quadrature import gauss_legendre
 from prisma.analysis.circuits.branches import Branch, branch_of
 from prisma.analysis.circuits.gradient_run import GradientRun, gradient_run
 from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.batching import inputs_per_pass, measure_rows, metric_gradient
 from prisma.errors import PrismaError
-from prisma.metrics import Metric
+from prisma.metrics import Metric, expect_slope
 from prisma.numbers import exact
 from prisma.plain import is_plain
 from prisma.runs import check_pixels
@@ -29,8 +30,8 @@ class AttributionPasses:
 
     Args:
         nodes, edges: whether to attribute to nodes and to edges.
-        steps: 1 for the gradient in the target run; more for the mean of the gradients in that many runs between the
-            source's embedding and the target's.
+        steps: 1 for the gradient in the target run; more for the integral of the gradient over runs between the
+            source's embedding and the target's, by that many points of Gauss-Legendre.
         into: which run is the target.
         batch: pairs per pass; None for as many as fit in 256 MiB, and one at least.
     """
@@ -47,8 +48,8 @@ class AttributionPasses:
         """Arrays by name: `clean`, `corrupt` [image], `edges` [image, sender, receiver], and those of the nodes.
 
         Raises:
-            PrismaError: shapes differ, an option is wrong, or the metric is not one finite number per pair or has no
-                gradient.
+            PrismaError: shapes differ, an option is wrong, or the metric is not one finite number per pair, has no
+                gradient, or has a gradient of zero where it is taken although it differs between the two runs.
         """
         target, source = target_and_source(clean, corrupt, self.into)
         check_pixels(self.model, clean)
@@ -61,7 +62,11 @@ class AttributionPasses:
         with torch.inference_mode(False):  # the caller may be in it
             for rows in (slice(i, i + size) for i in range(0, len(target), size)):
                 parts.append(self._attribute(graph, target[rows], source[rows], rows, len(target)))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        more = f"use steps={5 if self.steps == 1 else 4 * self.steps} (integrated gradients)"
+        remedy = f"{more} or exact patching (activation_patching, path_patching)"
+        expect_slope(self.metric, found.pop("reach"), found["clean"] - found["corrupt"], remedy)
+        return found
 
     def _pairs_per_pass(self, graph: Graph) -> int:
         config = self.model.config
@@ -73,27 +78,32 @@ class AttributionPasses:
         with torch.no_grad():
             other = gradient_run(self.model, graph, self.model.embed(source), grad=False)
             embed = self.model.embed(target)
-            found = {source_of(self.into): measure_rows(self.metric, other.logits, rows, pairs)}
-        change = other
-        for k in range(self.steps, 0, -1):  # the first is the target itself
-            start = embed if k == self.steps else other.streams[0].lerp(embed, k / self.steps)
-            run = gradient_run(self.model, graph, start)
-            value, slope_BC = metric_gradient(self.metric, run.logits, rows, pairs)
-            if k == self.steps:
-                found[self.into], change = value, difference(other, run)
-            inputs = [run.forks] * self.edges + [run.streams, run.written, run.messages] * self.nodes
-            flat = torch.autograd.grad(run.logits, [x for xs in inputs for x in xs], slope_BC)
-            with torch.no_grad():
-                at, gradients = 0, []
-                for xs in inputs:
-                    gradients.append(flat[at : at + len(xs)])
-                    at += len(xs)
-                new = _nodes(graph, change, *gradients[-3:]) if self.nodes else {}
-                if self.edges:
-                    new["edges"] = self._edges(graph, run, gradients[0], change)
-                for name, values in new.items():
-                    found[name] = found.get(name, 0) + values / self.steps
-        return found
+        own = gradient_run(self.model, graph, embed, grad=self.steps == 1)
+        change, found = difference(other, own), dict[str, Tensor]()
+        for name, run in ((self.into, own), (source_of(self.into), other)):
+            found[name] = measure_rows(self.metric, run.logits.detach(), rows, pairs)
+        reach_B, move_B = torch.zeros_like(found["clean"]), (other.logits - own.logits.detach()).norm(dim=1)
+        for fraction, weight in [(1.0, 1.0)] if self.steps == 1 else gauss_legendre(self.steps):
+            run = own if self.steps == 1 else gradient_run(self.model, graph, other.streams[0].lerp(embed, fraction))
+            slope_BC = metric_gradient(self.metric, run.logits, rows, pairs)[1]
+            reach_B += weight * slope_BC.norm(dim=1) * move_B
+            for name, values in self._products(graph, run, change, slope_BC).items():
+                found[name] = found.get(name, 0) + weight * values
+        return {**found, "reach": reach_B}
+
+    def _products(self, graph: Graph, run: GradientRun, change: GradientRun, slope_BC: Tensor) -> dict[str, Tensor]:
+        """Change times gradient in one run, at all nodes and edges."""
+        inputs = [run.forks] * self.edges + [run.streams, run.written, run.messages] * self.nodes
+        flat = torch.autograd.grad(run.logits, [x for xs in inputs for x in xs], slope_BC)
+        with torch.no_grad():
+            at, gradients = 0, []
+            for xs in inputs:
+                gradients.append(flat[at : at + len(xs)])
+                at += len(xs)
+            products = _nodes(graph, change, *gradients[-3:]) if self.nodes else {}
+            if self.edges:
+                products["edges"] = self._edges(graph, run, gradients[0], change)
+        return products
 
     def _edges(self, graph: Graph, run: GradientRun, gradients: Sequence[Tensor], change: GradientRun) -> Tensor:
         """[pair, sender, receiver]. `moves` [sender, pair, token, d_model]: how the stream moves with each sender."""
@@ -104,12 +114,12 @@ class AttributionPasses:
         for i, (stage, delta) in enumerate(zip(graph.stages, change.messages, strict=True)):
             branch, x = branch_of(self.model, stage), run.streams[i].detach()
             g_VBTM = receiver_gradients(branch, x, gradients[i]) if not branch.is_mlp else gradients[i][None]
-            scores_BSV[:, : stage.reads, stage.receivers] = _products(moves[: stage.reads], g_VBTM)
+            scores_BSV[:, : stage.reads, stage.receivers] = _paired(moves[: stage.reads], g_VBTM)
             so_far = moves[: stage.senders.start]
             if graph.config.norm == "post":  # elsewhere a branch leaves the earlier part of the stream unchanged
                 so_far.copy_(_push(partial(branch.add, written_RTM=run.written[i].detach()), x, so_far))
             moves[stage.senders] = _moves(branch, run.messages[i].detach(), run.outputs[i].detach(), x, delta)
-        scores_BSV[:, :, -1:] = _products(moves, gradients[-1][None])
+        scores_BSV[:, :, -1:] = _paired(moves, gradients[-1][None])
         return scores_BSV
 
 
@@ -177,8 +187,8 @@ def _receiver_gradients(branch: Branch, x_BTM: Tensor, g_BTIHD: Tensor) -> Tenso
     return gradient.movedim(2, 0)
 
 
-def _products(moves_SBTM: Tensor, g_VBTM: Tensor) -> Tensor:
-    """[pair, sender, receiver]."""
+def _paired(moves_SBTM: Tensor, g_VBTM: Tensor) -> Tensor:
+    """The product of every move with every gradient [pair, sender, receiver]."""
     moves_BSX, g_BVX = (exact(x).transpose(0, 1).flatten(2) for x in (moves_SBTM, g_VBTM))
     with torch.autocast(moves_BSX.device.type, enabled=False):
         return moves_BSX @ g_BVX.mT

@@ -3,9 +3,11 @@
     attribution of site a = (a' - a) . d metric / d a       a in the target run, a' in the source run
 
 This is the slope of the metric on the way from a to a', and estimates `metric(patched) - metric(target)`. It is exact
-where the metric is linear in the site, and poor where softmax or norms saturate. With `steps`, the gradient is the mean
-over runs whose embeddings lie on the straight line to the source's: source + k / steps (target - source) for
-k = 1 ... steps.
+where the metric is linear in the site, and poor where softmax or norms saturate. With more `steps`, the gradient is its
+integral over runs whose embeddings lie on the straight line between the source's and the target's, from that many
+points of Gauss-Legendre; those never include the two runs themselves. A metric without a slope in the target run, such
+as the divergence from that very run, has no first-order effects: one step refuses it, more steps integrate it. The
+integrated attributions of the embedding sum to the whole difference between the two runs.
 
 Sources: Nanda 2023, Attribution Patching; Kramár et al. 2403.00745 (AtP*, where it fails); Sundararajan et al.
 1703.01365 (integrated gradients); Hanna et al. 2403.17806 (the line from input to input).
@@ -76,13 +78,14 @@ def attribution_patching(
     """Which parts of the model carry the difference between two images, estimated for all of them at once?
 
     The result approximates what `activation_patching` would find for every head, token, attention and MLP, at the cost
-    of one forward for the source run and one forward and backward for each step. Check the largest ones exactly.
+    of one forward for each image of a pair, and one forward and backward for each step. Check the largest ones exactly.
 
     Args:
         clean, corrupt: pairs of images [image, channel, (frame,) height, width], of the same shape.
         metric: logits [batch, class] -> one finite number per pair [batch], which has a gradient and depends on that
             pair's logits alone.
-        steps: 1 for the gradient in the target run; about 5 for integrated gradients.
+        steps: 1 for the gradient in the target run; about 5 for integrated gradients, which also work for a metric
+            that has no slope in the target run.
         into: `"clean"` for corrupt values in the clean run (noising), `"corrupt"` the other way (denoising).
         batch: pairs per pass at most; by default as many as fit in 256 MiB, and one at least.
 
@@ -91,8 +94,8 @@ def attribution_patching(
         `.mlp_tokens` [image, layer, ...], `.clean` and `.corrupt` [image].
 
     Raises:
-        PrismaError: shapes differ, the model has no layers, or the metric is not one finite number per pair or has no
-            gradient.
+        PrismaError: shapes differ, the model has no layers, or the metric is not one finite number per pair, has no
+            gradient, or has a gradient of zero at the target run (KL to that run) although it differs between the two.
     """
     passes = AttributionPasses(model, metric, nodes=True, edges=False, steps=steps, into=into, batch=batch)
     return _result(passes, passes.run(clean, corrupt))

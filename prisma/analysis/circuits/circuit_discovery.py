@@ -7,9 +7,10 @@ carries on other images:
     completeness(C) = 1 - faithfulness(all edges but C)                      1: nothing outside contributes
     removal(e)      = faithfulness(C) - faithfulness(C without e)            0: the edge is not needed
 
-where m is the mean of the metric over pairs. Edges are ranked by EAP-IG; the n best are chosen greedily from the
-readout down, so that each leads somewhere, and edges on no path from `embed` to `logits` are removed. Then edges whose
-removal changes nothing are pruned, the lowest ranked first, each by an exact run.
+where m is the mean of the metric over pairs. Edges are ranked by EAP-IG; the best are chosen greedily from the readout
+down, so that each leads somewhere, and edges on no path from `embed` to `logits` are removed. The start is the fewest
+edges whose faithfulness is within 1 - enough of 1: overshoot is no better than falling short. Then edges whose removal
+changes nothing are pruned, the lowest ranked first, each by an exact run.
 
 Sources: Hanna et al. 2403.17806 (EAP-IG, greedy choice, faithfulness); Wang et al. 2211.00593 (completeness and
 minimality; here of the whole complement and of single edges); Conmy et al. 2304.14997 (ACDC: pruning edge by edge).
@@ -23,10 +24,17 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import guarded
-from prisma.analysis.circuits.circuit_search import Verifier, greedy_order, pruned
+from prisma.analysis.circuits.circuit_figures import PROPORTIONS, CircuitFigures
+from prisma.analysis.circuits.circuit_search import (
+    Verifier,
+    first_edges,
+    greedy_order,
+    is_faithful,
+    pruned,
+    random_circuits,
+)
 from prisma.analysis.circuits.edge_attribution import edge_attribution
 from prisma.analysis.circuits.graph import Edge, Graph, names, picture_labels
-from prisma.analysis.result import Result, share_of
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
 from prisma.view.figures.circuit import draw_circuit
@@ -37,17 +45,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CircuitDiscovery(Result):
-    """A circuit, the scores by which it was chosen, and its faithfulness and completeness in exact runs."""
+class CircuitDiscovery(CircuitFigures):
+    """A circuit, the scores by which it was chosen, and how good it is in exact runs.
+
+    A number over pairs is as good as its pairs: `interval("faithfulness")` is its bootstrap interval, `per_pair` what
+    each pair contributes, `random_faithfulness` what circuits of the same size reach that know nothing of the model.
+    """
 
     AXES: ClassVar = {
         "edges": ("sender", "receiver"),
         "scores": ("sender", "receiver"),
         "removal": ("sender", "receiver"),
-        "values": ("image",),
-        "complement": ("image",),
-        "clean": ("image",),
-        "ablated": ("image",),
+        **CircuitFigures.AXES,
         "sizes": ("size",),
         "faithfulness_curve": ("size",),
         "completeness_curve": ("size",),
@@ -56,10 +65,6 @@ class CircuitDiscovery(Result):
     edges: Tensor  # bool: which edges are in the circuit
     scores: Tensor  # attribution of every edge: estimated change of the metric when the edge is replaced
     removal: Tensor  # faithfulness lost without an edge of the circuit, by an exact run each; 0 for other edges
-    values: Tensor  # the metric of the circuit's run
-    complement: Tensor  # of the run with all edges but the circuit's
-    clean: Tensor  # of the run with all edges
-    ablated: Tensor  # of the run with no edges
     sizes: Tensor | None = None  # numbers of best-ranked edges at which the two curves are measured
     faithfulness_curve: Tensor | None = None
     completeness_curve: Tensor | None = None
@@ -67,28 +72,6 @@ class CircuitDiscovery(Result):
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
         return picture_labels(self.metadata)
-
-    @property
-    def faithfulness(self) -> float:
-        """How much of the metric the circuit reproduces: 1 for all of it.
-
-        Raises:
-            PrismaError: the metric does not differ between the runs with all edges and with none.
-        """
-        return self._share(self.values)
-
-    @property
-    def completeness(self) -> float:
-        """1 minus what the edges outside the circuit reproduce: 1 if they contribute nothing.
-
-        Raises:
-            PrismaError: the metric does not differ between the runs with all edges and with none.
-        """
-        return 1 - self._share(self.complement)
-
-    def _share(self, values: Tensor) -> float:
-        base = self.ablated.mean()
-        return share_of(values.mean() - base, self.clean.mean() - base).item()
 
     def named(self) -> list[Edge]:
         """The circuit's edges by name, in the order of their senders."""
@@ -135,6 +118,8 @@ def circuit_discovery(
     sizes: Sequence[int] | None = None,
     steps: int = 5,
     ablation: str = "corrupt",
+    draws: int = 10,
+    seed: int = 0,
     batch: int | None = None,
 ) -> CircuitDiscovery:
     """Which few edges are enough for the metric? Finds a circuit by attribution and verifies it by exact runs.
@@ -145,41 +130,41 @@ def circuit_discovery(
     Args:
         clean, corrupt: pairs of images [image, channel, (frame,) height, width], of the same shape.
         metric: logits [batch, class] -> one finite number per pair [batch], which has a gradient and depends on that
-            pair's logits alone.
-        n: start from the n best edges.
+            pair's logits alone. n: start from the n best edges.
         threshold: start from the edges whose absolute score is at least this large, in units of the metric.
-        enough: with neither, start from the fewest edges on the curve whose faithfulness is at least this.
+        enough: with neither, start from the fewest edges on the curve with |1 - faithfulness| <= 1 - enough; from all
+            edges, whose faithfulness is 1, if there are none. Pruning stays in this range too.
         tolerance: prune edges as long as faithfulness stays within this of its value at the start; 0 prunes only edges
             without any effect, a negative number none at all.
         sizes: numbers of edges at which the curves are measured; by default 1, 2, 3, 4, 6, 8, 12, ... and all.
-        steps: steps of EAP-IG; 1 for EAP.
-        ablation: what the edges outside the circuit carry: `"corrupt"` for their values on `corrupt`, `"mean"` for the
-            mean of these over images, or `"zero"`. The scores are always those for `"corrupt"`.
+        steps: steps of EAP-IG; 1 for EAP. ablation: what the edges outside the circuit carry: `"corrupt"` for their
+            values on `corrupt`, `"mean"` for their mean, or `"zero"`. The scores are always those for `"corrupt"`.
+        draws, seed: number and seed of random circuits of the same size: the greedy choice on random scores.
         batch: images per pass at most, all circuits together; by default as many as fit in 256 MiB.
 
     Raises:
         PrismaError: shapes differ, an option is wrong, or the metric is not one finite number per pair, has no gradient
-            or does not differ between the runs with all edges and with none.
+            or a gradient of zero, or does not differ between the runs with all edges and with none.
     """
     if n is not None and threshold is not None:
         raise PrismaError(f"expected n or threshold, not both; found n={n} and {threshold=}")
     graph = Graph(model.config)
     verifier = Verifier(model, clean, corrupt, metric, ablation, batch)
+    _expect_options(enough, draws)
     scores = edge_attribution(model, clean, corrupt, metric, steps=steps, batch=batch).effect
     order = greedy_order(graph, scores)
-    at = _sizes(sizes, len(order))
-    circuits = torch.stack([_first(graph, order, size) for size in at])
-    faithful = verifier.share(circuits)
-    complete = 1 - verifier.share(graph.edges & ~circuits)
+    curves = _curves(verifier, graph, order, at := _sizes(sizes, len(order)))
     if threshold is not None:
         start = graph.on_paths(graph.edges & (scores.abs().cpu() >= threshold))
     else:
-        fewest = next((size for size, share in zip(at, faithful, strict=True) if share >= enough), len(order))
-        start = _first(graph, order, *_sizes([fewest if n is None else n], len(order)))
-    found = pruned(verifier, graph, start, scores, tolerance)
-    curves = {"sizes": torch.tensor(at), "faithfulness_curve": faithful, "completeness_curve": complete}
-    settings = {"steps": steps, "tolerance": tolerance, "start": int(start.sum())}
-    return _verified(verifier, graph, found, scores, settings, **curves)
+        good = [
+            size for size, share in zip(at, curves["faithfulness_curve"], strict=True) if is_faithful(share, enough)
+        ]
+        size = n if n is not None else good[0] if good else len(order)
+        start = first_edges(graph, order, *_sizes([size], len(order)))
+    found = pruned(verifier, graph, start, scores, tolerance, enough)
+    options = {"enough": enough, "draws": draws, "seed": seed, "steps": steps, "tolerance": tolerance}
+    return _verified(verifier, graph, found, scores, {**options, "start": int(start.sum())}, **curves)
 
 
 @guarded
@@ -190,8 +175,11 @@ def check_circuit(
     metric: Metric,
     edges: Iterable[Edge],
     *,
+    enough: float = 0.95,
     steps: int = 5,
     ablation: str = "corrupt",
+    draws: int = 10,
+    seed: int = 0,
     batch: int | None = None,
 ) -> CircuitDiscovery:
     """How faithful and complete is a circuit of given edges, such as `[("embed", "a0.h1.v"), ("a0.h1", "logits")]`?
@@ -201,12 +189,33 @@ def check_circuit(
     graph = Graph(model.config)
     mask = graph.mask(edges)
     verifier = Verifier(model, clean, corrupt, metric, ablation, batch)
+    _expect_options(enough, draws)
     scores = edge_attribution(model, clean, corrupt, metric, steps=steps, batch=batch).effect
-    return _verified(verifier, graph, mask, scores, {"steps": steps})
+    options = {"enough": enough, "draws": draws, "seed": seed, "steps": steps}
+    return _verified(verifier, graph, mask, scores, options)
+
+
+def _expect_options(enough: float, draws: int) -> None:
+    if not 0 <= enough <= 1 or draws < 0:
+        raise PrismaError(f"expected enough from 0 to 1 and draws of at least 0; found {enough=} and {draws=}")
+
+
+def _curves(
+    verifier: Verifier, graph: Graph, order: Sequence[tuple[int, int]], sizes: Sequence[int]
+) -> dict[str, Tensor]:
+    """Faithfulness and completeness at these sizes, and the metric of each pair at MIB's."""
+    circuits = torch.stack([first_edges(graph, order, size) for size in sizes])
+    at_shares = torch.stack([first_edges(graph, order, int(p * len(order))) for p in PROPORTIONS])
+    return {
+        "sizes": torch.tensor(sizes),
+        "faithfulness_curve": verifier.share(circuits),
+        "completeness_curve": 1 - verifier.share(graph.edges & ~circuits),
+        "curve_values": verifier.measure(at_shares),
+    }
 
 
 def _verified(
-    verifier: Verifier, graph: Graph, edges: Tensor, scores: Tensor, settings: dict[str, Any], **curves: Tensor
+    verifier: Verifier, graph: Graph, edges: Tensor, scores: Tensor, options: dict[str, Any], **curves: Tensor
 ) -> CircuitDiscovery:
     values, complement = verifier.measure(torch.stack([edges, graph.edges & ~edges]))
     removal = torch.zeros_like(scores)
@@ -215,11 +224,14 @@ def _verified(
         without[torch.arange(len(without)), *edges.nonzero().unbind(1)] = False
         lost = verifier.share(edges[None]) - verifier.share(without)
         removal[edges.to(removal.device)] = lost.to(removal)
-    settings = {"ablation": verifier.ablation, **settings, "pairs": len(values), "edges": int(edges.sum())}
+    at_random = random_circuits(graph, int(edges.sum()), options["draws"], options["seed"])
+    measured = {"pairs": len(values), "edges": int(edges.sum()), "total_to_spread": verifier.signal}
     return CircuitDiscovery(
         metadata={
             "analysis": "circuit_discovery",
-            **settings,
+            "ablation": verifier.ablation,
+            **options,
+            **measured,
             "senders": names(graph.senders),
             "receivers": names(graph.receivers),
         },
@@ -230,6 +242,7 @@ def _verified(
         complement=complement,
         clean=verifier.clean,
         ablated=verifier.ablated,
+        random_values=verifier.measure(at_random) if len(at_random) else None,
         **curves,
     )
 
@@ -237,14 +250,6 @@ def _verified(
 def _whole(receiver: str) -> str:
     """`a1.h2.q` -> `a1.h2`."""
     return ".".join(receiver.split(".")[:2])
-
-
-def _first(graph: Graph, order: Sequence[tuple[int, int]], size: int) -> Tensor:
-    """The first `size` edges of a ranking, without dead ends."""
-    mask = torch.zeros_like(graph.edges)
-    for at in order[:size]:
-        mask[at] = True
-    return graph.on_paths(mask)
 
 
 def _sizes(sizes: Sequence[int] | None, edges: int) -> list[int]:

@@ -1,9 +1,14 @@
 """Searching for a circuit: which edges to add first, which to remove again, and how faithful a set of edges is.
 
+A circuit is accepted if |1 - faithfulness| <= 1 - enough: one that overshoots reproduces the metric no better than one
+that falls short as far.
+
 Shapes: C circuit, S sender, V receiver, B image.
 """
 
 import heapq
+import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,10 +24,15 @@ from prisma.metrics import Metric, measure
 from prisma.vit import ViT
 
 ABLATIONS = ("corrupt", "mean", "zero")
+CLEAR = 1.0
+"""A total effect of at least this many standard deviations over pairs is clear; a smaller one calls for a warning."""
 
 
 class Verifier:
     """Exact runs of circuits on `clean`, in which every edge outside the circuit carries what `ablation` says.
+
+    `signal` is the total effect, all edges minus none, in standard deviations over pairs; None for a single pair. Where
+    it is below `CLEAR`, shares of the total effect are ratios of small means of both signs, and a warning says so.
 
     Raises:
         PrismaError: shapes differ, the ablation is unknown, the metric is not one finite number per pair, or it does
@@ -40,6 +50,16 @@ class Verifier:
         edges = Graph(model.config).edges
         self.clean, self.ablated = self.measure(torch.stack([edges, edges & False]))
         share_of(self.clean.mean(), self.clean.mean() - self.ablated.mean())  # raises where the two runs do not differ
+        difference = self.clean - self.ablated
+        size = difference.mean().abs()
+        self.signal = (size / difference.std().clamp(min=1e-9 * size)).item() if len(difference) > 1 else None
+        if self.signal is not None and self.signal < CLEAR:
+            warnings.warn(
+                f"expected pairs that agree on the total effect; found a mean of {difference.mean():.2g} with a spread "
+                f"of {difference.std():.2g} over pairs: faithfulness is a ratio of such means and says little here; "
+                "use a metric that differs between clean and corrupt in the same direction in every pair",
+                stacklevel=3,
+            )
 
     @torch.no_grad()
     def _ablated(self, corrupt: Tensor) -> Messages:
@@ -91,21 +111,61 @@ def greedy_order(graph: Graph, scores_SV: Tensor) -> list[tuple[int, int]]:
     return order
 
 
-def pruned(verifier: Verifier, graph: Graph, start: Tensor, scores_SV: Tensor, tolerance: float) -> Tensor:
+def first_edges(graph: Graph, order: Sequence[tuple[int, int]], size: int) -> Tensor:
+    """The first `size` edges of a ranking, without dead ends."""
+    mask = torch.zeros_like(graph.edges)
+    for at in order[:size]:
+        mask[at] = True
+    return graph.on_paths(mask)
+
+
+def random_circuits(graph: Graph, size: int, draws: int, seed: int) -> Tensor:
+    """Circuits [draw, sender, receiver] that know nothing of the model: the greedy choice on random scores.
+
+    Each takes edges of a random ranking from the readout down until `size` edges lie on paths from `embed` to `logits`.
+    The last of them may complete a path of several, so that a random circuit is never smaller than `size`.
+    """
+    generator, found = torch.Generator().manual_seed(seed), [torch.zeros(0, *graph.edges.shape, dtype=torch.bool)]
+    for _ in range(draws):
+        order = greedy_order(graph, torch.rand(graph.edges.shape, generator=generator, dtype=torch.float64))
+        low, high = 0, len(order)  # of the prefixes, whose edges on paths become only more
+        while low < high:
+            middle = (low + high) // 2
+            enough = int(first_edges(graph, order, middle).sum()) >= size
+            low, high = (low, middle) if enough else (middle + 1, high)
+        found.append(first_edges(graph, order, low)[None])
+    return torch.cat(found)
+
+
+def is_faithful(share: Tensor, enough: float) -> Tensor:
+    """Where |1 - faithfulness| <= 1 - enough, to within rounding."""
+    return (1 - share).abs() <= 1 - enough + rounding(share)
+
+
+def rounding(share: Tensor) -> float:
+    """The effect on faithfulness of an edge that has none."""
+    return 1e-9 if share.dtype == torch.float64 else 1e-5
+
+
+def pruned(
+    verifier: Verifier, graph: Graph, start: Tensor, scores_SV: Tensor, tolerance: float, enough: float
+) -> Tensor:
     """The circuit without the edges that it does not need, tried from the smallest score up, one exact run each.
 
-    An edge is removed if faithfulness stays within `tolerance` of its value at the start, and dead ends with it.
+    An edge is removed, and dead ends with it, if faithfulness stays within `tolerance` of its value at the start, and
+    within 1 - enough of 1, or as near to 1 as at the start if the start itself is farther away.
     """
     if tolerance < 0 or not start.any():
         return start
     goal, circuit = verifier.share(start[None]), start.clone()
-    noise = 1e-9 if goal.dtype == torch.float64 else 1e-5  # the effect of an edge that has none, by rounding
+    enough = min(enough, 1 - (1 - goal).abs().item())
     for at in sorted(start.nonzero().tolist(), key=lambda at: abs(scores_SV[at[0], at[1]].item())):
         if not circuit[at[0], at[1]]:
             continue
         smaller = circuit.clone()
         smaller[at[0], at[1]] = False
         smaller = graph.on_paths(smaller)
-        if (verifier.share(smaller[None]) - goal).abs().item() <= max(tolerance, noise):
+        share = verifier.share(smaller[None])
+        if (share - goal).abs().item() <= max(tolerance, rounding(share)) and is_faithful(share, enough):
             circuit = smaller
     return circuit

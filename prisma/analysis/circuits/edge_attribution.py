@@ -6,8 +6,7 @@
 m_u is what u sends in the target run, m_u' in the source run; g_v is the gradient of the metric at the stream that v
 alone reads; J_uv is what lies between them: W_O, layer scale, and the norms of the stream (the identity, unless the
 model is post-norm). This is edge attribution patching (EAP). It misses an edge where the gradient is flat, so EAP-IG
-takes the mean over `steps` runs whose embeddings lie on the straight line to the source's: source + k / steps
-(target - source) for k = 1 ... steps.
+takes the integral over runs whose embeddings lie on the straight line to the source's, as `attribution_patching` does.
 
 The scores of the edges that leave a sender sum to the sender's own attribution.
 
@@ -74,8 +73,8 @@ def edge_attribution(
     The result approximates what `path_patching` would find for every edge, in a few passes. Use it to rank edges;
     `circuit_discovery` verifies the best ones exactly.
 
-    Cost: a forward for the source run; for each step a forward, a backward, the step from the gradients at q, k and v
-    back to the stream (about the backward of the QKV projections again), and for each branch one product
+    Cost: a forward for each image of a pair; for each step a forward, a backward, the step from the gradients at q, k
+    and v back to the stream (about the backward of the QKV projections again), and for each branch one product
     [sender, token x d_model] by [token x d_model, receiver]. Memory per pair of a pass: a stream for every sender, a
     stream for every receiver of one layer, and the activations of one forward.
 
@@ -91,7 +90,8 @@ def edge_attribution(
         `.effect`, `.stderr` [sender, receiver], `.values` [image, sender, receiver], `.clean` and `.corrupt` [image].
 
     Raises:
-        PrismaError: shapes differ, or the metric is not one finite number per pair or has no gradient.
+        PrismaError: shapes differ, or the metric is not one finite number per pair, has no gradient, or has a gradient
+            of zero at the target run (KL to that run) although it differs between the two runs.
     """
     passes = AttributionPasses(model, metric, nodes=False, edges=True, steps=steps, into=into, batch=batch)
     return edge_result(model, passes, passes.run(clean, corrupt))

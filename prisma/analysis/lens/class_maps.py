@@ -1,8 +1,8 @@
 """Class maps: where in the picture can a class be read, at each stage?
 
 The map of a stage is the logit lens of each patch alone, for one class, laid out as the patches are. What can be read
-from a patch need not be used by the model, and need not be where the object is: a model may keep its answer in the
-smooth patches of the background, as the sprites mouse does. `segmentation` scores maps against masks.
+from a patch need not be what the answer needs, and need not be where the object is: a model may keep a copy of its
+answer in the smooth patches of the background, as the sprites mouse does. `segmentation` scores maps against masks.
 
 Source: Vilas et al. 2310.18969 (class projections of patches).
 

@@ -81,7 +81,7 @@ def test_it_needs_no_gradients_of_the_caller_and_leaves_none() -> None:
 def test_the_metric_sees_all_images_at_once() -> None:
     model = model_of("pool_mean")
     images = images_of(model, n=3)
-    metrics = [LogitDiff([0, 1, 2], [1, 2, 3]), KL(model(images).detach().flip(0))]
+    metrics = [LogitDiff([0, 1, 2], [1, 2, 3]), KL(model(images).detach().roll(1, 0))]
     for metric in metrics:
         whole, pieces = (relevance(model, images, metric, batch=batch).readout for batch in (3, 1))
         torch.testing.assert_close(whole, pieces, rtol=1e-10, atol=1e-10)
@@ -110,6 +110,19 @@ def test_only_the_patch_that_speaks_for_the_class_is_relevant() -> None:
     patches = relevance(model, images, Logit(1)).patches[0].flatten()
     torch.testing.assert_close(patches, torch.tensor([0.5 / 3] + [0] * 8, dtype=torch.float64))
     assert relevance(model, images, Logit(0)).patches.abs().max() == 0
+
+
+def test_a_metric_without_a_slope_at_this_run_is_refused() -> None:
+    model = model_of("base")
+    images = images_of(model, n=3)
+    own = model(images).detach()
+    with pytest.raises(PrismaError, match=r"found KL, with a gradient of zero for 3 of 3 images.*use a metric that"):
+        relevance(model, images, KL(own))
+    with pytest.raises(PrismaError, match="found Similarity, with a gradient of zero for 3 of 3 images"):
+        relevance(model, images, Similarity(own))
+    with pytest.raises(PrismaError, match=r"for 1 of 3 images \(the first is 2\)"):
+        relevance(model, images, KL(torch.cat([own[[1, 0]], own[2:]])))
+    assert relevance(model, images, lambda logits: 1e-9 * logits[:, 0]).readout.isfinite().all()
 
 
 def test_bad_input_is_refused() -> None:

@@ -14,13 +14,13 @@ from tests.variants import images_of, model_of
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_a_run_for_each_step_and_one_for_the_donor(steps: int) -> None:
+def test_a_run_for_each_step_and_one_for_each_image_of_a_pair(steps: int) -> None:
     model = model_of("base")
     pairs, rows = 5, []
     handle = model.blocks[1].get_submodule("mlp").register_forward_hook(lambda *args: rows.append(len(args[-1])))
     attribute_nodes_and_edges(model, *pairs_of(model, pairs), metric, steps=steps, batch=2)
     handle.remove()
-    assert sum(rows) == pairs * (1 + steps) and max(rows) == 2
+    assert sum(rows) == pairs * (1 + steps + (steps > 1)) and max(rows) == 2  # one step is the target's own run
 
 
 @pytest.mark.parametrize("variant", ["base", "qk_norm", "rotary", "norm_post", "divided"])

@@ -5,19 +5,21 @@ import torch
 from torch import Tensor
 
 import prisma
-from prisma import LogitDiff, PrismaError, ViT, run, sweep
+from prisma import LogitDiff, PrismaError, ViT, activation_patching, run, sweep
 from prisma.analysis.circuits.attribution_patching import (
     AttributionPatching,
     attribute_nodes_and_edges,
     attribution_patching,
 )
+from prisma.analysis.circuits.edge_attribution import edge_attribution
 from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.circuits.path_patching import path_patching
 from prisma.data import task
-from prisma.metrics import Rank
+from prisma.metrics import KL, Rank
 from prisma.runs import record
 from tests.analysis.circuits.test_circuit_run import HARD, pairs_of
 from tests.analysis.circuits.test_edge_attribution import metric
+from tests.planted_circuits import copy_head, images
 from tests.variants import images_of, model_of
 
 SITES = {
@@ -110,10 +112,41 @@ def test_with_more_steps_the_embeddings_account_for_the_whole_difference() -> No
     model = model_of("base")
     clean, corrupt = pairs_of(model, 2)
     errors = []
-    for steps in (1, 20, 200):
+    for steps in (1, 5, 20, 60):
         found = attribution_patching(model, clean, corrupt, metric, steps=steps)
         errors.append((found.tokens[:, 0].sum(-1) - (found.corrupt - found.clean)).abs().max().item())
-    assert errors[0] > 3 * errors[1] > 24 * errors[2]  # a sum over steps is off by about 1 / steps
+    assert errors[0] > 10 * errors[1] > 100 * errors[2] and errors[3] < 1e-8
+
+
+def test_a_divergence_from_the_run_itself_is_integrated_or_refused() -> None:
+    """Its gradient is zero in that run. In the copy head's model one head carries everything, so exact patching of it
+    is the whole divergence, and so is the integral along the line to the other image."""
+    model = copy_head()
+    clean, corrupt = images([1, 2, 3, 1, 2], [1, 1, 1, 0, 2]), images([0, 2, 3, 0, 2], [3, 3, 2, 0, 2])
+    divergence = KL(model(clean).detach())
+    exact = activation_patching(model, clean, corrupt, "attn.z", divergence)
+    found, edges = attribute_nodes_and_edges(model, clean, corrupt, divergence, steps=5)
+    assert exact.effect[0, 1] > 0.03
+    torch.testing.assert_close(found.heads[:, 0, 1], exact.corrupt, rtol=1e-4, atol=0)
+    torch.testing.assert_close(found.effect, exact.effect, rtol=1e-4, atol=1e-12)
+    torch.testing.assert_close(edges.effect[0].sum(), exact.effect[0, 1], rtol=1e-4, atol=0)
+    refused = r"found KL, with a gradient of zero for 2 of 2 images.*would be zero; use steps=5 .*activation_patching"
+    for both in (attribution_patching, edge_attribution):
+        with pytest.raises(PrismaError, match=refused):
+            both(model, clean, corrupt, divergence)
+        assert both(model, clean, corrupt, divergence, into="corrupt").effect.abs().max() > 0.03  # a slope is there
+
+
+def test_only_a_slope_of_zero_is_refused() -> None:
+    model = model_of("base")
+    clean, corrupt = pairs_of(model, 3)
+    with pytest.raises(PrismaError, match=r"<lambda>, with a gradient of zero for 1 of 3 images \(the first is 1\)"):
+        centre = model(clean)[1:2].detach()  # a metric that is smallest at one of the images
+        attribution_patching(model, clean, corrupt, lambda logits: (logits - centre).square().sum(-1), batch=2)
+    tiny, plain = (attribution_patching(model, clean, corrupt, lambda x, s=s: s * metric(x)) for s in (1e-9, 1.0))
+    torch.testing.assert_close(tiny.effect * 1e9, plain.effect)
+    same = attribution_patching(model, clean, clean, KL(model(clean).detach()))  # nothing changes: zero is right
+    assert same.effect.abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("batch", [1, 2, None])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import prisma
-from prisma import LogitDiff, PrismaError
+from prisma import Logit, LogitDiff, PrismaError
 from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
 from prisma.analysis.circuits.branches import messages
 from prisma.analysis.circuits.circuit_discovery import CircuitDiscovery, check_circuit, circuit_discovery
@@ -68,6 +68,7 @@ def test_other_ablations_verify_a_circuit_too(ablation: str) -> None:
     assert found.ablated.allclose(COPY_METRIC(torch.zeros(2, 4, dtype=torch.float64))) == (ablation == "zero")
 
 
+@pytest.mark.filterwarnings("ignore:expected pairs that agree")
 @pytest.mark.parametrize("variant", ["base", "norm_post", "divided", "parallel", "one_layer"])
 @torch.no_grad()
 def test_figures_are_those_of_single_runs(variant: str) -> None:
@@ -94,10 +95,12 @@ def test_figures_are_those_of_single_runs(variant: str) -> None:
     assert abs(found.faithfulness - whole.faithfulness) <= 0.1 and found.edges.sum() <= whole.edges.sum()
 
 
+@pytest.mark.filterwarnings("ignore:expected pairs that agree")
 @pytest.mark.parametrize("variant", WITH_LAYERS)
 def test_with_all_edges_nothing_is_lost(variant: str) -> None:
     model = model_of(variant)
-    found = circuit_discovery(model, *pairs_of(model), metric, sizes=[1], enough=2, tolerance=-1, steps=1)
+    n = int(Graph(model.config).edges.sum())
+    found = circuit_discovery(model, *pairs_of(model), metric, sizes=[1], n=n, tolerance=-1, steps=1)
     assert torch.equal(found.edges, Graph(model.config).edges)
     assert found.faithfulness == pytest.approx(1, abs=1e-9) and found.completeness == pytest.approx(1, abs=1e-9)
 
@@ -109,6 +112,20 @@ def test_a_circuit_of_ones_own_is_checked() -> None:
     assert nothing.faithfulness == 0 and nothing.completeness == 0 and nothing.plot().axes
     with pytest.raises(PrismaError, match="no receiver"):
         check_circuit(induction(), *INDUCTION_PAIRS, INDUCTION_METRIC, [("embed", "m0")])
+
+
+def test_a_circuit_that_overshoots_is_not_accepted() -> None:
+    """Threes against fours by the logit of six, where few edges give more than three times the whole effect."""
+    model = prisma.load("mice/digits").model
+    images, labels = task("digits").inputs("test")
+    pairs = images[labels == 3][:10], images[labels == 4][:10]
+    with pytest.warns(UserWarning, match="faithfulness is a ratio"):
+        found = circuit_discovery(model, *pairs, Logit(6), tolerance=0.1)
+    assert found.faithfulness_curve is not None and found.faithfulness_curve.max() > 3
+    assert abs(1 - found.faithfulness) <= 0.05 and found.faithful
+    assert found.metadata["total_to_spread"] < 1
+    low, high = found.interval()
+    assert high - low > 1  # what these pairs say is next to nothing
 
 
 def test_the_circuit_of_a_trained_mouse() -> None:
@@ -135,6 +152,7 @@ def test_results_are_saved_and_drawn(tmp_path: Path) -> None:
     assert CircuitDiscovery.from_npz(checked.to_npz(tmp_path / "checked.npz")).sizes is None
 
 
+@pytest.mark.filterwarnings("ignore:expected pairs that agree")
 def test_bad_input_is_refused() -> None:
     model = model_of("base")
     clean, corrupt = pairs_of(model)
@@ -152,5 +170,11 @@ def test_bad_input_is_refused() -> None:
         circuit_discovery(model, clean, corrupt, metric, sizes=[])
     with pytest.raises(PrismaError, match="one of corrupt, mean, zero; found 'noise'"):
         circuit_discovery(model, clean, corrupt, metric, ablation="noise")
+    with pytest.raises(PrismaError, match="expected enough from 0 to 1 and draws of at least 0; found enough=2"):
+        circuit_discovery(model, clean, corrupt, metric, enough=2)
+    with pytest.raises(PrismaError, match=r"found enough=0\.95 and draws=-1"):
+        check_circuit(model, clean, corrupt, metric, [], draws=-1)
+    with pytest.raises(PrismaError, match="found KL, with a gradient of zero for 3 of 3 images"):
+        circuit_discovery(model, clean, corrupt, prisma.KL(model(clean).detach()), steps=1)
     with pytest.raises(PrismaError, match="a metric that has a gradient"):
         circuit_discovery(model, clean, corrupt, prisma.metrics.Rank(0))

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError, ViT
+from prisma.analysis.attribution.quadrature import gauss_legendre
 from prisma.analysis.circuits.edge_attribution import edge_attribution
 from prisma.analysis.circuits.graph import Graph
 from prisma.metrics import Rank
@@ -23,14 +24,14 @@ def derivatives(model: ViT, target: Tensor, donor: Tensor, steps: int) -> Tensor
     _, own = twin.edge_run(target)
     _, other = twin.edge_run(donor)
     found = torch.zeros(graph.edges.shape, dtype=torch.float64)
-    for k in range(1, steps + 1):
-        embed = other["embed"] + k / steps * (own["embed"] - other["embed"])
+    for place, weight in [(1.0, 1.0)] if steps == 1 else gauss_legendre(steps):
+        embed = other["embed"] + place * (own["embed"] - other["embed"])
         _, here = twin.edge_run(None, embed=embed)
         moved = {name: here[name] + other[name] - own[name] for name in here}
         weights = torch.ones(graph.edges.shape, dtype=torch.float64, requires_grad=True)
         by_name = {edge: weights[at] for edge, at in zip(graph.named(graph.edges), indices(graph.edges), strict=True)}
         logits, _ = twin.edge_run(None, by_name, moved, embed=embed)
-        found -= torch.autograd.grad(metric(logits[None])[0], weights)[0] / steps
+        found -= torch.autograd.grad(metric(logits[None])[0], weights)[0] * weight
     return found
 
 
