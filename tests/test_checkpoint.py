@@ -297,3 +297,16 @@ def test_weights_hash_sees_names_values_shapes_and_types() -> None:
     assert len({weights_hash(tensors) for tensors in different}) == len(different)
     assert weights_hash({"a": x, "b": x}) == weights_hash({"b": x.clone(), "a": x})
     assert weights_hash({"a": torch.eye(3)[:, :2]}) == weights_hash({"a": torch.eye(3)[:, :2].contiguous()})
+
+
+@pytest.mark.parametrize(("value", "what"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (-torch.inf, "infinity")])
+def test_weights_that_are_not_finite_are_named(folder: Path, value: float, what: str) -> None:
+    change_weights(lambda tensors: tensors["blocks.0.mlp.pre.bias"].fill_(value))(folder)
+    with pytest.raises(PrismaError, match=f"finite weights in .*; found that blocks.0.mlp.pre.bias has {what}$"):
+        read_checkpoint(folder)
+
+
+def test_labels_differ(folder: Path) -> None:
+    change_config(lambda config: config.update(labels=["ant", "bee", "ant", "dog", "elk"]))(folder)
+    with pytest.raises(PrismaError, match=r"a different label for each class in .*; found 'ant' more than once"):
+        read_checkpoint(folder)
