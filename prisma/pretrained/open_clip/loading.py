@@ -75,7 +75,7 @@ def load_name(ref: str, revision: str | None = None, image_size: ImageSize = Non
     if revision is not None:
         raise PrismaError(f"open_clip's weights are chosen by tag, as open_clip/NAME:TAG; found revision={revision!r}")
     if "/" in ref:
-        config = download(ref, CONFIG, hint=f", which every model of open_clip has; for transformers, write hf/{ref}")
+        config = download(ref, CONFIG, hint=f"; a model of transformers is written hf/{ref}")
         weights = weights_of(ref, WEIGHTS[:1], config.parent.name)
         return _from_folder(config.parent, weights, f"open_clip/{ref}", image_size, ref)
     name, _, tag = ref.partition(":")

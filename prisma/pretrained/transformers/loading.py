@@ -35,18 +35,13 @@ def load_name(name: str, revision: str | None = None, image_size: ImageSize = No
         PrismaError: there is no such repository, revision or file, or the repository is gated or private.
         UnsupportedModelError: the model has a class that Prisma does not read; no weights are downloaded then.
     """
-    folder = download(name, CONFIG, revision, hint=_other_library(name, revision)).parent
+    folder = download(name, CONFIG, revision, hint=f"; a model of open_clip is written open_clip/{name}").parent
     commit = folder.name
     kind = _kind(folder, name)
     for extra in PROCESSORS:
         download_if_there(name, extra, commit)
     module = _loaded(kind, folder, weights_of(name, WEIGHTS, commit), name)
     return _source(module, folder, image_size, name, revision=revision)
-
-
-def _other_library(name: str, revision: str | None) -> str:
-    """What a message about a missing config.json adds."""
-    return f", which every model of transformers has; if it is a model of open_clip, write open_clip/{name}"
 
 
 def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
