@@ -15,10 +15,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from prisma.config import ViTConfig
+from prisma.contents import contents_of
 from prisma.errors import PrismaError
 from prisma.fields import from_dict
 from prisma.files import write_atomic
-from prisma.outline import filled, outline
+from prisma.outline import expect_finite, filled, outline
 from prisma.plain import expect_plain
 from prisma.vit import ViT
 
@@ -109,13 +110,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         PrismaError: a file is absent, truncated or foreign, a config field is unknown, missing or contradictory, or
-            weights or labels do not fit the architecture (every missing, extra and wrongly shaped tensor is named).
+            weights or labels do not fit the architecture (every missing, extra and wrongly shaped tensor is named), or
+            weights are NaN or infinite.
     """
     config = _read_config(folder / CONFIG)
     model = outline(config_from_dict(config["architecture"], folder / CONFIG))
     _expect_labels(config["labels"], model.config, folder / CONFIG)
     tensors, header = read_tensors(folder / WEIGHTS)
     _expect_same(model.state_dict(), tensors, folder / WEIGHTS)
+    expect_finite(tensors, folder / WEIGHTS)
     return Checkpoint(filled(model, tensors), tuple(config["labels"]), config["transform"], header)
 
 
@@ -145,8 +148,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             entries, header = _read_header(file)
             return {name: _read_tensor(file, *entry) for name, entry in entries.items()}, header
     except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
+        what = contents_of(path)
+        reason = what if what not in (None, "safetensors") else error
         raise PrismaError(
-            f"expected whole safetensors weights at {path}; found a truncated or foreign file ({error})"
+            f"expected whole safetensors weights at {path}; found a truncated or foreign file ({reason})"
         ) from None
 
 
@@ -213,6 +218,8 @@ def _expect_labels(labels: list[Any], config: ViTConfig, path: Path) -> None:
         raise PrismaError(
             f"expected no labels or one word for each of the {config.n_classes} classes in {path}; found {labels}"
         )
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise PrismaError(f"expected a different label for each class in {path}; found {twice[0]!r:.80} more than once")
 
 
 def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: Path | str) -> None:

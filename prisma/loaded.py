@@ -10,18 +10,17 @@ from torch import nn
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
 from prisma.config import ViTConfig
 from prisma.data.transform import Transform
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError, UnsupportedModelError, nearest
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
-from prisma.pretrained.loading import expect_no_revision, is_folder, library_of, load_source
+from prisma.pretrained.folders import library_of
+from prisma.pretrained.loading import expect_no_revision, is_folder, load_source
 from prisma.pretrained.rules import convert
 from prisma.pretrained.source import ImageSize, SourceModel, Text
 from prisma.pretrained.zero_shot import zero_shot
-from prisma.repository import Published
+from prisma.repository import MICE, Published
+from prisma.text import TextTower
 from prisma.vit import ViT
-
-MICE = Path(__file__).parent / "mice"
-"""Checkpoint folders of the mice in the package: the final weights of recipes (`make mice`)."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,10 @@ def load(
         raise PrismaError(
             f"expected a folder, a name or a module, and a revision as text; found {ref!r:.80} and {revision!r}"
         )
+    if revision == "" or hub == "":
+        raise PrismaError(f"expected a revision and a hub, or None; found revision={revision!r} and hub={hub!r}")
+    if isinstance(ref, ViT | TextTower):
+        raise PrismaError(f"expected a reference, or a module of another library; found a prisma.{type(ref).__name__}")
     if not isinstance(hub, str | Path | None):
         raise PrismaError(f"expected a folder as the hub, or None; found {hub!r:.80}")
     source = load_source(ref, revision, image_size) if hub is None else None
@@ -125,10 +128,7 @@ def load(
 def _folder(ref: str | Path, revision: str | None, hub: str | Path | None) -> Path:
     """The folder on this machine with the checkpoint that a reference means."""
     if hub is None and is_folder(ref):
-        folder = Path(ref).expanduser()
-        if folder.is_file():
-            raise PrismaError(f"expected a folder with a model at {folder}; found a file")
-        return folder
+        return Path(ref).expanduser()
     if hub is None and str(ref).startswith("mice/"):
         return _shipped(str(ref), revision)
     return _published(str(ref), revision, hub)
@@ -174,8 +174,17 @@ def _converted(source: SourceModel, *, copied: bool = False) -> Loaded:
             family.read(module), {n: x.clone() for n, x in tensors.items()} if copied else tensors, family.name
         )
 
-    text = None if source.text is None else Text(tower(text_family_of(source.text), source.text), **source.pair)
-    return Loaded(tower(family_of(source.module), source.module), source.transform, source.labels, text)
+    model = tower(family_of(source.module), source.module)
+    if source.text is None:
+        return Loaded(model, source.transform, source.labels)
+    text = Text(tower(text_family_of(source.text), source.text), **source.pair)
+    ours, theirs = (next(x.parameters()) for x in (model, text.model))
+    if (ours.dtype, ours.device) != (theirs.dtype, theirs.device):
+        raise UnsupportedModelError(
+            f"expected both towers in one precision, on one device; found images in {ours.dtype} on {ours.device}, "
+            f"text in {theirs.dtype} on {theirs.device}: convert the module first, with .float()"
+        )
+    return Loaded(model, source.transform, source.labels, text)
 
 
 def _transform(checkpoint: Checkpoint, folder: Path) -> Transform | None:

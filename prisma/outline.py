@@ -12,6 +12,7 @@ from prisma.text import TextTower
 from prisma.vit import ViT
 
 Model = TypeVar("Model", bound=ViT | TextTower)
+NAMED = 5  # the largest number of parameters that a message names
 
 
 @overload
@@ -43,3 +44,21 @@ def filled(model: Model, weights: Mapping[str, Tensor]) -> Model:
     model.load_state_dict(weights, assign=True)
     model.eval().requires_grad_(False)
     return model
+
+
+def expect_finite(weights: Mapping[str, Tensor], source: object) -> None:
+    """Raise PrismaError, which names the parameters, if some weights are NaN or infinite. `source` is named too."""
+    wrong = [f"{name} has {found}" for name, x in weights.items() if (found := _not_finite(x))]
+    if wrong:
+        more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        raise PrismaError(f"expected finite weights in {source}; found that {', '.join(wrong[:NAMED])}{more}")
+
+
+def _not_finite(x: Tensor) -> str | None:
+    """NaN or infinity, if a tensor has them: one pass over it, and no memory."""
+    if not x.numel() or not x.is_floating_point() or x.is_meta:
+        return None
+    low, high = (x.float() if x.itemsize == 1 else x).aminmax()
+    if bool(low.isnan()):
+        return "NaN"
+    return "infinity" if bool(low.isinf() | high.isinf()) else None

@@ -12,11 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from prisma.checkpoint import read_tensors
+from prisma.downloads import download
 from prisma.errors import PrismaError, nearest
 from prisma.run_folder import PROBE
 
 MANIFEST = "checkpoints.json"
 MAIN = "main"
+MICE = Path(__file__).parent / "mice"
+"""Checkpoint folders of the mice in the package: the final weights of recipes (`make mice`)."""
 _PART = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"  # a name, as the Hub allows it
 _ID = re.compile(f"{_PART}/{_PART}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -51,21 +54,25 @@ class Published:
         Raises:
             PrismaError: no such hub, repository, revision or file; for a folder hub, the nearest names are given.
         """
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        if revision == "":
+            raise PrismaError("expected a revision, such as main or step-000128; found an empty one")
+        revision = MAIN if revision is None else revision
+        if self.hub is None:
+            return download(self.repo, name, revision, hint=f"; a model of transformers is written hf/{self.repo}")
+        self._expect_file(name, revision)
+        return self._in_folder_hub(name, revision)
 
-        revision = revision or MAIN
-        local = self.hub is not None
-        if local:
-            self._expect_file(name, revision)
-        cache = self.hub.resolve() if self.hub else None
+    def _in_folder_hub(self, name: str, revision: str) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        assert self.hub is not None
         try:
-            return Path(hf_hub_download(self.repo, name, revision=revision, cache_dir=cache, local_files_only=local))
-        except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-            where = self.hub or "the Hugging Face Hub or its cache"
+            cache = self.hub.resolve()
+            return Path(hf_hub_download(self.repo, name, revision=revision, cache_dir=cache, local_files_only=True))
+        except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
             raise PrismaError(
-                f"{self.repo} at {revision} has no {name} in {where} ({type(error).__name__}: {reason})"
+                f"{self.repo} at {revision} has no {name} in {self.hub} ({type(error).__name__}: {reason})"
             ) from None
 
     def revisions(self) -> list[str]:

@@ -307,3 +307,16 @@ def test_what_no_weight_holds_is_not_left_out(tmp_path: Path) -> None:
     handle.remove()
     (tmp_path / "model").mkdir(exist_ok=True)
     write_checkpoint(tmp_path / "model", model)
+
+
+@pytest.mark.parametrize(("value", "what"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (-torch.inf, "infinity")])
+def test_weights_that_are_not_finite_are_named(folder: Path, value: float, what: str) -> None:
+    change_weights(lambda tensors: tensors["blocks.0.mlp.pre.bias"].fill_(value))(folder)
+    with pytest.raises(PrismaError, match=f"finite weights in .*; found that blocks.0.mlp.pre.bias has {what}$"):
+        read_checkpoint(folder)
+
+
+def test_labels_differ(folder: Path) -> None:
+    change_config(lambda config: config.update(labels=["ant", "bee", "ant", "dog", "elk"]))(folder)
+    with pytest.raises(PrismaError, match=r"a different label for each class in .*; found 'ant' more than once"):
+        read_checkpoint(folder)

@@ -13,8 +13,7 @@ from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
 from prisma.data import task
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
-from prisma.loaded import MICE
-from prisma.repository import Published
+from prisma.repository import MICE, Published
 
 
 def same_weights(loaded: prisma.Loaded, path: Path) -> bool:
@@ -162,3 +161,14 @@ def test_a_checkpoint_has_its_image_size(run: Path, size: Any) -> None:
     assert prisma.load(run, image_size=size).config.image_sides == (8, 8)
     with pytest.raises(PrismaError, match=r"was trained, \(8, 8\); found image_size=16"):
         prisma.load(run, image_size=16)
+
+
+@pytest.mark.parametrize(("revision", "hub"), [("", None), (None, ""), ("", "hub")])
+def test_an_empty_revision_or_hub_is_refused(revision: str | None, hub: str | None) -> None:
+    with pytest.raises(PrismaError, match=f"expected a revision and a hub, or None; found revision={revision!r}"):
+        prisma.load("lab/tiny", revision, hub)
+
+
+def test_a_model_of_prisma_needs_no_loading() -> None:
+    with pytest.raises(PrismaError, match=r"a module of another library; found a prisma.ViT"):
+        prisma.load(prisma.load("mice/digits").model)

@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prisma.checkpoint import CONFIG, WEIGHTS
-from prisma.loaded import MICE
 from prisma.publish import publish
 from prisma.recipes import recipe
-from prisma.repository import Published
+from prisma.repository import MICE, Published
 from prisma.train import train
 
 CARDS = Path(__file__).parent.parent / "hub_cards"

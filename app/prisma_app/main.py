@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from prisma.errors import PrismaError, nearest
-from prisma.pretrained.loading import PREFIXES, is_folder
+from prisma.pretrained.loading import is_folder
+from prisma.pretrained.references import PREFIXES
 from prisma.repository import Published, published_in
 from prisma_app.models import Mouse, mice
 from prisma_app.page import lay_out, wire

@@ -60,8 +60,8 @@ def mice(as_json: JsonOption = False) -> None:
     Some are shipped with their weights: `prisma.load("mice/NAME")`.
     """
     from prisma.data import task
-    from prisma.loaded import MICE
     from prisma.recipes import RECIPES
+    from prisma.repository import MICE
 
     rows = [
         {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prisma.data import TASKS, task
-from prisma.data.transform import Transform
+from prisma.data.transform import Transform, no_image
 from prisma.errors import PrismaError, nearest
 
 REFERENCE = 64
@@ -55,6 +55,9 @@ def pictures(
     """
     if len(input_shape) != 3:
         raise PrismaError(f"expected a model of images; found a model of video with inputs {list(input_shape)}")
+    if "://" in str(ref) or Path(ref).expanduser().is_file():
+        found = "an address: download the pictures" if "://" in str(ref) else "a file"
+        raise PrismaError(f"expected a folder of pictures or the name of a task; found {found}, and give their folder")
     if str(ref) in TASKS or not Path(ref).expanduser().is_dir():
         return _of_task(str(ref), transform, tuple(input_shape), first)
     return _of_folder(Path(ref).expanduser(), transform, first)
@@ -86,8 +89,9 @@ def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...
 def _of_folder(folder: Path, transform: Transform | None, first: int | None) -> Pictures:
     if transform is None:
         raise PrismaError(
-            f"expected a model with a transform, to read the pictures in {folder}; this one does not specify a "
-            "preprocessing that Prisma can reproduce"
+            f"expected a model with a transform, to read the pictures in {folder}; found none: the model has no "
+            "preprocessor_config.json (transformers) or preprocess_cfg (open_clip) beside its weights, or one "
+            "that Prisma cannot reproduce; save the model's image processor into its folder"
         )
     files = _picture_files(folder)[:first]
     if not files:
@@ -128,7 +132,7 @@ def _open(path: Path) -> None:
         with catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path):
             pass
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PrismaError(f"expected an image at {path}; found something else") from error
+        raise PrismaError(f"expected an image at {path}; found {no_image(path, error)}") from error
 
 
 def _expect_readable(files: dict[str, Path], read: Callable[[Path], _Read]) -> dict[str, _Read]:

@@ -1,5 +1,7 @@
 """From a picture to the input of a model. A transform is described by data, which `config.json` holds."""
 
+import math
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prisma.contents import contents_of
 from prisma.errors import PrismaError
 from prisma.fields import from_dict
 from prisma.pixels import PixelRange
@@ -113,18 +116,22 @@ class Transform:
         Raises:
             PrismaError: an unknown field, a value of a wrong type, or sizes that would need padding.
         """
-        found = from_dict(cls, values, "the transform")
-        if not found._is_possible():
+        return from_dict(cls, values, "the transform")
+
+    def __post_init__(self) -> None:
+        if not self._is_possible():
             raise PrismaError(
-                f"expected a transform with size [h, w], mean and std for 1 or 3 channels, and perhaps shortest or "
-                f"stretch (no smaller), interpolation ({', '.join(INTERPOLATIONS)}) and crop_down; found {dict(values)}"
+                f"expected a transform with size [h, w], mean and std for 1 or 3 channels (finite, std positive), and "
+                f"perhaps shortest or stretch (no smaller), interpolation ({', '.join(INTERPOLATIONS)}) and crop_down; "
+                f"found {self.to_dict()}"
             )
-        return found
 
     def _is_possible(self) -> bool:
         (height, width), shortest, stretch = self.size, self.shortest, self.stretch
+        numbers = (*self.mean, *self.std)
         return (
-            len(self.mean) == len(self.std)
+            all(isinstance(x, int | float) and math.isfinite(x) for x in numbers)
+            and len(self.mean) == len(self.std)
             and len(self.mean) in _MODES
             and min(height, width, *self.std) > 0
             and (shortest is None or (stretch is None and shortest >= max(height, width)))
@@ -150,7 +157,7 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
     except Image.DecompressionBombError as error:
         raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels at {image}; found far more") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise PrismaError(f"expected an image at {image}; found something else") from error
+        raise PrismaError(f"expected an image at {image}; found {no_image(image, error)}") from error
     if upright is None:
         raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels; found {found}")
     if upright.mode.startswith("I;16"):  # convert() would clip it
@@ -160,6 +167,28 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
             f"expected an image of 8 or 16 bits per channel; found mode {upright.mode}, whose range is unknown"
         )
     return upright
+
+
+def no_image(image: Any, error: Exception) -> str:
+    """What is there instead of an image that could not be opened or decoded, and what to do, as a phrase."""
+    if not isinstance(image, str | Path):
+        return f"one whose pixels cannot be decoded ({error})"
+    if re.match(r"[a-z][a-z0-9+.-]*:/", str(image), re.I):
+        return "an address: download the image, and give its path"
+    try:
+        path = Path(image)
+        if path.is_dir():
+            return "a folder"
+        if not path.exists():
+            return "no such file"
+        what = contents_of(path)
+    except (OSError, ValueError) as failed:
+        return f"no such file ({failed})"
+    if what is not None:
+        return what
+    if "truncated" in str(error):
+        return "a truncated image: the end of the file is missing"
+    return "something else"
 
 
 def _opaque(picture: "Image") -> "Image":

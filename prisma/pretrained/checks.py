@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import BasePruningMethod
 
 from prisma.errors import UnsupportedModelError
 from prisma.pretrained.family import Family, full_name
@@ -17,14 +19,20 @@ from prisma.pretrained.rules import Conversion
 
 LIBRARIES = ("torch.nn.modules.", "timm.", "transformers.", "open_clip.")
 """Modules of Python that may define the class of a part."""
+QUANTISERS = ("bitsandbytes", "torchao", "auto_gptq", "gptqmodel", "awq", "hqq", "optimum", "quanto", "aqlm", "eetq")
+"""Packages whose parts compute with quantised weights."""
 RECORDERS = ("transformers.utils.output_capturing",)
 """Modules of Python whose hooks record values and change nothing."""
 PASSES_THROUGH = re.compile("Identity|Dropout|.*DropPath|PatchDropout.*")
 """Classes of parts that return their input unchanged in evaluation mode."""
 DROPOUT_NAMES = re.compile(r"(.*\.)?[a-z_]*drop[a-z0-9_]*")
 """Names that the libraries give to such parts."""
-MAY_DIFFER = ("training", "layer_idx", "layer_index", "num_kv_heads", "num_kv_groups", "kv_dim", "out_features")
-"""Attributes that may differ between blocks; those of grouped k and v follow from the shapes of the weights."""
+MAY_DIFFER = re.compile(
+    "training|layer_idx|layer_index|num_kv_heads|num_kv_groups|kv_dim|out_features"  # given by place or shapes
+    "|.*drop.*|grad_checkpointing|gradient_checkpointing|init_values"  # of training only
+    "|fused_attn|inplace|qkv_bias_separate|chunk_size_feed_forward|seq_len_dim"  # how the same is computed
+)
+"""Attributes that may differ between blocks, because they change no output in evaluation mode."""
 SCALES, WIDTHS = ("scale", "scaling"), ("head_dim", "attention_head_size")
 """Attributes of the libraries' attention modules: the factor of the scores, and the width of a head."""
 UNSUPPORTED = (
@@ -55,7 +63,12 @@ def checked(family: Family) -> Family:
     def read(module: nn.Module) -> Conversion:
         try:
             conversion = family.read(module)
-        except (AttributeError, IndexError, TypeError) as error:
+        except (AttributeError, IndexError, TypeError, StopIteration, UnsupportedModelError) as error:
+            for name, part in module.named_modules():  # a change that has a name explains more
+                if (why := known_change(part)) is not None:
+                    raise UnsupportedModelError(f"{name or 'the model'} {why}") from error
+            if isinstance(error, UnsupportedModelError):
+                raise
             raise UnsupportedModelError(f"expected the parts of a {family.name}; found others: {error}") from error
         for name, part in module.named_modules():
             if not (name and conversion.ignores(f"{name}.")):
@@ -71,10 +84,37 @@ def _expect_unchanged(name: str, part: nn.Module) -> None:
         raise UnsupportedModelError(
             f"expected {name} to be a dropout, which changes nothing in evaluation mode; found a {type(part).__name__}"
         )
+    if (known := known_change(part)) is not None:
+        raise UnsupportedModelError(f"{name} {known}")
     for why in _changes(part):
         raise UnsupportedModelError(
             f"{name} {why}: it was modified after its class built it, so it cannot be converted exactly"
         )
+
+
+def known_change(part: nn.Module) -> str | None:
+    """A phrase for what a library has done to a part, so that its weights are not those that it computes with, and how
+    to undo it; None if nothing of the kind is known.
+    """
+    home = type(part).__module__.partition(".")[0]
+    hooks = [type(hook).__name__ for hook in part._forward_pre_hooks.values()]
+    if any(isinstance(hook, BasePruningMethod) for hook in part._forward_pre_hooks.values()):
+        return "is pruned: make that permanent first, with torch.nn.utils.prune.remove(part, 'weight')"
+    if is_parametrized(part):
+        return (
+            f"has parametrizations ({', '.join(part.parametrizations)}): fold them into the weights first, with "  # type: ignore[arg-type]
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    if norms := [hook for hook in hooks if hook in ("WeightNorm", "SpectralNorm")]:
+        remove = "remove_weight_norm" if norms[0] == "WeightNorm" else "remove_spectral_norm"
+        return f"has a {norms[0]}: fold it into the weights first, with torch.nn.utils.{remove}"
+    if home == "peft":
+        return "belongs to a PEFT adapter: merge it into the weights first, with model.merge_and_unload()"
+    if home in QUANTISERS or type(part).__module__.startswith("torch.ao."):
+        return "is quantised: load the model without quantisation"
+    if hasattr(part, "_hf_hook"):
+        return "is moved between devices by accelerate: load the model without device_map"
+    return None
 
 
 def _changes(part: Any) -> Iterator[str]:
@@ -120,7 +160,7 @@ def _kind(block: nn.Module) -> dict[str, Any]:
         if PASSES_THROUGH.fullmatch(type(part).__name__):
             continue
         found[name or "the block"] = type(part).__name__
-        settings = {key: x for key, x in vars(part).items() if key not in MAY_DIFFER and not key.startswith("_")}
+        settings = {key: x for key, x in vars(part).items() if not (key.startswith("_") or MAY_DIFFER.fullmatch(key))}
         plain = {key: x for key, x in settings.items() if isinstance(x, int | float | str | tuple)}
         found |= {f"{name}.{key}".lstrip("."): x for key, x in plain.items()}
     return found

@@ -55,5 +55,19 @@ def family_of(module: nn.Module) -> Family:
     found = " and ".join(unsupported_properties(module))
     raise UnsupportedModelError(
         f"expected a model of a class that Prisma reads (`prisma models` lists them); found {name}"
-        f"{f', which has {found}' if found else ''}"
+        f"{f', which has {found}' if found else ''}{_inside(module)}"
     )
+
+
+def _inside(module: nn.Module) -> str:
+    """What to load instead of a module that contains one of a known class: a wrapper, an adapter, a larger model."""
+    parts = list(module.named_modules())
+    if any(type(part).__module__.startswith("peft.") for _, part in parts):
+        return "; merge the adapter into the weights first, and load what model.merge_and_unload() returns"
+    path, part = next(((path, part) for path, part in parts if full_name(part) in _BY_CLASS), ("", module))
+    if not path:
+        takes_text = getattr(module, "main_input_name", None) == "input_ids"
+        return ", whose input is text" if takes_text else ""
+    numbered = any(name.isdigit() for name in path.split("."))
+    where = f"model.get_submodule({path!r})" if numbered else f"model.{path}"
+    return f"; it contains a {type(part).__name__}: load that, with prisma.load({where})"

@@ -2,19 +2,24 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from warnings import catch_warnings
 
 import torch
 
+from prisma.downloads import from_the_hub, no_network
 from prisma.errors import PrismaError
 
 
 @contextmanager
-def library_errors(what: str) -> Iterator[None]:
-    """Silence a library, and raise `PrismaError("<what> could not be loaded (...)")` for any exception of it."""
+def library_errors(what: str, *, hub: bool = False) -> Iterator[None]:
+    """Silence a library, and raise `PrismaError("<what> could not be loaded (...)")` for any exception of it.
+
+    Args:
+        hub: the library may ask the Hub for files. If the Hub does not answer, it works from the cache at once.
+    """
     try:
-        with quiet():
+        with quiet(), from_the_hub() if hub else nullcontext():
             yield
     except PrismaError:
         raise
@@ -23,12 +28,13 @@ def library_errors(what: str) -> Iterator[None]:
 
 
 def _why(error: Exception) -> str:
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    """What went wrong; where files of the Hub are missing and the network is the cause, that it is."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    from_the_hub = isinstance(error, HfHubHTTPError | LocalEntryNotFoundError)
-    return (
-        "is not in the Hub's cache and could not be downloaded from the Hub" if from_the_hub else "could not be loaded"
-    )
+    kinds = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled)
+    if isinstance(error, kinds) or "ffline mode" in str(error) or "connect to" in str(error):
+        return f"is not in the Hub's cache, and {no_network() or 'could not be downloaded from the Hub'}"
+    return "could not be loaded"
 
 
 @contextmanager

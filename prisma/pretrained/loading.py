@@ -1,7 +1,5 @@
 """Loading a model by its own library, whichever that is, and comparing our conversion with it on its own weights."""
 
-import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,21 +7,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from prisma.checkpoint import CONFIG, MODEL_TYPE
 from prisma.config import LARGEST
 from prisma.errors import PrismaError
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
+from prisma.pretrained.folders import expect_model, library_of
 from prisma.pretrained.open_clip import loading as open_clip
 from prisma.pretrained.parity import Parity, compare, random_inputs
+from prisma.pretrained.references import FORMS, PREFIXES, expect_spelling
 from prisma.pretrained.source import ImageSize, SourceModel
 from prisma.pretrained.timm import loading as timm
 from prisma.pretrained.transformers import loading as transformers
+from prisma.pretrained.twin import in_float32, twin
+from prisma.pretrained.values import expect_values
 
 LIBRARIES: Mapping[str, Any] = {"timm": timm, "transformers": transformers, "open_clip": open_clip}
 """Library -> the module that loads its models: `load_name`, `load_folder`, `load_module`."""
-PREFIXES = {"timm": "timm", "hf": "transformers", "open_clip": "open_clip"}
-"""First part of a reference -> library."""
 
 
 def load_source(
@@ -38,19 +37,20 @@ def load_source(
     image_size = _expected(image_size)
     if isinstance(ref, nn.Module):
         expect_no_revision(type(ref).__name__, revision)
-        source: SourceModel = LIBRARIES[family_of(ref).library].load_module(ref, image_size)
+        library = LIBRARIES[family_of(ref).library]
+        expect_values(ref.state_dict(), type(ref).__name__)
+        source: SourceModel = library.load_module(ref, image_size)
         return source
-    prefix, _, name = str(ref).partition("/")
     if is_folder(ref):
         folder = Path(ref).expanduser()
         expect_no_revision(str(folder), revision)
-        library = library_of(folder)
-        return None if library is None else LIBRARIES[library].load_folder(folder, image_size)
+        expect_model(folder)
+        wrote = library_of(folder)
+        return None if wrote is None else LIBRARIES[wrote].load_folder(folder, image_size)
+    expect_spelling(str(ref))
+    prefix, _, name = str(ref).partition("/")
     if not name:
-        raise PrismaError(
-            "expected a folder, timm/NAME, hf/ORG/NAME, open_clip/NAME, mice/NAME, or OWNER/NAME of a published mouse; "
-            f"found {str(ref)!r:.80}"
-        )
+        raise PrismaError(f"expected {FORMS}; found {str(ref)!r:.80}")
     return None if prefix not in PREFIXES else LIBRARIES[PREFIXES[prefix]].load_name(name, revision, image_size)
 
 
@@ -65,27 +65,12 @@ def _expected(image_size: Any) -> ImageSize:
 
 
 def is_folder(ref: str | Path) -> bool:
-    """Whether a reference means a folder on this machine: the folder exists, or the reference looks like a path."""
+    """Whether a reference means a folder on this machine: it exists, also as a file, or it looks like a path."""
     try:
-        exists = Path(ref).expanduser().is_dir()
-    except (OSError, RuntimeError):  # the name is too long, or there is no such home folder
+        exists = bool(str(ref)) and Path(ref).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # the name is too long or has a NUL, or there is no such home folder
         return False
     return isinstance(ref, Path) or exists or ref.startswith(("/", ".", "~"))
-
-
-def library_of(folder: Path) -> str | None:
-    """The library that wrote a folder; None if it is Prisma, or no library that Prisma knows."""
-    if (folder / "open_clip_config.json").is_file():
-        return "open_clip"
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, dict) or config.get("model_type") == MODEL_TYPE:
-        return None
-    if "architecture" in config and "model_type" not in config:
-        return "timm"
-    return "transformers" if "model_type" in config else None
 
 
 def check(ref: str | Path | nn.Module, revision: str | None = None, image_size: ImageSize = None) -> dict[str, Parity]:
@@ -111,9 +96,9 @@ def check(ref: str | Path | nn.Module, revision: str | None = None, image_size: 
 
 
 def _in_float32(module: nn.Module) -> nn.Module:
-    """The module itself if all its weights are float32, else a copy in float32."""
+    """The module itself if all its weights are float32, else a twin in float32."""
     precise = all(x.dtype == torch.float32 for x in module.state_dict().values() if x.is_floating_point())
-    return module if precise else copy.deepcopy(module).float()
+    return module if precise else twin(module, in_float32)
 
 
 def expect_no_revision(what: str, revision: str | None) -> None:

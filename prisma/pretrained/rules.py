@@ -14,7 +14,8 @@ from torch import Tensor
 
 from prisma.config import TextConfig, ViTConfig
 from prisma.errors import PrismaError, UnsupportedModelError
-from prisma.outline import filled, outline
+from prisma.outline import expect_finite, filled, outline
+from prisma.pretrained.values import expect_usable
 from prisma.text import TextTower
 from prisma.vit import ViT
 
@@ -106,7 +107,9 @@ def convert(conversion: Conversion, tensors: Mapping[str, Tensor], name: str) ->
         name: what error messages call the model.
 
     Raises:
-        PrismaError: tensors are missing, unused or wrongly shaped; the message lists all of them.
+        PrismaError: tensors are missing, unused or wrongly shaped (the message lists all of them), have no values, are
+            on different devices, or are NaN or infinite.
+        UnsupportedModelError: tensors are quantised or not in one precision.
     """
     model = outline(conversion.config)
     used: set[str] = set()
@@ -132,6 +135,8 @@ def convert(conversion: Conversion, tensors: Mapping[str, Tensor], name: str) ->
     wrong += [f"{extra} is not used" for extra in tensors if extra not in used and not conversion.ignores(extra)]
     if wrong:
         raise PrismaError(f"the weights of {name} do not fit its architecture: {'; '.join(wrong)}")
+    expect_usable({name: tensors[name] for name in tensors if name in used}, name)
+    expect_finite(made, name)
     return filled(model, made)
 
 

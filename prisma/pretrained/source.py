@@ -1,8 +1,7 @@
 """A loaded model of another library before its conversion, and the text side of an image-text pair after it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
@@ -54,18 +53,19 @@ class SourceModel:
     pair: dict[str, Any] = field(default_factory=dict)  # tokenize, logit_scale, logit_bias: see Text
 
 
-def expect_safetensors(found: bool, folder: Path, name: str = "", hint: str = "") -> None:
-    """Raise PrismaError unless a folder has safetensors weights; name the weights it has in other formats.
+def class_names(names: Iterable[Any], n_classes: int) -> tuple[str, ...]:
+    """Class names that differ, in the order of the logits; () unless there is one entry for each class.
 
-    Args:
-        found: whether it has them, under the names that its library uses.
-        name: what the message calls the folder, if not by its path.
-        hint: how to save such weights.
+    A class that its source does not name (null, or something other than text or a number) is `LABEL_7`, as
+    transformers calls it. Lists of class names have some twice (ImageNet has two kinds of crane): from the second on,
+    the index is added, as in `crane (517)`, so that a name means one class.
     """
-    if found:
-        return
-    others = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth", ".h5"))
-    raise PrismaError(
-        f"expected safetensors weights in {name or folder}; found {', '.join(others) or 'none'}{hint}. "
-        "Weights in other formats are pickles, which can run code when they are loaded"
-    )
+    found, taken = [], set[str]()
+    for i, value in enumerate(names):
+        known = (isinstance(value, str) and value.strip()) or (isinstance(value, int) and not isinstance(value, bool))
+        name = str(value) if known else f"LABEL_{i}"
+        while name in taken:
+            name = f"{name} ({i})"
+        taken.add(name)
+        found.append(name)
+    return tuple(found) if len(found) == n_classes else ()

@@ -116,5 +116,5 @@ def test_what_is_no_data_set_is_one_sentence(
 
 
 def test_a_model_without_a_transform_takes_no_folder(folder: Path) -> None:
-    with pytest.raises(PrismaError, match=r"expected a model with a transform, .* that Prisma can reproduce"):
+    with pytest.raises(PrismaError, match=r"expected a model with a transform, .* that Prisma cannot reproduce"):
         pictures(folder, None, SHAPE)

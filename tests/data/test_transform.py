@@ -1,6 +1,7 @@
 """From pictures to tensors: exact where nothing has to change, loud where it cannot be done."""
 
 import json
+import math
 import re
 import struct
 import zlib
@@ -132,22 +133,36 @@ def cut_png(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
 
 
-FILES: dict[str, Any] = {
-    "text": lambda path: path.write_text("no picture"),
-    "empty": lambda path: path.write_bytes(b""),
-    "folder": lambda path: path.mkdir(),
-    "absent": lambda path: None,
-    "cut": cut_png,
-    "svg": lambda path: path.write_text("<svg/>"),
+FILES: dict[str, tuple[Any, str]] = {
+    "text": (lambda path: path.write_text("no picture"), "something else"),
+    "empty": (lambda path: path.write_bytes(b""), "an empty file"),
+    "folder": (lambda path: path.mkdir(), "a folder"),
+    "absent": (lambda path: None, "no such file"),
+    "cut": (cut_png, "a truncated image: the end of the file is missing"),
+    "svg": (lambda path: path.write_text("<svg/>"), r"a vector drawing \(SVG\)"),
+    "pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "a Git LFS pointer"),
 }
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_files_that_are_no_image_are_refused(kind: str, tmp_path: Path) -> None:
-    FILES[kind](tmp_path / "file")
-    with pytest.raises(PrismaError, match=r"expected an image at .*file; found something else") as error:
+    make, found = FILES[kind]
+    make(tmp_path / "file")
+    with pytest.raises(PrismaError, match=rf"expected an image at .*file; found {found}") as error:
         GREY(tmp_path / "file")
     assert "\n" not in str(error.value)
+
+
+def test_an_address_is_no_path() -> None:
+    with pytest.raises(PrismaError, match=r"found an address: download the image, and give its path"):
+        GREY("https://example.org/newt.png")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_transform_is_finite(value: float) -> None:
+    for changes in ({"mean": (value,)}, {"std": (value,)}, {"std": (0.0,)}, {"std": (-1.0,)}):
+        with pytest.raises(PrismaError, match=r"for 1 or 3 channels \(finite, std positive\)"):
+            replace(GREY, **changes)
 
 
 @pytest.mark.parametrize("thing", [None, 3, b"bytes", torch.zeros(8, 8), ["a.png"]])

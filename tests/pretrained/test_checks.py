@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import timm
 import torch
+import transformers
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.nn.utils import prune
 
 from prisma.errors import UnsupportedModelError
 from prisma.pretrained.checks import unsupported_properties
@@ -42,6 +44,19 @@ def _own_forward(module: Any) -> None:
     attn.forward = MethodType(lambda self, x, **_: x, attn)
 
 
+def _pruned(module: Any) -> None:
+    prune.l1_unstructured(module.blocks[1].mlp.fc1, "weight", 0.5)
+
+
+def _weight_norm(module: Any) -> None:
+    with pytest.warns(FutureWarning, match="deprecated"):
+        nn.utils.weight_norm(module.head)
+
+
+def _offloaded(module: Any) -> None:
+    module.blocks[1]._hf_hook = object()
+
+
 CHANGED: dict[str, tuple[Change, str]] = {
     "hook": (
         lambda m: m.blocks[1].mlp.register_forward_hook(lambda *a: 2 * a[2]),
@@ -56,8 +71,15 @@ CHANGED: dict[str, tuple[Change, str]] = {
     ),
     "parametrization": (
         lambda m: nn.utils.parametrizations.weight_norm(m.head),
-        "head is a torch.*, a class of no library",
+        r"head has parametrizations \(weight\): fold them into the weights first",
     ),
+    "pruning": (_pruned, r"blocks\.1\.mlp\.fc1 is pruned: make that permanent first, with torch.nn.utils.prune.remove"),
+    "weight norm": (_weight_norm, "head has a WeightNorm: fold it into the weights first, with .*remove_weight_norm"),
+    "spectral norm": (
+        lambda m: nn.utils.spectral_norm(m.blocks[0].mlp.fc1),
+        r"mlp\.fc1 has a SpectralNorm: .*remove_spectral_norm",
+    ),
+    "accelerate": (_offloaded, r"blocks\.1 is moved between devices by accelerate: load the model without device_map"),
     "scale": (_scaled, r"blocks\.0\.attn multiplies its scores by 1 instead of 0\.5"),
     "scale of one": (lambda m: setattr(m.blocks[1].attn, "scale", 1.0), r"blocks\.1\.attn multiplies"),
     "stride": (lambda m: setattr(m.patch_embed.proj, "stride", (2, 2)), "convolution with overlap"),
@@ -94,6 +116,9 @@ KEPT: dict[str, Change] = {
     "dropout": lambda m: setattr(m.blocks[1], "drop_path1", timm.layers.DropPath(0.5)),
     "patch dropout": lambda m: setattr(m, "patch_drop", timm.layers.PatchDropout(0.5)),
     "fewer blocks": lambda m: setattr(m, "blocks", m.blocks[:1]),
+    "kernel": lambda m: setattr(m.blocks[1].attn, "fused_attn", not m.blocks[1].attn.fused_attn),
+    "in place": lambda m: setattr(m.blocks[0].mlp.act, "inplace", True),
+    "settings of training": lambda m: vars(m.blocks[1].attn).update(attn_drop_p=0.5, gradient_checkpointing=True),
     "checkpointing": lambda m: m.set_grad_checkpointing(),
 }
 
@@ -103,6 +128,45 @@ def test_a_change_that_the_reader_sees_is_exact(change: Change) -> None:
     module = VisionTransformer(**SMALL).eval()
     change(module)
     expect_parity(module.eval(), IMAGES)
+
+
+class Compiled(nn.Module):
+    """As torch.compile wraps a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = module
+
+
+WRAPPERS: dict[str, tuple[Callable[[nn.Module], nn.Module], str]] = {
+    "DataParallel": (nn.DataParallel, r"a VisionTransformer: load that, with prisma.load\(model\.module\)"),
+    "compiled": (Compiled, r"load that, with prisma.load\(model\._orig_mod\)"),
+    "both": (lambda m: nn.DataParallel(Compiled(m)), r"prisma.load\(model\.module\._orig_mod\)"),
+    "a sequence": (lambda m: nn.Sequential(nn.Identity(), m), r"prisma.load\(model.get_submodule\('1'\)\)"),
+}
+
+
+@pytest.mark.parametrize(("wrap", "sentence"), WRAPPERS.values(), ids=WRAPPERS)
+def test_a_wrapper_is_told_what_to_load(wrap: Callable[[nn.Module], nn.Module], sentence: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=sentence):
+        family_of(wrap(VisionTransformer(**SMALL)))
+
+
+def test_adapters_and_models_of_text_are_told_so() -> None:
+    kind = type("LoraLayer", (nn.Linear,), {"__module__": "peft.tuners.lora.layer"})
+    module = VisionTransformer(**SMALL)
+    module.head = kind(12, 5)
+    with pytest.raises(UnsupportedModelError, match=r"head belongs to a PEFT adapter: merge it .*merge_and_unload"):
+        family_of(module).read(module)
+    with pytest.raises(UnsupportedModelError, match=r"merge the adapter into the weights first, and load what"):
+        family_of(nn.Sequential(module))
+    kind = type("Linear4bit", (nn.Linear,), {"__module__": "bitsandbytes.nn.modules"})
+    module.head = kind(12, 5)
+    with pytest.raises(UnsupportedModelError, match="head is quantised: load the model without quantisation"):
+        family_of(module).read(module)
+    text = transformers.BertModel(transformers.BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1))
+    with pytest.raises(UnsupportedModelError, match="BertModel, whose input is text"):
+        family_of(text)
 
 
 def test_hooks_by_which_transformers_records_do_not_count() -> None:

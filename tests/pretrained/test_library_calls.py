@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -42,7 +43,8 @@ def test_a_sentence_of_ours_passes() -> None:
 
 def test_what_the_hub_lacks_is_said_so() -> None:
     with (
-        pytest.raises(PrismaError, match="is not in the Hub's cache and could not be downloaded"),
+        patch("prisma.pretrained.library_calls.no_network", lambda: "the Hub sleeps"),
+        pytest.raises(PrismaError, match="a/b is not in the Hub's cache, and the Hub sleeps"),
         library_errors("a/b"),
     ):
         raise LocalEntryNotFoundError("offline")

@@ -1,7 +1,6 @@
 """The text side of a pair: unit vectors, and the similarity of its library."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError
-from prisma.pretrained.source import Text, expect_safetensors
+from prisma.pretrained.source import Text, class_names
 from tests.variants import tower_of
 
 TOWER = tower_of("base")
@@ -60,11 +59,9 @@ def test_a_prompt_that_is_too_long_is_refused() -> None:
         TEXT(["abcde"])
 
 
-def test_weights_in_other_formats_are_named_and_refused(tmp_path: Path) -> None:
-    expect_safetensors(True, tmp_path)
-    with pytest.raises(PrismaError, match=r"safetensors weights in .*; found none\. Weights in other formats"):
-        expect_safetensors(False, tmp_path)
-    for name in ("b.pth", "a.bin", "config.json"):
-        (tmp_path / name).touch()
-    with pytest.raises(PrismaError, match=r"weights in lab/vit; found a\.bin, b\.pth \(save again\)\. Weights"):
-        expect_safetensors(False, tmp_path, "lab/vit", " (save again)")
+def test_class_names_differ_and_none_is_none() -> None:
+    found = class_names(["crane", None, "crane", 5, " ", True, ["x"], "crane"], 8)
+    assert found == ("crane", "LABEL_1", "crane (2)", "5", "LABEL_4", "LABEL_5", "LABEL_6", "crane (7)")
+    assert class_names(["a", "a (1)", "a"], 3) == ("a", "a (1)", "a (2)")
+    assert len(set(class_names(["a", "a (2)", "a"], 3))) == 3
+    assert class_names(["a"], 2) == ()

@@ -16,8 +16,8 @@ from prisma import PrismaError
 from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
 from prisma.cli import main
 from prisma.data import task
-from prisma.loaded import MICE
 from prisma.recipes import RECIPES, recipe
+from prisma.repository import MICE
 from prisma.train.evaluate import evaluate
 from tools.cards import shipped_mice
 

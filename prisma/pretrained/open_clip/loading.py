@@ -2,12 +2,11 @@
 module.
 """
 
-import copy
 import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,12 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from prisma.data.transform import Transform
+from prisma.downloads import download
 from prisma.errors import PrismaError, UnsupportedModelError, nearest
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.library_calls import library_errors, quiet
-from prisma.pretrained.source import ImageSize, SourceModel, expect_safetensors
+from prisma.pretrained.source import ImageSize, SourceModel
+from prisma.pretrained.twin import twin
+from prisma.pretrained.weights import NO_PICKLES, Weights, weights_in, weights_of
 
 CONFIG = "open_clip_config.json"
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
+"""Names of weights in a folder of open_clip."""
 OWN_VOCABULARY = 49_408  # tokens of the tokenizer that comes with the package
 
 
@@ -34,7 +38,7 @@ class Tokenizer:
 
     @cached_property
     def theirs(self) -> Any:
-        with library_errors("the tokenizer, whose files belong in the model's folder or in the Hub's cache,"):
+        with library_errors("the tokenizer, whose files belong in the model's folder or in the Hub's cache,", hub=True):
             return self.load()
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
@@ -71,9 +75,9 @@ def load_name(ref: str, revision: str | None = None, image_size: ImageSize = Non
     if revision is not None:
         raise PrismaError(f"open_clip's weights are chosen by tag, as open_clip/NAME:TAG; found revision={revision!r}")
     if "/" in ref:
-        with library_errors(f"open_clip/{ref}"):
-            model = open_clip.create_model(f"hf-hub:{ref}", force_image_size=image_size, require_pretrained=True)
-        return _source(model, partial(open_clip.get_tokenizer, f"hf-hub:{ref}"))
+        config = download(ref, CONFIG, hint=f"; a model of transformers is written hf/{ref}")
+        weights = weights_of(ref, WEIGHTS[:1], config.parent.name)
+        return _from_folder(config.parent, weights, f"open_clip/{ref}", image_size, ref)
     name, _, tag = ref.partition(":")
     if name not in open_clip.list_models():
         raise PrismaError(f"open_clip has no model {name!r}; the nearest: {nearest(name, open_clip.list_models())}")
@@ -90,42 +94,90 @@ def load_name(ref: str, revision: str | None = None, image_size: ImageSize = Non
     published = open_clip.get_pretrained_cfg(name, tag)
     if not published:
         raise PrismaError(f"open_clip has no weights {tag!r} for {name}; the nearest: {nearest(tag, tags)}")
-    with library_errors(f"open_clip/{name}:{tag}"):
-        model = open_clip.create_model(
-            name,
-            tag,
-            force_image_size=image_size,
-            force_quick_gelu=published.get("quick_gelu", False),  # the weights decide this, and the name may not say it
-            require_pretrained=True,
-        )
-    return _source(model, partial(open_clip.get_tokenizer, name))
+    weights = _published_weights(published, f"open_clip/{name}:{tag}")
+    look = {key: published[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in published}
+    model = _created(
+        name,
+        weights,
+        f"open_clip/{name}:{tag}",
+        image_size,
+        force_quick_gelu=published.get("quick_gelu", False),  # the weights decide this, and the name may not say it
+        force_preprocess_cfg=look,
+    )
+    return _source(model, _tokenizer_of(name))
 
 
 def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
     """A folder with `open_clip_config.json` and safetensors weights, as open_clip saves a model.
 
     Raises:
-        PrismaError: there is no such configuration or no such weights, or they do not fit each other.
+        PrismaError: there is no such configuration, there are no such weights or several, or they do not fit each
+            other.
         UnsupportedModelError: the image tower cannot be converted exactly.
+    """
+    return _from_folder(folder, weights_in(folder, WEIGHTS), str(folder), image_size)
+
+
+def _from_folder(folder: Path, weights: Weights, what: str, image_size: ImageSize, repo: str = "") -> SourceModel:
+    _expect_config(folder / CONFIG)
+    name = f"local-dir:{folder}"
+    return _source(_created(name, weights, what, image_size), _tokenizer_of(name, repo))
+
+
+def _created(name: str, weights: Weights, what: str, image_size: ImageSize, **options: Any) -> Any:
+    """The pair that open_clip builds, with the weights that Prisma chose: open_clip looks for no file."""
+    import open_clip
+
+    with weights.as_file() as file, library_errors(what, hub=True):
+        config = open_clip.get_model_config(name)
+        is_adapter = "timm_model_name" in config["vision_cfg"]  # which open_clip resizes after loading
+        model = open_clip.create_model(
+            name,
+            load_weights=False,
+            pretrained_text=False,
+            force_image_size=None if is_adapter else image_size,
+            **options,
+        )
+        open_clip.load_checkpoint(model, str(file), strict=True)
+        if is_adapter and image_size is not None:
+            model.visual.set_input_size(image_size)
+    return model
+
+
+def _published_weights(published: dict[str, Any], what: str) -> Weights:
+    """The safetensors of one of open_clip's tags: a file on this machine, or of the Hub."""
+    if "file" in published:
+        return Weights((Path(published["file"]),))
+    repo, _, name = published.get("hf_hub", "").rpartition("/")
+    if not repo:
+        raise PrismaError(f"expected safetensors of {what} on the Hub; found {published.get('url')}. {NO_PICKLES}")
+    stem = Path(name).stem
+    usual = stem in ("", Path(WEIGHTS[0]).stem, "open_clip_pytorch_model")
+    return weights_of(repo, WEIGHTS[:1] if usual else (f"{stem}.safetensors",))
+
+
+def _tokenizer_of(name: str, repo: str = "") -> Callable[[], Any]:
+    """The tokenizer of an architecture or folder, whose files are in a repository if one is given.
+
+    Code that comes with the files is not run.
     """
     import open_clip
 
-    _expect_config(folder / CONFIG)
-    expect_safetensors(any(folder.glob("*.safetensors")), folder)
-    where = f"local-dir:{folder}"
-    with library_errors(str(folder)):
-        model = open_clip.create_model(where, force_image_size=image_size, require_pretrained=True)
-    return _source(model, partial(open_clip.get_tokenizer, where))
+    def load() -> Any:
+        if not open_clip.get_model_config(name)["text_cfg"].get("hf_tokenizer_name"):
+            return open_clip.get_tokenizer(name)
+        return open_clip.get_tokenizer(f"hf-hub:{repo}" if repo else name, trust_remote_code=False)
+
+    return load
 
 
 def load_module(module: nn.Module, image_size: ImageSize = None) -> SourceModel:
-    """A live pair or image tower; with `image_size`, a copy of it that open_clip's code resized.
+    """A live pair or image tower, of which a twin is read; with `image_size`, open_clip's code resizes the twin.
 
     A module does not tell which tokenizer it was trained with. If its vocabulary has the size of open_clip's own
     tokenizer, that one is used.
     """
-    if image_size is not None or module.training:
-        module = copy.deepcopy(module)  # the caller's module stays unchanged
+    module = twin(module)
     if image_size is not None:
         _resize(getattr(module, "visual", module), image_size)
     return _source(module, None)
@@ -161,12 +213,14 @@ def _expect_config(path: Path) -> None:
     try:
         model = json.loads(path.read_text())["model_cfg"]
         known = isinstance(model["vision_cfg"], dict) and isinstance(model["text_cfg"], dict)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
         raise PrismaError(
             f"expected JSON with model_cfg, and vision_cfg and text_cfg in it, in {path}; found no such file or entries"
         )
+    if (model["text_cfg"].get("tokenizer_kwargs") or {}).get("trust_remote_code"):
+        raise PrismaError(f"expected a tokenizer without code of its own in {path}; found trust_remote_code")
 
 
 def _expect_readable(name: str) -> None:
@@ -180,9 +234,6 @@ def _expect_readable(name: str) -> None:
 
 def _source(model: Any, tokenizer: Callable[[], Any] | None) -> SourceModel:
     visual = getattr(model, "visual", model)
-    precisions = sorted({str(x.dtype) for x in model.parameters() if x.is_floating_point()})
-    if len(precisions) > 1:
-        raise UnsupportedModelError(f"expected all weights in one precision; found {' and '.join(precisions)}")
     size = family_of(visual).read(visual).config.image_sides  # type: ignore[union-attr]
     text, pair = _text(model), {}
     if text is not None:

@@ -1,6 +1,6 @@
 """Loading timm's models: `timm/NAME[.TAG]`, a folder that timm saved, or a live module."""
 
-import copy
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,13 @@ from prisma.data.transform import INTERPOLATIONS, Transform
 from prisma.errors import PrismaError, nearest
 from prisma.pretrained.families import FAMILIES, family_of
 from prisma.pretrained.library_calls import library_errors, quiet
-from prisma.pretrained.source import ImageSize, SourceModel, expect_safetensors
+from prisma.pretrained.source import ImageSize, SourceModel, class_names
+from prisma.pretrained.twin import twin
+from prisma.pretrained.weights import NO_PICKLES, Weights, weights_in, weights_of
 
+WEIGHTS = ("model.safetensors",)
+FOREIGN_ARGUMENTS = ("pretrained", "features_only", "checkpoint", "cache_dir", "use_naflex", "pruned")
+"""How arguments in a config.json begin that choose weights or another class, and do not describe an architecture."""
 MODULES = {name.rpartition(".")[0] for family in FAMILIES if family.library == "timm" for name in family.classes}
 
 
@@ -42,8 +47,7 @@ def load_name(name: str, revision: str | None = None, image_size: ImageSize = No
     if timm.model_entrypoint(architecture).__module__ not in MODULES:
         with quiet():
             family_of(timm.create_model(architecture))  # raises with the reason, before anything is downloaded
-    with library_errors(f"timm/{name}"):
-        module = timm.create_model(name, pretrained=True, **_size(image_size))
+    module = _created(name, _published_weights(name), f"timm/{name}", image_size)
     return _source(module, _imagenet_labels(module))
 
 
@@ -51,20 +55,57 @@ def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
     """A folder written by timm's `save_for_hf`, with safetensors weights.
 
     Raises:
-        PrismaError: there are no such weights, or they do not fit the architecture that config.json names.
+        PrismaError: there are no such weights or several, or they do not fit the architecture that config.json names.
     """
+    weights = weights_in(folder, WEIGHTS)
+    _expect_architecture(folder / "config.json")
+    return _source(_created(f"local-dir:{folder}", weights, str(folder), image_size))
+
+
+def _created(name: str, weights: Weights, what: str, image_size: ImageSize) -> nn.Module:
+    """The module that timm builds, with the weights that Prisma chose: timm looks for no file."""
     import timm
 
-    expect_safetensors(any(folder.glob("*.safetensors")), folder, hint=" (save with safe_serialization=True)")
-    with library_errors(str(folder)):
-        module = timm.create_model(f"local-dir:{folder}", pretrained=True, **_size(image_size))
-    return _source(module)
+    size = {} if image_size is None else {"img_size": image_size}
+    with weights.as_file() as file, library_errors(what):
+        chosen = {"source": "", "file": str(file), "custom_load": False}
+        module: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=chosen, **size)
+    saved = (getattr(module, "pretrained_cfg", None) or {}).get("num_classes")
+    if saved != module.num_classes:  # timm leaves such a head random
+        raise PrismaError(f"expected weights of {module.num_classes} classes in {what}; found num_classes={saved}")
+    return module
+
+
+def _published_weights(name: str) -> Weights:
+    """The safetensors of weights that timm publishes, from the Hub or its cache."""
+    from timm.models import get_pretrained_cfg
+
+    known: Any = get_pretrained_cfg(name)
+    if not known.hf_hub_id:
+        where = known.url or known.file or "another place"
+        raise PrismaError(f"expected safetensors of timm/{name} on the Hub; found {where} only. {NO_PICKLES}")
+    repo, _, revision = str(known.hf_hub_id).partition("@")
+    repo = f"{repo}{name}" if repo.endswith("/") else repo
+    stem = Path(known.hf_hub_filename or WEIGHTS[0]).stem
+    own = stem.replace("open_clip_pytorch_model", "open_clip_model")
+    standard = WEIGHTS if stem == "pytorch_model" else dict.fromkeys((f"{own}.safetensors", f"{stem}.safetensors"))
+    return weights_of(repo, tuple(standard), revision or None)
+
+
+def _expect_architecture(path: Path) -> None:
+    """Raise PrismaError if a config.json has arguments that do more than to describe an architecture."""
+    try:
+        arguments = json.loads(path.read_text()).get("model_args") or {}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return  # timm says what is wrong
+    foreign = [name for name in arguments if str(name).startswith(FOREIGN_ARGUMENTS)]
+    if foreign:
+        raise PrismaError(f"expected model_args that describe an architecture in {path}; found {', '.join(foreign)}")
 
 
 def load_module(module: nn.Module, image_size: ImageSize = None) -> SourceModel:
-    """A live module; with `image_size`, a copy of it that timm resized."""
-    if image_size is not None or module.training:
-        module = copy.deepcopy(module)  # the caller's module stays unchanged
+    """A live module, of which a twin is read; with `image_size`, timm resizes the twin."""
+    module = twin(module)
     if image_size is not None:
         with library_errors(f"{type(module).__name__} at image_size={image_size}"):
             module.set_input_size(image_size)  # type: ignore[operator]
@@ -75,8 +116,8 @@ def _source(module: Any, labels: tuple[str, ...] = ()) -> SourceModel:
     family_of(module)
     config = getattr(module, "pretrained_cfg", None) or {}
     known = config.get("label_names") if isinstance(config, dict) else None
-    labels = tuple(known) if known else labels
-    return SourceModel(module.eval(), _transform(module), labels if len(labels) == module.num_classes else ())
+    names = class_names(known if isinstance(known, list | tuple) else labels, module.num_classes)
+    return SourceModel(module.eval(), _transform(module), names)
 
 
 def _transform(module: Any) -> Transform | None:
@@ -86,13 +127,15 @@ def _transform(module: Any) -> Transform | None:
     from timm.data import resolve_model_data_config
 
     data, size = resolve_model_data_config(module), tuple(module.patch_embed.img_size)
-    scaled = tuple(math.floor(side / data["crop_pct"]) for side in size)
     look = {"mean": tuple(data["mean"]), "std": tuple(data["std"]), "interpolation": data["interpolation"]}
     if (
         data["interpolation"] not in INTERPOLATIONS
         or not len(look["mean"]) == len(look["std"]) == module.patch_embed.proj.in_channels
+        or not isinstance(data["crop_pct"], int | float)
+        or not 0 < data["crop_pct"] <= 1  # more would pad
     ):
         return None
+    scaled = tuple(math.floor(side / data["crop_pct"]) for side in size)
     if data["crop_mode"] == "squash":
         return Transform(size=size, stretch=scaled, **look)
     if data["crop_mode"] == "center" and size[0] == size[1]:
@@ -106,7 +149,3 @@ def _imagenet_labels(module: Any) -> tuple[str, ...]:
 
     subset = infer_imagenet_subset(module)
     return tuple(ImageNetInfo(subset).label_descriptions()) if subset else ()
-
-
-def _size(image_size: ImageSize) -> dict[str, Any]:
-    return {} if image_size is None else {"img_size": image_size}

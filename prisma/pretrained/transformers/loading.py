@@ -1,6 +1,5 @@
 """Loading transformers' models: `hf/ORG/NAME`, a folder written by `save_pretrained`, or a live module."""
 
-import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +11,20 @@ from torch import nn
 
 from prisma.config import ViTConfig
 from prisma.data.transform import Transform
+from prisma.downloads import download, download_if_there
 from prisma.errors import PrismaError, UnsupportedModelError
 from prisma.pretrained.families import FAMILIES, family_of, text_family_of
 from prisma.pretrained.family import full_name
 from prisma.pretrained.library_calls import library_errors, one_line, quiet
 from prisma.pretrained.rules import Conversion
-from prisma.pretrained.source import ImageSize, SourceModel, expect_safetensors
+from prisma.pretrained.source import ImageSize, SourceModel, class_names
 from prisma.pretrained.transformers.images import takes_any_size
 from prisma.pretrained.transformers.tokenizer import PAIRS, text_side
 from prisma.pretrained.transformers.transform import transform_of
+from prisma.pretrained.twin import twin
+from prisma.pretrained.weights import Weights, weights_in, weights_of
 
-CONFIG, WEIGHTS, SHARDS = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG, WEIGHTS = "config.json", ("model.safetensors",)
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -33,15 +35,13 @@ def load_name(name: str, revision: str | None = None, image_size: ImageSize = No
         PrismaError: there is no such repository, revision or file, or the repository is gated or private.
         UnsupportedModelError: the model has a class that Prisma does not read; no weights are downloaded then.
     """
-    folder = _fetched(name, CONFIG, revision).parent
+    folder = download(name, CONFIG, revision, hint=f"; a model of open_clip is written open_clip/{name}").parent
     commit = folder.name
-    kind = _kind(folder)
+    kind = _kind(folder, name)
     for extra in PROCESSORS:
-        _fetched_if_there(name, extra, commit)
-    if _fetched_if_there(name, WEIGHTS, commit) is None and (index := _fetched_if_there(name, SHARDS, commit)):
-        for shard in sorted(set(_json(index)["weight_map"].values())):
-            _fetched(name, shard, commit)
-    return _source(_loaded(kind, folder, name), folder, image_size, name, revision=revision)
+        download_if_there(name, extra, commit)
+    module = _loaded(kind, folder, weights_of(name, WEIGHTS, commit), name)
+    return _source(module, folder, image_size, name, revision=revision)
 
 
 def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
@@ -52,28 +52,28 @@ def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
             architecture (the message lists all missing, unused and wrongly shaped tensors).
         UnsupportedModelError: the model has a class that Prisma does not read, or cannot be converted exactly.
     """
-    return _source(_loaded(_kind(folder), folder, str(folder)), folder, image_size, folder)
+    kind = _kind(folder, str(folder))
+    module = _loaded(kind, folder, weights_in(folder, WEIGHTS), str(folder))
+    return _source(module, folder, image_size, folder)
 
 
 def load_module(module: nn.Module, image_size: ImageSize = None) -> SourceModel:
     """A live module. Its `name_or_path` gives transform and tokenizer, if it is a folder or in the Hub's cache."""
-    memo: dict[int, Any] = {id(x): x for x in (*module.parameters(), *module.buffers())}
     origin = str(getattr(module, "name_or_path", "") or "")
-    copied = copy.deepcopy(module, memo).eval()  # which shares the weights
-    return _source(copied, _processor_folder(origin), image_size, origin or None)
+    return _source(twin(module), _processor_folder(origin), image_size, origin or None)
 
 
 def describe(module: Any, folder: Path | None) -> tuple[Transform | None, tuple[str, ...]]:
     """(transform, labels): of the image processor in `folder`, and of the module if it is a classifier."""
     config = _config(module)
     names = getattr(module.config, "id2label", None) or {}
-    labels = tuple(str(names[i]) for i in sorted(names)) if len(names) == config.n_classes else ()
+    labels = class_names((names[i] for i in sorted(names)), config.n_classes)
     if folder is None or not any((folder / name).is_file() for name in PROCESSORS):
         return None, labels
     from transformers import AutoImageProcessor
 
     with library_errors(f"the image processor of {folder}"):
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return transform_of(processor, config.channels), labels
 
 
@@ -98,7 +98,7 @@ def _config(module: nn.Module) -> ViTConfig:
     return config
 
 
-def _kind(folder: Path) -> Any:
+def _kind(folder: Path, name: str) -> Any:
     """The class of the model in a folder. Raises UnsupportedModelError unless Prisma reads it."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
@@ -129,15 +129,15 @@ def _empty(kind: Any, folder: Path) -> nn.Module:
             return kind(config)
 
 
-def _loaded(kind: Any, folder: Path, name: str) -> nn.Module:
-    """The module with the folder's weights, in the precision in which they are saved."""
-    expect_safetensors(any((folder / weights).is_file() for weights in (WEIGHTS, SHARDS)), folder, name)
-    with library_errors(f"the {kind.__name__} of {name}"), _without_progress_bars():
+def _loaded(kind: Any, folder: Path, weights: Weights, name: str) -> nn.Module:
+    """The module with these weights, in the precision in which they are saved. transformers looks for no file."""
+    what, tensors = f"the {kind.__name__} of {name}", weights.tensors()
+    with library_errors(what), _without_progress_bars():
         module, info = kind.from_pretrained(
-            folder,
+            None,
+            config=kind.config_class.from_pretrained(folder, local_files_only=True),
+            state_dict=tensors,
             dtype="auto",
-            use_safetensors=True,
-            local_files_only=True,
             ignore_mismatched_sizes=True,  # _expect_all lists them
             output_loading_info=True,
         )
@@ -179,43 +179,6 @@ def _processor_folder(name: str) -> Path | None:
     except HFValidationError:
         return None
     return next((Path(path).parent for path in found if isinstance(path, str)), None)
-
-
-def _fetched_if_there(repo: str, file: str, revision: str) -> Path | None:
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return _download(repo, file, revision)
-    except EntryNotFoundError:
-        return None
-
-
-def _fetched(repo: str, file: str, revision: str | None) -> Path:
-    """One file of a repository, from the Hub or its cache. Raises PrismaError."""
-    from huggingface_hub import errors
-
-    at = f"{repo} at {revision}" if revision else repo
-    try:
-        return _download(repo, file, revision)
-    except errors.GatedRepoError:
-        reason = "is gated: accept its terms on its page, then run `hf auth login` or set HF_TOKEN"
-    except errors.RepositoryNotFoundError:
-        reason = "is not on the Hub; if it is private, run `hf auth login` or set HF_TOKEN"
-    except errors.RevisionNotFoundError:
-        reason = "is not on the Hub: the repository has no such revision"
-    except errors.LocalEntryNotFoundError:
-        reason = f"is not in the Hub's cache ({file}), and the Hub cannot be reached"
-    except errors.EntryNotFoundError:
-        reason = f"has no {file}, which every model of transformers has"
-    except (errors.HFValidationError, OSError) as error:
-        reason = f"could not be downloaded from the Hub ({type(error).__name__}: {one_line(error)})"
-    raise PrismaError(f"{at} {reason}")
-
-
-def _download(repo: str, file: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repo, file, revision=revision))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -69,8 +69,8 @@ class Tokenizer:
             raise PrismaError("expected a tokenizer for the text tower; found a module without one")
         from transformers import AutoTokenizer
 
-        with library_errors(f"the tokenizer of {self.source}"):
-            found = AutoTokenizer.from_pretrained(self.source, **self.options)
+        with library_errors(f"the tokenizer of {self.source}", hub=not Path(self.source).is_dir()):
+            found = AutoTokenizer.from_pretrained(self.source, trust_remote_code=False, **self.options)
         if found.padding_side != "right":
             raise PrismaError(
                 f"expected a tokenizer that pads on the right; found one that pads on the {found.padding_side}"

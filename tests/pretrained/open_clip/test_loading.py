@@ -164,13 +164,11 @@ def test_names_and_tags(folder: Path) -> None:
 
 @torch.no_grad()
 def test_a_repository_of_the_hub(folder: Path) -> None:
-    files = {None: "open_clip_model.safetensors", "open_clip_config.json": "open_clip_config.json"}
-
-    def download(repository: str, filename: str | None = None, cache_dir: Any = None) -> str:
+    def download(repository: str, filename: str, **_: Any) -> str:
         assert repository == "lab/newts"
-        return str(folder / files[filename])
+        return str(folder / filename)
 
-    with patch("open_clip.factory.download_pretrained_from_hf", download):
+    with patch("huggingface_hub.hf_hub_download", download), patch("prisma.downloads.why_unreachable", lambda: None):
         loaded, images = prisma.load("open_clip/lab/newts"), noise(32, 32)
         assert loaded.text is not None
         assert torch.equal(loaded.text(PROMPTS), prisma.load(folder).text(PROMPTS))  # type: ignore[misc]
@@ -193,7 +191,7 @@ def test_weights_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     known = patch.dict("open_clip.pretrained._PRETRAINED", {"ViT-S-16": {"absent": {"hf_hub": "nobody/nothing/"}}})
-    with known, pytest.raises(PrismaError, match=r"ViT-S-16:absent could not be loaded .*Failed to download"):
+    with known, pytest.raises(PrismaError, match=r"nobody/nothing is not in the Hub's cache .*, and HF_HUB_OFFLINE is"):
         prisma.load("open_clip/ViT-S-16:absent")
 
 
@@ -265,7 +263,7 @@ def test_a_live_pair_stays_as_it_is() -> None:
 def test_weights_of_two_precisions_are_refused() -> None:
     model = pair()
     open_clip.model.convert_weights_to_lp(model)
-    with pytest.raises(UnsupportedModelError, match=r"one precision; found torch\.float16 and torch\.float32"):
+    with pytest.raises(UnsupportedModelError, match=r"one precision; found torch\.float16 .* and torch\.float32"):
         prisma.load(model)
 
 
@@ -279,7 +277,7 @@ def test_pickles_are_refused(folder: Path) -> None:
     weights = folder / "open_clip_model.safetensors"
     torch.save(load_file(weights), folder / "open_clip_pytorch_model.bin")
     weights.unlink()
-    with pytest.raises(PrismaError, match=r"found open_clip_pytorch_model.bin. Weights in other formats are pickles"):
+    with pytest.raises(PrismaError, match=r"found open_clip_pytorch_model.bin. Prisma opens no other format"):
         prisma.load(folder)
 
 
@@ -299,7 +297,7 @@ def test_weights_that_do_not_fit_are_all_listed(folder: Path) -> None:
     with pytest.raises(PrismaError, match=r"visual\.proj.*visual\.extra.*size mismatch for ln_final\.bias"):
         prisma.load(folder)
     path.write_bytes(b"not safetensors")
-    with pytest.raises(PrismaError, match="could not be loaded"):
+    with pytest.raises(PrismaError, match=r"expected safetensors in .* found something else"):
         prisma.load(folder)
 
 

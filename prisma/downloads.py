@@ -1,0 +1,155 @@
+"""Files of the Hugging Face Hub or of its cache, and at once the sentence that says why one cannot be had.
+
+The Hub's client repeats a failed request for half a minute, and the libraries ask for one file after another. So one
+short question comes first: does the Hub answer? If not, the client works offline, from its cache, without waiting.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prisma.errors import PrismaError
+
+WAIT = 3.0  # seconds for the Hub's answer, finding its address included
+REMEMBERED = 10.0  # seconds for which an answer, or the lack of one, is not asked for again
+
+
+@dataclass
+class _Hub:
+    """What is known about the Hub in this process."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    offline_blocks: int = 0  # that run now, in any thread
+    asked: dict[str, tuple[float, str | None]] = field(default_factory=dict)  # address -> (when, why no answer)
+
+
+_HUB = _Hub()
+
+
+def why_unreachable() -> str | None:
+    """Why the Hub does not answer, as a phrase; None if it does."""
+    from huggingface_hub import constants
+
+    address = constants.ENDPOINT
+    asked = _HUB.asked.get(address)
+    if asked is None or time.monotonic() - asked[0] > REMEMBERED:
+        reason = _ask(address)
+        _HUB.asked[address] = asked = (time.monotonic(), reason)
+    return asked[1]
+
+
+def _ask(address: str) -> str | None:
+    """Ask in a thread: to find an address may take longer than any time limit of a connection."""
+    found: list[str | None] = []
+
+    def ask() -> None:
+        from huggingface_hub import get_session
+
+        try:
+            status = get_session().head(address, timeout=WAIT).status_code
+            found.append(f"it answers with status {status}" if status >= 500 else None)
+        except Exception as error:  # of any kind: names, certificates, proxies, addresses that are none
+            found.append(" ".join(str(error).split()) or type(error).__name__)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(WAIT)
+    return found[0] if found else f"no answer within {WAIT:g} seconds"
+
+
+@contextmanager
+def from_the_hub() -> Iterator[None]:
+    """While the block lasts, the Hub's client, which all libraries use, is offline if the Hub does not answer."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE and not _HUB.offline_blocks:  # the user's choice
+        yield
+        return
+    offline = why_unreachable() is not None
+    if offline:
+        with _HUB.lock:
+            _HUB.offline_blocks += 1
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        if offline:
+            with _HUB.lock:
+                _HUB.offline_blocks -= 1
+                constants.HF_HUB_OFFLINE = _HUB.offline_blocks > 0
+
+
+def no_network() -> str | None:
+    """Why nothing can be downloaded now, and what to do, as a phrase; None if the Hub answers."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE and not _HUB.offline_blocks:
+        return "HF_HUB_OFFLINE is set: unset it to download, or load a folder on this machine"
+    if (reason := why_unreachable()) is None:
+        return None
+    return (
+        f"the Hub ({constants.ENDPOINT}) cannot be reached ({reason}): connect to the network, or load a folder on "
+        "this machine"
+    )
+
+
+def download(repo: str, file: str, revision: str | None = None, hint: str = "") -> Path:
+    """One file of a repository, from the Hub or its cache.
+
+    Args:
+        revision: a branch, tag or commit; None is `main`.
+        hint: what the message adds if the file or the repository is not there.
+
+    Raises:
+        PrismaError: no network and not in the cache; a private or gated repository; no such repository, revision or
+            file. The message says which.
+    """
+    from huggingface_hub import errors
+
+    at = f"{repo} at {revision}" if revision else repo
+    try:
+        return _fetched(repo, file, revision)
+    except errors.GatedRepoError:
+        reason = "is gated: accept its terms on its page, then run `hf auth login` or set HF_TOKEN"
+    except errors.RepositoryNotFoundError:
+        reason = f"is not on the Hub; if it is private, run `hf auth login` or set HF_TOKEN{hint}"
+    except errors.RevisionNotFoundError:
+        reason = "is not on the Hub: the repository has no such revision"
+    except errors.LocalEntryNotFoundError as error:
+        why = no_network() or f"it could not be downloaded ({_one_line(error)})"
+        reason = f"is not in the Hub's cache ({file}), and {why}{hint}"
+    except errors.EntryNotFoundError:
+        reason = f"has no {file}{hint}"
+    except (errors.HFValidationError, errors.HfHubHTTPError, OSError, ValueError) as error:
+        reason = f"could not be downloaded from the Hub ({type(error).__name__}: {_one_line(error)})"
+    raise PrismaError(f"{at} {reason}")
+
+
+def download_if_there(repo: str, file: str, revision: str | None = None) -> Path | None:
+    """The same; None if the repository has no such file, or without a network if the cache has none.
+
+    Raises:
+        PrismaError: as `download`, for every other reason.
+    """
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return _fetched(repo, file, revision)
+    except EntryNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return download(repo, file, revision)  # which says why
+
+
+def _fetched(repo: str, file: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    with from_the_hub():
+        return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=WAIT))
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,176 @@
+"""The weights of a folder or repository of another library: Prisma chooses the files, and the library gets no other.
+
+Libraries choose for themselves, each by its own order, and some of them open a pickle, which can run code. So weights
+are chosen here, among safetensors only, and no library is given a folder to search.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+
+from prisma.checkpoint import read_tensors, to_safetensors
+from prisma.contents import LFS_POINTER, contents_of
+from prisma.downloads import download, download_if_there, no_network
+from prisma.errors import PrismaError
+
+SUFFIX, INDEX = ".safetensors", ".safetensors.index.json"
+OTHERS = frozenset(
+    [
+        ".bin",
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".pkl",
+        ".pickle",
+        ".npz",
+        ".npy",
+        ".h5",
+        ".keras",
+        ".msgpack",
+        ".pb",
+        ".onnx",
+        ".gguf",
+        ".ggml",
+        ".tflite",
+        ".mlmodel",
+        ".tar",
+    ]
+)
+"""Endings of weights in other formats."""
+NO_PICKLES = (
+    "Prisma opens no other format, because most of them are pickles, which can run code when they are loaded: load "
+    "the weights in the library that wrote them, save them as safetensors, and load that folder"
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of safetensors: a file, or shards and the index that names them."""
+
+    files: tuple[Path, ...]
+    index: Path | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors, each in memory of its own.
+
+        Raises:
+            PrismaError: a file is absent, damaged or something else; a tensor is in two files, or in none of them.
+        """
+        found: dict[str, Tensor] = {}
+        for file in self.files:
+            tensors, _ = read_tensors(file)
+            if twice := sorted(tensors.keys() & found.keys()):
+                raise PrismaError(f"expected every tensor in one file; found {twice[0]} in {file} and in another shard")
+            found |= tensors
+        if self.index is not None and (missing := sorted(_weight_map(self.index).keys() - found.keys())):
+            raise PrismaError(
+                f"expected the tensors that {self.index} names; found no {', '.join(missing)} in its files"
+            )
+        return found
+
+    @contextmanager
+    def as_file(self) -> Iterator[Path]:
+        """The path of one safetensors file, for a library that reads one: of shards, a file that joins them."""
+        for file in self.files:
+            expect_safetensors_bytes(file)
+        if self.index is None:
+            yield self.files[0]
+            return
+        with TemporaryDirectory() as folder:
+            joined = Path(folder, f"model{SUFFIX}")
+            joined.write_bytes(to_safetensors(self.tensors(), {}))
+            yield joined
+
+
+def weights_in(folder: Path, standard: Sequence[str], name: str = "") -> Weights:
+    """The weights of a folder: those under a name that its library uses, else the only safetensors that there are.
+
+    Args:
+        standard: names of safetensors that the folder's library uses; an index of shards of such a name counts too.
+        name: what messages call the folder, if not by its path.
+
+    Raises:
+        PrismaError: there are no safetensors, or several sets of them; the message names them.
+    """
+    indexes = sorted(folder.glob(f"*{INDEX}"))
+    shards = {shard for index in indexes for shard in _weight_map(index).values()}
+    files = sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name not in shards)
+    sets = {path.name: path for path in (*files, *indexes)}
+    usual = [found for file in standard for found in (file, f"{file}.index.json") if found in sets]
+    chosen = usual or list(sets)
+    if not chosen:
+        raise no_weights(folder, name)
+    if len(chosen) > 1:
+        raise PrismaError(
+            f"expected one set of weights in {name or folder}; found {', '.join(chosen)}: keep the one that you mean, "
+            f"as {standard[0]}"
+        )
+    path = sets[chosen[0]]
+    return _of_index(path) if path in indexes else Weights((path,))
+
+
+def weights_of(repo: str, standard: Sequence[str], revision: str | None = None) -> Weights:
+    """The weights of a repository of the Hub, under the first of these names that it has, as a file or in shards.
+
+    Raises:
+        PrismaError: it has none of them, or they cannot be downloaded.
+    """
+    for name in standard:
+        if (file := download_if_there(repo, name, revision)) is not None:
+            return Weights((file,))
+        if (index := download_if_there(repo, f"{name}.index.json", revision)) is not None:
+            for shard in sorted(set(_weight_map(index).values())):
+                download(repo, shard, revision)
+            return _of_index(index)
+    if (offline := no_network()) is not None:
+        raise PrismaError(f"{repo} is not in the Hub's cache ({standard[0]}), and {offline}")
+    raise PrismaError(f"expected {' or '.join(standard)} in {repo}; found none of them on the Hub. {NO_PICKLES}")
+
+
+def no_weights(folder: Path, name: str = "") -> PrismaError:
+    """The error for a folder without safetensors: it names the weights that are there in other formats."""
+    others = sorted(path for path in folder.glob("*") if path.suffix.lower() in OTHERS and path.is_file())
+    found = ", ".join(path.name for path in others) or "none"
+    if renamed := [path.name for path in others if contents_of(path) == "safetensors"]:
+        return PrismaError(
+            f"expected safetensors weights in {name or folder}; found {renamed[0]}, which are safetensors under "
+            f"another name: rename it to model{SUFFIX}"
+        )
+    return PrismaError(f"expected safetensors weights in {name or folder}; found {found}. {NO_PICKLES}")
+
+
+def expect_safetensors_bytes(path: Path) -> None:
+    """Raise PrismaError, which says what the file is, unless it begins as safetensors do."""
+    if not path.is_file():
+        raise PrismaError(f"expected safetensors weights at {path}; found no such file")
+    if (found := contents_of(path)) != "safetensors":
+        raise PrismaError(f"expected safetensors in {path}; found {found or 'something else'}")
+
+
+def _of_index(index: Path) -> Weights:
+    names = sorted(set(_weight_map(index).values()))
+    if missing := [name for name in names if not (index.parent / name).is_file()]:
+        raise PrismaError(f"expected the files that {index} names; found no {', '.join(missing)}")
+    return Weights(tuple(index.parent / name for name in names), index)
+
+
+def _weight_map(index: Path) -> Mapping[str, str]:
+    """Tensor -> name of the file that has it. Raises PrismaError unless they are safetensors beside the index."""
+    try:
+        found = json.loads(index.read_text())["weight_map"]
+        plain = all(name == Path(name).name and name.endswith(SUFFIX) and "\\" not in name for name in found.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        found, plain = None, False
+    if not found or not plain:
+        what = contents_of(index)
+        raise PrismaError(
+            f"expected a weight_map with names of safetensors beside it in {index}; found "
+            f"{what if what == LFS_POINTER else 'other names, or none'}"
+        )
+    weight_map: Mapping[str, str] = found
+    return weight_map
