@@ -90,6 +90,9 @@ def exclusive(path: Path, work: str) -> Iterator[None]:
             if isinstance(error, Timeout) or error.errno not in NO_LOCKS:
                 raise
             weaker("locks", "a file marks a folder as in use, and may have to be removed by hand after a crash")
+            with suppress(OSError):
+                if file.stat().st_size == 0:  # left by the failed attempt; a marker is not empty
+                    file.unlink()
             lock, advice = SoftFileLock(file), f"wait until it has ended, or remove {file} if there is none"
             lock.acquire(blocking=False)
     except Timeout:

@@ -112,9 +112,9 @@ def test_without_locks_a_file_marks_the_folder(tmp_path: Path, monkeypatch: pyte
 
     def twice() -> None:
         for _ in range(2):
-            with exclusive(tmp_path, "work"), pytest.raises(PrismaError, match=r"another one: .*, or remove .*\.lock"):
-                with exclusive(tmp_path, "work"):
-                    pass
+            refused = pytest.raises(PrismaError, match=r"another one: .*, or remove .*\.lock")
+            with exclusive(tmp_path, "work"), refused, exclusive(tmp_path, "work"):
+                pass
 
     (words,) = messages(twice)
     assert words.startswith("this file system has no locks: a file marks a folder as in use")
@@ -137,7 +137,7 @@ def test_a_folder_on_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for name in ("file", "folder"):
         move(tmp_path / "a" / name, tmp_path / "b" / name)
     assert (tmp_path / "b" / "file").read_text() == "1"
-    assert os.readlink(tmp_path / "b" / "folder" / "link") == "elsewhere"
+    assert (tmp_path / "b" / "folder" / "link").readlink() == Path("elsewhere")
     assert not list((tmp_path / "a").iterdir()) and len(list((tmp_path / "b").iterdir())) == 2
 
 
@@ -152,9 +152,8 @@ def test_an_error_is_a_sentence_with_its_file(tmp_path: Path) -> None:
     read_only = OSError(errno.EROFS, "Read-only file system", "hub/blobs")
     words = "could not read or write hub/blobs: Read-only file system; choose a folder that can be written"
     assert sentence(read_only) == words
-    with pytest.raises(PrismaError, match="^could not read or write out: Input/output error; check the disk"):
-        with sentences(Path("out")):
-            raise OSError(errno.EIO, "Input/output error")
+    with pytest.raises(PrismaError, match=r"^could not read or write out: Input/output"), sentences(Path("out")):
+        raise OSError(errno.EIO, "Input/output error")
     long = tmp_path / ("x" * 300)
     with pytest.raises(PrismaError, match="File name too long; choose a shorter name"):
         write_atomic(long, b"")
@@ -206,5 +205,5 @@ def test_a_hub_that_cannot_be_written_is_audited_and_found_up_to_date(
         monkeypatch.setattr(os, name, guarded(name))
     assert audit("lab/tiny", hub) == []
     assert not publish(run, "lab/tiny", hub, progress=False).changed
-    with pytest.raises(PrismaError, match="could not write .*: Read-only file system; choose a folder that can be"):
+    with pytest.raises(PrismaError, match=r"could not write .*: Read-only file system; choose a folder that can be"):
         publish(run, "lab/other", hub, progress=False)

@@ -7,7 +7,7 @@ progress to stderr. The library is imported inside each command, so that `--help
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -50,7 +50,14 @@ def _fail(sentence: str) -> NoReturn:
     sys.exit(1)
 
 
-def _show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """A warning of this package is a sentence; that of another says where it comes from."""
     own = issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(__file__).parents[1])
     where = "" if own else f"{filename}:{lineno}: {category.__name__}: "
