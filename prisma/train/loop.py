@@ -88,15 +88,11 @@ def train(
 
     Raises:
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
-            missing; a file could not be written, or was changed since it was written; another process trains in
-            `out`; wandb cannot begin; the loss is not finite.
+            missing; a file could not be written, or changed since; another process trains there; the loss is not finite.
     """
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
     place, data = pick_device(device), task(recipe.task)
-    if recipe.training.batch_size > (n := len(data.splits["train"].labels)):
-        raise PrismaError(
-            f"expected batch_size to be at most {n}, the number of training images; found {recipe.training.batch_size}"
-        )
+    _expect_batches(recipe)
     description = describe(recipe, place, command)
     with sentences(out):
         if resume:
@@ -106,12 +102,8 @@ def train(
         else:
             expect_startable(out)
         model = initial_model(recipe.model, recipe.training.init_seed).to(place)
-        with (
-            folder_for(out),
-            exclusive(out, f"train in {out}"),
-            cpu_threads(recipe.training.threads),
-            Stopping() as stopping,
-        ):
+        alone = exclusive(out, f"train in {out}")
+        with folder_for(out), alone, cpu_threads(recipe.training.threads), Stopping() as stopping:
             if resume:
                 description = resume_in(out, description)
                 if is_finished(out):
@@ -126,6 +118,14 @@ def train(
                 with MetricsLog(out / METRICS, run.step, run.ledger.files.get(METRICS)) as log:
                     _fit(run, log, track, stopping, progress)
             return _finish(run, command, stopping)
+
+
+def _expect_batches(recipe: Recipe) -> None:
+    """Raise PrismaError unless a batch is at most all training images."""
+    if recipe.training.batch_size > (n := len(task(recipe.task).splits["train"].labels)):
+        raise PrismaError(
+            f"expected batch_size to be at most {n}, the number of training images; found {recipe.training.batch_size}"
+        )
 
 
 def _finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
