@@ -88,7 +88,7 @@ def train(
 
     Raises:
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
-            missing; a file could not be written, or changed since; another process trains there; the loss is not finite.
+            missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
     place, data = pick_device(device), task(recipe.task)

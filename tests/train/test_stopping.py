@@ -12,7 +12,7 @@ from prisma.train.metrics_log import MetricsLog
 from prisma.train.stopping import SIGNALS, Stopping
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -21,7 +21,7 @@ def test_the_state_is_saved_first(
     tiny: Recipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     def stop(*_: object) -> None:
-        raise Stop
+        raise StoppedError
 
     write = MetricsLog.write
 
@@ -32,7 +32,7 @@ def test_the_state_is_saved_first(
 
     before = signal.signal(number, stop)
     try:
-        with monkeypatch.context() as patch, pytest.raises(Stop):
+        with monkeypatch.context() as patch, pytest.raises(StoppedError):
             patch.setattr(MetricsLog, "write", signalled)
             train(tiny, tmp_path / "run", device="cpu", progress=False)
         assert signal.getsignal(number) is stop
