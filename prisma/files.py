@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from prisma.errors import PrismaError
+from prisma.filesystem import NO_LOCKS, ON_WINDOWS, PARTIAL, partial_of, remove, sync, sync_open, unwritable, weaker
 
 LOCK = ".lock"
-_ON_WINDOWS = os.name == "nt"
 
 
 def sha256(path: Path) -> str:
@@ -24,16 +25,18 @@ def sha256(path: Path) -> str:
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a kill at any moment, sees the old file or the new one.
 
+    Of several writers at once, one wins: nobody ever sees a mixture.
+
     Raises:
         PrismaError: the bytes could not be written (disk full, no permission); the old file, if any, is untouched.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            sync_open(file.fileno())
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -54,37 +57,75 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON object as `write_atomic` does, with the same errors."""
-    write_atomic(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+    write_atomic(path, to_json(values))
+
+
+def to_json(values: Mapping[str, Any]) -> bytes:
+    """The bytes that `write_json` writes."""
+    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
 
 
 @contextmanager
 def exclusive(path: Path, work: str) -> Iterator[None]:
     """Let only one process at a time run this block for a folder, or for a lock file. A kill frees it.
 
+    On a file system without locks, a marker file that names its process takes the place of the lock.
+
     Args:
         path: a folder, which holds a lock file as long as the block runs; or a lock file, which stays.
         work: what the block does, for the error message.
 
     Raises:
-        PrismaError: another process is in the block.
+        PrismaError: another process is in the block, or the lock file cannot be written.
     """
-    from filelock import FileLock, Timeout
+    from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
     file = path / LOCK if path.is_dir() else path
-    lock = FileLock(file)
+    lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
+    advice = "wait until it has ended"
     try:
-        lock.acquire(blocking=False)
+        try:
+            lock.acquire(blocking=False)
+        except OSError as error:
+            if isinstance(error, Timeout) or error.errno not in NO_LOCKS:
+                raise
+            weaker("locks", "a file marks a folder as in use, and may have to be removed by hand after a crash")
+            with suppress(OSError):
+                if file.stat().st_size == 0:  # left by the failed attempt; a marker is not empty
+                    file.unlink()
+            lock, advice = SoftFileLock(file), f"wait until it has ended, or remove {file} if there is none"
+            lock.acquire(blocking=False)
     except Timeout:
-        raise PrismaError(
-            f"expected to be the only process to {work}; found another one: wait until it has ended"
-        ) from None
+        raise PrismaError(f"expected to be the only process to {work}; found another one: {advice}") from None
+    except OSError as error:
+        raise unwritable(file, error) from error
     try:
         yield
     finally:
-        if file != path:
+        if file != path and not isinstance(lock, SoftFileLock):
             with suppress(OSError):  # Windows removes it on release, and not before
                 file.unlink()  # while it is locked, so that nobody can lock a file that is about to go
         lock.release()
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """A folder that exists in this block. Afterwards, what was made for it and stayed empty is removed.
+
+    Raises:
+        PrismaError: it could not be made.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a folder that is not empty stays
+            for folder in made:
+                folder.rmdir()
 
 
 @contextmanager
@@ -95,16 +136,16 @@ def new_folder(path: Path) -> Iterator[Path]:
         PrismaError: `path` is a file or a folder with entries, or it could not be written.
     """
     expect_empty(path)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_of(path)
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # left behind by a kill
+        _clear_leftovers(path)
         partial.mkdir(parents=True)
         yield partial
         for file in partial.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 sync(file)
         sync(partial)
-        if _ON_WINDOWS and path.is_dir():
+        if ON_WINDOWS and path.is_dir():
             path.rmdir()  # elsewhere an empty folder is replaced
         partial.replace(path)
     except OSError as error:
@@ -123,20 +164,30 @@ def expect_empty(path: Path) -> None:
 
 def _is_leftover(name: str) -> bool:
     """Whether a file of this name is what a killed process leaves behind."""
-    return name == LOCK or (name.startswith(".") and name.endswith(".partial"))
+    return name == LOCK or (name.startswith(".") and name.endswith(PARTIAL))
 
 
-def unwritable(path: Path, error: OSError) -> PrismaError:
-    """The error of a failed write."""
-    return PrismaError(f"could not write {path}: {error.strerror or error}")
+def _clear_leftovers(path: Path) -> None:
+    """Remove what killed writers of `path` left behind: those whose process is gone."""
+    form = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-[0-9a-f]+{re.escape(PARTIAL)}")
+    for entry in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+        if (match := form.fullmatch(entry.name)) and not _is_running(int(match[1])):
+            remove(entry)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    if _ON_WINDOWS and path.is_dir():
-        return  # Windows cannot open folders, and writes their entries by itself
-    descriptor = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)  # Windows syncs what is open for writing
+def _is_running(process: int) -> bool:
+    if ON_WINDOWS:
+        return True  # where asking would end it
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def clear_leftovers_in(folder: Path) -> None:
+    """Remove what killed writers left anywhere in a folder. Only for the process that has the folder for itself."""
+    for path in list(folder.rglob(f".*{PARTIAL}")):
+        remove(path)

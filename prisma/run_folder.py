@@ -11,6 +11,8 @@ from typing import Any
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
 from prisma.errors import PrismaError
 from prisma.fields import conform
+from prisma.files import LOCK, read_json
+from prisma.filesystem import remove
 
 RECIPE = "recipe.json"
 PROBE = "probe.safetensors"
@@ -18,6 +20,7 @@ METRICS = "metrics.jsonl"
 STATE = "state.safetensors"
 CHECKPOINTS = "checkpoints"
 RESULTS = "results.json"
+HASHES = "hashes.json"
 CURVES = "curves"
 CURVE_KINDS = ("loss", "accuracy")
 CURVE_FORMATS = ("png", "svg")
@@ -49,6 +52,35 @@ def expect_finished(run: Path) -> None:
     for name in FINAL_FILES:
         if not (run / name).is_file():
             raise PrismaError(f"expected {name} in the run {run}; found no such file")
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """The content of `results.json`.
+
+    Raises:
+        PrismaError: it does not hold the results of a run.
+    """
+    found = read_json(run / RESULTS)
+    rows, kinds = found.get("results"), {"name": str, "value": float, "split": str, "n": int}
+    try:
+        if not (isinstance(rows, list) and rows and isinstance(found.get("seeds"), dict)):
+            raise ValueError("no list of results, or no seeds")
+        for row in rows:
+            for name, kind in kinds.items():
+                conform(name, row[name], kind)
+    except (KeyError, TypeError, ValueError) as error:
+        raise PrismaError(
+            f"expected the results and seeds of a run in {run / RESULTS}; found something else ({error}): restore the "
+            "file, or remove it and finish the run again with `prisma train --resume`"
+        ) from None
+    return found
+
+
+def remove_run(run: Path) -> None:
+    """Remove the files of a run. `recipe.json` goes last, so that what a kill leaves is still a run."""
+    for entry in sorted(run.iterdir(), key=lambda entry: (entry.name == RECIPE, entry.name)):
+        if entry.name != LOCK:
+            remove(entry)
 
 
 def checkpoint_steps(steps: int, every: int) -> tuple[int, ...]:
@@ -133,14 +165,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, in step order.
 
     Raises:
-        PrismaError: no such file, or a line is not JSON.
+        PrismaError: no such file, or a line is not a JSON object.
     """
     if not path.is_file():
         raise PrismaError(f"expected the metrics of a run at {path}; found no such file")
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    return [read_line(path, i, line) for i, line in enumerate(lines) if line or i]
+
+
+def read_line(path: Path, i: int, line: bytes) -> dict[str, Any]:
+    """The line with index `i` of a `metrics.jsonl`. Raises PrismaError, which names it, unless it is a JSON object."""
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise PrismaError(f"expected a JSON object on every line of {path}; found something else ({error})") from None
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        found = f"something else ({error})"
+    else:
+        if isinstance(values, dict):
+            return values
+        found = type(values).__name__
+    raise PrismaError(f"expected a JSON object on every line of {path}; found {found} on line {i + 1}")
 
 
 def read_all_metrics(run: Path, last: int) -> list[dict[str, Any]]:

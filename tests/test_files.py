@@ -189,8 +189,9 @@ def test_windows_does_not_sync_folders(tmp_path: Path, monkeypatch: pytest.Monke
         return open_(path, flags)
 
     open_ = os.open
-    monkeypatch.setattr("prisma.files._ON_WINDOWS", True)
-    monkeypatch.setattr("prisma.files.os.open", no_folder)
+    for module in ("files", "filesystem"):
+        monkeypatch.setattr(f"prisma.{module}.ON_WINDOWS", True)
+    monkeypatch.setattr("prisma.filesystem.os.open", no_folder)
     (tmp_path / "out").mkdir()
     with new_folder(tmp_path / "out") as folder:
         (folder / "a").write_bytes(b"a")

@@ -45,7 +45,11 @@ def test_names_of_checkpoints_sort_in_step_order() -> None:
 
 def test_the_files_of_a_run_are_those_that_the_trainer_writes(finished_run: Path) -> None:
     files = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
-    assert {name for name in files if not name.startswith("checkpoints/")} == {*FINAL_FILES, "state.safetensors"}
+    assert {name for name in files if not name.startswith("checkpoints/")} == {
+        *FINAL_FILES,
+        "state.safetensors",
+        "hashes.json",
+    }
     assert is_run(finished_run) and is_finished(finished_run)
     expect_finished(finished_run)
     wanted = ["step-000000", "step-000001", "step-000002", "step-000004", "step-000006"]

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
+    ("filesystem",),
     ("fields", "numbers"),
     ("sites", "files", "config", "contents", "downloads"),
     ("selection", "plain", "pixels"),
@@ -23,7 +24,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("inventory", "outline"),
     ("metrics", "circuits", "checkpoint"),
     ("runs", "run_folder"),
-    ("repository", "batching"),
+    ("repository", "batching", "ledger"),
     ("data",),
     ("pretrained",),
     ("loaded", "view"),

@@ -5,7 +5,9 @@ progress to stderr. The library is imported inside each command, so that `--help
 """
 
 import sys
-from typing import Annotated, NoReturn
+import warnings
+from pathlib import Path
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -16,6 +18,7 @@ from prisma.cli.models import cli as models_cli
 from prisma.cli.publishing import cli as publishing_cli
 from prisma.cli.serving import cli as serving_cli
 from prisma.errors import PrismaError
+from prisma.filesystem import sentence
 
 cli = typer.Typer(
     name="prisma",
@@ -31,16 +34,34 @@ for commands in (mice_cli, publishing_cli, models_cli, analyze_cli, serving_cli)
 def main() -> None:
     """Entry point: an error of the user becomes one sentence and exit code 1."""
     try:
-        cli()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            cli()
     except ModuleNotFoundError as error:
         _fail(f"expected the package {error.name}; found none; pip install 'prisma-vit[all]' brings it")
-    except (PrismaError, OSError) as error:
+    except OSError as error:
+        _fail(sentence(error))
+    except PrismaError as error:
         _fail(str(error))
 
 
 def _fail(sentence: str) -> NoReturn:
     print(f"prisma: {sentence}", file=sys.stderr)
     sys.exit(1)
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of this package is a sentence; that of another says where it comes from."""
+    own = issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(__file__).parents[1])
+    where = "" if own else f"{filename}:{lineno}: {category.__name__}: "
+    print(f"prisma: {where}{message}", file=sys.stderr)
 
 
 def _version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
 """`prisma demo`, `mice`, `train`, `import`: training mice, and importing old ones."""
 
 import json
-import shutil
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,13 +33,15 @@ def demo(
 
     It is published with all its checkpoints into a folder hub, and the app opens with it.
     """
+    from prisma.files import exclusive
     from prisma.publish import publish
     from prisma.recipes import recipe
-    from prisma.run_folder import is_finished, is_run
+    from prisma.run_folder import is_finished, is_run, remove_run
     from prisma.train import train
 
     if fresh and is_run(out):
-        shutil.rmtree(out)
+        with exclusive(out, f"delete the run in {out}"):
+            remove_run(out)
     if is_finished(out) and not as_json:
         print(f"The run in {out} is finished and is used as it is (prisma demo --fresh trains again).")
     with interruptible("prisma demo continues from here"):
@@ -101,9 +103,10 @@ def train(
 
     chosen = find(recipe).override(settings_of(settings or []))
     folder = out or Path("runs") / recipe
-    command = " ".join(["prisma train", recipe, *(f"--set {setting}" for setting in settings or [])])
+    command = shlex.join(["prisma", "train", recipe, *(word for s in settings or [] for word in ("--set", s))])
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
-    with interruptible(f"{command} --out {folder} --resume continues from here"):
+    again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"
+    with interruptible(f"{again} continues from here"):
         results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
     print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
 

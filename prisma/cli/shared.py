@@ -1,28 +1,58 @@
 """Shared by the commands: options with one meaning, tables, and the advice after an interruption."""
 
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
-from prisma.errors import PrismaError
-
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 ANY_WIDTH = 100_000  # characters: no line is folded
 HubOption = Annotated[Path, typer.Option("--hub", help="Folder hub (a Hugging Face cache folder).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal told this command to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 @contextmanager
-def interruptible(advice: str) -> Iterator[None]:
-    """Turn Ctrl-C in the block into a PrismaError that ends with `advice`."""
+def interruptible(advice: str | Callable[[], str]) -> Iterator[None]:
+    """Within, Ctrl-C, SIGTERM and SIGHUP end the command: with `advice` on stderr and the exit code 128 + the signal.
+
+    A SIGHUP that is ignored, as under `nohup`, stays ignored. A second signal ends the command at once.
+    """
+    before = {number: signal.getsignal(number) for number in STOPPING} if _in_main_thread() else {}
+    for number, handler in before.items():
+        if number == signal.SIGINT or handler != signal.SIG_IGN:  # of SIGINT, see `serving.ending_on_signals`
+            signal.signal(number, _stop)
     try:
         yield
-    except KeyboardInterrupt:
-        raise PrismaError(f"stopped; {advice}") from None
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+        print(f"prisma: stopped; {advice if isinstance(advice, str) else advice()}", file=sys.stderr)
+        raise typer.Exit(128 + number) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
 
 
 def settings_of(pairs: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from prisma.checkpoint import WEIGHTS, read_checkpoint, weights_hash
 from prisma.errors import PrismaError
+from prisma.filesystem import sentences
 from prisma.publish.hub import FolderHub, commit_id
 from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint
 from prisma.repository import MAIN, Published
@@ -38,9 +39,10 @@ def audit(repo: str, hub: Path) -> list[Finding]:
         PrismaError: no such hub, or no such repository in it.
     """
     mouse = Published(repo, hub)
-    mouse.expect_labels()
-    auditor = _Auditor(mouse, FolderHub(mouse).labels())
-    return [Finding(label, problem) for label, problem in auditor.findings()]
+    with sentences(hub):
+        mouse.expect_labels()
+        auditor = _Auditor(mouse, FolderHub(mouse).labels())
+        return [Finding(label, problem) for label, problem in auditor.findings()]
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """Writing a folder hub, so that a reader, or a kill at any moment, finds a commit complete or not at all.
 
 A folder hub is a Hugging Face cache folder: `models--OWNER--NAME/{blobs,snapshots,refs}`. Blobs are named by SHA-256, a
-snapshot is a folder of links to blobs, a label (a file in refs) names a snapshot. Everything is made in a staging
-folder and renamed into place: blobs, then the snapshot, and, once every file was read back through it, the label.
+snapshot is a folder of links to blobs (of copies, where the file system has no symbolic links), a label (a file in
+refs) names a snapshot. Everything is made in a staging folder and renamed into place: blobs, then the snapshot, and,
+once every file was read back through it, the label.
 """
 
 import hashlib
@@ -15,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 
 from prisma.errors import PrismaError
-from prisma.files import exclusive, sha256, sync, unwritable
+from prisma.files import exclusive, sha256
+from prisma.filesystem import link_or_copy, move, sync, sync_open, unwritable
 from prisma.repository import Published
 
 CHUNK = 1 << 20  # bytes
@@ -108,13 +110,23 @@ class FolderHub:
         return {path.relative_to(snapshot).as_posix(): sha256(path) if path.is_file() else "" for path in paths}
 
     def damaged(self, commit: str) -> list[str]:
-        """The names of the files of a commit whose bytes differ from the hash that names their blob."""
+        """The names of the files of a commit whose bytes differ from the hash that names their blob.
+
+        A file that is a copy is damaged if there is no blob of its bytes.
+        """
         snapshot = self.mouse.snapshot(commit)
-        return sorted(
-            name
-            for name, found in self.read_back(commit).items()
-            if Path(os.path.realpath(snapshot / name)).name != found
-        )
+
+        def is_whole(name: str, found: str) -> bool:
+            path = snapshot / name
+            if path.is_symlink():
+                return Path(os.path.realpath(path)).name == found
+            return bool(found) and (self.folder / "blobs" / found).is_file()
+
+        return sorted(name for name, found in self.read_back(commit).items() if not is_whole(name, found))
+
+    def is_whole(self, commit: Commit) -> bool:
+        """Whether a commit reads back, every byte, as it should be."""
+        return self.read_back(commit.id) == {file.name: file.sha256 for file in commit.files}
 
     def add(self, commit: Commit) -> bool:
         """Make a commit readable, unless it is already; True if anything was written.
@@ -122,7 +134,7 @@ class FolderHub:
         Raises:
             PrismaError: what was written reads back as other bytes.
         """
-        if self._is_whole(commit):
+        if self.is_whole(commit):
             return False
         for folder in ("blobs", "snapshots", "refs"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
@@ -131,9 +143,9 @@ class FolderHub:
             blob = self._blob(file)
             if not blob.is_file() or sha256(blob) != file.sha256:
                 self._place(file, blob)
-        if not self._is_whole(commit):
+        if not self.is_whole(commit):
             self._link(commit)
-        if not self._is_whole(commit):
+        if not self.is_whole(commit):
             raise PrismaError(f"expected commit {commit.id} to read back as it was written; found other bytes")
         return True
 
@@ -145,9 +157,6 @@ class FolderHub:
         """Remove a label; its commit stays readable by id."""
         (self.folder / "refs" / name).unlink()
         sync(self.folder / "refs")
-
-    def _is_whole(self, commit: Commit) -> bool:
-        return self.read_back(commit.id) == {file.name: file.sha256 for file in commit.files}
 
     def _blob(self, file: File) -> Path:
         return self.folder / "blobs" / file.sha256
@@ -161,25 +170,25 @@ class FolderHub:
                 digest.update(chunk)
                 out.write(chunk)
             out.flush()
-            os.fsync(out.fileno())
+            sync_open(out.fileno())
         if digest.hexdigest() != file.sha256:
             raise PrismaError(f"expected {file.source!s} to stay as it was during publishing; found it changed")
-        partial.replace(target)
+        move(partial, target)
         sync(target.parent)
 
     def _link(self, commit: Commit) -> None:
-        """A snapshot folder of relative links, as the Hub's client makes them."""
+        """A snapshot folder of relative links, as the Hub's client makes them, or of copies."""
         snapshot, partial = self.mouse.snapshot(commit.id), self._staging / commit.id
         for file in commit.files:
             link = partial / file.name
             link.parent.mkdir(parents=True, exist_ok=True)
             up = os.path.relpath(self._blob(file), snapshot / Path(file.name).parent)
-            link.symlink_to(up)
-        for folder in (partial, *(path for path in partial.rglob("*") if not path.is_symlink())):
+            link_or_copy(link, Path(up), self._blob(file))
+        for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir() and not path.is_symlink())):
             sync(folder)
         if snapshot.exists():  # its files were damaged
-            snapshot.replace(self._staging / f"damaged-{commit.id}")
-        partial.replace(snapshot)
+            move(snapshot, self._staging / f"damaged-{commit.id}")
+        move(partial, snapshot)
         sync(snapshot.parent)
 
     def _clear(self) -> None:

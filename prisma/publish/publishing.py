@@ -7,6 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from prisma.errors import PrismaError
+from prisma.filesystem import sentences
 from prisma.publish.hub import Commit, FolderHub
 from prisma.publish.plan import CARD, Plan, plan
 from prisma.repository import MAIN, Published
@@ -34,7 +35,8 @@ def publish(run: Path, repo: str, hub: Path, *, replace: bool = False, progress:
     """Publish a finished run: a revision per checkpoint, and `main` with the final weights, the card and the manifest.
 
     A label is made only after every byte of its commit was read back and hashed. A kill at any moment leaves only
-    labels that serve verified weights, and publishing again completes the rest. Publishing twice writes nothing.
+    labels that serve verified weights, and publishing again completes the rest. Publishing twice writes nothing,
+    and needs no permission to write.
 
     Args:
         run: a run folder with results.json.
@@ -51,7 +53,21 @@ def publish(run: Path, repo: str, hub: Path, *, replace: bool = False, progress:
     if hub.exists() and not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found a file")
     writer = FolderHub(Published(repo, hub))
-    planned = plan(run, repo, progress=progress)
+    with sentences(run):
+        planned = plan(run, repo, progress=progress)
+        changes = ((), (), (), ()) if _is_published(writer, planned) else _write(writer, planned, replace, progress)
+    steps = tuple(label for label in planned.revisions if label != MAIN)
+    return Report(repo, str(hub), any(changes), planned.revisions[MAIN].id, steps, *changes)
+
+
+def _is_published(writer: FolderHub, planned: Plan) -> bool:
+    """Whether all labels serve these commits already, every byte: then nothing is written, and no lock is needed."""
+    wanted = {label: commit.id for label, commit in planned.revisions.items()}
+    return writer.labels() == wanted and all(map(writer.is_whole, planned.revisions.values()))
+
+
+def _write(writer: FolderHub, planned: Plan, replace: bool, progress: bool) -> tuple[tuple[str, ...], ...]:
+    """Make every commit and label, and return the labels that were made, moved, repaired and removed."""
     with writer.writing():
         before = writer.labels()
         if not replace:
@@ -67,9 +83,7 @@ def publish(run: Path, repo: str, hub: Path, *, replace: bool = False, progress:
         removed = sorted(set(before) - set(planned.revisions))
         for label in removed:
             writer.unlabel(label)
-    changes = (tuple(made), tuple(moved), tuple(repaired), tuple(removed))
-    steps = tuple(label for label in planned.revisions if label != MAIN)
-    return Report(repo, str(hub), any(changes), planned.revisions[MAIN].id, steps, *changes)
+    return tuple(made), tuple(moved), tuple(repaired), tuple(removed)
 
 
 def preview(run: Path, repo: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from prisma.checkpoint import write_checkpoint
 from prisma.config import ViTConfig
 from prisma.data import task
-from prisma.files import expect_empty
+from prisma.files import expect_empty, new_folder
 from prisma.pretrained.vit_prisma import read_mouse
 from prisma.train import Recipe
 
@@ -21,8 +21,9 @@ def import_mouse(path: Path, like: Recipe, out: Path) -> ViTConfig:
     Raises:
         PrismaError: the file holds no such mouse, or a mouse for another task; or `out` holds something already.
     """
-    expect_empty(out)
+    expect_empty(out)  # before the work; `new_folder` looks again
     model = read_mouse(path, like.model)
     data = task(replace(like, model=model.config).task)  # a recipe checks that its model fits its task
-    write_checkpoint(out, model, labels=data.labels, transform=data.transform.to_dict())
+    with new_folder(out) as folder:
+        write_checkpoint(folder, model, labels=data.labels, transform=data.transform.to_dict())
     return model.config

@@ -15,7 +15,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from prisma import __version__
 from prisma.checkpoint import weights_hash
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError
-from prisma.files import exclusive, expect_empty, read_json, write_json
+from prisma.files import clear_leftovers_in, exclusive, expect_empty, folder_for, read_json, write_json
+from prisma.filesystem import sentences
 from prisma.study.catalog import analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.merging import merge_results, save_plot, summarise
@@ -126,29 +127,29 @@ def _compute_shards(job: DatasetAnalysis, batch: int | None, processes: Processe
 def _output_folder(job: DatasetAnalysis) -> Iterator[None]:
     """Create the folder with its `analysis.json`, and lock it. Remove both again if the first shard fails."""
     out, settings = job.out, job.settings()
-    created = [folder for folder in (out, *out.parents) if not folder.exists()]
+    _expect_own_or_empty(out)
+    with sentences(out), folder_for(out), exclusive(out, f"analyze in {out}"):
+        _expect_own_or_empty(out)  # again: what came before the lock may be there now
+        clear_leftovers_in(out)
+        if job.has_results:
+            _expect_same(read_json(out / ANALYSIS).get("settings", {}), settings, out)
+        else:
+            names = list(job.pictures.names)
+            write_json(out / ANALYSIS, {"settings": settings, **job.provenance, "images": names})
+        try:
+            yield
+        finally:
+            if not job.has_results:
+                (out / ANALYSIS).unlink(missing_ok=True)
+
+
+def _expect_own_or_empty(out: Path) -> None:
+    """Raise PrismaError unless `out` is absent, empty, or the folder of an analysis."""
     if not (out / ANALYSIS).is_file():
         try:
             expect_empty(out)
         except PrismaError as error:
             raise PrismaError(f"{error}; use another --out") from None
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with exclusive(out, f"analyze in {out}"):
-            if job.has_results:
-                _expect_same(read_json(out / ANALYSIS).get("settings", {}), settings, out)
-            else:
-                names = list(job.pictures.names)
-                write_json(out / ANALYSIS, {"settings": settings, **job.provenance, "images": names})
-            try:
-                yield
-            finally:
-                if not job.has_results:
-                    (out / ANALYSIS).unlink(missing_ok=True)
-    finally:
-        with suppress(OSError):  # a folder that is not empty stays
-            for folder in created:
-                folder.rmdir()
 
 
 def _expect_same(found: Mapping[str, Any], expected: Mapping[str, Any], out: Path) -> None:

@@ -20,16 +20,22 @@ from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
-from prisma.files import exclusive, new_folder, read_json, write_json
+from prisma.files import exclusive, folder_for, new_folder, read_json, to_json, write_json
+from prisma.filesystem import sentences
+from prisma.ledger import Ledger, expect_as_finished, write_hashes
 from prisma.run_folder import (
     CURVES,
     METRICS,
+    PROBE,
+    RECIPE,
     RESULTS,
     STATE,
     checkpoint_folder,
+    checkpoint_folders,
     checkpoint_steps,
     is_finished,
     read_metrics,
+    read_results,
 )
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
@@ -39,8 +45,16 @@ from prisma.train.optimizer import learning_rate, make_optimizer
 from prisma.train.order import batch
 from prisma.train.probe import write_probe
 from prisma.train.provenance import describe, seeds
-from prisma.train.resume import load_state, remove_checkpoints, save_state, start
+from prisma.train.resume import (
+    expect_run,
+    expect_startable,
+    load_state,
+    remove_checkpoints,
+    save_state,
+    start,
+)
 from prisma.train.resume import resume as resume_in
+from prisma.train.stopping import Stopping
 from prisma.train.tracking import Log, tracking
 from prisma.vit import ViT, build
 
@@ -59,7 +73,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
-    On the CPU a resumed run ends with bitwise the weights of an uninterrupted one in the same environment.
+    On the CPU a resumed run ends with bitwise the weights of an uninterrupted one in the same environment. SIGINT
+    (Ctrl-C), SIGTERM and SIGHUP take effect at the end of a step, after the state was saved (`prisma.train.stopping`).
 
     Args:
         resume: continue from the newest state; a finished run is left as it is.
@@ -73,28 +88,52 @@ def train(
 
     Raises:
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
-            missing; a file could not be written; the loss is not finite.
+            missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
     place, data = pick_device(device), task(recipe.task)
-    if recipe.training.batch_size > (n := len(data.splits["train"].labels)):
+    _expect_batches(recipe)
+    description = describe(recipe, place, command)
+    with sentences(out):
+        if resume:
+            expect_run(out)
+            if is_finished(out):
+                return _finished(out, description)
+        else:
+            expect_startable(out)
+        model = initial_model(recipe.model, recipe.training.init_seed).to(place)
+        alone = exclusive(out, f"train in {out}")
+        with folder_for(out), alone, cpu_threads(recipe.training.threads), Stopping() as stopping:
+            if resume:
+                description = resume_in(out, description)
+                if is_finished(out):
+                    return _finished(out, description)
+            else:
+                expect_startable(out)
+            with tracking(use_wandb, description, out) as track:
+                if not resume:
+                    start(out, description)
+                write_probe(out, data)
+                run = _begin(recipe, model, place, out, description)
+                with MetricsLog(out / METRICS, run.step, run.ledger.files.get(METRICS)) as log:
+                    _fit(run, log, track, stopping, progress)
+            return _finish(run, command, stopping)
+
+
+def _expect_batches(recipe: Recipe) -> None:
+    """Raise PrismaError unless a batch is at most all training images."""
+    if recipe.training.batch_size > (n := len(task(recipe.task).splits["train"].labels)):
         raise PrismaError(
             f"expected batch_size to be at most {n}, the number of training images; found {recipe.training.batch_size}"
         )
-    description = describe(recipe, place, command)
-    if resume:
-        description = resume_in(out, description)
-        if is_finished(out):
-            return read_json(out / RESULTS)
-    model = initial_model(recipe.model, recipe.training.init_seed).to(place)
-    if not resume:
-        start(out, description)
-    with exclusive(out, f"train in {out}"), cpu_threads(recipe.training.threads):
-        write_probe(out, data)
-        run = _begin(recipe, model, place, out, description["run"])
-        with tracking(use_wandb, description, out) as track, MetricsLog(out / METRICS, run.step) as log:
-            _fit(run, log, track, progress)
-        return _finish(run, command)
+
+
+def _finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
+    """The results of a finished run of this description, whose files are as they were."""
+    resume_in(out, description)
+    results = read_results(out)
+    expect_as_finished(out, read_json(out / RECIPE))
+    return results
 
 
 @dataclass(frozen=True)
@@ -109,18 +148,24 @@ class _Run:
     step: int  # the step at which this process begins
     images: Split  # the training images in [0, 1], on the device
     inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels), on the device
+    ledger: Ledger  # of the probe and the checkpoints so far
 
 
-def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, run_id: str) -> _Run:
-    """The run at its newest state, or at step 0."""
-    optimizer = make_optimizer(model, recipe.training)
-    step = load_state(out / STATE, model, optimizer, run_id) if (out / STATE).is_file() else 0
+def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, description: Mapping[str, Any]) -> _Run:
+    """The run at its newest state, or at step 0. Raises PrismaError if what it wrote before was changed."""
+    optimizer, run_id, ledger, step = make_optimizer(model, recipe.training), description["run"], Ledger(out), 0
+    if (out / STATE).is_file():
+        sealed, last = description["format"] is not None, recipe.training.steps
+        step = load_state(out / STATE, model, optimizer, run_id, last=last, files=ledger.files, sealed=sealed)
+    ledger.expect_unchanged()
     remove_checkpoints(out, step)
+    if not ledger.files:  # a new run, or one of version 0.1.0
+        ledger.add(out / PROBE, *checkpoint_folders(out))
     data = task(recipe.task)
     images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
     first = {split: data.inputs(split, EVALUATED) for split in ("test", "train")}
     inputs = {split: (x.to(place), y.to(place)) for split, (x, y) in first.items()}
-    return _Run(recipe, run_id, out, model, optimizer, step, images, inputs)
+    return _Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger)
 
 
 def initial_model(config: ViTConfig, seed: int) -> ViT:
@@ -130,33 +175,44 @@ def initial_model(config: ViTConfig, seed: int) -> ViT:
         return build(config)
 
 
-def _fit(run: _Run, log: MetricsLog, track: Log, progress: bool) -> None:
+def _fit(run: _Run, log: MetricsLog, track: Log, stopping: Stopping, progress: bool) -> None:
     """At each step: the loss of these weights on this step's batch, a checkpoint if one is due, then the update.
 
     The last step has no update. At a checkpoint the state is saved first; on resuming, that step is repeated with its
-    line and its checkpoint, so that nothing depends on the moment of a kill.
+    line and its checkpoint, so that nothing depends on the moment of a kill. If the process is told to stop, the state
+    is saved at whatever step it is; `checkpoints/` gets only those of the schedule.
     """
     config, transform = run.recipe.training, task(run.recipe.task).transform
     kept = frozenset(checkpoint_steps(config.steps, config.checkpoint_every))
     with tqdm(total=config.steps, initial=run.step, desc=run.recipe.name, file=sys.stderr, disable=not progress) as bar:
         for step in range(run.step, config.steps + 1):
+            if stopping.wanted:
+                _save(run, log, step)
+                stopping.deliver()
             images, labels = batch(run.images, transform, config, step)
             loss = F.cross_entropy(run.model(images), labels)
             line = {"step": step, "loss": loss.item(), "lr": learning_rate(config, step)}
             if not math.isfinite(line["loss"]):
                 raise PrismaError(f"expected a finite loss; found {line['loss']} at step {step}; try a smaller lr")
             if step in kept:
-                log.sync()
-                save_state(run.out / STATE, run.model, run.optimizer, step, run.id)
+                _save(run, log, step)
                 line |= _evaluate(run)
                 with new_folder(checkpoint_folder(run.out, step)) as folder:
                     _write_model(run, folder, step)
+                run.ledger.add(checkpoint_folder(run.out, step))
                 bar.set_postfix(loss=f"{line['loss']:.3f}", accuracy=f"{line['test_accuracy']:.3f}", refresh=False)
             log.write(line)
             track(line)
             if step < config.steps:
                 _update(run, loss, line["lr"])
                 bar.update()
+
+
+def _save(run: _Run, log: MetricsLog, step: int) -> None:
+    """Write the state of `step`, with the hashes of all that was written before it."""
+    log.sync()
+    past = {**run.ledger.files, METRICS: log.sha256}
+    save_state(run.out / STATE, run.model, run.optimizer, step, run.id, past)
 
 
 def _update(run: _Run, loss: Tensor, lr: float) -> None:
@@ -182,8 +238,11 @@ def _write_model(run: _Run, folder: Path, step: int) -> None:
     write_checkpoint(folder, run.model, labels=data.labels, transform=data.transform.to_dict(), header=header)
 
 
-def _finish(run: _Run, command: str) -> dict[str, Any]:
-    """Write the final weights, the curves, and last `results.json`, whose presence means that the run is finished."""
+def _finish(run: _Run, command: str, stopping: Stopping) -> dict[str, Any]:
+    """Write the final weights, the curves, and last `results.json`, whose presence means that the run is finished.
+
+    The state of the last step is saved already: a process that is told to stop can do so before the results.
+    """
     steps = run.recipe.training.steps
     metrics = read_metrics(run.out / METRICS)
     _write_model(run, run.out, steps)
@@ -201,6 +260,8 @@ def _finish(run: _Run, command: str) -> dict[str, Any]:
             for split, (_, labels) in run.inputs.items()
         ],
     }
+    write_hashes(run.out, to_json(results))
+    stopping.deliver()
     write_json(run.out / RESULTS, results)
     return results
 

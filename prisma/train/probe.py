@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from prisma.checkpoint import to_safetensors
+from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.data.task import Split, Task
+from prisma.errors import PrismaError
 from prisma.files import write_atomic
 from prisma.run_folder import PROBE
 
@@ -14,10 +15,20 @@ PROBE_IMAGES = 64
 
 
 def write_probe(out: Path, data: Task) -> None:
-    """Write the probe images of a task into a run folder, unless they are there."""
+    """Write the probe images of a task into a run folder, unless they are there.
+
+    Raises:
+        PrismaError: other images are there, or the file could not be written.
+    """
+    probe = probe_images(data.splits["test"])
+    tensors = {"images": probe.images, "labels": probe.labels}
     if not (out / PROBE).is_file():
-        probe = probe_images(data.splits["test"])
-        write_atomic(out / PROBE, to_safetensors({"images": probe.images, "labels": probe.labels}, {}))
+        write_atomic(out / PROBE, to_safetensors(tensors, {}))
+    elif weights_hash(read_tensors(out / PROBE)[0]) != weights_hash(tensors):
+        raise PrismaError(
+            f"expected the probe images of the task {data.name} in {out / PROBE}; found others: remove the file, "
+            "and it is written again"
+        )
 
 
 def probe_images(split: Split, n: int = PROBE_IMAGES) -> Split:

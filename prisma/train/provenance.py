@@ -15,6 +15,7 @@ from prisma import __version__
 from prisma.checkpoint import config_from_dict
 from prisma.data import task
 from prisma.errors import PrismaError
+from prisma.ledger import FORMAT
 from prisma.train.config import Recipe
 from prisma.train.optimizer import BETAS, EPS
 
@@ -35,6 +36,7 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
     }
     identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
     return {
+        "format": FORMAT,
         "run": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
         **identity,
         "seeds": seeds(recipe),

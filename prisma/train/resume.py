@@ -1,20 +1,34 @@
 """Starting and resuming a run: its folder, and its newest state, from which training continues exactly."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim import AdamW
 
-from prisma.checkpoint import read_tensors, to_safetensors
+from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.errors import PrismaError
-from prisma.files import expect_empty, read_json, write_atomic, write_json
-from prisma.run_folder import RECIPE, checkpoint_folder, checkpoint_folders, is_finished, is_run
+from prisma.files import clear_leftovers_in, expect_empty, read_json, write_atomic, write_json
+from prisma.ledger import seal, warn_unrecorded
+from prisma.run_folder import RECIPE, STATE, checkpoint_folder, checkpoint_folders, is_finished, is_run
 from prisma.train.provenance import expect_same
 from prisma.vit import ViT
 
-_WEIGHT = "weight"
+_WEIGHT, _SEAL = "weight", "sha256"
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of Adam, in the order of their names
+_WHAT_NOW = "restore the file, or train again in another folder"
+
+
+def expect_startable(out: Path) -> None:
+    """Raise PrismaError unless `out` is absent or an empty folder."""
+    try:
+        expect_empty(out)
+    except PrismaError as error:
+        raise PrismaError(f"{error}; use --resume or another --out") from None
 
 
 def start(out: Path, description: Mapping[str, Any]) -> None:
@@ -23,10 +37,8 @@ def start(out: Path, description: Mapping[str, Any]) -> None:
     Raises:
         PrismaError: `out` is a file or holds something already, or it could not be written.
     """
-    try:
-        expect_empty(out)
-    except PrismaError as error:
-        raise PrismaError(f"{error}; use --resume or another --out") from None
+    expect_startable(out)
+    clear_leftovers_in(out)
     write_json(out / RECIPE, description)
 
 
@@ -37,17 +49,30 @@ def resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
         The description, with the id that the run has: another version of Prisma may compute another id.
 
     Raises:
-        PrismaError: there is no run, or one of another recipe (the first setting that differs is named).
+        PrismaError: there is no run, or one of another recipe (the first setting that differs is named), or its state
+            was removed.
     """
-    if not is_run(out):
-        raise PrismaError(f"expected a run to resume at {out}; found no {RECIPE}; train without --resume")
+    expect_run(out)
     found = read_json(out / RECIPE)
     expect_same(found, dict(description), out)
+    if not (out / STATE).is_file() and checkpoint_folders(out) and not is_finished(out):
+        raise PrismaError(f"expected {STATE} beside the checkpoints of the run {out}; found no such file: {_WHAT_NOW}")
     here = {key: description[key] for key in ("environment", "git")}
-    last = [found, *found.get("resumed", [])][-1]
+    if not is_finished(out):
+        clear_leftovers_in(out)
+    resumed = found.get("resumed", [])
+    if not (isinstance(resumed, list) and all(isinstance(place, dict) for place in resumed)):
+        raise PrismaError(f"expected `resumed` in {out / RECIPE} to be a list of places; found something else")
+    last = [found, *resumed][-1]
     if not is_finished(out) and any(last.get(key) != value for key, value in here.items()):
-        write_json(out / RECIPE, {**found, "resumed": [*found.get("resumed", []), here]})
-    return {**description, "run": found.get("run")}
+        write_json(out / RECIPE, {**found, "resumed": [*resumed, here]})
+    return {**description, "run": found.get("run"), "format": found.get("format")}
+
+
+def expect_run(out: Path) -> None:
+    """Raise PrismaError unless a run was begun in `out`."""
+    if not is_run(out):
+        raise PrismaError(f"expected a run to resume at {out}; found no {RECIPE}; train without --resume")
 
 
 def remove_checkpoints(out: Path, step: int) -> None:
@@ -57,8 +82,13 @@ def remove_checkpoints(out: Path, step: int) -> None:
             shutil.rmtree(folder)
 
 
-def save_state(path: Path, model: ViT, optimizer: AdamW, step: int, run: str) -> None:
+def save_state(
+    path: Path, model: ViT, optimizer: AdamW, step: int, run: str, files: Mapping[str, str] | None = None
+) -> None:
     """Write `weight.NAME` and Adam's `step.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME`, atomically.
+
+    Args:
+        files: the hashes of the run's files that belong to the past of this step, for the header.
 
     Raises:
         PrismaError: the file could not be written; the previous one is unchanged.
@@ -67,24 +97,92 @@ def save_state(path: Path, model: ViT, optimizer: AdamW, step: int, run: str) ->
         name: {_WEIGHT: parameter, **optimizer.state.get(parameter, {})} for name, parameter in model.named_parameters()
     }
     tensors = {f"{kind}.{name}": x for name, part in parts.items() for kind, x in part.items()}
-    write_atomic(path, to_safetensors(tensors, {"step": str(step), "run": run}))
+    header = {"step": str(step), "run": run, "files": json.dumps(dict(files or {}), sort_keys=True)}
+    write_atomic(path, to_safetensors(tensors, {**header, _SEAL: seal(header, weights_hash(tensors))}))
 
 
-def load_state(path: Path, model: ViT, optimizer: AdamW, run: str) -> int:
+def load_state(
+    path: Path,
+    model: ViT,
+    optimizer: AdamW,
+    run: str,
+    *,
+    last: int = 2**32,
+    files: dict[str, str] | None = None,
+    sealed: bool = True,
+) -> int:
     """Restore model and optimizer as `save_state` saved them, and return the step.
 
+    Args:
+        last: the run's last step.
+        files: gets the hashes that the header records.
+        sealed: False if the run was begun by version 0.1.0, which recorded no hashes.
+
     Raises:
-        PrismaError: the file is absent, truncated or foreign, or belongs to another run.
+        PrismaError: the file is absent, truncated or foreign, belongs to another run, or was changed after it was
+            written. Model and optimizer are as they were.
     """
     tensors, header = read_tensors(path)
     if header.get("run") != run:
         raise PrismaError(f"expected the state of run {run} in {path}; found that of {header.get('run')}")
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    step = _step(header.get("step"), last, path)
+    parameters = dict(model.named_parameters())
+    _expect_state(tensors, parameters, step, path)
+    if _SEAL in header or sealed:
+        stated = {name: value for name, value in header.items() if name != _SEAL}
+        if header.get(_SEAL) != seal(stated, weights_hash(tensors)):
+            raise PrismaError(f"expected the state that training wrote in {path}; found it changed: {_WHAT_NOW}")
+        (files if files is not None else {}).update(_recorded(header, path))
+    else:
+        warn_unrecorded(path.parent)
+    names = {id(parameter): name for name, parameter in parameters.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-    if missing := sorted({f"{_WEIGHT}.{name}" for name in order} - set(tensors)):
-        raise PrismaError(f"{path} lacks {missing[0]}")
     model.load_state_dict({name: tensors[f"{_WEIGHT}.{name}"] for name in order})
-    kinds = {key.split(".", 1)[0] for key in tensors} - {_WEIGHT}  # none before the first update
-    state = {i: {kind: tensors[f"{kind}.{name}"] for kind in kinds} for i, name in enumerate(order)} if kinds else {}
+    state = {i: {kind: tensors[f"{kind}.{name}"] for kind in _MOMENTS} for i, name in enumerate(order)} if step else {}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return int(header["step"])
+    return step
+
+
+def _step(text: Any, last: int, path: Path) -> int:
+    """The step that a header states. Raises PrismaError unless it is one of the run's."""
+    if isinstance(text, str) and text.isdecimal() and text.isascii() and len(text) < 20 and int(text) <= last:
+        return int(text)
+    raise PrismaError(
+        f"expected a step from 0 to {last} in the header of {path}; found {str(text)[:40]!r}: {_WHAT_NOW}"
+    )
+
+
+def _recorded(header: Mapping[str, str], path: Path) -> dict[str, str]:
+    """The hashes in a header. Raises PrismaError if it has none."""
+    try:
+        found = json.loads(header["files"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise PrismaError(f"expected the hashes of earlier files in the header of {path}; found none: {_WHAT_NOW}")
+    return found
+
+
+def _expect_state(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor], step: int, path: Path) -> None:
+    """Raise PrismaError unless these are the weights and, after the first update, the moments of these parameters.
+
+    The optimizer itself would take moments of any shape and type, and its kernels would read beyond their ends.
+    """
+    kinds = (_WEIGHT, *(_MOMENTS if step else ()))
+    scalar = torch.zeros(())
+    wanted = {
+        f"{kind}.{name}": scalar if kind == "step" else x for kind in kinds for name, x in sorted(parameters.items())
+    }
+    for name in wanted:
+        if name not in tensors:
+            raise PrismaError(f"{path} lacks {name}, which the state of step {step} has: {_WHAT_NOW}")
+        found, like = tensors[name], wanted[name]
+        if found.shape != like.shape or found.dtype != like.dtype:
+            raise PrismaError(
+                f"expected {name} in {path} to be {like.dtype} {list(like.shape)}; found {found.dtype} "
+                f"{list(found.shape)}: {_WHAT_NOW}"
+            )
+        if like is scalar and found.item() != step:
+            raise PrismaError(f"expected {step} updates in {name} of {path}; found {found.item():g}: {_WHAT_NOW}")
+    if odd := sorted(set(tensors) - set(wanted)):
+        raise PrismaError(f"expected only the state of step {step} in {path}; found {odd[0]}: {_WHAT_NOW}")

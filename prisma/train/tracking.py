@@ -5,24 +5,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prisma.errors import PrismaError
+
 Log = Callable[[Mapping[str, Any]], None]
 """A function that takes a line of metrics.jsonl."""
 
 
 @contextmanager
 def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[Log]:
-    """A function that logs a line to wandb, or that does nothing. A resumed run continues its wandb run, by its id."""
+    """A function that logs a line to wandb, or that does nothing. A resumed run continues its wandb run, by its id.
+
+    Raises:
+        PrismaError: wandb cannot begin, for example without a login.
+    """
     if not wanted:
         yield lambda line: None
         return
     import wandb
 
-    with wandb.init(
-        project="prisma",
-        name=f"{description['recipe']}-{description['run']}",
-        id=description["run"],
-        resume="allow",
-        config=dict(description),
-        dir=str(folder),
-    ) as run:
+    try:
+        begun = wandb.init(
+            project="prisma",
+            name=f"{description['recipe']}-{description['run']}",
+            id=description["run"],
+            resume="allow",
+            config=dict(description),
+            dir=str(folder),
+        )
+    except Exception as error:  # wandb raises many kinds, from its own to those of the network
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PrismaError(
+            f"expected wandb to begin a run; found that it cannot ({reason}): log in with `wandb login`, set "
+            "WANDB_MODE=offline, or train without it"
+        ) from error
+    with begun as run:
         yield lambda line: run.log({key: value for key, value in line.items() if key != "step"}, step=line["step"])

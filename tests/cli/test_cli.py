@@ -49,5 +49,5 @@ def test_what_stops_a_command_is_one_sentence(
 
     monkeypatch.setattr("prisma.train.train", stopped)
     code, _, err = prisma("train", "digits")
-    assert code == 1
+    assert code == (130 if isinstance(error, KeyboardInterrupt) else 1)
     assert sentence in one_sentence(err)

@@ -1,11 +1,11 @@
 """Tables, settings, and the advice after an interruption."""
 
 import re
+import signal
 
 import pytest
 import typer
 
-from prisma import PrismaError
 from prisma.cli.shared import interruptible, settings_of, table
 
 
@@ -33,6 +33,10 @@ def test_settings_are_pairs() -> None:
         settings_of(["steps"])
 
 
-def test_a_stop_becomes_advice() -> None:
-    with pytest.raises(PrismaError, match=r"^stopped; go on like this$"), interruptible("go on like this"):
-        raise KeyboardInterrupt
+def test_a_stop_becomes_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        before = signal.getsignal(number)
+        with pytest.raises(typer.Exit) as ended, interruptible("go on like this"):
+            signal.raise_signal(number)
+        assert ended.value.exit_code == 128 + number and signal.getsignal(number) == before
+        assert capsys.readouterr().err == "prisma: stopped; go on like this\n"

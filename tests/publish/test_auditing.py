@@ -14,6 +14,7 @@ from prisma.errors import PrismaError
 from prisma.publish import Finding, audit, publish
 from prisma.publish.hub import Commit, File, FolderHub
 from prisma.repository import MANIFEST, Published
+from tests.run_edits import accept_changes
 
 STEP, OTHER = "step-000002", "step-000004"
 
@@ -171,6 +172,7 @@ def test_the_mouse_of_another_seed_is_not_taken_for_this_one(run: Path, hub: Pat
     path = run / "checkpoints" / STEP / WEIGHTS
     tensors, header = read_tensors(path)
     save_file({name: x + 0.1 for name, x in tensors.items()}, path, metadata=header)
+    accept_changes(run)
     publish(run, "lab/other", hub, progress=False)
     serve(hub, STEP, weights=Published("lab/other", hub).file(WEIGHTS, STEP).read_bytes())
     assert {finding.revision for finding in audit("lab/tiny", hub)} == {STEP}

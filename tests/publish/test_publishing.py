@@ -29,6 +29,7 @@ from prisma.publish.plan import Plan, plan
 from prisma.repository import Published
 from prisma.run_folder import revision_of
 from tests import processes
+from tests.run_edits import accept_changes
 
 STEPS = (0, 1, 2, 4, 6)
 LABELS = [revision_of(step) for step in STEPS]
@@ -59,6 +60,7 @@ def drop_last_checkpoint(run: Path) -> None:
     (run / "recipe.json").write_text(json.dumps(recipe))
     shutil.rmtree(run / "checkpoints" / LABELS[-1])
     shutil.copy(run / "checkpoints" / LABELS[-2] / WEIGHTS, run / WEIGHTS)
+    accept_changes(run)
 
 
 def test_what_is_read_is_what_the_run_holds(run: Path, hub: Path) -> None:
@@ -108,6 +110,7 @@ def test_a_label_on_other_bytes_is_refused_unless_told_to_replace(run: Path, hub
     before = listing(hub)
     path = run / "metrics.jsonl"
     path.write_text(path.read_text().replace("{", "{ ", 1))
+    accept_changes(run)
     there, here = FolderHub(Published("lab/tiny", hub)).labels()["main"], plan(run, "lab/tiny").revisions["main"].id
     with pytest.raises(
         PrismaError, match=f"expected main of lab/tiny to be commit {here}; found {there}, with other files"

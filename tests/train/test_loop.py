@@ -17,6 +17,7 @@ from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError
 from prisma.files import exclusive, sha256
+from prisma.ledger import Ledger
 from prisma.run_folder import checkpoint_folder, checkpoint_steps, read_metrics
 from prisma.train import Recipe, train
 from prisma.train.evaluate import evaluate
@@ -222,7 +223,7 @@ def test_one_update_is_clipped_adamw(tiny: Recipe) -> None:
     twin = [p.detach().clone() for p in model.parameters()]
     optimizer, config = make_optimizer(model, tiny.training), tiny.training
     data = Split(torch.rand(8, 1, 8, 8), torch.arange(8))
-    run = _Run(tiny, "id", Path(), model, optimizer, 0, data, {})
+    run = _Run(tiny, "id", Path(), model, optimizer, 0, data, {}, Ledger(Path()))
     loss = 1000 * F.cross_entropy(model(data.images), data.labels)  # a gradient far above the clip
     gradients = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
     norm = torch.cat([g.flatten() for g in gradients]).norm()
