@@ -3,14 +3,16 @@
 `prisma.train` writes a run and `prisma.publish` reads it; both take the names and the checkpoint schedule from here.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prisma.bounds import METRICS as METRICS_BYTES
+from prisma.bounds import expect_within
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, listed, shown
 from prisma.fields import conform
+from prisma.reading import parse_json, read_text
 
 RECIPE = "recipe.json"
 PROBE = "probe.safetensors"
@@ -52,7 +54,14 @@ def expect_finished(run: Path) -> None:
 
 
 def checkpoint_steps(steps: int, every: int) -> tuple[int, ...]:
-    """The steps with a checkpoint: 0, 1, 2, 4, ... 512, then the multiples of `every`, and always the last step."""
+    """The steps with a checkpoint: 0, 1, 2, 4, ... 512, then the multiples of `every`, and always the last step.
+
+    Raises:
+        PrismaError: a schedule without steps, or with more checkpoints than a run may have.
+    """
+    expect_within("steps", steps)
+    expect_within("checkpoint_every", every)
+    expect_within("checkpoints", steps // every, "the number of checkpoints, steps / checkpoint_every,")
     powers = [0, *(2**i for i in range(LAST_POWER.bit_length()))]
     early = [step for step in powers if step < steps]
     return (*early, *(step for step in range(every, steps, every) if step > LAST_POWER), steps)
@@ -94,7 +103,7 @@ def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
     if odd := found.symmetric_difference(wanted):
         raise PrismaError(
             f"expected the {len(wanted)} checkpoints of its schedule in {run}; found {len(found)}: "
-            f"{'not in the schedule' if odd <= found else 'missing'}: {', '.join(sorted(odd))}"
+            f"{'not in the schedule' if odd <= found else 'missing'}: {listed(sorted(odd))}"
         )
     return [run / CHECKPOINTS / name for name in wanted]
 
@@ -119,7 +128,7 @@ def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
         raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}; found two that differ")
     broken = [name for name, x in checkpoint.model.state_dict().items() if not x.isfinite().all()]
     if broken:
-        raise PrismaError(f"expected finite weights in {folder}; found infinite ones or NaN in {', '.join(broken)}")
+        raise PrismaError(f"expected finite weights in {folder}; found infinite ones or NaN in {listed(broken)}")
     return checkpoint
 
 
@@ -133,14 +142,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, in step order.
 
     Raises:
-        PrismaError: no such file, or a line is not JSON.
+        PrismaError: no such file, or a line (its number is given) is not a JSON object, such as a torn last one.
     """
-    if not path.is_file():
-        raise PrismaError(f"expected the metrics of a run at {path}; found no such file")
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise PrismaError(f"expected a JSON object on every line of {path}; found something else ({error})") from None
+    texts = read_text(path, METRICS_BYTES).removesuffix("\n").split("\n")
+    lines = [parse_json(text, f"line {i} of {path}") for i, text in enumerate(texts, 1)] if texts != [""] else []
+    for i, line in enumerate(lines, 1):
+        if not isinstance(line, dict):
+            raise PrismaError(f"expected a JSON object on every line of {path}; found {shown(line)} on line {i}")
+    return lines
 
 
 def read_all_metrics(run: Path, last: int) -> list[dict[str, Any]]:

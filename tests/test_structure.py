@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
-    ("fields",),
+    ("bounds",),
+    ("fields", "reading"),
     ("sites", "files", "config"),
     ("edits", "layers"),
     ("attention",),

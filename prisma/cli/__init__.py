@@ -4,7 +4,9 @@ Exit codes: 0 done, 1 the command could not be done (one sentence on stderr), 2 
 progress to stderr. The library is imported inside each command, so that `--help` costs no torch.
 """
 
+import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -15,7 +17,7 @@ from prisma.cli.mice import cli as mice_cli
 from prisma.cli.models import cli as models_cli
 from prisma.cli.publishing import cli as publishing_cli
 from prisma.cli.serving import cli as serving_cli
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, printable
 
 cli = typer.Typer(
     name="prisma",
@@ -30,12 +32,18 @@ for commands in (mice_cli, publishing_cli, models_cli, analyze_cli, serving_cli)
 
 def main() -> None:
     """Entry point: an error of the user becomes one sentence and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8, or a terminal that is not
     try:
         cli()
     except ModuleNotFoundError as error:
         _fail(f"expected the package {error.name}; found none; pip install 'prisma-vit[all]' brings it")
-    except (PrismaError, OSError) as error:
+    except PrismaError as error:
         _fail(str(error))
+    except OSError as error:
+        place = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
+        _fail(printable(f"could not read or write{place}: {error.strerror or error}"))
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -1,7 +1,7 @@
 """From a picture to the input of a model. A transform is described by data, which `config.json` holds."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prisma.errors import PrismaError
 from prisma.fields import from_dict
+from prisma.reading import open_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -135,18 +136,16 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
         image = Image.fromarray(_eight_bits(image))
     if not isinstance(image, Image.Image | str | Path):
         raise PrismaError(f"expected a PIL image, an array or a path to an image; found {type(image).__name__}")
-    try:
-        quiet = catch_warnings(action="ignore", category=Image.DecompressionBombWarning)  # a PrismaError below says it
-        with quiet, nullcontext(image) if isinstance(image, Image.Image) else Image.open(image) as picture:
+    with nullcontext(image) if isinstance(image, Image.Image) else opened(image) as picture:
+        if not 0 < picture.width * picture.height <= MAX_PIXELS:  # known before decoding
             found = f"{picture.width:,} x {picture.height:,}"
-            fits = 0 < picture.width * picture.height <= MAX_PIXELS  # known before decoding
-            upright = ImageOps.exif_transpose(picture) if fits else None
-    except Image.DecompressionBombError as error:
-        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels at {image}; found far more") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise PrismaError(f"expected an image at {image}; found something else") from error
-    if upright is None:
-        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels; found {found}")
+            raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels; found {found}")
+        try:
+            upright = ImageOps.exif_transpose(picture)
+        except Exception as error:  # of any kind: the bytes of a file decide what the parser does
+            raise PrismaError(
+                f"expected a whole image at {image}; found one that cannot be decoded ({type(error).__name__}: {error})"
+            ) from error
     if upright.mode.startswith("I;16"):  # convert() would clip it
         return Image.fromarray(np.round(np.asarray(upright) / 257).astype(np.uint8))
     if upright.mode in ("I", "F"):
@@ -154,6 +153,23 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
             f"expected an image of 8 or 16 bits per channel; found mode {upright.mode}, whose range is unknown"
         )
     return upright
+
+
+@contextmanager
+def opened(path: str | Path) -> "Iterator[Image]":
+    """An image file whose header was read. Raises PrismaError if it is no regular file, or no image."""
+    from PIL import Image
+
+    with open_file(path, "an image") as file:
+        try:
+            with catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+                picture = Image.open(file)
+        except Image.DecompressionBombError as error:
+            raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels at {path}; found far more") from error
+        except Exception as error:  # of any kind: the bytes of a file decide what the parser does
+            raise PrismaError(f"expected an image at {path}; found something else") from error
+        with picture:
+            yield picture
 
 
 def _opaque(picture: "Image") -> "Image":

@@ -1,7 +1,6 @@
 """Loading a model by its own library, whichever that is, and comparing our conversion with it on its own weights."""
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from prisma.bounds import LARGEST
 from prisma.checkpoint import CONFIG, MODEL_TYPE
-from prisma.config import LARGEST
 from prisma.errors import PrismaError
+from prisma.files import read_json
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.open_clip import loading as open_clip
@@ -78,10 +78,10 @@ def library_of(folder: Path) -> str | None:
     if (folder / "open_clip_config.json").is_file():
         return "open_clip"
     try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError):
+        config = read_json(folder / CONFIG)
+    except PrismaError:
         return None
-    if not isinstance(config, dict) or config.get("model_type") == MODEL_TYPE:
+    if config.get("model_type") == MODEL_TYPE:
         return None
     if "architecture" in config and "model_type" not in config:
         return "timm"

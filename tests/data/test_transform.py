@@ -1,6 +1,7 @@
 """From pictures to tensors: exact where nothing has to change, loud where it cannot be done."""
 
 import json
+import os
 import re
 import struct
 import zlib
@@ -132,20 +133,25 @@ def cut_png(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
 
 
-FILES: dict[str, Any] = {
-    "text": lambda path: path.write_text("no picture"),
-    "empty": lambda path: path.write_bytes(b""),
-    "folder": lambda path: path.mkdir(),
-    "absent": lambda path: None,
-    "cut": cut_png,
-    "svg": lambda path: path.write_text("<svg/>"),
+FILES: dict[str, tuple[Any, str]] = {
+    "text": (lambda path: path.write_text("no picture"), "something else"),
+    "empty": (lambda path: path.write_bytes(b""), "something else"),
+    "folder": (lambda path: path.mkdir(), "a folder"),
+    "absent": (lambda path: None, "no such file"),
+    "cut": (cut_png, "one that cannot be decoded"),
+    "svg": (lambda path: path.write_text("<svg/>"), "something else"),
+    "pipe": (lambda path: os.mkfifo(path), r"a pipe \(FIFO\)"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "a device"),
+    "loop": (lambda path: path.symlink_to(path), "a file that cannot be read"),
+    "lost": (lambda path: path.symlink_to("nowhere"), "a link to a file that does not exist"),
 }
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_files_that_are_no_image_are_refused(kind: str, tmp_path: Path) -> None:
-    FILES[kind](tmp_path / "file")
-    with pytest.raises(PrismaError, match=r"expected an image at .*file; found something else") as error:
+    make, found = FILES[kind]
+    make(tmp_path / "file")
+    with pytest.raises(PrismaError, match=rf"expected an? (whole )?image at .*file; found {found}") as error:
         GREY(tmp_path / "file")
     assert "\n" not in str(error.value)
 
