@@ -231,7 +231,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _expect_labels(labels: Sequence[Any], config: ViTConfig, path: Path | str) -> None:
     if not all(isinstance(label, str) for label in labels) or len(labels) not in (0, config.n_classes):
         raise PrismaError(
-            f"expected no labels or one word for each of the {config.n_classes} classes in {path}; found {quoted(labels)}"
+            f"expected no labels or one word for each of the {config.n_classes} classes in {path}; "
+            f"found {quoted(labels)}"
         )
     if wrong := [label for label in labels if not label.isprintable() or len(label) > LONGEST_LABEL]:
         raise PrismaError(

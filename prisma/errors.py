@@ -1,7 +1,8 @@
 """The error of everything that the user can mend: one sentence that states what was expected and what was found.
 
 Names and values may come from files and from strangers. Here is the one home of how they are shown: `printable` for
-text of any kind, `shown` and `quoted` for a name or value, `listed` for many. Every message of a `PrismaError` is printable.
+text of any kind, `shown` and `quoted` for a name or value, `listed` for many. Every
+message of a `PrismaError` is printable.
 """
 
 import difflib

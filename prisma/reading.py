@@ -34,7 +34,7 @@ def open_file(path: Path | str, what: str = "a file") -> BufferedReader:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
-        reason = "a link to a file that does not exist" if os.path.islink(path) else "no such file"
+        reason = "a link to a file that does not exist" if Path(path).is_symlink() else "no such file"
         raise PrismaError(f"expected {what} at {path}; found {reason}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -78,7 +78,7 @@ def _files(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
             elif _is(entry.is_file):
                 yield Path(entry.path)
             else:
-                skipped[LOST if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL] += 1
+                skipped[LOST if entry.is_symlink() and not Path(entry.path).exists() else SPECIAL] += 1
 
 
 def _is(question: Callable[[], bool]) -> bool:
