@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BufferedReader
@@ -14,13 +15,16 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from prisma.bounds import HEADER as HEADER_BYTES
+from prisma.bounds import LONGEST_LABEL, TENSORS, expect_memory
 from prisma.config import ViTConfig
 from prisma.contents import contents_of
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, listed, quoted, shown
 from prisma.fields import from_dict
-from prisma.files import write_atomic
+from prisma.files import read_json, write_atomic
 from prisma.outline import expect_finite, filled, outline
 from prisma.plain import expect_plain
+from prisma.reading import open_file, parse_json
 from prisma.vit import ViT
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -67,10 +71,11 @@ def write_checkpoint(
     """Write both files, each atomically. Their bytes are a function of the arguments.
 
     Raises:
-        PrismaError: the folder could not be written, the weights do not fit the model's config, or a part of the model
-            carries more than weights, such as a hook.
+        PrismaError: the folder could not be written, the weights or the labels do not fit the model's config, or a part
+            of the model carries more than weights, such as a hook.
     """
     weights = model.state_dict()
+    _expect_labels(labels, model.config, folder / CONFIG)
     _expect_same(outline(model.config).state_dict(), weights, "this model")
     expect_plain(model, [name for name, _ in model.named_modules()], "a checkpoint, which holds weights alone")
     config = {
@@ -110,7 +115,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         PrismaError: a file is absent, truncated or foreign, a config field is unknown, missing or contradictory, or
-            weights or labels do not fit the architecture (every missing, extra and wrongly shaped tensor is named), or
+            weights or labels do not fit the architecture (missing, extra and wrongly shaped tensors are named), or
             weights are NaN or infinite.
     """
     config = _read_config(folder / CONFIG)
@@ -141,41 +146,60 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         PrismaError: the file is absent, truncated, or not safetensors.
     """
-    if not path.is_file():
-        raise PrismaError(f"expected safetensors weights at {path}; found no such file")
-    try:
-        with path.open("rb") as file:
+    with open_file(path, "safetensors weights") as file:
+        expect_memory(os.fstat(file.fileno()).st_size, f"the weights in {path}")
+        try:
             entries, header = _read_header(file)
             return {name: _read_tensor(file, *entry) for name, entry in entries.items()}, header
-    except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
-        what = contents_of(path)
-        reason = what if what not in (None, "safetensors") else error
-        raise PrismaError(
-            f"expected whole safetensors weights at {path}; found a truncated or foreign file ({reason})"
-        ) from None
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OSError) as error:
+            what = contents_of(path)
+            reason = what if what not in (None, "safetensors") else shown(str(error), 200)
+            raise PrismaError(
+                f"expected whole safetensors weights at {path}; found a truncated or foreign file ({reason})"
+            ) from None
 
 
 def _read_header(file: BufferedReader) -> tuple[dict[str, tuple[torch.dtype, list[int]]], dict[str, str]]:
     """(name -> type and shape, in the order in which their bytes follow, the header's strings).
 
+    The bytes of the tensors must follow each other without a gap and fill the file, so their sizes are known to fit
+    into it before anything is allocated.
+
     Raises:
         KeyError, TypeError, ValueError: the file does not begin with a header that describes the rest of its bytes.
     """
     size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
-    if not 0 < length <= size - 8:
-        raise ValueError(f"a header of {length} bytes in a file of {size}")
-    described = json.loads(file.read(length))
+    if not 0 < length <= min(size - 8, HEADER_BYTES):
+        raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+    described = parse_json(file.read(length).decode(), "its header")
     if not isinstance(described, dict):
         raise ValueError("its header is not a JSON object")
     header, entries, end = described.pop(HEADER, {}), {}, 0
-    for name, entry in sorted(described.items(), key=lambda item: item[1]["data_offsets"]):
-        (begin, after), shape, dtype = entry["data_offsets"], entry["shape"], DTYPES[entry["dtype"]]
-        if begin != end or after - begin != math.prod(shape) * dtype.itemsize or min(shape, default=0) < 0:
-            raise ValueError(f"the bytes of {name} do not fit its type and shape")
+    if not isinstance(header, dict) or not all(isinstance(text, str) for text in header.values()):
+        raise ValueError(f"{HEADER} is not an object of strings")
+    if len(described) > TENSORS:
+        raise ValueError(f"{len(described):,} tensors, more than {TENSORS:,}")
+    for name, entry in sorted(described.items(), key=lambda item: _offsets(item[1])):
+        (begin, after), shape, dtype = _offsets(entry), _sizes(entry["shape"]), DTYPES[entry["dtype"]]
+        if begin != end or after - begin != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"the bytes of {shown(name)} do not fit its type and shape")
         entries[name], end = (dtype, shape), after
     if 8 + length + end != size:
         raise ValueError(f"{size} bytes instead of {8 + length + end}")
     return entries, header
+
+
+def _offsets(entry: Any) -> tuple[int, int]:
+    """Where the bytes of a tensor begin and end, counted from the end of the header."""
+    begin, end = _sizes(entry["data_offsets"])
+    return begin, end
+
+
+def _sizes(numbers: Any) -> list[int]:
+    """Raises TypeError unless this is a list of whole numbers from 0 on."""
+    if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
+        raise TypeError(f"{quoted(numbers)} where sizes are expected")
+    return numbers
 
 
 def _read_tensor(file: BufferedReader, dtype: torch.dtype, shape: list[int]) -> Tensor:
@@ -197,29 +221,32 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         raise PrismaError(f"expected a checkpoint folder with {CONFIG} at {path.parent}; found none")
-    try:
-        config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PrismaError(f"expected JSON in {path}; found something else ({error})") from None
+    config = read_json(path)
     wanted = {"architecture": dict, "labels": list, "transform": dict}
-    if not isinstance(config, dict) or config.get("model_type") != MODEL_TYPE:
-        found = config.get("model_type") if isinstance(config, dict) else type(config).__name__
-        raise PrismaError(f"expected model_type {MODEL_TYPE!r} in {path}; found {found!r}")
+    if config.get("model_type") != MODEL_TYPE:
+        raise PrismaError(f"expected model_type {MODEL_TYPE!r} in {path}; found {quoted(config.get('model_type'))}")
     for key, kind in wanted.items():
         if not isinstance(config.get(key), kind):
-            raise PrismaError(f"expected {key!r} in {path} to be a JSON {kind.__name__}; found {config.get(key)!r}")
+            raise PrismaError(
+                f"expected {key!r} in {path} to be a JSON {kind.__name__}; found {quoted(config.get(key))}"
+            )
     return config
 
 
-def _expect_labels(labels: list[Any], config: ViTConfig, path: Path) -> None:
+def _expect_labels(labels: Sequence[Any], config: ViTConfig, path: Path | str) -> None:
     if not all(isinstance(label, str) for label in labels) or len(labels) not in (0, config.n_classes):
         raise PrismaError(
-            f"expected no labels or one word for each of the {config.n_classes} classes in {path}; found {labels}"
+            f"expected no labels or one word for each of the {config.n_classes} classes in {path}; "
+            f"found {quoted(labels)}"
         )
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise PrismaError(f"expected a different label for each class in {path}; found {twice[0]!r:.80} more than once")
+    if wrong := [label for label in labels if not label.isprintable() or len(label) > LONGEST_LABEL]:
+        raise PrismaError(
+            f"expected labels of at most {LONGEST_LABEL} printable characters in {path}; found {quoted(wrong[0])}"
+        )
+    if twice := [label for label, times in Counter(labels).items() if times > 1]:
+        raise PrismaError(f"expected a different label for each class in {path}; found {quoted(twice[0])} twice")
 
 
 def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: Path | str) -> None:
@@ -232,4 +259,4 @@ def _expect_same(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], so
     ]
     wrong += [f"{name} is {x.dtype}, not floating point" for name, x in found.items() if not x.is_floating_point()]
     if wrong:
-        raise PrismaError(f"the weights in {source} do not fit {CONFIG}: {'; '.join(wrong)}")
+        raise PrismaError(f"the weights in {source} do not fit {CONFIG}: {listed(wrong, between='; ')}")

@@ -4,21 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from prisma.errors import PrismaError
+from prisma.bounds import NUMBERS, expect_within
+from prisma.errors import PrismaError, quoted
 from prisma.fields import check_types
-
-LARGEST = 1_000_000  # the largest number that an architecture may hold: a file may state any
-MAY_BE_ZERO = (
-    "d_head",
-    "d_mlp",
-    "n_classes",
-    "registers",
-    "n_layers",
-    "norm_eps",
-    "norm_final_eps",
-    "pool_d_mlp",
-    "end",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +45,11 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         for name, choices in self.CHOICES.items():
             if (value := getattr(self, name)) not in choices:
-                raise PrismaError(f"expected {name} to be one of {', '.join(choices)}; found {value!r}")
+                raise PrismaError(f"expected {name} to be one of {', '.join(choices)}; found {quoted(value)}")
         check_types(self)
         for field in fields(self):
-            self._check_range(field.name)
+            if field.name in NUMBERS:
+                expect_within(field.name, getattr(self, field.name))
         if not self.d_head and self.d_model % self.n_heads == 0:
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         for broken, one, other in self._contradictions():
@@ -68,12 +57,8 @@ class TransformerConfig:
                 raise PrismaError(
                     f"{one}={getattr(self, one)!r} contradicts {other}={getattr(self, other)!r}: {CONFLICTS[one]}"
                 )
-
-    def _check_range(self, name: str) -> None:
-        value, low = getattr(self, name), 0 if name in MAY_BE_ZERO else 1
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not all(low <= number <= LARGEST for number in numbers if type(number) in (int, float)):
-            raise PrismaError(f"expected {name} to be from {low} to {LARGEST:,}; found {value!r}")
+        expect_within("tokens", self.n_tokens, "the number of tokens")
+        expect_within("weights", self.n_weights, "the number of weights")
 
     def _contradictions(self) -> list[tuple[bool, str, str]]:
         """Triples (whether two fields contradict each other, the one, the other)."""
@@ -95,6 +80,20 @@ class TransformerConfig:
     @property
     def n_tokens(self) -> int:
         raise NotImplementedError
+
+    @property
+    def n_constants(self) -> int:
+        """How many numbers the tables have that are computed and not learned."""
+        return 2 * (self.n_tokens - self.n_prefix) * self.d_head * self.n_layers if self.rotary == "axial" else 0
+
+    @property
+    def n_weights(self) -> int:
+        """How many numbers the matrices and tables of all blocks have; biases and norms add little."""
+        width = self.n_heads * self.d_head
+        bias = self.n_heads * self.n_tokens**2 if self.score_bias else 0
+        angles = 0 if self.rotary == "none" else 2 * (self.n_tokens - self.n_prefix) * self.d_head
+        tables = bias + angles * (self.n_heads if self.rotary == "head_table" else 1)
+        return self.n_layers * ((4 * width + (2 + self.gated_mlp) * self.d_mlp) * self.d_model + tables)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +202,16 @@ class ViTConfig(TransformerConfig):
         return self.n_prefix + self.n_patches
 
     @property
+    def n_weights(self) -> int:
+        """How many numbers the matrices and tables have; biases and norms add little."""
+        p, q = self.patch_sides
+        width = self.n_heads * self.d_head
+        tokens = self.n_prefix + self.n_patches * self.positions + self.channels * self.tubelet * p * q
+        over_time = 4 * width * self.n_layers if self.attention == "divided" else 0
+        pool = 4 * self.d_model + 1 + (2 + self.gated_mlp) * self.pooling_d_mlp if self.pool == "attention" else 0
+        return super().n_weights + (tokens + over_time + pool) * self.d_model + self.d_pooled * self.n_classes
+
+    @property
     def pooling_heads(self) -> int:
         """The number of heads of attention pooling."""
         return self.pool_heads or self.n_heads
@@ -252,6 +261,15 @@ class TextConfig(TransformerConfig):
     @property
     def n_tokens(self) -> int:
         return self.context
+
+    @property
+    def n_constants(self) -> int:
+        return self.context**2 if self.causal else 0  # the mask
+
+    @property
+    def n_weights(self) -> int:
+        """How many numbers the matrices and tables have; biases and norms add little."""
+        return super().n_weights + (self.vocabulary + self.context + self.n_classes) * self.d_model
 
 
 CONFLICTS = {

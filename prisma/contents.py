@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from prisma.errors import PrismaError
+from prisma.reading import open_file
+
 LFS_POINTER = "a Git LFS pointer instead of the file itself: run `git lfs pull` in its folder"
 BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs.github.com/spec/", LFS_POINTER),
@@ -28,8 +31,10 @@ def contents_of(path: Path) -> str | None:
     Safetensors begin with the length of their header and a brace.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(_LENGTH)
+    except PrismaError as error:
+        return str(error).partition("; found ")[2]
     except OSError as error:
         return f"a file that cannot be read ({error.strerror})"
     if not start:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError, nearest, quoted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,7 +36,7 @@ def parse(name: str, text: str, kind: Any) -> Any:
     Raises:
         PrismaError: the text cannot be read as such a value.
     """
-    for option in _options(kind):
+    for option in _options(kind) if isinstance(text, str) else ():
         try:
             return _parse_one(text, option)
         except ValueError:
@@ -53,7 +53,7 @@ def conform(name: str, value: Any, kind: Any) -> Any:
     for option in _options(kind):
         try:
             return _conform_one(value, option)
-        except TypeError:
+        except (TypeError, OverflowError):  # a whole number that no float can hold
             continue
     raise _mismatch(name, kind, value)
 
@@ -80,11 +80,11 @@ def from_dict(kind: type[T], values: Any, source: Path | str) -> T:
             type.
     """
     if not isinstance(values, Mapping):
-        raise PrismaError(f"expected {source} to hold named fields; found {str(values)[:80]!r}")
+        raise PrismaError(f"expected {source} to hold named fields; found {quoted(values)}")
     hints, known = get_type_hints(kind), {field.name: field for field in fields(kind)}
     if unknown := sorted(str(name) for name in values if name not in known):
         raise PrismaError(
-            f"{source} has an unknown field {unknown[0]!r}; the nearest known: {nearest(unknown[0], known)}"
+            f"{source} has an unknown field {quoted(unknown[0])}; the nearest known: {nearest(unknown[0], known)}"
         )
     needed = (name for name, field in known.items() if field.default is field.default_factory is MISSING)
     if missing := [name for name in needed if name not in values]:
@@ -142,4 +142,4 @@ def _of_each(kind: Any, n: int) -> tuple[Any, ...]:
 
 
 def _mismatch(name: str, kind: Any, found: Any) -> PrismaError:
-    return PrismaError(f"expected {name} to be {describe(kind)}; found {found!r}")
+    return PrismaError(f"expected {name} to be {describe(kind)}; found {quoted(found)}")

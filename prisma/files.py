@@ -10,15 +10,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from prisma.bounds import JSON
 from prisma.errors import PrismaError
 from prisma.filesystem import NO_LOCKS, ON_WINDOWS, PARTIAL, partial_of, remove, sync, sync_open, unwritable, weaker
+from prisma.reading import open_file, parse_json, read_text
 
 LOCK = ".lock"
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
+    """Hex digest of a file's bytes. Raises PrismaError if there is no such file."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -44,12 +46,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises PrismaError unless the file holds a JSON object."""
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise PrismaError(f"expected JSON in {path}; found something else ({error})") from None
+def read_json(path: Path, largest: int = JSON) -> dict[str, Any]:
+    """The JSON object of a file of at most `largest` bytes.
+
+    Raises:
+        PrismaError: no such file, or it does not hold such an object; `reading.parse_json` lists what is refused.
+    """
+    values = parse_json(read_text(path, largest), path)
     if not isinstance(values, dict):
         raise PrismaError(f"expected a JSON object in {path}; found {type(values).__name__}")
     return values

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import TypeVar, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from prisma.bounds import expect_memory
 from prisma.config import TextConfig, ViTConfig
 from prisma.errors import PrismaError
 from prisma.text import TextTower
@@ -29,6 +30,7 @@ def outline(config: ViTConfig | TextConfig) -> ViT | TextTower:
     Raises:
         PrismaError: the constants do not fit into memory.
     """
+    expect_memory(8 * config.n_constants, "the constants of this model")
     try:
         with torch.device("meta"):
             return TextTower(config) if isinstance(config, TextConfig) else ViT(config)
@@ -41,7 +43,11 @@ def outline(config: ViTConfig | TextConfig) -> ViT | TextTower:
 
 def filled(model: Model, weights: Mapping[str, Tensor]) -> Model:
     """The outline with these tensors as its weights (not copied, in their precision), in eval mode and frozen."""
-    model.load_state_dict(weights, assign=True)
+    owners = dict(model.named_modules())
+    for name, x in weights.items():  # torch's load_state_dict looks at every name once for each module
+        path, _, own = name.rpartition(".")
+        is_parameter = own in owners[path]._parameters
+        setattr(owners[path], own, nn.Parameter(x, requires_grad=False) if is_parameter else x)
     model.eval().requires_grad_(False)
     return model
 

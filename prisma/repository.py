@@ -3,7 +3,6 @@
 A folder hub is a Hugging Face cache folder, so all three are read by one call of the Hub's own client.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from prisma.checkpoint import read_tensors
 from prisma.downloads import download
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError, nearest, quoted
+from prisma.files import read_json
 from prisma.run_folder import PROBE
 
 MANIFEST = "checkpoints.json"
@@ -33,6 +33,8 @@ class Published:
     hub: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.hub is not None and "\0" in str(self.hub):
+            raise PrismaError(f"expected a folder as the hub; found {quoted(str(self.hub))}, which has a NUL character")
         if not _is_id(self.repo):
             raise PrismaError(f"expected OWNER/NAME in letters, digits, '.', '_' and '-'; found {self.repo!r}")
 
@@ -87,7 +89,7 @@ class Published:
         """
         path = self.file(MANIFEST)
         try:
-            entries: list[dict[str, Any]] = json.loads(path.read_text())["checkpoints"]
+            entries: list[dict[str, Any]] = read_json(path)["checkpoints"]
             return sorted(entries, key=lambda entry: entry["step"])
         except (ValueError, KeyError, TypeError):
             raise PrismaError(

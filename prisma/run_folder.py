@@ -3,16 +3,18 @@
 `prisma.train` writes a run and `prisma.publish` reads it; both take the names and the checkpoint schedule from here.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prisma.bounds import METRICS as METRICS_BYTES
+from prisma.bounds import expect_within
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, listed, shown
 from prisma.fields import conform
 from prisma.files import LOCK, read_json
 from prisma.filesystem import remove
+from prisma.reading import parse_json, read_bytes
 
 RECIPE = "recipe.json"
 PROBE = "probe.safetensors"
@@ -84,7 +86,14 @@ def remove_run(run: Path) -> None:
 
 
 def checkpoint_steps(steps: int, every: int) -> tuple[int, ...]:
-    """The steps with a checkpoint: 0, 1, 2, 4, ... 512, then the multiples of `every`, and always the last step."""
+    """The steps with a checkpoint: 0, 1, 2, 4, ... 512, then the multiples of `every`, and always the last step.
+
+    Raises:
+        PrismaError: a schedule without steps, or with more checkpoints than a run may have.
+    """
+    expect_within("steps", steps)
+    expect_within("checkpoint_every", every)
+    expect_within("checkpoints", steps // every, "the number of checkpoints, steps / checkpoint_every,")
     powers = [0, *(2**i for i in range(LAST_POWER.bit_length()))]
     early = [step for step in powers if step < steps]
     return (*early, *(step for step in range(every, steps, every) if step > LAST_POWER), steps)
@@ -126,7 +135,7 @@ def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
     if odd := found.symmetric_difference(wanted):
         raise PrismaError(
             f"expected the {len(wanted)} checkpoints of its schedule in {run}; found {len(found)}: "
-            f"{'not in the schedule' if odd <= found else 'missing'}: {', '.join(sorted(odd))}"
+            f"{'not in the schedule' if odd <= found else 'missing'}: {listed(sorted(odd))}"
         )
     return [run / CHECKPOINTS / name for name in wanted]
 
@@ -147,11 +156,11 @@ def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
         raise PrismaError(f"expected weights of {folder.name} in {folder}; found those of step {header.get('step')}")
     if header.get("run") != run_id:
         raise PrismaError(f"expected weights of run {run_id} in {folder}; found those of run {header.get('run')}")
-    if (folder / CONFIG).read_bytes() != (run / CONFIG).read_bytes() and _content(checkpoint) != _content(run):
+    if read_bytes(folder / CONFIG) != read_bytes(run / CONFIG) and _content(checkpoint) != _content(run):
         raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}; found two that differ")
     broken = [name for name, x in checkpoint.model.state_dict().items() if not x.isfinite().all()]
     if broken:
-        raise PrismaError(f"expected finite weights in {folder}; found infinite ones or NaN in {', '.join(broken)}")
+        raise PrismaError(f"expected finite weights in {folder}; found infinite ones or NaN in {listed(broken)}")
     return checkpoint
 
 
@@ -165,25 +174,21 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, in step order.
 
     Raises:
-        PrismaError: no such file, or a line is not a JSON object.
+        PrismaError: no such file, or a line (its number is given) is not a JSON object, such as a torn last one.
     """
-    if not path.is_file():
-        raise PrismaError(f"expected the metrics of a run at {path}; found no such file")
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    lines = read_bytes(path, METRICS_BYTES).removesuffix(b"\n").split(b"\n")
     return [read_line(path, i, line) for i, line in enumerate(lines) if line or i]
 
 
 def read_line(path: Path, i: int, line: bytes) -> dict[str, Any]:
     """The line with index `i` of a `metrics.jsonl`. Raises PrismaError, which names it, unless it is a JSON object."""
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        found = f"something else ({error})"
-    else:
-        if isinstance(values, dict):
-            return values
-        found = type(values).__name__
-    raise PrismaError(f"expected a JSON object on every line of {path}; found {found} on line {i + 1}")
+        values = parse_json(line.decode(), f"line {i + 1} of {path}")
+    except UnicodeDecodeError:
+        raise PrismaError(f"expected text in UTF-8 on every line of {path}; found others on line {i + 1}") from None
+    if not isinstance(values, dict):
+        raise PrismaError(f"expected a JSON object on every line of {path}; found {shown(values)} on line {i + 1}")
+    return values
 
 
 def read_all_metrics(run: Path, last: int) -> list[dict[str, Any]]:

@@ -6,10 +6,10 @@ They store nothing on the model, accept a compiled model, and keep the caller's 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from prisma.blocks import BRANCHES
-from prisma.config import TextConfig, ViTConfig
+from prisma.config import TextConfig, TransformerConfig, ViTConfig
 from prisma.edits import Edit, Set, as_edit
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
@@ -46,6 +46,7 @@ def record(
         PrismaError: a site does not exist in this model (the error lists the nearest names), two patterns edit one
             site, or the images do not fit.
     """
+    expect_inputs(model, images)
     tap = _tap(model, [read] if isinstance(read, str) else read, edit)
     output = _stopped(model, images, tap) if stop else model(images, tap=tap)
     tap.expect_reached(edited=not stop)
@@ -58,10 +59,41 @@ def run(model: Model, images: Tensor, edit: Edits | None = None) -> Tensor:
     Raises:
         PrismaError: as in `record`.
     """
+    expect_inputs(model, images)
     tap = _tap(model, (), edit)
     logits: Tensor = model(images, tap=tap)
     tap.expect_reached()
     return logits
+
+
+def expect_inputs(model: Any, inputs: Any, what: str = "images") -> None:
+    """Check that a model is one of Prisma's, and that its inputs are a batch of tensors on its device.
+
+    Shape and precision are checked by the model itself, which states both.
+
+    Raises:
+        PrismaError: another kind of model, which may hold one of Prisma's (DataParallel, Loaded); no tensor, or one on
+            another device.
+    """
+    if not (isinstance(model, nn.Module) and isinstance(getattr(model, "config", None), TransformerConfig)):
+        raise PrismaError(f"expected a prisma.ViT; found {_kind(model)}{_inside(model)}")
+    if not isinstance(inputs, Tensor):
+        advice = ": use torch.stack([loaded.transform(image) for image in images])"
+        raise PrismaError(f"expected {what} as a tensor with an axis for the batch; found {_kind(inputs)}{advice}")
+    if inputs.device != (ours := next(model.parameters()).device):
+        raise PrismaError(
+            f"expected {what} on {ours}, like the model; found them on {inputs.device}: use {what}.to({str(ours)!r})"
+        )
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__module__.split('.')[0]}.{type(value).__name__}".replace("a builtins.", "a ")
+
+
+def _inside(model: Any) -> str:
+    """What to pass instead, if a model is inside."""
+    found = (name for name in ("module", "model") if isinstance(getattr(model, name, None), nn.Module))
+    return next((f": pass its .{name}" for name in found), "")
 
 
 def _tap(model: Model, read: Iterable[str], edit: Edits | None) -> Tap:

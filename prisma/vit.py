@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from prisma.attention import attend
 from prisma.blocks import Block
+from prisma.bounds import expect_memory
 from prisma.config import ViTConfig
 from prisma.divided import DividedBlock
 from prisma.errors import PrismaError
@@ -160,6 +161,7 @@ class ViT(Tower):
 
 def build(config: ViTConfig) -> ViT:
     """A model with newly drawn weights. Raises PrismaError if it does not fit into memory."""
+    expect_memory(4 * config.n_weights, "the weights of this model")
     try:
         return ViT(config)
     except (RuntimeError, MemoryError) as error:  # of torch's allocator

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prisma.errors import PrismaError, expect_packages, nearest
+from prisma.errors import LONGEST_MESSAGE, PrismaError, expect_packages, listed, nearest, printable, quoted, shown
 
 
 def test_the_nearest_names_come_first() -> None:
@@ -24,3 +24,32 @@ def test_a_package_that_is_not_there_is_named_before_any_work() -> None:
         PrismaError, match=r"expected the package no_such_package; found none: install it with pip install .*\[train\]"
     ):
         expect_packages("torch", "no_such_package", extra="train")
+
+
+HOSTILE = "\x1b[31mred\u202etxt\u200b\nline\x00\udce9\ud800\u2028\x9b"
+
+
+def test_names_are_shown_without_what_steers_a_terminal_or_turns_text_around() -> None:
+    found = printable(HOSTILE)
+    assert found == r"\x1b[31mred\u202etxt\u200b\nline\x00\xe9\ud800\u2028\x9b"
+    assert found.isprintable()
+    assert printable("a\u00a0b\u3000c") == "a b c"
+    assert printable("Müller, 猫 🐈") == "Müller, 猫 🐈"
+
+
+def test_every_message_is_one_printable_line_of_bounded_length() -> None:
+    error = PrismaError(f"expected x; found {HOSTILE}")
+    assert str(error).isprintable()
+    assert str(error).startswith(r"expected x; found \x1b[31mred")
+    long = str(PrismaError("expected " + "x" * 10**6 + "; use y"))
+    assert len(long) == LONGEST_MESSAGE
+    assert long.startswith("expected x") and long.endswith("x; use y") and "…" in long
+
+
+def test_names_and_values_are_shortened() -> None:
+    assert shown("cat") == "cat" and shown(3) == "3" and quoted("cat") == "'cat'"
+    assert len(shown("x" * 1000)) == 80
+    assert len(quoted("\x1b" * 1000)) == 80
+    assert quoted(10**5000) == "a int that cannot be written"
+    assert listed(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert listed(["a", "b"], 2, "; ") == "a; b"

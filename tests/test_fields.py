@@ -87,7 +87,7 @@ def test_from_dict_fills_in_defaults() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ([1], r"expected file.json to hold named fields; found '\[1\]'"),
+        ([1], r"expected file.json to hold named fields; found \[1\]"),
         ({"size": 1, "rat": 2}, "file.json has an unknown field 'rat'; the nearest known: rate"),
         ({"rate": 1.0}, "file.json lacks the field size"),
         ({"size": "big"}, "expected size to be a whole number or a pair .*; found 'big'"),

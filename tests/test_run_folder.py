@@ -59,7 +59,7 @@ def test_the_files_of_a_run_are_those_that_the_trainer_writes(finished_run: Path
     folder = checkpoint_folders(finished_run)[-1]
     run_id = read_tensors(folder / WEIGHTS)[1]["run"]
     assert read_step(finished_run, folder, run_id).header == {"step": "6", "run": run_id}
-    with pytest.raises(PrismaError, match=f"expected weights of run other in .*; found those of run {run_id}"):
+    with pytest.raises(PrismaError, match=rf"expected weights of run other in .*; found those of run {run_id}"):
         read_step(finished_run, folder, "other")
 
 
@@ -81,5 +81,33 @@ def test_reading_what_is_not_there_or_not_json(tmp_path: Path) -> None:
     with pytest.raises(PrismaError, match="found no such file"):
         read_metrics(tmp_path / "metrics.jsonl")
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\nnonsense\n')
-    with pytest.raises(PrismaError, match="expected a JSON object on every line"):
+    with pytest.raises(PrismaError, match=r"expected JSON in line 2 of .*metrics.jsonl; found something else"):
         read_metrics(tmp_path / "metrics.jsonl")
+
+
+TORN: dict[str, tuple[bytes, str]] = {
+    "torn": (b'{"step": 1, "lo', "JSON in line 2 of"),
+    "scalar": (b"7\n", "a JSON object on every line of .*; found 7 on line 2"),
+    "not UTF-8": (b'{"step": "\xe9"}\n', "text in UTF-8 in .*; found the byte 0xe9 at"),
+    "NaN": (b'{"step": NaN}\n', "JSON .*the number NaN"),
+    "twice": (b'{"step": 1, "step": 2}\n', "JSON .*the name 'step' twice"),
+    "an empty line": (b"\n", "JSON in line 2 of"),
+}
+
+
+@pytest.mark.parametrize(("line", "sentence"), TORN.values(), ids=TORN)
+def test_a_damaged_line_is_named_by_its_number(line: bytes, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n' + line)
+    with pytest.raises(PrismaError, match=rf"expected {sentence}"):
+        read_metrics(tmp_path / "metrics.jsonl")
+
+
+def test_a_schedule_of_hundreds_of_millions_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    for steps, every in ((4 * 10**8, 1), (10**8, 1), (100, 0), (100, -1), (2**70, 2**60)):
+        with pytest.raises(
+            PrismaError, match=r"^expected (steps|checkpoint_every|the number of checkpoints).* to be from"
+        ):
+            checkpoint_steps(steps, every)
+    recipe = {"training": {"steps": 10**8, "checkpoint_every": 1}}
+    with pytest.raises(PrismaError, match=r"training settings of a run.*from 0 to 10,000; found 100000000"):
+        scheduled_folders(tmp_path, recipe)

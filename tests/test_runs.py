@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from prisma import LogitDiff, PrismaError, Scale, Zero, record, run, sweep
 from prisma.inventory import site_names
@@ -119,3 +121,38 @@ def test_two_patterns_for_the_edits_of_one_site_are_refused() -> None:
             record(model, images, "embed", edit)
     both = run(model, images, {"blocks.0.attn_out": [Scale(2.0), Scale(3.0)]})
     assert torch.equal(both, run(model, images, {"blocks.0.attn_out": Scale(6.0)}))
+
+
+FOREIGN: dict[str, tuple[Any, str]] = {
+    "array": (lambda x: x.numpy(), "as a tensor .*; found a numpy.ndarray: use torch.stack"),
+    "list": (list, "as a tensor .*; found a list"),
+    "picture": (lambda x: Image.new("RGB", (6, 6)), "as a tensor .*; found a PIL.Image"),
+    "nothing": (lambda x: None, "as a tensor .*; found a NoneType"),
+    "bytes": (lambda x: (x * 255).to(torch.uint8), "found torch.uint8"),
+    "unbatched": (lambda x: x[0], r"\[batch, channel, height, width\] = \[batch, 2, 6, 6\]; found \[2, 6, 6\]"),
+    "precision": (lambda x: x.half(), "pixels of torch.float64, like the weights; found torch.float16"),
+    "device": (lambda x: x.to("meta"), r"images on cpu, like the model; found them on meta: use images.to\('cpu'\)"),
+}
+
+
+@pytest.mark.parametrize(("change", "sentence"), FOREIGN.values(), ids=FOREIGN)
+def test_inputs_that_are_no_batch_of_tensors_are_one_sentence(change: Any, sentence: str) -> None:
+    model = model_of("base")
+    inputs = change(images_of(model))
+    with pytest.raises(PrismaError, match=rf"expected .*{sentence}"):
+        record(model, inputs, "embed")
+    with pytest.raises(PrismaError, match=rf"expected .*{sentence}"):
+        run(model, inputs)
+
+
+def test_a_model_in_a_wrapper_is_asked_for_by_its_name() -> None:
+    model = model_of("base")
+    wrapped: list[tuple[Any, str]] = [
+        (nn.DataParallel(model), "found a torch.DataParallel: pass its .module"),
+        (type("Loaded", (), {"model": model})(), "found a tests.Loaded: pass its .model"),
+        (nn.Linear(2, 2), "found a torch.Linear$"),
+        (np.zeros(3), "found a numpy.ndarray$"),
+    ]
+    for foreign, sentence in wrapped:
+        with pytest.raises(PrismaError, match=rf"^expected a prisma.ViT; {sentence}"):
+            record(foreign, images_of(model), "embed")

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
-    ("filesystem",),
-    ("fields", "numbers"),
+    ("bounds", "filesystem"),
+    ("fields", "numbers", "reading"),
     ("sites", "files", "config", "contents", "downloads"),
     ("selection", "plain", "pixels"),
     ("edits", "layers"),

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from prisma.data.transform import Transform
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, shown
 from prisma.loaded import Loaded
 from prisma.view.browser import Packed, fractions
 
@@ -86,7 +86,7 @@ class Subject(ABC):
         """A name for each logit; without classes, the logits are features."""
         config, named = self.final.config, self.final.labels
         what, count = ("class", config.n_classes) if config.n_classes else ("feature", config.d_pooled)
-        return [*named, *(f"{what} {i}" for i in range(len(named), count))]
+        return [*map(shown, named), *(f"{what} {i}" for i in range(len(named), count))]
 
     def example(self, index: Any) -> Picture:
         """Raises PrismaError if there is no such example."""

@@ -3,7 +3,8 @@
 NaN does not stop a computation, and comparisons hide it: no logit is larger than NaN, so it has rank 0, and a pattern
 of NaN has no row to scale, so its rollout is the identity. Therefore every public analysis is `guarded`:
 
-    before   images, other tensors, metric and weights are finite; else the image or the parameter is named
+    before   images are tensors on the model's device; images, other tensors, metric and weights are finite; else the
+             image or the parameter is named
     within   every run ends in finite numbers: `record` here, and `prisma.metrics.measure` for logits
     after    every array of the result is finite, but for those that its class lists in `UNDEFINED`
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from prisma.analysis.result import Result
 from prisma.errors import NotFiniteError
 from prisma.numbers import first_not_finite
-from prisma.runs import Edits, Model
+from prisma.runs import Edits, Model, expect_inputs
 from prisma.runs import record as record_any
 from prisma.sites import Cache
 
@@ -36,6 +37,7 @@ def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
     """An analysis that takes and returns finite numbers only; every public one is decorated with this.
 
     Raises:
+        PrismaError: images that are no tensor on the model's device, or a model that is none of Prisma's.
         NotFiniteError: which argument, image, parameter, site or array of the result holds NaN or an infinity.
     """
     parameters = signature(analysis)
@@ -44,6 +46,8 @@ def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         given = parameters.bind(*args, **kwargs).arguments
         for name, value in given.items():
+            if name in INPUTS and "model" in given and value is not None:
+                expect_inputs(given["model"], value, name)
             _expect_finite(name, value)
         try:
             result = analysis(*args, **kwargs)

@@ -2,10 +2,11 @@
 
 import io
 import json
+import math
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -13,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prisma.errors import PrismaError, nearest
+from prisma.bounds import ARRAYS, RESULT, expect_memory
+from prisma.errors import PrismaError, nearest, shown
 from prisma.files import write_atomic
+from prisma.reading import open_file, parse_json
 from prisma.view.figures.plots import draw
 
 if TYPE_CHECKING:
@@ -96,13 +99,16 @@ class Result:
             PrismaError: the file does not hold a result of this class.
         """
         try:
-            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                metadata = json.loads(str(file[_METADATA if _METADATA in file.files else _OLD_METADATA]))
+            with open_file(path, f"a saved {cls.__name__}") as stream:
+                _expect_bounded(stream)
+                file = np.load(stream, allow_pickle=False)
+                metadata = parse_json(str(file[_METADATA if _METADATA in file.files else _OLD_METADATA]), path)
                 there = [f.name for f in fields(cls) if f.default is MISSING or f.name in file.files]
                 arrays = {name: torch.from_numpy(file[name]) for name in there if name != "metadata"}
             return cls(metadata=metadata, **arrays)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise PrismaError(f"expected a saved {cls.__name__} at {path}; found something else") from error
+        except Exception as error:  # of any kind: the bytes of a file decide what the parser does
+            reason = f" ({shown(str(error), 200)})" if isinstance(error, PrismaError) else ""
+            raise PrismaError(f"expected a saved {cls.__name__} at {path}; found something else{reason}") from error
 
     def plot(self, array: str | None = None) -> "Figure":
         """A picture of one array (the first, unless named): lines, a heat map, or a row of heat maps."""
@@ -234,6 +240,29 @@ def share_of(effect: Tensor, total: Tensor) -> Tensor:
             f"expected clean and corrupt runs that differ in the metric; found a total effect of {total.item():.2g}"
         )
     return effect / total
+
+
+def _expect_bounded(stream: BufferedReader) -> None:
+    """Raise PrismaError unless every array of an `.npz` file has the size that its header states, within bounds.
+
+    An archive of a few bytes may unpack to any size, and a header of a few bytes may state any.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
+        if len(members) > ARRAYS or size > RESULT:
+            raise PrismaError(
+                f"expected at most {ARRAYS:,} arrays of {RESULT:,} bytes in all; found {len(members):,} of {size:,}"
+            )
+        expect_memory(size, "its arrays")
+        for member in members:
+            with archive.open(member) as array:
+                version = np.lib.format.read_magic(array)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(array)
+            if math.prod(shape) * dtype.itemsize > member.file_size:
+                raise PrismaError(f"expected {shown(member.filename)} to hold {list(shape)} values; found fewer bytes")
+    stream.seek(0)
 
 
 def _stored(x: Tensor) -> np.ndarray:

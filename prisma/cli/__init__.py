@@ -4,8 +4,10 @@ Exit codes: 0 done, 1 the command could not be done (one sentence on stderr), 2 
 progress to stderr. The library is imported inside each command, so that `--help` costs no torch.
 """
 
+import os
 import sys
 import warnings
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn, TextIO
 
@@ -17,8 +19,8 @@ from prisma.cli.mice import cli as mice_cli
 from prisma.cli.models import cli as models_cli
 from prisma.cli.publishing import cli as publishing_cli
 from prisma.cli.serving import cli as serving_cli
-from prisma.errors import PrismaError
-from prisma.filesystem import sentence
+from prisma.errors import PrismaError, printable
+from prisma.filesystem import sentence as of_system
 
 cli = typer.Typer(
     name="prisma",
@@ -33,16 +35,19 @@ for commands in (mice_cli, publishing_cli, models_cli, analyze_cli, serving_cli)
 
 def main() -> None:
     """Entry point: an error of the user becomes one sentence and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8, or a terminal that is not
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show
             cli()
     except ModuleNotFoundError as error:
         _fail(f"expected the package {error.name}; found none; pip install 'prisma-vit[all]' brings it")
-    except OSError as error:
-        _fail(sentence(error))
     except PrismaError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(printable(of_system(error)))
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -11,9 +11,10 @@ import typer
 from typer.core import TyperCommand
 
 from prisma.cli.shared import JsonOption, interruptible, settings_of, table
-from prisma.errors import PrismaError, expect_packages, nearest
+from prisma.errors import PrismaError, expect_packages, nearest, printable, quoted
 
 if TYPE_CHECKING:
+    from prisma.data.pictures import Pictures
     from prisma.loaded import Loaded
 
 cli = typer.Typer()
@@ -70,7 +71,6 @@ def analyze(
     It writes result.npz, summary.json and plot.png. If it is stopped, the same command continues from the last complete
     shard of images. `accelerate launch --no_python prisma analyze ...` shares the shards among several GPUs.
     """
-    from prisma.data.pictures import pictures
     from prisma.study.catalog import canonical_name, options_of
     from prisma.study.processes import launched_processes
     from prisma.study.shards import DatasetAnalysis, run_dataset_analysis
@@ -88,7 +88,7 @@ def analyze(
         job = DatasetAnalysis(
             name=name,
             model=loaded.model,
-            pictures=pictures(images, loaded.transform, loaded.config.input_shape, limit),
+            pictures=_pictures(images, loaded, limit, says=processes.is_first),
             options=options_of(name, _with_target_index(given, loaded.labels)),
             out=out or Path("runs") / f"analyze-{name}",
             shard_size=shard_size,
@@ -107,6 +107,16 @@ def _loaded(ref: str, hub: Path | None, prompts: str) -> "Loaded":
     return loaded.zero_shot(classes) if classes else loaded
 
 
+def _pictures(ref: str, loaded: "Loaded", limit: int | None, *, says: bool) -> "Pictures":
+    """The pictures; what is left out of their folder is said on stderr."""
+    from prisma.data.pictures import pictures
+
+    found = pictures(ref, loaded.transform, loaded.config.input_shape, limit)
+    if found.left_out and says:
+        print(f"prisma: left out of {printable(ref)}: {found.left_out}", file=sys.stderr)
+    return found
+
+
 def _with_target_index(given: dict[str, str], labels: tuple[str, ...]) -> dict[str, str]:
     """The options, with the target as a class index if it was given as a name.
 
@@ -116,8 +126,9 @@ def _with_target_index(given: dict[str, str], labels: tuple[str, ...]) -> dict[s
     target = given.get("target")
     if target is None or (target not in labels and target.removeprefix("-").isdecimal()):
         return given
-    if target not in labels:
-        raise PrismaError(f"expected a class of the model; found {target!r}; the nearest: {nearest(target, labels)}")
+    if (times := labels.count(target)) != 1:
+        found = f"; the nearest: {nearest(target, labels)}" if not times else f" {times} times: give its number"
+        raise PrismaError(f"expected a class of the model; found {quoted(target)}{found}")
     return {**given, "target": str(labels.index(target))}
 
 

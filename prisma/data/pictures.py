@@ -1,19 +1,20 @@
 """Pictures to analyse a model with: those of a folder, or the test images of a task, read a few at a time."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
-from warnings import catch_warnings
 
 import torch
 from torch import Tensor
 
 from prisma.data import TASKS, task
-from prisma.data.transform import Transform, no_image
-from prisma.errors import PrismaError, nearest
+from prisma.data.picture_files import picture_files
+from prisma.data.transform import Transform, opened
+from prisma.errors import PrismaError, listed, nearest, printable, quoted
 
 REFERENCE = 64
 NAMED = 3  # the largest number of pictures that an error message names
@@ -28,6 +29,7 @@ class Pictures:
     sha256: str  # changes when a picture changes
     read: Callable[[Sequence[int]], Tensor]  # indices -> the model's inputs [image, channel, height, width]
     masks: Tensor | None = None  # [image, height, width], bool: true on the object, if known
+    left_out: str = ""  # what else is in the folder, and why it is not read: "2 hidden, 1 not pictures"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -43,6 +45,8 @@ def pictures(
 ) -> Pictures:
     """The pictures of a folder and its subfolders, sorted by path; or the test images of a task, with their masks.
 
+    Links are followed, each folder once. A file without the ending of a picture is one if its first bytes say so.
+
     Args:
         ref: a folder, or the name of a task; write `./NAME` for a folder that has the name of a task.
         transform: the model's transform.
@@ -55,12 +59,22 @@ def pictures(
     """
     if len(input_shape) != 3:
         raise PrismaError(f"expected a model of images; found a model of video with inputs {list(input_shape)}")
-    if "://" in str(ref) or Path(ref).expanduser().is_file():
+    if not isinstance(ref, str | Path):
+        raise PrismaError(f"expected a folder of pictures or the name of a task; found {quoted(ref)}")
+    if "://" in str(ref) or _is_there(ref, Path.is_file):
         found = "an address: download the pictures" if "://" in str(ref) else "a file"
         raise PrismaError(f"expected a folder of pictures or the name of a task; found {found}, and give their folder")
-    if str(ref) in TASKS or not Path(ref).expanduser().is_dir():
+    if str(ref) in TASKS or not _is_there(ref, Path.is_dir):
         return _of_task(str(ref), transform, tuple(input_shape), first)
     return _of_folder(Path(ref).expanduser(), transform, first)
+
+
+def _is_there(ref: str | Path, kind: Callable[[Path], bool]) -> bool:
+    """Whether a file or folder of this name exists; no for what cannot be a name, such as one that is too long."""
+    try:
+        return kind(Path(ref).expanduser())
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...], first: int | None) -> Pictures:
@@ -68,7 +82,7 @@ def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...
         data = task(name)
     except PrismaError:
         raise PrismaError(
-            f"expected a folder of pictures or the name of a task; found {name!r}, the nearest task: "
+            f"expected a folder of pictures or the name of a task; found {quoted(name)}, the nearest task: "
             f"{nearest(name, TASKS)}"
         ) from None
     split, chosen = data.splits["test"], transform or data.transform
@@ -93,59 +107,45 @@ def _of_folder(folder: Path, transform: Transform | None, first: int | None) -> 
             "preprocessor_config.json (transformers) or preprocess_cfg (open_clip) beside its weights, or one "
             "that Prisma cannot reproduce; save the model's image processor into its folder"
         )
-    files = _picture_files(folder)[:first]
+    found = picture_files(folder)
+    files = found.files[:first]
     if not files:
-        raise PrismaError(f"expected pictures in {folder}; found none")
-    _expect_readable({str(path.relative_to(folder)): path for path in files}, _open)
-    names = tuple(str(path.relative_to(folder)) for path in files)
+        others = f" (left out: {found.left_out})" if found.skipped else ""
+        raise PrismaError(f"expected pictures in {folder}; found none{others}")
+    paths = [path.relative_to(folder) for path in files]
+    names = tuple(printable(str(path)) for path in paths)
+    _expect_readable(names, files, _open)
 
     def read(rows: Sequence[int]) -> Tensor:
-        found = _expect_readable({names[i]: files[i] for i in rows}, transform)
-        return torch.stack([found[names[i]] for i in rows])
+        return torch.stack(_expect_readable([names[i] for i in rows], [files[i] for i in rows], transform))
 
-    return Pictures(names, _list_hash(names, files), read)
-
-
-def _picture_files(folder: Path) -> list[Path]:
-    """All files whose suffix is that of a format that PIL opens, except hidden ones."""
-    from PIL import Image
-
-    Image.init()
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in endings and path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return Pictures(names, _list_hash(paths, files), read, left_out=found.left_out)
 
 
-def _list_hash(names: Sequence[str], files: Sequence[Path]) -> str:
+def _list_hash(paths: Sequence[Path], files: Sequence[Path]) -> str:
     """A hash of names, sizes and modification times: to read every byte of a large data set takes too long."""
     digest = hashlib.sha256()
-    for name, stat in zip(names, (path.stat() for path in files), strict=True):
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    for path, stat in zip(paths, (file.stat() for file in files), strict=True):
+        digest.update(os.fsencode(path) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def _open(path: Path) -> None:
     """Raises PrismaError unless the file begins like a picture."""
-    from PIL import Image
-
-    try:
-        with catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path):
-            pass
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PrismaError(f"expected an image at {path}; found {no_image(path, error)}") from error
+    with opened(path):
+        pass
 
 
-def _expect_readable(files: dict[str, Path], read: Callable[[Path], _Read]) -> dict[str, _Read]:
-    """Name -> the content that was read. Raises PrismaError, which names the files that cannot be read."""
-    found, wrong = {}, dict[str, PrismaError]()
-    for name, path in files.items():
+def _expect_readable(names: Sequence[str], files: Sequence[Path], read: Callable[[Path], _Read]) -> list[_Read]:
+    """The content of each file. Raises PrismaError, which names the files that cannot be read."""
+    found, wrong = [], dict[str, PrismaError]()
+    for name, path in zip(names, files, strict=True):
         try:
-            found[name] = read(path)
+            found.append(read(path))
         except PrismaError as error:
             wrong[name] = error
     if len(wrong) == 1:
         raise next(iter(wrong.values()))
     if wrong:
-        others = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-        raise PrismaError(f"{len(wrong)} pictures cannot be read: {', '.join(list(wrong)[:NAMED])}{others}")
+        raise PrismaError(f"{len(wrong)} pictures cannot be read: {listed(list(wrong), NAMED)}")
     return found

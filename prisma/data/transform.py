@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from prisma.contents import contents_of
 from prisma.errors import PrismaError
 from prisma.fields import from_dict
 from prisma.pixels import PixelRange
+from prisma.reading import open_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -148,18 +149,17 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
         image = Image.fromarray(_eight_bits(image))
     if not isinstance(image, Image.Image | str | Path):
         raise PrismaError(f"expected a PIL image, an array or a path to an image; found {type(image).__name__}")
-    try:
-        quiet = catch_warnings(action="ignore", category=Image.DecompressionBombWarning)  # a PrismaError below says it
-        with quiet, nullcontext(image) if isinstance(image, Image.Image) else Image.open(image) as picture:
+    with nullcontext(image) if isinstance(image, Image.Image) else opened(image) as picture:
+        if not 0 < picture.width * picture.height <= MAX_PIXELS:  # known before decoding
             found = f"{picture.width:,} x {picture.height:,}"
-            fits = 0 < picture.width * picture.height <= MAX_PIXELS  # known before decoding
-            upright = ImageOps.exif_transpose(picture) if fits else None
-    except Image.DecompressionBombError as error:
-        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels at {image}; found far more") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise PrismaError(f"expected an image at {image}; found {no_image(image, error)}") from error
-    if upright is None:
-        raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels; found {found}")
+            raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels; found {found}")
+        try:
+            upright = ImageOps.exif_transpose(picture)
+        except Exception as error:  # of any kind: the bytes of a file decide what the parser does
+            what = f"one whose pixels cannot be decoded ({type(error).__name__}: {error})"
+            if "truncated" in str(error):
+                what = "a truncated image: the end of the file is missing"
+            raise PrismaError(f"expected an image at {image}; found {what}") from error
     if upright.mode.startswith("I;16"):  # convert() would clip it
         return Image.fromarray(np.round(np.asarray(upright) / 257).astype(np.uint8))
     if upright.mode in ("I", "F"):
@@ -169,26 +169,25 @@ def _open(image: "Image | np.ndarray | str | Path") -> "Image":
     return upright
 
 
-def no_image(image: Any, error: Exception) -> str:
-    """What is there instead of an image that could not be opened or decoded, and what to do, as a phrase."""
-    if not isinstance(image, str | Path):
-        return f"one whose pixels cannot be decoded ({error})"
-    if re.match(r"[a-z][a-z0-9+.-]*:/", str(image), re.I):
-        return "an address: download the image, and give its path"
-    try:
-        path = Path(image)
-        if path.is_dir():
-            return "a folder"
-        if not path.exists():
-            return "no such file"
-        what = contents_of(path)
-    except (OSError, ValueError) as failed:
-        return f"no such file ({failed})"
-    if what is not None:
-        return what
-    if "truncated" in str(error):
-        return "a truncated image: the end of the file is missing"
-    return "something else"
+@contextmanager
+def opened(path: str | Path) -> "Iterator[Image]":
+    """An image file whose header was read. Raises PrismaError if it is no regular file, or no image."""
+    from PIL import Image
+
+    if re.match(r"[a-z][a-z0-9+.-]*:/", str(path), re.I):
+        raise PrismaError(f"expected an image at {path}; found an address: download the image, and give its path")
+    with open_file(path, "an image") as file:
+        try:
+            with catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+                picture = Image.open(file)
+        except Image.DecompressionBombError as error:
+            raise PrismaError(f"expected an image of 1 to {MAX_PIXELS:,} pixels at {path}; found far more") from error
+        except Exception as error:  # of any kind: the bytes of a file decide what the parser does
+            raise PrismaError(
+                f"expected an image at {path}; found {contents_of(Path(path)) or 'something else'}"
+            ) from error
+        with picture:
+            yield picture
 
 
 def _opaque(picture: "Image") -> "Image":

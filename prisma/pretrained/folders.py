@@ -1,12 +1,12 @@
 """Which library wrote a folder, and the sentence for a folder that no library wrote as one model."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from prisma.checkpoint import CONFIG, MODEL_TYPE
 from prisma.contents import LFS_POINTER, contents_of
 from prisma.errors import PrismaError, UnsupportedModelError
+from prisma.files import read_json
 
 OPEN_CLIP = "open_clip_config.json"
 _ALONE = ": weights alone do not tell the architecture; load a folder with a config.json beside them"
@@ -96,7 +96,6 @@ def _folders(folder: Path, what: str) -> str:
 
 def _config(folder: Path, name: str = CONFIG) -> dict[str, Any] | None:
     try:
-        config = json.loads((folder / name).read_text())
-    except (OSError, ValueError, RecursionError):
+        return read_json(folder / name)
+    except PrismaError:
         return None
-    return config if isinstance(config, dict) else None

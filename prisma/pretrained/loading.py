@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prisma.config import LARGEST
+from prisma.bounds import LARGEST
 from prisma.errors import PrismaError
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family

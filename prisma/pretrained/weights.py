@@ -4,7 +4,6 @@ Libraries choose for themselves, each by its own order, and some of them open a 
 are chosen here, among safetensors only, and no library is given a folder to search.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from prisma.checkpoint import read_tensors, to_safetensors
 from prisma.contents import LFS_POINTER, contents_of
 from prisma.downloads import download, download_if_there, no_network
 from prisma.errors import PrismaError
+from prisma.files import read_json
 
 SUFFIX, INDEX = ".safetensors", ".safetensors.index.json"
 OTHERS = frozenset(
@@ -162,9 +162,9 @@ def _of_index(index: Path) -> Weights:
 def _weight_map(index: Path) -> Mapping[str, str]:
     """Tensor -> name of the file that has it. Raises PrismaError unless they are safetensors beside the index."""
     try:
-        found = json.loads(index.read_text())["weight_map"]
+        found = read_json(index)["weight_map"]
         plain = all(name == Path(name).name and name.endswith(SUFFIX) and "\\" not in name for name in found.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (PrismaError, KeyError, TypeError, AttributeError):
         found, plain = None, False
     if not found or not plain:
         what = contents_of(index)

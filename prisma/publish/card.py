@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from prisma.checkpoint import Checkpoint
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, printable
 from prisma.publish.manifest import Entry
 
 TAGS = ("vision-transformer", "mechanistic-interpretability", "prisma", "mouse")
@@ -117,7 +117,7 @@ def _measure(row: Mapping[str, Any]) -> str:
 
 
 def _one_line(value: Any) -> str:
-    return " ".join(str(_present(value)).split())
+    return printable(" ".join(str(_present(value)).split()))
 
 
 def _present(value: Any) -> Any:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import torch
 
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 
 TIMEOUT = timedelta(days=30)  # of a barrier: the slowest process may need this much longer than the fastest
 
@@ -38,7 +38,10 @@ def launched_processes(device: str | None = None) -> Iterator[Processes]:
         PrismaError: accelerate is not installed, one particular GPU was asked for although there are several
             processes, or not all launched processes were found.
     """
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    stated = os.environ.get("WORLD_SIZE", "1")
+    if not stated.isdecimal():
+        raise PrismaError(f"expected the number of processes in WORLD_SIZE; found {quoted(stated)}")
+    launched = int(stated)
     if launched < 2:
         yield Processes(device=device)
         return

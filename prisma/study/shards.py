@@ -23,6 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from prisma import __version__
+from prisma.bounds import OWN_LIST
 from prisma.checkpoint import weights_hash
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError
@@ -132,7 +133,7 @@ def _output_folder(job: DatasetAnalysis) -> Iterator[None]:
         _expect_own_or_empty(out)  # again: what came before the lock may be there now
         clear_leftovers_in(out)
         if job.has_results:
-            _expect_same(read_json(out / ANALYSIS).get("settings", {}), settings, out)
+            _expect_same(read_json(out / ANALYSIS, OWN_LIST).get("settings", {}), settings, out)
         else:
             names = list(job.pictures.names)
             write_json(out / ANALYSIS, {"settings": settings, **job.provenance, "images": names})

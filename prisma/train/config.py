@@ -1,15 +1,16 @@
 """Recipes: a task, an architecture and training settings, with a name."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import get_type_hints
 
+from prisma.bounds import expect_within
 from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.errors import PrismaError, nearest
 from prisma.fields import check_types, parse
-
-_POSITIVE = ("steps", "batch_size", "lr", "clip", "checkpoint_every", "threads")
+from prisma.run_folder import checkpoint_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +32,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, value in ((field.name, getattr(self, field.name)) for field in fields(self)):
-            low = "more than 0" if name in _POSITIVE else "at least 0"
-            if not (value > 0 or (value == 0 and name not in _POSITIVE)) or value >= 2**32:
-                raise PrismaError(f"expected {name} to be {low} and less than 2^32; found {value!r}")
+        for field in fields(self):
+            expect_within(field.name, getattr(self, field.name))
         if self.warmup >= self.steps:
             raise PrismaError(f"warmup={self.warmup} contradicts steps={self.steps}: the rise must end before the run")
+        checkpoint_steps(self.steps, self.checkpoint_every)  # raises PrismaError for too many
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Recipe:
         for name, value in wanted.items():
             if (found := getattr(self.model, name)) != value:
                 raise PrismaError(f"expected the model's {name} to be {value} for the task {self.task}; found {found}")
+        expect_within("trained weights", self.model.n_weights, "the number of weights that are trained")
+        pixels = self.training.batch_size * math.prod(self.model.input_shape)
+        expect_within("pixels per batch", pixels, "the number of pixels per batch")
 
     def override(self, values: Mapping[str, str]) -> "Recipe":
         """The recipe with other values for some fields of its TrainConfig or ViTConfig, as text: {"steps": "500"}.

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from prisma.bounds import METRICS
 from prisma.errors import PrismaError
 from prisma.files import write_atomic
 from prisma.filesystem import sync_open, unwritable
 from prisma.ledger import expect_recorded
+from prisma.reading import read_bytes
 from prisma.run_folder import read_line
 
 
@@ -70,7 +72,7 @@ class MetricsLog:
 
 def _first_lines(path: Path, step: int) -> bytes:
     """The lines of the steps before `step`. What follows them may be torn: a kill can leave anything there."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    lines = read_bytes(path, METRICS).split(b"\n")[:-1] if path.is_file() else []
     for i, line in enumerate(lines[:step]):
         if (found := read_line(path, i, line).get("step")) != i:
             raise PrismaError(

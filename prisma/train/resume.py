@@ -14,6 +14,7 @@ from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.errors import PrismaError
 from prisma.files import clear_leftovers_in, expect_empty, read_json, write_atomic, write_json
 from prisma.ledger import seal, warn_unrecorded
+from prisma.reading import parse_json
 from prisma.run_folder import RECIPE, STATE, checkpoint_folder, checkpoint_folders, is_finished, is_run
 from prisma.train.provenance import expect_same
 from prisma.vit import ViT
@@ -155,8 +156,8 @@ def _step(text: Any, last: int, path: Path) -> int:
 def _recorded(header: Mapping[str, str], path: Path) -> dict[str, str]:
     """The hashes in a header. Raises PrismaError if it has none."""
     try:
-        found = json.loads(header["files"])
-    except (KeyError, TypeError, ValueError, RecursionError):
+        found = parse_json(header["files"], f"the header of {path}")
+    except (KeyError, PrismaError):
         found = None
     if not isinstance(found, dict):
         raise PrismaError(f"expected the hashes of earlier files in the header of {path}; found none: {_WHAT_NOW}")

@@ -1,11 +1,14 @@
 """What every analysis returns."""
 
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -122,3 +125,26 @@ def test_an_interval_of_any_statistic_of_images() -> None:
     assert bootstrap_interval(lambda rows: torch.ones(2), 1).tolist() == [[1, 1], [1, 1]]
     with pytest.raises(PrismaError, match=r"a level between 0 and 1, .* found level=95, images=3, draws=1000"):
         bootstrap_interval(lambda rows: 0.0, 3, level=95)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_states_or_may_is_refused(tmp_path: Path) -> None:
+    """A header that states 8 TB, a thousand and one arrays, and zeros that unpack to more than a result may have."""
+    path = tmp_path / "bomb.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)})
+    cases = {
+        "to hold .1000000, 1000000. values; found fewer bytes": {"effect.npy": header.getvalue()},
+        "at most 1,000 arrays of .* found 1,001": {f"{i}.npy": b"" for i in range(1001)},
+    }
+    for sentence, members in cases.items():
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        with pytest.raises(PrismaError, match=rf"expected a saved Example at .*; found something else .*{sentence}"):
+            Example.from_npz(path)
+
+
+def test_zeros_that_unpack_to_more_than_the_bound_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prisma.analysis.result.RESULT", 100)
+    with pytest.raises(PrismaError, match="at most 1,000 arrays of 100 bytes in all; found"):
+        Example.from_npz(example().to_npz(tmp_path / "large.npz"))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import struct
 import zlib
@@ -141,6 +142,10 @@ FILES: dict[str, tuple[Any, str]] = {
     "cut": (cut_png, "a truncated image: the end of the file is missing"),
     "svg": (lambda path: path.write_text("<svg/>"), r"a vector drawing \(SVG\)"),
     "pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "a Git LFS pointer"),
+    "pipe": (lambda path: os.mkfifo(path), r"a pipe \(FIFO\)"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "a device"),
+    "loop": (lambda path: path.symlink_to(path), "a file that cannot be read"),
+    "lost": (lambda path: path.symlink_to("nowhere"), "a link to a file that does not exist"),
 }
 
 

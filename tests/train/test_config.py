@@ -30,9 +30,9 @@ def test_every_setting_has_one_home() -> None:
         ("steps", "many", "expected steps to be a whole number; found 'many'"),
         ("steps", "1.5", "expected steps to be a whole number; found '1.5'"),
         ("lr", "fast", "expected lr to be a number; found 'fast'"),
-        ("lr", "nan", "expected lr to be more than 0 and less than 2^32; found nan"),
-        ("lr", "-1", "expected lr to be more than 0"),
-        ("init_seed", "-1", "expected init_seed to be at least 0"),
+        ("lr", "nan", "expected lr to be from 1e-12 to 1,000; found nan"),
+        ("lr", "-1", "expected lr to be from 1e-12 to 1,000; found -1.0"),
+        ("init_seed", "-1", "expected init_seed to be from 0 to 4,294,967,295; found -1"),
         ("qk_norm", "maybe", "expected qk_norm to be true or false; found 'maybe'"),
         (
             "patch_size",

@@ -33,7 +33,7 @@ from prisma.analysis.lens.logit_lens import LogitLens, stages_of
 from prisma.analysis.result import Result
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.errors import PrismaError
-from prisma.files import new_folder, write_atomic
+from prisma.files import new_folder, read_json, write_atomic
 from prisma.view.figures.charts import draw_stages
 from prisma.vit import ViT
 
@@ -98,11 +98,11 @@ def read_tuned_lens(folder: str | Path) -> TunedLens:
     """
     folder = Path(folder)
     try:
-        content = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as error:
+        content = read_json(folder / CONFIG)
+    except PrismaError as error:
         raise PrismaError(f"expected a tuned lens with {CONFIG} at {folder}; found none ({error})") from None
     tensors, _ = read_tensors(folder / WEIGHTS)
-    known = isinstance(content, dict) and content.get("model_type") == LENS_TYPE
+    known = content.get("model_type") == LENS_TYPE
     metadata = content.get("metadata", content.get("produced")) if known else None  # 0.1.0 called it "produced"
     if not isinstance(metadata, dict) or set(tensors) != set(TunedLens.AXES):
         raise PrismaError(f"expected a tuned lens at {folder}; found something else")

@@ -2,7 +2,6 @@
 module.
 """
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from prisma.data.transform import Transform
 from prisma.downloads import download
 from prisma.errors import PrismaError, UnsupportedModelError, nearest
+from prisma.files import read_json
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.library_calls import library_errors, quiet
 from prisma.pretrained.source import ImageSize, SourceModel
@@ -211,9 +211,9 @@ def _resize(visual: Any, image_size: int | tuple[int, int]) -> None:
 
 def _expect_config(path: Path) -> None:
     try:
-        model = json.loads(path.read_text())["model_cfg"]
+        model = read_json(path)["model_cfg"]
         known = isinstance(model["vision_cfg"], dict) and isinstance(model["text_cfg"], dict)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (PrismaError, KeyError, TypeError):
         known = False
     if not known:
         raise PrismaError(

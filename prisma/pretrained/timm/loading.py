@@ -1,6 +1,5 @@
 """Loading timm's models: `timm/NAME[.TAG]`, a folder that timm saved, or a live module."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from torch import nn
 
 from prisma.data.transform import INTERPOLATIONS, Transform
 from prisma.errors import PrismaError, nearest
+from prisma.files import read_json
 from prisma.pretrained.families import FAMILIES, family_of
 from prisma.pretrained.library_calls import library_errors, quiet
 from prisma.pretrained.source import ImageSize, SourceModel, class_names
@@ -95,8 +95,8 @@ def _published_weights(name: str) -> Weights:
 def _expect_architecture(path: Path) -> None:
     """Raise PrismaError if a config.json has arguments that do more than to describe an architecture."""
     try:
-        arguments = json.loads(path.read_text()).get("model_args") or {}
-    except (OSError, ValueError, AttributeError, RecursionError):
+        arguments = read_json(path).get("model_args") or {}
+    except PrismaError:
         return  # timm says what is wrong
     foreign = [name for name in arguments if str(name).startswith(FOREIGN_ARGUMENTS)]
     if foreign:

@@ -1,6 +1,5 @@
 """Loading transformers' models: `hf/ORG/NAME`, a folder written by `save_pretrained`, or a live module."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from prisma.config import ViTConfig
 from prisma.data.transform import Transform
 from prisma.downloads import download, download_if_there
 from prisma.errors import PrismaError, UnsupportedModelError
+from prisma.files import read_json
 from prisma.pretrained.families import FAMILIES, family_of, text_family_of
 from prisma.pretrained.family import full_name
 from prisma.pretrained.library_calls import library_errors, one_line, quiet
@@ -182,13 +182,7 @@ def _processor_folder(name: str) -> Path | None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise PrismaError(f"expected JSON in {path}; found something else ({one_line(error)})") from None
-    if not isinstance(values, dict):
-        raise PrismaError(f"expected a JSON object in {path}; found {type(values).__name__}")
-    return values
+    return read_json(path)
 
 
 @contextmanager
