@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 the command could not be done (one sentence on stderr), 2 
 progress to stderr. The library is imported inside each command, so that `--help` costs no torch.
 """
 
-import os
 import sys
 import warnings
 from io import TextIOWrapper
