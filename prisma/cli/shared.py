@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from prisma.errors import shown
+from prisma.errors import printable
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 ANY_WIDTH = 100_000  # characters: no line is folded
+LONGEST_CELL = 1_000  # characters
 HubOption = Annotated[Path, typer.Option("--hub", help="Folder hub (a Hugging Face cache folder).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
@@ -78,7 +79,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for name, first in rows[0].items():
         layout.add_column(Text(name), justify="right" if isinstance(first, int | float) else "left", overflow="fold")
     for row in rows:
-        layout.add_row(*(Text(shown(value) if isinstance(value, str) else str(value)) for value in row.values()))
+        layout.add_row(*(Text(printable(str(value), LONGEST_CELL)) for value in row.values()))
     terminal = sys.stdout.isatty()
     console = Console(file=StringIO(), force_terminal=terminal, width=None if terminal else ANY_WIDTH)
     with console.capture() as captured:

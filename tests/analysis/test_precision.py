@@ -20,6 +20,8 @@ from prisma.analysis import border
 from tests.analyses import OF_IMAGES, OF_WEIGHTS, arrays_of
 from tests.variants import images_of, model_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:expected pairs that agree")  # random models have no circuit
+
 RECORDED = [
     "artifacts", "attention_flow", "direct_logit_attribution", "direct_logit_attribution integrated", "embedding_scale",
     "head_scores", "head_similarity", "head_similarity cosine", "head_similarity cka", "norm_weighted_attention",

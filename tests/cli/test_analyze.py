@@ -130,7 +130,7 @@ def test_a_stop_says_how_to_continue(prisma: Prisma, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("prisma.study.shards.run_dataset_analysis", stopped)
     code, _, err = prisma("analyze", "rollout", *DIGITS, "--out", "two words")
-    assert code == 1
+    assert code == 130
     command = f"prisma analyze rollout {' '.join(DIGITS)} --out 'two words'"
     assert one_sentence(err) == f"prisma: stopped; {command} continues from here"
 

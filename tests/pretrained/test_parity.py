@@ -10,6 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from prisma.config import TextConfig, ViTConfig
+from prisma.errors import PrismaError
 from prisma.pretrained.families import family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.parity import Parity, compare, random_inputs, randomise
@@ -110,7 +111,6 @@ ERRORS: dict[str, Callable[[Conversion], Conversion]] = {
     "channels in another order": weight("embed.patch.weight", lambda x: x.roll(64, 1)),
     "height for width": weight("embed.patch.weight", lambda x: x.view(-1, 3, 8, 8).mT.flatten(1)),
     "one number off": weight("readout.head.weight", lambda x: x + 1e-6 * (torch.arange(x.numel()).view_as(x) == 0)),
-    "not a number": weight("readout.head.bias", lambda x: x * torch.nan),
 }
 
 
@@ -126,6 +126,12 @@ def test_a_planted_error_is_found(error: str) -> None:
     source = module()
     found = compare(planted(family_of(source), ERRORS[error]), source, IMAGES)
     assert found.largest > TOLERANCE[torch.float64], found
+
+
+def test_a_conversion_to_nan_is_refused() -> None:
+    source = module()
+    with pytest.raises(PrismaError, match=r"found that readout\.head\.bias has NaN"):
+        compare(planted(family_of(source), weight("readout.head.bias", lambda x: x * torch.nan)), source, IMAGES)
 
 
 def test_an_error_in_a_layer_shows_from_that_layer_on() -> None:

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import prisma
 from prisma.errors import PrismaError, UnsupportedModelError
-from prisma.pretrained.values import expect_usable
+from prisma.pretrained.values import expect_usable, expect_values
 from tests.pretrained.open_clip.test_loading import pair
 from tests.pretrained.transformers.cases_images import CASES
 
@@ -25,10 +25,6 @@ def test_plain_tensors_pass() -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "meta": (
-        {"a": torch.zeros(1), "b": torch.zeros(1, device="meta")},
-        "found 1 tensors on the device meta, such as b",
-    ),
     "precisions": (
         {"a": torch.zeros(1), "b": torch.zeros(1, dtype=torch.bfloat16)},
         r"in one precision; found torch.bfloat16 \(b\) and torch.float32 \(a\): convert the module first, with .float",
@@ -42,6 +38,11 @@ def test_others_are_named(case: str) -> None:
     tensors, sentence = WRONG[case]
     with pytest.raises(PrismaError, match=sentence):
         expect_usable(tensors, "it")
+
+
+def test_tensors_without_values_are_named() -> None:
+    with pytest.raises(PrismaError, match="found 1 tensors on the device meta, such as b"):
+        expect_values({"a": torch.zeros(1), "b": torch.zeros(1, device="meta")}, "it")
 
 
 def test_several_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

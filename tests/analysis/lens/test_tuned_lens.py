@@ -162,7 +162,7 @@ def spoil(folder: Path, name: str, change: Callable[[bytes], bytes | None]) -> N
 SPOILED: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
     "no config": (CONFIG, lambda data: None, "expected a tuned lens with"),
     "no JSON": (CONFIG, lambda data: data[:-20], "expected a tuned lens with"),
-    "other JSON": (CONFIG, lambda data: b"[]", "found something else"),
+    "other JSON": (CONFIG, lambda data: b"[]", "found none .expected a JSON object"),
     "other type": (CONFIG, lambda data: data.replace(b"prisma-tuned-lens", b"prisma-vit"), "found something else"),
     "no metadata": (
         CONFIG,
