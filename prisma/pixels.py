@@ -16,7 +16,7 @@ PixelRange = tuple[tuple[float, float], ...]
 
 SLACK = 0.5  # of the range, on either side: noise that an experiment adds to pictures is no mistake
 BEYOND = 0.5  # how far a transform must leave [0, 1], on both sides, for pixels within it to be suspicious
-NEAR = 0.02  # how near to 0 and to 1 the ends of pixels are that look like pictures that were not normalised
+NEAR = 0.1  # how near to 0 and to 1 the ends of pixels are that look like pictures that were not normalised
 
 
 def warn_of_range(images: Tensor, known: PixelRange | None) -> None:
