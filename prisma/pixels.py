@@ -16,13 +16,13 @@ PixelRange = tuple[tuple[float, float], ...]
 
 SLACK = 0.5  # of the range, on either side: noise that an experiment adds to pictures is no mistake
 BEYOND = 0.5  # how far a transform must leave [0, 1], on both sides, for pixels within it to be suspicious
-NEAR = 0.1  # how near to 0 and to 1 the ends of pixels are that look like pictures that were not normalised
+WIDE = 0.7  # how much of [0, 1] pixels span that look like pictures that were not normalised
 
 
 def warn_of_range(images: Tensor, known: PixelRange | None) -> None:
     """Warn if images [batch, channel, ...] lie outside of what the transform can give, or look as if it was left out.
 
-    They look so if they fill [0, 1] from end to end and do not leave it, though normalised pixels would go far beyond.
+    They look so if they span most of [0, 1] and do not leave it, though normalised pixels would go far beyond.
     """
     if known is None or not images.numel() or torch.compiler.is_compiling():
         return
@@ -33,7 +33,7 @@ def warn_of_range(images: Tensor, known: PixelRange | None) -> None:
     outside = bool(((ends[0] < low - slack) | (ends[1] > high + slack)).any())
     first, last = ends[0].min().item(), ends[1].max().item()
     beyond = bool(((low < -BEYOND) | (high > 1 + BEYOND)).all())
-    if outside or (beyond and 0 <= first <= NEAR and 1 - NEAR <= last <= 1):
+    if outside or (beyond and first >= 0 and last <= 1 and last - first > WIDE):
         problem = "" if outside else " that look as if they were not normalised,"
         warn(
             f"expected pixels as this model's transform gives them, from {low.min():.3g} to {high.max():.3g}; found "
