@@ -184,8 +184,10 @@ def read_line(path: Path, i: int, line: bytes) -> dict[str, Any]:
     """The line with index `i` of a `metrics.jsonl`. Raises PrismaError, which names it, unless it is a JSON object."""
     try:
         values = parse_json(line.decode(), f"line {i + 1} of {path}")
-    except UnicodeDecodeError:
-        raise PrismaError(f"expected text in UTF-8 on every line of {path}; found others on line {i + 1}") from None
+    except UnicodeDecodeError as error:
+        raise PrismaError(
+            f"expected text in UTF-8 in line {i + 1} of {path}; found the byte 0x{line[error.start]:02x} at {error.start}"
+        ) from None
     if not isinstance(values, dict):
         raise PrismaError(f"expected a JSON object on every line of {path}; found {shown(values)} on line {i + 1}")
     return values

@@ -318,5 +318,5 @@ def test_weights_that_are_not_finite_are_named(folder: Path, value: float, what:
 
 def test_labels_differ(folder: Path) -> None:
     change_config(lambda config: config.update(labels=["ant", "bee", "ant", "dog", "elk"]))(folder)
-    with pytest.raises(PrismaError, match=r"a different label for each class in .*; found 'ant' more than once"):
+    with pytest.raises(PrismaError, match=r"a different label for each class in .*; found 'ant' twice"):
         read_checkpoint(folder)

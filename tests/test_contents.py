@@ -33,4 +33,4 @@ def test_weights_whatever_their_name(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    assert contents_of(tmp_path / "absent") == "a file that cannot be read (No such file or directory)"
+    assert contents_of(tmp_path / "absent") == "no such file"
