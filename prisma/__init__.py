@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from prisma.analysis.patching.ablation import ablation
     from prisma.analysis.patching.activation_patching import activation_patching, patch, patch_sets, sweep
     from prisma.analysis.patching.causal_tracing import causal_tracing
-    from prisma.analysis.result import Result, bootstrap_interval
+    from prisma.analysis.result import Result
+    from prisma.analysis.statistics import bootstrap_interval
     from prisma.analysis.weights.class_space import class_space
     from prisma.analysis.weights.composition import composition
     from prisma.analysis.weights.head_directions import head_directions
@@ -121,7 +122,8 @@ _HOME = {
     "analysis.patching.ablation": ("ablation",),
     "analysis.patching.activation_patching": ("activation_patching", "patch", "patch_sets", "sweep"),
     "analysis.patching.causal_tracing": ("causal_tracing",),
-    "analysis.result": ("Result", "bootstrap_interval"),
+    "analysis.result": ("Result",),
+    "analysis.statistics": ("bootstrap_interval",),
     "analysis.weights.class_space": ("class_space",),
     "analysis.weights.composition": ("composition",),
     "analysis.weights.head_directions": ("head_directions",),

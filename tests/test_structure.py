@@ -24,7 +24,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("inventory", "outline"),
     ("metrics", "circuits", "checkpoint"),
     ("runs", "run_folder"),
-    ("repository", "batching", "ledger"),
+    ("repository", "batching", "ledger", "analysis.statistics"),
     ("data",),
     ("pretrained",),
     ("loaded", "view"),

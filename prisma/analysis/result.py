@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prisma.analysis.statistics import bootstrap_interval, share_of, standard_error
 from prisma.bounds import ARRAYS, RESULT, expect_memory
 from prisma.errors import PrismaError, nearest, shown
 from prisma.files import write_atomic
@@ -138,10 +139,25 @@ class Effect(Result):
         """Standard error of `effect` over images; NaN for a single image."""
         return standard_error(self.per_image)
 
-    def interval(self, level: float = 0.95) -> Tensor:
-        """Bootstrap interval of `effect` over images [2, ...]: its lower and its upper end."""
-        values = self.per_image
-        return bootstrap_interval(lambda rows: values[rows].mean(0), len(values), level=level)
+    @property
+    def _figures(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """Name -> the indices of some images -> what that number would be for these images."""
+        return {"effect": lambda rows: self.per_image[rows].mean(0)}
+
+    def interval(self, of: str = "effect", level: float = 0.95) -> Tensor:
+        """Bootstrap interval over images [2, ...]: its lower and its upper end.
+
+        Args:
+            of: `"effect"`; for effects on pairs also `"change"` and `"normalised"`.
+            level: as in `prisma.bootstrap_interval`.
+
+        Raises:
+            PrismaError: there is no such number, or `level` is not between 0 and 1.
+        """
+        figures = self._figures
+        if of not in figures:
+            raise PrismaError(f"expected one of {', '.join(figures)}; found {of!r}")
+        return bootstrap_interval(figures[of], len(self.per_image), level=level)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,9 +172,23 @@ class PairedEffect(Effect):
     corrupt: Tensor  # [image]: of the run on the corrupt image
 
     @property
+    def changes(self) -> Tensor:
+        """[image, ...]: how much each part changes the metric of each pair."""
+        return self.per_image
+
+    @property
     def change(self) -> Tensor:
         """How much each part changes the metric, mean over pairs: 0 is a part that changes nothing."""
-        return self.effect
+        return self.changes.mean(0)
+
+    @property
+    def change_stderr(self) -> Tensor:
+        """Standard error of `change` over pairs; NaN for a single pair.
+
+        It says how well the change is known. `stderr` is that of `effect`: where `effect` is the metric itself, it also
+        has the spread of the metric from pair to pair, which the change does not have.
+        """
+        return standard_error(self.changes)
 
     @property
     def changed_run(self) -> Tensor:
@@ -166,80 +196,32 @@ class PairedEffect(Effect):
         return getattr(self, self.metadata["into"])
 
     @property
-    def total(self) -> Tensor:
-        """A number: how far the metric of the other run is from that of the run that is changed, mean over pairs."""
+    def totals(self) -> Tensor:
+        """[image]: how far the metric of the other run is from that of the run that is changed."""
         other = self.corrupt if self.changed_run is self.clean else self.clean
-        return (other - self.changed_run).mean()
+        return other - self.changed_run
+
+    @property
+    def total(self) -> Tensor:
+        """A number: the mean of `totals` over pairs."""
+        return self.totals.mean()
 
     def normalised(self) -> Tensor:
-        """`effect` as a share of `total`: 0 changes nothing, 1 is the whole difference between the two runs.
+        """`change` as a share of `total`: 0 changes nothing, 1 is the whole difference between the two runs.
 
         Raises:
             PrismaError: the two runs do not differ in the metric, so there is no effect to share.
         """
         return share_of(self.change, self.total)
 
-
-DRAWS = 1000
-"""How many times a bootstrap draws the images anew."""
-
-
-def bootstrap_interval(
-    statistic: Callable[[Tensor], Tensor | float],
-    images: int,
-    *,
-    level: float = 0.95,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Tensor:
-    """Between which values does a number stay when other images are drawn? The percentiles of a bootstrap over images.
-
-    An interval that leaves out 0 (or 1, for a ratio) is evidence that the number is not an accident of these images. It
-    says nothing about images of another kind, and a few images give too narrow an interval.
-
-    Args:
-        statistic: indices of images [image], drawn with replacement -> the number, or an array of them.
-        images: how many images (or pairs) there are.
-        level: the share of the draws between the two ends.
-        draws, seed: how often images are drawn, and the seed; the same settings give the same interval.
-
-    Returns:
-        [2, ...]: the lower and the upper end; NaN where a draw gave NaN.
-
-    Raises:
-        PrismaError: `level` is not between 0 and 1, or there are no images or no draws.
-
-    Source: Efron 1979, Bootstrap Methods: Another Look at the Jackknife.
-    """
-    if not 0 < level < 1 or images < 1 or draws < 1:
-        raise PrismaError(
-            f"expected a level between 0 and 1, and at least one image and draw; found {level=}, {images=}, {draws=}"
-        )
-    rows = torch.randint(images, (draws, images), generator=torch.Generator().manual_seed(seed))
-    found = torch.stack([torch.as_tensor(statistic(some)).double() for some in rows])
-    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=found.dtype, device=found.device)
-    return torch.quantile(found, ends, dim=0)
-
-
-def standard_error(values: Tensor) -> Tensor:
-    """Standard error of the mean over the first axis, leaving out NaN; NaN for fewer than two values."""
-    return mean_and_error(values)[1]
-
-
-def mean_and_error(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over the first axis and its standard error, leaving out NaN; the error of fewer than two values is NaN."""
-    n, mean = (~values.isnan()).sum(0), values.nanmean(0)
-    squares = (values - mean).square().nansum(0)
-    return mean, torch.where(n > 1, (squares / (n * (n - 1)).clamp(min=1)).sqrt(), torch.nan)
-
-
-def share_of(effect: Tensor, total: Tensor) -> Tensor:
-    """`effect / total`. Raises PrismaError if there is no total effect."""
-    if total.abs() <= 1e-6 * effect.abs().max().clamp(min=1e-6):
-        raise PrismaError(
-            f"expected clean and corrupt runs that differ in the metric; found a total effect of {total.item():.2g}"
-        )
-    return effect / total
+    @property
+    def _figures(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        changes, totals = self.changes, self.totals
+        return {
+            **super()._figures,
+            "change": lambda rows: changes[rows].mean(0),
+            "normalised": lambda rows: changes[rows].mean(0) / totals[rows].mean(),
+        }
 
 
 def _expect_bounded(stream: BufferedReader) -> None:

@@ -69,7 +69,11 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
         "seeds": ", ".join(f"{role} {seed}" for role, seed in results["seeds"].items()),
         "places": [recipe, *recipe.get("resumed", ())],
         "errors": [
-            {**row, "error": math.sqrt(row["value"] * (1 - row["value"]) / row["n"])}
+            {
+                **row,
+                "error": math.sqrt(row["value"] * (1 - row["value"]) / row["n"]),
+                "least": 0.05 ** (1 / row["n"]),  # the accuracy at which n images are all right once in twenty times
+            }
             for row in results["results"]
             if _measure(row) == "accuracy" and row["split"] != "train"
         ],

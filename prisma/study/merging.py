@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.result import Result, mean_and_error
+from prisma.analysis.result import Result
+from prisma.analysis.statistics import mean_and_error
 from prisma.errors import PrismaError
 from prisma.files import write_atomic
 from prisma.view.figures.plots import draw

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError
-from prisma.analysis.result import Effect, Result, bootstrap_interval
+from prisma.analysis.result import Effect, PairedEffect, Result
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,17 +114,47 @@ def test_an_interval_is_as_wide_as_the_standard_error_says() -> None:
     low, high = found.interval()
     torch.testing.assert_close((high - low) / 2, 1.96 * found.stderr, rtol=0.08, atol=1e-12)
     torch.testing.assert_close((high + low) / 2, found.effect, rtol=0.0, atol=0.05)
-    narrow = found.interval(0.5)
-    assert torch.equal(found.interval(0.5), narrow) and (narrow[1] - narrow[0] <= high - low).all()
+    narrow = found.interval(level=0.5)
+    assert torch.equal(found.interval(level=0.5), narrow) and (narrow[1] - narrow[0] <= high - low).all()
 
 
-def test_an_interval_of_any_statistic_of_images() -> None:
-    """Of the largest of 50 images: a draw leaves it out with a chance of (49 / 50) ** 50, about 36 %."""
-    found = bootstrap_interval(lambda rows: rows.max().item(), 50)
-    assert found[1] == 49 and 45 <= found[0] < 49
-    assert bootstrap_interval(lambda rows: torch.ones(2), 1).tolist() == [[1, 1], [1, 1]]
-    with pytest.raises(PrismaError, match=r"a level between 0 and 1, .* found level=95, images=3, draws=1000"):
-        bootstrap_interval(lambda rows: 0.0, 3, level=95)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExamplePairs(PairedEffect):
+    """Effects that are the metric itself, as in activation patching."""
+
+    values: Tensor
+
+    @property
+    def per_image(self) -> Tensor:
+        return self.values
+
+    @property
+    def changes(self) -> Tensor:
+        return self.values - self.changed_run[:, None]
+
+
+@pytest.mark.parametrize("into", ["clean", "corrupt"])
+def test_a_change_has_the_error_of_the_differences_of_pairs(into: str) -> None:
+    """Metrics within 10 of each other, changes within 0.1: the error of the metric is a hundred times as large."""
+    clean, corrupt, noise = 10 * torch.randn(3, 200, generator=torch.Generator().manual_seed(0)).double()
+    run, other = (clean, corrupt) if into == "clean" else (corrupt, clean)
+    values = torch.stack([run + 1 + noise / 100, run, other], dim=1)
+    found = ExamplePairs(metadata={"into": into}, clean=clean, corrupt=corrupt, values=values)
+    differences = [[value - base for value in row] for row, base in zip(values.tolist(), run.tolist(), strict=True)]
+    error = np.std(differences, axis=0, ddof=1) / 200**0.5
+    np.testing.assert_allclose(found.change, np.mean(differences, axis=0), atol=1e-12)
+    np.testing.assert_allclose(found.change_stderr, error, atol=1e-12)
+    assert found.change_stderr[0] < found.stderr[0] / 80 and found.change_stderr[1] == 0
+
+    rows = torch.randint(200, (1000, 200), generator=torch.Generator().manual_seed(0)).tolist()
+    draws = np.array([np.mean([differences[i] for i in some], axis=0) for some in rows])
+    np.testing.assert_allclose(found.interval("change"), np.quantile(draws, [0.025, 0.975], axis=0), atol=1e-12)
+    low, high = found.interval("normalised")
+    assert low[2] == pytest.approx(1) and high[2] == pytest.approx(1)  # in every draw, the whole difference
+    shares = draws / draws[:, 2:]
+    np.testing.assert_allclose(torch.stack([low, high]), np.quantile(shares, [0.025, 0.975], axis=0), rtol=1e-9)
+    with pytest.raises(PrismaError, match="expected one of effect, change, normalised; found 'stderr'"):
+        found.interval("stderr")
 
 
 def test_an_archive_that_unpacks_to_more_than_it_states_or_may_is_refused(tmp_path: Path) -> None:

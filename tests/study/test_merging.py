@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from prisma import PrismaError
-from prisma.analysis.result import Result, mean_and_error
+from prisma.analysis.result import Result
+from prisma.analysis.statistics import mean_and_error
 from prisma.study.merging import merge_results, save_plot, summarise
 
 

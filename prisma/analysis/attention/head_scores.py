@@ -23,7 +23,8 @@ from prisma.analysis.attention.score_functions import (
 )
 from prisma.analysis.attention.token_grid import TokenGrid, attention_scopes, image_passes, uniform_attention
 from prisma.analysis.border import guarded, record
-from prisma.analysis.result import Result, standard_error
+from prisma.analysis.result import Result
+from prisma.analysis.statistics import standard_error
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError, nearest
 from prisma.view.figures.plots import draw

@@ -37,7 +37,8 @@ from prisma.analysis.attribution.direct_path import (
     record_path,
 )
 from prisma.analysis.border import guarded
-from prisma.analysis.result import Result, standard_error
+from prisma.analysis.result import Result
+from prisma.analysis.statistics import standard_error
 from prisma.batching import inputs_per_pass
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError

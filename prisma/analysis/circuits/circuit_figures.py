@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.circuits.circuit_search import is_faithful
-from prisma.analysis.result import Result, bootstrap_interval, share_of
+from prisma.analysis.result import Result
+from prisma.analysis.statistics import bootstrap_interval, share_of
 from prisma.errors import PrismaError
 
 PROPORTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

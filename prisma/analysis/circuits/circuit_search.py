@@ -17,7 +17,7 @@ from prisma.analysis.circuits.branches import Messages, concatenated, messages
 from prisma.analysis.circuits.circuit_run import run_edges
 from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.patching.pairs import expect_pairs
-from prisma.analysis.result import share_of
+from prisma.analysis.statistics import share_of
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure

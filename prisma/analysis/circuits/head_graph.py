@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class HeadGraph(ActivationPatching):
     """The metric of every run in which q, k or v of one head reads from another head what it sent on the other image.
 
-    `effect` is the metric itself, not its change: where there is no path it is that of the unpatched run.
+    `effect` is the metric itself: where there is no path it is that of the unpatched run. `change` is by how much a
+    path moves it, with `change_stderr` and `interval("change")`.
     `metadata["layers"]` names the layers; divided attention has two in each block.
     """
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 class PathPatching(ActivationPatching):
     """The metric of every patched run; `metadata` has the names of senders and receivers.
 
-    `effect` is the metric itself, not its change: where there is no path it is that of the unpatched run.
+    `effect` is the metric itself: where there is no path it is that of the unpatched run. `change` is by how much a
+    path moves it, with `change_stderr` and `interval("change")`.
     """
 
     AXES: ClassVar = {

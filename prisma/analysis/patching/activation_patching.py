@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 class ActivationPatching(PairedEffect):
     """The metric of every patched run, and of the two runs that are not patched.
 
-    `effect` is the metric itself, not its change: compare it with the means of `clean` and `corrupt`, or use
-    `normalised()`, on which 0 means that the unit changes nothing and 1 that it carries the whole difference.
+    `effect` is the metric itself, and `stderr` its error: compare it with the means of `clean` and `corrupt`. `change`
+    is by how much a unit moves the metric, with `change_stderr` and `interval("change")`. In `normalised()` 0 means
+    that the unit changes nothing and 1 that it carries the whole difference.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -58,9 +59,9 @@ class ActivationPatching(PairedEffect):
         return self.values
 
     @property
-    def change(self) -> Tensor:
-        means = self.values.double().mean(0), self.changed_run.double().mean()  # which may be large, and nearly equal
-        return (means[0] - means[1]).to(self.values.dtype)
+    def changes(self) -> Tensor:
+        run = self.changed_run.view(-1, *[1] * (self.values.ndim - 1))
+        return self.values - run
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -220,6 +220,7 @@ def test_a_patching_has_values_errors_and_both_runs(tmp_path: Path) -> None:
     assert found.values.shape == (5, 2, 3)
     torch.testing.assert_close(found.effect, found.values.mean(0))
     torch.testing.assert_close(found.stderr, found.values.std(0) / 5**0.5)
+    torch.testing.assert_close(found.change_stderr, (found.values - found.corrupt[:, None, None]).std(0) / 5**0.5)
     with torch.no_grad():
         torch.testing.assert_close(found.clean, Probability((0, 1, 2, 3, 4))(model(clean)))
         torch.testing.assert_close(found.corrupt, Probability((0, 1, 2, 3, 4))(model(corrupt)))

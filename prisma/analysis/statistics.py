@@ -1,0 +1,69 @@
+"""Numbers over images: means, their errors, and bootstrap intervals."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from prisma.errors import PrismaError
+
+DRAWS = 1000
+"""How many times a bootstrap draws the images anew."""
+
+
+def bootstrap_interval(
+    statistic: Callable[[Tensor], Tensor | float],
+    images: int,
+    *,
+    level: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Tensor:
+    """Between which values does a number stay when other images are drawn? The percentiles of a bootstrap over images.
+
+    An interval that leaves out 0 (or 1, for a ratio) is evidence that the number is not an accident of these images. It
+    says nothing about images of another kind, and a few images give too narrow an interval.
+
+    Args:
+        statistic: indices of images [image], drawn with replacement -> the number, or an array of them.
+        images: how many images (or pairs) there are.
+        level: the share of the draws between the two ends.
+        draws, seed: how often images are drawn, and the seed; the same settings give the same interval.
+
+    Returns:
+        [2, ...]: the lower and the upper end; NaN where a draw gave NaN.
+
+    Raises:
+        PrismaError: `level` is not between 0 and 1, or there are no images or no draws.
+
+    Source: Efron 1979, Bootstrap Methods: Another Look at the Jackknife.
+    """
+    if not 0 < level < 1 or images < 1 or draws < 1:
+        raise PrismaError(
+            f"expected a level between 0 and 1, and at least one image and draw; found {level=}, {images=}, {draws=}"
+        )
+    rows = torch.randint(images, (draws, images), generator=torch.Generator().manual_seed(seed))
+    found = torch.stack([torch.as_tensor(statistic(some)).double() for some in rows])
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=found.dtype, device=found.device)
+    return torch.quantile(found, ends, dim=0)
+
+
+def standard_error(values: Tensor) -> Tensor:
+    """Standard error of the mean over the first axis, leaving out NaN; NaN for fewer than two values."""
+    return mean_and_error(values)[1]
+
+
+def mean_and_error(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over the first axis and its standard error, leaving out NaN; the error of fewer than two values is NaN."""
+    n, mean = (~values.isnan()).sum(0), values.nanmean(0)
+    squares = (values - mean).square().nansum(0)
+    return mean, torch.where(n > 1, (squares / (n * (n - 1)).clamp(min=1)).sqrt(), torch.nan)
+
+
+def share_of(effect: Tensor, total: Tensor) -> Tensor:
+    """`effect / total`. Raises PrismaError if there is no total effect."""
+    if total.abs() <= 1e-6 * effect.abs().max().clamp(min=1e-6):
+        raise PrismaError(
+            f"expected clean and corrupt runs that differ in the metric; found a total effect of {total.item():.2g}"
+        )
+    return effect / total

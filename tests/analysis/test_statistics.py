@@ -1,0 +1,30 @@
+"""Numbers over images."""
+
+import pytest
+import torch
+
+from prisma import PrismaError
+from prisma.analysis.statistics import bootstrap_interval, mean_and_error, share_of, standard_error
+
+
+def test_an_interval_of_any_statistic_of_images() -> None:
+    """Of the largest of 50 images: a draw leaves it out with a chance of (49 / 50) ** 50, about 36 %."""
+    found = bootstrap_interval(lambda rows: rows.max().item(), 50)
+    assert found[1] == 49 and 45 <= found[0] < 49
+    assert bootstrap_interval(lambda rows: torch.ones(2), 1).tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(PrismaError, match=r"a level between 0 and 1, .* found level=95, images=3, draws=1000"):
+        bootstrap_interval(lambda rows: 0.0, 3, level=95)
+
+
+def test_a_mean_and_its_error_leave_out_nan() -> None:
+    values = torch.tensor([[1.0, 5.0, torch.nan], [3.0, torch.nan, torch.nan], [8.0, torch.nan, torch.nan]])
+    mean, error = mean_and_error(values)
+    torch.testing.assert_close(mean, torch.tensor([4.0, 5.0, torch.nan]), equal_nan=True)
+    torch.testing.assert_close(error[0], torch.tensor([1.0, 3.0, 8.0]).std() / 3**0.5)
+    assert error[1:].isnan().all() and torch.equal(standard_error(values).isnan(), error.isnan())
+
+
+def test_a_share_needs_a_total() -> None:
+    assert share_of(torch.tensor([1.0, -2.0]), torch.tensor(4.0)).tolist() == [0.25, -0.5]
+    with pytest.raises(PrismaError, match="runs that differ in the metric; found a total effect of 1e-09"):
+        share_of(torch.tensor([1.0]), torch.tensor(1e-9))
