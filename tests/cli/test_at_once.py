@@ -16,7 +16,7 @@ from tests.cli.commands import Contenders
 from tests.cli.running import one_sentence
 
 TRIALS, N = 8, 3
-SMALL = "steps=2 warmup=1 n_layers=1 d_model=8 n_heads=2 d_mlp=8".split()
+SMALL = ["steps=2", "warmup=1", "n_layers=1", "d_model=8", "n_heads=2", "d_mlp=8"]
 TRAIN = ["train", "digits", *(word for setting in SMALL for word in ("--set", setting))]
 REFUSED = r"prisma: expected (to be the only process to train in .*; found another one: wait|a new or empty folder at )"
 

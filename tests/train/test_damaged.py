@@ -1,4 +1,4 @@
-"""A run whose files were damaged or forged: each case is a sentence, before anything is written or a kernel reads it."""
+"""A run whose files were damaged or forged: each is a sentence, before anything is written or computed."""
 
 import json
 import shutil
