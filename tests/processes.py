@@ -9,6 +9,10 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 PRELOADED = [
     "prisma.train.loop",
+    "prisma.cli.mice",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
     "prisma.publish",
     "torch._dynamo",
     "sklearn.datasets",

@@ -116,6 +116,7 @@ def train(
                 write_probe(out, data)
                 run = _begin(recipe, model, place, out, description)
                 with MetricsLog(out / METRICS, run.step, run.ledger.files.get(METRICS)) as log:
+                    remove_checkpoints(out, run.step)  # once all of the past was checked
                     _fit(run, log, track, stopping, progress)
             return _finish(run, command, stopping)
 
@@ -158,9 +159,9 @@ def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, descripti
         sealed, last = description["format"] is not None, recipe.training.steps
         step = load_state(out / STATE, model, optimizer, run_id, last=last, files=ledger.files, sealed=sealed)
     ledger.expect_unchanged()
-    remove_checkpoints(out, step)
     if not ledger.files:  # a new run, or one of version 0.1.0
-        ledger.add(out / PROBE, *checkpoint_folders(out))
+        past = [folder for folder in checkpoint_folders(out) if folder < checkpoint_folder(out, step)]
+        ledger.add(out / PROBE, *past)
     data = task(recipe.task)
     images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
     first = {split: data.inputs(split, EVALUATED) for split in ("test", "train")}

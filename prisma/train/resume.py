@@ -33,12 +33,11 @@ def expect_startable(out: Path) -> None:
 
 
 def start(out: Path, description: Mapping[str, Any]) -> None:
-    """Begin a run: write `recipe.json` into a new or empty folder.
+    """Begin a run: write `recipe.json` into a folder that was startable when it was locked (`expect_startable`).
 
     Raises:
-        PrismaError: `out` is a file or holds something already, or it could not be written.
+        PrismaError: it could not be written.
     """
-    expect_startable(out)
     clear_leftovers_in(out)
     write_json(out / RECIPE, description)
 

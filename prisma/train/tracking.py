@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prisma.errors import PrismaError
+from prisma.filesystem import remove
 
 Log = Callable[[Mapping[str, Any]], None]
 """A function that takes a line of metrics.jsonl."""
@@ -15,14 +16,18 @@ Log = Callable[[Mapping[str, Any]], None]
 def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[Log]:
     """A function that logs a line to wandb, or that does nothing. A resumed run continues its wandb run, by its id.
 
+    wandb keeps its own files in the folder `wandb` of `folder`.
+
     Raises:
-        PrismaError: wandb cannot begin, for example without a login.
+        PrismaError: wandb cannot begin, for example without a login. Its files are removed.
     """
     if not wanted:
         yield lambda line: None
         return
     import wandb
 
+    own = folder / "wandb"
+    is_new = not own.exists()
     try:
         begun = wandb.init(
             project="prisma",
@@ -33,6 +38,8 @@ def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iter
             dir=str(folder),
         )
     except Exception as error:  # wandb raises many kinds, from its own to those of the network
+        if is_new:
+            remove(own)
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PrismaError(
             f"expected wandb to begin a run; found that it cannot ({reason}): log in with `wandb login`, set "

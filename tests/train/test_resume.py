@@ -12,7 +12,7 @@ from prisma.train import Recipe
 from prisma.train.loop import initial_model
 from prisma.train.optimizer import make_optimizer
 from prisma.train.provenance import describe
-from prisma.train.resume import load_state, remove_checkpoints, resume, save_state, start
+from prisma.train.resume import expect_startable, load_state, remove_checkpoints, resume, save_state, start
 from prisma.vit import ViT
 
 CPU = torch.device("cpu")
@@ -22,10 +22,11 @@ def test_a_run_begins_only_where_nothing_is(tiny: Recipe, tmp_path: Path) -> Non
     out = tmp_path / "runs" / "tiny"
     out.mkdir(parents=True)
     (out / ".recipe.json.partial").write_text("{")  # what a kill leaves
+    expect_startable(out)
     start(out, describe(tiny, CPU, ""))
     assert [path.name for path in out.iterdir()] == ["recipe.json"]
     with pytest.raises(PrismaError, match=r"expected a new or empty folder at .*; found 1 entries; use --resume"):
-        start(out, describe(tiny, CPU, ""))
+        expect_startable(out)
 
 
 def test_a_run_is_resumed_only_where_it_is(tiny: Recipe, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
     found: list[FakeRun] = []
 
     def init(**settings: Any) -> FakeRun:
+        (Path(settings["dir"]) / "wandb" / "offline-run").mkdir(parents=True)  # as the real one does
         found.append(FakeRun(settings))
         return found[-1]
 
@@ -67,3 +68,39 @@ def test_asked_for_and_absent_it_is_a_sentence_before_anything_is_written(
     with pytest.raises(PrismaError, match="expected the package wandb; found none"):
         train(tiny, tmp_path / "run", use_wandb=True, device="cpu", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_without_a_login_it_is_a_sentence_and_the_run_is_not_begun(
+    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real wandb."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for name, value in {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    out = tmp_path / "runs" / "new"
+    with pytest.raises(
+        PrismaError, match=r"expected wandb to begin a run; found that it cannot \(.*\): log in with"
+    ) as error:
+        train(tiny, out, use_wandb=True, device="cpu", progress=False)
+    assert "\n" not in str(error.value)
+    assert not out.parent.exists()
+
+
+def test_what_wandb_leaves_when_it_cannot_begin_is_removed(
+    tiny: Recipe, tmp_path: Path, runs: list[FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**settings: Any) -> FakeRun:
+        (Path(settings["dir"]) / "wandb" / "logs").mkdir(parents=True)
+        raise OSError("no network")
+
+    listening = sys.modules["wandb"].init
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    short, out = tiny.override({"steps": "2", "warmup": "1"}), tmp_path / "run"
+    settings: dict[str, Any] = {"use_wandb": True, "device": "cpu", "progress": False}
+    with pytest.raises(PrismaError, match=r"cannot \(no network\)"):
+        train(short, out, **settings)
+    assert not out.exists()
+    monkeypatch.setattr(sys.modules["wandb"], "init", listening)
+    train(short, out, **settings)
+    assert len(runs) == 1 and (out / "wandb" / "offline-run").is_dir()

@@ -1,0 +1,65 @@
+"""Commands of `prisma` in real processes, which a test can start together or stop."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from types import TracebackType
+
+from prisma.cli import main
+from tests import processes
+
+
+def command(arguments: Sequence[str], stderr: Path) -> None:
+    """What a process does: the command, whose stderr goes to a file."""
+    sys.argv = ["prisma", *arguments]
+    with stderr.open("w") as file, redirect_stderr(file), redirect_stdout(file):
+        main()
+
+
+def contend(jobs: Connection, together: Barrier, stderr: Path) -> None:
+    """What a process of `Contenders` does: commands, each at the same moment as the others, until there is none."""
+    while arguments := jobs.recv():
+        together.wait(timeout=120)
+        try:
+            command(arguments, stderr)
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        jobs.send((code, stderr.read_text()))
+
+
+class Contenders:
+    """Processes that have imported everything, and that begin commands at the same moment."""
+
+    def __init__(self, n: int, folder: Path) -> None:
+        context = processes.context()
+        self.together = context.Barrier(n)  # kept: it is gone when this process forgets it
+        pairs = [context.Pipe() for _ in range(n)]
+        self.pipes = [ours for ours, _ in pairs]
+        self.processes = [
+            context.Process(target=contend, args=(theirs, self.together, folder / f"stderr-{i}"))
+            for i, (_, theirs) in enumerate(pairs)
+        ]
+
+    def __call__(self, *commands: Sequence[str]) -> list[tuple[int, str]]:
+        """The exit code and the messages of each command."""
+        for pipe, arguments in zip(self.pipes, commands, strict=True):
+            pipe.send(arguments)
+        assert all(pipe.poll(120) for pipe in self.pipes), "one did not end"
+        return [pipe.recv() for pipe in self.pipes]
+
+    def __enter__(self) -> "Contenders":
+        for process in self.processes:
+            process.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for pipe, process in zip(self.pipes, self.processes, strict=True):
+            if kind is None:
+                pipe.send(())
+                processes.ended(process)
+            else:
+                process.kill()
