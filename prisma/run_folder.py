@@ -186,7 +186,8 @@ def read_line(path: Path, i: int, line: bytes) -> dict[str, Any]:
         values = parse_json(line.decode(), f"line {i + 1} of {path}")
     except UnicodeDecodeError as error:
         raise PrismaError(
-            f"expected text in UTF-8 in line {i + 1} of {path}; found the byte 0x{line[error.start]:02x} at {error.start}"
+            f"expected text in UTF-8 in line {i + 1} of {path}; found the byte 0x{line[error.start]:02x} at "
+            f"{error.start}"
         ) from None
     if not isinstance(values, dict):
         raise PrismaError(f"expected a JSON object on every line of {path}; found {shown(values)} on line {i + 1}")

@@ -45,7 +45,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a removed line": (lambda run: edit_lines(run, lambda lines: lines[:2] + lines[3:]), r"expected step 2 on line 3"),
     "a cut log": (lambda run: edit_lines(run, lambda lines: lines[:3]), "a line for every step from 0 to 5 .*found 3"),
     "a scalar": (lambda run: edit_lines(run, lambda lines: ["3\n", *lines[1:]]), "found 3 on line 1"),
-    "no UTF-8": (lambda run: (run / "metrics.jsonl").write_bytes(b'{"step": "\xff"}\n'), "found others on line 1"),
+    "no UTF-8": (lambda run: (run / "metrics.jsonl").write_bytes(b'{"step": "\xff"}\n'), "found the byte 0xff at 10"),
     "a removed state": (lambda run: (run / STATE).unlink(), "state.safetensors beside the checkpoints"),
     "a bit of the state": (lambda run: flip(run / STATE), "the state that training wrote .*found it changed"),
 }
