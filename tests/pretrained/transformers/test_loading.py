@@ -357,6 +357,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a function": ({"architectures": ["pipeline"]}, "expected a model that transformers has a class for"),
     "words": ({"architectures": "ViTModel", "model_type": []}, "expected a model that transformers has a class for"),
     "another task": ({"architectures": ["ViTForMaskedImageModeling"]}, "ViTForMaskedImageModeling"),
+    "precision": ({"dtype": "float12"}, "as a precision, such as 'float32'; found 'float12'"),
+    "whole numbers": ({"torch_dtype": "int8"}, "expected torch_dtype in"),
     "activation": ({"hidden_act": "mish"}, "the activation MishActivation is not supported"),
 }
 
