@@ -121,7 +121,7 @@ def test_several_sets_are_refused_by_name(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a pickle only": (Path.unlink, r"expected safetensors weights in .*found a.pt .PyTorch., model.pth .PyTorch., .*Prisma opens no other"),
+    "a pickle only": (Path.unlink, r"expected safetensors weights .*found a.pt \(PyTorch\), .*Prisma opens no other"),
     "a pickle under the name": (pickled, r"expected .*safetensors.* found .*a pickle"),
     "another name": (lambda path: path.rename(path.with_name("weights.bin")), r"weights.bin, which are safetensors"),
     "of other libraries": (
