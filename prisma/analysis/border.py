@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from prisma.analysis.result import Result
 from prisma.errors import NotFiniteError
-from prisma.numbers import first_not_finite
+from prisma.numbers import are_finite, first_not_finite
 from prisma.runs import Edits, Model, expect_inputs
 from prisma.runs import record as record_any
 from prisma.sites import Cache
@@ -101,9 +101,8 @@ def _place(name: str, index: int) -> str:
 
 def _expect_finite_weights(model: nn.Module) -> None:
     """One pass over all weights, and one transfer from the device: a fraction of a forward of one image."""
-    weights = {name: x for name, x in _weights(model) if x.is_floating_point() and x.numel()}
-    extremes = [x.detach().aminmax() for x in weights.values()]
-    if not extremes or torch.stack([end.double() for ends in extremes for end in ends]).isfinite().all():
+    weights = dict(_weights(model))
+    if are_finite(weights.values()):
         return
     for name, x in weights.items():
         masked = x.detach().masked_fill(x == -torch.inf, 0) if name.endswith((".attn.bias", ".time.bias")) else x
