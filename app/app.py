@@ -8,9 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from prisma.errors import PrismaError
 from prisma_app.main import LAUNCH, build
 from prisma_app.theme import theme
+
+from prisma.errors import PrismaError
 
 HUB = Path(__file__).parent / "hub"
 
