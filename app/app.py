@@ -5,17 +5,23 @@ hub`); otherwise the published mouse of the Hugging Face Hub that the Space vari
 """
 
 import os
+import sys
 from pathlib import Path
 
 from prisma_app.main import LAUNCH, build
 from prisma_app.theme import theme
 
+from prisma.errors import PrismaError
+
 HUB = Path(__file__).parent / "hub"
 
-if HUB.is_dir():
-    demo = build(HUB, os.environ.get("PRISMA_MODEL"))
-else:
-    demo = build(None, os.environ.get("PRISMA_MODEL", "prisma/digits"))
+try:
+    if HUB.is_dir():
+        demo = build(HUB, os.environ.get("PRISMA_MODEL"))
+    else:
+        demo = build(None, os.environ.get("PRISMA_MODEL", "prisma/digits"))
+except PrismaError as error:
+    sys.exit(f"The variable PRISMA_MODEL or the folder {HUB.name}/ is wrong: {error}")
 
 if __name__ == "__main__":
     demo.launch(theme=theme(), **LAUNCH)

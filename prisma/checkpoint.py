@@ -5,7 +5,8 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -31,6 +32,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MODEL_TYPE = "prisma-vit"
 OLD_NAMES = {"head_dim": "d_head"}
 """Fields of an architecture that earlier versions wrote under another name."""
+WRAPPERS = ("module.", "_orig_mod.")
+"""How DataParallel and torch.compile begin the names of all weights of the module that they wrap."""
 HEADER = "__metadata__"  # where a safetensors file holds strings beside its tensors
 DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
@@ -122,6 +125,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     model = outline(config_from_dict(config["architecture"], folder / CONFIG))
     _expect_labels(config["labels"], model.config, folder / CONFIG)
     tensors, header = read_tensors(folder / WEIGHTS)
+    tensors = unwrapped(tensors)
     _expect_same(model.state_dict(), tensors, folder / WEIGHTS)
     expect_finite(tensors, folder / WEIGHTS)
     return Checkpoint(filled(model, tensors), tuple(config["labels"]), config["transform"], header)
@@ -148,15 +152,42 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     with open_file(path, "safetensors weights") as file:
         expect_memory(os.fstat(file.fileno()).st_size, f"the weights in {path}")
-        try:
+        with _whole(path):
             entries, header = _read_header(file)
             return {name: _read_tensor(file, *entry) for name, entry in entries.items()}, header
-        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OSError) as error:
-            what = contents_of(path)
-            reason = what if what not in (None, "safetensors") else shown(str(error), 200)
-            raise PrismaError(
-                f"expected whole safetensors weights at {path}; found a truncated or foreign file ({reason})"
-            ) from None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Errors of reading a file's header or tensors become a PrismaError, which says what the file is."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OSError) as error:
+        what = contents_of(path)
+        reason = what if what not in (None, "safetensors") else shown(str(error), 200)
+        raise PrismaError(
+            f"expected whole safetensors weights at {path}; found a truncated or foreign file ({reason})"
+        ) from None
+
+
+def names_in(path: Path) -> list[str]:
+    """The names of the tensors of a safetensors file. Raises PrismaError as `read_tensors`, and reads no tensor."""
+    with open_file(path, "safetensors weights") as file, _whole(path):
+        return list(_read_header(file)[0])
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors under the names that they have without DataParallel or torch.compile."""
+    start = wrapper_of(tensors)
+    return {name.removeprefix(start): x for name, x in tensors.items()}
+
+
+def wrapper_of(names: Iterable[str]) -> str:
+    """What DataParallel and torch.compile, in any order, wrote in front of every name: `module._orig_mod.`, or ""."""
+    found, start = list(names), ""
+    while more := next((x for x in WRAPPERS if found and all(name.startswith(start + x) for name in found)), ""):
+        start += more
+    return start
 
 
 def _read_header(file: BufferedReader) -> tuple[dict[str, tuple[torch.dtype, list[int]]], dict[str, str]]:

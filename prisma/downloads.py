@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prisma.errors import PrismaError
+from prisma.repo_names import expect_repo_name
 
 WAIT = 3.0  # seconds for the Hub's answer, finding its address included
 REMEMBERED = 10.0  # seconds for which an answer, or the lack of one, is not asked for again
@@ -105,10 +106,11 @@ def download(repo: str, file: str, revision: str | None = None, hint: str = "") 
 
     Raises:
         PrismaError: no network and not in the cache; a private or gated repository; no such repository, revision or
-            file. The message says which.
+            file; a name that the Hub does not allow. The message says which.
     """
     from huggingface_hub import errors
 
+    expect_repo_name(repo, owner=False)
     at = f"{repo} at {revision}" if revision else repo
     try:
         return _fetched(repo, file, revision)

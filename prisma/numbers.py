@@ -1,5 +1,7 @@
 """Numbers of a tensor: in which precision sums and differences are computed, and whether all of them are finite."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,22 @@ def exact(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers of all tensors are finite: one pass over them, no copy, one transfer from their device."""
+    extremes = [end.double() for x in tensors for end in _extremes(x)]
+    return not extremes or bool(torch.stack(extremes).isfinite().all())
+
+
+def _extremes(x: Tensor) -> tuple[Tensor, ...]:
+    """The smallest and the largest number, both NaN if one is; nothing for whole numbers and for what has no values."""
+    if not x.is_floating_point() or not x.numel() or x.is_meta:
+        return ()
+    return tuple((x.detach().float() if x.itemsize == 1 else x.detach()).aminmax())
+
+
 def first_not_finite(x: Tensor) -> tuple[int, float] | None:
     """(index along the first axis, value) of the first NaN or infinity; None if all numbers are finite."""
-    if not x.is_floating_point() or not x.numel() or torch.stack(x.detach().aminmax()).isfinite().all():
+    if are_finite([x]):
         return None
     wrong = (~x.detach().isfinite()).nonzero()[0].tolist()
     return (wrong[0] if wrong else 0), x.detach()[tuple(wrong)].item()

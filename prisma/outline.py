@@ -1,5 +1,6 @@
 """A model for given weights: first its outline, whose parameters take no memory, then the weights."""
 
+import math
 from collections.abc import Mapping
 from typing import TypeVar, overload
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from prisma.bounds import expect_memory
 from prisma.config import TextConfig, ViTConfig
 from prisma.errors import PrismaError
+from prisma.numbers import are_finite, first_not_finite
 from prisma.text import TextTower
 from prisma.vit import ViT
 
@@ -54,17 +56,14 @@ def filled(model: Model, weights: Mapping[str, Tensor]) -> Model:
 
 def expect_finite(weights: Mapping[str, Tensor], source: object) -> None:
     """Raise PrismaError, which names the parameters, if some weights are NaN or infinite. `source` is named too."""
+    if are_finite(weights.values()):
+        return
     wrong = [f"{name} has {found}" for name, x in weights.items() if (found := _not_finite(x))]
-    if wrong:
-        more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-        raise PrismaError(f"expected finite weights in {source}; found that {', '.join(wrong[:NAMED])}{more}")
+    more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    raise PrismaError(f"expected finite weights in {source}; found that {', '.join(wrong[:NAMED])}{more}")
 
 
 def _not_finite(x: Tensor) -> str | None:
-    """NaN or infinity, if a tensor has them: one pass over it, and no memory."""
-    if not x.numel() or not x.is_floating_point() or x.is_meta:
-        return None
-    low, high = (x.float() if x.itemsize == 1 else x).aminmax()
-    if bool(low.isnan()):
-        return "NaN"
-    return "infinity" if bool(low.isinf() | high.isinf()) else None
+    """NaN or infinity, if a tensor has them."""
+    found = first_not_finite(x)
+    return None if found is None else "NaN" if math.isnan(found[1]) else "infinity"

@@ -14,14 +14,13 @@ from prisma.checkpoint import read_tensors
 from prisma.downloads import download
 from prisma.errors import PrismaError, nearest, quoted
 from prisma.files import read_json
+from prisma.repo_names import expect_repo_name, is_repo_name
 from prisma.run_folder import PROBE
 
 MANIFEST = "checkpoints.json"
 MAIN = "main"
 MICE = Path(__file__).parent / "mice"
 """Checkpoint folders of the mice in the package: the final weights of recipes (`make mice`)."""
-_PART = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"  # a name, as the Hub allows it
-_ID = re.compile(f"{_PART}/{_PART}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -35,8 +34,7 @@ class Published:
     def __post_init__(self) -> None:
         if self.hub is not None and "\0" in str(self.hub):
             raise PrismaError(f"expected a folder as the hub; found {quoted(str(self.hub))}, which has a NUL character")
-        if not _is_id(self.repo):
-            raise PrismaError(f"expected OWNER/NAME in letters, digits, '.', '_' and '-'; found {self.repo!r}")
+        expect_repo_name(self.repo)
 
     @property
     def folder(self) -> Path:
@@ -139,10 +137,4 @@ def published_in(hub: Path) -> list[str]:
     if not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found no such folder; `prisma publish` makes one")
     folders = (folder.name.split("--") for folder in hub.glob("models--*--*") if (folder / "refs" / MAIN).is_file())
-    return sorted(repo for parts in folders if _is_id(repo := "/".join(parts[1:])))
-
-
-def _is_id(repo: str) -> bool:
-    """Whether the Hub allows this as OWNER/NAME."""
-    allowed = _ID.fullmatch(repo) and len(repo) <= 96
-    return bool(allowed) and not any(bad in repo for bad in ("--", "..")) and not repo.endswith(".git")
+    return sorted(repo for parts in folders if is_repo_name(repo := "/".join(parts[1:])))

@@ -75,18 +75,24 @@ def expect_inputs(model: Any, inputs: Any, what: str = "images") -> None:
         PrismaError: another kind of model, which may hold one of Prisma's (DataParallel, Loaded); no tensor, or one on
             another device.
     """
-    if not (isinstance(model, nn.Module) and isinstance(getattr(model, "config", None), TransformerConfig)):
-        raise PrismaError(f"expected a prisma.ViT; found {_kind(model)}{_inside(model)}")
+    expect_model(model)
     if not isinstance(inputs, Tensor):
         advice = ": use torch.stack([loaded.transform(image) for image in images])"
-        raise PrismaError(f"expected {what} as a tensor with an axis for the batch; found {_kind(inputs)}{advice}")
+        raise PrismaError(f"expected {what} as a tensor with an axis for the batch; found {kind_of(inputs)}{advice}")
     if inputs.device != (ours := next(model.parameters()).device):
         raise PrismaError(
             f"expected {what} on {ours}, like the model; found them on {inputs.device}: use {what}.to({str(ours)!r})"
         )
 
 
-def _kind(value: Any) -> str:
+def expect_model(model: Any) -> None:
+    """Raise PrismaError, which says what to pass instead, unless this is a model of Prisma."""
+    if not (isinstance(model, nn.Module) and isinstance(getattr(model, "config", None), TransformerConfig)):
+        raise PrismaError(f"expected a prisma.ViT; found {kind_of(model)}{_inside(model)}")
+
+
+def kind_of(value: Any) -> str:
+    """A value's class as a phrase: "a numpy.ndarray", "a list"."""
     return f"a {type(value).__module__.split('.')[0]}.{type(value).__name__}".replace("a builtins.", "a ")
 
 

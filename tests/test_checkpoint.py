@@ -17,10 +17,12 @@ from prisma.checkpoint import (
     CONFIG,
     DTYPES,
     WEIGHTS,
+    names_in,
     read_checkpoint,
     read_tensors,
     to_safetensors,
     weights_hash,
+    wrapper_of,
     write_checkpoint,
 )
 from tests.test_files import everything, failing
@@ -320,3 +322,18 @@ def test_labels_differ(folder: Path) -> None:
     change_config(lambda config: config.update(labels=["ant", "bee", "ant", "dog", "elk"]))(folder)
     with pytest.raises(PrismaError, match=r"a different label for each class in .*; found 'ant' twice"):
         read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_wrapper_leaves_the_weights_as_they_are(folder: Path, wrapper: str) -> None:
+    expected = read_checkpoint(folder).model.state_dict()
+    tensors, _ = read_tensors(folder / WEIGHTS)
+    assert names_in(folder / WEIGHTS) == list(tensors)
+    (folder / WEIGHTS).write_bytes(to_safetensors({wrapper + name: x for name, x in tensors.items()}, {}))
+    found = read_checkpoint(folder).model.state_dict()
+    assert all(torch.equal(x, found[name]) for name, x in expected.items())
+
+
+def test_a_wrapper_is_around_all_names() -> None:
+    assert wrapper_of(["module.a", "module.module.b"]) == "module."
+    assert wrapper_of(["module.a", "b"]) == wrapper_of([]) == ""

@@ -106,7 +106,7 @@ def test_blocks_that_overlap_leave_the_client_as_it_was(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("", "could not be downloaded from the Hub"), ("a/b/c", "could not be downloaded from the Hub")],
+    [("", "expected OWNER/NAME .* is empty"), ("a/b/c", "expected OWNER/NAME .* has 3 parts instead of two")],
 )
 def test_a_name_that_is_none(name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, NOWHERE, tmp_path)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prisma.numbers import exact, first_not_finite
+from prisma.numbers import are_finite, exact, first_not_finite
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -17,6 +17,21 @@ def test_the_first_number_that_is_not_finite(dtype: torch.dtype, value: float) -
     assert (found[0], str(found[1])) == (2, str(value))
     single = first_not_finite(torch.tensor(value, dtype=dtype))
     assert single is not None and str(single[1]) == str(value)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2]
+)
+def test_one_number_in_many_tensors(dtype: torch.dtype) -> None:
+    """Numbers whose sum or square overflows are finite."""
+    largest = torch.full((70, 9), torch.finfo(dtype).max, dtype=torch.float64).to(dtype)
+    whole = torch.arange(3)
+    assert are_finite([largest, whole, torch.zeros(0), torch.zeros(2, device="meta")]) and are_finite([])
+    for value in (torch.nan, *(() if dtype is torch.float8_e4m3fn else (torch.inf, -torch.inf))):
+        wrong = largest.clone()
+        wrong.view(-1)[-1] = value
+        assert not are_finite([largest, wrong, whole])
+        assert first_not_finite(wrong) is not None
 
 
 def test_nothing_and_whole_numbers_are_finite() -> None:

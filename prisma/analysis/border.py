@@ -15,15 +15,15 @@ hold minus infinity, which masks a key.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from inspect import signature
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from prisma.analysis.result import Result
-from prisma.errors import NotFiniteError
-from prisma.numbers import first_not_finite
-from prisma.runs import Edits, Model, expect_inputs
+from prisma.errors import NotFiniteError, PrismaError
+from prisma.numbers import are_finite, first_not_finite
+from prisma.runs import Edits, Model, expect_inputs, expect_model, kind_of
 from prisma.runs import record as record_any
 from prisma.sites import Cache
 
@@ -45,9 +45,12 @@ def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
     @wraps(analysis)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         given = parameters.bind(*args, **kwargs).arguments
+        if "model" in given:
+            expect_model(given["model"])
         for name, value in given.items():
             if name in INPUTS and "model" in given and value is not None:
                 expect_inputs(given["model"], value, name)
+            _expect_tensor(name, value, parameters.parameters[name].annotation)
             _expect_finite(name, value)
         try:
             result = analysis(*args, **kwargs)
@@ -78,6 +81,15 @@ def expect_finite_run(output: Tensor) -> Tensor:
     return output
 
 
+def _expect_tensor(name: str, value: Any, annotation: Any) -> None:
+    """Raises PrismaError: an argument that is annotated as a tensor, or as one or None, is something else."""
+    kinds = get_args(annotation) or (annotation,)
+    if Tensor not in kinds or not all(kind in (Tensor, type(None)) for kind in kinds) or isinstance(value, kinds):
+        return
+    advice = f": use torch.as_tensor({name})" if isinstance(value, list | tuple) or hasattr(value, "__array__") else ""
+    raise PrismaError(f"expected {name} as a tensor; found {kind_of(value)}{advice}")
+
+
 def _expect_finite(name: str, value: Any) -> None:
     """Raises NotFiniteError: an argument of an analysis holds NaN or an infinity."""
     if isinstance(value, nn.Module):
@@ -101,9 +113,8 @@ def _place(name: str, index: int) -> str:
 
 def _expect_finite_weights(model: nn.Module) -> None:
     """One pass over all weights, and one transfer from the device: a fraction of a forward of one image."""
-    weights = {name: x for name, x in _weights(model) if x.is_floating_point() and x.numel()}
-    extremes = [x.detach().aminmax() for x in weights.values()]
-    if not extremes or torch.stack([end.double() for ends in extremes for end in ends]).isfinite().all():
+    weights = dict(_weights(model))
+    if are_finite(weights.values()):
         return
     for name, x in weights.items():
         masked = x.detach().masked_fill(x == -torch.inf, 0) if name.endswith((".attn.bias", ".time.bias")) else x

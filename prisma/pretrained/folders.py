@@ -5,8 +5,9 @@ from typing import Any
 
 from prisma.checkpoint import CONFIG, MODEL_TYPE
 from prisma.contents import LFS_POINTER, contents_of
-from prisma.errors import PrismaError, UnsupportedModelError
+from prisma.errors import PrismaError, UnsupportedModelError, listed
 from prisma.files import read_json
+from prisma.pretrained.weights import SUFFIX, described, weights_of_others
 
 OPEN_CLIP = "open_clip_config.json"
 _ALONE = ": weights alone do not tell the architecture; load a folder with a config.json beside them"
@@ -51,8 +52,9 @@ def expect_model(folder: Path) -> None:
     if config is None and not (folder / OPEN_CLIP).is_file():
         if contents_of(folder / CONFIG) == LFS_POINTER:
             raise PrismaError(f"expected JSON in {folder / CONFIG}; found {LFS_POINTER}")
-        if not (folder / CONFIG).is_file():
+        if not (folder / CONFIG).exists():
             _expect_no_models_below(folder)
+            raise PrismaError(f"expected a checkpoint folder with {CONFIG} at {folder}; found {_instead(folder)}")
     if config is not None and (quantised := config.get("quantization_config")):
         method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
         raise UnsupportedModelError(
@@ -79,6 +81,11 @@ def _expect_no_models_below(folder: Path) -> None:
             f"expected the folder of one model; found the Hub's cache of {name}: load one of "
             f"{folder / 'snapshots'}{_folders(folder / 'snapshots', 'commits')}"
         )
+    if (folder / "modules.json").is_file() or (folder / "config_sentence_transformers.json").is_file():
+        raise PrismaError(
+            f"expected one model in {folder}; found a model of sentence-transformers, which is a sequence of parts: "
+            f"load the part that is a vision transformer, if it has one{_folders(folder, 'parts')}"
+        )
     models = sorted((path.parent for path in folder.glob(f"*/{CONFIG}")), key=lambda path: path.stat().st_mtime)
     models += [path.parent for path in sorted(folder.glob(f"checkpoints/*/{CONFIG}"))]
     if models:
@@ -86,6 +93,14 @@ def _expect_no_models_below(folder: Path) -> None:
             f"expected a checkpoint folder with {CONFIG} at {folder}; found none, and models in its folders: load one "
             f"of them, such as {models[-1]}"
         )
+
+
+def _instead(folder: Path) -> str:
+    """What a folder has that is no model of a library, as a phrase."""
+    if (weights := sorted(folder.glob(f"*{SUFFIX}"))) or weights_of_others(folder):
+        return f"none, and {weights[0].name if weights else described(folder)}{_ALONE}"
+    entries = sorted(path.name for path in folder.glob("*"))
+    return f"none, but {listed(entries, NAMED)}" if entries else "none: the folder is empty"
 
 
 def _folders(folder: Path, what: str) -> str:

@@ -12,36 +12,23 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from prisma.checkpoint import read_tensors, to_safetensors
+from prisma.checkpoint import names_in, read_tensors, to_safetensors, unwrapped, wrapper_of
 from prisma.contents import LFS_POINTER, contents_of
 from prisma.downloads import download, download_if_there, no_network
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, listed
 from prisma.files import read_json
 
 SUFFIX, INDEX = ".safetensors", ".safetensors.index.json"
-OTHERS = frozenset(
-    [
-        ".bin",
-        ".pt",
-        ".pth",
-        ".ckpt",
-        ".pkl",
-        ".pickle",
-        ".npz",
-        ".npy",
-        ".h5",
-        ".keras",
-        ".msgpack",
-        ".pb",
-        ".onnx",
-        ".gguf",
-        ".ggml",
-        ".tflite",
-        ".mlmodel",
-        ".tar",
-    ]
-)
-"""Endings of weights in other formats."""
+_TORCH, _NUMPY, _TENSORFLOW = "PyTorch", "NumPy", "TensorFlow"
+OTHERS = {
+    ".bin": _TORCH, ".pt": _TORCH, ".pth": _TORCH, ".ckpt": _TORCH, ".torchscript": _TORCH, ".distcp": _TORCH,
+    ".pkl": "Python", ".pickle": "Python", ".joblib": "Python", ".npz": _NUMPY, ".npy": _NUMPY,
+    ".h5": _TENSORFLOW, ".keras": _TENSORFLOW, ".pb": _TENSORFLOW, ".tflite": _TENSORFLOW, ".index": _TENSORFLOW,
+    ".msgpack": "Flax", ".onnx": "ONNX", ".gguf": "GGUF", ".ggml": "GGML", ".xml": "OpenVINO", ".mlmodel": "Core ML",
+    ".engine": "TensorRT", ".ot": "Rust", ".tar": "an archive", ".gz": "an archive", ".zip": "an archive",
+}  # fmt: skip
+"""Endings of weights in other formats -> what writes them."""
+NAMED = 3  # the largest number of files that a message names
 NO_PICKLES = (
     "Prisma opens no other format, because most of them are pickles, which can run code when they are loaded: load "
     "the weights in the library that wrote them, save them as safetensors, and load that folder"
@@ -56,7 +43,7 @@ class Weights:
     index: Path | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors, each in memory of its own.
+        """All tensors, each in memory of its own, under their names without DataParallel and torch.compile.
 
         Raises:
             PrismaError: a file is absent, damaged or something else; a tensor is in two files, or in none of them.
@@ -71,14 +58,14 @@ class Weights:
             raise PrismaError(
                 f"expected the tensors that {self.index} names; found no {', '.join(missing)} in its files"
             )
-        return found
+        return unwrapped(found)
 
     @contextmanager
     def as_file(self) -> Iterator[Path]:
-        """The path of one safetensors file, for a library that reads one: of shards, a file that joins them."""
+        """The path of one safetensors file, for a library that reads one: of shards, or of a wrapped module, a copy."""
         for file in self.files:
             expect_safetensors_bytes(file)
-        if self.index is None:
+        if self.index is None and not wrapper_of(names_in(self.files[0])):
             yield self.files[0]
             return
         with TemporaryDirectory() as folder:
@@ -134,14 +121,25 @@ def weights_of(repo: str, standard: Sequence[str], revision: str | None = None) 
 
 def no_weights(folder: Path, name: str = "") -> PrismaError:
     """The error for a folder without safetensors: it names the weights that are there in other formats."""
-    others = sorted(path for path in folder.glob("*") if path.suffix.lower() in OTHERS and path.is_file())
-    found = ", ".join(path.name for path in others) or "none"
+    others = weights_of_others(folder)
     if renamed := [path.name for path in others if contents_of(path) == "safetensors"]:
         return PrismaError(
             f"expected safetensors weights in {name or folder}; found {renamed[0]}, which are safetensors under "
             f"another name: rename it to model{SUFFIX}"
         )
-    return PrismaError(f"expected safetensors weights in {name or folder}; found {found}. {NO_PICKLES}")
+    return PrismaError(f"expected safetensors weights in {name or folder}; found {described(folder)}. {NO_PICKLES}")
+
+
+def weights_of_others(folder: Path) -> list[Path]:
+    """The files of a folder and of the folders in it whose endings are those of weights in other formats."""
+    found = [path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern))]
+    return [path for path in found if path.suffix.lower() in OTHERS and path.is_file()]
+
+
+def described(folder: Path) -> str:
+    """The weights in other formats that a folder has, with what wrote them: "a.onnx (ONNX)"; "none" without any."""
+    names = [f"{path.relative_to(folder)} ({OTHERS[path.suffix.lower()]})" for path in weights_of_others(folder)]
+    return listed(names, NAMED) or "none"
 
 
 def expect_safetensors_bytes(path: Path) -> None:

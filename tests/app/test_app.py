@@ -54,3 +54,18 @@ def test_a_copy_of_the_folder_serves_its_hub(lab: Path, tmp_path: Path) -> None:
             server.kill()
     assert DIGITS in page
     assert GLYPHS in page
+
+
+def test_a_variable_that_names_no_model_is_one_sentence(tmp_path: Path) -> None:
+    shutil.copy(SPACE / "app.py", tmp_path)
+    environment = {
+        **os.environ,
+        "PRISMA_MODEL": "a--b/x",
+        "PYTHONPATH": os.pathsep.join([str(SPACE.parent), str(SPACE)]),
+    }
+    found = subprocess.run(
+        [sys.executable, "app.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1 and "which has '--'" in found.stderr
+    assert found.stderr.startswith("The variable PRISMA_MODEL or the folder hub/ is wrong: expected OWNER/NAME")
+    assert found.stderr.count("\n") == 1

@@ -39,6 +39,17 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: write(f / "config.json", "version https://git-lfs.github.com/spec/v1\n"),
         "expected JSON in .*config.json; found a Git LFS pointer",
     ),
+    "parts of sentence-transformers": (
+        lambda f: (write(f / "modules.json"), write(f / "0_CLIPModel/config.json")),
+        r"found a model of sentence-transformers, .*: load the part that .* \(parts: 0_CLIPModel\)",
+    ),
+    "weights alone": (lambda f: write(f / "a.safetensors"), "found none, and a.safetensors: weights alone do not tell"),
+    "weights of others": (
+        lambda f: (write(f / "onnx/model.onnx"), write(f / "model.gguf"), write(f / "tf_model.h5")),
+        r"found none, and model.gguf \(GGUF\), tf_model.h5 \(TensorFlow\), onnx/model.onnx \(ONNX\): weights alone",
+    ),
+    "a tokenizer": (lambda f: write(f / "tokenizer.json"), "found none, but tokenizer.json$"),
+    "nothing": (lambda f: None, "found none: the folder is empty"),
     "another config": (
         lambda f: write(f / "config.json", {"lr": 1, "epochs": 3}),
         r"found JSON without model_type and architecture \(lr, epochs\)",

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,13 @@ def test_several_sets_are_refused_by_name(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a pickle only": (Path.unlink, r"expected safetensors weights in .*found a.pt, model.pth, .*Prisma opens no other"),
+    "a pickle only": (Path.unlink, r"expected safetensors weights .*found a.pt \(PyTorch\), .*Prisma opens no other"),
     "a pickle under the name": (pickled, r"expected .*safetensors.* found .*a pickle"),
     "another name": (lambda path: path.rename(path.with_name("weights.bin")), r"weights.bin, which are safetensors"),
+    "of other libraries": (
+        lambda path: (path.unlink(), *(path.with_name(n).write_bytes(b"x") for n in ("a.gguf", "b.onnx", "c.h5"))),
+        r"found a.gguf \(GGUF\), a.pt \(PyTorch\), b.onnx \(ONNX\) and \d more. Prisma opens no other format",
+    ),
     "a Git LFS pointer": (
         lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
         "found .*a Git LFS pointer instead of the file itself: run `git lfs pull`",
@@ -250,3 +255,28 @@ def test_a_head_that_the_weights_do_not_have_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(PrismaError, match=r"expected weights of 7 classes in .*; found num_classes=5"):
         prisma.load(tmp_path)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("in_shards", [False, True])
+def test_a_wrapper_leaves_the_weights_as_they_are(folder: Path, wrapper: str, in_shards: bool) -> None:
+    expected = prisma.load(folder)
+    tensors = {wrapper + name: x for name, x in load_file(weights_file(folder)).items()}
+    save_file(tensors, weights_file(folder), metadata={"format": "pt"})
+    if in_shards:
+        sharded(folder)
+    assert same(prisma.load(folder), expected)
+
+
+def test_a_wrapper_around_some_weights_is_none(folder: Path) -> None:
+    """Only timm, which renames every tensor by itself, loads such a folder."""
+    expected = prisma.load(folder)
+    tensors = load_file(weights_file(folder))
+    name = next(iter(tensors))
+    tensors[f"module.{name}"] = tensors.pop(name)
+    save_file(tensors, weights_file(folder), metadata={"format": "pt"})
+    if (folder / "open_clip_config.json").exists() or "model_type" in (folder / "config.json").read_text():
+        with pytest.raises(PrismaError, match=re.escape(name)):
+            prisma.load(folder)
+    else:
+        assert same(prisma.load(folder), expected)

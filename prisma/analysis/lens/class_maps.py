@@ -20,7 +20,7 @@ from torch import Tensor
 from prisma.analysis.border import guarded
 from prisma.analysis.lens.logit_lens import read_alone, stages_of
 from prisma.analysis.result import Result
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.metrics import NAMED, Target, measure, named_metric
 from prisma.view.figures.maps import chosen_images, draw_images
 from prisma.vit import ViT
@@ -106,7 +106,13 @@ def class_maps(
     """
     if value not in NAMED:
         raise PrismaError(f"expected value to be one of {', '.join(NAMED)}; found {value!r}")
-    c, classes = model.config, torch.as_tensor(target)
+    c = model.config
+    try:
+        classes = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        raise PrismaError(
+            f"expected a class, or one for each of {len(images)} images; found {quoted(target)}"
+        ) from None
     if classes.is_floating_point() or classes.shape not in ((), images.shape[:1]):
         found = f"{list(classes.shape)} with {classes.dtype}"
         raise PrismaError(f"expected a class, or one for each of {len(images)} images; found {found}")

@@ -11,7 +11,7 @@ from torch import nn
 from prisma.config import ViTConfig
 from prisma.data.transform import Transform
 from prisma.downloads import download, download_if_there
-from prisma.errors import PrismaError, UnsupportedModelError
+from prisma.errors import PrismaError, UnsupportedModelError, quoted
 from prisma.files import read_json
 from prisma.pretrained.families import FAMILIES, family_of, text_family_of
 from prisma.pretrained.family import full_name
@@ -106,6 +106,7 @@ def _kind(folder: Path, name: str) -> Any:
     if not (folder / CONFIG).is_file():
         raise PrismaError(f"expected a folder with {CONFIG}, as transformers saves a model; found none in {folder}")
     values = _json(folder / CONFIG)
+    _expect_precision(values, folder / CONFIG)
     listed, model_type = values.get("architectures") or [], values.get("model_type")
     names = [*listed[:1], MODEL_MAPPING_NAMES.get(str(model_type))] if isinstance(listed, list) else []
     kind = next(
@@ -119,6 +120,16 @@ def _kind(folder: Path, name: str) -> Any:
     if not any(f"{kind.__module__}.{kind.__qualname__}" in family.classes for family in FAMILIES):
         family_of(_empty(kind, folder))  # raises with the reason
     return kind
+
+
+def _expect_precision(values: dict[str, Any], path: Path) -> None:
+    """Raise PrismaError unless a config.json states no precision, one that torch has, or one for each part."""
+    for key in ("dtype", "torch_dtype"):
+        found = values.get(key)
+        precision = getattr(torch, found, None) if isinstance(found, str) else None
+        known = isinstance(precision, torch.dtype) and precision.is_floating_point
+        if not (known or found is None or isinstance(found, dict)):
+            raise PrismaError(f"expected {key} in {path} as a precision, such as 'float32'; found {quoted(found)}")
 
 
 def _empty(kind: Any, folder: Path) -> nn.Module:
