@@ -6,11 +6,14 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis.strategies import DataObject, binary, data, integers
 from torch import Tensor
 
 from prisma import PrismaError
@@ -178,3 +181,20 @@ def test_zeros_that_unpack_to_more_than_the_bound_are_refused(tmp_path: Path, mo
     monkeypatch.setattr("prisma.analysis.result.RESULT", 100)
     with pytest.raises(PrismaError, match="at most 1,000 arrays of 100 bytes in all; found"):
         Example.from_npz(example().to_npz(tmp_path / "large.npz"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data())
+def test_a_damaged_archive_is_refused_or_read(draw: DataObject) -> None:
+    """Bytes that were changed, cut or moved: one sentence, or a result."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "result.npz"
+        whole = bytearray(example().to_npz(path).read_bytes())
+        for _ in range(draw.draw(integers(1, 4))):
+            at = draw.draw(integers(0, len(whole) - 1))
+            whole[at : at + draw.draw(integers(0, 8))] = draw.draw(binary(max_size=8))
+        path.write_bytes(whole)
+        try:
+            assert isinstance(Example.from_npz(path), Example)
+        except PrismaError as error:
+            assert "\n" not in str(error) and str(path) in str(error)

@@ -118,3 +118,39 @@ def test_what_is_no_data_set_is_one_sentence(
 def test_a_model_without_a_transform_takes_no_folder(folder: Path) -> None:
     with pytest.raises(PrismaError, match=r"expected a model with a transform, .* that Prisma cannot reproduce"):
         pictures(folder, None, SHAPE)
+
+
+def stored(path: Path, kind: str) -> None:
+    """A picture whose left half is red and whose right half is black, in the given form."""
+    picture = Image.new("RGB", (8, 8))
+    picture.paste((255, 0, 0), (0, 0, 4, 8))
+    if kind == "CMYK":
+        picture.convert("CMYK").save(path, "TIFF")
+    elif kind == "palette":
+        picture.convert("P", palette=Image.Palette.ADAPTIVE).save(path, "PNG")
+    elif kind == "animated":
+        picture.save(path, "GIF", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")])
+    elif kind == "turned":  # the camera was held so that the picture must be turned by 90 degrees
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture.transpose(Image.Transpose.ROTATE_90).save(path, "PNG", exif=exif)
+    elif kind == "transparent":  # what is transparent is white; here the right half is opaque
+        picture.convert("RGBA").save(path, "PNG")
+
+
+@pytest.mark.parametrize("kind", ["CMYK", "palette", "animated", "turned", "transparent"])
+def test_every_form_of_a_picture_has_its_colours(kind: str, tmp_path: Path) -> None:
+    stored(tmp_path / "picture", kind)
+    identity = Transform(size=(8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
+    (pixels,) = pictures(tmp_path, identity, SHAPE).read([0])
+    expected = torch.zeros(3, 8, 8)
+    expected[0, :, :4] = 1
+    assert torch.allclose(pixels, expected, atol=0.01)
+
+
+def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
+    grey = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    identity = Transform(size=(8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
+    (pixels,) = pictures(tmp_path, identity, SHAPE).read([0])
+    assert (pixels - torch.from_numpy(grey / 65535)).abs().max() < 0.003
