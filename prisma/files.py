@@ -16,6 +16,8 @@ from prisma.filesystem import NO_LOCKS, ON_WINDOWS, PARTIAL, partial_of, remove,
 from prisma.reading import open_file, parse_json, read_text
 
 LOCK = ".lock"
+CLUTTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""Files that a file manager makes in a folder that somebody looked at."""
 
 
 def sha256(path: Path) -> str:
@@ -148,6 +150,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             if file.is_file() and not file.is_symlink():
                 sync(file)
         sync(partial)
+        for name in CLUTTER:
+            (path / name).unlink(missing_ok=True)
         if ON_WINDOWS and path.is_dir():
             path.rmdir()  # elsewhere an empty folder is replaced
         partial.replace(path)
@@ -158,16 +162,16 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def expect_empty(path: Path) -> None:
-    """Raise PrismaError unless `path` is absent or an empty folder."""
+    """Raise PrismaError unless `path` is absent or an empty folder. What a file manager or a kill leaves is nothing."""
     if path.is_file():
         raise PrismaError(f"expected a new or empty folder at {path}; found a file")
-    if path.is_dir() and (entries := [entry.name for entry in path.iterdir() if not _is_leftover(entry.name)]):
+    if path.is_dir() and (entries := [entry.name for entry in path.iterdir() if not _is_nothing(entry.name)]):
         raise PrismaError(f"expected a new or empty folder at {path}; found {len(entries)} entries")
 
 
-def _is_leftover(name: str) -> bool:
-    """Whether a file of this name is what a killed process leaves behind."""
-    return name == LOCK or (name.startswith(".") and name.endswith(PARTIAL))
+def _is_nothing(name: str) -> bool:
+    """Whether a file of this name is what a killed process leaves behind, or clutter."""
+    return name == LOCK or name in CLUTTER or (name.startswith(".") and name.endswith(PARTIAL))
 
 
 def _clear_leftovers(path: Path) -> None:

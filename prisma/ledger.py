@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.errors import PrismaError
 from prisma.files import read_json, sha256, write_json
 from prisma.filesystem import say_once
-from prisma.run_folder import FINAL_FILES, HASHES, METRICS, RESULTS, checkpoint_folders
+from prisma.run_folder import FINAL_FILES, HASHES, METRICS, RECIPE, RESULTS, checkpoint_folder, scheduled_steps
 
 FORMAT = 2
 """What `recipe.json` states as `format` if the run has a ledger; 0.1.0 stated none."""
@@ -28,12 +29,15 @@ class Ledger:
     run: Path
     files: dict[str, str] = field(default_factory=dict)
 
-    def add(self, *paths: Path) -> None:
-        """Record files as they are now, and all files of folders."""
-        for path in paths:
-            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                if file.is_file():
-                    self.files[file.relative_to(self.run).as_posix()] = sha256(file)
+    def add(self, *files: Path) -> None:
+        """Record files as they are now; what is not there is left out."""
+        for file in files:
+            if file.is_file():
+                self.files[file.relative_to(self.run).as_posix()] = sha256(file)
+
+    def add_checkpoints(self, *steps: int) -> None:
+        """Record the two files of checkpoints; what else is in their folders, such as `.DS_Store`, is not the run's."""
+        self.add(*(checkpoint_folder(self.run, step) / name for step in steps for name in (CONFIG, WEIGHTS)))
 
     def expect_unchanged(self) -> None:
         """Raise PrismaError, which names the first file that was removed or changed since it was recorded.
@@ -64,7 +68,8 @@ def seal(header: Mapping[str, str], content: str) -> str:
 def write_hashes(run: Path, results: bytes) -> None:
     """Write `hashes.json` of a run that is whole but for `results.json`, whose bytes will be `results`."""
     ledger = Ledger(run)
-    ledger.add(*checkpoint_folders(run), *(run / name for name in FINAL_FILES if name != RESULTS))
+    ledger.add_checkpoints(*scheduled_steps(run, read_json(run / RECIPE)))
+    ledger.add(*(run / name for name in FINAL_FILES if name != RESULTS))
     write_json(run / HASHES, {"files": {**ledger.files, RESULTS: hashlib.sha256(results).hexdigest()}})
 
 

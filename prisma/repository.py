@@ -13,7 +13,7 @@ from torch import Tensor
 from prisma.checkpoint import read_tensors
 from prisma.downloads import download
 from prisma.errors import PrismaError, nearest, quoted
-from prisma.files import read_json
+from prisma.files import CLUTTER, read_json
 from prisma.repo_names import expect_repo_name, is_repo_name
 from prisma.run_folder import PROBE
 
@@ -76,8 +76,9 @@ class Published:
             ) from None
 
     def revisions(self) -> list[str]:
-        """The labels of a repository in a folder hub: `main` and `step-000128`, sorted."""
-        return sorted(ref.name for ref in (self.folder / "refs").glob("*") if ref.is_file())
+        """The labels of a repository in a folder hub: `main` and `step-000128`, sorted. Hidden files are none."""
+        refs = (self.folder / "refs").glob("*")
+        return sorted(ref.name for ref in refs if ref.is_file() and ref.name[0] != "." and ref.name not in CLUTTER)
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """The manifest, in step order: {step, revision, commit, sha256, size, fingerprint}.

@@ -70,6 +70,10 @@ def read_results(run: Path) -> dict[str, Any]:
         for row in rows:
             for name, kind in kinds.items():
                 conform(name, row[name], kind)
+            if row["n"] < 1:
+                raise ValueError(f"a number of {row['n']} images")
+            if row["name"].endswith("accuracy") and not 0 <= row["value"] <= 1:
+                raise ValueError(f"an accuracy of {row['value']:g}")
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
             f"expected the results and seeds of a run in {run / RESULTS}; found something else ({error}): restore the "
@@ -100,8 +104,20 @@ def checkpoint_steps(steps: int, every: int) -> tuple[int, ...]:
 
 
 def revision_of(step: int) -> str:
-    """The name of a step's checkpoint, 128 -> `step-000128`: padded, so that names sort in step order."""
+    """The name of a step's checkpoint, 128 -> `step-000128`: padded, so that names sort up to a million steps."""
     return f"step-{step:06d}"
+
+
+def step_in(text: object) -> int | None:
+    """The step that a text states in at most 19 digits; None if it states none."""
+    is_step = isinstance(text, str) and len(text) < 20 and text.isascii() and text.isdecimal()
+    return int(text) if is_step else None
+
+
+def _step_of(folder: Path) -> int | None:
+    """The step whose checkpoint a path is; None if it is no folder of such a name, such as `step-000004-backup`."""
+    step = step_in(folder.name.removeprefix("step-"))
+    return step if step is not None and folder.name == revision_of(step) and folder.is_dir() else None
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -109,28 +125,39 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / revision_of(step)
 
 
-def checkpoint_folders(run: Path) -> list[Path]:
-    """The checkpoints that are there, in step order, whether or not they belong to the schedule."""
-    return sorted((run / CHECKPOINTS).glob("step-*"))
+def checkpoint_folders(run: Path, start: int = 0) -> list[Path]:
+    """The checkpoints of the steps from `start` on that are there, in step order, whether or not they are scheduled."""
+    steps = {folder: _step_of(folder) for folder in (run / CHECKPOINTS).glob("step-*")}
+    found = sorted((step, folder) for folder, step in steps.items() if step is not None and step >= start)
+    return [folder for _, folder in found]
 
 
-def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
-    """The checkpoints of the run's schedule, in step order.
+def scheduled_steps(run: Path, recipe: Mapping[str, Any]) -> tuple[int, ...]:
+    """The steps with a checkpoint of a run.
 
     Args:
         recipe: the content of `recipe.json`.
 
     Raises:
-        PrismaError: one of them is missing, there is one more, or the recipe states no schedule.
+        PrismaError: the recipe states no schedule.
     """
     try:
         training = recipe["training"]
         steps, every = (conform(name, training[name], int) for name in ("steps", "checkpoint_every"))
-        wanted = [revision_of(step) for step in checkpoint_steps(steps, every)]
+        return checkpoint_steps(steps, every)
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
             f"expected the training settings of a run in {run / RECIPE}; found others ({error})"
         ) from None
+
+
+def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
+    """The checkpoints of the run's schedule, in step order.
+
+    Raises:
+        PrismaError: one of them is missing, there is one more, or the recipe states no schedule.
+    """
+    wanted = [revision_of(step) for step in scheduled_steps(run, recipe)]
     found = {path.name for path in checkpoint_folders(run)}
     if odd := found.symmetric_difference(wanted):
         raise PrismaError(
@@ -152,8 +179,11 @@ def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
     """
     checkpoint = read_checkpoint(folder)
     header = checkpoint.header
-    if not header.get("step", "").isdigit() or revision_of(int(header["step"])) != folder.name:
-        raise PrismaError(f"expected weights of {folder.name} in {folder}; found those of step {header.get('step')}")
+    step = step_in(header.get("step"))
+    if step is None or revision_of(step) != folder.name:
+        raise PrismaError(
+            f"expected weights of {folder.name} in {folder}; found those of step {shown(header.get('step'))}"
+        )
     if header.get("run") != run_id:
         raise PrismaError(f"expected weights of run {run_id} in {folder}; found those of run {header.get('run')}")
     if read_bytes(folder / CONFIG) != read_bytes(run / CONFIG) and _content(checkpoint) != _content(run):

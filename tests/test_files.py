@@ -196,3 +196,15 @@ def test_windows_does_not_sync_folders(tmp_path: Path, monkeypatch: pytest.Monke
     with new_folder(tmp_path / "out") as folder:
         (folder / "a").write_bytes(b"a")
     assert everything(tmp_path) == {"out": None, "out/a": b"a"}
+
+
+def test_what_a_file_manager_leaves_is_nothing(tmp_path: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (tmp_path / name).write_text("icons")
+    expect_empty(tmp_path)
+    with new_folder(tmp_path) as folder:
+        (folder / "mine").write_text("1")
+    assert everything(tmp_path) == {"mine": b"1"}
+    (tmp_path / "mine").rename(tmp_path / ".mine")
+    with pytest.raises(PrismaError, match="found 1 entries"):
+        expect_empty(tmp_path)

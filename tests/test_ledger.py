@@ -16,7 +16,7 @@ from prisma.recipes import recipe
 from prisma.run_folder import HASHES, RECIPE, RESULTS, STATE
 from prisma.train import train
 from tests.conftest import SMALL
-from tests.run_edits import without_hashes
+from tests.run_edits import accept_changes, without_hashes
 
 FIRST = "checkpoints/step-000001"
 
@@ -97,11 +97,25 @@ def test_every_file_is_recorded(run: Path) -> None:
         expect_as_finished(run, {}, {**recorded, "more.txt": "0"})
 
 
+def test_only_the_files_of_scheduled_checkpoints_are_recorded(run: Path) -> None:
+    recorded = read_json(run / HASHES)
+    (run / FIRST / ".DS_Store").write_text("icons")
+    (run / "checkpoints" / "step-000003").mkdir()
+    (run / "checkpoints" / "step-000003" / WEIGHTS).write_text("weights")
+    accept_changes(run)
+    assert read_json(run / HASHES) == recorded
+    ledger = Ledger(run)
+    ledger.add_checkpoints(1)
+    assert sorted(ledger.files) == [f"{FIRST}/config.json", f"{FIRST}/{WEIGHTS}"]
+    shutil.rmtree(run / "checkpoints" / "step-000003")
+    assert plan(run, "lab/tiny").revisions
+
+
 def test_a_ledger_names_the_first_change(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_text("1")
     ledger = Ledger(tmp_path)
-    ledger.add(tmp_path / "a")
+    ledger.add(tmp_path / "a" / "b", tmp_path / "absent")
     ledger.expect_unchanged()
     assert list(ledger.files) == ["a/b"]
     (tmp_path / "a" / "b").write_text("2")

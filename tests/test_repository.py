@@ -136,3 +136,11 @@ def test_a_stray_folder_is_no_mouse(hub: Path) -> None:
     (hub / "models--evil--<b>x" / "refs").mkdir(parents=True)
     (hub / "models--evil--<b>x" / "refs" / "main").write_text("0" * 40)
     assert published_in(hub) == ["lab/tiny"]
+
+
+def test_hidden_files_are_no_labels(hub: Path) -> None:
+    mouse = Published("lab/tiny", hub)
+    labels = mouse.revisions()
+    for name in (".DS_Store", "Thumbs.db", "._main"):
+        (mouse.folder / "refs" / name).write_bytes(b"\0icons")
+    assert mouse.revisions() == labels

@@ -6,6 +6,7 @@ import pytest
 
 from prisma.checkpoint import WEIGHTS, read_tensors
 from prisma.errors import PrismaError
+from prisma.files import write_json
 from prisma.run_folder import (
     FINAL_FILES,
     checkpoint_folders,
@@ -15,9 +16,11 @@ from prisma.run_folder import (
     is_run,
     read_all_metrics,
     read_metrics,
+    read_results,
     read_step,
     revision_of,
     scheduled_folders,
+    step_in,
 )
 
 RECIPE = {"training": {"steps": 6, "checkpoint_every": 100}}
@@ -41,6 +44,46 @@ def test_names_of_checkpoints_sort_in_step_order() -> None:
     assert revision_of(128) == "step-000128"
     names = [revision_of(step) for step in (0, 9, 10, 512, 100_000)]
     assert names == sorted(names)
+
+
+def test_checkpoints_are_folders_of_exact_names_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    others = (
+        "step-000004-backup",
+        "step-4",
+        "step-0000004",
+        "step-abcdef",
+        "step-\u0661\u0661\u0661\u0661\u0661\u0661",
+        f"step-{'1' * 99}",
+    )
+    for name in (*others, "step-1000000", "step-999999", "step-000008"):
+        (folder / name).mkdir(parents=True)
+    (folder / "step-000002").write_text("a file")
+    (folder / "step-000004.zip").write_text("a file")
+    (folder / "step-000001").symlink_to(tmp_path / "absent")
+    (folder / "step-000016").symlink_to(folder / "step-000008")
+    there = ["step-000008", "step-000016", "step-999999", "step-1000000"]
+    assert [path.name for path in checkpoint_folders(tmp_path)] == there
+    assert [path.name for path in checkpoint_folders(tmp_path, start=999_999)] == there[2:]
+
+
+@pytest.mark.parametrize("text", ["", "\u00b2", "\u0664", "-1", " 4", "4.0", "9" * 5000, None, 4])
+def test_a_step_is_stated_in_few_plain_digits(text: object) -> None:
+    assert step_in("4") == step_in("000004") == 4
+    assert step_in(text) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [({"n": 0}, "a number of 0 images"), ({"n": -3}, "a number of -3 images"), ({"value": 1.5}, "an accuracy of 1.5")],
+)
+def test_results_that_no_images_can_give_are_refused(tmp_path: Path, row: dict[str, object], sentence: str) -> None:
+    good = {"name": "test accuracy", "value": 0.5, "split": "test", "n": 4}
+    write_json(tmp_path / "results.json", {"results": [good], "seeds": {}})
+    assert read_results(tmp_path)["results"] == [good]
+    write_json(tmp_path / "results.json", {"results": [{**good, **row}], "seeds": {}})
+    with pytest.raises(PrismaError, match=rf"expected the results and seeds of a run .*{sentence}\): restore the file"):
+        read_results(tmp_path)
 
 
 def test_the_files_of_a_run_are_those_that_the_trainer_writes(finished_run: Path) -> None:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from prisma.checkpoint import WEIGHTS, read_checkpoint, weights_hash
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, shown
 from prisma.filesystem import sentences
 from prisma.publish.hub import FolderHub, commit_id
 from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint
 from prisma.repository import MAIN, Published
-from prisma.run_folder import revision_of
+from prisma.run_folder import revision_of, step_in
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,10 @@ class _Auditor:
             if last and self.weights.get(found) != last.revision:
                 yield f"expected the weights of {last.revision}; found those of {self.weights.get(found, 'no step')}"
             return
-        step = checkpoint.header.get("step", "none")
-        if not step.isdigit() or revision_of(int(step)) != label:
-            yield f"expected weights of {label}; found a header that states step {step}"
+        stated = checkpoint.header.get("step", "none")
+        step = step_in(stated)
+        if step is None or revision_of(step) != label:
+            yield f"expected weights of {label}; found a header that states step {shown(stated)}"
         if (twin := self.weights.setdefault(found, label)) != label:
             yield f"expected different weights in each revision; found the same as in {twin}"
         if entry and not agrees(fingerprint(checkpoint, self.images), entry.fingerprint):

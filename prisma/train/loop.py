@@ -31,11 +31,11 @@ from prisma.run_folder import (
     RESULTS,
     STATE,
     checkpoint_folder,
-    checkpoint_folders,
     checkpoint_steps,
     is_finished,
     read_metrics,
     read_results,
+    scheduled_steps,
 )
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
@@ -160,8 +160,8 @@ def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, descripti
         step = load_state(out / STATE, model, optimizer, run_id, last=last, files=ledger.files, sealed=sealed)
     ledger.expect_unchanged()
     if not ledger.files:  # a new run, or one of version 0.1.0
-        past = [folder for folder in checkpoint_folders(out) if folder < checkpoint_folder(out, step)]
-        ledger.add(out / PROBE, *past)
+        ledger.add(out / PROBE)
+        ledger.add_checkpoints(*(past for past in scheduled_steps(out, description) if past < step))
     data = task(recipe.task)
     images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
     first = {split: data.inputs(split, EVALUATED) for split in ("test", "train")}
@@ -200,7 +200,7 @@ def _fit(run: _Run, log: MetricsLog, track: Log, stopping: Stopping, progress: b
                 line |= _evaluate(run)
                 with new_folder(checkpoint_folder(run.out, step)) as folder:
                     _write_model(run, folder, step)
-                run.ledger.add(checkpoint_folder(run.out, step))
+                run.ledger.add_checkpoints(step)
                 bar.set_postfix(loss=f"{line['loss']:.3f}", accuracy=f"{line['test_accuracy']:.3f}", refresh=False)
             log.write(line)
             track(line)

@@ -1,7 +1,6 @@
 """Starting and resuming a run: its folder, and its newest state, from which training continues exactly."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from torch.optim import AdamW
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.errors import PrismaError
 from prisma.files import clear_leftovers_in, expect_empty, read_json, write_atomic, write_json
+from prisma.filesystem import remove
 from prisma.ledger import seal, warn_unrecorded
 from prisma.reading import parse_json
-from prisma.run_folder import RECIPE, STATE, checkpoint_folder, checkpoint_folders, is_finished, is_run
+from prisma.run_folder import RECIPE, STATE, checkpoint_folders, is_finished, is_run, step_in
 from prisma.train.provenance import expect_same
 from prisma.vit import ViT
 
@@ -77,9 +77,8 @@ def expect_run(out: Path) -> None:
 
 def remove_checkpoints(out: Path, step: int) -> None:
     """Remove the checkpoints from this step on: the run continues from here and makes them again."""
-    for folder in reversed(checkpoint_folders(out)):
-        if folder >= checkpoint_folder(out, step):
-            shutil.rmtree(folder)
+    for folder in reversed(checkpoint_folders(out, start=step)):
+        remove(folder)
 
 
 def save_state(
@@ -145,8 +144,9 @@ def load_state(
 
 def _step(text: Any, last: int, path: Path) -> int:
     """The step that a header states. Raises PrismaError unless it is one of the run's."""
-    if isinstance(text, str) and text.isdecimal() and text.isascii() and len(text) < 20 and int(text) <= last:
-        return int(text)
+    step = step_in(text)
+    if step is not None and step <= last:
+        return step
     raise PrismaError(
         f"expected a step from 0 to {last} in the header of {path}; found {str(text)[:40]!r}: {_WHAT_NOW}"
     )

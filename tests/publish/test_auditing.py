@@ -71,6 +71,10 @@ def duplicate(hub: Path) -> None:
     serve(hub, STEP, weights=weights_of(hub, OTHER, hub.parent, step="2"))
 
 
+def state_step(hub: Path, step: str) -> None:
+    serve(hub, STEP, weights=weights_of(hub, STEP, hub.parent, step=step))
+
+
 def swap_final(hub: Path) -> None:
     serve(hub, "main", weights=weights_of(hub, STEP, hub.parent))
 
@@ -96,6 +100,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "twin": (lambda hub: shutil.copy(label(hub, OTHER), label(hub, STEP)), OTHER, "found the same as in step-000002"),
     "duplicate weights": (duplicate, OTHER, "found the same as in step-000002"),
+    "a step in no digits": (lambda hub: state_step(hub, "\u00b2"), STEP, "a header that states step \u00b2"),
+    "a long step": (lambda hub: state_step(hub, "9" * 5000), STEP, "a header that states step 999"),
     "other weights": (duplicate, STEP, "of SHA-256"),
     "other logits": (duplicate, STEP, "logits"),
     "dangling label": (lambda hub: label(hub, STEP).write_text("0" * 40), STEP, "found none"),

@@ -70,6 +70,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda run: (run / LAST / WEIGHTS).write_bytes(b"\x08"), "whole safetensors weights"),
     "wrong step": (lambda run: rewrite(run / LAST / WEIGHTS, step="4"), "weights of step-000006 .* those of step 4"),
     "no step": (lambda run: rewrite(run / LAST / WEIGHTS, step=""), "weights of step-000006"),
+    "a step in no digits": (lambda run: rewrite(run / LAST / WEIGHTS, step="\u00b2"), "weights of step-000006"),
+    "a long step": (lambda run: rewrite(run / LAST / WEIGHTS, step="9" * 5000), "weights of step-000006"),
     "another run": (lambda run: rewrite(run / LAST / WEIGHTS, run="other"), "those of run other"),
     "infinite": (lambda run: rewrite(run / LAST / WEIGHTS, poison), r"finite weights .* readout.head.weight"),
     "not the last": (lambda run: rewrite(run / LAST / WEIGHTS, shift), "final weights .* step-000006"),

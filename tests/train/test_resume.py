@@ -58,10 +58,25 @@ def test_another_environment_is_noted_once(tiny: Recipe, tmp_path: Path) -> None
 
 def test_resuming_removes_the_checkpoints_from_a_step_on(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
+    folder, elsewhere = tmp_path / "run" / "checkpoints", tmp_path / "elsewhere"
+    shutil.move(folder / "step-000016", elsewhere)
+    (folder / "step-000016").symlink_to(elsewhere)
+    (folder / "step-000016.zip").write_text("mine")
+    (folder / "step-000016-backup").mkdir()
     remove_checkpoints(tmp_path / "run", 16)
-    found = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert len(list(elsewhere.iterdir())) == 2
+    (folder / "step-000016.zip").unlink()
+    (folder / "step-000016-backup").rmdir()
+    found = sorted(folder.iterdir())
     assert found == [checkpoint_folder(tmp_path / "run", step) for step in (0, 1, 2, 4, 8)]
     assert found[-1].name == "step-000008"
+
+
+def test_a_million_steps_come_after_the_steps_before(tmp_path: Path) -> None:
+    for step in (200_000, 999_999, 1_000_000, 1_200_000):
+        checkpoint_folder(tmp_path, step).mkdir(parents=True)
+    remove_checkpoints(tmp_path, 1_000_000)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-200000", "step-999999"]
 
 
 def trained(recipe: Recipe, updates: int) -> tuple[ViT, AdamW]:
