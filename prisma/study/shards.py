@@ -16,17 +16,18 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from prisma import __version__
+from prisma.analysis.result import Result
 from prisma.bounds import OWN_LIST
 from prisma.checkpoint import weights_hash
 from prisma.data.pictures import Pictures
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted, shown
 from prisma.files import clear_leftovers_in, exclusive, expect_empty, folder_for, read_json, write_json
 from prisma.filesystem import sentences
 from prisma.study.catalog import analysis
@@ -35,6 +36,9 @@ from prisma.study.merging import merge_results, save_plot, summarise
 from prisma.study.processes import Processes
 from prisma.vit import ViT
 
+_AnyResult = TypeVar("_AnyResult", bound=Result)
+_OF = "shard"  # the name in a shard's metadata
+_AGAIN = "remove it and run the same command again"
 ANALYSIS, SUMMARY, RESULT, PLOT = "analysis.json", "summary.json", "result.npz", "plot.png"
 
 
@@ -107,7 +111,7 @@ def run_dataset_analysis(
             if processes.is_first:
                 _write_result(job)
             processes.barrier()  # until the summary exists
-    return read_json(job.out / SUMMARY)
+    return read_summary(job.out / SUMMARY)
 
 
 def _compute_shards(job: DatasetAnalysis, batch: int | None, processes: Processes, progress: bool) -> None:
@@ -115,11 +119,14 @@ def _compute_shards(job: DatasetAnalysis, batch: int | None, processes: Processe
     own = list(enumerate(job.shards))[processes.rank :: processes.count]
     missing = [(i, rows) for i, rows in own if not job.shard_path(i).is_file()]
     total, remaining = (sum(len(rows) for _, rows in shards) for shards in (own, missing))
+    settings = _settings_hash(job) if missing else ""
     function, hidden = analysis(job.name).function, not (progress and processes.is_first)
     style = {"desc": job.name, "unit": "image", "file": sys.stderr, "disable": hidden, "leave": False}
     with tqdm(total=total, initial=total - remaining, **style) as bar:
         for i, rows in missing:
-            function(ShardInputs(job.model, job.pictures, rows, job.options, batch)).to_npz(job.shard_path(i))
+            result = function(ShardInputs(job.model, job.pictures, rows, job.options, batch))
+            marked = replace(result, metadata={**result.metadata, _OF: _shard_of(settings, rows)})
+            marked.to_npz(job.shard_path(i))
             bar.update(len(rows))
         bar.leave = True  # only on success: after an error the bar is wiped, so that only the message is left
 
@@ -133,7 +140,13 @@ def _output_folder(job: DatasetAnalysis) -> Iterator[None]:
         _expect_own_or_empty(out)  # again: what came before the lock may be there now
         clear_leftovers_in(out)
         if job.has_results:
-            _expect_same(read_json(out / ANALYSIS, OWN_LIST).get("settings", {}), settings, out)
+            found = read_json(out / ANALYSIS, OWN_LIST).get("settings")
+            if not isinstance(found, dict):
+                raise PrismaError(
+                    f"expected the settings of an analysis in {out / ANALYSIS}; found something else: remove the "
+                    "folder, or use another --out"
+                )
+            _expect_same(found, settings, out)
         else:
             names = list(job.pictures.names)
             write_json(out / ANALYSIS, {"settings": settings, **job.provenance, "images": names})
@@ -158,14 +171,16 @@ def _expect_same(found: Mapping[str, Any], expected: Mapping[str, Any], out: Pat
     for name in (*expected, *found):
         if (here := expected.get(name)) != (there := found.get(name)):
             raise PrismaError(
-                f"{out} holds an analysis with {name}={there!r}; this one has {here!r}: use another --out"
+                f"{out} holds an analysis with {shown(name)}={quoted(there)}; this one has {here!r}: use another --out"
             )
 
 
 def _write_result(job: DatasetAnalysis) -> None:
     """Write the merged result, its plot, and last the summary."""
     kind = analysis(job.name).result
-    result = merge_results([kind.from_npz(job.shard_path(i)) for i in range(len(job.shards))], job.options)
+    settings = _settings_hash(job)
+    parts = [_read_shard(kind, job.shard_path(i), _shard_of(settings, rows)) for i, rows in enumerate(job.shards)]
+    result = merge_results(parts, job.options)
     result.to_npz(job.out / RESULT)
     has_plot = save_plot(result, job.out / PLOT)
     summary = {
@@ -177,6 +192,49 @@ def _write_result(job: DatasetAnalysis) -> None:
         "arrays": summarise(result),
     }
     write_json(job.out / SUMMARY, summary)
+
+
+def _settings_hash(job: DatasetAnalysis) -> str:
+    return hashlib.sha256(json.dumps(job.settings(), sort_keys=True).encode()).hexdigest()
+
+
+def _shard_of(settings: str, rows: range) -> str:
+    """What a shard states that it is, so that one in the place of another is seen."""
+    return f"images {rows.start} to {rows.stop - 1} with settings {settings}"
+
+
+def _read_shard(kind: type[_AnyResult], path: Path, expected: str) -> _AnyResult:
+    """A shard's result, without its note of what it is. Raises PrismaError if it is damaged or another's."""
+    try:
+        result = kind.from_npz(path)
+    except PrismaError as error:
+        raise PrismaError(f"{error}: {_AGAIN}") from None
+    metadata = dict(result.metadata)
+    if (found := metadata.pop(_OF, None)) != expected:
+        raise PrismaError(f"expected the shard for {expected} at {path}; found {quoted(found, 120)}: {_AGAIN}")
+    return replace(result, metadata=metadata)
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The content of `summary.json`. Raises PrismaError unless it is what `run_dataset_analysis` writes."""
+    found = read_json(path)
+    try:
+        for name, kind in {"analysis": str, "images": int, "options": dict, "files": list, "arrays": dict}.items():
+            _expect_kind(found[name], kind)
+        for file in found["files"]:
+            _expect_kind(file, str)
+        for array in found["arrays"].values():
+            for axis in array["axes"]:
+                _expect_kind(axis, str)
+            _expect_kind(array["shape"], list)
+    except (KeyError, TypeError):
+        raise PrismaError(f"expected the summary of an analysis in {path}; found something else: {_AGAIN}") from None
+    return found
+
+
+def _expect_kind(value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError
 
 
 def model_hash(model: ViT) -> str:

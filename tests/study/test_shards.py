@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,3 +157,52 @@ def test_the_model_hash_depends_on_architecture_and_every_weight() -> None:
     same_weights = type(model)(replace(model.config, activation="relu"))
     same_weights.load_state_dict(model_of("base").state_dict())
     assert model_hash(same_weights) != before
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an empty summary": (
+        lambda out: (out / "summary.json").write_text("{}"),
+        "the summary of an analysis in .*summary",
+    ),
+    "a scalar for arrays": (lambda out: edit(out / "summary.json", arrays=3), "the summary of an analysis in"),
+    "a scalar for an array": (lambda out: edit(out / "summary.json", arrays={"x": 3}), "the summary of an analysis in"),
+    "a scalar for files": (lambda out: edit(out / "summary.json", files=3), "the summary of an analysis in"),
+    "a list of settings": (lambda out: edit(out / "analysis.json", settings=[]), "the settings of an analysis in"),
+    "no settings": (lambda out: edit(out / "analysis.json", settings=None), "the settings of an analysis in"),
+    "a torn shard": (lambda out: tear(out / "shard-00001.npz"), "a saved .* at .*shard-00001.npz; found"),
+    "a copied shard": (
+        lambda out: put(out / "shard-00000.npz", out / "shard-00001.npz"),
+        "the shard for images 2 to 3 .* at .*shard-00001.npz; found 'images 0 to 1 ",
+    ),
+    "a shard of other settings": (
+        lambda out: put(out.parent / "other" / "shard-00001.npz", out / "shard-00001.npz"),
+        "the shard for images 2 to 3 .* at .*shard-00001.npz; found 'images 2 to 3 ",
+    ),
+}
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def tear(shard: Path) -> None:
+    put(shard, shard, size=shard.stat().st_size // 2)
+
+
+def put(source: Path, target: Path, size: int | None = None) -> None:
+    target.write_bytes(source.read_bytes()[:size])
+    (target.parent / "summary.json").unlink()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_named_and_can_be_made_again(damage: str, tmp_path: Path) -> None:
+    job = job_of("rollout", tmp_path / "out")
+    summary = run(job)
+    run(job_of("rollout", tmp_path / "other", residual="0.25"))
+    spoil, sentence = DAMAGE[damage]
+    spoil(job.out)
+    with pytest.raises(PrismaError, match=rf"^expected {sentence}.*: remove (it and run|the folder)") as error:
+        run(job)
+    if "settings of an analysis" not in sentence:
+        next(path for path in job.out.iterdir() if path.name in str(error.value)).unlink()
+        assert run(job) == summary
