@@ -110,8 +110,9 @@ def revision_of(step: int) -> str:
 
 def step_in(text: object) -> int | None:
     """The step that a text states in at most 19 digits; None if it states none."""
-    is_step = isinstance(text, str) and len(text) < 20 and text.isascii() and text.isdecimal()
-    return int(text) if is_step else None
+    if isinstance(text, str) and len(text) < 20 and text.isascii() and text.isdecimal():
+        return int(text)
+    return None
 
 
 def _step_of(folder: Path) -> int | None:
