@@ -26,7 +26,7 @@ def warn_of_range(images: Tensor, known: PixelRange | None) -> None:
 
     They look so if they span most of [0, 1] and do not leave it, though normalised pixels would go far beyond.
     """
-    if known is None or not images.numel() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if known is None or not images.numel() or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return
     dims = [dim for dim in range(images.ndim) if dim != 1]
     try:
