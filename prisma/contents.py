@@ -39,8 +39,9 @@ def contents_of(path: Path) -> str | None:
         return f"a file that cannot be read ({error.strerror})"
     if not start:
         return "an empty file"
-    known = next((what for beginning, what in BEGINNINGS if start.lower().startswith(beginning.lower())), None)
-    return known or ("safetensors" if is_safetensors(start) else None)
+    if is_safetensors(start):  # first: the length of a header may begin with any byte, also that of a pickle
+        return "safetensors"
+    return next((what for beginning, what in BEGINNINGS if start.lower().startswith(beginning.lower())), None)
 
 
 def is_safetensors(start: bytes) -> bool:

@@ -116,7 +116,7 @@ class Scale(_Pointwise):
     factor: Tensor | float
 
     def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
-        return part.read(x, axes) * _fitted(self.factor, x, axes, part)
+        return part.read(x, axes) * _fitted(self.factor, x, axes, part, direction=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -206,7 +206,7 @@ class Where(Edit):
         if not isinstance(self.mask, Tensor) or self.mask.dtype != torch.bool:
             found = self.mask.dtype if isinstance(self.mask, Tensor) else type(self.mask).__name__
             raise PrismaError(f"expected a boolean mask; found {found}")
-        mask = part.fitted(self.mask, x, axes).to(x.device)
+        mask = part.fitted(self.mask, x, axes, direction=False).to(x.device)
         return torch.where(mask, self.edit.part(x, axes, part), part.read(x, axes))
 
 
@@ -233,9 +233,13 @@ class At(Edit):
         return At(self.edit, Part(self.indices).within(further.indices).indices)
 
 
-def _fitted(value: Tensor | float, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
+def _fitted(value: Tensor | float, x: Tensor, axes: tuple[str, ...], part: Part, *, direction: bool = True) -> Tensor:
     """A number or tensor in the type and on the device of `x`, matched with the axes of a part of it."""
-    return part.fitted(torch.as_tensor(value, dtype=x.dtype, device=x.device), x, axes)
+    try:
+        tensor = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise PrismaError(f"expected a number or a tensor as the value of an edit; found {_show(value)}") from None
+    return part.fitted(tensor, x, axes, direction=direction)
 
 
 def as_edit(edit: Any) -> tuple[Edit, ...]:

@@ -9,6 +9,7 @@ that they share, and `top_share` divides the first place among them. So constant
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from warnings import warn
 
 import torch
 from torch import Tensor
@@ -222,19 +223,23 @@ def expect_slope(metric: Metric, reach: Tensor, change: Tensor, remedy: str) -> 
         remedy: what the user can do, for the message.
 
     Raises:
-        PrismaError: the gradient is zero to within rounding although the metric changes, so that every effect would be
-            zero to first order: at the smallest value of the metric, as of the divergence from the run itself, or
-            where it is saturated.
+        PrismaError: for at least half of the images the gradient is zero to within rounding although the metric
+            changes, so that every effect would be zero to first order: at the smallest value of the metric, as of the
+            divergence from the run itself, or where it is saturated. For fewer images it is a warning.
     """
     flat = reach < FLAT * change.abs()
-    if flat.any():
-        first = int(flat.nonzero()[0])
-        name = getattr(metric, "__name__", type(metric).__name__)
-        raise PrismaError(
-            f"expected a metric whose gradient is not zero where it is taken; found {name}, with a gradient of zero "
-            f"for {int(flat.sum())} of {len(flat)} images (the first is {first}), although it changes by "
-            f"{change[first].item():.2g} there: to first order every effect would be zero; {remedy}"
-        )
+    if not flat.any():
+        return
+    first, count = int(flat.nonzero()[0]), int(flat.sum())
+    name = getattr(metric, "__name__", type(metric).__name__)
+    problem = (
+        f"expected a metric whose gradient is not zero where it is taken; found {name}, with a gradient of zero "
+        f"for {count} of {len(flat)} images (the first is {first}), although it changes by "
+        f"{change[first].item():.2g} there: to first order every effect would be zero; {remedy}"
+    )
+    if 2 * count >= len(flat):
+        raise PrismaError(problem)
+    warn(problem, stacklevel=2)
 
 
 def _of(target: Target, scores: Tensor) -> Tensor:

@@ -59,14 +59,26 @@ class Part:
             new = _put(stage, dim, index, new)
         return new
 
-    def fitted(self, value: Tensor, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+    def fitted(self, value: Tensor, x: Tensor, axes: tuple[str, ...], *, direction: bool = True) -> Tensor:
         """A value that broadcasts to this part of `x`, from one whose axes are among those listed above.
 
+        Args:
+            direction: whether one axis alone is surely that of the features. Of factors and masks it may as well be
+                one for each image, head or token, so they are refused where such an axis has the same size.
+
         Raises:
-            PrismaError: its axes or their sizes are others.
+            PrismaError: its axes or their sizes are others, or two axes have the size of its only one.
         """
         names, shape = self.axes(axes), self.read(x, axes).shape
-        if value.ndim == 0 or (names and names[-1] in FEATURES and value.shape == shape[-1:]):
+        if value.ndim == 0:
+            return value
+        if names and names[-1] in FEATURES and value.shape == shape[-1:]:
+            alike = [name for name, size in zip(names[:-1], shape, strict=False) if size == shape[-1]]
+            if alike and not direction:
+                raise PrismaError(
+                    f"expected factors or a mask whose axis is clear; found {list(value.shape)}, which may be "
+                    f"{alike[0]} or {names[-1]}: write all axes, with sizes of 1 where it repeats"
+                )
             return value
         found = self._out_of_site(value, x, axes) if value.ndim == x.ndim else value
         if names[:1] == ("batch",) and shape[0] == 1 and found.ndim == len(names) - 1:

@@ -34,3 +34,10 @@ def test_weights_whatever_their_name(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     assert contents_of(tmp_path / "absent") == "no such file"
+
+
+def test_a_header_of_any_length_is_that_of_safetensors(tmp_path: Path) -> None:
+    """Its first byte is a part of the length: 0x680 begins as a pickle does, 0x4B50 as a zip archive."""
+    for length in (0x680, 0x1F8B):
+        (tmp_path / "file").write_bytes(length.to_bytes(8, "little") + b'{"x": 1}')
+        assert contents_of(tmp_path / "file") == "safetensors"

@@ -87,7 +87,7 @@ def test_what_each_edit_does() -> None:
     assert torch.equal(Mean()(x, AXES), x.mean(0, keepdim=True).expand_as(x))
     assert torch.equal(Mean(("batch", "head"))(x, AXES)[0, :, 0], x.mean((0, 2)))
     assert torch.equal(Resample((1, 0))(x, AXES), x.flip(0))
-    mask = torch.tensor([True, False])
+    mask = torch.tensor([True, False]).expand(2, 3, 2, 2)
     assert torch.equal(Zero().where(mask)(x, AXES), x * torch.tensor([0.0, 1.0]))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import prisma
-from prisma import Add, PrismaError, Scale, Set
+from prisma import Add, PrismaError, Scale, Set, Zero
 from prisma.selection import Part, frozen
 from prisma.sites import FEATURES, SITES
 from tests.variants import images_of, model_of
@@ -69,6 +69,13 @@ def test_values_are_matched_by_the_names_of_their_axes(place: Any, data: st.Data
         return value[tuple(i if n > 1 else 0 for i, n in zip(place, sizes, strict=True))]
 
     edit = {"Set": Set, "Add": Add, "Scale": Scale}[name](value)
+    if kind == "features" and sizes[0] in [len(rows[axis]) for axis in left[:-1]]:  # one axis, which may be another
+        for unclear in (Scale(value), Set(7.0).where(value > 0)):
+            with pytest.raises(PrismaError, match="whose axis is clear"):
+                unclear.at(**where)(x, axes)
+        edit, name = Add(value), "Add"
+        assert torch.equal(edit.at(**where)(x, axes), one_by_one(name, x, axes, rows, entry))
+        return
     changed = edit.at(**where)(x, axes)
     assert torch.equal(changed, one_by_one(name, x, axes, rows, entry)), (kind, where, sizes)
     mask = value > 0
@@ -181,3 +188,13 @@ def test_a_part_is_read_and_written() -> None:
     changed = part.write(x, axes, torch.zeros(2, 2))
     assert (changed[:, [2, 0], 3] == 0).all()
     assert (changed != x).sum() == 4
+
+
+def test_factors_and_masks_of_one_axis_are_refused_where_two_axes_have_its_size() -> None:
+    x, axes = torch.randn(4, 3, 4), ("batch", "token", "d_model")
+    for edit in (Scale(torch.ones(4)), Zero().where(torch.tensor([True, False, True, False]))):
+        with pytest.raises(PrismaError, match=r"found \[4\], which may be batch or d_model: write all axes"):
+            edit(x, axes)
+    assert torch.equal(Add(torch.ones(4))(x, axes), x + 1)
+    assert torch.equal(Scale(2 * torch.ones(4, 1, 1))(x, axes), 2 * x)
+    assert torch.equal(Scale(2 * torch.ones(4))(x[:2], axes), 2 * x[:2])

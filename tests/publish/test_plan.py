@@ -79,7 +79,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda run: (run / LAST / "config.json").write_text((run / "config.json").read_text().replace('"0"', '"zero"')),
         "the same config.json",
     ),
-    "broken metrics": (lambda run: (run / "metrics.jsonl").write_text("{"), "JSON object on every line"),
+    "broken metrics": (lambda run: (run / "metrics.jsonl").write_text("{"), "JSON in line 1 of .*metrics.jsonl"),
     "broken recipe": (lambda run: (run / "recipe.json").write_text("{"), "expected JSON in .*recipe.json"),
     "a list of results": (lambda run: (run / "results.json").write_text("[]"), "JSON object in .*results.json"),
     "foreign probe": (lambda run: save_file({"x": torch.zeros(1)}, run / "probe.safetensors"), "probe images"),

@@ -62,7 +62,7 @@ class AttributionPasses:
         with torch.inference_mode(False):  # the caller may be in it
             for rows in (slice(i, i + size) for i in range(0, len(target), size)):
                 parts.append(self._attribute(graph, target[rows], source[rows], rows, len(target)))
-        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        found = {name: torch.cat([part[name] for part in parts]).detach() for name in parts[0]}
         more = f"use steps={5 if self.steps == 1 else 4 * self.steps} (integrated gradients)"
         remedy = f"{more} or exact patching (activation_patching, path_patching)"
         expect_slope(self.metric, found.pop("reach"), found["clean"] - found["corrupt"], remedy)

@@ -277,7 +277,7 @@ def test_pickles_are_refused(folder: Path) -> None:
     weights = folder / "open_clip_model.safetensors"
     torch.save(load_file(weights), folder / "open_clip_pytorch_model.bin")
     weights.unlink()
-    with pytest.raises(PrismaError, match=r"found open_clip_pytorch_model.bin. Prisma opens no other format"):
+    with pytest.raises(PrismaError, match=r"found open_clip_pytorch_model.bin .PyTorch.. Prisma opens no other"):
         prisma.load(folder)
 
 
