@@ -20,7 +20,7 @@ from prisma.bounds import HEADER as HEADER_BYTES
 from prisma.bounds import LONGEST_LABEL, TENSORS, expect_memory
 from prisma.config import ViTConfig
 from prisma.contents import contents_of
-from prisma.errors import PrismaError, listed, quoted, shown
+from prisma.errors import PrismaError, is_text, listed, quoted, shown
 from prisma.fields import from_dict
 from prisma.files import read_json, write_atomic
 from prisma.outline import expect_finite, filled, outline
@@ -34,6 +34,7 @@ OLD_NAMES = {"head_dim": "d_head"}
 """Fields of an architecture that earlier versions wrote under another name."""
 WRAPPERS = ("module.", "_orig_mod.")
 """How DataParallel and torch.compile begin the names of all weights of the module that they wrap."""
+MOST_AXES = 64  # of a tensor, as in torch
 HEADER = "__metadata__"  # where a safetensors file holds strings beside its tensors
 DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
@@ -227,8 +228,9 @@ def _offsets(entry: Any) -> tuple[int, int]:
 
 
 def _sizes(numbers: Any) -> list[int]:
-    """Raises TypeError unless this is a list of whole numbers from 0 on."""
-    if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
+    """Raises TypeError unless this is a list of at most 64 whole numbers, each from 0 to what memory can address."""
+    fits = isinstance(numbers, list) and len(numbers) <= MOST_AXES
+    if not fits or not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
         raise TypeError(f"{quoted(numbers)} where sizes are expected")
     return numbers
 
@@ -272,7 +274,7 @@ def _expect_labels(labels: Sequence[Any], config: ViTConfig, path: Path | str) -
             f"expected no labels or one word for each of the {config.n_classes} classes in {path}; "
             f"found {quoted(labels)}"
         )
-    if wrong := [label for label in labels if not label.isprintable() or len(label) > LONGEST_LABEL]:
+    if wrong := [label for label in labels if not is_text(label) or len(label) > LONGEST_LABEL]:
         raise PrismaError(
             f"expected labels of at most {LONGEST_LABEL} printable characters in {path}; found {quoted(wrong[0])}"
         )

@@ -4,6 +4,7 @@ The Hub's client repeats a failed request for half a minute, and the libraries a
 short question comes first: does the Hub answer? If not, the client works offline, from its cache, without waiting.
 """
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -44,21 +45,26 @@ def why_unreachable() -> str | None:
 
 def _ask(address: str) -> str | None:
     """Ask in a thread: to find an address may take longer than any time limit of a connection."""
-    found: list[str | None] = []
+    found, seconds = list[str | None](), _seconds()
 
     def ask() -> None:
         from huggingface_hub import get_session
 
         try:
-            status = get_session().head(address, timeout=WAIT).status_code
+            status = get_session().head(address, timeout=seconds).status_code
             found.append(f"it answers with status {status}" if status >= 500 else None)
         except Exception as error:  # of any kind: names, certificates, proxies, addresses that are none
             found.append(" ".join(str(error).split()) or type(error).__name__)
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(WAIT)
-    return found[0] if found else f"no answer within {WAIT:g} seconds"
+    thread.join(seconds)
+    return found[0] if found else f"no answer within {seconds:g} seconds"
+
+
+def _seconds() -> float:
+    """How long the Hub's answer is waited for: longer, if the user gave its client more time."""
+    return max(WAIT, float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or 0))
 
 
 @contextmanager
@@ -150,7 +156,7 @@ def _fetched(repo: str, file: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
     with from_the_hub():
-        return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=WAIT))
+        return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=_seconds()))
 
 
 def _one_line(error: object) -> str:

@@ -16,6 +16,10 @@ NAMED = 20  # the largest number of names that a list in a message has
 COMPARED = 20_000  # the largest number of names that `nearest` looks at
 
 
+_NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, line and paragraph separators
+_TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
 class PrismaError(ValueError):
     """An argument, a file or a name is wrong. The message is one sentence for the user."""
 
@@ -42,6 +46,14 @@ def printable(text: str, longest: int | None = None) -> str:
     if not text.isprintable():
         text = "".join(character if character.isprintable() else _escape(character) for character in text)
     return text if longest is None or len(text) <= longest else _cut(text, longest)
+
+
+def is_text(text: str) -> bool:
+    """Whether text has no control characters, line breaks or marks that turn its direction, and is whole characters.
+
+    Joiners and unbreakable spaces are text: Persian, French and emoji are written with them.
+    """
+    return not any(category(character) in _NO_TEXT or character in _TURNING for character in text)
 
 
 def shown(value: Any, longest: int = LONGEST_NAME) -> str:

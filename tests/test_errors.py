@@ -2,7 +2,17 @@
 
 import pytest
 
-from prisma.errors import LONGEST_MESSAGE, PrismaError, expect_packages, listed, nearest, printable, quoted, shown
+from prisma.errors import (
+    LONGEST_MESSAGE,
+    PrismaError,
+    expect_packages,
+    is_text,
+    listed,
+    nearest,
+    printable,
+    quoted,
+    shown,
+)
 
 
 def test_the_nearest_names_come_first() -> None:
@@ -53,3 +63,8 @@ def test_names_and_values_are_shortened() -> None:
     assert quoted(10**5000) == "a int that cannot be written"
     assert listed(["a", "b", "c"], 2) == "a, b and 1 more"
     assert listed(["a", "b"], 2, "; ") == "a; b"
+
+
+def test_words_of_every_script_are_text_and_controls_are_not() -> None:
+    assert all(is_text(word) for word in ("می\u200cخواهم", "crème\u00a0brûlée", "👩\u200d🚀", "", "a b"))
+    assert not any(is_text(word) for word in ("a\nb", "\x1b[31m", "\ud800", "a\u202eb", "\u2028", "\x00"))

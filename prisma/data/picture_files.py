@@ -14,6 +14,7 @@ from prisma.bounds import PICTURE_FILES
 from prisma.errors import PrismaError
 from prisma.reading import open_file
 
+NOT_DECODED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}  # PIL knows them and needs other programs
 BY_CONTENT = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Formats whose first bytes leave no doubt."""
 HIDDEN = "hidden"
@@ -90,7 +91,11 @@ def _is(question: Callable[[], bool]) -> bool:
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    found = folder.stat()
+    """Whether a folder was not read before; yes for one that cannot be looked at, which reading it will say."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return True
     key = (found.st_dev, found.st_ino)
     is_new = key not in seen
     seen.add(key)
@@ -98,11 +103,12 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
 
 
 def _endings() -> set[str]:
-    """The endings of formats that PIL opens."""
+    """The endings of formats that PIL decodes by itself."""
     from PIL import Image
 
     Image.init()
-    return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    kinds = set(Image.OPEN) - NOT_DECODED
+    return {ending for ending, kind in Image.registered_extensions().items() if kind in kinds}
 
 
 def _is_picture(path: Path) -> bool:

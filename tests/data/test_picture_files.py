@@ -48,10 +48,11 @@ def test_a_picture_is_known_by_its_ending_or_its_first_bytes(tmp_path: Path) -> 
     (tmp_path / ".DS_Store").write_bytes(b"Bud1")
     (tmp_path / "notes.txt").write_text("words")
     (tmp_path / "labels").write_text("0")
+    (tmp_path / "features.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     os.mkfifo(tmp_path / "pipe.png")
     found = picture_files(tmp_path)
     assert names_of(tmp_path) == ["no ending", "other.data", "upper.JPG", "upper.PnG", "wrong.png"]
-    assert found.skipped == {"hidden": 2, "not pictures": 2, "pipes, sockets or devices": 1}
+    assert found.skipped == {"hidden": 2, "not pictures": 3, "pipes, sockets or devices": 1}
 
 
 def test_an_empty_folder_says_what_was_left_out(tmp_path: Path) -> None:
