@@ -15,6 +15,7 @@ PixelRange = tuple[tuple[float, float], ...]
 """For each channel, the smallest and the largest number that the model's transform can give."""
 
 SLACK = 10.0  # ranges, on either side: noise that an experiment adds to pictures is no mistake
+ROUNDING = 0.02  # of the range: the mean of a black picture is its end, in half precision too
 BEYOND = 0.5  # how far a transform must leave [0, 1], on both sides, for pixels within it to be suspicious
 WIDE = 0.7  # how much of [0, 1] pixels span that look like pictures that were not normalised
 
@@ -37,7 +38,8 @@ def warn_of_range(images: Tensor, known: PixelRange | None) -> None:
     low, high = torch.tensor(known, dtype=torch.float64).T
     slack, centre = SLACK * (high - low), torch.tensor(mean, dtype=torch.float64)
     far = (ends[0] < low - slack) | (ends[1] > high + slack)
-    outside = bool((far | (centre < low) | (centre > high)).any())
+    rounding = ROUNDING * (high - low)
+    outside = bool((far | (centre < low - rounding) | (centre > high + rounding)).any())
     first, last = ends[0].min().item(), ends[1].max().item()
     beyond = bool(((low < -BEYOND) | (high > 1 + BEYOND)).all())
     if outside or (beyond and first >= 0 and last <= 1 and last - first > WIDE):

@@ -44,6 +44,10 @@ def test_pixels_of_the_transform_are_silent() -> None:
         for x in (normalised, normalised.half(), normalised.bfloat16(), normalised[:0]):
             warn_of_range(x, IMAGENET.range)
     warn_of_range(PICTURES, ((0.0, 1.0),) * 3)
+    digits = Transform((4, 4), (0.305,), (0.376,))
+    for plain in (torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)):  # all black, all white
+        for x in (digits.normalise(plain), digits.normalise(plain).half(), digits.normalise(plain).bfloat16()):
+            warn_of_range(x, digits.range)
 
 
 def test_noise_and_tensors_without_values_are_silent() -> None:
@@ -68,7 +72,7 @@ def test_a_loaded_model_knows_its_range(name: str) -> None:
     images = task(name).inputs("test", 8)[0]
     pixels = loaded.transform.pixels(images)
     if task(name).transform.mean == (0.0,):
-        pixels = pixels + 1  # this transform does nothing
+        pixels = pixels + 2  # this transform does nothing
     loaded.model(images)
     model, metric = loaded.model, prisma.Logit(1)
     uses: list[Callable[[Tensor], object]] = [
