@@ -1,7 +1,7 @@
 """Files of the Hub: from a Hub on this machine, from the cache without it, and at once one sentence without either."""
 
-import socket
 import importlib
+import socket
 import time
 from pathlib import Path
 
