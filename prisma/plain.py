@@ -25,6 +25,8 @@ HOOKS = {
     "_backward_pre_hooks": "a backward pre-hook",
     "_backward_hooks": "a backward hook",
 }
+COMPUTES_NOTHING = {"__init__", "__repr__", "extra_repr", "train", "reset_parameters"}
+"""Methods that a subclass may replace: a forward calls none of them."""
 OBSERVERS = "torch.utils."
 """Modules of Python whose hooks count operations and change nothing."""
 
@@ -73,7 +75,7 @@ def _carried(module: Any) -> Iterator[str]:
 def _is_ours(kind: type[Any]) -> bool:
     """Whether a class is of this package, or replaces only steps that every path through the module calls."""
     ours = next(base for base in kind.__mro__ if base.__module__.startswith("prisma.") or base is object)
-    own = {name for base in kind.__mro__[: kind.__mro__.index(ours)] for name in vars(base)}
+    own = {name for base in kind.__mro__[: kind.__mro__.index(ours)] for name in vars(base)} - COMPUTES_NOTHING
     replaced = {name for name in own if callable(getattr(ours, name, None))}
     return ours is not object and replaced <= set(getattr(ours, "ALWAYS_CALLED", ()))
 

@@ -125,3 +125,21 @@ def test_a_removed_hook_leaves_a_plain_module() -> None:
     handle = layer.register_forward_hook(lambda *_: None)
     handle.remove()
     assert is_plain(layer)
+
+
+def test_a_subclass_with_a_constructor_of_its_own_is_plain() -> None:
+    model = model_of("base")
+
+    class Named(type(model)):  # type: ignore[misc]
+        def __init__(self, name: str) -> None:
+            super().__init__(model.config)
+            self.name = name
+
+        def extra_repr(self) -> str:
+            return self.name
+
+    class Other(Named):
+        def forward(self, *inputs: Any, **more: Any) -> Tensor:
+            return super().forward(*inputs, **more)
+
+    assert is_plain(Named("mine")) and not is_plain(Other("another"))

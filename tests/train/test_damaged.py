@@ -194,7 +194,7 @@ def test_results_that_are_something_else_are_a_sentence(run: Path, tmp_path: Pat
 LINE = '{"step": 3, "loss": 1.0, "lr": 0.1}'
 BAD_LINES: dict[str, tuple[bytes, str]] = {
     "no UTF-8": (b'{"step": "\xff\xfe"}', "UTF-8 in line 4 of .*; found the byte 0xff at 10"),
-    "a scalar": (b"3", "expected a JSON object on every line of .*; found int on line 4|found 3 on line 4"),
+    "a scalar": (b"3", "expected a JSON object on every line of .*; found 3 on line 4"),
     "a list": (b"[3]", "expected a JSON object on every line of .*; found .* on line 4"),
     "null": (b"null", "expected a JSON object on every line of .*; found .* on line 4"),
     "a torn line": (b'{"step": 3, "lo', "expected JSON in line 4 of .*"),
