@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prisma.checkpoint import read_tensors
 from prisma.downloads import download
-from prisma.errors import PrismaError, nearest, quoted
+from prisma.errors import PrismaError, nearest, quoted, shown
 from prisma.files import CLUTTER, read_json
 from prisma.repo_names import expect_repo_name, is_repo_name
 from prisma.run_folder import PROBE
@@ -81,19 +81,26 @@ class Published:
         return sorted(ref.name for ref in refs if ref.is_file() and ref.name[0] != "." and ref.name not in CLUTTER)
 
     def checkpoints(self) -> list[dict[str, Any]]:
-        """The manifest, in step order: {step, revision, commit, sha256, size, fingerprint}.
+        """The checkpoints of the manifest, in step order: {step, revision, commit, sha256, size, fingerprint, files}.
 
         Raises:
-            PrismaError: the manifest is missing or is not one.
+            PrismaError: the manifest is missing or is not one, or another run is taking the place of this one.
         """
         path = self.file(MANIFEST)
         try:
-            entries: list[dict[str, Any]] = read_json(path)["checkpoints"]
-            return sorted(entries, key=lambda entry: entry["step"])
+            manifest = read_json(path)
+            entries: list[dict[str, Any]] = sorted(manifest["checkpoints"], key=lambda entry: entry["step"])
         except (ValueError, KeyError, TypeError):
             raise PrismaError(
                 f"expected a list of checkpoints, each with its step, in {MANIFEST} of {self.repo}; found none"
             ) from None
+        if manifest.get("replaced_by"):
+            raise PrismaError(
+                f"expected the revisions of one run in {self.repo}; found that those of run "
+                f"{shown(manifest['replaced_by'])} are taking their place: wait until publishing has finished, or "
+                "publish that run again"
+            )
+        return entries
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """The probe: test images [n, channel, height, width] in [0, 1] and their labels [n].

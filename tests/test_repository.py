@@ -38,7 +38,7 @@ def test_every_file_of_every_revision(mouse: Published) -> None:
 def test_labels_and_manifest_are_in_step_order(mouse: Published) -> None:
     assert mouse.revisions() == ["main", *(f"step-{step:06d}" for step in (0, 1, 2, 4, 6))]
     assert [entry["step"] for entry in mouse.checkpoints()] == [0, 1, 2, 4, 6]
-    assert {"step", "revision", "commit", "sha256", "size", "fingerprint"} == set(mouse.checkpoints()[0])
+    assert {"step", "revision", "commit", "sha256", "size", "fingerprint", "files"} == set(mouse.checkpoints()[0])
 
 
 def test_the_probe_is_images_and_labels(mouse: Published, run: Path) -> None:

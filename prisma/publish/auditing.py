@@ -10,7 +10,8 @@ from torch import Tensor
 from prisma.checkpoint import WEIGHTS, read_checkpoint, weights_hash
 from prisma.errors import PrismaError, shown
 from prisma.filesystem import sentences
-from prisma.publish.hub import FolderHub, commit_id
+from prisma.publish.commits import commit_id
+from prisma.publish.folder_hub import FolderHub
 from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint
 from prisma.repository import MAIN, Published
 from prisma.run_folder import revision_of, step_in

@@ -1,7 +1,7 @@
-"""The commits that a finished run is published as: one per checkpoint, and `main`. Nothing is written here."""
+"""What a finished run is published as: a commit per checkpoint, and `main`. Nothing is written here."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,9 +12,9 @@ from prisma.errors import PrismaError
 from prisma.files import read_json
 from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
-from prisma.publish.hub import Commit, File
-from prisma.publish.manifest import Entry, fingerprint, to_json
-from prisma.repository import MAIN, MANIFEST
+from prisma.publish.commits import Commit, File
+from prisma.publish.manifest import Entry, Manifest, Yanked, fingerprint
+from prisma.repository import MANIFEST
 from prisma.run_folder import (
     CHECKPOINTS,
     FINAL_FILES,
@@ -31,11 +31,49 @@ CARD = "README.md"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The commits of a run, by label: the steps in order, then `main`."""
+class Step:
+    """A checkpoint that will be published."""
 
-    revisions: Mapping[str, Commit]
+    label: str
+    commit: Commit
+    entry: Entry  # without the id of the commit, which the hub gives
+
+    @classmethod
+    def of(cls, run: Path, folder: Path, run_id: str | None, images: torch.Tensor) -> "tuple[Step, str]":
+        """A checkpoint of a run, checked, and the hash of its weights. `images` is the probe."""
+        checkpoint = read_step(run, folder, run_id)
+        weights = File.of(WEIGHTS, folder / WEIGHTS)
+        commit = Commit((File.of(CONFIG, folder / CONFIG), weights))
+        weights_id = weights_hash(checkpoint.model.state_dict())
+        logits = fingerprint(checkpoint, images)
+        step = int(checkpoint.header["step"])
+        entry = Entry(step, folder.name, "", weights.sha256, weights.size, logits, commit.records)
+        return cls(folder.name, commit, entry), weights_id
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in order, and what `main` will hold."""
+
+    run: str  # its id
+    steps: tuple[Step, ...]
+    files: tuple[File, ...]  # of `main`, without the manifest
     card: str  # the text of README.md
+
+    def main(
+        self, commits: Mapping[str, str], *, yanked: tuple[Yanked, ...] = (), replaced_by: str | None = None
+    ) -> Commit:
+        """The commit of `main`, once the commits of the steps have ids.
+
+        Args:
+            commits: label -> id of the commit that the label names.
+            yanked: the checkpoints that were taken back; they are not among `commits`.
+        """
+        entries = tuple(replace(step.entry, commit=commits[step.label]) for step in self.steps if step.label in commits)
+        schedule = tuple(step.entry.step for step in self.steps)
+        records = tuple(file.record for file in self.files)
+        manifest = Manifest(self.run, schedule, entries, records, yanked, replaced_by)
+        return Commit((*self.files, File.of(MANIFEST, manifest.to_json())))
 
 
 def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
@@ -50,40 +88,33 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)
     recipe = read_json(run / RECIPE)
-    if recipe.get("run") != header.get("run"):
+    run_id = header.get("run")
+    if run_id is None or recipe.get("run") != run_id:
         raise PrismaError(
-            f"expected {RECIPE} of {run} to describe the run of its weights, {header.get('run')}; found "
-            f"{recipe.get('run')}"
+            f"expected {RECIPE} of {run} to describe the run of its weights, {run_id}; found {recipe.get('run')}"
         )
-    entries, revisions, seen = [], {}, dict[str, int]()
+    steps, seen = list[Step](), dict[str, Step]()
     for folder in tqdm(scheduled_folders(run, recipe), desc="checking", unit="checkpoint", disable=not progress):
-        checkpoint = read_step(run, folder, header.get("run"))
-        step, weights_id = int(checkpoint.header["step"]), weights_hash(checkpoint.model.state_dict())
-        if (twin := seen.setdefault(weights_id, step)) != step:
+        step, weights_id = Step.of(run, folder, run_id, images)
+        if (twin := seen.setdefault(weights_id, step)) is not step:
             raise PrismaError(
-                f"expected different weights at every step of {run}; found equal weights at {twin} and {step}"
+                f"expected different weights at every step of {run}; found equal weights at {twin.entry.step} and "
+                f"{step.entry.step}"
             )
-        weights = File.of(WEIGHTS, folder / WEIGHTS)
-        revisions[folder.name] = commit = Commit((File.of(CONFIG, folder / CONFIG), weights))
-        logits = fingerprint(checkpoint, images)
-        entries.append(Entry(step, folder.name, commit.id, weights.sha256, weights.size, logits))
+        steps.append(step)
     if weights_hash(final) != weights_id:
         raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}; found others")
-    record = Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries)
-    text = render(record, read_checkpoint(run))
-    made = {CARD: text.encode(), MANIFEST: to_json(entries)}
-    sent = {name: run / name for name in FINAL_FILES}
-    revisions[MAIN] = Commit(tuple(File.of(name, source) for name, source in (made | sent).items()))
-    sums = {name: file.sha256 for name, file in _files_of_run(revisions, made)}
-    expect_as_finished(run, recipe, sums)
-    return Plan(revisions, text)
+    entries = [step.entry for step in steps]
+    text = render(
+        Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries), read_checkpoint(run)
+    )
+    sent = tuple(File.of(name, run / name) for name in FINAL_FILES)
+    expect_as_finished(run, recipe, {name: file.sha256 for name, file in _files_of_run(steps, sent)})
+    return Plan(run_id, tuple(steps), (File.of(CARD, text.encode()), *sent), text)
 
 
-def _files_of_run(revisions: Mapping[str, Commit], made: Collection[str]) -> Iterator[tuple[str, File]]:
+def _files_of_run(steps: list[Step], sent: tuple[File, ...]) -> Iterator[tuple[str, File]]:
     """The files that will be published and that training wrote, by their names in the run."""
-    for label, commit in revisions.items():
-        for file in commit.files:
-            if label != MAIN:
-                yield f"{CHECKPOINTS}/{label}/{file.name}", file
-            elif file.name not in made:
-                yield file.name, file
+    for step in steps:
+        yield from ((f"{CHECKPOINTS}/{step.label}/{file.name}", file) for file in step.commit.files)
+    yield from ((file.name, file) for file in sent)
