@@ -1,4 +1,4 @@
-"""`prisma publish`, `audit`: publishing mice into a folder hub, and checking what is published."""
+"""`prisma publish`, `audit`: publishing mice, and checking what is published."""
 
 import json
 from pathlib import Path
@@ -6,18 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from prisma.cli.shared import JsonOption, table
+from prisma.cli.shared import JsonOption, interruptible, table
 from prisma.errors import PrismaError
 
 cli = typer.Typer()
 
 TargetHub = Annotated[
     Path | None,
-    typer.Option("--hub", help="Folder hub, which has the layout of a Hugging Face cache folder. Required."),
+    typer.Option("--hub", metavar="DIR", help="A folder hub, in place of the Hugging Face Hub."),
 ]
 
 
-@cli.command(epilog="Example: prisma publish runs/digits my-lab/digits --hub hub")
+@cli.command(epilog="Example: prisma publish runs/digits my-lab/digits; prisma publish runs/digits my-lab/digits --hub hub")
 def publish(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
@@ -25,15 +25,18 @@ def publish(
     replace: Annotated[
         bool, typer.Option("--replace", help="Let existing revisions change to this run's weights.")
     ] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public once all is verified.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run into a folder hub.
+    """Publish a run to the Hugging Face Hub, or into a folder hub.
 
-    Every checkpoint becomes a verified revision; main gets the final weights, card, curves and manifest.
+    Every checkpoint becomes a verified revision; main gets the final weights, card, curves and manifest. A repository
+    of the Hub is private until --public. The token is that of `hf auth login`, or HF_TOKEN.
     """
     from prisma.publish import publish as send
 
-    report = send(run, repo, _folder(hub), replace=replace).to_dict()
+    with interruptible("to go on, run the same command again"):
+        report = send(run, repo, hub, replace=replace, public=public).to_dict()
     print(json.dumps(report, indent=2) if as_json else report_text(report))
 
 
