@@ -9,7 +9,7 @@ once every file was read back through it, the label.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,21 +79,22 @@ class FolderHub:
         return self.folder / ".partial"
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[Callable[[], None]]:
         """Let only this process publish in this repository, and leave nothing half-written.
+
+        Yields:
+            What checks, before each write, that it is still so: see `prisma.files.exclusive`.
 
         Raises:
             PrismaError: another process is publishing, or a file could not be written.
         """
-        lock = (
-            self.folder.parent / ".locks" / self.folder.name / "publish.lock"
-        )  # in the folder of the locks of the Hub's client
+        locks = self.folder.parent / ".locks" / self.folder.name  # the folder of the locks of the Hub's client
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with exclusive(lock, f"publish {self.mouse.repo} in {self.mouse.hub}"):
+            locks.mkdir(parents=True, exist_ok=True)
+            with exclusive(locks, f"publish {self.mouse.repo} in {self.mouse.hub}", "publish.lock") as expect_alone:
                 try:
                     self._clear()  # what a killed process left behind
-                    yield
+                    yield expect_alone
                 finally:
                     self._clear()
         except OSError as error:

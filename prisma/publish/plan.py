@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint, read_tensors, weights_hash
 from prisma.errors import PrismaError
-from prisma.files import read_json
 from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
 from prisma.publish.hub import Commit, File
@@ -22,6 +21,7 @@ from prisma.run_folder import (
     RECIPE,
     expect_finished,
     read_all_metrics,
+    read_recipe,
     read_results,
     read_step,
     scheduled_folders,
@@ -49,7 +49,7 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     expect_finished(run)
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)
-    recipe = read_json(run / RECIPE)
+    recipe = read_recipe(run)
     if recipe.get("run") != header.get("run"):
         raise PrismaError(
             f"expected {RECIPE} of {run} to describe the run of its weights, {header.get('run')}; found "

@@ -68,13 +68,15 @@ def _is_published(writer: FolderHub, planned: Plan) -> bool:
 
 def _write(writer: FolderHub, planned: Plan, replace: bool, progress: bool) -> tuple[tuple[str, ...], ...]:
     """Make every commit and label, and return the labels that were made, moved, repaired and removed."""
-    with writer.writing():
+    with writer.writing() as expect_alone:
         before = writer.labels()
         if not replace:
             _expect_no_conflict(writer, planned, before)
         made, moved, repaired = list[str](), list[str](), list[str]()
         for label, commit in tqdm(planned.revisions.items(), desc="publishing", unit="label", disable=not progress):
+            expect_alone()
             written = writer.add(commit)
+            expect_alone()
             if before.get(label) != commit.id:
                 writer.label(label, commit.id)
                 (moved if label in before else made).append(label)
@@ -82,6 +84,7 @@ def _write(writer: FolderHub, planned: Plan, replace: bool, progress: bool) -> t
                 repaired.append(label)
         removed = sorted(set(before) - set(planned.revisions))
         for label in removed:
+            expect_alone()
             writer.unlabel(label)
     return tuple(made), tuple(moved), tuple(repaired), tuple(removed)
 
