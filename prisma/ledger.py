@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prisma.checkpoint import CONFIG, WEIGHTS
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, shown
 from prisma.files import read_json, sha256, write_json
 from prisma.filesystem import say_once
 from prisma.run_folder import FINAL_FILES, HASHES, METRICS, RESULTS, checkpoint_folder, read_recipe, scheduled_steps
@@ -55,8 +55,8 @@ def expect_recorded(name: str, run: Path, recorded: str | None, found: str | Non
     if recorded != found:
         what = "a file that it did not write" if recorded is None else "it changed" if found else "no such file"
         raise PrismaError(
-            f"expected {name} in the run {run} as training wrote it; found {what}: restore it, or train again in "
-            "another folder"
+            f"expected {shown(name)} in the run {run} as training wrote it; found {what}: restore it, or train "
+            f"again in another folder"
         )
 
 

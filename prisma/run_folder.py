@@ -103,8 +103,8 @@ def read_results(run: Path) -> dict[str, Any]:
                 raise ValueError(f"an accuracy of {row['value']:g}")
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
-            f"expected the results and seeds of a run in {run / RESULTS}; found something else ({error}): restore the "
-            "file, or remove it and finish the run again with `prisma train --resume`"
+            f"expected the results and seeds of a run in {run / RESULTS}; found something else "
+            f"({shown(str(error), 200)}): restore the file, or remove it and finish the run again with `prisma train --resume`"
         ) from None
     return found
 
@@ -175,7 +175,7 @@ def scheduled_steps(run: Path, recipe: Mapping[str, Any]) -> tuple[int, ...]:
         return checkpoint_steps(steps, every)
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
-            f"expected the training settings of a run in {run / RECIPE}; found others ({error})"
+            f"expected the training settings of a run in {run / RECIPE}; found others ({shown(str(error), 200)})"
         ) from None
 
 
@@ -213,7 +213,9 @@ def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
             f"expected weights of {folder.name} in {folder}; found those of step {shown(header.get('step'))}"
         )
     if header.get("run") != run_id:
-        raise PrismaError(f"expected weights of run {run_id} in {folder}; found those of run {header.get('run')}")
+        raise PrismaError(
+            f"expected weights of run {shown(run_id)} in {folder}; found those of run {shown(header.get('run'))}"
+        )
     if read_bytes(folder / CONFIG) != read_bytes(run / CONFIG) and _content(checkpoint) != _content(run):
         raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}; found two that differ")
     broken = [name for name, x in checkpoint.model.state_dict().items() if not x.isfinite().all()]

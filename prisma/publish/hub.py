@@ -102,7 +102,7 @@ class FolderHub:
 
     def labels(self) -> dict[str, str]:
         """Label -> commit id."""
-        return {name: (self.folder / "refs" / name).read_text(errors="replace") for name in self.mouse.revisions()}
+        return {name: self.mouse.commit_of(name) for name in self.mouse.revisions()}
 
     def read_back(self, commit: str) -> dict[str, str]:
         """Name -> SHA-256 of the file that a reader gets from a commit, every byte read; "" for a missing file."""

@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint, read_tensors, weights_hash
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, shown
 from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
 from prisma.publish.hub import Commit, File
@@ -52,8 +52,8 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     recipe = read_recipe(run)
     if recipe.get("run") != header.get("run"):
         raise PrismaError(
-            f"expected {RECIPE} of {run} to describe the run of its weights, {header.get('run')}; found "
-            f"{recipe.get('run')}"
+            f"expected {RECIPE} of {run} to describe the run of its weights, {shown(header.get('run'))}; found "
+            f"{shown(recipe.get('run'))}"
         )
     entries, revisions, seen = [], {}, dict[str, int]()
     for folder in tqdm(scheduled_folders(run, recipe), desc="checking", unit="checkpoint", disable=not progress):

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, shown
 from prisma.filesystem import sentences
 from prisma.publish.hub import Commit, FolderHub
 from prisma.publish.plan import CARD, Plan, plan
@@ -101,13 +101,13 @@ def _expect_no_conflict(writer: FolderHub, planned: Plan, labels: dict[str, str]
         commit = planned.revisions.get(label)
         if commit is None:
             raise PrismaError(
-                f"expected only revisions of this run in {writer.mouse.repo}; found {label} (commit {there}), which it "
-                "does not have: --replace removes it"
+                f"expected only revisions of this run in {writer.mouse.repo}; found {label} (commit "
+                f"{shown(there)}), which it does not have: --replace removes it"
             )
         if commit.id != there and not (label == MAIN and _differs_only_in_card(writer, commit, there)):
             raise PrismaError(
-                f"expected {label} of {writer.mouse.repo} to be commit {commit.id}; found {there}, with other files: "
-                "--replace moves the label"
+                f"expected {label} of {writer.mouse.repo} to be commit {commit.id}; found {shown(there)}, with "
+                f"other files: --replace moves the label"
             )
 
 

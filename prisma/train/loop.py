@@ -150,7 +150,7 @@ class _Run:
     images: Split  # the training images in [0, 1], on the device
     inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels), on the device
     ledger: Ledger  # of the probe and the checkpoints so far
-    expect_alone: Callable[[], None]  # before writing: the folder is still this process's
+    expect_alone: Callable[[], None] = lambda: None  # before writing: raises if the folder is another process's by now
 
 
 def _begin(

@@ -36,7 +36,7 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
         "training": asdict(recipe.training),
         "optimizer": {"name": "AdamW", "betas": BETAS, "eps": EPS, "decay": "weights of linear maps only"},
     }
-    identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
+    identity = _as_in_a_file(identity)
     return {
         "format": FORMAT,
         "run": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
@@ -51,6 +51,11 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
         "environment": environment(recipe, device),
         "git": git_state(Path(__file__).parents[1]),
     }
+
+
+def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as reading them from a file gives them: tuples are lists."""
+    return dict(json.loads(json.dumps(values)))
 
 
 def seeds(recipe: Recipe) -> dict[str, int]:
@@ -138,7 +143,7 @@ def _today(key: str, value: Any) -> Any:
     if key != "model" or not isinstance(value, dict):
         return value
     try:
-        return asdict(config_from_dict(value, "recipe.json"))
+        return _as_in_a_file(asdict(config_from_dict(value, "recipe.json")))
     except PrismaError:
         return value
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted, shown
 from prisma.files import clear_leftovers_in, expect_empty, write_atomic, write_json
 from prisma.filesystem import remove
 from prisma.ledger import seal, warn_unrecorded
@@ -129,7 +129,7 @@ def load_state(
     """
     tensors, header = read_tensors(path)
     if header.get("run") != run:
-        raise PrismaError(f"expected the state of run {run} in {path}; found that of {header.get('run')}")
+        raise PrismaError(f"expected the state of run {run} in {path}; found that of {shown(header.get('run'))}")
     step = _step(header.get("step"), last, path)
     parameters = dict(model.named_parameters())
     _expect_state(tensors, parameters, step, path)
@@ -154,7 +154,7 @@ def _step(text: Any, last: int, path: Path) -> int:
     if step is not None and step <= last:
         return step
     raise PrismaError(
-        f"expected a step from 0 to {last} in the header of {path}; found {str(text)[:40]!r}: {_WHAT_NOW}"
+        f"expected a step from 0 to {last} in the header of {path}; found {quoted(text, 40)}: {_WHAT_NOW}"
     )
 
 
@@ -186,9 +186,9 @@ def _expect_state(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor
         if found.shape != like.shape or found.dtype != like.dtype:
             raise PrismaError(
                 f"expected {name} in {path} to be {like.dtype} {list(like.shape)}; found {found.dtype} "
-                f"{list(found.shape)}: {_WHAT_NOW}"
+                f"{quoted(list(found.shape))}: {_WHAT_NOW}"
             )
         if like is scalar and found.item() != step:
             raise PrismaError(f"expected {step} updates in {name} of {path}; found {found.item():g}: {_WHAT_NOW}")
     if odd := sorted(set(tensors) - set(wanted)):
-        raise PrismaError(f"expected only the state of step {step} in {path}; found {odd[0]}: {_WHAT_NOW}")
+        raise PrismaError(f"expected only the state of step {step} in {path}; found {shown(odd[0])}: {_WHAT_NOW}")
