@@ -56,7 +56,7 @@ def expect_recorded(name: str, run: Path, recorded: str | None, found: str | Non
         what = "a file that it did not write" if recorded is None else "it changed" if found else "no such file"
         raise PrismaError(
             f"expected {shown(name)} in the run {run} as training wrote it; found {what}: restore it, or train "
-            f"again in another folder"
+            "again in another folder"
         )
 
 

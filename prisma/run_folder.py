@@ -104,7 +104,8 @@ def read_results(run: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
             f"expected the results and seeds of a run in {run / RESULTS}; found something else "
-            f"({shown(str(error), 200)}): restore the file, or remove it and finish the run again with `prisma train --resume`"
+            f"({shown(str(error), 200)}): restore the file, or remove it and finish the run again with `prisma train "
+            "--resume`"
         ) from None
     return found
 

@@ -77,7 +77,7 @@ def _first_lines(path: Path, step: int) -> bytes:
         if (found := read_line(path, i, line).get("step")) != i:
             raise PrismaError(
                 f"expected step {i} on line {i + 1} of {path}; found {quoted(found)}: restore the file, or "
-                f"train again in another folder"
+                "train again in another folder"
             )
     if len(lines) < step:
         raise PrismaError(

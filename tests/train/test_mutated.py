@@ -31,6 +31,7 @@ from tests.study.study import job_of
 CHECKPOINT = "checkpoints/step-000002"
 RUN_FILES = (RECIPE, METRICS, STATE, PROBE, RESULTS, HASHES, CONFIG, WEIGHTS, f"{CHECKPOINT}/{CONFIG}")
 T = TypeVar("T")
+COMMAND = "prisma train digits"  # what `finished_run` states
 LOG = logging.getLogger(__name__)
 
 
@@ -76,7 +77,7 @@ def damaged(source: Path, folder: Path, name: str, seed: int) -> Path:
 
 
 def continued(run: Path) -> dict[str, object] | None:
-    return outcome(lambda: train(recipe("digits").override(SMALL), run, resume=True, progress=False))
+    return outcome(lambda: train(recipe("digits").override(SMALL), run, resume=True, command=COMMAND, progress=False))
 
 
 @pytest.fixture(autouse=True)
