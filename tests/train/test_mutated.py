@@ -91,7 +91,7 @@ def test_a_finished_run(finished_run: Path, tmp_path: Path, name: str) -> None:
     """Resumed, planned and loaded, as it is and if its hashes count as those of training."""
     results, commits = results_of(finished_run), commits_of(plan(finished_run, REPO))
     weights = sha256(finished_run / WEIGHTS)
-    for seed in range(12):
+    for seed in range(6):
         run = damaged(finished_run, tmp_path / "r", name, seed)
         if seed % 2:
             with suppress(PrismaError, OSError):
@@ -121,7 +121,7 @@ def test_a_stopped_run(finished_run: Path, tmp_path: Path, name: str) -> None:
     stopped = tmp_path / "stopped"
     shutil.copytree(finished_run, stopped)
     (stopped / RESULTS).unlink()
-    for seed in range(100, 112):
+    for seed in range(100, 106):
         run = damaged(stopped, tmp_path / "r", name, seed)
         if continued(run) is not None:
             for written in (WEIGHTS, METRICS, STATE, PROBE):
@@ -135,7 +135,7 @@ def test_a_published_mouse(finished_hub: Path, tmp_path: Path, name: str) -> Non
     commit = (repo / "refs" / "main").read_text()
     path = repo / "refs" / "main" if name == "refs" else repo / "snapshots" / commit / name
     whole = path.read_bytes()
-    for seed in range(8):
+    for seed in range(4):
         hub = damaged(finished_hub, tmp_path / "h", path.relative_to(finished_hub).as_posix(), seed)
         changed = hub / path.relative_to(finished_hub)
         is_same = changed.is_file() and changed.read_bytes() == whole
@@ -153,7 +153,7 @@ def test_a_study(tmp_path: Path, name: str) -> None:
     job = job_of("rollout", tmp_path / "study")
     summary = run_dataset_analysis(job, progress=False)
     study = tmp_path / "s"
-    for seed in range(12):
+    for seed in range(6):
         damaged(job.out, study, name, seed)
         if name != "summary.json":
             (study / "summary.json").unlink()
