@@ -45,14 +45,7 @@ from prisma.train.optimizer import learning_rate, make_optimizer
 from prisma.train.order import batch
 from prisma.train.probe import write_probe
 from prisma.train.provenance import describe, seeds
-from prisma.train.resume import (
-    expect_run,
-    expect_startable,
-    load_state,
-    remove_checkpoints,
-    save_state,
-    start,
-)
+from prisma.train.resume import expect_run, expect_startable, load_state, remove_checkpoints, save_state, start
 from prisma.train.resume import resume as resume_in
 from prisma.train.stopping import Stopping
 from prisma.train.tracking import Log, tracking
