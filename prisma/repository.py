@@ -14,6 +14,7 @@ from prisma.checkpoint import read_tensors
 from prisma.downloads import download
 from prisma.errors import PrismaError, nearest, quoted, shown
 from prisma.files import CLUTTER, read_json
+from prisma.reading import read_bytes
 from prisma.repo_names import expect_repo_name, is_repo_name
 from prisma.run_folder import PROBE
 
@@ -45,8 +46,12 @@ class Published:
     def snapshot(self, commit: str) -> Path:
         """The folder of a commit's files in a folder hub."""
         if not _COMMIT.fullmatch(commit):
-            raise PrismaError(f"expected a commit of 40 hex digits; found {commit!r}")
+            raise PrismaError(f"expected a commit of 40 hex digits; found {quoted(commit)}")
         return self.folder / "snapshots" / commit
+
+    def commit_of(self, label: str) -> str:
+        """What a label of a folder hub names: the id of a commit, if nobody damaged it."""
+        return read_bytes(self.folder / "refs" / label).decode(errors="replace")
 
     def file(self, name: str, revision: str | None = None) -> Path:
         """The local path of one file at a revision: a label (default `main`) or a commit id.
@@ -127,13 +132,15 @@ class Published:
         labels = self.revisions()
         is_commit = _COMMIT.fullmatch(revision) and self.snapshot(revision).is_dir()
         if revision not in labels and not is_commit:
-            raise PrismaError(f"{self.repo} has no revision {revision!r}; the nearest: {nearest(revision, labels)}")
-        snapshot = self.snapshot(
-            revision if is_commit else (self.folder / "refs" / revision).read_text(errors="replace")
-        )
+            raise PrismaError(
+                f"{self.repo} has no revision {quoted(revision)}; the nearest: {nearest(revision, labels)}"
+            )
+        snapshot = self.snapshot(revision if is_commit else self.commit_of(revision))
         if not (snapshot / name).is_file():
             files = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
-            raise PrismaError(f"{self.repo} at {revision} has no file {name!r}; the nearest: {nearest(name, files)}")
+            raise PrismaError(
+                f"{self.repo} at {revision} has no file {quoted(name)}; the nearest: {nearest(name, files)}"
+            )
 
 
 def published_in(hub: Path) -> list[str]:

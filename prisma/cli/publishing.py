@@ -17,7 +17,9 @@ TargetHub = Annotated[
 ]
 
 
-@cli.command(epilog="Example: prisma publish runs/digits my-lab/digits; prisma publish runs/digits my-lab/digits --hub hub")
+@cli.command(
+    epilog="Example: prisma publish runs/digits my-lab/digits; prisma publish runs/digits my-lab/digits --hub hub"
+)
 def publish(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],

@@ -25,7 +25,7 @@ HOUR = 3600.0  # seconds
 _SECONDS_LEFT = re.compile(r"\br=(\d+)\s*;\s*t=(\d+)")
 
 
-class Unanswered(Exception):
+class UnansweredError(Exception):
     """A request may or may not have taken effect: its answer was lost, or was a fault of the server."""
 
 
@@ -69,7 +69,7 @@ class Calls:
         Raises:
             PrismaError: the Hub refuses, or does not answer after all tries. It holds text alone, because an error of
                 the client holds the token.
-            Unanswered: with `once`, it is not known whether the call took effect.
+            UnansweredError: with `once`, it is not known whether the call took effect.
         """
         tries = 0
         while True:
@@ -84,12 +84,12 @@ class Calls:
                 self._wait(what, _wait_of(headers, text) or self._backoff(tries), problem)
             elif status is None or status in PASSING:
                 if once:
-                    raise Unanswered(problem)
+                    raise UnansweredError(problem)
                 if (tries := tries + 1) >= TRIES:
                     raise PrismaError(f"expected the Hub to {what}; found {problem}, {TRIES} times: try again later")
                 self._wait(what, _wait_of(headers, text) or self._backoff(tries), problem)
             else:
-                raise Refused(what, status, text)
+                raise RefusedError(what, status, text)
 
     def expect_pace(self) -> None:
         """Wait until another commit is allowed in this hour."""
@@ -106,14 +106,16 @@ class Calls:
     def _wait(self, what: str, seconds: float, problem: str) -> None:
         seconds = min(seconds, LONGEST_WAIT)
         if seconds > 60:
-            self.say(f"waiting {seconds / 60:.0f} minutes for the Hub to {what} ({problem}); to stop and go on later is safe")
+            self.say(
+                f"waiting {seconds / 60:.0f} minutes for the Hub to {what} ({problem}); to stop and go on later is safe"
+            )
         self.sleep(seconds)
 
     def _backoff(self, tries: int) -> float:
         return min(2.0**tries, 60.0)
 
 
-class Refused(PrismaError):
+class RefusedError(PrismaError):
     """The Hub's refusal, in a sentence. `status` is that of HTTP."""
 
     def __init__(self, what: str, status: int | None, text: str) -> None:
@@ -126,7 +128,7 @@ def _reason(status: int | None, text: str) -> str:
         401: "no permission: run `hf auth login`, or set HF_TOKEN to a token that may write there",
         402: f"that it asks for payment ({text})",
         403: f"no permission ({text}): the token must be allowed to write there",
-        404: f"no such repository, revision or file, or no permission to see it ({text}): check the name, and run `hf auth login`",
+        404: f"no such repository, revision or file, or no permission to see it ({text}): check the name and the token",
         412: "that somebody else changed the branch meanwhile: publish again",
     }
     return advice.get(status or 0, f"status {status}: {text}")

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from prisma.checkpoint import Checkpoint
-from prisma.errors import PrismaError, printable
+from prisma.errors import PrismaError, printable, shown
 from prisma.publish.manifest import Entry
 
 TAGS = ("vision-transformer", "mechanistic-interpretability", "prisma", "mouse")
@@ -42,7 +42,8 @@ def render(record: Record, final: Checkpoint) -> str:
         text = template.render(**_facts(record, final))
     except (UndefinedError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise PrismaError(
-            f"expected every value that the card of {record.repo} needs in its run; found one missing: {error}"
+            f"expected every value that the card of {record.repo} needs in its run; found one missing: "
+            f"{shown(str(error), 200)}"
         ) from error
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 

@@ -9,7 +9,7 @@ once every file was read back through it, the label.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ class FolderHub:
 
     mouse: Published
     written: int = field(default=0, init=False)  # bytes
+    _expect_alone: Callable[[], None] = field(default=lambda: None, init=False)  # see `prisma.files.exclusive`
 
     @property
     def repo(self) -> str:
@@ -55,13 +56,12 @@ class FolderHub:
         Raises:
             PrismaError: another process is publishing, or a file could not be written.
         """
-        lock = (
-            self.folder.parent / ".locks" / self.folder.name / "publish.lock"
-        )  # in the folder of the locks of the Hub's client
+        locks = self.folder.parent / ".locks" / self.folder.name  # the folder of the locks of the Hub's client
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with exclusive(lock, f"publish {self.mouse.repo} in {self.mouse.hub}"):
+            locks.mkdir(parents=True, exist_ok=True)
+            with exclusive(locks, f"publish {self.mouse.repo} in {self.mouse.hub}", "publish.lock") as expect_alone:
                 try:
+                    self._expect_alone = expect_alone
                     self._clear()  # what a killed process left behind
                     yield
                 finally:
@@ -71,7 +71,7 @@ class FolderHub:
 
     def labels(self) -> dict[str, str]:
         """Label -> commit id."""
-        return {name: (self.folder / "refs" / name).read_text(errors="replace") for name in self.mouse.revisions()}
+        return {name: self.mouse.commit_of(name) for name in self.mouse.revisions()}
 
     def read_back(self, commit: str) -> dict[str, str]:
         """Name -> SHA-256 of the file that a reader gets from a commit, every byte read; "" for a missing file."""
@@ -113,7 +113,9 @@ class FolderHub:
         Raises:
             PrismaError: what was written reads back as other bytes.
         """
+        self._expect_alone()
         self._add(commit)
+        self._expect_alone()
         if self.labels().get(label) != commit.id:
             self._place(File.of(label, commit.id.encode()), self.folder / "refs" / label)
         return commit.id
@@ -140,9 +142,10 @@ class FolderHub:
         if self.differing(commit.id, commit):
             raise PrismaError(f"expected commit {commit.id} to read back as it was written; found other bytes")
 
-    def unlabel(self, name: str) -> None:
+    def unlabel(self, label: str) -> None:
         """Remove a label; its commit stays readable by id."""
-        (self.folder / "refs" / name).unlink()
+        self._expect_alone()
+        (self.folder / "refs" / label).unlink()
         sync(self.folder / "refs")
 
     def _blob(self, file: File) -> Path:

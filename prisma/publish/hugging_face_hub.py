@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prisma.errors import PrismaError, listed
-from prisma.publish.calls import Calls, Refused, Unanswered
+from prisma.publish.calls import Calls, RefusedError, UnansweredError
 from prisma.publish.commits import Commit, File, FileRecord
 from prisma.publish.journal import Journal
 from prisma.repo_names import expect_repo_name
@@ -82,12 +82,12 @@ class HuggingFaceHub:
         if commit not in self._listings:
             rows = self._ask(
                 f"list the files of {self.repo} at {commit}",
-                lambda: list(
-                    self._api.list_repo_tree(self.repo, recursive=True, revision=commit, repo_type=self.kind)
-                ),
+                lambda: list(self._api.list_repo_tree(self.repo, recursive=True, revision=commit, repo_type=self.kind)),
             )
             self._listings[commit] = {
-                row.path: FileRecord(row.path, row.lfs.sha256 if row.lfs else "", row.size, "" if row.lfs else row.blob_id)
+                row.path: FileRecord(
+                    row.path, row.lfs.sha256 if row.lfs else "", row.size, "" if row.lfs else row.blob_id
+                )
                 for row in rows
                 if hasattr(row, "blob_id") and row.path != ATTRIBUTES
             }
@@ -168,13 +168,15 @@ class HuggingFaceHub:
             if not wanted and not extra:
                 return parent
             if branch == MAIN and begun_at not in (None, parent):
-                raise PrismaError(f"expected nobody else to change main of {self.repo}; found commit {parent}: publish again")
+                raise PrismaError(
+                    f"expected nobody else to change main of {self.repo}; found commit {parent}: publish again"
+                )
             if i:
                 self.calls.sleep(2.0**i)
             self.calls.expect_pace()
             try:
                 made = self._send(branch, parent, wanted, extra, message)
-            except Unanswered as error:
+            except UnansweredError as error:
                 lost = error
                 self._branches(fresh=True)  # if the commit was made, it is the head now
                 continue
@@ -197,19 +199,21 @@ class HuggingFaceHub:
         try:
             return self.calls.ask(
                 f"take a commit of {self.repo}",
-                lambda: self._api.create_commit(
-                    self.repo,
-                    operations,
-                    commit_message=message,
-                    revision=branch,
-                    parent_commit=parent,
-                    repo_type=self.kind,
-                ).oid,
+                lambda: (
+                    self._api.create_commit(
+                        self.repo,
+                        operations,
+                        commit_message=message,
+                        revision=branch,
+                        parent_commit=parent,
+                        repo_type=self.kind,
+                    ).oid
+                ),
                 once=True,
             )
-        except Refused as error:
+        except RefusedError as error:
             if error.status == 412 and self._branches(fresh=True).get(branch) != parent:
-                raise Unanswered("another commit on the branch") from None  # of somebody else, or ours after all
+                raise UnansweredError("another commit on the branch") from None  # of somebody else, or ours after all
             raise
 
     def _expect_verified(self, made: str, commit: Commit, whole: bool) -> None:
@@ -238,13 +242,13 @@ class HuggingFaceHub:
             try:
                 self.calls.ask(what, call, once=True)
                 return
-            except Unanswered as error:
+            except UnansweredError as error:
                 if done():
                     return
                 if i == TRIES - 1:
                     raise PrismaError(f"expected the Hub to {what}; found {error}: publish again later") from None
                 self.calls.sleep(2.0**i)
-            except Refused:  # such as "exists already", of our own call before
+            except RefusedError:  # such as "exists already", of our own call before
                 if done():
                     return
                 raise
@@ -257,7 +261,7 @@ class HuggingFaceHub:
                     lambda: self._api.list_repo_refs(self.repo, repo_type=self.kind),
                 )
                 self._heads = {branch.name: branch.target_commit for branch in refs.branches}
-            except Refused as error:
+            except RefusedError as error:
                 if error.status not in (401, 404):
                     raise
                 self._heads = {}  # there is no such repository, or it is not ours to see: making it will tell

@@ -42,11 +42,11 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self.path, error) from error
-        with exclusive(self.path.with_suffix(".lock"), f"publish as {self.path.stem}"):
+        with exclusive(self.path.parent, f"publish as {self.path.stem}", f"{self.path.stem}.lock"):
             yield
 
     def write(self, event: str, **values: Any) -> None:
-        """Append a line, and wait until it is on disk. Values are names and hashes: nothing secret may be among them."""
+        """Append a line, and wait until it is on disk. Values are names and hashes, and never secrets."""
         line = json.dumps({"time": round(self.clock(), 3), "event": event, **values})
         try:
             with self.path.open("ab") as file:

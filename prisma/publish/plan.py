@@ -8,8 +8,7 @@ import torch
 from tqdm import tqdm
 
 from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint, read_tensors, weights_hash
-from prisma.errors import PrismaError
-from prisma.files import read_json
+from prisma.errors import PrismaError, shown
 from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
 from prisma.publish.commits import Commit, File
@@ -22,6 +21,7 @@ from prisma.run_folder import (
     RECIPE,
     expect_finished,
     read_all_metrics,
+    read_recipe,
     read_results,
     read_step,
     scheduled_folders,
@@ -87,11 +87,12 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     expect_finished(run)
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)
-    recipe = read_json(run / RECIPE)
+    recipe = read_recipe(run)
     run_id = header.get("run")
     if run_id is None or recipe.get("run") != run_id:
         raise PrismaError(
-            f"expected {RECIPE} of {run} to describe the run of its weights, {run_id}; found {recipe.get('run')}"
+            f"expected {RECIPE} of {run} to describe the run of its weights, {shown(run_id)}; found "
+            f"{shown(recipe.get('run'))}"
         )
     steps, seen = list[Step](), dict[str, Step]()
     for folder in tqdm(scheduled_folders(run, recipe), desc="checking", unit="checkpoint", disable=not progress):

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from prisma.errors import PrismaError, expect_packages
+from prisma.errors import PrismaError, expect_packages, shown
 from prisma.filesystem import sentences
 from prisma.publish.commits import File, Hub
 from prisma.publish.folder_hub import FolderHub
@@ -143,8 +143,8 @@ class _There:
         if self.foreign:  # a step first: it is more informative than main
             label = self.foreign[0]
             raise PrismaError(
-                f"expected only revisions of this run in {self.hub.repo}; found {label} (commit {self.labels[label]}), "
-                "which it does not have: --replace removes it"
+                f"expected only revisions of this run in {self.hub.repo}; found {label} (commit "
+                f"{shown(self.labels[label])}), which it does not have: --replace removes it"
             )
         wanted = {step.label: step.commit for step in self.steps if step.label not in self.commits}
         if MAIN in self.labels:
@@ -155,8 +155,8 @@ class _There:
                 continue
             if not (label == MAIN and {CARD, MANIFEST}.issuperset(self.hub.differing(there, commit))):
                 raise PrismaError(
-                    f"expected {label} of {self.hub.repo} to serve the files of this run; found commit {there}, with "
-                    "other files: --replace moves the label"
+                    f"expected {label} of {self.hub.repo} to serve the files of this run; found commit {shown(there)}, "
+                    "with other files: --replace moves the label"
                 )
 
     def _commits_wanted(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +20,20 @@ from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
-from prisma.files import exclusive, folder_for, new_folder, read_json, to_json, write_json
+from prisma.files import exclusive, folder_for, new_folder, to_json, write_json
 from prisma.filesystem import sentences
 from prisma.ledger import Ledger, expect_as_finished, write_hashes
 from prisma.run_folder import (
     CURVES,
     METRICS,
     PROBE,
-    RECIPE,
     RESULTS,
     STATE,
     checkpoint_folder,
     checkpoint_steps,
     is_finished,
     read_metrics,
+    read_recipe,
     read_results,
     scheduled_steps,
 )
@@ -45,14 +45,7 @@ from prisma.train.optimizer import learning_rate, make_optimizer
 from prisma.train.order import batch
 from prisma.train.probe import write_probe
 from prisma.train.provenance import describe, seeds
-from prisma.train.resume import (
-    expect_run,
-    expect_startable,
-    load_state,
-    remove_checkpoints,
-    save_state,
-    start,
-)
+from prisma.train.resume import expect_run, expect_startable, load_state, remove_checkpoints, save_state, start
 from prisma.train.resume import resume as resume_in
 from prisma.train.stopping import Stopping
 from prisma.train.tracking import Log, tracking
@@ -102,8 +95,8 @@ def train(
         else:
             expect_startable(out)
         model = initial_model(recipe.model, recipe.training.init_seed).to(place)
-        alone = exclusive(out, f"train in {out}")
-        with folder_for(out), alone, cpu_threads(recipe.training.threads), Stopping() as stopping:
+        lock = exclusive(out, f"train in {out}")
+        with folder_for(out), lock as alone, cpu_threads(recipe.training.threads), Stopping() as stopping:
             if resume:
                 description = resume_in(out, description)
                 if is_finished(out):
@@ -114,7 +107,7 @@ def train(
                 if not resume:
                     start(out, description)
                 write_probe(out, data)
-                run = _begin(recipe, model, place, out, description)
+                run = _begin(recipe, model, place, out, description, alone)
                 with MetricsLog(out / METRICS, run.step, run.ledger.files.get(METRICS)) as log:
                     remove_checkpoints(out, run.step)  # once all of the past was checked
                     _fit(run, log, track, stopping, progress)
@@ -133,7 +126,7 @@ def _finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
     """The results of a finished run of this description, whose files are as they were."""
     resume_in(out, description)
     results = read_results(out)
-    expect_as_finished(out, read_json(out / RECIPE))
+    expect_as_finished(out, read_recipe(out))
     return results
 
 
@@ -150,9 +143,17 @@ class _Run:
     images: Split  # the training images in [0, 1], on the device
     inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels), on the device
     ledger: Ledger  # of the probe and the checkpoints so far
+    expect_alone: Callable[[], None] = lambda: None  # before writing: raises if the folder is another process's by now
 
 
-def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, description: Mapping[str, Any]) -> _Run:
+def _begin(
+    recipe: Recipe,
+    model: ViT,
+    place: torch.device,
+    out: Path,
+    description: Mapping[str, Any],
+    expect_alone: Callable[[], None],
+) -> _Run:
     """The run at its newest state, or at step 0. Raises PrismaError if what it wrote before was changed."""
     optimizer, run_id, ledger, step = make_optimizer(model, recipe.training), description["run"], Ledger(out), 0
     if (out / STATE).is_file():
@@ -166,7 +167,7 @@ def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, descripti
     images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
     first = {split: data.inputs(split, EVALUATED) for split in ("test", "train")}
     inputs = {split: (x.to(place), y.to(place)) for split, (x, y) in first.items()}
-    return _Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger)
+    return _Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, expect_alone)
 
 
 def initial_model(config: ViTConfig, seed: int) -> ViT:
@@ -211,6 +212,7 @@ def _fit(run: _Run, log: MetricsLog, track: Log, stopping: Stopping, progress: b
 
 def _save(run: _Run, log: MetricsLog, step: int) -> None:
     """Write the state of `step`, with the hashes of all that was written before it."""
+    run.expect_alone()
     log.sync()
     past = {**run.ledger.files, METRICS: log.sha256}
     save_state(run.out / STATE, run.model, run.optimizer, step, run.id, past)
@@ -244,6 +246,7 @@ def _finish(run: _Run, command: str, stopping: Stopping) -> dict[str, Any]:
 
     The state of the last step is saved already: a process that is told to stop can do so before the results.
     """
+    run.expect_alone()
     steps = run.recipe.training.steps
     metrics = read_metrics(run.out / METRICS)
     _write_model(run, run.out, steps)
@@ -261,8 +264,10 @@ def _finish(run: _Run, command: str, stopping: Stopping) -> dict[str, Any]:
             for split, (_, labels) in run.inputs.items()
         ],
     }
+    run.expect_alone()
     write_hashes(run.out, to_json(results))
     stopping.deliver()
+    run.expect_alone()
     write_json(run.out / RESULTS, results)
     return results
 

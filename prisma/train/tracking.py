@@ -8,6 +8,9 @@ from typing import Any
 from prisma.errors import PrismaError
 from prisma.filesystem import remove
 
+OWN = "wandb"
+"""The folder in which wandb keeps its files of a run. It is begun before the run is, and is no part of it."""
+
 Log = Callable[[Mapping[str, Any]], None]
 """A function that takes a line of metrics.jsonl."""
 
@@ -15,8 +18,6 @@ Log = Callable[[Mapping[str, Any]], None]
 @contextmanager
 def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[Log]:
     """A function that logs a line to wandb, or that does nothing. A resumed run continues its wandb run, by its id.
-
-    wandb keeps its own files in the folder `wandb` of `folder`.
 
     Raises:
         PrismaError: wandb cannot begin, for example without a login. Its files are removed.
@@ -26,7 +27,7 @@ def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iter
         return
     import wandb
 
-    own = folder / "wandb"
+    own = folder / OWN
     is_new = not own.exists()
     try:
         begun = wandb.init(

@@ -246,6 +246,26 @@ def test_two_trainers_in_one_folder_are_refused(tiny: Recipe, tmp_path: Path) ->
         train(tiny, tmp_path / "run", resume=True, progress=False)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_goes_while_it_trains_gets_nothing_more(
+    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """Neither in the place where it was, nor in a run that somebody began there meanwhile."""
+
+    def moved(log: MetricsLog, line: dict[str, float]) -> None:
+        write(log, line)
+        if line["step"] == 5:
+            out.rename(tmp_path / "gone")
+            if replaced:
+                start(out, describe(tiny, torch.device("cpu"), ""))
+
+    out, write = tmp_path / "run", MetricsLog.write
+    monkeypatch.setattr(MetricsLog, "write", moved)
+    with pytest.raises(PrismaError, match=r"expected to be the only process to train in .* removed or replaced"):
+        train(tiny, out, device="cpu", progress=False)
+    assert [path.name for path in out.rglob("*")] == (["recipe.json"] if replaced else [])
+
+
 def test_what_cannot_begin_leaves_nothing(tiny: Recipe, tmp_path: Path) -> None:
     with pytest.raises(
         PrismaError, match="the number of weights that are trained to be from 0 to 1,000,000,000; found"
