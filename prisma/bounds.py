@@ -48,11 +48,8 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "threads": (1, 512),  # torch ends the process where the machine cannot start as many
     # an analysis
     "seed": (0, 2**63 - 1),
-    "enough": (0, 1),
-    "threshold": (0, 1e30),
     "scale": (0, 1e30),
     "factor": (0, 1e30),
-    "cutoff": (0, 1e30),
     # products
     "tokens": (0, LARGEST),
     "weights": (0, 100_000_000_000),

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from prisma.analysis.result import Result
-from prisma.bounds import NUMBERS, expect_within
+from prisma.bounds import expect_within
 from prisma.errors import NotFiniteError, PrismaError
 from prisma.fields import conform
 from prisma.numbers import are_finite, first_not_finite
@@ -39,6 +39,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 INPUTS = ("images", "clean", "corrupt", "reference", "baseline")
 """Names of arguments that are inputs of the model."""
+BOUNDED = ("seed", "scale", "factor")
+"""Names of arguments whose bounds are in `prisma.bounds`; the others' are checked by their analyses."""
 
 
 def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
@@ -110,9 +112,9 @@ def _number(name: str, value: Any, annotation: Any) -> Any:
     if isinstance(value, bool | int | float | complex) or all(kind in (int, float, bool, NoneType) for kind in kinds):
         simple = [kind for kind in kinds if kind in (int, float, bool, str, NoneType)]
         value = conform(name, value, reduce(or_, simple))
-    if isinstance(value, float) and not isfinite(value):
+    if isinstance(value, float) and str not in kinds and not isfinite(value):
         raise PrismaError(f"expected {name} to be a finite number; found {value}")
-    if name in NUMBERS and str not in kinds:
+    if name in BOUNDED:
         expect_within(name, value)
     return value
 
