@@ -75,7 +75,8 @@ def uncompiled(module: M) -> M:
     The weights and hooks are those of the module, and it itself is left as it is. Without a wrapper it is the module.
     """
     if is_compiled(module):
-        inner: Any = uncompiled(module._orig_mod)
+        original: Any = module._orig_mod
+        inner = uncompiled(original)
         hooks = {name: x for name, x in vars(module).items() if name.startswith(("_forward_", "_backward_")) and x}
         merged = {name: {**x, **vars(inner)[name]} for name, x in hooks.items() if "_pre_" in name}
         merged |= {name: {**vars(inner)[name], **x} for name, x in hooks.items() if "_pre_" not in name}

@@ -102,6 +102,8 @@ def _number(name: str, value: Any, annotation: Any) -> Any:
         PrismaError: it is of another type than the annotation, not finite, or out of the bounds of its name.
     """
     kinds = get_args(annotation) or (annotation,)
+    if Tensor in kinds:  # classes, which their analyses check
+        return value
     listed = any(get_origin(kind) in (Sequence, Iterable) and get_args(kind) == (int,) for kind in kinds)
     if listed and isinstance(value, Iterable) and not isinstance(value, str | Tensor):
         return [conform(name, x.item() if isinstance(x, np.generic) else x, int) for x in value]
