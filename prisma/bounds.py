@@ -46,6 +46,10 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "init_seed": (0, 2**32 - 1),
     "order_seed": (0, 2**32 - 1),
     "threads": (1, 512),  # torch ends the process where the machine cannot start as many
+    # an analysis
+    "seed": (0, 2**63 - 1),
+    "scale": (0, 1e30),
+    "factor": (0, 1e30),
     # products
     "tokens": (0, LARGEST),
     "weights": (0, 100_000_000_000),
