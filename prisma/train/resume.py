@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.files import clear_leftovers_in, expect_empty, read_json, write_atomic, write_json
 from prisma.filesystem import remove
 from prisma.ledger import seal, warn_unrecorded
@@ -148,7 +148,7 @@ def _step(text: Any, last: int, path: Path) -> int:
     if step is not None and step <= last:
         return step
     raise PrismaError(
-        f"expected a step from 0 to {last} in the header of {path}; found {str(text)[:40]!r}: {_WHAT_NOW}"
+        f"expected a step from 0 to {last} in the header of {path}; found {quoted(text, 40)}: {_WHAT_NOW}"
     )
 
 
