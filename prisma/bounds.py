@@ -18,6 +18,7 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "n_heads": (1, 10_000),
     "d_head": (0, LARGEST),
     "d_mlp": (0, LARGEST),
+    "mlp_ratio": (0, 1_000),  # d_mlp / d_model
     "norm_eps": (0, 1),
     "rotary_base": (1, 1e9),
     "image_size": (1, 100_000),

@@ -6,8 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from prisma.errors import PrismaError, shown
-from prisma.filesystem import sentences
+from prisma.errors import PrismaError, by_number, shown
+from prisma.filesystem import given, sentences
 from prisma.publish.hub import Commit, FolderHub
 from prisma.publish.plan import CARD, Plan, plan
 from prisma.repository import MAIN, Published
@@ -50,6 +50,7 @@ def publish(run: Path, repo: str, hub: Path, *, replace: bool = False, progress:
         PrismaError: the run cannot be published (see `plan`), a label serves other bytes, another process publishes,
             or a file could not be written.
     """
+    run, hub = given(run), given(hub)
     if hub.exists() and not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found a file")
     writer = FolderHub(Published(repo, hub))
@@ -82,7 +83,7 @@ def _write(writer: FolderHub, planned: Plan, replace: bool, progress: bool) -> t
                 (moved if label in before else made).append(label)
             elif written:
                 repaired.append(label)
-        removed = sorted(set(before) - set(planned.revisions))
+        removed = sorted(set(before) - set(planned.revisions), key=by_number)
         for label in removed:
             expect_alone()
             writer.unlabel(label)
@@ -91,13 +92,12 @@ def _write(writer: FolderHub, planned: Plan, replace: bool, progress: bool) -> t
 
 def preview(run: Path, repo: str) -> str:
     """The card that `publish` would publish: Markdown with YAML front matter. Raises PrismaError as `plan` does."""
-    return plan(run, Published(repo).repo).card
+    return plan(given(run), Published(repo).repo).card
 
 
 def _expect_no_conflict(writer: FolderHub, planned: Plan, labels: dict[str, str]) -> None:
-    for label, there in sorted(
-        labels.items(), key=lambda item: item[0] == MAIN
-    ):  # a step first: it is more informative than main
+    in_order = sorted(labels.items(), key=lambda item: (item[0] == MAIN, by_number(item[0])))
+    for label, there in in_order:  # a step first: it is more informative than main
         commit = planned.revisions.get(label)
         if commit is None:
             raise PrismaError(

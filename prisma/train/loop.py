@@ -21,7 +21,7 @@ from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
 from prisma.files import exclusive, folder_for, new_folder, to_json, write_json
-from prisma.filesystem import sentences
+from prisma.filesystem import given, sentences
 from prisma.ledger import Ledger, expect_as_finished, write_hashes
 from prisma.run_folder import (
     CURVES,
@@ -83,6 +83,7 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
+    out = given(out)
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
     place, data = pick_device(device), task(recipe.task)
     _expect_batches(recipe)
