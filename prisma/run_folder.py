@@ -11,7 +11,7 @@ from typing import Any
 from prisma.bounds import METRICS as METRICS_BYTES
 from prisma.bounds import expect_within
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
-from prisma.errors import PrismaError, listed, shown
+from prisma.errors import PrismaError, by_number, listed, shown
 from prisma.fields import conform
 from prisma.files import LOCK, read_json
 from prisma.filesystem import remove
@@ -191,7 +191,7 @@ def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
     if odd := found.symmetric_difference(wanted):
         raise PrismaError(
             f"expected the {len(wanted)} checkpoints of its schedule in {run}; found {len(found)}: "
-            f"{'not in the schedule' if odd <= found else 'missing'}: {listed(sorted(odd))}"
+            f"{'not in the schedule' if odd <= found else 'missing'}: {listed(sorted(odd, key=by_number))}"
         )
     return [run / CHECKPOINTS / name for name in wanted]
 

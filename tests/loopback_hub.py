@@ -14,11 +14,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def serving(folders: Mapping[str, Path], status: int = 200) -> Iterator[tuple[str, list[str]]]:
+def serving(folders: Mapping[str, Path], status: int = 200, root: int | None = None) -> Iterator[tuple[str, list[str]]]:
     """(address, paths that were asked for) of a Hub with these repositories, while the block lasts.
 
     Args:
         status: what it answers to every question, if not 200.
+        root: what it answers at its root, if something else.
     """
     asked: list[str] = []
 
@@ -35,6 +36,7 @@ def serving(folders: Mapping[str, Path], status: int = 200) -> Iterator[tuple[st
             path = folders[repo] / file.partition("/")[2] if repo in folders else None
             known = repo in folders
             found = status if status != 200 else 200 if path is not None and path.is_file() else 404
+            found = root if root is not None and self.path == "/" else found
             data = path.read_bytes() if path is not None and found == 200 else b""
             self.send_response(found)
             self.send_header("X-Repo-Commit", COMMIT)

@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from prisma.errors import PrismaError, expect_packages, shown
-from prisma.filesystem import sentences
+from prisma.errors import PrismaError, by_number, expect_packages, shown
+from prisma.filesystem import given, sentences
 from prisma.publish.commits import File, Hub
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
@@ -70,6 +70,7 @@ def publish(
         PrismaError: the run cannot be published (see `plan`), a label serves other bytes, another process publishes,
             the Hub refuses or does not answer, or a file could not be written.
     """
+    run, hub = given(run), hub if hub is None else given(hub)
     if hub is not None and hub.exists() and not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found a file")
     if hub is not None and public:
@@ -129,7 +130,7 @@ class _There:
     def foreign(self) -> list[str]:
         """The labels that the plan does not have."""
         known = {MAIN, *(step.label for step in self.steps), *(row.moved_to for row in self.yanked)}
-        return sorted(set(self.labels) - known)
+        return sorted(set(self.labels) - known, key=by_number)
 
     @property
     def is_complete(self) -> bool:
@@ -225,4 +226,4 @@ def _report(there: _There, hub: Hub, main: str, **changes: tuple[str, ...]) -> R
 
 def preview(run: Path, repo: str) -> str:
     """The card that `publish` would publish: Markdown with YAML front matter. Raises PrismaError as `plan` does."""
-    return plan(run, Published(repo).repo).card
+    return plan(given(run), Published(repo).repo).card

@@ -2,8 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
 from prisma.files import exclusive, folder_for, new_folder, to_json, write_json
-from prisma.filesystem import sentences
+from prisma.filesystem import given, sentences
 from prisma.ledger import Ledger, expect_as_finished, write_hashes
 from prisma.run_folder import (
     CURVES,
@@ -40,6 +39,7 @@ from prisma.run_folder import (
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
 from prisma.train.evaluate import evaluate
+from prisma.train.machine import cpu_threads, pick_device
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import learning_rate, make_optimizer
 from prisma.train.order import batch
@@ -83,6 +83,7 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
+    out = given(out)
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
     place, data = pick_device(device), task(recipe.task)
     _expect_batches(recipe)
@@ -270,31 +271,3 @@ def _finish(run: _Run, command: str, stopping: Stopping) -> dict[str, Any]:
     run.expect_alone()
     write_json(run.out / RESULTS, results)
     return results
-
-
-def pick_device(name: str | None) -> torch.device:
-    """The device of this name; by default CUDA if there is one, else the CPU.
-
-    Raises:
-        PrismaError: this machine has no such device.
-    """
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise PrismaError(
-            f"expected a device such as cpu or cuda that this machine has; found {name!r}: {reason}"
-        ) from None
-    return device
-
-
-@contextmanager
-def cpu_threads(n: int) -> Iterator[None]:
-    """Let torch use `n` threads in the block, and its previous number afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

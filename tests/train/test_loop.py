@@ -21,7 +21,8 @@ from prisma.ledger import Ledger
 from prisma.run_folder import checkpoint_folder, checkpoint_steps, read_metrics
 from prisma.train import Recipe, train
 from prisma.train.evaluate import evaluate
-from prisma.train.loop import _Run, _update, cpu_threads, initial_model, pick_device
+from prisma.train.loop import _Run, _update, initial_model
+from prisma.train.machine import cpu_threads
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import EPS, learning_rate, make_optimizer
 from prisma.train.order import batch
@@ -209,13 +210,6 @@ def test_the_bar_shows_loss_and_accuracy_on_stderr(
     train(tiny.override({"steps": "2", "warmup": "1"}), tmp_path / "run", device="cpu")
     printed = capsys.readouterr()
     assert printed.out == "" and all(word in printed.err for word in ("tiny", "loss=", "accuracy=", "2/2"))
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "nonsense"])
-def test_a_device_that_is_not_there_is_a_sentence(name: str) -> None:
-    with pytest.raises(PrismaError, match="expected a device such as cpu or cuda"):
-        pick_device(name)
-    assert pick_device("cpu").type == "cpu"
 
 
 def test_one_update_is_clipped_adamw(tiny: Recipe) -> None:
