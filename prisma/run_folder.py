@@ -217,7 +217,8 @@ def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
         raise PrismaError(
             f"expected weights of run {shown(run_id)} in {folder}; found those of run {shown(header.get('run'))}"
         )
-    if read_bytes(folder / CONFIG) != read_bytes(run / CONFIG) and _content(checkpoint) != _content(run):
+    finished = (run / CONFIG).is_file()  # while a run trains, it has none yet
+    if finished and read_bytes(folder / CONFIG) != read_bytes(run / CONFIG) and _content(checkpoint) != _content(run):
         raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}; found two that differ")
     broken = [name for name, x in checkpoint.model.state_dict().items() if not x.isfinite().all()]
     if broken:

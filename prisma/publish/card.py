@@ -9,7 +9,7 @@ from typing import Any
 
 from prisma.checkpoint import Checkpoint
 from prisma.errors import PrismaError, printable, shown
-from prisma.publish.manifest import Entry
+from prisma.publish.manifest import Entry, Yanked
 
 TAGS = ("vision-transformer", "mechanistic-interpretability", "prisma", "mouse")
 TASK = "image-classification"
@@ -25,6 +25,7 @@ class Record:
     results: Mapping[str, Any]  # results.json
     metrics: Sequence[Mapping[str, Any]]  # metrics.jsonl
     entries: Sequence[Entry]  # of the manifest, in step order
+    yanked: Sequence[Yanked] = ()  # checkpoints that were taken back
 
 
 def render(record: Record, final: Checkpoint) -> str:
@@ -79,6 +80,7 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
             if _measure(row) == "accuracy" and row["split"] != "train"
         ],
         "checkpoints": checkpoints,
+        "yanked": record.yanked,
         "measured": all({"test_accuracy", "test_loss"} <= set(line) for line in measures),
         "middle": checkpoints[len(checkpoints) // 2],
         "sides": lambda value: f"{value} x {value}" if isinstance(value, int) else " x ".join(map(str, value)),

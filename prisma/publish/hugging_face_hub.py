@@ -135,6 +135,13 @@ class HuggingFaceHub:
         """Commit `main` with some of its files replaced or added, and verify these."""
         return self._commit(MAIN, Commit(files), message, whole=False)
 
+    def rename(self, label: str, new: str) -> None:
+        """Let a commit have another label. A call that was stopped is completed by the same call."""
+        if (commit := self._branches().get(label)) is not None:
+            if self._branches().get(new) != commit:
+                self._branch(new, commit)
+            self.unlabel(label)
+
     def unlabel(self, label: str) -> None:
         """Remove a label. Its commit stays readable by id: it is in the history of the branch `checkpoints`."""
         self._change(

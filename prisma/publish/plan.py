@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint, read_tensors, weights_hash
+from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint, read_tensors, weights_hash
 from prisma.errors import PrismaError, shown
 from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
@@ -35,6 +35,7 @@ class Step:
     """A checkpoint that will be published."""
 
     label: str
+    message: str  # of the commit
     commit: Commit
     entry: Entry  # without the id of the commit, which the hub gives
 
@@ -48,7 +49,7 @@ class Step:
         logits = fingerprint(checkpoint, images)
         step = int(checkpoint.header["step"])
         entry = Entry(step, folder.name, "", weights.sha256, weights.size, logits, commit.records)
-        return cls(folder.name, commit, entry), weights_id
+        return cls(folder.name, f"Step {step} of run {run_id}", commit, entry), weights_id
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ class Plan:
 
     run: str  # its id
     steps: tuple[Step, ...]
-    files: tuple[File, ...]  # of `main`, without the manifest
-    card: str  # the text of README.md
+    files: tuple[File, ...]  # of `main`, without the card and the manifest
+    record: Record  # what the card is rendered from
+    final: Checkpoint
+    card: str  # the text of README.md, if no checkpoint is yanked
 
-    def main(
-        self, commits: Mapping[str, str], *, yanked: tuple[Yanked, ...] = (), replaced_by: str | None = None
-    ) -> Commit:
+    def main(self, commits: Mapping[str, str], *, yanked: tuple[Yanked, ...] = ()) -> Commit:
         """The commit of `main`, once the commits of the steps have ids.
 
         Args:
@@ -71,9 +72,10 @@ class Plan:
         """
         entries = tuple(replace(step.entry, commit=commits[step.label]) for step in self.steps if step.label in commits)
         schedule = tuple(step.entry.step for step in self.steps)
-        records = tuple(file.record for file in self.files)
-        manifest = Manifest(self.run, schedule, entries, records, yanked, replaced_by)
-        return Commit((*self.files, File.of(MANIFEST, manifest.to_json())))
+        text = render(replace(self.record, entries=entries, yanked=yanked), self.final) if yanked else self.card
+        files = (File.of(CARD, text.encode()), *self.files)
+        manifest = Manifest(self.run, schedule, entries, Commit(files).records, yanked)
+        return Commit((*files, File.of(MANIFEST, manifest.to_json())))
 
 
 def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
@@ -106,12 +108,11 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     if weights_hash(final) != weights_id:
         raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}; found others")
     entries = [step.entry for step in steps]
-    text = render(
-        Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries), read_checkpoint(run)
-    )
+    record = Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries)
+    final_checkpoint = read_checkpoint(run)
     sent = tuple(File.of(name, run / name) for name in FINAL_FILES)
     expect_as_finished(run, recipe, {name: file.sha256 for name, file in _files_of_run(steps, sent)})
-    return Plan(run_id, tuple(steps), (File.of(CARD, text.encode()), *sent), text)
+    return Plan(run_id, tuple(steps), sent, record, final_checkpoint, render(record, final_checkpoint))
 
 
 def _files_of_run(steps: list[Step], sent: tuple[File, ...]) -> Iterator[tuple[str, File]]:

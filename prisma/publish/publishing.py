@@ -119,7 +119,7 @@ class _There:
     @classmethod
     def of(cls, planned: Plan, hub: Hub) -> "_There":
         labels = hub.labels()
-        yanked = _yanked(hub, planned.run) if MAIN in labels else ()
+        yanked = yanked_of(hub, planned.run) if MAIN in labels else ()
         taken_back = {row.revision for row in yanked}
         steps = tuple(step for step in planned.steps if step.label not in taken_back)
         served = (step for step in steps if step.label in labels)
@@ -169,7 +169,7 @@ def _differing(hub: Hub, labels: Mapping[str, str], step: Step) -> list[str]:
     return hub.differing(labels[step.label], step.commit)
 
 
-def _yanked(hub: Hub, run: str) -> tuple[Yanked, ...]:
+def yanked_of(hub: Hub, run: str) -> tuple[Yanked, ...]:
     """The checkpoints of this run that were taken back, as the published manifest states them."""
     data = hub.read(MANIFEST)
     if data is None:
@@ -188,8 +188,7 @@ def _write(there: _There, progress: bool) -> Report:
     if MAIN in before and (taken or there.foreign):
         _announce(hub, planned.run)
     for step in tqdm(missing, desc="publishing", unit="checkpoint", disable=not progress):
-        message = f"Step {step.entry.step} of run {planned.run}"
-        commits[step.label] = hub.put(step.label, step.commit, message)
+        commits[step.label] = hub.put(step.label, step.commit, step.message)
     for label in there.foreign:
         hub.unlabel(label)
     main = planned.main(commits, yanked=there.yanked)
