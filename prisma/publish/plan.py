@@ -13,6 +13,7 @@ from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
 from prisma.publish.commits import Commit, File
 from prisma.publish.manifest import Entry, Manifest, Yanked, fingerprint
+from prisma.repo_names import expect_repo_name
 from prisma.repository import MANIFEST
 from prisma.run_folder import (
     CHECKPOINTS,
@@ -86,6 +87,7 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
             not finite, a checkpoint belongs to another step or run than it states, two checkpoints hold the same
             weights, the final weights are not those of the last checkpoint, or a file is not as training wrote it.
     """
+    expect_repo_name(repo)
     expect_finished(run)
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)

@@ -47,7 +47,7 @@ def yank(repo: str, revision: str, why: str, hub: Path | None = None, *, today: 
     Raises:
         PrismaError: no such label, the last checkpoint, an empty reason, or what `publish` raises.
     """
-    reason = " ".join(printable(why).split())
+    reason = printable(" ".join(why.split()))
     if not reason or len(reason) > LONGEST_REASON:
         raise PrismaError(f"expected a reason of 1 to {LONGEST_REASON} characters; found {quoted(why)}")
     where = given(hub) if hub is not None else None
