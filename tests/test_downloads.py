@@ -13,7 +13,7 @@ import prisma
 from prisma import downloads
 from prisma.downloads import download, download_if_there, from_the_hub, no_network
 from prisma.errors import PrismaError
-from tests.loopback_hub import COMMIT, serving, use
+from tests.hubserver.running import serving, use
 
 FILE = "/lab/d/resolve/main/config.json"
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, on which nothing listens
@@ -34,14 +34,14 @@ def repository(tmp_path: Path) -> Path:
 def test_a_file_comes_from_the_hub_and_then_from_its_cache(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving({"lab/d": repository}) as (address, asked):
-        use(monkeypatch, address, tmp_path / "cache")
+    with serving(monkeypatch, tmp_path, {"lab/d": repository}) as hub:
         found = download("lab/d", "config.json")
         assert found.read_text() == '{"here": 1}'
-        assert found.parent.name == COMMIT
+        assert found.parent.name == hub.api.model_info("lab/d").sha
         assert download_if_there("lab/d", "absent.json") is None
-        assert "/" not in asked  # only what it answers for the file counts, and it is asked once
-        assert asked.count(FILE) == 3  # whether it answers, what the file is, the file
+        assert not hub.asked("home")  # only what it answers for the file counts, and it is asked once
+        paths = [row["path"] for row in hub.requests]
+        assert paths.count(FILE) == 3  # whether it answers, what the file is, the file
         with pytest.raises(PrismaError, match=r"lab/d has no absent.json; write x"):
             download("lab/d", "absent.json", hint="; write x")
         with pytest.raises(PrismaError, match=r"lab/other is not on the Hub; if it is private"):
@@ -77,24 +77,23 @@ def test_a_hub_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch:
 
 
 def test_a_hub_that_is_down_is_named(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving({"lab/d": repository}, status=503) as (address, asked):
-        use(monkeypatch, address, tmp_path)
+    with serving(monkeypatch, tmp_path, {"lab/d": repository}) as hub:
+        hub.fail("503", times=None)
         with pytest.raises(
             PrismaError, match=r"cannot be reached .it answers with status 503.: connect to the network"
         ):
             download("lab/d", "config.json")
-        assert asked == [FILE]
+        assert [row["path"] for row in hub.requests] == [FILE]
 
 
 def test_the_users_choice_to_be_offline_is_respected(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving({"lab/d": repository}) as (address, asked):
-        use(monkeypatch, address, tmp_path)
+    with serving(monkeypatch, tmp_path, {"lab/d": repository}) as hub:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(PrismaError, match=r"and HF_HUB_OFFLINE is set: unset it to download"):
             download("lab/d", "config.json")
-        assert asked == []
+        assert hub.requests == []
         assert str(no_network()).startswith("HF_HUB_OFFLINE is set")
 
 
@@ -123,8 +122,8 @@ def test_a_name_that_is_none(name: str, sentence: str, tmp_path: Path, monkeypat
 def test_a_mirror_that_has_nothing_at_its_root_serves_files(
     root: int, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving({"lab/d": repository}, root=root) as (address, _):
-        use(monkeypatch, address, tmp_path / "cache")
+    with serving(monkeypatch, tmp_path, {"lab/d": repository}) as hub:
+        hub.fail(str(root), "home", times=None)
         with from_the_hub():  # as around a library that asks for files of its own choice
             assert not constants.HF_HUB_OFFLINE
         assert no_network() is None
@@ -135,8 +134,8 @@ def test_a_mirror_that_has_nothing_at_its_root_serves_files(
 def test_what_the_hub_answers_for_one_file_says_nothing_about_another(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving({}, status=503) as (address, _):
-        use(monkeypatch, address, tmp_path / "cache")
+    with serving(monkeypatch, tmp_path, {}) as hub:
+        hub.fail("503", times=None)
         assert no_network("lab/d", "broken.json") is not None
         monkeypatch.setattr(downloads, "_ask", lambda _: (200, None))
         assert no_network("lab/d", "broken.json") is not None  # remembered

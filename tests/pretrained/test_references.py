@@ -9,7 +9,7 @@ from prisma import downloads
 from prisma.errors import PrismaError
 from prisma.pretrained.references import FORMS, expect_spelling
 from prisma.repository import MICE
-from tests.loopback_hub import serving, use
+from tests.hubserver.running import serving
 
 VIT = "google/vit-base-patch16-224"
 WRITE_VIT = f"write 'hf/{VIT}' for a model of transformers, 'open_clip/{VIT}' for one of open_clip, or '{VIT}' for a"
@@ -100,15 +100,11 @@ def test_any_owner_is_loaded_and_what_may_be_meant_is_hinted_at_only_if_there_is
     ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downloads, "_HUB", downloads._Hub())
-    with serving({ref: MICE / "digits"}) as (address, _):
-        use(monkeypatch, address, tmp_path / "cache")
+    with serving(monkeypatch, tmp_path / "full", {ref: MICE / "digits"}):
         assert prisma.load(ref).labels == tuple("0123456789")
-        (tmp_path / "cache" / f"models--{ref.replace('/', '--')}" / "refs" / "main").unlink()
     monkeypatch.setattr(downloads, "_HUB", downloads._Hub())
-    with serving({}) as (address, _):
-        use(monkeypatch, address, tmp_path / "empty")
-        with pytest.raises(PrismaError) as error:
-            prisma.load(ref)
+    with serving(monkeypatch, tmp_path / "empty", {}), pytest.raises(PrismaError) as error:
+        prisma.load(ref)
     assert str(error.value).startswith(f"{ref} at main is not on the Hub; if it is private")
     assert f"there is no folder {ref} here either" in str(error.value)
     assert str(error.value).endswith(MEANT[ref])
