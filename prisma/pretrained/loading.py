@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from prisma.bounds import NUMBERS
+from prisma.checkpoint import CONFIG
 from prisma.errors import PrismaError, quoted
 from prisma.filesystem import given
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
-from prisma.pretrained.folders import CONFIG, expect_model, library_of
+from prisma.pretrained.folders import expect_model, library_of
 from prisma.pretrained.open_clip import loading as open_clip
 from prisma.pretrained.parity import Parity, compare, random_inputs
 from prisma.pretrained.references import FORMS, PREFIXES, expect_spelling
