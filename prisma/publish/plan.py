@@ -17,10 +17,10 @@ from prisma.publish.manifest import Entry, fingerprint, to_json
 from prisma.repository import MAIN, MANIFEST
 from prisma.run_folder import (
     CHECKPOINTS,
-    FINAL_FILES,
     PROBE,
     RECIPE,
     expect_finished,
+    final_files,
     read_all_metrics,
     read_results,
     read_step,
@@ -72,7 +72,7 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     record = Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries)
     text = render(record, read_checkpoint(run))
     made = {CARD: text.encode(), MANIFEST: to_json(entries)}
-    sent = {name: run / name for name in FINAL_FILES}
+    sent = {name: run / name for name in final_files(run)}
     revisions[MAIN] = Commit(tuple(File.of(name, source) for name, source in (made | sent).items()))
     sums = {name: file.sha256 for name, file in _files_of_run(revisions, made)}
     expect_as_finished(run, recipe, sums)

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from prisma.errors import PrismaError
+from prisma.files import read_json, write_json
 from prisma.filesystem import remove
+from prisma.run_folder import RECIPE
 
 Log = Callable[[Mapping[str, Any]], None]
 """A function that takes a line of metrics.jsonl."""
 
 
 @contextmanager
-def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[Log]:
-    """A function that logs a line to wandb, or that does nothing. A resumed run continues its wandb run, by its id.
+def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[tuple[Log, str | None]]:
+    """A function that logs a line to wandb, or that does nothing, and the address of the run's page, if it has one.
+
+    A resumed run continues its wandb run, by its id.
 
     wandb keeps its own files in the folder `wandb` of `folder`.
 
@@ -22,7 +26,7 @@ def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iter
         PrismaError: wandb cannot begin, for example without a login. Its files are removed.
     """
     if not wanted:
-        yield lambda line: None
+        yield lambda line: None, None
         return
     import wandb
 
@@ -46,4 +50,15 @@ def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iter
             "WANDB_MODE=offline, or train without it"
         ) from error
     with begun as run:
-        yield lambda line: run.log({key: value for key, value in line.items() if key != "step"}, step=line["step"])
+        url = getattr(run, "url", None)  # offline there is none
+        yield (
+            lambda line: run.log({key: value for key, value in line.items() if key != "step"}, step=line["step"]),
+            url if isinstance(url, str) else None,
+        )
+
+
+def note_page(out: Path, url: str | None) -> None:
+    """Write the address of the run's page on wandb, if it has one, into `recipe.json`."""
+    found = read_json(out / RECIPE)
+    if url is not None and found.get("wandb") != url:
+        write_json(out / RECIPE, {**found, "wandb": url})
