@@ -14,6 +14,7 @@ from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
 from prisma.publish.hub import Commit, File
 from prisma.publish.manifest import Entry, fingerprint, to_json
+from prisma.publish.prose import own_prose, with_prose
 from prisma.repository import MAIN, MANIFEST
 from prisma.run_folder import (
     CHECKPOINTS,
@@ -70,7 +71,7 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     if weights_hash(final) != weights_id:
         raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}; found others")
     record = Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries)
-    text = render(record, read_checkpoint(run))
+    text = with_prose(render(record, read_checkpoint(run)), own_prose(run))
     made = {CARD: text.encode(), MANIFEST: to_json(entries)}
     sent = {name: run / name for name in final_files(run)}
     revisions[MAIN] = Commit(tuple(File.of(name, source) for name, source in (made | sent).items()))
