@@ -157,8 +157,8 @@ def _checkpoints(record: Record) -> list[dict[str, Any]]:
     for entry in record.entries:
         line = lines.get(entry.step, Fact({}, METRICS))
         found = {key: line.get(f"test_{key}") for key in ("accuracy", "loss")}
-        numbers = {key: None if value is None else value.number() for key, value in found.items()}
-        rows.append({"step": entry.step, "revision": entry.revision, "sha256": entry.sha256, **numbers})
+        measures = {key: None if value is None else value.number() for key, value in found.items()}
+        rows.append({"step": entry.step, "revision": entry.revision, "sha256": entry.sha256, **measures})
     return rows
 
 

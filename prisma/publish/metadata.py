@@ -131,7 +131,8 @@ def _address(key: str, value: Any) -> Iterator[Problem]:
 def _emissions(key: str, value: Any) -> Iterator[Problem]:
     """Grams of CO2: a number, or an object with it and where it comes from."""
     parts = value if isinstance(value, Mapping) else {"emissions": value}
-    if not _is_number(grams := parts.get("emissions")) or grams < 0:
+    grams: Any = parts.get("emissions")
+    if not _is_number(grams) or grams < 0:
         yield Problem(f"expected emissions of {key} to be grams, a number of at least 0; found {quoted(grams)}", True)
     for name, part in parts.items():
         if name not in hub_fields()["emissions"]:

@@ -5,6 +5,7 @@ While a run trains, the sum so far is in `clock.json`, which is written with the
 
 import time
 from pathlib import Path
+from typing import Any
 
 from prisma.errors import PrismaError
 from prisma.files import read_json, write_json
@@ -41,7 +42,7 @@ class Clock:
 def _recorded(path: Path) -> float | None:
     """The sum that was kept; None if none was, or if the file does not hold one."""
     try:
-        seconds = read_json(path).get("seconds")
+        seconds: Any = read_json(path).get("seconds")
     except PrismaError:
         return None
     return float(seconds) if type(seconds) in (int, float) and seconds >= 0 else None
