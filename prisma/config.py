@@ -55,7 +55,8 @@ class TransformerConfig:
         for broken, one, other in self._contradictions():
             if broken:
                 raise PrismaError(
-                    f"{one}={getattr(self, one)!r} contradicts {other}={getattr(self, other)!r}: {CONFLICTS[one]}"
+                    f"{one}={quoted(getattr(self, one))} contradicts {other}={quoted(getattr(self, other))}: "
+                    f"{CONFLICTS[one]}"
                 )
         expect_within("tokens", self.n_tokens, "the number of tokens")
         expect_within("weights", self.n_weights, "the number of weights")

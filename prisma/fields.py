@@ -1,15 +1,16 @@
 """Typed fields: check a value against a type hint, parse text to one, and build a frozen dataclass from a mapping.
 
-The hints understood: `int`, `float`, `bool`, `str`, `None`, `tuple[X, ...]`, `tuple[X, Y]`, and unions of these.
+The hints understood: `int`, `float`, `bool`, `str`, `None`, `tuple[X, ...]`, `tuple[X, Y]`, frozen dataclasses of
+these, and unions.
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from prisma.errors import PrismaError, nearest, quoted
+from prisma.errors import PrismaError, is_text, nearest, quoted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -98,6 +99,8 @@ def describe(kind: Any) -> str:
         return _WORDS[kind]
     if get_origin(kind) is tuple:
         return f"a list of which each is {describe(get_args(kind)[0])}"
+    if isinstance(kind, type):
+        return f"the fields of a {kind.__name__}"
     return " or ".join(describe(option) for option in _options(kind))
 
 
@@ -115,6 +118,8 @@ def _parse_one(text: str, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         parts = text.split(",")
         return tuple(_parse_one(part, wanted) for part, wanted in zip(parts, _of_each(kind, len(parts)), strict=True))
+    if kind is str and not is_text(text):
+        raise ValueError(text)
     return kind(text)
 
 
@@ -128,6 +133,8 @@ def _conform_one(value: Any, kind: Any) -> Any:
         except ValueError:
             raise TypeError from None
         return tuple(_conform_one(part, wanted) for part, wanted in pairs)
+    if is_dataclass(kind) and isinstance(value, Mapping):
+        return from_dict(kind, value, f"each {kind.__name__}")
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

@@ -5,15 +5,18 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prisma.bounds import JSON
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, printable
 from prisma.filesystem import NO_LOCKS, ON_WINDOWS, PARTIAL, partial_of, remove, sync, sync_open, unwritable, weaker
 from prisma.reading import open_file, parse_json, read_text
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 LOCK = ".lock"
 CLUTTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
@@ -66,26 +69,62 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def to_json(values: Mapping[str, Any]) -> bytes:
-    """The bytes that `write_json` writes."""
-    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
+    """The bytes that `write_json` writes.
+
+    Halves of characters, as in names that are not UTF-8, become what messages show, because no reader takes such JSON.
+    """
+    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
+    if re.search("[\ud800-\udfff]", text):
+        text = re.sub("[\ud800-\udfff]", lambda half: json.dumps(printable(half[0]))[1:-1], text)
+    else:
+        text = json.dumps(values, indent=2, allow_nan=False)
+    return f"{text}\n".encode()
 
 
 @contextmanager
-def exclusive(path: Path, work: str) -> Iterator[None]:
-    """Let only one process at a time run this block for a folder, or for a lock file. A kill frees it.
+def exclusive(folder: Path, work: str, name: str = LOCK) -> Iterator[Callable[[], None]]:
+    """Let only one process at a time run this block for a folder, by a lock file in it. A kill frees it.
 
     On a file system without locks, a marker file that names its process takes the place of the lock.
 
     Args:
-        path: a folder, which holds a lock file as long as the block runs; or a lock file, which stays.
         work: what the block does, for the error message.
+        name: of the lock file. `LOCK` is removed when the block ends; any other stays.
+
+    Yields:
+        A function to call before each write: it raises PrismaError if the lock file is gone or another's, because
+        somebody removed or replaced the folder, which another process may use now.
 
     Raises:
         PrismaError: another process is in the block, or the lock file cannot be written.
     """
+    from filelock import SoftFileLock
+
+    file = folder / name
+    lock = _locked(file, work)
+    mine = _identity(file)
+
+    def expect_alone() -> None:
+        if mine is None or _identity(file) != mine:
+            raise PrismaError(
+                f"expected to be the only process to {work}; found that {file} was removed or replaced meanwhile: "
+                "nothing more is written there"
+            )
+
+    try:
+        expect_alone()
+        yield expect_alone
+    finally:
+        if name == LOCK and not isinstance(lock, SoftFileLock) and mine is not None and _identity(file) == mine:
+            with suppress(OSError):  # Windows removes it on release, and not before
+                file.unlink()  # while it is locked, so that nobody can lock a file that is about to go
+        lock.release()
+
+
+def _locked(file: Path, work: str) -> "BaseFileLock":
+    """A lock that this process has. Raises PrismaError as `exclusive` does."""
     from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-    file = path / LOCK if path.is_dir() else path
     lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
     advice = "wait until it has ended"
     try:
@@ -104,13 +143,16 @@ def exclusive(path: Path, work: str) -> Iterator[None]:
         raise PrismaError(f"expected to be the only process to {work}; found another one: {advice}") from None
     except OSError as error:
         raise unwritable(file, error) from error
+    return lock
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file it is, whatever is written into it; None if there is none."""
     try:
-        yield
-    finally:
-        if file != path and not isinstance(lock, SoftFileLock):
-            with suppress(OSError):  # Windows removes it on release, and not before
-                file.unlink()  # while it is locked, so that nobody can lock a file that is about to go
-        lock.release()
+        found = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
@@ -161,11 +203,17 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def expect_empty(path: Path) -> None:
-    """Raise PrismaError unless `path` is absent or an empty folder. What a file manager or a kill leaves is nothing."""
+def expect_empty(path: Path, ignored: str = LOCK) -> None:
+    """Raise PrismaError unless `path` is absent or an empty folder. What a file manager or a kill leaves is nothing.
+
+    Args:
+        ignored: the name of one more entry that is nothing.
+    """
     if path.is_file():
         raise PrismaError(f"expected a new or empty folder at {path}; found a file")
-    if path.is_dir() and (entries := [entry.name for entry in path.iterdir() if not _is_nothing(entry.name)]):
+    if path.is_dir() and (
+        entries := [entry.name for entry in path.iterdir() if entry.name != ignored and not _is_nothing(entry.name)]
+    ):
         raise PrismaError(f"expected a new or empty folder at {path}; found {len(entries)} entries")
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from prisma.checkpoint import CONFIG, WEIGHTS
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, shown
 from prisma.files import read_json, sha256, write_json
 from prisma.filesystem import say_once
-from prisma.run_folder import HASHES, METRICS, RECIPE, RESULTS, checkpoint_folder, final_files, scheduled_steps
+from prisma.run_folder import HASHES, METRICS, RESULTS, checkpoint_folder, final_files, read_recipe, scheduled_steps
 
 FORMAT = 2
 """What `recipe.json` states as `format` if the run has a ledger; 0.1.0 stated none."""
@@ -55,8 +55,8 @@ def expect_recorded(name: str, run: Path, recorded: str | None, found: str | Non
     if recorded != found:
         what = "a file that it did not write" if recorded is None else "it changed" if found else "no such file"
         raise PrismaError(
-            f"expected {name} in the run {run} as training wrote it; found {what}: restore it, or train again in "
-            "another folder"
+            f"expected {shown(name)} in the run {run} as training wrote it; found {what}: restore it, or train "
+            "again in another folder"
         )
 
 
@@ -68,7 +68,7 @@ def seal(header: Mapping[str, str], content: str) -> str:
 def write_hashes(run: Path, results: bytes) -> None:
     """Write `hashes.json` of a run that is whole but for `results.json`, whose bytes will be `results`."""
     ledger = Ledger(run)
-    ledger.add_checkpoints(*scheduled_steps(run, read_json(run / RECIPE)))
+    ledger.add_checkpoints(*scheduled_steps(run, read_recipe(run)))
     ledger.add(*(run / name for name in final_files(run) if name != RESULTS))
     write_json(run / HASHES, {"files": {**ledger.files, RESULTS: hashlib.sha256(results).hexdigest()}})
 

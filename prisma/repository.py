@@ -12,8 +12,10 @@ from torch import Tensor
 
 from prisma.checkpoint import read_tensors
 from prisma.downloads import download
-from prisma.errors import PrismaError, nearest, quoted
+from prisma.errors import PrismaError, by_number, nearest, quoted, shown
 from prisma.files import CLUTTER, read_json
+from prisma.filesystem import given
+from prisma.reading import read_bytes
 from prisma.repo_names import expect_repo_name, is_repo_name
 from prisma.run_folder import PROBE
 
@@ -32,8 +34,8 @@ class Published:
     hub: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.hub is not None and "\0" in str(self.hub):
-            raise PrismaError(f"expected a folder as the hub; found {quoted(str(self.hub))}, which has a NUL character")
+        if self.hub is not None:
+            object.__setattr__(self, "hub", given(self.hub))
         expect_repo_name(self.repo)
 
     @property
@@ -45,20 +47,28 @@ class Published:
     def snapshot(self, commit: str) -> Path:
         """The folder of a commit's files in a folder hub."""
         if not _COMMIT.fullmatch(commit):
-            raise PrismaError(f"expected a commit of 40 hex digits; found {commit!r}")
+            raise PrismaError(f"expected a commit of 40 hex digits; found {quoted(commit)}")
         return self.folder / "snapshots" / commit
 
-    def file(self, name: str, revision: str | None = None) -> Path:
+    def commit_of(self, label: str) -> str:
+        """What a label of a folder hub names: the id of a commit, if nobody damaged it."""
+        return read_bytes(self.folder / "refs" / label).decode(errors="replace")
+
+    def file(self, name: str, revision: str | None = None, hint: str = "") -> Path:
         """The local path of one file at a revision: a label (default `main`) or a commit id.
+
+        Args:
+            hint: what the message adds if the Hugging Face Hub has no such repository or file.
 
         Raises:
             PrismaError: no such hub, repository, revision or file; for a folder hub, the nearest names are given.
         """
-        if revision == "":
-            raise PrismaError("expected a revision, such as main or step-000128; found an empty one")
+        if revision == "" or not isinstance(revision, str | None):
+            found = "an empty one" if revision == "" else quoted(revision)
+            raise PrismaError(f"expected a revision, such as main or step-000128; found {found}")
         revision = MAIN if revision is None else revision
         if self.hub is None:
-            return download(self.repo, name, revision, hint=f"; a model of transformers is written hf/{self.repo}")
+            return download(self.repo, name, revision, hint)
         self._expect_file(name, revision)
         return self._in_folder_hub(name, revision)
 
@@ -76,24 +86,32 @@ class Published:
             ) from None
 
     def revisions(self) -> list[str]:
-        """The labels of a repository in a folder hub: `main` and `step-000128`, sorted. Hidden files are none."""
+        """The labels of a repository in a folder hub: `main`, and `step-000128` in step order; no hidden files."""
         refs = (self.folder / "refs").glob("*")
-        return sorted(ref.name for ref in refs if ref.is_file() and ref.name[0] != "." and ref.name not in CLUTTER)
+        names = (ref.name for ref in refs if ref.is_file() and ref.name[0] != "." and ref.name not in CLUTTER)
+        return sorted(names, key=by_number)
 
     def checkpoints(self) -> list[dict[str, Any]]:
-        """The manifest, in step order: {step, revision, commit, sha256, size, fingerprint}.
+        """The checkpoints of the manifest, in step order: {step, revision, commit, sha256, size, fingerprint, files}.
 
         Raises:
-            PrismaError: the manifest is missing or is not one.
+            PrismaError: the manifest is missing or is not one, or another run is taking the place of this one.
         """
         path = self.file(MANIFEST)
         try:
-            entries: list[dict[str, Any]] = read_json(path)["checkpoints"]
-            return sorted(entries, key=lambda entry: entry["step"])
+            manifest = read_json(path)
+            entries: list[dict[str, Any]] = sorted(manifest["checkpoints"], key=lambda entry: entry["step"])
         except (ValueError, KeyError, TypeError):
             raise PrismaError(
                 f"expected a list of checkpoints, each with its step, in {MANIFEST} of {self.repo}; found none"
             ) from None
+        if manifest.get("replaced_by"):
+            raise PrismaError(
+                f"expected the revisions of one run in {self.repo}; found that those of run "
+                f"{shown(manifest['replaced_by'])} are taking their place: wait until publishing has finished, or "
+                "publish that run again"
+            )
+        return entries
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """The probe: test images [n, channel, height, width] in [0, 1] and their labels [n].
@@ -120,13 +138,15 @@ class Published:
         labels = self.revisions()
         is_commit = _COMMIT.fullmatch(revision) and self.snapshot(revision).is_dir()
         if revision not in labels and not is_commit:
-            raise PrismaError(f"{self.repo} has no revision {revision!r}; the nearest: {nearest(revision, labels)}")
-        snapshot = self.snapshot(
-            revision if is_commit else (self.folder / "refs" / revision).read_text(errors="replace")
-        )
+            raise PrismaError(
+                f"{self.repo} has no revision {quoted(revision)}; the nearest: {nearest(revision, labels)}"
+            )
+        snapshot = self.snapshot(revision if is_commit else self.commit_of(revision))
         if not (snapshot / name).is_file():
             files = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
-            raise PrismaError(f"{self.repo} at {revision} has no file {name!r}; the nearest: {nearest(name, files)}")
+            raise PrismaError(
+                f"{self.repo} at {revision} has no file {quoted(name)}; the nearest: {nearest(name, files)}"
+            )
 
 
 def published_in(hub: Path) -> list[str]:
@@ -135,6 +155,7 @@ def published_in(hub: Path) -> list[str]:
     Raises:
         PrismaError: the folder does not exist.
     """
+    hub = given(hub)
     if not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found no such folder; `prisma publish` makes one")
     folders = (folder.name.split("--") for folder in hub.glob("models--*--*") if (folder / "refs" / MAIN).is_file())

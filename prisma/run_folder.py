@@ -3,6 +3,7 @@
 `prisma.train` writes a run and `prisma.publish` reads it; both take the names and the checkpoint schedule from here.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from prisma.bounds import METRICS as METRICS_BYTES
 from prisma.bounds import expect_within
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
-from prisma.errors import PrismaError, listed, shown
+from prisma.errors import PrismaError, by_number, listed, shown
 from prisma.fields import conform
 from prisma.files import LOCK, read_json
 from prisma.filesystem import remove
@@ -33,6 +34,8 @@ FINAL_FILES = (CONFIG, WEIGHTS, METRICS, RECIPE, RESULTS, PROBE, *CURVE_FILES)
 ADDED_FILES = (f"{CURVES}/{DYNAMICS}.png",)
 """More of them, which runs of earlier versions lack."""
 
+_TRACES = (RECIPE, PROBE, METRICS, STATE, CHECKPOINTS, RESULTS, HASHES)  # names that only a run has
+
 LAST_POWER = 512  # the last checkpoint at a power of two
 
 
@@ -51,10 +54,34 @@ def final_files(run: Path) -> tuple[str, ...]:
     return (*FINAL_FILES, *(name for name in ADDED_FILES if (run / name).is_file()))
 
 
+def has_traces(run: Path) -> bool:
+    """Whether `run` holds anything of a run, perhaps of one that lost its `recipe.json`."""
+    return any(os.path.lexists(run / name) for name in _TRACES)
+
+
+def read_recipe(run: Path) -> dict[str, Any]:
+    """The content of `recipe.json`.
+
+    Raises:
+        PrismaError: it is lost or damaged; the message says what is left of the run and what can be done with it.
+    """
+    try:
+        return read_json(run / RECIPE)
+    except PrismaError as error:
+        left = checkpoint_folders(run)
+        rest = f"its {len(left)} checkpoints can still be loaded, the last from {left[-1]}" if left else "no checkpoint"
+        raise PrismaError(
+            f"{error}: a run without its {RECIPE} can be neither resumed nor published: restore the file, or train "
+            f"into another folder; what is left: {rest}"
+        ) from None
+
+
 def expect_finished(run: Path) -> None:
     """Raise PrismaError unless `run` holds a finished run with all its files."""
     if not run.is_dir():
         raise PrismaError(f"expected a run folder at {run}; found none; `prisma train` makes one")
+    if has_traces(run):
+        read_recipe(run)
     if not is_finished(run):
         raise PrismaError(
             f"expected a finished run at {run}; found no {RESULTS}; finish it with `prisma train --resume`"
@@ -84,8 +111,9 @@ def read_results(run: Path) -> dict[str, Any]:
                 raise ValueError(f"an accuracy of {row['value']:g}")
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
-            f"expected the results and seeds of a run in {run / RESULTS}; found something else ({error}): restore the "
-            "file, or remove it and finish the run again with `prisma train --resume`"
+            f"expected the results and seeds of a run in {run / RESULTS}; found something else "
+            f"({shown(str(error), 200)}): restore the file, or remove it and finish the run again with `prisma train "
+            "--resume`"
         ) from None
     return found
 
@@ -156,7 +184,7 @@ def scheduled_steps(run: Path, recipe: Mapping[str, Any]) -> tuple[int, ...]:
         return checkpoint_steps(steps, every)
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
-            f"expected the training settings of a run in {run / RECIPE}; found others ({error})"
+            f"expected the training settings of a run in {run / RECIPE}; found others ({shown(str(error), 200)})"
         ) from None
 
 
@@ -171,7 +199,7 @@ def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
     if odd := found.symmetric_difference(wanted):
         raise PrismaError(
             f"expected the {len(wanted)} checkpoints of its schedule in {run}; found {len(found)}: "
-            f"{'not in the schedule' if odd <= found else 'missing'}: {listed(sorted(odd))}"
+            f"{'not in the schedule' if odd <= found else 'missing'}: {listed(sorted(odd, key=by_number))}"
         )
     return [run / CHECKPOINTS / name for name in wanted]
 
@@ -194,8 +222,11 @@ def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
             f"expected weights of {folder.name} in {folder}; found those of step {shown(header.get('step'))}"
         )
     if header.get("run") != run_id:
-        raise PrismaError(f"expected weights of run {run_id} in {folder}; found those of run {header.get('run')}")
-    if read_bytes(folder / CONFIG) != read_bytes(run / CONFIG) and _content(checkpoint) != _content(run):
+        raise PrismaError(
+            f"expected weights of run {shown(run_id)} in {folder}; found those of run {shown(header.get('run'))}"
+        )
+    finished = (run / CONFIG).is_file()  # while a run trains, it has none yet
+    if finished and read_bytes(folder / CONFIG) != read_bytes(run / CONFIG) and _content(checkpoint) != _content(run):
         raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}; found two that differ")
     broken = [name for name, x in checkpoint.model.state_dict().items() if not x.isfinite().all()]
     if broken:

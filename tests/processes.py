@@ -8,13 +8,13 @@ import multiprocessing
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 PRELOADED = [
+    "tests.uncompiled",
     "prisma.train.loop",
     "prisma.cli.mice",
     "matplotlib.figure",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
     "prisma.publish",
-    "torch._dynamo",
     "sklearn.datasets",
     "sklearn.model_selection",
     "huggingface_hub.constants",

@@ -3,15 +3,20 @@
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from prisma import PrismaError
-from prisma.files import LOCK, exclusive, expect_empty, new_folder, read_json, sha256, write_atomic, write_json
+from prisma.files import LOCK, exclusive, expect_empty, new_folder, read_json, sha256, to_json, write_atomic, write_json
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
@@ -157,12 +162,51 @@ def test_only_one_is_in_a_folder_and_nothing_is_left_in_it(tmp_path: Path) -> No
     assert everything(tmp_path) == {}
 
 
-def test_a_lock_file_stays_and_is_locked(tmp_path: Path) -> None:
-    lock = tmp_path / "publish.lock"
+def test_a_lock_file_of_another_name_stays_and_is_locked(tmp_path: Path) -> None:
+    def publishing() -> AbstractContextManager[Callable[[], None]]:
+        return exclusive(tmp_path, "publish", "publish.lock")
+
     for _ in range(2):
-        with exclusive(lock, "publish"), pytest.raises(PrismaError, match="to publish"), exclusive(lock, "publish"):
+        with publishing(), pytest.raises(PrismaError, match="to publish"), publishing():
             pass
         assert everything(tmp_path) == {"publish.lock": b""}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_that_goes_before_it_is_locked_does_not_become_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    def late(lock: FileLock, **options: Any) -> object:
+        shutil.rmtree(folder)
+        if again:
+            folder.mkdir()
+        return acquire(lock, **options)
+
+    acquire, folder = FileLock.acquire, tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.setattr(FileLock, "acquire", late)
+    with suppress(PrismaError), exclusive(folder, "work") as expect_alone:
+        expect_alone()
+    assert everything(tmp_path) in ({}, {"run": None})
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_who_loses_the_folder_writes_no_more_and_leaves_the_lock_of_the_next(tmp_path: Path, taken: bool) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with ExitStack() as other:
+        with exclusive(folder, "work") as expect_alone:
+            expect_alone()
+            folder.rename(tmp_path / "gone")  # as long as the old lock file exists, a new one is another inode
+            if taken:
+                folder.mkdir()
+                other.enter_context(exclusive(folder, "work"))
+            with pytest.raises(PrismaError, match=r"expected to be the only process to work; found that .*removed or"):
+                expect_alone()
+        assert (folder / LOCK).exists() == taken
+        if taken:
+            with pytest.raises(PrismaError, match="found another one"), exclusive(folder, "work"):
+                pass
 
 
 def test_a_kill_frees_the_folder(tmp_path: Path) -> None:
@@ -208,3 +252,9 @@ def test_what_a_file_manager_leaves_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine").rename(tmp_path / ".mine")
     with pytest.raises(PrismaError, match="found 1 entries"):
         expect_empty(tmp_path)
+
+
+def test_json_with_a_name_that_is_not_utf8_can_be_read_again(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"name": "caf\udce9 é", "half": ["\ud800"], "\udcff": "😀"})
+    assert read_json(tmp_path / "a.json") == {"name": r"caf\xe9 é", "half": [r"\ud800"], r"\xff": "😀"}
+    assert to_json({"a": "é😀"}) == b'{\n  "a": "\\u00e9\\ud83d\\ude00"\n}\n'  # as before

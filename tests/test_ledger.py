@@ -84,7 +84,7 @@ def test_no_hashes_are_accepted_only_of_an_earlier_version(run: Path) -> None:
         plan(run, "lab/tiny")
     without_hashes(run)
     with pytest.warns(UserWarning, match="begun by version 0.1.0, which recorded no hashes"):
-        assert plan(run, "lab/tiny").revisions
+        assert plan(run, "lab/tiny").steps
     assert train(recipe("digits").override(SMALL), run, resume=True, progress=False) == results  # warned only once
 
 
@@ -108,7 +108,7 @@ def test_only_the_files_of_scheduled_checkpoints_are_recorded(run: Path) -> None
     ledger.add_checkpoints(1)
     assert sorted(ledger.files) == [f"{FIRST}/config.json", f"{FIRST}/{WEIGHTS}"]
     shutil.rmtree(run / "checkpoints" / "step-000003")
-    assert plan(run, "lab/tiny").revisions
+    assert plan(run, "lab/tiny").steps
 
 
 def test_a_ledger_names_the_first_change(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError, nearest, quoted, shown
+from prisma.filesystem import given
 from prisma.pretrained.loading import is_folder
 from prisma.pretrained.references import PREFIXES
 from prisma.repository import Published, published_in
@@ -51,7 +52,7 @@ def build(hub: Path | None, model: str | None = None, prompts: Sequence[str] = (
 
     def find(name: Any) -> Subject:
         if name not in known:
-            raise PrismaError(f"there is no model {str(name)[:80]!r} here; the nearest: {nearest(str(name), known)}")
+            raise PrismaError(f"there is no model {quoted(name)} here; the nearest: {nearest(shown(name), known)}")
         return make(name)
 
     with gr.Blocks(title="Prisma", analytics_enabled=False, delete_cache=(3600, 7200)) as blocks:
@@ -62,6 +63,7 @@ def build(hub: Path | None, model: str | None = None, prompts: Sequence[str] = (
 
 def _offer(hub: Path | None, model: str | None, prompts: Sequence[str]) -> tuple[list[str], Callable[[str], Subject]]:
     """The names of the models, and a function from name to model. A mouse goes before a folder of the same name."""
+    hub = None if hub is None else given(hub)
     published = hub is not None and hub.is_dir() and model in published_in(hub)
     if model is not None and not published and (is_folder(model) or model.partition("/")[0] in PREFIXES):
         only = Pretrained(model, prompts)

@@ -1,23 +1,26 @@
-"""`prisma publish`, `audit`: publishing mice into a folder hub, and checking what is published."""
+"""`prisma publish`, `diff`, `yank`, `audit`: publishing mice, and checking what is published."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from prisma.cli.shared import JsonOption, table
+from prisma.cli.shared import JsonOption, interruptible, table
 from prisma.errors import PrismaError
 
 cli = typer.Typer()
 
 TargetHub = Annotated[
     Path | None,
-    typer.Option("--hub", help="Folder hub, which has the layout of a Hugging Face cache folder. Required."),
+    typer.Option("--hub", metavar="DIR", help="A folder hub, in place of the Hugging Face Hub."),
 ]
 
 
-@cli.command(epilog="Example: prisma publish runs/digits my-lab/digits --hub hub")
+@cli.command(
+    epilog="Example: prisma publish runs/digits my-lab/digits; prisma publish runs/digits my-lab/digits --hub hub"
+)
 def publish(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
@@ -25,16 +28,68 @@ def publish(
     replace: Annotated[
         bool, typer.Option("--replace", help="Let existing revisions change to this run's weights.")
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Publish each checkpoint while the run still trains.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public once all is verified.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run into a folder hub.
+    """Publish a run to the Hugging Face Hub, or into a folder hub.
 
-    Every checkpoint becomes a verified revision; main gets the final weights, card, curves and manifest.
+    Every checkpoint becomes a verified revision; main gets the final weights, card, curves and manifest. A repository
+    of the Hub is private until --public. The token is that of `hf auth login`, or HF_TOKEN.
     """
     from prisma.publish import publish as send
+    from prisma.publish import watch as follow
 
-    report = send(run, repo, _folder(hub), replace=replace).to_dict()
+    with interruptible("to go on, run the same command again"):
+        if watch:
+            report = follow(run, repo, hub, replace=replace, public=public, say=_on_stderr).to_dict()
+        else:
+            report = send(run, repo, hub, replace=replace, public=public).to_dict()
     print(json.dumps(report, indent=2) if as_json else report_text(report))
+
+
+@cli.command(epilog="Example: prisma diff runs/digits my-lab/digits")
+def diff(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
+    hub: TargetHub = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what publishing a run would change. Exit code 1 if anything would."""
+    from prisma.publish import diff as compare
+
+    rows = [row.to_dict() for row in compare(run, repo, hub)]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print(table(rows) if rows else f"{repo} serves this run.")
+    if rows:
+        raise typer.Exit(1)
+
+
+@cli.command(epilog='Example: prisma yank my-lab/digits step-000128 --why "trained on the test images"')
+def yank(
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="The label of a checkpoint.")],
+    why: Annotated[str, typer.Option("--why", help="The reason, which the card will state.")],
+    hub: TargetHub = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a published checkpoint back.
+
+    Its label becomes yanked-REVISION, so that its weights stay readable; the manifest and the card state the reason.
+    """
+    from dataclasses import asdict
+
+    from prisma.publish import yank as take_back
+
+    report = asdict(take_back(repo, revision, why, hub))
+    if as_json:
+        print(json.dumps(report, indent=2))
+    elif report["changed"]:
+        print(f"Yanked {revision} of {repo}; its weights are kept as {report['yanked']['moved_to']}.")
+    else:
+        print(f"{revision} of {repo} is yanked already.")
 
 
 @cli.command(epilog="Example: prisma audit prisma/digits --hub hub")
@@ -65,6 +120,10 @@ def _folder(hub: Path | None) -> Path:
             "expected --hub DIR, the folder hub; found none (this version cannot publish to the Hugging Face Hub)"
         )
     return hub
+
+
+def _on_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def report_text(report: dict[str, Any]) -> str:

@@ -1,6 +1,9 @@
-"""Publishing a finished run with all its checkpoints, and auditing what is published."""
+"""Publishing a run with all its checkpoints, auditing what is published, and taking a checkpoint back."""
 
 from prisma.publish.auditing import Finding, audit
+from prisma.publish.diffing import Difference, diff
 from prisma.publish.publishing import Report, preview, publish
+from prisma.publish.watching import watch
+from prisma.publish.yanking import YankReport, yank
 
-__all__ = ["Finding", "Report", "audit", "preview", "publish"]
+__all__ = ["Difference", "Finding", "Report", "YankReport", "audit", "diff", "preview", "publish", "watch", "yank"]

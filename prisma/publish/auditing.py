@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from prisma.checkpoint import WEIGHTS, read_checkpoint, weights_hash
-from prisma.errors import PrismaError, shown
-from prisma.filesystem import sentences
-from prisma.publish.hub import FolderHub, commit_id
+from prisma.errors import PrismaError, by_number, listed, shown
+from prisma.filesystem import given, sentences
+from prisma.publish.commits import commit_id
+from prisma.publish.folder_hub import FolderHub
 from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint
 from prisma.repository import MAIN, Published
 from prisma.run_folder import revision_of, step_in
@@ -38,7 +39,7 @@ def audit(repo: str, hub: Path) -> list[Finding]:
     Raises:
         PrismaError: no such hub, or no such repository in it.
     """
-    mouse = Published(repo, hub)
+    mouse = Published(repo, hub := given(hub))
     with sentences(hub):
         mouse.expect_labels()
         auditor = _Auditor(mouse, FolderHub(mouse).labels())
@@ -64,18 +65,18 @@ class _Auditor:
                 yield MAIN, str(error)
         else:
             yield MAIN, f"expected a label {MAIN}; found none: publishing was not finished, publish again"
-        for label in sorted(self.labels, key=lambda label: (label == MAIN, label)):
+        for label in sorted(self.labels, key=lambda label: (label == MAIN, by_number(label))):
             try:
                 yield from ((label, problem) for problem in self._problems(label))
             except PrismaError as error:
                 yield label, str(error)
-        for label in sorted(self.entries.keys() - self.labels.keys()):
+        for label in sorted(self.entries.keys() - self.labels.keys(), key=by_number):
             yield label, "expected a label for this step of the manifest; found none"
 
     def _problems(self, label: str) -> Iterator[str]:
         commit, entry = self.labels[label], self.entries.get(label)
         if entry and entry.commit != commit:
-            yield f"expected commit {entry.commit} as in the manifest; found {commit}"
+            yield f"expected commit {shown(entry.commit)} as in the manifest; found {shown(commit)}"
         if self.entries and not entry and label != MAIN:
             yield "expected a label that is in the manifest; found one that is not"
         files = FolderHub(self.mouse).read_back(commit)
@@ -83,13 +84,16 @@ class _Auditor:
             yield f"expected a commit {commit}; found none"
             return
         if (found := commit_id(files)) != commit:
-            damaged = ", ".join(FolderHub(self.mouse).damaged(commit)) or "its list of files"
+            damaged = listed(FolderHub(self.mouse).damaged(commit), 3) or "its list of files"
             yield f"expected the files of commit {commit}; found those of {found}: {damaged} changed"
         folder = self.mouse.snapshot(commit)
         if entry and files.get(WEIGHTS):
             size = (folder / WEIGHTS).stat().st_size
             if (files[WEIGHTS], size) != (entry.sha256, entry.size):
-                yield f"expected {entry.size} bytes of SHA-256 {entry.sha256}; found {size} of {files[WEIGHTS]}"
+                yield (
+                    f"expected {shown(entry.size)} bytes of SHA-256 {shown(entry.sha256)}; found {size} "
+                    f"of {files[WEIGHTS]}"
+                )
         yield from self._weights_problems(label, folder, entry)
 
     def _weights_problems(self, label: str, folder: Path, entry: Entry | None) -> Iterator[str]:

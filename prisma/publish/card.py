@@ -14,7 +14,7 @@ from prisma.describe import describe, what_goes_in
 from prisma.errors import PrismaError
 from prisma.publish.emissions import Cost, cost, duration
 from prisma.publish.facts import Fact
-from prisma.publish.manifest import Entry
+from prisma.publish.manifest import Entry, Yanked
 from prisma.publish.markdown import bibtex, cell, code, fenced, listing, number, one_line, text
 from prisma.publish.metadata import license_name, to_yaml
 from prisma.publish.prose import BEGIN, END
@@ -37,6 +37,7 @@ class Record:
     results: Mapping[str, Any]  # results.json
     metrics: Sequence[Mapping[str, Any]]  # metrics.jsonl
     entries: Sequence[Entry]  # of the manifest, in step order
+    yanked: Sequence[Yanked] = ()  # checkpoints that were taken back
 
 
 def render(record: Record, final: Checkpoint) -> str:
@@ -114,6 +115,7 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
         "n_checkpoints": len(checkpoints),
         "first": checkpoints[0],
         "last": checkpoints[-1],
+        "yanked": record.yanked,
         "middle": checkpoints[len(checkpoints) // 2],
         "measured": all(row["accuracy"] is not None and row["loss"] is not None for row in checkpoints),
         "run": recipe["run"].text(),

@@ -1,9 +1,10 @@
-"""The manifest `checkpoints.json`: every step, its label, its commit, and what its weights compute."""
+"""The manifest `checkpoints.json`: which run is published, and for every step its label, its commit, and what its
+weights compute. It states the hashes of all files of all revisions, so whoever trusts it can check the rest.
+"""
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -11,10 +12,14 @@ from torch import Tensor
 
 from prisma.checkpoint import Checkpoint
 from prisma.data.transform import Transform
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, shown
 from prisma.fields import from_dict
+from prisma.publish.commits import FileRecord
+from prisma.reading import parse_json
 from prisma.repository import MANIFEST
 
+FORMAT = 2
+"""What the manifest states as `format`. Version 0.1.0 stated none: its manifest is the list of checkpoints alone."""
 IMAGES, CLASSES, DIGITS = 4, 16, 6  # a fingerprint has this many probe images, classes and significant digits
 TOLERANCE = 1e-3  # times the largest logit of a fingerprint: far above rounding, far below the next checkpoint
 
@@ -31,6 +36,7 @@ class Entry:
     sha256: str  # SHA-256 of model.safetensors
     size: int  # size of model.safetensors in bytes
     fingerprint: Fingerprint  # logits [image, class] of the first probe images
+    files: tuple[FileRecord, ...] = ()  # all files of the revision; 0.1.0 stated none
 
     @classmethod
     def from_dict(cls, values: Any) -> "Entry":
@@ -38,10 +44,58 @@ class Entry:
         return from_dict(cls, values, f"an entry of {MANIFEST}")
 
 
-def to_json(entries: Sequence[Entry]) -> bytes:
-    """The bytes of the manifest: one line per entry, in step order."""
-    lines = ",\n".join(json.dumps(asdict(entry)) for entry in sorted(entries, key=lambda entry: entry.step))
-    return f'{{"checkpoints": [\n{lines}\n]}}\n'.encode()
+@dataclass(frozen=True)
+class Yanked:
+    """A checkpoint that was taken back: its label is gone, and another label keeps the commit readable."""
+
+    step: int
+    revision: str  # the label that it had
+    moved_to: str  # the label that it has now
+    commit: str
+    why: str
+    when: str  # the day, 2026-11-26
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `checkpoints.json`."""
+
+    run: str  # the id of the run, as recipe.json and the headers of the weights state it
+    steps: tuple[int, ...]  # the schedule: every step that has a checkpoint, or had one and was yanked
+    checkpoints: tuple[Entry, ...]  # in step order
+    files: tuple[FileRecord, ...] = ()  # all other files of `main`
+    yanked: tuple[Yanked, ...] = ()
+    replaced_by: str | None = None  # while another run's revisions take the place of this one's: the id of that run
+    format: int = FORMAT
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Manifest":
+        """Raises PrismaError unless these are the bytes of a manifest of this format."""
+        try:
+            values = parse_json(data.decode(), MANIFEST)
+        except UnicodeDecodeError:
+            raise PrismaError(f"expected text in UTF-8 in {MANIFEST}; found other bytes") from None
+        if isinstance(values, dict) and values.get("format") != FORMAT:
+            raise PrismaError(
+                f"expected format {FORMAT} in {MANIFEST}; found {shown(values.get('format'))}: it was published by "
+                "another version of Prisma; publish the run again"
+            )
+        return from_dict(cls, values, MANIFEST)
+
+    def to_json(self) -> bytes:
+        """The bytes of the manifest: one line per entry."""
+        return f"{_object({field.name: getattr(self, field.name) for field in fields(self)})}\n".encode()
+
+
+def _object(values: dict[str, Any]) -> str:
+    """JSON with one line per field, and one per element of a list of dataclasses."""
+    return "{\n" + ",\n".join(f'"{name}": {_value(value)}' for name, value in values.items()) + "\n}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple) and any(is_dataclass(element) for element in value):
+        return "[\n" + ",\n".join(json.dumps(asdict(element)) for element in value) + "\n]"
+    return json.dumps(value)
 
 
 def fingerprint(checkpoint: Checkpoint, images: Tensor) -> Fingerprint:

@@ -1,21 +1,21 @@
-"""The commits that a finished run is published as: one per checkpoint, and `main`. Nothing is written here."""
+"""What a finished run is published as: a commit per checkpoint, and `main`. Nothing is written here."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint, read_tensors, weights_hash
-from prisma.errors import PrismaError
-from prisma.files import read_json
+from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint, read_tensors, weights_hash
+from prisma.errors import PrismaError, shown
 from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
-from prisma.publish.hub import Commit, File
-from prisma.publish.manifest import Entry, fingerprint, to_json
-from prisma.publish.prose import own_prose, with_prose
-from prisma.repository import MAIN, MANIFEST
+from prisma.publish.commits import Commit, File
+from prisma.publish.manifest import Entry, Manifest, Yanked, fingerprint
+from prisma.publish.prose import own_prose, prose_of, with_prose
+from prisma.repo_names import expect_repo_name
+from prisma.repository import MANIFEST
 from prisma.run_folder import (
     CHECKPOINTS,
     PROBE,
@@ -23,6 +23,7 @@ from prisma.run_folder import (
     expect_finished,
     final_files,
     read_all_metrics,
+    read_recipe,
     read_results,
     read_step,
     scheduled_folders,
@@ -32,11 +33,54 @@ CARD = "README.md"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The commits of a run, by label: the steps in order, then `main`."""
+class Step:
+    """A checkpoint that will be published."""
 
-    revisions: Mapping[str, Commit]
-    card: str  # the text of README.md
+    label: str
+    message: str  # of the commit
+    commit: Commit
+    entry: Entry  # without the id of the commit, which the hub gives
+
+    @classmethod
+    def of(cls, run: Path, folder: Path, run_id: str | None, images: torch.Tensor) -> "tuple[Step, str]":
+        """A checkpoint of a run, checked, and the hash of its weights. `images` is the probe."""
+        checkpoint = read_step(run, folder, run_id)
+        weights = File.of(WEIGHTS, folder / WEIGHTS)
+        commit = Commit((File.of(CONFIG, folder / CONFIG), weights))
+        weights_id = weights_hash(checkpoint.model.state_dict())
+        logits = fingerprint(checkpoint, images)
+        step = int(checkpoint.header["step"])
+        entry = Entry(step, folder.name, "", weights.sha256, weights.size, logits, commit.records)
+        return cls(folder.name, f"Step {step} of run {run_id}", commit, entry), weights_id
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in order, and what `main` will hold."""
+
+    run: str  # its id
+    steps: tuple[Step, ...]
+    files: tuple[File, ...]  # of `main`, without the card and the manifest
+    record: Record  # what the card is rendered from
+    final: Checkpoint
+    card: str  # the text of README.md, if no checkpoint is yanked
+
+    def main(self, commits: Mapping[str, str], *, yanked: tuple[Yanked, ...] = ()) -> Commit:
+        """The commit of `main`, once the commits of the steps have ids.
+
+        Args:
+            commits: label -> id of the commit that the label names.
+            yanked: the checkpoints that were taken back; they are not among `commits`.
+        """
+        entries = tuple(replace(step.entry, commit=commits[step.label]) for step in self.steps if step.label in commits)
+        schedule = tuple(step.entry.step for step in self.steps)
+        text = self.card
+        if yanked:
+            text = render(replace(self.record, entries=entries, yanked=yanked), self.final)
+            text = with_prose(text, prose_of(self.card))
+        files = (File.of(CARD, text.encode()), *self.files)
+        manifest = Manifest(self.run, schedule, entries, Commit(files).records, yanked)
+        return Commit((*files, File.of(MANIFEST, manifest.to_json())))
 
 
 def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
@@ -47,44 +91,39 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
             not finite, a checkpoint belongs to another step or run than it states, two checkpoints hold the same
             weights, the final weights are not those of the last checkpoint, or a file is not as training wrote it.
     """
+    expect_repo_name(repo)
     expect_finished(run)
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)
-    recipe = read_json(run / RECIPE)
-    if recipe.get("run") != header.get("run"):
+    recipe = read_recipe(run)
+    run_id = header.get("run")
+    if run_id is None or recipe.get("run") != run_id:
         raise PrismaError(
-            f"expected {RECIPE} of {run} to describe the run of its weights, {header.get('run')}; found "
-            f"{recipe.get('run')}"
+            f"expected {RECIPE} of {run} to describe the run of its weights, {shown(run_id)}; found "
+            f"{shown(recipe.get('run'))}"
         )
-    entries, revisions, seen = [], {}, dict[str, int]()
+    steps, seen = list[Step](), dict[str, Step]()
     for folder in tqdm(scheduled_folders(run, recipe), desc="checking", unit="checkpoint", disable=not progress):
-        checkpoint = read_step(run, folder, header.get("run"))
-        step, weights_id = int(checkpoint.header["step"]), weights_hash(checkpoint.model.state_dict())
-        if (twin := seen.setdefault(weights_id, step)) != step:
+        step, weights_id = Step.of(run, folder, run_id, images)
+        if (twin := seen.setdefault(weights_id, step)) is not step:
             raise PrismaError(
-                f"expected different weights at every step of {run}; found equal weights at {twin} and {step}"
+                f"expected different weights at every step of {run}; found equal weights at {twin.entry.step} and "
+                f"{step.entry.step}"
             )
-        weights = File.of(WEIGHTS, folder / WEIGHTS)
-        revisions[folder.name] = commit = Commit((File.of(CONFIG, folder / CONFIG), weights))
-        logits = fingerprint(checkpoint, images)
-        entries.append(Entry(step, folder.name, commit.id, weights.sha256, weights.size, logits))
+        steps.append(step)
     if weights_hash(final) != weights_id:
         raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}; found others")
+    entries = [step.entry for step in steps]
     record = Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries)
-    text = with_prose(render(record, read_checkpoint(run)), own_prose(run))
-    made = {CARD: text.encode(), MANIFEST: to_json(entries)}
-    sent = {name: run / name for name in final_files(run)}
-    revisions[MAIN] = Commit(tuple(File.of(name, source) for name, source in (made | sent).items()))
-    sums = {name: file.sha256 for name, file in _files_of_run(revisions, made)}
-    expect_as_finished(run, recipe, sums)
-    return Plan(revisions, text)
+    final_checkpoint = read_checkpoint(run)
+    sent = tuple(File.of(name, run / name) for name in final_files(run))
+    expect_as_finished(run, recipe, {name: file.sha256 for name, file in _files_of_run(steps, sent)})
+    card = with_prose(render(record, final_checkpoint), own_prose(run))
+    return Plan(run_id, tuple(steps), sent, record, final_checkpoint, card)
 
 
-def _files_of_run(revisions: Mapping[str, Commit], made: Collection[str]) -> Iterator[tuple[str, File]]:
+def _files_of_run(steps: list[Step], sent: tuple[File, ...]) -> Iterator[tuple[str, File]]:
     """The files that will be published and that training wrote, by their names in the run."""
-    for label, commit in revisions.items():
-        for file in commit.files:
-            if label != MAIN:
-                yield f"{CHECKPOINTS}/{label}/{file.name}", file
-            elif file.name not in made:
-                yield file.name, file
+    for step in steps:
+        yield from ((f"{CHECKPOINTS}/{step.label}/{file.name}", file) for file in step.commit.files)
+    yield from ((file.name, file) for file in sent)

@@ -1,16 +1,25 @@
-"""Publish a run into a folder hub: check everything, then commit, verify and label, step by step, `main` last."""
+"""Publish a run: check everything, then commit, verify and label step by step, `main` last."""
 
+import dataclasses
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from prisma.errors import PrismaError
-from prisma.filesystem import sentences
-from prisma.publish.hub import Commit, FolderHub
-from prisma.publish.plan import CARD, Plan, plan
-from prisma.repository import MAIN, Published
+from prisma.errors import PrismaError, by_number, expect_packages, shown
+from prisma.filesystem import given, sentences
+from prisma.publish.commits import File, Hub
+from prisma.publish.folder_hub import FolderHub
+from prisma.publish.hugging_face_hub import HuggingFaceHub
+from prisma.publish.journal import Journal
+from prisma.publish.manifest import Manifest, Yanked
+from prisma.publish.plan import CARD, Plan, Step, plan
+from prisma.reading import parse_json
+from prisma.repository import MAIN, MANIFEST, Published
 
 
 @dataclass(frozen=True)
@@ -22,93 +31,198 @@ class Report:
     changed: bool  # False: everything was published already, and nothing was written
     commit: str  # the commit of main
     revisions: tuple[str, ...]  # the labels of the checkpoints, in step order
-    made: tuple[str, ...]  # labels that are new
-    moved: tuple[str, ...]  # labels that now serve another commit
-    repaired: tuple[str, ...]  # labels whose files were damaged and are whole again
-    removed: tuple[str, ...]  # labels that this run does not have
+    made: tuple[str, ...] = ()  # labels that are new
+    moved: tuple[str, ...] = ()  # labels that now serve another commit
+    repaired: tuple[str, ...] = ()  # labels whose files were damaged and are whole again
+    removed: tuple[str, ...] = ()  # labels that this run does not have
+    requests: int = 0  # to the Hub; none to a folder hub
+    bytes: int = 0  # sent or written
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def publish(run: Path, repo: str, hub: Path, *, replace: bool = False, progress: bool = True) -> Report:
+def publish(
+    run: Path,
+    repo: str,
+    hub: Path | None = None,
+    *,
+    replace: bool = False,
+    public: bool = False,
+    progress: bool = True,
+) -> Report:
     """Publish a finished run: a revision per checkpoint, and `main` with the final weights, the card and the manifest.
 
-    A label is made only after every byte of its commit was read back and hashed. A kill at any moment leaves only
+    A label is made only after every byte of its commit was verified. A kill at any moment leaves only
     labels that serve verified weights, and publishing again completes the rest. Publishing twice writes nothing,
     and needs no permission to write.
 
     Args:
         run: a run folder with results.json.
         repo: OWNER/NAME.
-        hub: a folder hub; made if absent.
+        hub: a folder hub, made if absent; None is the Hugging Face Hub, where the repository is private at first.
         replace: move labels that serve other bytes, and remove labels that this run does not have. Old commits stay
             readable by id. A `main` that differs only in its card moves without this.
+        public: on the Hugging Face Hub, make the repository public once everything is published and verified.
         progress: show bars on stderr.
 
     Raises:
         PrismaError: the run cannot be published (see `plan`), a label serves other bytes, another process publishes,
-            or a file could not be written.
+            the Hub refuses or does not answer, or a file could not be written.
     """
-    if hub.exists() and not hub.is_dir():
+    run, hub = given(run), hub if hub is None else given(hub)
+    if hub is not None and hub.exists() and not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found a file")
-    writer = FolderHub(Published(repo, hub))
+    if hub is not None and public:
+        raise PrismaError("expected no option `public` with a folder hub, which has no private repositories; found it")
     with sentences(run):
-        planned = plan(run, repo, progress=progress)
-        changes = ((), (), (), ()) if _is_published(writer, planned) else _write(writer, planned, replace, progress)
-    steps = tuple(label for label in planned.revisions if label != MAIN)
-    return Report(repo, str(hub), any(changes), planned.revisions[MAIN].id, steps, *changes)
+        planned, writer = plan(run, repo, progress=progress), hub_for(run, repo, hub)
+        if not isinstance(writer, HuggingFaceHub):
+            return send(planned, writer, replace=replace, progress=progress)
+        with writer.calls.counting():
+            report = send(planned, writer, replace=replace, progress=progress)
+            changed = writer.set_public() if public else False
+            return dataclasses.replace(report, changed=report.changed or changed, requests=writer.calls.requests)
 
 
-def _is_published(writer: FolderHub, planned: Plan) -> bool:
-    """Whether all labels serve these commits already, every byte: then nothing is written, and no lock is needed."""
-    wanted = {label: commit.id for label, commit in planned.revisions.items()}
-    return writer.labels() == wanted and all(map(writer.is_whole, planned.revisions.values()))
+def hub_for(run: Path, repo: str, hub: Path | None) -> Hub:
+    """Where a run is published: a repository in a folder hub, or (None) on the Hugging Face Hub."""
+    if hub is None:
+        expect_packages("huggingface_hub", extra="publish")
+        return HuggingFaceHub(repo, Journal.of(run, repo))
+    return FolderHub(Published(repo, hub))
 
 
-def _write(writer: FolderHub, planned: Plan, replace: bool, progress: bool) -> tuple[tuple[str, ...], ...]:
-    """Make every commit and label, and return the labels that were made, moved, repaired and removed."""
-    with writer.writing():
-        before = writer.labels()
+def send(planned: Plan, hub: Hub, *, replace: bool = False, progress: bool = True) -> Report:
+    """Make a hub serve a plan, and say what was done. Raises PrismaError as `publish` does."""
+    there = _There.of(planned, hub)
+    if there.is_complete:
+        return _report(there, hub, there.labels[MAIN])
+    with hub.writing():
+        there = _There.of(planned, hub)
         if not replace:
-            _expect_no_conflict(writer, planned, before)
-        made, moved, repaired = list[str](), list[str](), list[str]()
-        for label, commit in tqdm(planned.revisions.items(), desc="publishing", unit="label", disable=not progress):
-            written = writer.add(commit)
-            if before.get(label) != commit.id:
-                writer.label(label, commit.id)
-                (moved if label in before else made).append(label)
-            elif written:
-                repaired.append(label)
-        removed = sorted(set(before) - set(planned.revisions))
-        for label in removed:
-            writer.unlabel(label)
-    return tuple(made), tuple(moved), tuple(repaired), tuple(removed)
+            there.expect_no_conflict()
+        return _write(there, progress)
+
+
+@dataclass(frozen=True)
+class _There:
+    """What a hub serves already of a plan."""
+
+    planned: Plan
+    hub: Hub
+    labels: Mapping[str, str]  # all of them -> commit id
+    steps: tuple[Step, ...]  # of the plan, without those that were yanked
+    commits: Mapping[str, str]  # the labels of steps that serve what the plan wants -> commit id
+    yanked: tuple[Yanked, ...]
+
+    @classmethod
+    def of(cls, planned: Plan, hub: Hub) -> "_There":
+        labels = hub.labels()
+        yanked = yanked_of(hub, planned.run) if MAIN in labels else ()
+        taken_back = {row.revision for row in yanked}
+        steps = tuple(step for step in planned.steps if step.label not in taken_back)
+        served = (step for step in steps if step.label in labels)
+        commits = {step.label: labels[step.label] for step in served if not _differing(hub, labels, step)}
+        return cls(planned, hub, labels, steps, commits, yanked)
+
+    @property
+    def foreign(self) -> list[str]:
+        """The labels that the plan does not have."""
+        known = {MAIN, *(step.label for step in self.steps), *(row.moved_to for row in self.yanked)}
+        return sorted(set(self.labels) - known, key=by_number)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every label serves every byte of the plan: then nothing is written, and no lock is needed."""
+        if len(self.commits) < len(self.steps) or self.foreign or MAIN not in self.labels:
+            return False
+        return not self.hub.differing(self.labels[MAIN], self.planned.main(self.commits, yanked=self.yanked))
+
+    def expect_no_conflict(self) -> None:
+        """Raise PrismaError unless every label serves this plan, an older card of it, or damaged files of it."""
+        if self.foreign:  # a step first: it is more informative than main
+            label = self.foreign[0]
+            raise PrismaError(
+                f"expected only revisions of this run in {self.hub.repo}; found {label} (commit "
+                f"{shown(self.labels[label])}), which it does not have: --replace removes it"
+            )
+        wanted = {step.label: step.commit for step in self.steps if step.label not in self.commits}
+        if MAIN in self.labels:
+            wanted[MAIN] = self.planned.main(self._commits_wanted(), yanked=self.yanked)
+        for label, commit in wanted.items():
+            there = self.labels.get(label)
+            if there is None or there == commit.id:  # a folder hub whose files were damaged
+                continue
+            if not (label == MAIN and {CARD, MANIFEST}.issuperset(self.hub.differing(there, commit))):
+                raise PrismaError(
+                    f"expected {label} of {self.hub.repo} to serve the files of this run; found commit {shown(there)}, "
+                    "with other files: --replace moves the label"
+                )
+
+    def _commits_wanted(self) -> dict[str, str]:
+        """The ids that a folder hub gives; those of the Hub are known later, so there this is a guess."""
+        return {step.label: self.commits.get(step.label, step.commit.id) for step in self.steps}
+
+
+def _differing(hub: Hub, labels: Mapping[str, str], step: Step) -> list[str]:
+    return hub.differing(labels[step.label], step.commit)
+
+
+def yanked_of(hub: Hub, run: str) -> tuple[Yanked, ...]:
+    """The checkpoints of this run that were taken back, as the published manifest states them."""
+    data = hub.read(MANIFEST)
+    if data is None:
+        return ()
+    with suppress(PrismaError):  # another version's, or damaged: it is written anew
+        manifest = Manifest.parse(data)
+        return manifest.yanked if manifest.run == run else ()
+    return ()
+
+
+def _write(there: _There, progress: bool) -> Report:
+    """Make every commit and label that is not there."""
+    hub, planned, before, commits = there.hub, there.planned, there.labels, dict(there.commits)
+    missing = [step for step in there.steps if step.label not in commits]
+    taken = [step.label for step in missing if before.get(step.label) not in (None, step.commit.id)]
+    if MAIN in before and (taken or there.foreign):
+        _announce(hub, planned.run)
+    for step in tqdm(missing, desc="publishing", unit="checkpoint", disable=not progress):
+        commits[step.label] = hub.put(step.label, step.commit, step.message)
+    for label in there.foreign:
+        hub.unlabel(label)
+    main = planned.main(commits, yanked=there.yanked)
+    changed = {label: commit for label, commit in commits.items() if label not in there.commits}
+    served = hub.labels().get(MAIN)
+    if served is None or hub.differing(served, main):
+        message = f"Run {planned.run}: {len(commits)} checkpoints. SHA-256 of {MANIFEST}: {main.file(MANIFEST).sha256}"
+        changed[MAIN] = hub.put(MAIN, main, message)
+    return _report(
+        there,
+        hub,
+        changed.get(MAIN) or before[MAIN],
+        made=tuple(label for label in changed if label not in before),
+        moved=tuple(label for label, commit in changed.items() if before.get(label, commit) != commit),
+        repaired=tuple(label for label, commit in changed.items() if before.get(label) == commit),
+        removed=tuple(there.foreign),
+    )
+
+
+def _announce(hub: Hub, run: str) -> None:
+    """Let the published manifest say that another run's revisions take the place of its own, from now on."""
+    data = hub.read(MANIFEST)
+    values = parse_json(data.decode(errors="replace"), MANIFEST) if data else None
+    if isinstance(values, dict) and values.get("replaced_by") != run:
+        marked = json.dumps({**values, "replaced_by": run}).encode()
+        hub.amend((File.of(MANIFEST, marked),), f"Run {run} is taking the place of these revisions")
+
+
+def _report(there: _There, hub: Hub, main: str, **changes: tuple[str, ...]) -> Report:
+    labels = tuple(step.label for step in there.steps)
+    requests, sent = hub.traffic
+    return Report(hub.repo, hub.place, any(changes.values()), main, labels, **changes, requests=requests, bytes=sent)
 
 
 def preview(run: Path, repo: str) -> str:
     """The card that `publish` would publish: Markdown with YAML front matter. Raises PrismaError as `plan` does."""
-    return plan(run, Published(repo).repo).card
-
-
-def _expect_no_conflict(writer: FolderHub, planned: Plan, labels: dict[str, str]) -> None:
-    for label, there in sorted(
-        labels.items(), key=lambda item: item[0] == MAIN
-    ):  # a step first: it is more informative than main
-        commit = planned.revisions.get(label)
-        if commit is None:
-            raise PrismaError(
-                f"expected only revisions of this run in {writer.mouse.repo}; found {label} (commit {there}), which it "
-                "does not have: --replace removes it"
-            )
-        if commit.id != there and not (label == MAIN and _differs_only_in_card(writer, commit, there)):
-            raise PrismaError(
-                f"expected {label} of {writer.mouse.repo} to be commit {commit.id}; found {there}, with other files: "
-                "--replace moves the label"
-            )
-
-
-def _differs_only_in_card(writer: FolderHub, commit: Commit, there: str) -> bool:
-    """Whether a commit differs from the published one only in the card, which is rendered from the other files."""
-    new, old = {file.name: file.sha256 for file in commit.files}, writer.read_back(there)
-    return {**old, CARD: ""} == {**new, CARD: ""}
+    return plan(given(run), Published(repo).repo).card

@@ -13,8 +13,9 @@ With n processes, process k computes shards k, k + n, ...; the first process mer
 
 import hashlib
 import json
+import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,9 +28,9 @@ from prisma.analysis.result import Result
 from prisma.bounds import OWN_LIST
 from prisma.checkpoint import weights_hash
 from prisma.data.pictures import Pictures
-from prisma.errors import PrismaError, quoted, shown
+from prisma.errors import PrismaError, is_text, quoted, shown
 from prisma.files import clear_leftovers_in, exclusive, expect_empty, folder_for, read_json, write_json
-from prisma.filesystem import sentences
+from prisma.filesystem import given, sentences
 from prisma.study.catalog import analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.merging import merge_results, save_plot, summarise
@@ -53,6 +54,9 @@ class DatasetAnalysis:
     out: Path
     shard_size: int = 64
     provenance: Mapping[str, Any] = field(default_factory=dict)  # where model and images came from; copied to the files
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", given(self.out))
 
     @property
     def shards(self) -> list[range]:
@@ -103,18 +107,25 @@ def run_dataset_analysis(
             f"expected shards and passes of one image or more; found shard_size={job.shard_size} and batch={batch}"
         )
     processes = Processes() if processes is None else processes
-    with _output_folder(job) if processes.is_first else nullcontext():
+    with _output_folder(job) if processes.is_first else nullcontext(_nothing) as expect_alone:
         processes.barrier()  # until the folder exists
         if not (job.out / SUMMARY).is_file():
-            _compute_shards(job, batch, processes, progress)
+            _compute_shards(job, batch, processes, progress, expect_alone)
             processes.barrier()  # until every shard exists
             if processes.is_first:
+                expect_alone()
                 _write_result(job)
             processes.barrier()  # until the summary exists
     return read_summary(job.out / SUMMARY)
 
 
-def _compute_shards(job: DatasetAnalysis, batch: int | None, processes: Processes, progress: bool) -> None:
+def _nothing() -> None:
+    """What a process that does not hold the folder's lock checks of it: the first process does."""
+
+
+def _compute_shards(
+    job: DatasetAnalysis, batch: int | None, processes: Processes, progress: bool, expect_alone: Callable[[], None]
+) -> None:
     """Compute those shards of this process that have no file yet."""
     own = list(enumerate(job.shards))[processes.rank :: processes.count]
     missing = [(i, rows) for i, rows in own if not job.shard_path(i).is_file()]
@@ -126,17 +137,18 @@ def _compute_shards(job: DatasetAnalysis, batch: int | None, processes: Processe
         for i, rows in missing:
             result = function(ShardInputs(job.model, job.pictures, rows, job.options, batch))
             marked = replace(result, metadata={**result.metadata, _OF: _shard_of(settings, rows)})
+            expect_alone()
             marked.to_npz(job.shard_path(i))
             bar.update(len(rows))
         bar.leave = True  # only on success: after an error the bar is wiped, so that only the message is left
 
 
 @contextmanager
-def _output_folder(job: DatasetAnalysis) -> Iterator[None]:
+def _output_folder(job: DatasetAnalysis) -> Iterator[Callable[[], None]]:
     """Create the folder with its `analysis.json`, and lock it. Remove both again if the first shard fails."""
     out, settings = job.out, job.settings()
     _expect_own_or_empty(out)
-    with sentences(out), folder_for(out), exclusive(out, f"analyze in {out}"):
+    with sentences(out), folder_for(out), exclusive(out, f"analyze in {out}") as expect_alone:
         _expect_own_or_empty(out)  # again: what came before the lock may be there now
         clear_leftovers_in(out)
         if job.has_results:
@@ -146,12 +158,12 @@ def _output_folder(job: DatasetAnalysis) -> Iterator[None]:
                     f"expected the settings of an analysis in {out / ANALYSIS}; found something else: remove the "
                     "folder, or use another --out"
                 )
-            _expect_same(found, settings, out)
+            _expect_same(found, settings, job.options, out)
         else:
             names = list(job.pictures.names)
             write_json(out / ANALYSIS, {"settings": settings, **job.provenance, "images": names})
         try:
-            yield
+            yield expect_alone
         finally:
             if not job.has_results:
                 (out / ANALYSIS).unlink(missing_ok=True)
@@ -166,12 +178,16 @@ def _expect_own_or_empty(out: Path) -> None:
             raise PrismaError(f"{error}; use another --out") from None
 
 
-def _expect_same(found: Mapping[str, Any], expected: Mapping[str, Any], out: Path) -> None:
-    """Raises PrismaError, naming the first setting that differs."""
+def _expect_same(found: Mapping[str, Any], expected: Mapping[str, Any], options: Mapping[str, Any], out: Path) -> None:
+    """Raises PrismaError, naming the first setting that differs, and how to continue what is there."""
     for name in (*expected, *found):
         if (here := expected.get(name)) != (there := found.get(name)):
+            word = shlex.quote(f"{name}={shown(there)}")
+            is_option = name in options and isinstance(there, str | int | float) and is_text(word)
+            again = f", or continue it with --set {word}" if is_option else ""
             raise PrismaError(
-                f"{out} holds an analysis with {shown(name)}={quoted(there)}; this one has {here!r}: use another --out"
+                f"{out} holds an analysis with {shown(name)}={quoted(there)}; this one has {quoted(here)}: use another "
+                f"--out{again}"
             )
 
 

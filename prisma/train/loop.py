@@ -2,8 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
-from prisma.files import exclusive, folder_for, new_folder, read_json, to_json, write_json
-from prisma.filesystem import sentences
+from prisma.files import exclusive, folder_for, new_folder, to_json, write_json
+from prisma.filesystem import given, sentences
 from prisma.ledger import Ledger, expect_as_finished, write_hashes
 from prisma.run_folder import (
     CURVE_KINDS,
@@ -29,13 +28,13 @@ from prisma.run_folder import (
     DYNAMICS,
     METRICS,
     PROBE,
-    RECIPE,
     RESULTS,
     STATE,
     checkpoint_folder,
     checkpoint_steps,
     is_finished,
     read_metrics,
+    read_recipe,
     read_results,
     scheduled_steps,
 )
@@ -43,6 +42,7 @@ from prisma.train.clock import Clock
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
 from prisma.train.evaluate import evaluate
+from prisma.train.machine import cpu_threads, pick_device
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import learning_rate, make_optimizer
 from prisma.train.order import batch
@@ -86,6 +86,7 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
+    out = given(out)
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
     place, data = pick_device(device), task(recipe.task)
     _expect_batches(recipe)
@@ -98,8 +99,8 @@ def train(
         else:
             expect_startable(out)
         model = initial_model(recipe.model, recipe.training.init_seed).to(place)
-        alone = exclusive(out, f"train in {out}")
-        with folder_for(out), alone, cpu_threads(recipe.training.threads), Stopping() as stopping:
+        lock = exclusive(out, f"train in {out}")
+        with folder_for(out), lock as alone, cpu_threads(recipe.training.threads), Stopping() as stopping:
             if resume:
                 description = resume_in(out, description)
                 if is_finished(out):
@@ -111,7 +112,7 @@ def train(
                     start(out, description)
                 note_page(out, page)
                 write_probe(out, data)
-                run = _begin(recipe, model, place, out, description)
+                run = _begin(recipe, model, place, out, description, alone)
                 with MetricsLog(out / METRICS, run.step, run.ledger.files.get(METRICS)) as log:
                     remove_checkpoints(out, run.step)  # once all of the past was checked
                     _fit(run, log, track, stopping, progress)
@@ -130,7 +131,7 @@ def _finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
     """The results of a finished run of this description, whose files are as they were."""
     resume_in(out, description)
     results = read_results(out)
-    expect_as_finished(out, read_json(out / RECIPE))
+    expect_as_finished(out, read_recipe(out))
     return results
 
 
@@ -148,9 +149,17 @@ class _Run:
     inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels), on the device
     ledger: Ledger  # of the probe and the checkpoints so far
     clock: Clock
+    expect_alone: Callable[[], None] = lambda: None  # before writing: raises if the folder is another process's by now
 
 
-def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, description: Mapping[str, Any]) -> _Run:
+def _begin(
+    recipe: Recipe,
+    model: ViT,
+    place: torch.device,
+    out: Path,
+    description: Mapping[str, Any],
+    expect_alone: Callable[[], None],
+) -> _Run:
     """The run at its newest state, or at step 0. Raises PrismaError if what it wrote before was changed."""
     optimizer, run_id, ledger, step = make_optimizer(model, recipe.training), description["run"], Ledger(out), 0
     if (out / STATE).is_file():
@@ -164,7 +173,7 @@ def _begin(recipe: Recipe, model: ViT, place: torch.device, out: Path, descripti
     images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
     first = {split: data.inputs(split, EVALUATED) for split in ("test", "train")}
     inputs = {split: (x.to(place), y.to(place)) for split, (x, y) in first.items()}
-    return _Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, Clock(out, step))
+    return _Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, Clock(out, step), expect_alone)
 
 
 def initial_model(config: ViTConfig, seed: int) -> ViT:
@@ -209,6 +218,7 @@ def _fit(run: _Run, log: MetricsLog, track: Log, stopping: Stopping, progress: b
 
 def _save(run: _Run, log: MetricsLog, step: int) -> None:
     """Write the state of `step`, with the hashes of all that was written before it."""
+    run.expect_alone()
     log.sync()
     past = {**run.ledger.files, METRICS: log.sha256}
     save_state(run.out / STATE, run.model, run.optimizer, step, run.id, past)
@@ -243,6 +253,7 @@ def _finish(run: _Run, command: str, stopping: Stopping) -> dict[str, Any]:
 
     The state of the last step is saved already: a process that is told to stop can do so before the results.
     """
+    run.expect_alone()
     steps = run.recipe.training.steps
     metrics = read_metrics(run.out / METRICS)
     _write_model(run, run.out, steps)
@@ -262,36 +273,10 @@ def _finish(run: _Run, command: str, stopping: Stopping) -> dict[str, Any]:
         "curves": [*CURVE_KINDS, DYNAMICS],
         **run.clock.stated,
     }
+    run.expect_alone()
     write_hashes(run.out, to_json(results))
     stopping.deliver()
+    run.expect_alone()
     write_json(run.out / RESULTS, results)
     run.clock.remove()
     return results
-
-
-def pick_device(name: str | None) -> torch.device:
-    """The device of this name; by default CUDA if there is one, else the CPU.
-
-    Raises:
-        PrismaError: this machine has no such device.
-    """
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise PrismaError(
-            f"expected a device such as cpu or cuda that this machine has; found {name!r}: {reason}"
-        ) from None
-    return device
-
-
-@contextmanager
-def cpu_threads(n: int) -> Iterator[None]:
-    """Let torch use `n` threads in the block, and its previous number afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from prisma.bounds import METRICS
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.files import write_atomic
 from prisma.filesystem import sync_open, unwritable
 from prisma.ledger import expect_recorded
@@ -76,8 +76,8 @@ def _first_lines(path: Path, step: int) -> bytes:
     for i, line in enumerate(lines[:step]):
         if (found := read_line(path, i, line).get("step")) != i:
             raise PrismaError(
-                f"expected step {i} on line {i + 1} of {path}; found {found!r}: restore the file, or train again in "
-                "another folder"
+                f"expected step {i} on line {i + 1} of {path}; found {quoted(found)}: restore the file, or "
+                "train again in another folder"
             )
     if len(lines) < step:
         raise PrismaError(

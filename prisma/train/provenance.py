@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shlex
 import subprocess
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,12 +15,13 @@ import torch
 from prisma import __version__
 from prisma.checkpoint import config_from_dict
 from prisma.data import task
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted, shown
 from prisma.ledger import FORMAT
 from prisma.train.config import Recipe
 from prisma.train.optimizer import BETAS, EPS
 
 _IDENTITY = ("recipe", "task", "model", "training", "optimizer")
+_LONGEST_COMMAND = 160  # characters that a message has room for
 _PACKAGES = ("torch", "numpy", "safetensors")
 
 
@@ -34,7 +36,7 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
         "training": asdict(recipe.training),
         "optimizer": {"name": "AdamW", "betas": BETAS, "eps": EPS, "decay": "weights of linear maps only"},
     }
-    identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
+    identity = _as_in_a_file(identity)
     return {
         "format": FORMAT,
         "run": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
@@ -50,6 +52,11 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
         "environment": environment(recipe, device),
         "git": git_state(Path(__file__).parents[1]),
     }
+
+
+def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as reading them from a file gives them: tuples are lists."""
+    return dict(json.loads(json.dumps(values)))
 
 
 def seeds(recipe: Recipe) -> dict[str, int]:
@@ -79,12 +86,57 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def expect_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Raise PrismaError, which names the first setting that differs, unless both describe the same run."""
-    for key in _IDENTITY:
-        for name, here, there in _differences(key, wanted.get(key), _today(key, found.get(key))):
-            raise PrismaError(
-                f"expected the run in {path} to have {name}={here!r}; found {there!r}; choose another --out"
-            )
+    """Raise PrismaError unless both describe the same run: it names the first setting that differs, and how to resume.
+
+    Args:
+        found: what `recipe.json` holds; anybody may have written it.
+    """
+    rows = [row for key in _IDENTITY for row in _differences(key, wanted.get(key), _today(key, found.get(key)))]
+    if rows:
+        name, here, there = rows[0]
+        raise PrismaError(
+            f"expected the run in {path} to have {shown(name)}={quoted(here)}; found {quoted(there)}; choose another "
+            f"--out{_or_its_own_settings(found, wanted, rows, path)}"
+        )
+
+
+def _or_its_own_settings(
+    found: dict[str, Any], wanted: dict[str, Any], rows: list[tuple[str, Any, Any]], path: Path
+) -> str:
+    """How to resume a run with the settings that it was begun with, as far as a short and safe line can say it."""
+    words, own = _command_in(found), _overrides(wanted, rows)
+    again = shlex.join([*words, "--out", str(path), "--resume"]) if words else ""
+    ways = [
+        *([f"`{again}`"] if 0 < len(again) <= _LONGEST_COMMAND + len(str(path)) and again.isprintable() else []),
+        *([f"in Python with recipe.override({own})"] if own else []),
+    ]
+    return f", or resume it as it was begun: {', '.join(ways)}" if ways else ""
+
+
+def _command_in(found: dict[str, Any]) -> list[str]:
+    """The words of the recorded command, if it is a `prisma train RECIPE --set KEY=VALUE ...` of this recipe."""
+    text = found.get("command")
+    try:
+        words = shlex.split(text) if isinstance(text, str) and len(text) <= _LONGEST_COMMAND else []
+    except ValueError:  # an open quotation
+        words = []
+    options, values = words[3::2], words[4::2]
+    is_ours = words[:3] == ["prisma", "train", found.get("recipe")] and not words[2].startswith("-")
+    pairs = len(options) == len(values) and set(options) <= {"--set"} and all("=" in value for value in values)
+    return words if is_ours and pairs else []
+
+
+def _overrides(wanted: dict[str, Any], rows: list[tuple[str, Any, Any]]) -> dict[str, str]:
+    """What `Recipe.override` takes to give the settings of the run; empty if more than these differs."""
+    own: dict[str, str] = {}
+    for name, _, there in rows:
+        part, _, field = name.partition(".")
+        parts = there if isinstance(there, list) else [there]
+        simple = all(x is None or isinstance(x, int | float) or (isinstance(x, str) and x.isascii()) for x in parts)
+        if part not in ("model", "training") or field not in wanted[part] or not simple:
+            return {}
+        own[field] = ",".join("none" if x is None else str(x) for x in parts)
+    return own if len(str(own)) <= _LONGEST_COMMAND else {}
 
 
 def _today(key: str, value: Any) -> Any:
@@ -92,7 +144,7 @@ def _today(key: str, value: Any) -> Any:
     if key != "model" or not isinstance(value, dict):
         return value
     try:
-        return asdict(config_from_dict(value, "recipe.json"))
+        return _as_in_a_file(asdict(config_from_dict(value, "recipe.json")))
     except PrismaError:
         return value
 

@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
-from prisma.errors import PrismaError
-from prisma.files import clear_leftovers_in, expect_empty, read_json, write_atomic, write_json
+from prisma.errors import PrismaError, quoted, shown
+from prisma.files import clear_leftovers_in, expect_empty, write_atomic, write_json
 from prisma.filesystem import remove
 from prisma.ledger import seal, warn_unrecorded
 from prisma.reading import parse_json
-from prisma.run_folder import RECIPE, STATE, checkpoint_folders, is_finished, is_run, step_in
+from prisma.run_folder import RECIPE, STATE, checkpoint_folders, has_traces, is_finished, is_run, read_recipe, step_in
 from prisma.train.provenance import expect_same
+from prisma.train.tracking import OWN
 from prisma.vit import ViT
 
 _WEIGHT, _SEAL = "weight", "sha256"
@@ -25,11 +26,14 @@ _WHAT_NOW = "restore the file, or train again in another folder"
 
 
 def expect_startable(out: Path) -> None:
-    """Raise PrismaError unless `out` is absent or an empty folder."""
+    """Raise PrismaError unless `out` is absent or an empty folder. What wandb wrote before a run began is nothing."""
     try:
-        expect_empty(out)
+        expect_empty(out, OWN)
     except PrismaError as error:
-        raise PrismaError(f"{error}; use --resume or another --out") from None
+        if has_traces(out):
+            read_recipe(out)
+        what_now = "; use --resume or another --out" if is_run(out) else ", and no run to resume; use another --out"
+        raise PrismaError(f"{error}{what_now}") from None
 
 
 def start(out: Path, description: Mapping[str, Any]) -> None:
@@ -53,7 +57,7 @@ def resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
             was removed.
     """
     expect_run(out)
-    found = read_json(out / RECIPE)
+    found = read_recipe(out)
     expect_same(found, dict(description), out)
     if not (out / STATE).is_file() and checkpoint_folders(out) and not is_finished(out):
         raise PrismaError(f"expected {STATE} beside the checkpoints of the run {out}; found no such file: {_WHAT_NOW}")
@@ -71,8 +75,10 @@ def resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
 
 def expect_run(out: Path) -> None:
     """Raise PrismaError unless a run was begun in `out`."""
-    if not is_run(out):
-        raise PrismaError(f"expected a run to resume at {out}; found no {RECIPE}; train without --resume")
+    if is_run(out):
+        return
+    expect_startable(out)  # says what to do with a folder of something else
+    raise PrismaError(f"expected a run to resume at {out}; found no {RECIPE}; train without --resume")
 
 
 def remove_checkpoints(out: Path, step: int) -> None:
@@ -123,7 +129,7 @@ def load_state(
     """
     tensors, header = read_tensors(path)
     if header.get("run") != run:
-        raise PrismaError(f"expected the state of run {run} in {path}; found that of {header.get('run')}")
+        raise PrismaError(f"expected the state of run {run} in {path}; found that of {shown(header.get('run'))}")
     step = _step(header.get("step"), last, path)
     parameters = dict(model.named_parameters())
     _expect_state(tensors, parameters, step, path)
@@ -148,7 +154,7 @@ def _step(text: Any, last: int, path: Path) -> int:
     if step is not None and step <= last:
         return step
     raise PrismaError(
-        f"expected a step from 0 to {last} in the header of {path}; found {str(text)[:40]!r}: {_WHAT_NOW}"
+        f"expected a step from 0 to {last} in the header of {path}; found {quoted(text, 40)}: {_WHAT_NOW}"
     )
 
 
@@ -180,9 +186,9 @@ def _expect_state(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor
         if found.shape != like.shape or found.dtype != like.dtype:
             raise PrismaError(
                 f"expected {name} in {path} to be {like.dtype} {list(like.shape)}; found {found.dtype} "
-                f"{list(found.shape)}: {_WHAT_NOW}"
+                f"{quoted(list(found.shape))}: {_WHAT_NOW}"
             )
         if like is scalar and found.item() != step:
             raise PrismaError(f"expected {step} updates in {name} of {path}; found {found.item():g}: {_WHAT_NOW}")
     if odd := sorted(set(tensors) - set(wanted)):
-        raise PrismaError(f"expected only the state of step {step} in {path}; found {odd[0]}: {_WHAT_NOW}")
+        raise PrismaError(f"expected only the state of step {step} in {path}; found {shown(odd[0])}: {_WHAT_NOW}")

@@ -10,6 +10,9 @@ from prisma.files import read_json, write_json
 from prisma.filesystem import remove
 from prisma.run_folder import RECIPE
 
+OWN = "wandb"
+"""The folder in which wandb keeps its files of a run. It is begun before the run is, and is no part of it."""
+
 Log = Callable[[Mapping[str, Any]], None]
 """A function that takes a line of metrics.jsonl."""
 
@@ -20,8 +23,6 @@ def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iter
 
     A resumed run continues its wandb run, by its id.
 
-    wandb keeps its own files in the folder `wandb` of `folder`.
-
     Raises:
         PrismaError: wandb cannot begin, for example without a login. Its files are removed.
     """
@@ -30,7 +31,7 @@ def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iter
         return
     import wandb
 
-    own = folder / "wandb"
+    own = folder / OWN
     is_new = not own.exists()
     try:
         begun = wandb.init(

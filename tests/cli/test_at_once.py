@@ -15,7 +15,9 @@ from prisma.train.loop import initial_model
 from tests.cli.commands import Contenders
 from tests.cli.running import one_sentence
 
-TRIALS, N = 8, 3
+TRIALS, N = 2, 3
+LOOKED = "prisma.train.loop.initial_model"  # between the first look at the folder and the lock
+PLANNED = "prisma.publish.folder_hub.FolderHub.writing"  # between the plan and the lock
 SMALL = ["steps=2", "warmup=1", "n_layers=1", "d_model=8", "n_heads=2", "d_mlp=8"]
 TRAIN = ["train", "digits", *(word for setting in SMALL for word in ("--set", setting))]
 REFUSED = r"prisma: expected (to be the only process to train in .*; found another one: wait|a new or empty folder at )"
@@ -30,7 +32,7 @@ def at_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contenders]:
 def test_of_trainers_in_one_folder_one_wins_and_all_is_its_own(at_once: Contenders, tmp_path: Path) -> None:
     for trial in range(TRIALS):
         out, seeds = tmp_path / f"run-{trial}", [N * trial + i for i in range(N)]
-        ended = at_once(*([*TRAIN, "--out", str(out), "--set", f"init_seed={seed}"] for seed in seeds))
+        ended = at_once(*([*TRAIN, "--out", str(out), "--set", f"init_seed={seed}"] for seed in seeds), at=LOOKED)
         (winner,) = (seed for seed, (code, _) in zip(seeds, ended, strict=True) if code == 0)
         for code, said in ended:
             assert code in (0, 1) and (code == 0 or re.match(REFUSED, one_sentence(said))), said
@@ -50,7 +52,7 @@ def test_of_those_that_resume_one_run_none_spoils_it(at_once: Contenders, run: P
     wanted = (run / WEIGHTS).read_bytes()
     (run / RESULTS).unlink()
     settings = [*TRAIN, "--set", "steps=6", "--out", str(run), "--resume"]
-    ended = at_once(*[settings] * N)
+    ended = at_once(*[settings] * N, at=LOOKED)
     assert 0 in (code for code, _ in ended)  # those that come when it is finished find it so
     for code, said in ended:
         assert code == 0 or re.match(REFUSED, one_sentence(said)), said
@@ -59,8 +61,8 @@ def test_of_those_that_resume_one_run_none_spoils_it(at_once: Contenders, run: P
 
 def test_publishers_at_once_leave_one_whole_model(at_once: Contenders, run: Path, tmp_path: Path) -> None:
     hub = tmp_path / "hub"
-    for _ in range(3):
-        ended = at_once(*[["publish", str(run), "lab/tiny", "--hub", str(hub)]] * N)
+    for _ in range(TRIALS):
+        ended = at_once(*[["publish", str(run), "lab/tiny", "--hub", str(hub)]] * N, at=PLANNED)
         assert 0 in (code for code, _ in ended)
         for code, said in ended:
             only = "prisma: expected to be the only process to publish lab/tiny"

@@ -1,14 +1,14 @@
 """Training from the command line: mistakes are told before anything is written."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from prisma.train import Recipe
+from tests import processes
+from tests.cli.commands import command_on_a_full_disk
 from tests.cli.running import Prisma, one_sentence
 
 
@@ -37,14 +37,12 @@ def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[st
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    code = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
-    code += "; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
-    code += (
-        "; sys.argv = 'prisma train digits --set steps=3 --set warmup=1'.split(); import prisma.cli; prisma.cli.main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 1
-    assert one_sentence(done.stderr).startswith("prisma: could not write")
+    out, stderr = tmp_path / "run", tmp_path / "stderr"
+    arguments = ["train", "digits", "--set", "steps=3", "--set", "warmup=1", "--out", str(out)]
+    child = processes.context().Process(target=command_on_a_full_disk, args=(arguments, stderr, 20_000))
+    child.start()
+    assert processes.ended(child) == 1
+    assert one_sentence(stderr.read_text()).startswith("prisma: could not write")
     assert not list(tmp_path.rglob("*.partial"))
     assert not list(tmp_path.rglob("model.safetensors"))
 

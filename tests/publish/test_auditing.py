@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
 from prisma.errors import PrismaError
 from prisma.publish import Finding, audit, publish
-from prisma.publish.hub import Commit, File, FolderHub
+from prisma.publish.commits import Commit, File
+from prisma.publish.folder_hub import FolderHub
 from prisma.repository import MANIFEST, Published
 from tests.run_edits import accept_changes
 
@@ -37,8 +38,7 @@ def serve(hub: Path, revision: str, **changed: bytes) -> None:
     }
     made = Commit(tuple(File.of(name, data) for name, data in files.items()))
     with writer.writing():
-        writer.add(made)
-        writer.label(revision, made.id)
+        writer.put(revision, made, "")
 
 
 def weights_of(hub: Path, revision: str, folder: Path, **header: str) -> bytes:
@@ -51,7 +51,8 @@ def weights_of(hub: Path, revision: str, folder: Path, **header: str) -> bytes:
 def manifest(hub: Path, change: Callable[[list[dict[str, object]]], object]) -> bytes:
     entries = mouse(hub).checkpoints()
     change(entries)
-    return json.dumps({"checkpoints": entries}).encode()
+    values = json.loads(mouse(hub).file(MANIFEST).read_text())
+    return json.dumps({**values, "checkpoints": entries}).encode()
 
 
 def corrupt(hub: Path) -> None:
@@ -139,7 +140,8 @@ def test_a_fault_of_one_step_is_found_at_that_step_alone(hub: Path) -> None:
 def test_unlabelled_commits_are_no_fault(hub: Path) -> None:
     made = Commit((File.of("a", b"left by a kill"),))
     with (writer := FolderHub(mouse(hub))).writing():
-        writer.add(made)
+        writer.put("step-000009", made, "")
+        writer.unlabel("step-000009")
     (mouse(hub).folder / "snapshots" / ("0" * 40)).mkdir()
     assert audit("lab/tiny", hub) == []
 

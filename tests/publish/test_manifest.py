@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from prisma import ViT, ViTConfig
 from prisma.checkpoint import Checkpoint
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
-from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint, to_json
+from prisma.publish.commits import File
+from prisma.publish.manifest import TOLERANCE, Entry, Manifest, Yanked, agrees, fingerprint
 from prisma.run_folder import revision_of
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, channels=1, n_layers=1, d_model=8, n_heads=2, d_mlp=8, n_classes=20)
@@ -70,11 +72,36 @@ def test_logits_that_are_not_finite_are_refused() -> None:
         fingerprint(broken, IMAGES)
 
 
-def test_entries_round_trip_in_step_order() -> None:
-    entries = [Entry(step, revision_of(step), "c" * 40, "s" * 64, 9, ((0.5, -1.0), (2.0, 0.0))) for step in (128, 0)]
-    read = json.loads(to_json(entries))["checkpoints"]
-    assert [entry["revision"] for entry in read] == ["step-000000", "step-000128"]
-    assert [Entry.from_dict(values) for values in read] == entries[::-1]
+def manifest_of(*entries: Entry) -> Manifest:
+    return Manifest("r1", tuple(entry.step for entry in entries), entries)
+
+
+def test_a_manifest_round_trips() -> None:
+    files = (File.of("config.json", b"{}").record, File.of("model.safetensors", b"xy").record)
+    print_ = ((0.5, -1.0), (2.0, 0.0))
+    entries = (Entry(step, revision_of(step), "c" * 40, "s" * 64, 9, print_, files) for step in (0, 128))
+    yanked = Yanked(4, "step-000004", "yanked-step-000004", "d" * 40, "wrong data", "2026-01-02")
+    manifest = replace(manifest_of(*entries), files=files, yanked=(yanked,), replaced_by="r2")
+    assert Manifest.parse(manifest.to_json()) == manifest
+    assert json.loads(manifest.to_json())["checkpoints"][1]["revision"] == "step-000128"
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b'{"checkpoints": []}', "expected format 2 in checkpoints.json; found None"),
+        (b"\xff", "UTF-8"),
+        (b"[]", "named fields"),
+        (
+            b'{"format": 2, "run": "a", "steps": [], "checkpoints": [{"step": 1}]}',
+            "each Entry lacks the field revision",
+        ),
+        (b'{"format": 2, "run": "a", "steps": [], "checkpoints": [1]}', "expected checkpoints to be a list"),
+    ],
+)
+def test_what_is_no_manifest_is_one_sentence(data: bytes, sentence: str) -> None:
+    with pytest.raises(PrismaError, match=sentence):
+        Manifest.parse(data)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +114,7 @@ def test_entries_round_trip_in_step_order() -> None:
     ],
 )
 def test_a_wrong_entry_is_one_sentence(change: dict[str, object], sentence: str) -> None:
-    entry = json.loads(to_json([Entry(0, "step-000000", "c", "s", 9, ((0.5,),))]))["checkpoints"][0]
+    entry = json.loads(manifest_of(Entry(0, "step-000000", "c", "s", 9, ((0.5,),))).to_json())["checkpoints"][0]
     with pytest.raises(PrismaError, match=sentence):
         Entry.from_dict({**entry, **change})
     with pytest.raises(PrismaError, match=r"an entry of checkpoints.json lacks the field commit"):

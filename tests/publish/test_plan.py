@@ -1,7 +1,9 @@
 """A run is checked in full before anything is written."""
 
+import hashlib
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,10 @@ from safetensors.torch import save_file
 
 from prisma.checkpoint import WEIGHTS, read_tensors
 from prisma.errors import PrismaError
-from prisma.publish.plan import plan
+from prisma.publish.commits import Commit
+from prisma.publish.manifest import Manifest
+from prisma.publish.plan import Plan, plan
+from prisma.repository import MANIFEST
 from tests.run_edits import accept_changes
 
 LAST = "checkpoints/step-000006"
@@ -35,25 +40,28 @@ def shift(tensors: dict[str, torch.Tensor]) -> None:
     tensors["readout.head.weight"] += 1
 
 
+def main_of(planned: Plan) -> Commit:
+    """What `main` will hold in a folder hub, whose ids are hashes of the files."""
+    return planned.main({step.label: step.commit.id for step in planned.steps})
+
+
 def test_a_run_becomes_a_commit_per_checkpoint_and_main_last(run: Path) -> None:
     planned = plan(run, "lab/tiny")
-    assert list(planned.revisions) == [f"step-{step:06d}" for step in (0, 1, 2, 4, 6)] + ["main"]
-    names = {file.name for file in planned.revisions["main"].files}
+    assert [step.label for step in planned.steps] == [f"step-{step:06d}" for step in (0, 1, 2, 4, 6)]
+    names = {file.name for file in main_of(planned).files}
     assert names == {
         "README.md", "checkpoints.json", "config.json", "metrics.jsonl", "model.safetensors", "probe.safetensors",
         "recipe.json", "results.json", "curves/loss.png", "curves/loss.svg", "curves/accuracy.png",
         "curves/accuracy.svg", "curves/dynamics.png",
     }  # fmt: skip
-    for label in list(planned.revisions)[:-1]:
-        assert [file.name for file in planned.revisions[label].files] == ["config.json", "model.safetensors"]
+    for step in planned.steps:
+        assert [file.name for file in step.commit.files] == ["config.json", "model.safetensors"]
 
 
 def test_the_plan_is_a_function_of_the_run(run: Path, tmp_path: Path) -> None:
     there = Path(shutil.copytree(run, tmp_path / "elsewhere"))
     first, second = plan(run, "lab/tiny"), plan(there, "lab/tiny")
-    assert {label: commit.id for label, commit in first.revisions.items()} == {
-        label: commit.id for label, commit in second.revisions.items()
-    }
+    assert main_of(first).id == main_of(second).id
     assert first.card == second.card
 
 
@@ -104,21 +112,29 @@ def test_the_same_weights_at_two_steps_are_refused(run: Path) -> None:
 
 
 def test_files_that_are_no_part_of_a_run_are_not_sent(run: Path) -> None:
-    before = plan(run, "lab/tiny").revisions["main"].id
+    before = main_of(plan(run, "lab/tiny")).id
     (run / "notes.txt").write_text("not for the public")
     (run / "checkpoints/.step-000009.partial").mkdir()
-    assert plan(run, "lab/tiny").revisions["main"].id == before
+    assert main_of(plan(run, "lab/tiny")).id == before
 
 
-def test_the_manifest_states_what_each_checkpoint_file_is(run: Path) -> None:
+def test_the_manifest_states_what_every_file_is(run: Path) -> None:
     planned = plan(run, "lab/tiny")
-    (manifest,) = [file for file in planned.revisions["main"].files if file.name == "checkpoints.json"]
-    assert isinstance(manifest.source, bytes)
-    for entry in json.loads(manifest.source)["checkpoints"]:
-        weights = planned.revisions[entry["revision"]].files[1]
-        assert (entry["commit"], entry["sha256"], entry["size"]) == (
-            planned.revisions[entry["revision"]].id, weights.sha256, weights.size,
-        )  # fmt: skip
+    main = main_of(planned)
+    source = main.file(MANIFEST).source
+    assert isinstance(source, bytes)
+    manifest = Manifest.parse(source)
+    assert manifest.steps == (0, 1, 2, 4, 6)
+    assert manifest.run == json.loads((run / "recipe.json").read_text())["run"]
+    assert {record.name for record in manifest.files} == {file.name for file in main.files} - {MANIFEST}
+    for entry, step in zip(manifest.checkpoints, planned.steps, strict=True):
+        assert entry.commit == step.commit.id
+        assert entry.files == step.commit.records
+        for record in entry.files:
+            path = run / "checkpoints" / entry.revision / record.name
+            git = subprocess.run(["git", "hash-object", path], capture_output=True, text=True, check=True).stdout
+            assert (record.oid, record.size) == (git.strip(), path.stat().st_size)
+            assert record.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_metrics_with_a_hole_are_refused(run: Path) -> None:
@@ -133,5 +149,5 @@ def test_a_run_of_an_earlier_version_lacks_the_pictures_that_were_added(run: Pat
         (run / "curves/dynamics.png").unlink()
         plan(run, "lab/tiny")
     accept_changes(run)
-    names = {file.name for file in plan(run, "lab/tiny").revisions["main"].files}
+    names = {file.name for file in plan(run, "lab/tiny").files}
     assert "curves/loss.png" in names and "curves/dynamics.png" not in names

@@ -22,7 +22,8 @@ from prisma.run_folder import checkpoint_folder, checkpoint_steps, read_metrics
 from prisma.train import Recipe, train
 from prisma.train.clock import CLOCK, Clock
 from prisma.train.evaluate import evaluate
-from prisma.train.loop import _Run, _update, cpu_threads, initial_model, pick_device
+from prisma.train.loop import _Run, _update, initial_model
+from prisma.train.machine import cpu_threads
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import EPS, learning_rate, make_optimizer
 from prisma.train.order import batch
@@ -213,13 +214,6 @@ def test_the_bar_shows_loss_and_accuracy_on_stderr(
     assert printed.out == "" and all(word in printed.err for word in ("tiny", "loss=", "accuracy=", "2/2"))
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "nonsense"])
-def test_a_device_that_is_not_there_is_a_sentence(name: str) -> None:
-    with pytest.raises(PrismaError, match="expected a device such as cpu or cuda"):
-        pick_device(name)
-    assert pick_device("cpu").type == "cpu"
-
-
 def test_one_update_is_clipped_adamw(tiny: Recipe) -> None:
     model = initial_model(tiny.model, 0)
     twin = [p.detach().clone() for p in model.parameters()]
@@ -246,6 +240,26 @@ def test_two_trainers_in_one_folder_are_refused(tiny: Recipe, tmp_path: Path) ->
         pytest.raises(PrismaError, match="expected to be the only process to train"),
     ):
         train(tiny, tmp_path / "run", resume=True, progress=False)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_goes_while_it_trains_gets_nothing_more(
+    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """Neither in the place where it was, nor in a run that somebody began there meanwhile."""
+
+    def moved(log: MetricsLog, line: dict[str, float]) -> None:
+        write(log, line)
+        if line["step"] == 5:
+            out.rename(tmp_path / "gone")
+            if replaced:
+                start(out, describe(tiny, torch.device("cpu"), ""))
+
+    out, write = tmp_path / "run", MetricsLog.write
+    monkeypatch.setattr(MetricsLog, "write", moved)
+    with pytest.raises(PrismaError, match=r"expected to be the only process to train in .* removed or replaced"):
+        train(tiny, out, device="cpu", progress=False)
+    assert [path.name for path in out.rglob("*")] == (["recipe.json"] if replaced else [])
 
 
 def test_what_cannot_begin_leaves_nothing(tiny: Recipe, tmp_path: Path) -> None:

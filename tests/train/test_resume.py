@@ -1,14 +1,20 @@
+import ast
 import json
+import re
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.optim import AdamW
 
+from prisma import load
 from prisma.errors import PrismaError
+from prisma.publish.plan import plan
 from prisma.run_folder import checkpoint_folder
-from prisma.train import Recipe
+from prisma.train import Recipe, train
 from prisma.train.loop import initial_model
 from prisma.train.optimizer import make_optimizer
 from prisma.train.provenance import describe
@@ -41,6 +47,96 @@ def test_a_run_is_resumed_only_where_it_is(tiny: Recipe, tmp_path: Path) -> None
     (tmp_path / "run" / "recipe.json").write_text("{")
     with pytest.raises(PrismaError, match="expected JSON"):
         resume(tmp_path / "run", description)
+
+
+COMMAND = "prisma train digits --set lr=0.01"
+SETTINGS = "in Python with recipe.override({'lr': '0.01'})"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        (COMMAND, f"`{COMMAND} --out OUT --resume`, {SETTINGS}"),
+        (f"{COMMAND} --set 'head=$(rm -rf ~); x'", f"`{COMMAND} --set 'head=$(rm -rf ~); x' --out OUT --resume`, "),
+        ("prisma train", f": {SETTINGS}"),  # what Python records
+        (f"{COMMAND}; rm -rf ~", f": {SETTINGS}"),
+        (f"{COMMAND} --out elsewhere", f": {SETTINGS}"),
+        (f"rm -rf ~ {COMMAND}", f": {SETTINGS}"),
+        (f"{COMMAND}\x1b[2J\n", f": {SETTINGS}"),
+        (f"{COMMAND}{'0' * 10_000}", f": {SETTINGS}"),
+        ("prisma train digits '", f": {SETTINGS}"),
+        ("prisma train --resume", f": {SETTINGS}"),
+        (None, f": {SETTINGS}"),
+        (["prisma"], f": {SETTINGS}"),
+    ],
+)
+def test_a_refusal_says_how_the_run_was_begun(tiny: Recipe, tmp_path: Path, recorded: object, said: str) -> None:
+    """The command is only named if it trains this recipe; what else a recorded command would do is never advised."""
+    digits, out = replace(tiny, name="digits"), tmp_path / "a run"
+    start(out, {**describe(digits.override({"lr": "0.01"}), CPU, ""), "command": recorded})
+    with pytest.raises(PrismaError) as error:
+        resume(out, describe(digits, CPU, ""))
+    found = str(error.value).removeprefix(f"expected the run in {out} to have training.lr=0.003; found 0.01; ")
+    expected = said.replace("OUT", f"'{out}'") if said.startswith("`") else said.removeprefix(": ")
+    assert found.startswith(f"choose another --out, or resume it as it was begun: {expected}")
+    assert found.isprintable() and len(str(error.value)) < 500
+
+
+def test_the_settings_that_a_refusal_names_resume_the_run(tiny: Recipe, tmp_path: Path) -> None:
+    own = tiny.override({"lr": "0.01", "n_heads": "4", "d_mlp": "0", "image_size": "8,8"})
+    start(tmp_path / "run", describe(own, CPU, ""))
+    with pytest.raises(PrismaError) as error:
+        resume(tmp_path / "run", describe(tiny, CPU, ""))
+    said = str(error.value).partition("recipe.override(")[2].removesuffix(")")
+    resume(tmp_path / "run", describe(tiny.override(ast.literal_eval(said)), CPU, ""))
+
+
+def lost(run: Path) -> None:
+    (run / "recipe.json").unlink()
+
+
+def emptied(run: Path) -> None:
+    (run / "recipe.json").write_bytes(b"")
+
+
+def a_folder(run: Path) -> None:
+    lost(run)
+    (run / "recipe.json").mkdir()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("damage", [lost, emptied, a_folder])
+def test_a_run_without_its_recipe_gets_one_advice(
+    whole: Path, tiny: Recipe, tmp_path: Path, damage: Callable[[Path], None], finished: bool
+) -> None:
+    """From resuming, from training anew and from publishing, and it can be followed."""
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    damage(run)
+    if not finished:
+        (run / "results.json").unlink()
+    works = (
+        lambda: train(tiny, run, resume=True, progress=False),
+        lambda: train(tiny, run, progress=False),
+        lambda: plan(run, "lab/tiny"),
+    )
+    for work in works:
+        with pytest.raises(PrismaError) as error:
+            work()
+        last = str(error.value).rpartition("what is left: its 9 checkpoints can still be loaded, the last from ")[2]
+        assert re.match(r"expected (a file|JSON) .*recipe\.json; found ", str(error.value))
+        assert "restore the file, or train into another folder" in str(error.value)
+        assert load(last).config == tiny.model
+
+
+def test_an_empty_recipe_without_checkpoints_and_a_folder_of_others(tiny: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_bytes(b"")
+    for resuming in (True, False):
+        with pytest.raises(PrismaError, match="train into another folder; what is left: no checkpoint"):
+            train(tiny, tmp_path, resume=resuming, progress=False)
+    (tmp_path / "recipe.json").rename(tmp_path / "thesis.tex")
+    for resuming in (True, False):
+        with pytest.raises(PrismaError, match="found 1 entries, and no run to resume; use another --out"):
+            train(tiny, tmp_path, resume=resuming, progress=False)
 
 
 def test_another_environment_is_noted_once(tiny: Recipe, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import os
+import signal
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -11,6 +13,7 @@ from prisma.files import read_json, write_json
 from prisma.run_folder import read_metrics
 from prisma.train import Recipe, train
 from prisma.train.tracking import note_page, tracking
+from tests import processes
 
 PAGE = "https://wandb.ai/lab/prisma/runs/1"
 
@@ -119,3 +122,48 @@ def test_what_wandb_leaves_when_it_cannot_begin_is_removed(
     monkeypatch.setattr(sys.modules["wandb"], "init", listening)
     train(short, out, **settings)
     assert len(runs) == 1 and (out / "wandb" / "offline-run").is_dir()
+
+
+def killed(recipe: Recipe, out: Path) -> None:
+    """What a process does that is killed when wandb has begun and nothing of the run is written."""
+
+    def init(**settings: Any) -> None:
+        (Path(settings["dir"]) / "wandb" / "offline-run").mkdir(parents=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    fake = ModuleType("wandb")
+    fake.__spec__ = ModuleSpec("wandb", None)
+    fake.init = init  # type: ignore[attr-defined]
+    sys.modules["wandb"] = fake
+    train(recipe, out, use_wandb=True, device="cpu", progress=False)
+
+
+def test_a_kill_when_only_wandb_has_begun_leaves_a_folder_to_begin_in(
+    tiny: Recipe, tmp_path: Path, runs: list[FakeRun]
+) -> None:
+    short, out = tiny.override({"steps": "2", "warmup": "1"}), tmp_path / "run"
+    child = processes.context().Process(target=killed, args=(short, out))
+    child.start()
+    assert processes.ended(child) == -signal.SIGKILL
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "wandb"]
+    with pytest.raises(PrismaError, match=r"expected a run to resume at .*; found no recipe\.json; train without"):
+        train(short, out, resume=True, use_wandb=True, device="cpu", progress=False)
+    (out / "wandb" / "offline-run").rename(out / "wandb" / "offline-run-before")
+    results = train(short, out, use_wandb=True, device="cpu", progress=False)
+    assert runs[0].settings["id"] == results["run"] and len(runs[0].lines) == 3
+    assert sorted(path.name for path in (out / "wandb").iterdir()) == ["offline-run", "offline-run-before"]
+
+
+def test_an_error_when_only_wandb_has_begun_leaves_a_folder_to_begin_in(
+    tiny: Recipe, tmp_path: Path, runs: list[FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise PrismaError("could not write recipe.json: No space left on device")
+
+    short, out = tiny.override({"steps": "2", "warmup": "1"}), tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(PrismaError, match="No space left"):
+        patch.setattr("prisma.train.loop.start", full)
+        train(short, out, use_wandb=True, device="cpu", progress=False)
+    assert [path.name for path in out.iterdir()] == ["wandb"] and runs[0].ended
+    (out / "wandb" / "offline-run").rmdir()
+    assert train(short, out, use_wandb=True, device="cpu", progress=False)["steps"] == 2

@@ -9,66 +9,37 @@ once every file was read back through it, the label.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prisma.errors import PrismaError
 from prisma.files import exclusive, sha256
 from prisma.filesystem import link_or_copy, move, sync, sync_open, unwritable
-from prisma.repository import Published
-
-CHUNK = 1 << 20  # bytes
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of a commit: its name in the repository, and the source of its bytes."""
-
-    name: str
-    source: bytes | Path
-    sha256: str
-    size: int  # bytes
-
-    @classmethod
-    def of(cls, name: str, source: bytes | Path) -> "File":
-        if isinstance(source, bytes):
-            return cls(name, source, hashlib.sha256(source).hexdigest(), len(source))
-        return cls(name, source, sha256(source), source.stat().st_size)
-
-    def chunks(self) -> Iterator[bytes]:
-        if isinstance(self.source, bytes):
-            yield self.source
-            return
-        with self.source.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
+from prisma.publish.commits import Commit, File
+from prisma.repository import MAIN, Published
 
 
-@dataclass(frozen=True)
-class Commit:
-    """The files of a revision."""
-
-    files: tuple[File, ...]
-
-    @cached_property
-    def id(self) -> str:
-        return commit_id({file.name: file.sha256 for file in self.files})
-
-
-def commit_id(hashes: Mapping[str, str]) -> str:
-    """40 hex digits, a hash of the names and SHA-256 of a commit's files: equal files give an equal commit."""
-    lines = "".join(f"{hashes[name]} {name}\n" for name in sorted(hashes))
-    return hashlib.sha256(lines.encode()).hexdigest()[:40]
-
-
-@dataclass(frozen=True)
+@dataclass
 class FolderHub:
     """The writing side of one repository in a folder hub."""
 
     mouse: Published
+    written: int = field(default=0, init=False)  # bytes
+    _expect_alone: Callable[[], None] = field(default=lambda: None, init=False)  # see `prisma.files.exclusive`
+
+    @property
+    def repo(self) -> str:
+        return self.mouse.repo
+
+    @property
+    def place(self) -> str:
+        return str(self.mouse.hub)
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        return 0, self.written
 
     @property
     def folder(self) -> Path:
@@ -85,13 +56,12 @@ class FolderHub:
         Raises:
             PrismaError: another process is publishing, or a file could not be written.
         """
-        lock = (
-            self.folder.parent / ".locks" / self.folder.name / "publish.lock"
-        )  # in the folder of the locks of the Hub's client
+        locks = self.folder.parent / ".locks" / self.folder.name  # the folder of the locks of the Hub's client
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with exclusive(lock, f"publish {self.mouse.repo} in {self.mouse.hub}"):
+            locks.mkdir(parents=True, exist_ok=True)
+            with exclusive(locks, f"publish {self.mouse.repo} in {self.mouse.hub}", "publish.lock") as expect_alone:
                 try:
+                    self._expect_alone = expect_alone
                     self._clear()  # what a killed process left behind
                     yield
                 finally:
@@ -101,7 +71,7 @@ class FolderHub:
 
     def labels(self) -> dict[str, str]:
         """Label -> commit id."""
-        return {name: (self.folder / "refs" / name).read_text(errors="replace") for name in self.mouse.revisions()}
+        return {name: self.mouse.commit_of(name) for name in self.mouse.revisions()}
 
     def read_back(self, commit: str) -> dict[str, str]:
         """Name -> SHA-256 of the file that a reader gets from a commit, every byte read; "" for a missing file."""
@@ -124,18 +94,42 @@ class FolderHub:
 
         return sorted(name for name, found in self.read_back(commit).items() if not is_whole(name, found))
 
-    def is_whole(self, commit: Commit) -> bool:
-        """Whether a commit reads back, every byte, as it should be."""
-        return self.read_back(commit.id) == {file.name: file.sha256 for file in commit.files}
+    def differing(self, commit: str, wanted: Commit) -> list[str]:
+        """The names of the files that a reader of a commit does not get as wanted, every byte read."""
+        found, expected = self.read_back(commit), {file.name: file.sha256 for file in wanted.files}
+        return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
-    def add(self, commit: Commit) -> bool:
-        """Make a commit readable, unless it is already; True if anything was written.
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file of `main`; None if it has none."""
+        commit = self.labels().get(MAIN)
+        path = self.mouse.snapshot(commit) / name if commit else None
+        return path.read_bytes() if path and path.is_file() else None
+
+    def put(self, label: str, commit: Commit, message: str) -> str:
+        """Make a commit readable, read it back, and let the label name it.
+
+        A folder hub keeps no message: a commit's id is a hash of its files already.
 
         Raises:
             PrismaError: what was written reads back as other bytes.
         """
-        if self.is_whole(commit):
-            return False
+        self._expect_alone()
+        self._add(commit)
+        self._expect_alone()
+        if self.labels().get(label) != commit.id:
+            self._place(File.of(label, commit.id.encode()), self.folder / "refs" / label)
+        return commit.id
+
+    def amend(self, files: tuple[File, ...], message: str) -> str:
+        """Commit `main` with some of its files replaced or added, verified as by `put`, and return the commit's id."""
+        folder = self.mouse.snapshot(self.labels()[MAIN])
+        old = (path for path in folder.rglob("*") if path.is_file())
+        kept = {name: File.of(name, path) for path in old if (name := path.relative_to(folder).as_posix())}
+        return self.put(MAIN, Commit((*(kept | {file.name: file for file in files}).values(),)), message)
+
+    def _add(self, commit: Commit) -> None:
+        if not self.differing(commit.id, commit):
+            return
         for folder in ("blobs", "snapshots", "refs"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         sync(self.folder)
@@ -143,19 +137,22 @@ class FolderHub:
             blob = self._blob(file)
             if not blob.is_file() or sha256(blob) != file.sha256:
                 self._place(file, blob)
-        if not self.is_whole(commit):
+        if self.differing(commit.id, commit):
             self._link(commit)
-        if not self.is_whole(commit):
+        if self.differing(commit.id, commit):
             raise PrismaError(f"expected commit {commit.id} to read back as it was written; found other bytes")
-        return True
 
-    def label(self, name: str, commit: str) -> None:
-        """Let a label name a commit that `add` made."""
-        self._place(File.of(name, commit.encode()), self.folder / "refs" / name)
+    def rename(self, label: str, new: str) -> None:
+        """Let a commit have another label. A call that was stopped is completed by the same call."""
+        if (commit := self.labels().get(label)) is not None:
+            self._expect_alone()
+            self._place(File.of(new, commit.encode()), self.folder / "refs" / new)
+            self.unlabel(label)
 
-    def unlabel(self, name: str) -> None:
+    def unlabel(self, label: str) -> None:
         """Remove a label; its commit stays readable by id."""
-        (self.folder / "refs" / name).unlink()
+        self._expect_alone()
+        (self.folder / "refs" / label).unlink()
         sync(self.folder / "refs")
 
     def _blob(self, file: File) -> Path:
@@ -175,6 +172,7 @@ class FolderHub:
             raise PrismaError(f"expected {file.source!s} to stay as it was during publishing; found it changed")
         move(partial, target)
         sync(target.parent)
+        self.written += file.size
 
     def _link(self, commit: Commit) -> None:
         """A snapshot folder of relative links, as the Hub's client makes them, or of copies."""

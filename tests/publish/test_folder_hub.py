@@ -7,7 +7,8 @@ import pytest
 from huggingface_hub import hf_hub_download, scan_cache_dir
 
 from prisma.errors import PrismaError
-from prisma.publish.hub import Commit, File, FolderHub, commit_id
+from prisma.publish.commits import Commit, File, commit_id
+from prisma.publish.folder_hub import FolderHub
 from prisma.repository import Published
 
 COMMIT = Commit((File.of("a.txt", b"one"), File.of("deep/b.txt", b"two"), File.of("deep/c.txt", b"one")))
@@ -20,8 +21,7 @@ def writer(tmp_path: Path) -> FolderHub:
 
 def test_a_commit_and_its_label_are_read_by_the_plain_client(writer: FolderHub, tmp_path: Path) -> None:
     with writer.writing():
-        assert writer.add(COMMIT)
-        writer.label("step-000001", COMMIT.id)
+        assert writer.put("step-000001", COMMIT, "") == COMMIT.id
     for revision in ("step-000001", COMMIT.id):
         path = hf_hub_download(
             "lab/x", "deep/b.txt", revision=revision, cache_dir=tmp_path / "hub", local_files_only=True
@@ -35,14 +35,14 @@ def test_a_commit_and_its_label_are_read_by_the_plain_client(writer: FolderHub, 
 
 def test_equal_files_are_stored_once_and_nothing_else_is_left(writer: FolderHub) -> None:
     with writer.writing():
-        writer.add(COMMIT)
+        writer.put("step-000001", COMMIT, "")
     assert len(list((writer.folder / "blobs").iterdir())) == 2
     assert {path.name for path in writer.folder.iterdir()} == {"blobs", "snapshots", "refs"}
 
 
 def test_links_are_relative_so_that_a_hub_can_be_moved(writer: FolderHub, tmp_path: Path) -> None:
     with writer.writing():
-        writer.add(COMMIT)
+        writer.put("step-000001", COMMIT, "")
     (tmp_path / "hub").rename(tmp_path / "moved")
     assert FolderHub(Published("lab/x", tmp_path / "moved")).read_back(COMMIT.id) == {
         f.name: f.sha256 for f in COMMIT.files
@@ -58,8 +58,8 @@ def test_a_commit_id_follows_from_names_and_bytes_alone() -> None:
 @pytest.mark.parametrize("damage", ["change", "truncate", "remove blob", "remove link", "extra file"])
 def test_a_damaged_commit_is_seen_and_made_whole(writer: FolderHub, damage: str) -> None:
     with writer.writing():
-        writer.add(COMMIT)
-        assert not writer.add(COMMIT)
+        writer.put("step-000001", COMMIT, "")
+        assert not writer.differing(COMMIT.id, COMMIT)
     blob = writer.folder / "blobs" / COMMIT.files[0].sha256
     link = writer.mouse.snapshot(COMMIT.id) / "a.txt"
     {
@@ -69,11 +69,16 @@ def test_a_damaged_commit_is_seen_and_made_whole(writer: FolderHub, damage: str)
         "remove link": link.unlink,
         "extra file": lambda: link.with_name("extra").write_bytes(b"!"),
     }[damage]()
-    assert commit_id(writer.read_back(COMMIT.id)) != COMMIT.id
+    names = (
+        ["a.txt", "deep/c.txt"]
+        if damage not in ("remove link", "extra file")
+        else ["a.txt" if damage[0] == "r" else "extra"]
+    )
+    assert writer.differing(COMMIT.id, COMMIT) == names
     assert bool(writer.damaged(COMMIT.id)) == (damage != "remove link")
     with writer.writing():
-        assert writer.add(COMMIT)
-    assert commit_id(writer.read_back(COMMIT.id)) == COMMIT.id
+        writer.put("step-000001", COMMIT, "")
+    assert not writer.differing(COMMIT.id, COMMIT)
 
 
 def test_a_second_publisher_is_refused(writer: FolderHub) -> None:
@@ -94,6 +99,18 @@ def test_a_source_that_changes_on_the_way_is_refused(writer: FolderHub, tmp_path
     commit = Commit((File.of("weights", source),))
     source.write_bytes(b"after!")
     with pytest.raises(PrismaError, match="stay as it was"), writer.writing():
-        writer.add(commit)
+        writer.put("main", commit, "")
     assert not list((writer.folder / "blobs").iterdir())
     assert not (writer.folder / ".partial").exists()
+
+
+def test_main_is_amended_file_by_file(writer: FolderHub) -> None:
+    with writer.writing():
+        old = writer.put("main", COMMIT, "")
+        new = writer.amend((File.of("a.txt", b"new"), File.of("d.txt", b"four")), "")
+    files = (File.of("a.txt", b"new"), *COMMIT.files[1:], File.of("d.txt", b"four"))
+    assert not writer.differing(new, Commit(files))
+    assert writer.labels() == {"main": new}
+    assert writer.read("a.txt") == b"new"
+    assert writer.read("none") is None
+    assert not writer.differing(old, COMMIT)
