@@ -26,10 +26,13 @@ RESULTS = "results.json"
 HASHES = "hashes.json"
 CURVES = "curves"
 CURVE_KINDS = ("loss", "accuracy")
+DYNAMICS = "dynamics"
 CURVE_FORMATS = ("png", "svg")
 CURVE_FILES = tuple(f"{CURVES}/{kind}.{ending}" for kind in CURVE_KINDS for ending in CURVE_FORMATS)
 FINAL_FILES = (CONFIG, WEIGHTS, METRICS, RECIPE, RESULTS, PROBE, *CURVE_FILES)
 """The files of a finished run, beside its checkpoints; all are published."""
+ADDED_FILES = (f"{CURVES}/{DYNAMICS}.png",)
+"""More of them, which runs of earlier versions lack."""
 
 _TRACES = (RECIPE, PROBE, METRICS, STATE, CHECKPOINTS, RESULTS, HASHES)  # names that only a run has
 
@@ -44,6 +47,11 @@ def is_run(run: Path) -> bool:
 def is_finished(run: Path) -> bool:
     """Whether `run` holds a finished run: `results.json` is its last file."""
     return (run / RESULTS).is_file()
+
+
+def final_files(run: Path) -> tuple[str, ...]:
+    """The names of the files of a finished run, beside its checkpoints: all that are published."""
+    return (*FINAL_FILES, *(name for name in ADDED_FILES if (run / name).is_file()))
 
 
 def has_traces(run: Path) -> bool:

@@ -17,7 +17,7 @@ import prisma
 from prisma import PrismaError, filesystem
 from prisma.data.pictures import pictures
 from prisma.data.transform import opened
-from prisma.files import exclusive, new_folder, sha256, write_atomic
+from prisma.files import exclusive, new_folder, write_atomic
 from prisma.filesystem import given, link_or_copy, move, partial_of, remove, sentence, sentences, sync
 from prisma.publish import audit, preview, publish
 from prisma.recipes import recipe
@@ -25,6 +25,7 @@ from prisma.repository import published_in
 from prisma.study.shards import DatasetAnalysis
 from prisma.train import train
 from tests.conftest import SMALL
+from tests.run_edits import timeless
 
 
 def refusing(number: int, of: Callable[[int], bool] = lambda _: True) -> Callable[..., None]:
@@ -68,7 +69,7 @@ def test_a_run_is_trained_and_published_without_syncing(
     files = [words_.replace("folders", "files") for words_ in wanted] if all_files else []
     assert sorted(words) == files + wanted
     for name in ("model.safetensors", "metrics.jsonl", "state.safetensors", "results.json"):
-        assert sha256(tmp_path / "run" / name) == sha256(finished_run / name)
+        assert timeless(tmp_path / "run" / name) == timeless(finished_run / name)
     assert audit("lab/tiny", tmp_path / "hub") == []
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,6 +93,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
     settings: SettingsOption = None,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
+    license: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Licence of the weights, such as cc-by-4.0 (default: the recipe's)."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a mouse.
@@ -104,8 +108,10 @@ def train(
     from prisma.train import train as run
 
     chosen = find(recipe).override(settings_of(settings or []))
+    chosen = replace(chosen, license=license or chosen.license)
     folder = given(out or Path("runs") / recipe)
-    command = shlex.join(["prisma", "train", recipe, *(word for s in settings or [] for word in ("--set", s))])
+    words = [*(word for s in settings or [] for word in ("--set", s)), *(["--license", license] if license else [])]
+    command = shlex.join(["prisma", "train", recipe, *words])
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"
     with interruptible(f"{again} continues from here"):

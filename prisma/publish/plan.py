@@ -13,14 +13,15 @@ from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
 from prisma.publish.commits import Commit, File
 from prisma.publish.manifest import Entry, Manifest, Yanked, fingerprint
+from prisma.publish.prose import own_prose, prose_of, with_prose
 from prisma.repo_names import expect_repo_name
 from prisma.repository import MANIFEST
 from prisma.run_folder import (
     CHECKPOINTS,
-    FINAL_FILES,
     PROBE,
     RECIPE,
     expect_finished,
+    final_files,
     read_all_metrics,
     read_recipe,
     read_results,
@@ -73,7 +74,10 @@ class Plan:
         """
         entries = tuple(replace(step.entry, commit=commits[step.label]) for step in self.steps if step.label in commits)
         schedule = tuple(step.entry.step for step in self.steps)
-        text = render(replace(self.record, entries=entries, yanked=yanked), self.final) if yanked else self.card
+        text = self.card
+        if yanked:
+            text = render(replace(self.record, entries=entries, yanked=yanked), self.final)
+            text = with_prose(text, prose_of(self.card))
         files = (File.of(CARD, text.encode()), *self.files)
         manifest = Manifest(self.run, schedule, entries, Commit(files).records, yanked)
         return Commit((*files, File.of(MANIFEST, manifest.to_json())))
@@ -112,9 +116,10 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     entries = [step.entry for step in steps]
     record = Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries)
     final_checkpoint = read_checkpoint(run)
-    sent = tuple(File.of(name, run / name) for name in FINAL_FILES)
+    sent = tuple(File.of(name, run / name) for name in final_files(run))
     expect_as_finished(run, recipe, {name: file.sha256 for name, file in _files_of_run(steps, sent)})
-    return Plan(run_id, tuple(steps), sent, record, final_checkpoint, render(record, final_checkpoint))
+    card = with_prose(render(record, final_checkpoint), own_prose(run))
+    return Plan(run_id, tuple(steps), sent, record, final_checkpoint, card)
 
 
 def _files_of_run(steps: list[Step], sent: tuple[File, ...]) -> Iterator[tuple[str, File]]:

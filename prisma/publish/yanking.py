@@ -13,6 +13,7 @@ from prisma.publish.card import Record, render
 from prisma.publish.commits import File, Hub
 from prisma.publish.manifest import Manifest, Yanked
 from prisma.publish.plan import CARD
+from prisma.publish.prose import prose_of, with_prose
 from prisma.publish.publishing import hub_for
 from prisma.reading import parse_json
 from prisma.repository import MAIN, MANIFEST
@@ -102,7 +103,8 @@ def _files(hub: Hub, manifest: Manifest) -> tuple[File, ...]:
     with TemporaryDirectory() as temporary:
         for name in (CONFIG, WEIGHTS):
             (Path(temporary) / name).write_bytes(_read(hub, name))
-        card = File.of(CARD, render(record, read_checkpoint(Path(temporary))).encode())
+        text = render(record, read_checkpoint(Path(temporary)))
+    card = File.of(CARD, with_prose(text, prose_of(_read(hub, CARD).decode(errors="replace"))).encode())
     records = tuple(card.record if record.name == CARD else record for record in manifest.files)
     return card, File.of(MANIFEST, replace(manifest, files=records).to_json())
 

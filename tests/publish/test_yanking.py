@@ -29,7 +29,7 @@ def test_its_label_is_another_and_the_card_says_why(run: Path, place: Path | Non
     assert STEP not in {entry.revision for entry in manifest(place).checkpoints}
     assert manifest(place).steps == (0, 1, 2, 4, 6)
     card = Published("lab/tiny", place).file("README.md").read_text()
-    assert r"trained on \*the\* test images" in card and ASIDE in card
+    assert "`trained on *the* test images`" in card and f"`{ASIDE}`" in card
     assert f"| `{STEP}` |" not in card
     with pytest.raises(PrismaError):
         prisma.load("lab/tiny", revision=STEP, hub=place)
