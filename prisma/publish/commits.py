@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,10 +118,14 @@ class Hub(Protocol):
     def read(self, name: str) -> bytes | None:
         """The bytes of a file of `main`; None if it has none."""
 
+    def prepare(self, commits: Sequence[Commit]) -> None:
+        """These commits will be put next, in this order: files of many may be sent at once. Nothing else changes."""
+
     def put(self, label: str, commit: Commit, message: str) -> str:
         """Commit the files, verify them, then let the label name the commit, and return the commit's id.
 
-        What is there already is not written again, so a call that was stopped is completed by the same call.
+        What is there already is not written again, so a call that was stopped is completed by the same call. The label
+        may be made a little later: `labels`, putting `main` and the end of `writing` wait for it.
 
         Raises:
             PrismaError: it could not be written, or what is there afterwards is something else.

@@ -9,7 +9,7 @@ once every file was read back through it, the label.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +104,9 @@ class FolderHub:
         commit = self.labels().get(MAIN)
         path = self.mouse.snapshot(commit) / name if commit else None
         return path.read_bytes() if path and path.is_file() else None
+
+    def prepare(self, commits: Sequence[Commit]) -> None:
+        """Nothing: files are written one by one."""
 
     def put(self, label: str, commit: Commit, message: str) -> str:
         """Make a commit readable, read it back, and let the label name it.

@@ -4,29 +4,31 @@ The commits of checkpoints follow each other on the branch `checkpoints`, which 
 so that no checkpoint inherits a file of `main`. A label is a branch that is made at a commit whose files were verified;
 so a label never serves other weights, whatever is stopped at whatever moment. Nothing is uploaded twice: the Hub knows
 files by their hashes, and a commit that was made already is found at the end of its branch.
+
+Commits are made one after the other, because each names its parent; meanwhile the commits before are verified and
+labelled, which takes two more requests each.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prisma.errors import PrismaError, listed
 from prisma.publish.calls import Calls, RefusedError, UnansweredError
 from prisma.publish.commits import Commit, File, FileRecord
 from prisma.publish.journal import Journal
-from prisma.repo_names import expect_repo_name
+from prisma.publish.remote import Remote, is_same, without_bars
+from prisma.publish.uploads import Uploads
 from prisma.repository import MAIN
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 CHAIN = "checkpoints"
 """The branch on which the commits of checkpoints follow each other."""
-ATTRIBUTES = ".gitattributes"
-"""What every repository of the Hub begins with."""
-TRIES = 5  # of a commit whose answer was lost
+TRIES = 5  # of a change whose answer was lost
+THREADS = 5  # one sends files; in the others, commits are verified and labelled
+_LABEL = re.compile(rf"{MAIN}|.*step-\d+.*")  # other branches of a repository are its owner's own
 
 
 @dataclass
@@ -38,11 +40,15 @@ class HuggingFaceHub:
     calls: Calls = field(default_factory=Calls)
     kind: str = "model"
     sent: int = field(default=0, init=False)  # bytes
-    _heads: dict[str, str] | None = field(default=None, init=False)  # branch -> commit id
-    _listings: dict[str, dict[str, FileRecord]] = field(default_factory=dict, init=False)  # commits do not change
+    remote: Remote = field(init=False)
+    _uploads: Uploads = field(init=False)
+    _tip: tuple[str, Commit] | None = field(default=None, init=False)  # what we committed last on the chain
+    _pool: ThreadPoolExecutor | None = field(default=None, init=False)  # while `writing`
+    _settling: list[Future[None]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        expect_repo_name(self.repo)
+        self.remote = Remote(self.repo, self.calls, self.kind)
+        self._uploads = Uploads(self.remote)
 
     @property
     def place(self) -> str:
@@ -62,78 +68,71 @@ class HuggingFaceHub:
         """
         with self.journal.writing():
             self.calls.commits.extend(self.journal.commits())
-            self._ask(
+            self.calls.ask(
                 f"make the repository {self.repo}",
-                lambda: self._api.create_repo(self.repo, private=True, repo_type=self.kind, exist_ok=True),
+                lambda: self.remote.api.create_repo(self.repo, private=True, repo_type=self.kind, exist_ok=True),
             )
-            self._heads = None
-            yield
+            self.remote.branches(fresh=True)
+            self.calls.begin()
+            self._pool = ThreadPoolExecutor(THREADS)
+            try:
+                with without_bars():
+                    yield
+                    self._settle()
+            finally:
+                self.calls.stop()  # those that wait for the Hub
+                self._pool.shutdown(cancel_futures=True)
+                self._pool = None
+                self._settling.clear()
 
     def labels(self) -> dict[str, str]:
         """Label -> commit id. `main` is none before something was published there."""
-        heads = self._branches(fresh=True)
-        labels = {name: commit for name, commit in heads.items() if name != CHAIN}
+        self._settle()
+        labels = {name: commit for name, commit in self.remote.branches(fresh=True).items() if _LABEL.fullmatch(name)}
         if MAIN in labels and not self.listing(labels[MAIN]):
             del labels[MAIN]
         return labels
 
     def listing(self, commit: str) -> dict[str, FileRecord]:
-        """The files of a commit by name, as the Hub's metadata states them; those it stores by SHA-256 have no oid."""
-        if commit not in self._listings:
-            rows = self._ask(
-                f"list the files of {self.repo} at {commit}",
-                lambda: list(self._api.list_repo_tree(self.repo, recursive=True, revision=commit, repo_type=self.kind)),
-            )
-            self._listings[commit] = {
-                row.path: FileRecord(
-                    row.path, row.lfs.sha256 if row.lfs else "", row.size, "" if row.lfs else row.blob_id
-                )
-                for row in rows
-                if hasattr(row, "blob_id") and row.path != ATTRIBUTES
-            }
-        return self._listings[commit]
+        """The files of a commit by name: see `Remote.listing`."""
+        return self.remote.listing(commit)
 
     def differing(self, commit: str, wanted: Commit) -> list[str]:
         """The names of the files that a commit does not hold as wanted, by the Hub's own hashes."""
-        found, expected = self.listing(commit), {record.name: record for record in wanted.records}
-        both = found.keys() & expected.keys()
-        return sorted({*(found.keys() ^ expected.keys()), *(n for n in both if not is_same(found[n], expected[n]))})
+        return self.remote.differing(commit, wanted)
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a file of `main`, whose hash is checked; None if it has none."""
-        commit = self._branches().get(MAIN)
-        record = self.listing(commit).get(name) if commit else None
-        if record is None:
-            return None
-        path = self._ask(
-            f"send {name} of {self.repo}",
-            lambda: self._api.hf_hub_download(self.repo, name, revision=commit, repo_type=self.kind),
-        )
-        data = Path(path).read_bytes()
-        if not is_same(record, File.of(name, data).record):
-            raise PrismaError(f"expected {name} of {self.repo} at {commit} as the Hub lists it; found other bytes")
-        return data
+        commit = self.remote.branches().get(MAIN)
+        return self.remote.read(name, commit) if commit else None
+
+    def prepare(self, commits: Sequence[Commit]) -> None:
+        """These commits will be put next, in this order: their files are sent many at a time."""
+        self._uploads.prepare(commits)
 
     def put(self, label: str, commit: Commit, message: str) -> str:
         """Commit the files, verify them by the Hub's metadata, and let the label name the commit.
 
+        The last two may take place a little later: `labels`, `main` and the end of `writing` wait for them.
+
         Raises:
             PrismaError: the Hub refuses, somebody else publishes there, or the Hub lists other files than were sent.
+                It may be about a label before this one.
         """
         if label == MAIN:
-            return self._commit(MAIN, commit, message)
-        if CHAIN not in self._branches():
-            self._branch(CHAIN, self._first_commit())
+            return self._put_main(commit, message)
+        if CHAIN not in self.remote.branches():
+            self._branch(CHAIN, self.remote.first_commit())
         made = self._commit(CHAIN, commit, message)
-        if (there := self._branches().get(label)) not in (None, made):
-            self.unlabel(label)
-        if there != made:
-            self._branch(label, made)
+        self._tip = made, commit
+        assert self._pool is not None
+        self._settle(wait=False)
+        self._settling.append(self._pool.submit(self._label, label, made, commit))
         return made
 
     def amend(self, files: tuple[File, ...], message: str) -> str:
         """Commit `main` with some of its files replaced or added, and verify these."""
-        return self._commit(MAIN, Commit(files), message, whole=False)
+        return self._put_main(Commit(files), message, whole=False)
 
     def rename(self, label: str, new: str) -> None:
         """Let a commit have another label. A call that was stopped is completed by the same call."""
@@ -144,70 +143,104 @@ class HuggingFaceHub:
 
     def unlabel(self, label: str) -> None:
         """Remove a label. Its commit stays readable by id: it is in the history of the branch `checkpoints`."""
+        self._settle()
+        self._remove(label)
+
+    def _put_main(self, commit: Commit, message: str, *, whole: bool = True) -> str:
+        self._settle()
+        made = self._commit(MAIN, commit, message, whole=whole)
+        self._expect_verified(made, commit, whole)
+        return made
+
+    def _label(self, label: str, made: str, commit: Commit) -> None:
+        self._expect_verified(made, commit)
+        if (there := self.remote.branches().get(label)) not in (None, made):
+            self._remove(label)
+        if there != made:
+            self._branch(label, made)
+
+    def _settle(self, wait: bool = True) -> None:
+        """Raise what went wrong with the labels that were being made; wait for all of them, or look at those ready."""
+        ready = [future for future in self._settling if wait or future.done()]
+        self._settling = [future for future in self._settling if future not in ready]
+        for future in ready:
+            future.result()
+
+    def _remove(self, label: str) -> None:
         self._change(
-            f"remove the branch {label} of {self.repo}",
-            lambda: self._api.delete_branch(self.repo, branch=label, repo_type=self.kind),
-            done=lambda: label not in self._branches(fresh=True),
+            f"remove the branch {label}",
+            lambda: self.remote.api.delete_branch(self.repo, branch=label, repo_type=self.kind),
+            done=lambda: label not in self.remote.branches(fresh=True),
         )
-        self._branches().pop(label, None)
+        self.remote.branches().pop(label, None)
         self.journal.write("unlabelled", label=label)
 
     def set_public(self) -> bool:
         """Make the repository public; False if it was already."""
-        info = self._ask(f"describe {self.repo}", lambda: self._api.repo_info(self.repo, repo_type=self.kind))
+        info = self.calls.ask(
+            f"describe {self.repo}", lambda: self.remote.api.repo_info(self.repo, repo_type=self.kind)
+        )
         if not info.private:
             return False
-        self._ask(
+        self.calls.ask(
             f"make {self.repo} public",
-            lambda: self._api.update_repo_settings(self.repo, visibility="public", repo_type=self.kind),
+            lambda: self.remote.api.update_repo_settings(self.repo, visibility="public", repo_type=self.kind),
         )
         self.journal.write("public")
         return True
 
     def _commit(self, branch: str, commit: Commit, message: str, *, whole: bool = True) -> str:
-        """A commit on a branch that holds these files, and, if it is to be whole, no others. Verified."""
-        begun_at, lost = self._branches().get(branch), None
+        """The id of a commit on a branch that holds these files, and, if it is to be whole, no others."""
+        begun_at, lost = self.remote.branches().get(branch), ""
         for i in range(TRIES):
-            parent = self._branches().get(branch) or self._first_commit()
-            there = self.listing(parent)
-            wanted = [file for file in commit.files if not _is_there(there, file.record)]
-            extra = sorted(there.keys() - {file.name for file in commit.files}) if whole else []
+            parent = self.remote.branches()[branch]
+            there = self._files(parent)
+            wanted = [file for file in commit.files if not is_same(there.get(file.name), file.record)]
+            extra = there.keys() - {file.name for file in commit.files} if whole else ()
             if not wanted and not extra:
+                if i:
+                    self._note(branch, parent)  # ours, whose answer was lost
                 return parent
-            if branch == MAIN and begun_at not in (None, parent):
+            if branch == MAIN and parent != begun_at:
                 raise PrismaError(
                     f"expected nobody else to change main of {self.repo}; found commit {parent}: publish again"
                 )
             if i:
-                self.calls.sleep(2.0**i)
-            self.calls.expect_pace()
+                self.calls.pause(2.0**i)
             try:
-                made = self._send(branch, parent, wanted, extra, message)
+                made = self._send(branch, parent, wanted, sorted(extra), message)
             except UnansweredError as error:
-                lost = error
-                self._branches(fresh=True)  # if the commit was made, it is the head now
+                lost = str(error)
+                self.remote.branches(fresh=True)  # if the commit was made, it is the head now
                 continue
-            self._branches()[branch] = made
             self.sent += sum(file.size for file in wanted)
-            self.calls.committed()
-            self.journal.write("committed", branch=branch, commit=made)
-            self._expect_verified(made, commit, whole)
+            self._note(branch, made)
             return made
         raise PrismaError(f"expected the Hub to take a commit of {self.repo}; found {lost}: publish again later")
 
-    def _send(self, branch: str, parent: str, files: list[File], extra: list[str], message: str) -> str:
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    def _files(self, commit: str) -> Mapping[str, FileRecord]:
+        """The files of a commit by name; of our last one, which may not be verified yet, those that it should have."""
+        if self._tip and commit == self._tip[0]:
+            return {record.name: record for record in self._tip[1].records}
+        return self.listing(commit)
 
-        adds = [
-            CommitOperationAdd(file.name, file.source if isinstance(file.source, bytes) else str(file.source))
-            for file in files
-        ]
-        operations = [*adds, *(CommitOperationDelete(name, is_folder=False) for name in extra)]
+    def _note(self, branch: str, made: str) -> None:
+        self.remote.branches()[branch] = made
+        self.calls.committed()
+        self.journal.write("committed", branch=branch, commit=made)
+
+    def _send(self, branch: str, parent: str, files: list[File], extra: list[str], message: str) -> str:
+        from huggingface_hub import CommitOperationDelete
+
+        assert self._pool is not None, "expected to be called while `writing`"
+        additions = self._uploads.additions(files, branch, self._pool)
+        operations = [*additions, *(CommitOperationDelete(name, is_folder=False) for name in extra)]
+        self.calls.expect_pace()
         try:
-            return self.calls.ask(
-                f"take a commit of {self.repo}",
+            made: str = self.remote.ask(
+                "take a commit",
                 lambda: (
-                    self._api.create_commit(
+                    self.remote.api.create_commit(
                         self.repo,
                         operations,
                         commit_message=message,
@@ -219,83 +252,43 @@ class HuggingFaceHub:
                 once=True,
             )
         except RefusedError as error:
-            if error.status == 412 and self._branches(fresh=True).get(branch) != parent:
+            if error.status == 412 and self.remote.branches(fresh=True).get(branch) != parent:
                 raise UnansweredError("another commit on the branch") from None  # of somebody else, or ours after all
             raise
+        return made
 
-    def _expect_verified(self, made: str, commit: Commit, whole: bool) -> None:
-        found = self.listing(made)
-        wrong = self.differing(made, commit) if whole else []
-        wrong = wrong or [file.name for file in commit.files if not _is_there(found, file.record)]
-        if wrong:
+    def _expect_verified(self, made: str, commit: Commit, whole: bool = True) -> None:
+        wrong = [file.name for file in self.remote.absent(made, commit)]
+        if wrong := wrong or (self.differing(made, commit) if whole else []):
             raise PrismaError(
                 f"expected the files of commit {made} of {self.repo} as they were sent; the Hub lists others: "
                 f"{listed(wrong)}: no label was made; publish again"
             )
-        self.journal.write("verified", commit=made)
 
     def _branch(self, name: str, commit: str) -> None:
         self._change(
-            f"make the branch {name} of {self.repo}",
-            lambda: self._api.create_branch(self.repo, branch=name, revision=commit, repo_type=self.kind),
-            done=lambda: self._branches(fresh=True).get(name) == commit,
+            f"make the branch {name}",
+            lambda: self.remote.api.create_branch(self.repo, branch=name, revision=commit, repo_type=self.kind),
+            done=lambda: self.remote.branches(fresh=True).get(name) == commit,
         )
-        self._branches()[name] = commit
+        self.remote.branches()[name] = commit
         self.journal.write("labelled", label=name, commit=commit)
 
-    def _change(self, what: str, call: Any, done: Any) -> None:
+    def _change(self, what: str, call: Callable[[], Any], done: Callable[[], bool]) -> None:
         """A call that may be repeated only if it did not take effect."""
+        lost = ""
         for i in range(TRIES):
+            if i:
+                self.calls.pause(2.0**i)
             try:
-                self.calls.ask(what, call, once=True)
+                self.remote.ask(what, call, once=True)
                 return
             except UnansweredError as error:
-                if done():
-                    return
-                if i == TRIES - 1:
-                    raise PrismaError(f"expected the Hub to {what}; found {error}: publish again later") from None
-                self.calls.sleep(2.0**i)
+                lost = str(error)
             except RefusedError:  # such as "exists already", of our own call before
-                if done():
-                    return
-                raise
-
-    def _branches(self, fresh: bool = False) -> dict[str, str]:
-        if fresh or self._heads is None:
-            try:
-                refs = self._ask(
-                    f"list the branches of {self.repo}",
-                    lambda: self._api.list_repo_refs(self.repo, repo_type=self.kind),
-                )
-                self._heads = {branch.name: branch.target_commit for branch in refs.branches}
-            except RefusedError as error:
-                if error.status not in (401, 404):
+                if not done():
                     raise
-                self._heads = {}  # there is no such repository, or it is not ours to see: making it will tell
-        return self._heads
-
-    def _first_commit(self) -> str:
-        history = self._ask(
-            f"list the commits of {self.repo}",
-            lambda: self._api.list_repo_commits(self.repo, repo_type=self.kind),
-        )
-        return history[-1].commit_id
-
-    def _ask(self, what: str, call: Any) -> Any:
-        return self.calls.ask(what, call)
-
-    @property
-    def _api(self) -> "HfApi":
-        from huggingface_hub import HfApi
-
-        return HfApi()
-
-
-def is_same(found: FileRecord, wanted: FileRecord) -> bool:
-    """Whether the Hub's record of a file, which has one of the two hashes, is of these bytes."""
-    hashes = (found.sha256, wanted.sha256) if found.sha256 else (found.oid, wanted.oid)
-    return found.size == wanted.size and hashes[0] == hashes[1]
-
-
-def _is_there(listing: dict[str, FileRecord], wanted: FileRecord) -> bool:
-    return wanted.name in listing and is_same(listing[wanted.name], wanted)
+                return
+            if done():
+                return
+        raise PrismaError(f"expected the Hub to {what} of {self.repo}; found {lost}: publish again later")

@@ -9,8 +9,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from prisma.bounds import METRICS
@@ -29,6 +30,7 @@ class Journal:
 
     path: Path
     clock: Callable[[], float] = time.time
+    _lock: Lock = field(default_factory=Lock, compare=False, repr=False)  # labels are made in threads
 
     @classmethod
     def of(cls, run: Path, repo: str) -> "Journal":
@@ -49,7 +51,7 @@ class Journal:
         """Append a line, and wait until it is on disk. Values are names and hashes, and never secrets."""
         line = json.dumps({"time": round(self.clock(), 3), "event": event, **values})
         try:
-            with self.path.open("ab") as file:
+            with self._lock, self.path.open("ab") as file:
                 if file.tell() and not self._ends_with_a_line():
                     file.write(b"\n")  # a killed process left part of a line
                 file.write(line.encode() + b"\n")

@@ -182,11 +182,13 @@ def yanked_of(hub: Hub, run: str) -> tuple[Yanked, ...]:
 
 def _write(there: _There, progress: bool) -> Report:
     """Make every commit and label that is not there."""
-    hub, planned, before, commits = there.hub, there.planned, there.labels, dict(there.commits)
+    hub, planned, before, commits = there.hub, there.planned, dict(there.labels), dict(there.commits)
     missing = [step for step in there.steps if step.label not in commits]
     taken = [step.label for step in missing if before.get(step.label) not in (None, step.commit.id)]
-    if MAIN in before and (taken or there.foreign):
-        _announce(hub, planned.run)
+    main_was = before.get(MAIN)
+    if main_was and (taken or there.foreign):
+        main_was = _announce(hub, planned.run) or main_was
+    hub.prepare([step.commit for step in missing])
     for step in tqdm(missing, desc="publishing", unit="checkpoint", disable=not progress):
         commits[step.label] = hub.put(step.label, step.commit, step.message)
     for label in there.foreign:
@@ -194,6 +196,8 @@ def _write(there: _There, progress: bool) -> Report:
     main = planned.main(commits, yanked=there.yanked)
     changed = {label: commit for label, commit in commits.items() if label not in there.commits}
     served = hub.labels().get(MAIN)
+    if served != main_was:
+        raise PrismaError(f"expected nobody else to change main of {hub.repo}; found commit {served}: publish again")
     if served is None or hub.differing(served, main):
         message = f"Run {planned.run}: {len(commits)} checkpoints. SHA-256 of {MANIFEST}: {main.file(MANIFEST).sha256}"
         changed[MAIN] = hub.put(MAIN, main, message)
@@ -208,13 +212,18 @@ def _write(there: _There, progress: bool) -> Report:
     )
 
 
-def _announce(hub: Hub, run: str) -> None:
-    """Let the published manifest say that another run's revisions take the place of its own, from now on."""
-    data = hub.read(MANIFEST)
-    values = parse_json(data.decode(errors="replace"), MANIFEST) if data else None
-    if isinstance(values, dict) and values.get("replaced_by") != run:
-        marked = json.dumps({**values, "replaced_by": run}).encode()
-        hub.amend((File.of(MANIFEST, marked),), f"Run {run} is taking the place of these revisions")
+def _announce(hub: Hub, run: str) -> str | None:
+    """Let the published manifest say that another run's revisions take the place of its own, from now on.
+
+    Returns the commit of `main` that says so; None if it was said already, or there is no manifest to say it in.
+    """
+    data, values = hub.read(MANIFEST), None
+    with suppress(PrismaError):  # damaged: readers refuse it anyway
+        values = parse_json(data.decode(errors="replace"), MANIFEST) if data else None
+    if not isinstance(values, dict) or values.get("replaced_by") == run:
+        return None
+    marked = json.dumps({**values, "replaced_by": run}).encode()
+    return hub.amend((File.of(MANIFEST, marked),), f"Run {run} is taking the place of these revisions")
 
 
 def _report(there: _There, hub: Hub, main: str, **changes: tuple[str, ...]) -> Report:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from prisma.publish import publish
+from tests.hubserver.conftest import server, sleeps
 from tests.hubserver.running import Hub, use
+
+__all__ = ["place", "server", "sleeps"]
 
 
 @pytest.fixture(params=["folder", "Hub"])
