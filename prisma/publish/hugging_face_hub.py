@@ -136,10 +136,11 @@ class HuggingFaceHub:
 
     def rename(self, label: str, new: str) -> None:
         """Let a commit have another label. A call that was stopped is completed by the same call."""
-        if (commit := self._branches().get(label)) is not None:
-            if self._branches().get(new) != commit:
+        self._settle()
+        if (commit := self.remote.branches().get(label)) is not None:
+            if self.remote.branches().get(new) != commit:
                 self._branch(new, commit)
-            self.unlabel(label)
+            self._remove(label)
 
     def unlabel(self, label: str) -> None:
         """Remove a label. Its commit stays readable by id: it is in the history of the branch `checkpoints`."""

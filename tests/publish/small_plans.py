@@ -6,7 +6,10 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
+from prisma import ViT, ViTConfig
+from prisma.checkpoint import Checkpoint
 from prisma.publish.calls import Calls
+from prisma.publish.card import Record
 from prisma.publish.commits import Commit, File
 from prisma.publish.hugging_face_hub import CHAIN, HuggingFaceHub
 from prisma.publish.journal import Journal
@@ -15,6 +18,7 @@ from prisma.publish.plan import Plan, Step
 from prisma.run_folder import revision_of
 
 REPO = "lab/tiny"
+CONFIG = ViTConfig(image_size=4, patch_size=4, channels=1, n_layers=1, d_model=4, n_heads=1, d_mlp=4, n_classes=2)
 CARD = b"---\nlicense: mit\n---\n# A mouse\n"
 
 
@@ -30,11 +34,13 @@ def small_plan(n: int = 2, *, seed: int = 0, size: int = 2000, folder: Path | No
         weights = File.of("model.safetensors", _source(generator.randbytes(size), folder, revision_of(i)))
         commit = Commit((config, weights))
         entry = Entry(i, revision_of(i), "", weights.sha256, weights.size, ((0.0,),), commit.records)
-        steps.append(Step(revision_of(i), commit, entry))
+        steps.append(Step(revision_of(i), f"Step {i} of run run-{seed}", commit, entry))
     last = steps[-1].commit.file("model.safetensors")
     card = CARD + f"Seed {seed}.\n".encode()
-    files = (File.of("README.md", card), config, last, File.of("curves/loss.png", b"\x89PNG" + generator.randbytes(50)))
-    return Plan(f"run-{seed}", tuple(steps), files, card.decode())
+    files = (config, last, File.of("curves/loss.png", b"\x89PNG" + generator.randbytes(50)))
+    record = Record(REPO, {}, {}, (), tuple(step.entry for step in steps))
+    final = Checkpoint(ViT(CONFIG), (), None, {})  # from both, a card would be rendered if a checkpoint were yanked
+    return Plan(f"run-{seed}", tuple(steps), files, record, final, card.decode())
 
 
 def _source(data: bytes, folder: Path | None, label: str) -> bytes | Path:
