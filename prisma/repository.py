@@ -26,10 +26,14 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Published:
-    """One published mouse: `OWNER/NAME`, in a folder hub or (hub None) on the Hugging Face Hub."""
+    """One published mouse: `OWNER/NAME`, in a folder hub or (hub None) on the Hugging Face Hub.
+
+    With a `commit`, that commit of main is read instead of the newest one.
+    """
 
     repo: str
     hub: Path | None = None
+    commit: str | None = None
 
     def __post_init__(self) -> None:
         if self.hub is not None and "\0" in str(self.hub):
@@ -49,14 +53,14 @@ class Published:
         return self.folder / "snapshots" / commit
 
     def file(self, name: str, revision: str | None = None) -> Path:
-        """The local path of one file at a revision: a label (default `main`) or a commit id.
+        """The local path of one file at a revision: a label (default: this mouse's commit, or `main`) or a commit id.
 
         Raises:
             PrismaError: no such hub, repository, revision or file; for a folder hub, the nearest names are given.
         """
         if revision == "":
             raise PrismaError("expected a revision, such as main or step-000128; found an empty one")
-        revision = MAIN if revision is None else revision
+        revision = revision if revision is not None else self.commit or MAIN
         if self.hub is None:
             return download(self.repo, name, revision, hint=f"; a model of transformers is written hf/{self.repo}")
         self._expect_file(name, revision)
