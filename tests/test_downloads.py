@@ -12,7 +12,7 @@ import prisma
 from prisma import downloads
 from prisma.downloads import download, download_if_there, from_the_hub, no_network
 from prisma.errors import PrismaError
-from tests.loopback_hub import COMMIT, serving, use
+from tests.hubserver.running import serving, use
 
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, on which nothing listens
 
@@ -32,13 +32,12 @@ def repository(tmp_path: Path) -> Path:
 def test_a_file_comes_from_the_hub_and_then_from_its_cache(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving({"lab/d": repository}) as (address, asked):
-        use(monkeypatch, address, tmp_path / "cache")
+    with serving(monkeypatch, tmp_path, {"lab/d": repository}) as hub:
         found = download("lab/d", "config.json")
         assert found.read_text() == '{"here": 1}'
-        assert found.parent.name == COMMIT
+        assert found.parent.name == hub.api.model_info("lab/d").sha
         assert download_if_there("lab/d", "absent.json") is None
-        assert asked.count("/") == 1  # the Hub is asked once whether it answers
+        assert len(hub.asked("home")) == 1  # the Hub is asked once whether it answers
         with pytest.raises(PrismaError, match=r"lab/d has no absent.json; write x"):
             download("lab/d", "absent.json", hint="; write x")
         with pytest.raises(PrismaError, match=r"lab/other is not on the Hub; if it is private"):
@@ -74,24 +73,23 @@ def test_a_hub_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch:
 
 
 def test_a_hub_that_is_down_is_named(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving({"lab/d": repository}, status=503) as (address, asked):
-        use(monkeypatch, address, tmp_path)
+    with serving(monkeypatch, tmp_path, {"lab/d": repository}) as hub:
+        hub.fail("503", times=None)
         with pytest.raises(
             PrismaError, match=r"cannot be reached .it answers with status 503.: connect to the network"
         ):
             download("lab/d", "config.json")
-        assert asked == ["/"]
+        assert [row["route"] for row in hub.requests] == ["home"]
 
 
 def test_the_users_choice_to_be_offline_is_respected(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving({"lab/d": repository}) as (address, asked):
-        use(monkeypatch, address, tmp_path)
+    with serving(monkeypatch, tmp_path, {"lab/d": repository}) as hub:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(PrismaError, match=r"and HF_HUB_OFFLINE is set: unset it to download"):
             download("lab/d", "config.json")
-        assert asked == []
+        assert hub.requests == []
         assert str(no_network()).startswith("HF_HUB_OFFLINE is set")
 
 
