@@ -29,6 +29,8 @@ class Address:
 def expect_running(api: Any, planned: Plan, where: Address, commit: str, timeout: float, poll: float = POLL) -> str:
     """Wait until a commit of a Space runs -> the stage. One that sleeps is woken, once.
 
+    The Hub may say for a moment that the last commit runs still; `smoke` asks the Space itself which one it is.
+
     Raises:
         PrismaError: it cannot be built or started (the sentence says where its log is), or the time is over.
     """
@@ -66,9 +68,10 @@ def log_of(where: Address, stage: str) -> str:
 
 def address_of(api: Any, planned: Plan) -> str:
     """The address of what a Space serves: https, and http on this machine."""
-    runtime = asked(f"read the state of {planned.space}", api.get_space_runtime, planned.space)
-    domains = [entry["domain"] for entry in (runtime.raw or {}).get("domains") or () if entry.get("domain")]
-    host = domains[0] if domains else asked(f"read {planned.space}", api.space_info, planned.space).host
+    host = asked(f"read {planned.space}", api.space_info, planned.space).host
+    if not host:
+        raw = asked(f"read the state of {planned.space}", api.get_space_runtime, planned.space).raw or {}
+        host = next((entry["domain"] for entry in raw.get("domains") or () if entry.get("domain")), None)
     if not host:
         label = planned.space.lower().replace("/", "-").replace(".", "-").replace("_", "-")
         host = f"{label}.static.hf.space" if planned.static else f"{label}.hf.space"

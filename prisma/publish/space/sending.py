@@ -15,6 +15,7 @@ from prisma.publish.space.smoke import expect_answers
 KEPT = frozenset({".gitattributes"})  # made by the Hub
 KIND = "space"
 TIMEOUT = 900.0  # seconds for a build: installing torch and Gradio takes minutes
+ANSWER = 180.0  # seconds until one that runs must answer as this build
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def send(
 
     Args:
         private: whether it shall be; None: as it is, and a new one is private.
-        timeout: seconds to wait until it runs and answers, after the commit.
+        timeout: seconds to wait until it runs, after the commit; it must answer soon after.
         say: told what is being done.
 
     Raises:
@@ -78,7 +79,7 @@ def send(
     where = Address(str(page), address_of(api, planned), bool(info.private) or bool(private))
     stage = expect_running(api, planned, where, commit, timeout)
     say(f"checking what {where.app} answers")
-    expect_answers(planned, where, timeout)
+    expect_answers(planned, where, min(timeout, ANSWER))
     if private is False and info.private:
         _let_be(api, planned.space, private=False)
     hidden = bool(info.private) if private is None else private

@@ -60,6 +60,7 @@ def test_the_time_is_limited(fake: FakeHub, planned: Plan) -> None:
         ({"domains": [{"domain": "lab-explorer.hf.space", "stage": "READY"}]}, None, "https://lab-explorer.hf.space"),
         ({"domains": []}, "https://lab-explorer.hf.space/", "https://lab-explorer.hf.space"),
         ({"domains": [{"domain": "127.0.0.1:8000"}]}, None, "http://127.0.0.1:8000"),
+        ({"domains": [{"domain": "lab-explorer.hf.space"}]}, "http://127.0.0.1:7", "http://127.0.0.1:7"),
         ({}, "http://localhost:8000/a", "http://localhost:8000/a"),
         ({}, "http://elsewhere.test", "https://elsewhere.test"),
         ({}, None, "https://lab-explorer.hf.space"),
