@@ -144,3 +144,14 @@ def test_hidden_files_are_no_labels(hub: Path) -> None:
     for name in (".DS_Store", "Thumbs.db", "._main"):
         (mouse.folder / "refs" / name).write_bytes(b"\0icons")
     assert mouse.revisions() == labels
+
+
+def test_a_mouse_at_a_commit_is_read_there_after_main_has_moved(hub: Path) -> None:
+    mouse = Published("lab/tiny", hub)
+    main = mouse.folder / "refs" / "main"
+    commit = main.read_text()
+    main.write_text((mouse.folder / "refs" / "step-000002").read_text())
+    pinned = Published("lab/tiny", hub, commit)
+    assert pinned.file("model.safetensors").parent.name == commit != mouse.file("model.safetensors").parent.name
+    assert pinned.file("model.safetensors", "step-000002") == mouse.file("model.safetensors")
+    assert len(pinned.checkpoints()) == 5
