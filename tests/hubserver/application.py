@@ -78,6 +78,9 @@ class Application:
         except (CutError, ClientDisconnect):
             exchange.status = 0
             await asyncio.sleep(0)  # until uvicorn knows
+        except Exception:  # a mistake of this server, which uvicorn reports
+            exchange.status = 500
+            raise
         finally:
             record.status, record.received, record.sent = exchange.status, exchange.received, exchange.sent
 
