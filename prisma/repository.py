@@ -28,10 +28,14 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Published:
-    """One published mouse: `OWNER/NAME`, in a folder hub or (hub None) on the Hugging Face Hub."""
+    """One published mouse: `OWNER/NAME`, in a folder hub or (hub None) on the Hugging Face Hub.
+
+    With a `commit`, that commit of main is read instead of the newest one.
+    """
 
     repo: str
     hub: Path | None = None
+    commit: str | None = None
 
     def __post_init__(self) -> None:
         if self.hub is not None:
@@ -55,7 +59,7 @@ class Published:
         return read_bytes(self.folder / "refs" / label).decode(errors="replace")
 
     def file(self, name: str, revision: str | None = None, hint: str = "") -> Path:
-        """The local path of one file at a revision: a label (default `main`) or a commit id.
+        """The local path of one file at a revision: a label (default: this mouse's commit, or `main`) or a commit id.
 
         Args:
             hint: what the message adds if the Hugging Face Hub has no such repository or file.
@@ -66,7 +70,7 @@ class Published:
         if revision == "" or not isinstance(revision, str | None):
             found = "an empty one" if revision == "" else quoted(revision)
             raise PrismaError(f"expected a revision, such as main or step-000128; found {found}")
-        revision = MAIN if revision is None else revision
+        revision = revision if revision is not None else self.commit or MAIN
         if self.hub is None:
             return download(self.repo, name, revision, hint)
         self._expect_file(name, revision)

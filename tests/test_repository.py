@@ -166,3 +166,14 @@ def test_a_revision_that_is_none_is_one_sentence(mouse: Published, revision: Any
     for hub in ("half\ud800", "\0"):
         with pytest.raises(PrismaError, match=r"^expected a path that a file can have; found"):
             prisma.load("lab/tiny", hub=hub)
+
+
+def test_a_mouse_at_a_commit_is_read_there_after_main_has_moved(hub: Path) -> None:
+    mouse = Published("lab/tiny", hub)
+    main = mouse.folder / "refs" / "main"
+    commit = main.read_text()
+    main.write_text((mouse.folder / "refs" / "step-000002").read_text())
+    pinned = Published("lab/tiny", hub, commit)
+    assert pinned.file("model.safetensors").parent.name == commit != mouse.file("model.safetensors").parent.name
+    assert pinned.file("model.safetensors", "step-000002") == mouse.file("model.safetensors")
+    assert len(pinned.checkpoints()) == 5

@@ -14,6 +14,7 @@ from prisma.filesystem import given
 from prisma.pretrained.loading import is_folder
 from prisma.pretrained.references import PREFIXES
 from prisma.repository import Published, published_in
+from prisma_app.api import offer
 from prisma_app.models import Mouse, mice
 from prisma_app.page import lay_out, wire
 from prisma_app.pretrained import Pretrained
@@ -49,6 +50,17 @@ def build(hub: Path | None, model: str | None = None, prompts: Sequence[str] = (
         PrismaError: the hub does not exist or is empty, or `model` does not exist or cannot be shown.
     """
     known, make = _offer(hub, model, prompts)
+    return page_of(known, make, model if model in known else known[0])
+
+
+def page_of(known: Sequence[str], make: Callable[[str], Subject], first: str, build: str | None = None) -> gr.Blocks:
+    """The page over the models of these names, and what programs can ask it (`prisma_app.api`).
+
+    Args:
+        make: the model of a name.
+        first: the model to show first.
+        build: what tells one build of a Space from another.
+    """
 
     def find(name: Any) -> Subject:
         if name not in known:
@@ -56,8 +68,8 @@ def build(hub: Path | None, model: str | None = None, prompts: Sequence[str] = (
         return make(name)
 
     with gr.Blocks(title="Prisma", analytics_enabled=False, delete_cache=(3600, 7200)) as blocks:
-        first = model if model in known else known[0]
         wire(blocks, lay_out(known, first), find, [first, *(name for name in known if name != first)])
+        offer(find, known, build)
     return blocks
 
 

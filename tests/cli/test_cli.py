@@ -10,7 +10,22 @@ from tests.cli.running import Prisma, one_sentence
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "mice", "train", "import", "models", "publish", "audit", "card", "analyze", "app"]
+    "command",
+    [
+        "demo",
+        "mice",
+        "train",
+        "import",
+        "models",
+        "publish",
+        "diff",
+        "yank",
+        "audit",
+        "card",
+        "space",
+        "analyze",
+        "app",
+    ],
 )
 def test_every_command_has_help_with_an_example(prisma: Prisma, command: str) -> None:
     code, out, _ = prisma(command, "--help")
