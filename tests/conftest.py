@@ -5,12 +5,15 @@ Every test process uses one torch thread: pytest-xdist starts one process per co
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start; read when torch is imported
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` it is ignored, by the processes that tests start too
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of these processes compiles all modules anew
 
 import torch

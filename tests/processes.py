@@ -8,7 +8,6 @@ import multiprocessing
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 PRELOADED = [
-    "tests.uncompiled",
     "prisma.train.loop",
     "prisma.cli.mice",
     "matplotlib.figure",

@@ -12,7 +12,7 @@ def test_an_interval_of_any_statistic_of_images() -> None:
     found = bootstrap_interval(lambda rows: rows.max().item(), 50)
     assert found[1] == 49 and 45 <= found[0] < 49
     assert bootstrap_interval(lambda rows: torch.ones(2), 1).tolist() == [[1, 1], [1, 1]]
-    with pytest.raises(PrismaError, match=r"a level between 0 and 1, .* found level=95, images=3, draws=1000"):
+    with pytest.raises(PrismaError, match=r"a level between 0 and 1, .* found level=95.0, images=3, draws=1000"):
         bootstrap_interval(lambda rows: 0.0, 3, level=95)
 
 

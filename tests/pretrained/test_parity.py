@@ -155,7 +155,7 @@ def test_a_mistake_of_the_family_is_found() -> None:
     assert compare(replace(family, answer=lambda m, x: m(x).flip(1)), source, IMAGES).output > 1e-3
     with pytest.raises(ValueError, match="shorter"):
         compare(replace(family, blocks=lambda m: list(m.blocks)[:2]), source, IMAGES)
-    with pytest.raises(AssertionError):
+    with pytest.raises(PrismaError, match=r"expected outputs \[2, 3\], as the source has them; found \[2, 5\]"):
         compare(replace(family, answer=lambda m, x: m(x)[:, :3]), source, IMAGES)
 
 
