@@ -1,13 +1,14 @@
 """`prisma publish`, `audit`: publishing mice, and checking what is published."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from prisma.cli.shared import JsonOption, interruptible, table
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, listed
 
 cli = typer.Typer()
 
@@ -28,6 +29,9 @@ def publish(
         bool, typer.Option("--replace", help="Let existing revisions change to this run's weights.")
     ] = False,
     public: Annotated[bool, typer.Option("--public", help="Make the repository public once all is verified.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done: files, bytes, commits, requests, time.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a run to the Hugging Face Hub, or into a folder hub.
@@ -35,9 +39,14 @@ def publish(
     Every checkpoint becomes a verified revision; main gets the final weights, card, curves and manifest. A repository
     of the Hub is private until --public. The token is that of `hf auth login`, or HF_TOKEN.
     """
+    from prisma.publish import forecast
     from prisma.publish import publish as send
 
     with interruptible("to go on, run the same command again"):
+        if dry_run:
+            foreseen = forecast(run, repo, hub, replace=replace, public=public).to_dict()
+            print(json.dumps(foreseen, indent=2) if as_json else forecast_text(foreseen))
+            return
         report = send(run, repo, hub, replace=replace, public=public).to_dict()
     print(json.dumps(report, indent=2) if as_json else report_text(report))
 
@@ -70,6 +79,31 @@ def _folder(hub: Path | None) -> Path:
             "expected --hub DIR, the folder hub; found none (this version cannot publish to the Hugging Face Hub)"
         )
     return hub
+
+
+def forecast_text(found: dict[str, Any]) -> str:
+    """A `prisma.publish.Forecast` in sentences."""
+    what = f"{found['repo']} in {found['hub']}"
+    if not found["changed"]:
+        return f"{what} is up to date: nothing would be written."
+    lines = [
+        f"{what} would get {found['files']} files ({found['bytes'] / 1e6:,.1f} MB) in {found['commits']} commits, with "
+        f"about {found['requests']:,} requests, in about {duration(found['seconds'])}.",
+        f"New or moved revisions: {listed(found['revisions'])}.",
+    ]
+    if found["removed"]:
+        lines.append(f"Removed revisions: {listed(found['removed'])}.")
+    if not found["seen"]:
+        lines.append(
+            "The repository was not seen, so all counts as new: it is new, or private and needs `hf auth login`."
+        )
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Rounded up, in one unit."""
+    unit, of = ("seconds", 1) if seconds < 100 else ("minutes", 60) if seconds < 6000 else ("hours", 3600)
+    return f"{max(1, math.ceil(seconds / of))} {unit}"
 
 
 def report_text(report: dict[str, Any]) -> str:
