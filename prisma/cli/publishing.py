@@ -94,9 +94,7 @@ def forecast_text(found: dict[str, Any]) -> str:
     if found["removed"]:
         lines.append(f"Removed revisions: {listed(found['removed'])}.")
     if not found["seen"]:
-        lines.append(
-            "The repository was not seen, so all counts as new: it is new, or private and needs `hf auth login`."
-        )
+        lines.append("All counts as new, because there is no such repository to see: a private one needs a token.")
     return "\n".join(lines)
 
 
