@@ -66,6 +66,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.core --json benchmarks/core-cpu.json
 	$(BIN)/python -m benchmarks.pretrained --json benchmarks/pretrained-cpu.json
 	$(BIN)/python -m benchmarks.patching --json benchmarks/patching-cpu.json
+	$(BIN)/python -m benchmarks.publish --json benchmarks/publish-cpu.json
+	$(BIN)/python -m benchmarks.chaos --json benchmarks/chaos.json
 	$(BIN)/python tools/readme.py
 
 # On a machine with an NVIDIA GPU: the tests that need one, the benchmark there, and the mice trained there.

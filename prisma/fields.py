@@ -133,7 +133,7 @@ def _conform_one(value: Any, kind: Any) -> Any:
         except ValueError:
             raise TypeError from None
         return tuple(_conform_one(part, wanted) for part, wanted in pairs)
-    if is_dataclass(kind) and isinstance(value, Mapping):
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
         return from_dict(kind, value, f"each {kind.__name__}")
     if kind is float and type(value) is int:
         return float(value)

@@ -1,4 +1,7 @@
-"""Write the README's tables from the files that hold their numbers: `hub_cards/*/results.json`, `benchmarks/*.json`."""
+"""Write the tables of the README and of docs/publishing.md from the files that hold their numbers.
+
+These are `hub_cards/*/results.json` and `benchmarks/*.json`.
+"""
 
 import json
 import re
@@ -7,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+PAGES = (README, ROOT / "docs" / "publishing.md")
 
 
 def results() -> str:
@@ -57,16 +61,50 @@ def patching() -> str:
     return "\n".join(lines)
 
 
-BLOCKS: Mapping[str, Callable[[], str]] = {"results": results, "speed": speed, "patching": patching}
+def chaos() -> str:
+    """The table of `benchmarks.chaos`."""
+    measured = json.loads((ROOT / "benchmarks" / "chaos.json").read_text())
+    lines = [
+        "| disturbed by | trials | stopped by it | labels then, all right | completed | uploads | uploaded twice |",
+        "|---|---|---|---|---|---|---|",
+        *(f"| {' | '.join(str(value) for value in line.values())} |" for line in measured["lines"]),
+    ]
+    return "\n".join([*lines, "", f"Seed {measured['seed']}, huggingface_hub {measured['huggingface_hub']}."])
 
 
-def render(readme: str) -> str:
-    """The README with its blocks written again."""
+def publishing() -> str:
+    """The table of `benchmarks.publish`."""
+    measured = json.loads((ROOT / "benchmarks" / "publish-cpu.json").read_text())
+    lines = ["| delay of an answer | what | publish | loop | ratio |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {1000 * line['delay']:.0f} ms | {line['what']} | {line['ours']:,.1f} | {line['loop']:,.1f} | "
+        f"{line['ratio']:.2f} |"
+        for line in measured["lines"]
+    ]
+    what = (
+        f"{measured['checkpoints']} checkpoints of {measured['megabytes']:g} MB, medians of {measured['rounds']} rounds"
+    )
+    where = f"huggingface_hub {measured['huggingface_hub']}, {measured['device']}"
+    return "\n".join([*lines, "", f"{what}; memory is what it grew by; {where}."])
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "results": results,
+    "speed": speed,
+    "patching": patching,
+    "chaos": chaos,
+    "publish": publishing,
+}
+
+
+def render(page: str) -> str:
+    """A page with its blocks written again."""
     for name, table in BLOCKS.items():
         block = re.compile(rf"(<!-- {name}:begin [^>]*-->\n).*?(<!-- {name}:end -->)", re.DOTALL)
-        readme = block.sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", readme)
-    return readme
+        page = block.sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", page)
+    return page
 
 
 if __name__ == "__main__":
-    README.write_text(render(README.read_text()))
+    for path in PAGES:
+        path.write_text(render(path.read_text()))

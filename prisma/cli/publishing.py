@@ -1,6 +1,7 @@
 """`prisma publish`, `diff`, `yank`, `audit`: publishing mice, and checking what is published."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from prisma.cli.shared import JsonOption, interruptible, table
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, listed
 
 cli = typer.Typer()
 
@@ -30,6 +31,9 @@ def publish(
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Publish each checkpoint while the run still trains.")] = False,
     public: Annotated[bool, typer.Option("--public", help="Make the repository public once all is verified.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done: files, bytes, commits, requests, time.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a run to the Hugging Face Hub, or into a folder hub.
@@ -37,10 +41,15 @@ def publish(
     Every checkpoint becomes a verified revision; main gets the final weights, card, curves and manifest. A repository
     of the Hub is private until --public. The token is that of `hf auth login`, or HF_TOKEN.
     """
+    from prisma.publish import forecast
     from prisma.publish import publish as send
     from prisma.publish import watch as follow
 
     with interruptible("to go on, run the same command again"):
+        if dry_run:
+            foreseen = forecast(run, repo, hub, replace=replace, public=public).to_dict()
+            print(json.dumps(foreseen, indent=2) if as_json else forecast_text(foreseen))
+            return
         if watch:
             report = follow(run, repo, hub, replace=replace, public=public, say=_on_stderr).to_dict()
         else:
@@ -124,6 +133,29 @@ def _folder(hub: Path | None) -> Path:
 
 def _on_stderr(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def forecast_text(found: dict[str, Any]) -> str:
+    """A `prisma.publish.Forecast` in sentences."""
+    what = f"{found['repo']} in {found['hub']}"
+    if not found["changed"]:
+        return f"{what} is up to date: nothing would be written."
+    lines = [
+        f"{what} would get {found['files']} files ({found['bytes'] / 1e6:,.1f} MB) in {found['commits']} commits, with "
+        f"about {found['requests']:,} requests, in about {duration(found['seconds'])}.",
+        f"New or moved revisions: {listed(found['revisions'])}.",
+    ]
+    if found["removed"]:
+        lines.append(f"Removed revisions: {listed(found['removed'])}.")
+    if not found["seen"]:
+        lines.append("All counts as new, because there is no such repository to see: a private one needs a token.")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Rounded up, in one unit."""
+    unit, of = ("seconds", 1) if seconds < 100 else ("minutes", 60) if seconds < 6000 else ("hours", 3600)
+    return f"{max(1, math.ceil(seconds / of))} {unit}"
 
 
 def report_text(report: dict[str, Any]) -> str:

@@ -2,8 +2,22 @@
 
 from prisma.publish.auditing import Finding, audit
 from prisma.publish.diffing import Difference, diff
+from prisma.publish.forecasting import Forecast, forecast
 from prisma.publish.publishing import Report, preview, publish
 from prisma.publish.watching import watch
 from prisma.publish.yanking import YankReport, yank
 
-__all__ = ["Difference", "Finding", "Report", "YankReport", "audit", "diff", "preview", "publish", "watch", "yank"]
+__all__ = [
+    "Difference",
+    "Finding",
+    "Forecast",
+    "Report",
+    "YankReport",
+    "audit",
+    "diff",
+    "forecast",
+    "preview",
+    "publish",
+    "watch",
+    "yank",
+]

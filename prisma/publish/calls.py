@@ -223,12 +223,14 @@ class _Fault:
         if isinstance(error, OfflineModeIsEnabled):
             return cls(None, OFFLINE, is_final=True)
         if isinstance(error, httpx2.RequestError | ConnectionError | TimeoutError):
-            if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            if isinstance(
+                error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError | httpx2.UnsupportedProtocol
+            ):
                 return cls(None, UNREACHABLE.format(text=words), is_unreachable=True)
             return cls(None, words)
         if isinstance(error, json.JSONDecodeError):
             return cls(None, f"an answer that is no JSON ({words})")
-        is_of_the_client = isinstance(error, OSError | ValueError | RuntimeError)
+        is_of_the_client = isinstance(error, OSError | ValueError | RuntimeError | httpx2.InvalidURL)
         return cls(None, words, is_final=True) if is_of_the_client else None
 
 

@@ -39,7 +39,7 @@ class HuggingFaceHub:
     journal: Journal
     calls: Calls = field(default_factory=Calls)
     kind: str = "model"
-    sent: int = field(default=0, init=False)  # bytes
+    sent: dict[str, int] = field(default_factory=dict, init=False)  # SHA-256 -> bytes
     remote: Remote = field(init=False)
     _uploads: Uploads = field(init=False)
     _tip: tuple[str, Commit] | None = field(default=None, init=False)  # what we committed last on the chain
@@ -58,7 +58,7 @@ class HuggingFaceHub:
 
     @property
     def traffic(self) -> tuple[int, int]:
-        return self.calls.requests, self.sent
+        return self.calls.requests, sum(self.sent.values())
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -214,7 +214,7 @@ class HuggingFaceHub:
                 lost = str(error)
                 self.remote.branches(fresh=True)  # if the commit was made, it is the head now
                 continue
-            self.sent += sum(file.size for file in wanted)
+            self.sent |= {file.sha256: file.size for file in wanted}
             self._note(branch, made)
             return made
         raise PrismaError(f"expected the Hub to take a commit of {self.repo}; found {lost}: publish again later")

@@ -76,7 +76,8 @@ def publish(
     if hub is not None and public:
         raise PrismaError("expected no option `public` with a folder hub, which has no private repositories; found it")
     with sentences(run):
-        planned, writer = plan(run, repo, progress=progress), hub_for(run, repo, hub)
+        writer = hub_for(run, repo, hub)
+        planned = plan(run, repo, progress=progress)
         if not isinstance(writer, HuggingFaceHub):
             return send(planned, writer, replace=replace, progress=progress)
         with writer.calls.counting():
@@ -95,18 +96,18 @@ def hub_for(run: Path, repo: str, hub: Path | None) -> Hub:
 
 def send(planned: Plan, hub: Hub, *, replace: bool = False, progress: bool = True) -> Report:
     """Make a hub serve a plan, and say what was done. Raises PrismaError as `publish` does."""
-    there = _There.of(planned, hub)
+    there = There.of(planned, hub)
     if there.is_complete:
         return _report(there, hub, there.labels[MAIN])
     with hub.writing():
-        there = _There.of(planned, hub)
+        there = There.of(planned, hub)
         if not replace:
             there.expect_no_conflict()
         return _write(there, progress)
 
 
 @dataclass(frozen=True)
-class _There:
+class There:
     """What a hub serves already of a plan."""
 
     planned: Plan
@@ -117,7 +118,7 @@ class _There:
     yanked: tuple[Yanked, ...]
 
     @classmethod
-    def of(cls, planned: Plan, hub: Hub) -> "_There":
+    def of(cls, planned: Plan, hub: Hub) -> "There":
         labels = hub.labels()
         yanked = yanked_of(hub, planned.run) if MAIN in labels else ()
         taken_back = {row.revision for row in yanked}
@@ -180,7 +181,7 @@ def yanked_of(hub: Hub, run: str) -> tuple[Yanked, ...]:
     return ()
 
 
-def _write(there: _There, progress: bool) -> Report:
+def _write(there: There, progress: bool) -> Report:
     """Make every commit and label that is not there."""
     hub, planned, before, commits = there.hub, there.planned, dict(there.labels), dict(there.commits)
     missing = [step for step in there.steps if step.label not in commits]
@@ -226,7 +227,7 @@ def _announce(hub: Hub, run: str) -> str | None:
     return hub.amend((File.of(MANIFEST, marked),), f"Run {run} is taking the place of these revisions")
 
 
-def _report(there: _There, hub: Hub, main: str, **changes: tuple[str, ...]) -> Report:
+def _report(there: There, hub: Hub, main: str, **changes: tuple[str, ...]) -> Report:
     labels = tuple(step.label for step in there.steps)
     requests, sent = hub.traffic
     return Report(hub.repo, hub.place, any(changes.values()), main, labels, **changes, requests=requests, bytes=sent)

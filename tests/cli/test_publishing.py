@@ -1,13 +1,16 @@
 """Publishing from the command line, and finding a label that serves other weights."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
+from prisma.cli.publishing import duration, forecast_text
 from tests.cli.running import Prisma, one_sentence
-from tests.hubserver.running import Hub
+from tests.hubserver.running import TOKEN, Hub
 
 SMALL = ("--set", "steps=3", "--set", "warmup=1", "--set", "d_model=8", "--set", "n_heads=2", "--set", "d_mlp=8")
 
@@ -64,15 +67,52 @@ def test_a_run_is_compared_watched_and_taken_back(prisma: Prisma, run: Path, hub
     assert "step-000003" in one_sentence(prisma("yank", "lab/tiny", "step-000003", "--why", "x", "--hub", str(hub))[2])
 
 
-def test_the_hub_itself_is_where_a_run_goes_without_a_folder(prisma: Prisma, run: Path, server: Hub) -> None:
+def test_auditing_the_hub_itself_is_refused_in_a_sentence(prisma: Prisma) -> None:
+    code, _, err = prisma("audit", "lab/tiny")
+    assert code == 1
+    assert "expected --hub DIR" in one_sentence(err)
+
+
+def test_a_dry_run_says_what_would_be_done(prisma: Prisma, run: Path, tmp_path: Path) -> None:
+    code, out, err = prisma("publish", str(run), "lab/tiny", "--hub", "hub", "--dry-run")
+    assert code == 0, err
+    assert re.match(r"lab/tiny in hub would get \d+ files \(\d+\.\d MB\) in 6 commits, with about 0 requests, in", out)
+    assert "New or moved revisions: step-000000, step-000001" in out
+    assert not (tmp_path / "hub").exists()
+    found = json.loads(prisma("publish", str(run), "lab/tiny", "--hub", "hub", "--dry-run", "--json")[1])
+    assert (found["changed"], found["commits"], len(found["revisions"])) == (True, 6, 6)
+    prisma("publish", str(run), "lab/tiny", "--hub", "hub")
+    assert "nothing would be written" in prisma("publish", str(run), "lab/tiny", "--hub", "hub", "--dry-run")[1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "1 seconds"), (59.5, "60 seconds"), (101, "2 minutes"), (7300, "3 hours")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_forecast_in_words() -> None:
+    values = {"repo": "a/b", "hub": "h", "changed": True, "files": 2, "bytes": 3e6, "commits": 4, "requests": 5}
+    text = forecast_text({**values, "seconds": 6, "revisions": ["main"], "removed": ["step-000001"], "seen": False})
+    assert "a/b in h would get 2 files (3.0 MB) in 4 commits, with about 5 requests, in about 6 seconds." in text
+    assert "Removed revisions: step-000001.\nAll counts as new" in text
+
+
+def test_from_the_command_line_to_the_hub(
+    prisma: Prisma, server: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, out, err = prisma("publish", str(run), "lab/tiny", "--json")
     assert code == 0, err
     report = json.loads(out)
-    assert {"repo", "commit", "revisions", "requests", "bytes"} <= report.keys()
-    assert (report["repo"], report["changed"], report["hub"]) == ("lab/tiny", True, server.url)
-    assert server.token not in out + err
+    assert (report["repo"], report["hub"], report["changed"]) == ("lab/tiny", server.url, True)
+    assert report["requests"] == sum(row["origin"] == "hub" for row in server.requests)
+    assert TOKEN not in out + err
     assert json.loads(prisma("publish", str(run), "lab/tiny", "--json")[1])["changed"] is False
-    assert prisma("diff", str(run), "lab/tiny")[0] == 0
-    assert server.api.model_info("lab/tiny").private
-    assert json.loads(prisma("publish", str(run), "lab/tiny", "--public", "--json")[1])["changed"] is True
-    assert not server.api.model_info("lab/tiny").private
+    monkeypatch.setenv("HF_TOKEN", "hf_of_another")
+    code, out, err = prisma("publish", str(run), "lab/tiny", "--public")
+    assert (code, out) == (1, "")
+    assert "run `hf auth login`" in one_sentence(err)
+    assert "hf_of_another" not in err
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set" in one_sentence(prisma("publish", str(run), "lab/tiny")[2])

@@ -1,6 +1,7 @@
 """Plans of a few bytes: publishing them needs no run."""
 
 import random
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,38 +19,56 @@ from prisma.publish.plan import Plan, Step
 from prisma.run_folder import revision_of
 
 REPO = "lab/tiny"
-CONFIG = ViTConfig(image_size=4, patch_size=4, channels=1, n_layers=1, d_model=4, n_heads=1, d_mlp=4, n_classes=2)
-CARD = b"---\nlicense: mit\n---\n# A mouse\n"
+MODEL = ViTConfig(image_size=4, patch_size=4, channels=1, n_layers=1, d_model=4, n_heads=1, d_mlp=4, n_classes=2)
+CARD = b"---\nlicense: mit\n---\n# A mouse of seed %d\n"
+CONFIG = b'{"seed": %d}\n'
 
 
 def small_plan(n: int = 2, *, seed: int = 0, size: int = 2000, folder: Path | None = None) -> Plan:
     """`n` checkpoints of `size` random bytes, and `main`. Another seed is another run.
 
     Args:
-        folder: where the weights are written, as files of their own; None keeps them in memory.
+        folder: where the checkpoints are written first; None keeps them in memory.
     """
-    generator, steps = random.Random(seed), []
-    config = File.of("config.json", f'{{"seed": {seed}}}\n'.encode())
-    for i in range(n):
-        weights = File.of("model.safetensors", _source(generator.randbytes(size), folder, revision_of(i)))
-        commit = Commit((config, weights))
-        entry = Entry(i, revision_of(i), "", weights.sha256, weights.size, ((0.0,),), commit.records)
+    if folder is not None:
+        write_checkpoints(folder, n, size, seed)
+        return plan_of(folder, seed)
+    return _plan([(CONFIG % seed, weights) for weights in _weights(n, size, seed)], seed)
+
+
+def write_checkpoints(folder: Path, n: int, size: int, seed: int = 0) -> None:
+    """`n` checkpoints of `size` random bytes, each a folder of two files."""
+    for i, data in enumerate(_weights(n, size, seed)):
+        checkpoint = folder / revision_of(i)
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "config.json").write_bytes(CONFIG % seed)
+        (checkpoint / "model.safetensors").write_bytes(data)
+
+
+def plan_of(folder: Path, seed: int = 0) -> Plan:
+    """What the checkpoints of a folder are published as; every byte is hashed."""
+    folders = sorted(folder.iterdir())
+    return _plan([(path / "config.json", path / "model.safetensors") for path in folders], seed)
+
+
+def _weights(n: int, size: int, seed: int) -> Iterator[bytes]:
+    generator = random.Random(seed)
+    return (generator.randbytes(size) for _ in range(n))
+
+
+def _plan(sources: Sequence[tuple[bytes | Path, bytes | Path]], seed: int) -> Plan:
+    steps = []
+    for i, (config, weights) in enumerate(sources):
+        commit = Commit((File.of("config.json", config), File.of("model.safetensors", weights)))
+        record = commit.file("model.safetensors").record
+        entry = Entry(i, revision_of(i), "", record.sha256, record.size, ((0.0,),), commit.records)
         steps.append(Step(revision_of(i), f"Step {i} of run run-{seed}", commit, entry))
-    last = steps[-1].commit.file("model.safetensors")
-    card = CARD + f"Seed {seed}.\n".encode()
-    files = (config, last, File.of("curves/loss.png", b"\x89PNG" + generator.randbytes(50)))
+    card, picture = CARD % seed, b"\x89PNG" + random.Random(f"picture {seed}").randbytes(50)
+    last = steps[-1].commit.files
+    files = (*last, File.of("curves/loss.png", picture))
     record = Record(REPO, {}, {}, (), tuple(step.entry for step in steps))
-    final = Checkpoint(ViT(CONFIG), (), None, {})  # from both, a card would be rendered if a checkpoint were yanked
+    final = Checkpoint(ViT(MODEL), (), None, {})  # from both, a card would be rendered if a checkpoint were yanked
     return Plan(f"run-{seed}", tuple(steps), files, record, final, card.decode())
-
-
-def _source(data: bytes, folder: Path | None, label: str) -> bytes | Path:
-    if folder is None:
-        return data
-    path = folder / label / "model.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
 
 
 def remote_hub(folder: Path, repo: str = REPO, **calls: object) -> HuggingFaceHub:

@@ -1,7 +1,9 @@
 """Publishing to the Hub: what is served, twice, conflicts, strangers, lost answers."""
 
 import json
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from prisma.publish.plan import Plan
 from prisma.publish.publishing import send
 from prisma.repository import MANIFEST, Published
 from prisma.run_folder import revision_of
-from tests.hubserver.running import TOKEN, Hub
+from tests.hubserver.running import TOKEN, Hub, use
 from tests.publish.small_plans import REPO, expect_served, remote_hub, small_plan
 
 READS = {"GET", "HEAD"}
@@ -251,3 +253,83 @@ def test_a_data_set_is_a_repository_too(server: Hub, tmp_path: Path) -> None:
     hub.remote.kind = hub.kind = "dataset"
     send(small_plan(), hub, progress=False)
     assert json.loads(json.dumps(HfApi().list_repo_files(REPO, repo_type="dataset")))
+
+
+def test_the_limit_of_commits_is_waited_for(server: Hub, tmp_path: Path) -> None:
+    said = list[str]()
+    server.change(commits=3)
+    report = put(small_plan(7), tmp_path, sleep=server.advance, say=said.append)
+    assert len(report.made) == 8
+    assert Counter(row["status"] for row in server.asked("commit")) == {200: 8, 429: 2}
+    assert len(said) == 2
+    assert "waiting 60 minutes for the Hub to take a commit of lab/tiny (status 429: You have exceeded the" in said[0]
+    expect_served(small_plan(7))
+
+
+def test_the_own_limit_keeps_below_it_across_processes(server: Hub, tmp_path: Path) -> None:
+    """Commits are paced by the journal's times, so a second process knows of those of the first."""
+    now, slept = [1e9], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+        server.advance(seconds)
+
+    server.change(commits=3)
+    for repo in (REPO, "lab/other"):
+        hub = remote_hub(tmp_path, repo, sleep=sleep, clock=lambda: now[0], commits_per_hour=3)
+        hub.journal = Journal(tmp_path / "one.jsonl", clock=lambda: now[0])
+        send(small_plan(3), hub, progress=False)
+    assert [row["status"] for row in server.asked("commit")] == [200] * 8
+    assert len(slept) == 2
+    assert all(3600 <= seconds <= 3602 for seconds in slept)
+
+
+def test_the_limit_of_requests_is_waited_for(server: Hub, tmp_path: Path, sleeps: list[float]) -> None:
+    server.change(api_requests=12, window=100)
+    put(small_plan(3), tmp_path, sleep=server.advance)
+    assert any(row["status"] == 429 for row in server.requests)
+    server.change(api_requests=None)
+    expect_served(small_plan(3))
+
+
+def test_no_network_is_one_sentence_at_once(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
+    began = time.monotonic()
+    with pytest.raises(PrismaError, match=r"found no connection to it \(.*\): connect to the network"):
+        send(small_plan(), remote_hub(tmp_path, sleep=None), progress=False)
+    assert time.monotonic() - began < 5
+
+
+def test_an_interruption_does_not_wait_for_labels(server: Hub, tmp_path: Path) -> None:
+    """Ctrl-C while a label waits for the Hub: that ends at once, and the same call completes it."""
+    server.fail("429", "create_branch", after=1, times=None, seconds=600)
+    hub, began = remote_hub(tmp_path, sleep=None), time.monotonic()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    hub.calls.say = interrupted  # in the labeller; then here, on settling
+    with pytest.raises(KeyboardInterrupt):
+        send(small_plan(3), hub, progress=False)
+    with pytest.raises(KeyboardInterrupt), remote_hub(tmp_path, sleep=None, say=lambda _: None).writing():
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 20
+    server.heal()
+    put(small_plan(3), tmp_path)
+    expect_served(small_plan(3))
+
+
+def test_a_label_that_another_made_is_refused(server: Hub, tmp_path: Path) -> None:
+    """Between the look and the label, somebody makes the branch at another commit."""
+    hub = remote_hub(tmp_path)
+    honest = hub.prepare
+
+    def late(commits: Sequence[Commit]) -> None:
+        HfApi().create_branch(REPO, branch="step-000001")
+        honest(commits)
+
+    hub.prepare = late  # type: ignore[method-assign]
+    with pytest.raises(PrismaError, match=r"make the branch step-000001 of lab/tiny; found status 409: Reference"):
+        send(small_plan(), hub, progress=False)
+    assert "main" not in remote_hub(tmp_path).labels()
