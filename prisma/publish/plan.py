@@ -1,5 +1,6 @@
 """What a finished run is published as: a commit per checkpoint, and `main`. Nothing is written here."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,10 +90,13 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     Raises:
         PrismaError: the run is not finished, a file or a checkpoint of its schedule is absent or broken, weights are
             not finite, a checkpoint belongs to another step or run than it states, two checkpoints hold the same
-            weights, the final weights are not those of the last checkpoint, or a file is not as training wrote it.
+            weights, the final weights are not those of the last checkpoint, a file is not as training wrote it, or it
+            is a link.
     """
     expect_repo_name(repo)
     expect_finished(run)
+    for name in (*final_files(run), CHECKPOINTS):
+        _expect_no_link(run, name)
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)
     recipe = read_recipe(run)
@@ -104,6 +108,8 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
         )
     steps, seen = list[Step](), dict[str, Step]()
     for folder in tqdm(scheduled_folders(run, recipe), desc="checking", unit="checkpoint", disable=not progress):
+        for name in (CONFIG, WEIGHTS):
+            _expect_no_link(run, f"{CHECKPOINTS}/{folder.name}/{name}")
         step, weights_id = Step.of(run, folder, run_id, images)
         if (twin := seen.setdefault(weights_id, step)) is not step:
             raise PrismaError(
@@ -120,6 +126,18 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     expect_as_finished(run, recipe, {name: file.sha256 for name, file in _files_of_run(steps, sent)})
     card = with_prose(render(record, final_checkpoint), own_prose(run))
     return Plan(run_id, tuple(steps), sent, record, final_checkpoint, card)
+
+
+def _expect_no_link(run: Path, name: str) -> None:
+    """Raise PrismaError if a file of a run, or a folder on the way to it, is a link: it may lead to what is private."""
+    path = run
+    for part in Path(name).parts:
+        path = path / part
+        if path.is_symlink():
+            raise PrismaError(
+                f"expected {path.relative_to(run)} of the run {run} to be no link; found one to "
+                f"{shown(os.readlink(path))}: only the run's own files are published"
+            )
 
 
 def _files_of_run(steps: list[Step], sent: tuple[File, ...]) -> Iterator[tuple[str, File]]:

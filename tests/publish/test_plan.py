@@ -40,6 +40,13 @@ def shift(tensors: dict[str, torch.Tensor]) -> None:
     tensors["readout.head.weight"] += 1
 
 
+def linked(run: Path, name: str) -> None:
+    """A link in the place of a file or folder, to the same content elsewhere."""
+    elsewhere = run.parent / "elsewhere"
+    (run / name).rename(elsewhere)
+    (run / name).symlink_to(elsewhere)
+
+
 def main_of(planned: Plan) -> Commit:
     """What `main` will hold in a folder hub, whose ids are hashes of the files."""
     return planned.main({step.label: step.commit.id for step in planned.steps})
@@ -91,6 +98,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "broken metrics": (lambda run: (run / "metrics.jsonl").write_text("{"), "JSON in line 1 of .*metrics.jsonl"),
     "broken recipe": (lambda run: (run / "recipe.json").write_text("{"), "expected JSON in .*recipe.json"),
     "a list of results": (lambda run: (run / "results.json").write_text("[]"), "JSON object in .*results.json"),
+    "a linked picture": (lambda run: linked(run, "curves/loss.svg"), "curves/loss.svg of the run .* to be no link"),
+    "a linked folder": (lambda run: linked(run, "curves"), "expected curves of the run .* to be no link"),
+    "linked checkpoints": (lambda run: linked(run, "checkpoints"), "expected checkpoints of the run .* to be no link"),
+    "a linked checkpoint": (lambda run: linked(run, LAST), f"expected {LAST} of the run .* to be no link"),
+    "linked weights": (lambda run: linked(run, f"{LAST}/{WEIGHTS}"), f"expected {LAST}/{WEIGHTS} of the run .*no link"),
     "foreign probe": (lambda run: save_file({"x": torch.zeros(1)}, run / "probe.safetensors"), "probe images"),
 }
 
