@@ -1,6 +1,5 @@
 """What a finished run is published as: a commit per checkpoint, and `main`. Nothing is written here."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,7 +135,7 @@ def _expect_no_link(run: Path, name: str) -> None:
         if path.is_symlink():
             raise PrismaError(
                 f"expected {path.relative_to(run)} of the run {run} to be no link; found one to "
-                f"{shown(os.readlink(path))}: only the run's own files are published"
+                f"{shown(str(path.readlink()))}: only the run's own files are published"
             )
 
 
