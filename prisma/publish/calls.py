@@ -29,6 +29,10 @@ class UnansweredError(Exception):
     """A request may or may not have taken effect: its answer was lost, or was a fault of the server."""
 
 
+class UnreachableError(PrismaError):
+    """The Hub did not answer a question after all tries."""
+
+
 @dataclass
 class Calls:
     """How one publication talks to the Hub.
@@ -86,7 +90,9 @@ class Calls:
                 if once:
                     raise UnansweredError(problem)
                 if (tries := tries + 1) >= TRIES:
-                    raise PrismaError(f"expected the Hub to {what}; found {problem}, {TRIES} times: try again later")
+                    raise UnreachableError(
+                        f"expected the Hub to {what}; found {problem}, {TRIES} times: try again later"
+                    )
                 self._wait(what, _wait_of(headers, text) or self._backoff(tries), problem)
             else:
                 raise RefusedError(what, status, text)

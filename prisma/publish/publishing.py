@@ -16,7 +16,7 @@ from prisma.publish.commits import File, Hub
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
 from prisma.publish.journal import Journal
-from prisma.publish.manifest import Manifest, Yanked
+from prisma.publish.manifest import Manifest, Yanked, message_with
 from prisma.publish.plan import CARD, Plan, Step, plan
 from prisma.reading import parse_json
 from prisma.repository import MAIN, MANIFEST, Published
@@ -75,7 +75,8 @@ def publish(
     if hub is not None and public:
         raise PrismaError("expected no option `public` with a folder hub, which has no private repositories; found it")
     with sentences(run):
-        planned, writer = plan(run, repo, progress=progress), hub_for(run, repo, hub)
+        writer = hub_for(run, repo, hub)
+        planned = plan(run, repo, progress=progress)
         if not isinstance(writer, HuggingFaceHub):
             return send(planned, writer, replace=replace, progress=progress)
         with writer.calls.counting():
@@ -195,7 +196,7 @@ def _write(there: _There, progress: bool) -> Report:
     changed = {label: commit for label, commit in commits.items() if label not in there.commits}
     served = hub.labels().get(MAIN)
     if served is None or hub.differing(served, main):
-        message = f"Run {planned.run}: {len(commits)} checkpoints. SHA-256 of {MANIFEST}: {main.file(MANIFEST).sha256}"
+        message = message_with(f"Run {planned.run}: {len(commits)} checkpoints", main.file(MANIFEST).sha256)
         changed[MAIN] = hub.put(MAIN, main, message)
     return _report(
         there,
@@ -213,8 +214,8 @@ def _announce(hub: Hub, run: str) -> None:
     data = hub.read(MANIFEST)
     values = parse_json(data.decode(errors="replace"), MANIFEST) if data else None
     if isinstance(values, dict) and values.get("replaced_by") != run:
-        marked = json.dumps({**values, "replaced_by": run}).encode()
-        hub.amend((File.of(MANIFEST, marked),), f"Run {run} is taking the place of these revisions")
+        marked = File.of(MANIFEST, json.dumps({**values, "replaced_by": run}).encode())
+        hub.amend((marked,), message_with(f"Run {run} is taking the place of these revisions", marked.sha256))
 
 
 def _report(there: _There, hub: Hub, main: str, **changes: tuple[str, ...]) -> Report:

@@ -1,12 +1,14 @@
 """Publishing from the command line, and finding a label that serves other weights."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Prisma, one_sentence
+from tests.cli.running import Prisma
+from tests.hubserver.running import Hub, use
 
 SMALL = ("--set", "steps=3", "--set", "warmup=1", "--set", "d_model=8", "--set", "n_heads=2", "--set", "d_mlp=8")
 
@@ -45,8 +47,27 @@ def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[st
     assert found in err
 
 
-def test_publishing_to_the_hub_itself_is_refused_in_a_sentence(prisma: Prisma) -> None:
-    for command in (["publish", "run", "lab/tiny"], ["audit", "lab/tiny"]):
-        code, _, err = prisma(*command)
+def test_audits_print_a_list_for_scripts(prisma: Prisma, mistake: Callable[..., str], hub: Path) -> None:
+    assert json.loads(prisma("audit", "lab/tiny", "--hub", str(hub), "--json")[1]) == []
+    (hub / "models--lab--tiny/refs/step-000002").unlink()
+    code, out, _ = prisma("audit", "lab/tiny", "--hub", str(hub), "--json", "--deep")
+    problem = "expected a label for this step of the manifest; found none"
+    assert (code, json.loads(out)) == (1, [{"revision": "step-000002", "problem": problem}])
+    code, out, _ = prisma("audit", "lab/t*", "--hub", str(hub))
+    assert code == 1
+    assert out.splitlines()[1].split(maxsplit=1) == ["step-000002", problem]
+    assert "whose names begin as lab/x*" in mistake("audit", "lab/x*", "--hub", str(hub))
+
+
+def test_the_hub_itself_is_audited(
+    prisma: Prisma, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "sent")
+    with Hub(tmp_path / "root") as server:
+        use(monkeypatch, server.url, tmp_path / "cache")
+        assert prisma("publish", str(tmp_path / "sent"), "lab/tiny", "--json")[0] == 0
+        assert prisma("audit", "lab/tiny", "--json")[:2] == (0, "[]\n")
+        server.api.create_branch("lab/tiny", branch="step-000003", revision="main")
+        code, out, _ = prisma("audit", "lab/tiny", "--json")
         assert code == 1
-        assert "expected --hub DIR" in one_sentence(err)
+        assert {finding["revision"] for finding in json.loads(out)} == {"step-000003"}
