@@ -179,33 +179,35 @@ class SuiteAudit:
         """Formats beside each other that are not of the same weights."""
         if len(saved.weights) < 2:
             return
-        foreign = {
-            kind: owner[0]
-            for kind, files in saved.weights.items()
-            if (owner := [found for key in files.values() if (found := self._owner(saved, key))])
-        }
+        foreign = dict[str, str]()  # format -> who serves one of its files too
+        for kind, files in saved.weights.items():
+            owners = (owner.label for key in files.values() if (owner := self._owner(saved, key)))
+            if (label := next(owners, None)) is not None:
+                foreign[kind] = label
         own = [kind for kind in saved.weights if kind not in foreign]
-        if foreign and own:
-            for kind, owner in foreign.items():
+        if not foreign:
+            yield from self._of_two_commits(saved)
+        elif own:
+            for kind, label in foreign.items():
                 yield (
-                    f"expected one set of weights; found {listed(sorted(saved.weights[kind]), 2)} of "
-                    f"{shown(owner.label)} beside {listed(sorted(saved.weights[own[0]]), 2)} of its own; "
-                    f"libraries read {next(iter(saved.weights))}"
+                    f"expected one set of weights; found {listed(sorted(saved.weights[kind]), 2)} of {shown(label)} "
+                    f"beside {listed(sorted(saved.weights[own[0]]), 2)} of its own; libraries read "
+                    f"{next(iter(saved.weights))}"
                 )
-            return
+
+    def _of_two_commits(self, saved: Saved) -> Iterator[str]:
+        """Formats of which one was committed again, and the other not."""
         names = [f"{saved.inside}{name}" for files in saved.weights.values() for name in files]
-        commits = saved.source.changed_by(saved.commit, names) if not foreign else {}
-        by_kind = {
-            kind: {commits[name] for file in files if (name := f"{saved.inside}{file}") in commits}
-            for kind, files in saved.weights.items()
-        }
-        kinds = [kind for kind, made in by_kind.items() if made]
-        if len(kinds) > 1 and not set.intersection(*(by_kind[kind] for kind in kinds)):
-            found = " and ".join(
-                f"{listed(sorted(saved.weights[kind]), 2)} of commit {listed(sorted(by_kind[kind]), 1)}"
-                for kind in kinds
+        commits, by_kind = saved.source.changed_by(saved.commit, names), dict[str, set[str]]()
+        for kind, files in saved.weights.items():
+            made = {commits[name] for file in files if (name := f"{saved.inside}{file}") in commits}
+            by_kind |= {kind: made} if made else {}
+        if len(by_kind) > 1 and not set.intersection(*by_kind.values()):
+            words = " and ".join(
+                f"{listed(sorted(saved.weights[kind]), 2)} of commit {listed(sorted(made), 1)}"
+                for kind, made in by_kind.items()
             )
-            yield f"expected all formats of the weights from one commit; found {found}: one of them may be stale"
+            yield f"expected all formats of the weights from one commit; found {words}: one of them may be stale"
 
     def _gaps(self) -> Iterator[Finding]:
         stages = defaultdict[str, list[StepName]](list)
