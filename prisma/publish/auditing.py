@@ -49,8 +49,8 @@ def audit(repo: str | Sequence[str], hub: Path | None = None, deep: bool = False
 
     What cannot be found: an edit by somebody who rewrites everything that must agree. Whoever may write to the
     repository can train another model by the same recipe and publish it in the place of the first; or change numbers
-    in `metrics.jsonl`, results, card, manifest and commit message together, which only `deep` sees (it computes loss
-    and accuracy again), and not for the losses of single batches. A folder hub has no commit messages, so there an
+    in `metrics.jsonl`, results, card, manifest and commit message together, which only `deep` sees, for the steps that
+    have a checkpoint. A folder hub has no commit messages, so there an
     edited manifest is found only by the comparisons above. Free text, such as a command or an environment, is compared
     with nothing but the manifest and the card. Only a signature of the manifest, by a key that the writer of the
     repository does not have, would show such edits.
@@ -60,8 +60,9 @@ def audit(repo: str | Sequence[str], hub: Path | None = None, deep: bool = False
             repositories whose names begin so.
         hub: a folder hub; None is the Hugging Face Hub.
         deep: read all bytes: download every revision, one at a time, into a temporary folder, hash it, and compare
-            equal weights by value, fingerprints on the probe, the probe with the task, and loss and accuracy on the
-            test split with `metrics.jsonl`, where this version of Prisma can build the task.
+            equal weights by value, fingerprints on the probe, the probe with the task, and, where this version of
+            Prisma can build the task, loss and accuracy on the test split (of `main` also on the train split), and the
+            loss on the batch of each checkpoint's step, with `metrics.jsonl`.
 
     Raises:
         PrismaError: no such hub or repository, the Hub refuses or does not answer.

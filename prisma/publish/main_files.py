@@ -153,6 +153,8 @@ def _recipe_problems(main: Main, recipe: Mapping[str, Any]) -> Iterator[str]:
     if main.metrics is not None:
         if [line.get("step") for line in main.metrics] != list(range(training.steps + 1)):
             yield f"expected a line for every step from 0 to {training.steps} in {METRICS}; found others"
+        if not all(type(line.get(name)) in (int, float) for line in main.metrics for name in ("loss", "lr")):
+            yield f"expected numbers for loss and lr on every line of {METRICS}; found others"
         for line in main.metrics:
             step, found = line.get("step"), line.get("lr")
             if type(step) is int and 0 <= step <= training.steps and isinstance(found, int | float):

@@ -12,12 +12,15 @@ from prisma.checkpoint import Checkpoint, read_checkpoint, read_tensors, weights
 from prisma.data.task import Task
 from prisma.data.transform import Transform
 from prisma.errors import shown
+from prisma.fields import from_dict
 from prisma.publish.findings import Finding, noted
 from prisma.publish.main_files import Main
 from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint
 from prisma.repository import MAIN
-from prisma.run_folder import METRICS, PROBE, revision_of, step_in
+from prisma.run_folder import METRICS, PROBE, RECIPE, revision_of, step_in
+from prisma.train.config import TrainConfig
 from prisma.train.evaluate import evaluate
+from prisma.train.order import batch
 from prisma.train.probe import probe_images
 
 CLOSE = 1e-4  # times the loss, at least 1: far above rounding in float32, below the change of a damaged weight
@@ -39,7 +42,7 @@ class WeightsCheck:
 
     Args:
         images: the probe; None if it cannot be read.
-        losses: whether to compute loss and accuracy on the test split again.
+        losses: whether to compute again the losses and accuracies that the metrics state.
     """
 
     main: Main
@@ -61,7 +64,9 @@ class WeightsCheck:
         yield from header_problems(checkpoint.header, step, self.main.manifest.run if self.main.manifest else None)
         self._hashes[label] = weights_hash(checkpoint.model.state_dict())
         if self.losses and step is not None:
-            yield from self._loss_problems(checkpoint, step)
+            for split in ("test", "train") if label == MAIN else ("test",):
+                yield from self._loss_problems(checkpoint, step, split)
+            yield from self._batch_problems(checkpoint, step)
         if entry and self.images is not None and not agrees(fingerprint(checkpoint, self.images), entry.fingerprint):
             yield f"expected the manifest's logits on the probe images within {TOLERANCE:g}; found others"
 
@@ -87,18 +92,29 @@ class WeightsCheck:
         if of_main is not None and last in self._hashes and self._hashes[last] != of_main:
             yield Finding(MAIN, f"expected the weights of {last}; found those of {labels.get(of_main, ['no step'])[0]}")
 
-    def _loss_problems(self, checkpoint: Checkpoint, step: int) -> Iterator[str]:
-        """Whether loss and accuracy on the test split are those of `metrics.jsonl`, where the task can be built."""
+    def _loss_problems(self, checkpoint: Checkpoint, step: int, split: str) -> Iterator[str]:
+        """Whether loss and accuracy on a split are those of `metrics.jsonl`, where the task can be built."""
         line, data = self.main.line(step), self.main.task
-        if data is None or not {"test_loss", "test_accuracy"} <= line.keys():
+        names = (f"{split}_loss", f"{split}_accuracy")
+        if data is None or not {*names} <= line.keys():
             return
-        split = data.splits["test"]
-        images = Transform.from_dict(checkpoint.transform).normalise(split.images)
-        loss, accuracy = evaluate(checkpoint.model, images, split.labels)
-        limits = (CLOSE * max(1.0, abs(loss)), IMAGES / len(split.labels))
-        for name, found, limit in zip(("test_loss", "test_accuracy"), (loss, accuracy), limits, strict=True):
-            if not _is_close(line[name], found, limit):
-                yield f"expected {name} {shown(line[name])}, as in {METRICS}; found weights that have {found:.6g}"
+        images, labels = data.splits[split].images, data.splits[split].labels
+        found = evaluate(checkpoint.model, Transform.from_dict(checkpoint.transform).normalise(images), labels)
+        limits = (CLOSE * max(1.0, abs(found[0])), IMAGES / len(labels))
+        for name, value, limit in zip(names, found, limits, strict=True):
+            if not _is_close(line[name], value, limit):
+                yield f"expected {name} {shown(line[name])}, as in {METRICS}; found weights that have {value:.6g}"
+
+    def _batch_problems(self, checkpoint: Checkpoint, step: int) -> Iterator[str]:
+        """Whether the loss on the batch of a step, which is built again from the recipe, is that of `metrics.jsonl`."""
+        line, data = self.main.line(step), self.main.task
+        if data is None or self.main.recipe is None or "loss" not in line:
+            return
+        training = from_dict(TrainConfig, self.main.recipe.get("training"), f"training of {RECIPE}")
+        transform = Transform.from_dict(checkpoint.transform)
+        loss, _ = evaluate(checkpoint.model, *batch(data.splits["train"], transform, training, step))
+        if not _is_close(line["loss"], loss, CLOSE * max(1.0, abs(loss))):
+            yield f"expected loss {shown(line['loss'])} on the batch of its step, as in {METRICS}; found {loss:.6g}"
 
 
 def _is_close(stated: Any, found: float, limit: float) -> bool:

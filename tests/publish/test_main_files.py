@@ -70,6 +70,13 @@ def test_a_contradiction_is_named(main: Main, file: str, path: str, value: objec
     assert any(problem in found for found in number_problems(other)), list(number_problems(other))
 
 
+def test_metrics_are_numbers(main: Main) -> None:
+    other = replace(main, metrics=changed(main.metrics, "3.loss", "low"))
+    assert list(number_problems(other)) == [
+        "expected numbers for loss and lr on every line of metrics.jsonl; found others"
+    ]
+
+
 def test_a_task_that_cannot_be_built_is_left_out(main: Main) -> None:
     for name in ("my-own-pictures", 3, ["digits"]):
         other = replace(main, recipe=changed(main.recipe, "task.name", name))

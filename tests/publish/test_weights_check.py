@@ -64,6 +64,14 @@ def test_a_wrong_loss_is_named_with_both_values(main: Main, run: Path) -> None:
     assert list(check.problems("step-000004", run / "checkpoints/step-000004", 4, None)) == []
 
 
+@pytest.mark.parametrize(("name", "step", "label"), [("loss", 4, "step-000004"), ("train_accuracy", 6, "main")])
+def test_other_edited_numbers_are_found(main: Main, run: Path, name: str, step: int, label: str) -> None:
+    lines = [{**line, name: 0.9} if line["step"] == step else line for line in main.metrics or ()]
+    folder = run if label == "main" else run / "checkpoints" / label
+    (problem,) = check_of(replace(main, metrics=lines), run).problems(label, folder, step, None)
+    assert problem.startswith(f"expected {name} 0.9")
+
+
 def test_zeroed_weights_compute_something_else(main: Main, run: Path) -> None:
     """The last quarter of the values of a file is zero: nothing but what they compute tells."""
     path = run / "checkpoints/step-000004" / WEIGHTS
