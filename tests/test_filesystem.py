@@ -108,7 +108,7 @@ def test_without_links_a_hub_holds_copies(
         assert all((x == y).all() for x, y in zip(ours.parameters(), theirs.parameters(), strict=True))
     path = next((copies / "models--lab--tiny/snapshots").glob("*/probe.safetensors"))
     path.write_bytes(b"damaged")
-    assert "probe.safetensors changed" in audit("lab/tiny", copies)[-1].problem
+    assert any("probe.safetensors changed" in finding.problem for finding in audit("lab/tiny", copies))
     assert publish(run, "lab/tiny", copies, progress=False).repaired == ("main",)
     assert audit("lab/tiny", copies) == []
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from prisma.cli.shared import JsonOption, interruptible, table
-from prisma.errors import PrismaError, listed
+from prisma.errors import listed
 
 cli = typer.Typer()
 
@@ -101,34 +101,38 @@ def yank(
         print(f"{revision} of {repo} is yanked already.")
 
 
-@cli.command(epilog="Example: prisma audit prisma/digits --hub hub")
+@cli.command(
+    epilog="Example: prisma audit my-lab/digits; prisma audit EleutherAI/pythia-70m; prisma audit 'lab/bert-step_*'"
+)
 def audit(
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")], hub: TargetHub = None, as_json: JsonOption = False
+    repos: Annotated[list[str], typer.Argument(metavar="OWNER/NAME...", help="One or several, or OWNER/START*.")],
+    hub: TargetHub = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read all bytes, one revision at a time, and compute losses again.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Check the weights of every revision.
+    """Check that every revision serves the weights of its step.
 
-    Each must be those that the manifest lists. Exit code 1 if one is not.
+    Those that Prisma published are compared with their manifest, any others with each other. Exit code 1 if something
+    is wrong.
     """
-    from prisma.publish import audit as check
-    from prisma.repository import Published
+    from prisma.publish.auditing import examine
 
-    folder = _folder(hub)
-    findings = [finding.to_dict() for finding in check(repo, folder)]
-    n = len(Published(repo, folder).revisions()) - 1
+    with interruptible("nothing was changed"):
+        found = examine(repos, hub, deep)
+    findings = [finding.to_dict() for finding in found.findings]
     if as_json:
-        print(json.dumps({"repo": repo, "checkpoints": n, "findings": findings}, indent=2))
+        print(json.dumps(findings, indent=2))
+    elif findings:
+        print(table(findings))
     else:
-        print(table(findings) if findings else f"{repo}: {n} checkpoints and main have the weights of the manifest.")
+        how = (
+            "have the files of the manifest" if found.has_manifest else "differ from each other (there is no manifest)"
+        )
+        print(f"{' '.join(repos)}: {found.checkpoints} checkpoints and main {how}.")
     if findings:
         raise typer.Exit(1)
-
-
-def _folder(hub: Path | None) -> Path:
-    if hub is None:
-        raise PrismaError(
-            "expected --hub DIR, the folder hub; found none (this version cannot publish to the Hugging Face Hub)"
-        )
-    return hub
 
 
 def _on_stderr(line: str) -> None:

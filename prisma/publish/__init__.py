@@ -1,7 +1,8 @@
 """Publishing a run with all its checkpoints, auditing what is published, and taking a checkpoint back."""
 
-from prisma.publish.auditing import Finding, audit
+from prisma.publish.auditing import audit
 from prisma.publish.diffing import Difference, diff
+from prisma.publish.findings import Finding
 from prisma.publish.forecasting import Forecast, forecast
 from prisma.publish.publishing import Report, preview, publish
 from prisma.publish.watching import watch

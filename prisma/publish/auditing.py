@@ -1,114 +1,163 @@
-"""Audit a published mouse: does every label serve the weights that it states? It reads every byte."""
+"""Audit what is published: does every label serve the weights that it states, and is what `main` says true?"""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from prisma.checkpoint import WEIGHTS, read_checkpoint, weights_hash
-from prisma.errors import PrismaError, by_number, listed, shown
+from prisma.bounds import NUMBERS
+from prisma.errors import PrismaError, shown
 from prisma.filesystem import given, sentences
-from prisma.publish.commits import commit_id
-from prisma.publish.folder_hub import FolderHub
-from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint
+from prisma.publish.findings import Finding
+from prisma.publish.folder_source import FolderSource
+from prisma.publish.folder_source import named_like as named_like_in
+from prisma.publish.hub_source import named_like as named_like_on_the_hub
+from prisma.publish.hub_source import on_the_hub
+from prisma.publish.layouts import step_name
+from prisma.publish.mouse_audit import MouseAudit, is_ours
+from prisma.publish.sources import Source
+from prisma.publish.suite_audit import Saved, SuiteAudit, saved_in
 from prisma.repository import MAIN, Published
-from prisma.run_folder import revision_of, step_in
+
+MOST = int(NUMBERS["checkpoints"][1])
+"""Labels of a repository, repositories of a suite, and findings: what is beyond is counted, and not looked at."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A problem of one label of a published mouse."""
+class Audit:
+    """The outcome of an audit."""
 
-    revision: str
-    problem: str  # what was expected and what was found
-
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
+    findings: tuple[Finding, ...]
+    checkpoints: int  # how many labels, folders or repositories state a step
+    has_manifest: bool  # whether Prisma published it, so that there was a manifest to compare with
 
 
-def audit(repo: str, hub: Path) -> list[Finding]:
-    """The problems of a published mouse; none if every label serves the weights that it states.
+def audit(repo: str | Sequence[str], hub: Path | None = None, deep: bool = False) -> list[Finding]:
+    """The problems of what is published; none if every label serves the weights of its step, as far as can be told.
 
-    For each label it checks that its commit exists, that the files hash to the commit's id, that the weights' header
-    states the label's step, that no other label serves the same weights, and that commit, SHA-256, size and fingerprint
-    equal those in the manifest (the fingerprint within `manifest.TOLERANCE` times its largest logit). It also checks
-    that labels and manifest list the same steps, and that `main` serves the weights of the last one.
+    Of a mouse that Prisma published, every file of every revision is compared with the manifest by its hash: on the
+    Hub by the Hub's own listings, without a download of weights; in a folder hub all bytes are read. The manifest
+    itself is compared with what does not come from it: schedule and run in `recipe.json`, step and run in the headers
+    of the weights, results with metrics, the card with what its data renders to, the learning rates and the task's
+    labels with the recipe, and on the Hub with the SHA-256 in the message of its commit. Half-replaced revisions and
+    unknown labels and files are problems; checkpoints that the manifest says were yanked are none.
+
+    Of any other repository with step revisions (`prisma.publish.layouts` has the table of names), the listings are
+    compared with each other: equal weights at two steps or at a step and `main`, shards shared by steps, formats of
+    other weights beside each other, missing shards, empty revisions, unsafe files, and steps missing between others.
+
+    What cannot be found: an edit by somebody who rewrites everything that must agree. Whoever may write to the
+    repository can train another model by the same recipe and publish it in the place of the first; or change numbers
+    in `metrics.jsonl`, results, card, manifest and commit message together, which only `deep` sees, for the steps that
+    have a checkpoint. A folder hub has no commit messages, so there an
+    edited manifest is found only by the comparisons above. Free text, such as a command or an environment, is compared
+    with nothing but the manifest and the card. Only a signature of the manifest, by a key that the writer of the
+    repository does not have, would show such edits.
+
+    Args:
+        repo: OWNER/NAME; several, for a suite with one repository per checkpoint; or OWNER/START*, which means all
+            repositories whose names begin so.
+        hub: a folder hub; None is the Hugging Face Hub.
+        deep: read all bytes: download every revision, one at a time, into a temporary folder, hash it, and compare
+            equal weights by value, fingerprints on the probe, the probe with the task, and, where this version of
+            Prisma can build the task, loss and accuracy on the test split (of `main` also on the train split), and the
+            loss on the batch of each checkpoint's step, with `metrics.jsonl`.
 
     Raises:
-        PrismaError: no such hub, or no such repository in it.
+        PrismaError: no such hub or repository, the Hub refuses or does not answer.
     """
-    mouse = Published(repo, hub := given(hub))
-    with sentences(hub):
-        mouse.expect_labels()
-        auditor = _Auditor(mouse, FolderHub(mouse).labels())
-        return [Finding(label, problem) for label, problem in auditor.findings()]
+    return list(examine(repo, hub, deep).findings)
 
 
-@dataclass
-class _Auditor:
-    mouse: Published
-    labels: dict[str, str]  # label -> commit id
-    entries: dict[str, Entry] = field(default_factory=dict)  # label -> its entry in the manifest
-    images: Tensor = field(default_factory=lambda: torch.empty(0))  # the probe images
-    weights: dict[str, str] = field(default_factory=dict)  # hash of weights -> the first step that serves them
+def examine(repo: str | Sequence[str], hub: Path | None = None, deep: bool = False) -> Audit:
+    """The same as `audit`, and how much was looked at."""
+    hub = hub if hub is None else given(hub)
+    repos = _expanded([repo] if isinstance(repo, str) else list(repo), hub)
+    with ExitStack() as stack:
+        sources = [stack.enter_context(_opened(name, hub)) for name in repos]
+        if len(sources) == 1:
+            return _audit_one(sources[0], deep)
+        if all(step_name(name.partition("/")[2]) for name in repos):
+            return _audit_suite(sources, deep)
+        found = [_audit_one(source, deep) for source in sources]
+        findings = (
+            Finding(f"{source.repo}@{finding.revision}", finding.problem)
+            for source, one in zip(sources, found, strict=True)
+            for finding in one.findings
+        )
+        return Audit(_bounded(findings), sum(one.checkpoints for one in found), all(one.has_manifest for one in found))
 
-    def findings(self) -> Iterator[tuple[str, str]]:
-        """Pairs (label, problem)."""
-        if MAIN in self.labels:
-            try:
-                self.images, _ = self.mouse.probe()
-                entries = [Entry.from_dict(values) for values in self.mouse.checkpoints()]
-                self.entries = {entry.revision: entry for entry in entries}
-            except PrismaError as error:
-                yield MAIN, str(error)
+
+def _expanded(names: list[str], hub: Path | None) -> list[str]:
+    """The names of repositories, those for patterns found."""
+    found = list[str]()
+    for name in names:
+        if not name.endswith("*"):
+            found.append(name)
+        elif more := named_like_in(hub, name) if hub is not None else named_like_on_the_hub(name):
+            found += more
         else:
-            yield MAIN, f"expected a label {MAIN}; found none: publishing was not finished, publish again"
-        for label in sorted(self.labels, key=lambda label: (label == MAIN, by_number(label))):
-            try:
-                yield from ((label, problem) for problem in self._problems(label))
-            except PrismaError as error:
-                yield label, str(error)
-        for label in sorted(self.entries.keys() - self.labels.keys(), key=by_number):
-            yield label, "expected a label for this step of the manifest; found none"
+            raise PrismaError(f"expected repositories whose names begin as {shown(name)}; found none")
+    if not 1 <= len(found) <= MOST:
+        raise PrismaError(f"expected 1 to {MOST:,} repositories to audit; found {len(found):,}")
+    return list(dict.fromkeys(found))
 
-    def _problems(self, label: str) -> Iterator[str]:
-        commit, entry = self.labels[label], self.entries.get(label)
-        if entry and entry.commit != commit:
-            yield f"expected commit {shown(entry.commit)} as in the manifest; found {shown(commit)}"
-        if self.entries and not entry and label != MAIN:
-            yield "expected a label that is in the manifest; found one that is not"
-        files = FolderHub(self.mouse).read_back(commit)
-        if not files:
-            yield f"expected a commit {commit}; found none"
-            return
-        if (found := commit_id(files)) != commit:
-            damaged = listed(FolderHub(self.mouse).damaged(commit), 3) or "its list of files"
-            yield f"expected the files of commit {commit}; found those of {found}: {damaged} changed"
-        folder = self.mouse.snapshot(commit)
-        if entry and files.get(WEIGHTS):
-            size = (folder / WEIGHTS).stat().st_size
-            if (files[WEIGHTS], size) != (entry.sha256, entry.size):
-                yield (
-                    f"expected {shown(entry.size)} bytes of SHA-256 {shown(entry.sha256)}; found {size} "
-                    f"of {files[WEIGHTS]}"
-                )
-        yield from self._weights_problems(label, folder, entry)
 
-    def _weights_problems(self, label: str, folder: Path, entry: Entry | None) -> Iterator[str]:
-        checkpoint = read_checkpoint(folder)
-        found = weights_hash(checkpoint.model.state_dict())
-        if label == MAIN:
-            last = max(self.entries.values(), key=lambda entry: entry.step, default=None)
-            if last and self.weights.get(found) != last.revision:
-                yield f"expected the weights of {last.revision}; found those of {self.weights.get(found, 'no step')}"
-            return
-        stated = checkpoint.header.get("step", "none")
-        step = step_in(stated)
-        if step is None or revision_of(step) != label:
-            yield f"expected weights of {label}; found a header that states step {shown(stated)}"
-        if (twin := self.weights.setdefault(found, label)) != label:
-            yield f"expected different weights in each revision; found the same as in {twin}"
-        if entry and not agrees(fingerprint(checkpoint, self.images), entry.fingerprint):
-            yield f"expected the manifest's logits on the probe images within {TOLERANCE:g}; found others"
+@contextmanager
+def _opened(repo: str, hub: Path | None) -> Iterator[Source]:
+    if hub is None:
+        with on_the_hub(repo) as source:
+            yield source
+    else:
+        mouse = Published(repo, hub)
+        with sentences(hub):
+            mouse.expect_labels()
+            yield FolderSource(mouse)
+
+
+def _audit_one(source: Source, deep: bool) -> Audit:
+    labels, too_many = _labels(source)
+    ours = is_ours(source, labels)
+    if ours:
+        steps = sum(step_name(label) is not None for label in labels)
+        return Audit(_bounded(_chain(too_many, MouseAudit(source, labels, deep).findings())), steps, True)
+    suite = SuiteAudit(saved_in(source, labels), deep, source.repo)
+    return Audit(_bounded(_chain(too_many, suite.findings())), len(suite.steps), False)
+
+
+def _audit_suite(sources: Sequence[Source], deep: bool) -> Audit:
+    """One repository per checkpoint: each `main` is one."""
+    saved = list[Saved]()
+    for source in sources:
+        commit = source.labels().get(MAIN)
+        name, files = step_name(source.repo.partition("/")[2]), source.listing(commit) if commit else {}
+        saved.append(Saved(source.repo, name, source, commit or "", files))
+    suite = SuiteAudit(sorted(saved, key=lambda one: (one.place, one.label)), deep, "the repositories")
+    return Audit(_bounded(suite.findings()), len(suite.steps), False)
+
+
+def _labels(source: Source) -> tuple[Mapping[str, str], list[Finding]]:
+    """At most MOST labels, `main` among them, and a finding if there are more."""
+    labels = source.labels()
+    if len(labels) <= MOST:
+        return labels, []
+    problem = f"expected at most {MOST:,} labels; found {len(labels):,}: those beyond were not looked at"
+    kept = dict(islice(sorted(labels.items(), key=lambda pair: (pair[0] != MAIN, pair[0])), MOST))
+    return kept, [Finding(MAIN, problem)]
+
+
+def _chain(first: Sequence[Finding], rest: Iterator[Finding]) -> Iterator[Finding]:
+    yield from first
+    yield from rest
+
+
+def _bounded(findings: Iterator[Finding]) -> tuple[Finding, ...]:
+    """At most MOST findings, each once."""
+    found = dict.fromkeys(islice(findings, MOST + 1))
+    if len(found) <= MOST:
+        return tuple(found)
+    return (
+        *islice(found, MOST),
+        Finding(MAIN, f"expected fewer than {MOST:,} problems; found more, which are not listed"),
+    )

@@ -60,6 +60,10 @@ class RefusedError(PrismaError):
         return error
 
 
+class UnreachableError(PrismaError):
+    """The Hub did not answer a question after all tries."""
+
+
 def _tell(text: str) -> None:
     """Write a line on stderr, above any bar."""
     tqdm.write(text, file=sys.stderr)
@@ -126,7 +130,9 @@ class Calls:
                 if once:
                     raise UnansweredError(fault.text)
                 if tries >= TRIES:
-                    raise PrismaError(f"expected the Hub to {what}; found {fault.text}, {TRIES} times: try again later")
+                    raise UnreachableError(
+                        f"expected the Hub to {what}; found {fault.text}, {TRIES} times: try again later"
+                    )
             self._wait(what, fault.wait or min(2.0 ** (tries - 1), 60.0), fault.text)
 
     def expect_pace(self) -> None:
@@ -162,7 +168,7 @@ class Calls:
         if fault.status is not None and fault.status not in PASSING:
             raise RefusedError.of(what, fault.status, fault.words)
         if fault.is_final or (fault.is_unreachable and not self._answered):  # not an interruption
-            raise PrismaError(f"expected the Hub to {what}; found {fault.text}")
+            raise UnreachableError(f"expected the Hub to {what}; found {fault.text}")
 
     def _attach(self) -> None:
         """Count what the client's session sends; it makes a new one after a fault of the network."""

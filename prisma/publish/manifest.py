@@ -4,6 +4,7 @@ weights compute. It states the hashes of all files of all revisions, so whoever 
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ FORMAT = 2
 """What the manifest states as `format`. Version 0.1.0 stated none: its manifest is the list of checkpoints alone."""
 IMAGES, CLASSES, DIGITS = 4, 16, 6  # a fingerprint has this many probe images, classes and significant digits
 TOLERANCE = 1e-3  # times the largest logit of a fingerprint: far above rounding, far below the next checkpoint
+
+_HASH_IN_MESSAGE = re.compile(rf"SHA-256 of {re.escape(MANIFEST)}: ([0-9a-f]{{64}})")
 
 Fingerprint = tuple[tuple[float, ...], ...]
 
@@ -85,6 +88,17 @@ class Manifest:
     def to_json(self) -> bytes:
         """The bytes of the manifest: one line per entry."""
         return f"{_object({field.name: getattr(self, field.name) for field in fields(self)})}\n".encode()
+
+
+def message_with(text: str, sha256: str) -> str:
+    """The message of a commit that writes a manifest: it states the manifest's hash, which anchors all other hashes."""
+    return f"{text}. SHA-256 of {MANIFEST}: {sha256}"
+
+
+def hash_in(message: str) -> str | None:
+    """The SHA-256 of the manifest that the message of its commit states; None if it states none."""
+    found = _HASH_IN_MESSAGE.search(message)
+    return found[1] if found else None
 
 
 def _object(values: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from prisma.publish.commits import File, Hub
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
 from prisma.publish.journal import Journal
-from prisma.publish.manifest import Manifest, Yanked
+from prisma.publish.manifest import Manifest, Yanked, message_with
 from prisma.publish.plan import CARD, Plan, Step, plan
 from prisma.reading import parse_json
 from prisma.repository import MAIN, MANIFEST, Published
@@ -200,7 +200,7 @@ def _write(there: There, progress: bool) -> Report:
     if served != main_was:
         raise PrismaError(f"expected nobody else to change main of {hub.repo}; found commit {served}: publish again")
     if served is None or hub.differing(served, main):
-        message = f"Run {planned.run}: {len(commits)} checkpoints. SHA-256 of {MANIFEST}: {main.file(MANIFEST).sha256}"
+        message = message_with(f"Run {planned.run}: {len(commits)} checkpoints", main.file(MANIFEST).sha256)
         changed[MAIN] = hub.put(MAIN, main, message)
     return _report(
         there,
@@ -223,8 +223,8 @@ def _announce(hub: Hub, run: str) -> str | None:
         values = parse_json(data.decode(errors="replace"), MANIFEST) if data else None
     if not isinstance(values, dict) or values.get("replaced_by") == run:
         return None
-    marked = json.dumps({**values, "replaced_by": run}).encode()
-    return hub.amend((File.of(MANIFEST, marked),), f"Run {run} is taking the place of these revisions")
+    marked = File.of(MANIFEST, json.dumps({**values, "replaced_by": run}).encode())
+    return hub.amend((marked,), message_with(f"Run {run} is taking the place of these revisions", marked.sha256))
 
 
 def _report(there: There, hub: Hub, main: str, **changes: tuple[str, ...]) -> Report:

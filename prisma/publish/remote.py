@@ -73,11 +73,7 @@ class Remote:
                 lambda: list(self.api.list_repo_tree(self.repo, recursive=True, revision=commit, repo_type=self.kind)),
             )
             self._listings[commit] = {
-                row.path: FileRecord(
-                    row.path, row.lfs.sha256 if row.lfs else "", row.size, "" if row.lfs else row.blob_id
-                )
-                for row in rows
-                if hasattr(row, "blob_id") and row.path != ATTRIBUTES
+                row.path: record_of(row) for row in rows if hasattr(row, "blob_id") and row.path != ATTRIBUTES
             }
         return self._listings[commit]
 
@@ -108,6 +104,11 @@ class Remote:
     def ask(self, what: str, call: Any, *, once: bool = False) -> Any:
         """The answer of a call about this repository: see `Calls.ask`."""
         return self.calls.ask(f"{what} of {self.repo}", call, once=once)
+
+
+def record_of(row: Any) -> FileRecord:
+    """A file of one of the Hub's listings: by its SHA-256 if the Hub stores it so, else by its oid."""
+    return FileRecord(row.path, row.lfs.sha256 if row.lfs else "", row.size, "" if row.lfs else row.blob_id)
 
 
 def is_same(found: FileRecord | None, wanted: FileRecord) -> bool:

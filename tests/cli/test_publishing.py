@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from huggingface_hub import constants
 
 from prisma.cli.publishing import duration, forecast_text
 from tests.cli.running import Prisma, one_sentence
-from tests.hubserver.running import TOKEN, Hub
+from tests.hubserver.running import TOKEN, Hub, use
 
 SMALL = ("--set", "steps=3", "--set", "warmup=1", "--set", "d_model=8", "--set", "n_heads=2", "--set", "d_mlp=8")
 
@@ -67,12 +68,6 @@ def test_a_run_is_compared_watched_and_taken_back(prisma: Prisma, run: Path, hub
     assert "step-000003" in one_sentence(prisma("yank", "lab/tiny", "step-000003", "--why", "x", "--hub", str(hub))[2])
 
 
-def test_auditing_the_hub_itself_is_refused_in_a_sentence(prisma: Prisma) -> None:
-    code, _, err = prisma("audit", "lab/tiny")
-    assert code == 1
-    assert "expected --hub DIR" in one_sentence(err)
-
-
 def test_a_dry_run_says_what_would_be_done(prisma: Prisma, run: Path, tmp_path: Path) -> None:
     code, out, err = prisma("publish", str(run), "lab/tiny", "--hub", "hub", "--dry-run")
     assert code == 0, err
@@ -116,3 +111,29 @@ def test_from_the_command_line_to_the_hub(
     assert "hf_of_another" not in err
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in one_sentence(prisma("publish", str(run), "lab/tiny")[2])
+
+
+def test_audits_print_a_list_for_scripts(prisma: Prisma, mistake: Callable[..., str], hub: Path) -> None:
+    assert json.loads(prisma("audit", "lab/tiny", "--hub", str(hub), "--json")[1]) == []
+    (hub / "models--lab--tiny/refs/step-000002").unlink()
+    code, out, _ = prisma("audit", "lab/tiny", "--hub", str(hub), "--json", "--deep")
+    problem = "expected a label for this step of the manifest; found none"
+    assert (code, json.loads(out)) == (1, [{"revision": "step-000002", "problem": problem}])
+    code, out, _ = prisma("audit", "lab/t*", "--hub", str(hub))
+    assert code == 1
+    assert out.splitlines()[1].split(maxsplit=1) == ["step-000002", problem]
+    assert "whose names begin as lab/x*" in mistake("audit", "lab/x*", "--hub", str(hub))
+
+
+def test_the_hub_itself_is_audited(
+    prisma: Prisma, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "sent")
+    with Hub(tmp_path / "root") as server:
+        use(monkeypatch, server.url, tmp_path / "cache")
+        assert prisma("publish", str(tmp_path / "sent"), "lab/tiny", "--json")[0] == 0
+        assert prisma("audit", "lab/tiny", "--json")[:2] == (0, "[]\n")
+        server.api.create_branch("lab/tiny", branch="step-000003", revision="main")
+        code, out, _ = prisma("audit", "lab/tiny", "--json")
+        assert code == 1
+        assert {finding["revision"] for finding in json.loads(out)} == {"step-000003"}

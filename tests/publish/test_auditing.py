@@ -1,4 +1,4 @@
-"""An audit finds what is wrong behind a label, and nothing where nothing is wrong."""
+"""An audit finds what is wrong behind a label, and nothing where nothing is wrong; `faults` has the forgeries."""
 
 import json
 import shutil
@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
 from prisma.errors import PrismaError
-from prisma.publish import Finding, audit, publish
+from prisma.publish import audit, publish
+from prisma.publish.auditing import MOST, examine
 from prisma.publish.commits import Commit, File
 from prisma.publish.folder_hub import FolderHub
 from prisma.repository import MANIFEST, Published
@@ -107,24 +108,15 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "other logits": (duplicate, STEP, "logits"),
     "dangling label": (lambda hub: label(hub, STEP).write_text("0" * 40), STEP, "found none"),
     "a label of no commit": (lambda hub: label(hub, STEP).write_text("nonsense"), STEP, "40 hex digits"),
-    "removed label": (lambda hub: label(hub, STEP).unlink(), STEP, "expected a label for this step"),
-    "extra label": (lambda hub: shutil.copy(label(hub, STEP), label(hub, "v1")), "v1", "found one that is not"),
     "no main": (lambda hub: label(hub, "main").unlink(), "main", "publishing was not finished"),
     "main is not the last": (swap_final, "main", "expected the weights of step-000006; found those of step-000002"),
     "wrong fingerprint": (wrong_fingerprint, STEP, "logits"),
-    "no manifest": (lambda hub: serve(hub, "main", manifest=b"{}"), "main", "list of checkpoints"),
-    "odd manifest": (
-        lambda hub: serve(hub, "main", manifest=manifest(hub, lambda e: e[0].pop("size"))),
-        "main",
-        "entry",
-    ),
     "no probe": (lambda hub: mouse(hub).file("probe.safetensors").unlink(), "main", "probe.safetensors"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(hub: Path, fault: str) -> None:
-    assert audit("lab/tiny", hub) == []
     make, revision, problem = FAULTS[fault]
     make(hub)
     findings = audit("lab/tiny", hub)
@@ -150,10 +142,6 @@ def test_a_hub_copied_without_links_is_whole(hub: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(hub, tmp_path / "copied")
     assert not any(path.is_symlink() for path in copied.rglob("*"))
     assert audit("lab/tiny", copied) == []
-
-
-def test_findings_are_data() -> None:
-    assert Finding("main", "odd").to_dict() == {"revision": "main", "problem": "odd"}
 
 
 def test_what_is_not_there_is_one_sentence(hub: Path, tmp_path: Path) -> None:
@@ -184,3 +172,42 @@ def test_the_mouse_of_another_seed_is_not_taken_for_this_one(run: Path, hub: Pat
     publish(run, "lab/other", hub, progress=False)
     serve(hub, STEP, weights=Published("lab/other", hub).file(WEIGHTS, STEP).read_bytes())
     assert {finding.revision for finding in audit("lab/tiny", hub)} == {STEP}
+
+
+def test_it_says_how_much_it_looked_at(hub: Path) -> None:
+    found = examine("lab/tiny", hub)
+    assert (found.findings, found.checkpoints, found.has_manifest) == ((), 5, True)
+
+
+def test_several_mice_are_audited_one_by_one(run: Path, hub: Path) -> None:
+    publish(run, "lab/twin", hub, progress=False)
+    label(hub, STEP).unlink()
+    findings = audit(["lab/tiny", "lab/twin"], hub)
+    assert findings == audit("lab/t*", hub)
+    assert [finding.revision for finding in findings] == [f"lab/tiny@{STEP}"]
+    with pytest.raises(PrismaError, match=r"whose names begin as lab/x\*; found none"):
+        audit("lab/x*", hub)
+
+
+def test_names_and_labels_of_strangers_are_printed_safely(hub: Path) -> None:
+    """A label that turns the direction of text and moves the cursor, and manifests of any size and depth."""
+    name = "v\u202e\x1b[2J" + "x" * 100
+    shutil.copy(label(hub, STEP), label(hub, name))
+    assert all(text.isprintable() for finding in audit("lab/tiny", hub) for text in finding.to_dict().values())
+    for text in (
+        "[" * 10_000,
+        '{"format": 2, "run": "' + "\u202e" * 100_000 + '", "steps": [], "checkpoints": []}',
+        "9" * 9999,
+    ):
+        serve(hub, "main", manifest=text.encode())
+        findings = audit("lab/tiny", hub)
+        assert findings
+        assert all(len(finding.problem) <= 4000 and finding.problem.isprintable() for finding in findings)
+
+
+def test_so_many_labels_are_looked_at(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST == 10_000
+    monkeypatch.setattr("prisma.publish.auditing.MOST", 4)
+    findings = audit("lab/tiny", hub)
+    assert findings[0].problem == "expected at most 4 labels; found 6: those beyond were not looked at"
+    assert len(findings) <= 5

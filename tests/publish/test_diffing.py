@@ -10,27 +10,27 @@ from prisma.publish.publishing import hub_for
 from tests.run_edits import accept_changes
 
 
-def rows(run: Path, place: Path | None) -> list[tuple[str, str, str]]:
-    return [(row.revision, row.file, row.found) for row in diff(run, "lab/tiny", place)]
+def rows(run: Path, address: Path | None) -> list[tuple[str, str, str]]:
+    return [(row.revision, row.file, row.found) for row in diff(run, "lab/tiny", address)]
 
 
-def test_a_published_run_has_no_differences(run: Path, place: Path | None) -> None:
-    assert rows(run, place) == []
+def test_a_published_run_has_no_differences(run: Path, address: Path | None) -> None:
+    assert rows(run, address) == []
 
 
-def test_every_kind_of_difference_is_named_and_gone_after_publishing(run: Path, place: Path | None) -> None:
+def test_every_kind_of_difference_is_named_and_gone_after_publishing(run: Path, address: Path | None) -> None:
     (metrics := run / "metrics.jsonl").write_text(metrics.read_text().replace("{", "{ ", 1))
     accept_changes(run)
-    hub = hub_for(run, "lab/tiny", place)
+    hub = hub_for(run, "lab/tiny", address)
     with hub.writing():
         hub.rename("step-000001", "step-000099")
-    assert rows(run, place) == [
+    assert rows(run, address) == [
         ("step-000001", "", "not published"),
         ("main", "metrics.jsonl", "other bytes"),
         ("step-000099", "", "only on the hub"),
     ]
-    publish(run, "lab/tiny", place, replace=True, progress=False)
-    assert rows(run, place) == []
+    publish(run, "lab/tiny", address, replace=True, progress=False)
+    assert rows(run, address) == []
 
 
 def test_nothing_is_published_there(run: Path, tmp_path: Path) -> None:

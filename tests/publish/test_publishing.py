@@ -29,6 +29,8 @@ from prisma.publish.folder_hub import FolderHub
 from prisma.publish.plan import Plan, plan
 from prisma.repository import Published
 from prisma.run_folder import revision_of
+from prisma.train.config import TrainConfig
+from prisma.train.optimizer import learning_rate
 from tests import processes
 from tests.run_edits import accept_changes
 
@@ -56,8 +58,14 @@ def drop_last_checkpoint(run: Path) -> None:
     """The run as if it had been told to end at step 4."""
     recipe = json.loads((run / "recipe.json").read_text())
     recipe["training"]["steps"] = 4
-    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (run / "metrics.jsonl").write_text("".join(lines[:5]))
+    training = TrainConfig(**recipe["training"])
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:5]]
+    lines = [{**line, "lr": learning_rate(training, line["step"])} for line in lines]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = json.loads((run / "results.json").read_text())
+    for row in results["results"]:
+        row["value"] = lines[-1][row["name"].replace(" ", "_")]
+    (run / "results.json").write_text(json.dumps({**results, "steps": 4}))
     (run / "recipe.json").write_text(json.dumps(recipe))
     shutil.rmtree(run / "checkpoints" / LABELS[-1])
     shutil.copy(run / "checkpoints" / LABELS[-2] / WEIGHTS, run / WEIGHTS)
@@ -137,7 +145,8 @@ def test_labels_that_the_run_does_not_have_are_refused_and_removed_by_replace(ru
 
 def test_a_better_template_renders_the_card_again(run: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     render = card.render
-    monkeypatch.setattr("prisma.publish.plan.render", lambda *facts: render(*facts) + "\nMore.\n")
+    for module in ("plan", "main_files"):
+        monkeypatch.setattr(f"prisma.publish.{module}.render", lambda *facts: render(*facts) + "\nMore.\n")
     assert send(run, hub).moved == ("main",)
     assert Published("lab/tiny", hub).file("README.md").read_text().endswith("More.\n")
     assert not audit("lab/tiny", hub)

@@ -14,54 +14,54 @@ from prisma.repository import MANIFEST, Published
 STEP, ASIDE, WHY = "step-000002", "yanked-step-000002", "trained on *the* test images"
 
 
-def manifest(place: Path | None) -> Manifest:
-    return Manifest.parse(Published("lab/tiny", place).file(MANIFEST).read_bytes())
+def manifest(address: Path | None) -> Manifest:
+    return Manifest.parse(Published("lab/tiny", address).file(MANIFEST).read_bytes())
 
 
-def test_its_label_is_another_and_the_card_says_why(run: Path, place: Path | None) -> None:
-    before = next(entry for entry in manifest(place).checkpoints if entry.revision == STEP)
-    report = yank("lab/tiny", STEP, WHY, place, today="2026-01-02")
+def test_its_label_is_another_and_the_card_says_why(run: Path, address: Path | None) -> None:
+    before = next(entry for entry in manifest(address).checkpoints if entry.revision == STEP)
+    report = yank("lab/tiny", STEP, WHY, address, today="2026-01-02")
     assert report.changed
-    (row,) = manifest(place).yanked
+    (row,) = manifest(address).yanked
     assert row == report.yanked
     assert (row.step, row.revision, row.moved_to, row.commit) == (2, STEP, ASIDE, before.commit)
     assert (row.why, row.when) == (WHY, "2026-01-02")
-    assert STEP not in {entry.revision for entry in manifest(place).checkpoints}
-    assert manifest(place).steps == (0, 1, 2, 4, 6)
-    card = Published("lab/tiny", place).file("README.md").read_text()
+    assert STEP not in {entry.revision for entry in manifest(address).checkpoints}
+    assert manifest(address).steps == (0, 1, 2, 4, 6)
+    card = Published("lab/tiny", address).file("README.md").read_text()
     assert "`trained on *the* test images`" in card and f"`{ASIDE}`" in card
     assert f"| `{STEP}` |" not in card
     with pytest.raises(PrismaError):
-        prisma.load("lab/tiny", revision=STEP, hub=place)
-    assert prisma.load("lab/tiny", revision=ASIDE, hub=place).model
-    assert not diff(run, "lab/tiny", place)
+        prisma.load("lab/tiny", revision=STEP, hub=address)
+    assert prisma.load("lab/tiny", revision=ASIDE, hub=address).model
+    assert not diff(run, "lab/tiny", address)
 
 
-def test_publishing_again_leaves_it_so(run: Path, place: Path | None) -> None:
-    yank("lab/tiny", STEP, WHY, place)
-    assert not publish(run, "lab/tiny", place, progress=False).changed
+def test_publishing_again_leaves_it_so(run: Path, address: Path | None) -> None:
+    yank("lab/tiny", STEP, WHY, address)
+    assert not publish(run, "lab/tiny", address, progress=False).changed
 
 
-def test_twice_changes_nothing_and_another_reason_is_stated(place: Path | None) -> None:
-    first = yank("lab/tiny", STEP, WHY, place, today="2026-01-02")
-    again = yank("lab/tiny", STEP, WHY, place, today="2026-05-05")
+def test_twice_changes_nothing_and_another_reason_is_stated(address: Path | None) -> None:
+    first = yank("lab/tiny", STEP, WHY, address, today="2026-01-02")
+    again = yank("lab/tiny", STEP, WHY, address, today="2026-05-05")
     assert (again.changed, again.commit, again.yanked) == (False, first.commit, first.yanked)
-    assert yank("lab/tiny", STEP, "a better reason", place).yanked.why == "a better reason"
-    assert [row.why for row in manifest(place).yanked] == ["a better reason"]
+    assert yank("lab/tiny", STEP, "a better reason", address).yanked.why == "a better reason"
+    assert [row.why for row in manifest(address).yanked] == ["a better reason"]
 
 
-def test_what_was_stopped_is_completed(place: Path | None, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_stopped_is_completed(address: Path | None, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the new label and the manifest."""
-    kind = FolderHub if place else prisma.publish.publishing.HuggingFaceHub
+    kind = FolderHub if address else prisma.publish.publishing.HuggingFaceHub
 
     def stop(*_: object) -> str:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(kind, "amend", stop)
-        yank("lab/tiny", STEP, WHY, place)
-    assert yank("lab/tiny", STEP, WHY, place).changed
-    assert not diff(run, "lab/tiny", place)
+        yank("lab/tiny", STEP, WHY, address)
+    assert yank("lab/tiny", STEP, WHY, address).changed
+    assert not diff(run, "lab/tiny", address)
 
 
 @pytest.mark.parametrize(

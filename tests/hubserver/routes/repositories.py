@@ -88,6 +88,17 @@ async def info(asked: Asked) -> Response:
     return JSONResponse(facts)
 
 
+@route("GET", "/api/{kind}", "list")
+async def listing(asked: Asked) -> Response:
+    """The repositories of an owner whose names contain some text, as far as the asking account may see them."""
+    query, kind = asked.request.query_params, asked["kind"]
+    seen = (
+        found for found in asked.app.store.owned(kind, query.get("author", "")) if query.get("search", "") in found.id
+    )
+    public = [found for found in seen if asked.account is not None or not found.facts["private"]]
+    return JSONResponse([{"id": found.id, "private": found.facts["private"], "tags": []} for found in public])
+
+
 def _description(asked: Asked, found: Repository, commit: Commit) -> dict[str, Any]:
     card = commit.files.get("README.md")
     data = metadata(found.content(card).read_bytes()) if card else {}
