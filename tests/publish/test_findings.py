@@ -34,9 +34,9 @@ def test_what_was_found_before_an_error_counts() -> None:
     ("error", "is_problem"),
     [
         (PrismaError("broken"), True),
-        (RefusedError("send a", 404, "none"), True),
-        (RefusedError("send a", 403, "no"), False),
-        (RefusedError("send a", 401, "no"), False),
+        (RefusedError.of("send a", 404, "none"), True),
+        (RefusedError.of("send a", 403, "no"), False),
+        (RefusedError.of("send a", 401, "no"), False),
         (UnreachableError("no answer"), False),
     ],
 )
