@@ -20,6 +20,7 @@ from prisma.repository import MAIN
 from prisma.run_folder import METRICS, PROBE, RECIPE, revision_of, step_in
 from prisma.train.config import TrainConfig
 from prisma.train.evaluate import evaluate
+from prisma.train.loop import EVALUATED
 from prisma.train.order import batch
 from prisma.train.probe import probe_images
 
@@ -98,7 +99,7 @@ class WeightsCheck:
         names = (f"{split}_loss", f"{split}_accuracy")
         if data is None or not {*names} <= line.keys():
             return
-        images, labels = data.splits[split].images, data.splits[split].labels
+        images, labels = data.splits[split].images[:EVALUATED], data.splits[split].labels[:EVALUATED]
         found = evaluate(checkpoint.model, Transform.from_dict(checkpoint.transform).normalise(images), labels)
         limits = (CLOSE * max(1.0, abs(found[0])), IMAGES / len(labels))
         for name, value, limit in zip(names, found, limits, strict=True):

@@ -14,6 +14,7 @@ from prisma.publish.folder_source import FolderSource
 from prisma.publish.main_files import SMALL, Main, card_problem, content, number_problems, read_main, read_shape
 from prisma.repository import MANIFEST, Published
 from prisma.run_folder import METRICS
+from prisma.train.loop import EVALUATED
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def changed(values: Any, path: str, value: object) -> Any:
             "results",
             "results.0.n",
             9,
-            "expected 360 images of the split test in results.json, as in recipe.json; found 9",
+            "expected 360 images of the split test in results.json, by recipe.json; found 9",
         ),
         ("recipe", "model.d_mlp", 16, "expected the architecture of recipe.json in config.json; found another"),
         ("recipe", "training.warmup", 2, "expected learning rate 0.001 at step 0, by recipe.json; found 0.0015"),
@@ -68,6 +69,12 @@ def changed(values: Any, path: str, value: object) -> Any:
 def test_a_contradiction_is_named(main: Main, file: str, path: str, value: object, problem: str) -> None:
     other = replace(main, **{file: changed(getattr(main, file), path, value)})
     assert any(problem in found for found in number_problems(other)), list(number_problems(other))
+
+
+def test_of_a_large_split_only_the_first_images_are_evaluated(main: Main) -> None:
+    other = replace(main, recipe=changed(main.recipe, "task.images.train", 24_000))
+    problem = f"expected {EVALUATED} images of the split train in results.json, by recipe.json; found 1437"
+    assert list(number_problems(other)) == [problem, problem]  # of its accuracy, and of its loss
 
 
 def test_metrics_are_numbers(main: Main) -> None:
