@@ -24,12 +24,13 @@ unit: $(READY) chromium
 coverage: $(READY) chromium
 	$(BIN)/pytest --cov --cov-report=term $(ARGS)
 
-# uv installs from its cache, so that a second checkout costs seconds; pip does it where uv cannot.
+# uv installs from its cache, so that a second checkout costs seconds; pip does it where uv cannot. Both compile what they
+# install: otherwise every process that may not write there compiles torch and all others anew each time it imports them.
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "expected Python 3.11 or newer, found " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt || $(BIN)/python -m pip install -r requirements.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt || $(BIN)/python -m pip install -r requirements.txt
 	touch $@
 
 # The end-to-end tests drive a real browser: the system's, else Debian's package, else playwright's own.

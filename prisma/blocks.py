@@ -7,11 +7,13 @@ Liu et al. 2111.09883 (res-post-norm).
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 from torch import Tensor, nn
 
 from prisma.attention import Attention
 from prisma.config import TransformerConfig
+from prisma.errors import PrismaError
 from prisma.layers import MLP, LayerScale, make_norm
 from prisma.sites import AnyTap, no_tap
 
@@ -71,7 +73,8 @@ class Block(nn.Module):
 
     def mlp_branch(self, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
         """What the MLP adds to the stream: mlp(ln2(x))."""
-        assert self.mlp is not None
+        if self.mlp is None:
+            raise PrismaError("expected a block with an MLP; found none")
         return self._added("mlp", self.mlp(self.read("mlp", x_BTM, tap), tap.within("mlp")), tap)
 
     def resume(
@@ -87,7 +90,8 @@ class Block(nn.Module):
         if site == "resid_mid":
             return self.mlp_half(tap(site, value), x_BTM, tap)
         if site in ("mlp.post", "mlp_out"):
-            assert resid_mid is not None
+            if resid_mid is None:
+                raise PrismaError(f"expected resid_mid, the stream that the MLP adds to, with {site}; found none")
             return self.after("mlp", resid_mid + self._resumed("mlp", site, value, tap), tap)
         resid_mid = self.after("attn", x_BTM + self._resumed("attn", site, value, tap), tap)
         return self.mlp_half(resid_mid, x_BTM, tap)
@@ -112,8 +116,7 @@ class Block(nn.Module):
         """What a branch adds to the stream, from the value of that or of `attn.z` or `mlp.post`."""
         if site == f"{branch}_out":
             return tap(site, value)
-        inner, module = tap.within(branch), self.get_submodule(branch)
-        assert isinstance(module, Attention | MLP)
+        inner, module = tap.within(branch), cast(Attention | MLP, self.get_submodule(branch))
         return self._added(branch, module.write(inner(site.removeprefix(f"{branch}."), value), inner), tap)
 
     def _norm(self, branch: str, place: str, x_BTM: Tensor, tap: AnyTap) -> Tensor:

@@ -18,6 +18,7 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "n_heads": (1, 10_000),
     "d_head": (0, LARGEST),
     "d_mlp": (0, LARGEST),
+    "mlp_ratio": (0, 1_000),  # d_mlp / d_model
     "norm_eps": (0, 1),
     "rotary_base": (1, 1e9),
     "image_size": (1, 100_000),
@@ -46,6 +47,10 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "init_seed": (0, 2**32 - 1),
     "order_seed": (0, 2**32 - 1),
     "threads": (1, 512),  # torch ends the process where the machine cannot start as many
+    # an analysis
+    "seed": (0, 2**63 - 1),
+    "scale": (0, 1e30),
+    "factor": (0, 1e30),
     # products
     "tokens": (0, LARGEST),
     "weights": (0, 100_000_000_000),

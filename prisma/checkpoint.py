@@ -24,7 +24,7 @@ from prisma.errors import PrismaError, is_text, listed, quoted, shown
 from prisma.fields import from_dict
 from prisma.files import read_json, write_atomic
 from prisma.outline import expect_finite, filled, outline
-from prisma.plain import expect_plain
+from prisma.plain import called_parts, expect_plain, uncompiled
 from prisma.reading import open_file, parse_json
 from prisma.vit import ViT
 
@@ -78,10 +78,11 @@ def write_checkpoint(
         PrismaError: the folder could not be written, the weights or the labels do not fit the model's config, or a part
             of the model carries more than weights, such as a hook.
     """
+    model = uncompiled(model)
     weights = model.state_dict()
     _expect_labels(labels, model.config, folder / CONFIG)
     _expect_same(outline(model.config).state_dict(), weights, "this model")
-    expect_plain(model, [name for name, _ in model.named_modules()], "a checkpoint, which holds weights alone")
+    expect_plain(model, called_parts(model), "a checkpoint, which holds weights alone")
     config = {
         "model_type": MODEL_TYPE,
         "architecture": asdict(model.config),

@@ -11,6 +11,7 @@ Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
 """
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 from prisma.attention import Attention
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
-from prisma.layers import MLP
+from prisma.layers import gain
 from prisma.numbers import exact
-from prisma.plain import expect_plain
+from prisma.plain import expect_plain, uncompiled
 from prisma.vit import ViT
 
 LN = ("none", "folded")
@@ -108,8 +109,8 @@ def neuron_weights(model: ViT, layer: int, *, ln: str = "folded", dtype: torch.d
     block = model.blocks[layer]
     parts = ("", ".mlp", ".mlp.out", ".mlp.ln", ".ln2", ".scale2")
     expect_plain(model, [f"blocks.{layer}{part}" for part in parts], _WHY)
-    mlp, scale = block.get_submodule("mlp"), block.get_submodule("scale2")
-    assert isinstance(mlp, MLP)
+    mlp: Any = block.get_submodule("mlp")
+    scale = block.get_submodule("scale2")
     w_NM = exact(mlp.out.weight).to(dtype).mT
     if ln == "folded":
         w_NM = folded_in(mlp.ln, w_NM)
@@ -143,19 +144,21 @@ def qk(model: ViT, layer: int, attention: str = "attn", *, ln: str = "none") -> 
 
 def folded_in(norm: nn.Module | None, weight: Tensor) -> Tensor:
     """C diag(g) W, for a matrix W [..., d_model, any] that comes after a norm; W if there is no norm."""
+    norm = None if norm is None else uncompiled(norm)
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         return weight
-    scaled = norm.weight.double()[:, None] * weight.double()
+    scaled = gain(norm).to(weight).double()[:, None] * weight.double()
     return _like(weight, scaled - scaled.mean(-2, keepdim=True) if isinstance(norm, nn.LayerNorm) else scaled)
 
 
 def folded_out(norm: nn.Module | None, x: Tensor) -> Tensor:
     """x C diag(g), for vectors x [..., d_model] that go into a norm; x if there is no norm."""
+    norm = None if norm is None else uncompiled(norm)
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         return x
     wide = x.double()
     centred = wide - wide.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else wide
-    return _like(x, centred * norm.weight.double())
+    return _like(x, centred * gain(norm).to(x).double())
 
 
 def _like(x: Tensor, wide: Tensor) -> Tensor:
@@ -201,6 +204,5 @@ def _attention(model: ViT, layer: int, attention: str) -> Attention:
             f"expected a layer from 0 to {model.config.n_layers - 1} and an attention of this model, {kinds}; "
             f"found {layer} and {attention!r}"
         )
-    attn = model.blocks[layer].get_submodule(attention)
-    assert isinstance(attn, Attention)
-    return attn
+    found: Any = model.blocks[layer].get_submodule(attention)
+    return cast(Attention, found)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,21 @@ def _same(a: Any, b: Any) -> bool:
         alike = isinstance(a, Tensor) and isinstance(b, Tensor) and (a.device, a.dtype) == (b.device, b.dtype)
         return alike and torch.equal(a, b)
     return bool(a == b)
+
+
+def _frozen(value: Any, what: str) -> Any:
+    """A value as a number or a tensor: arrays and lists of numbers are copied into one.
+
+    Raises:
+        PrismaError: something else.
+    """
+    if isinstance(value, Tensor | int | float):
+        return value
+    try:
+        array = np.asarray(value)
+        return array.item() if array.ndim == 0 and array.dtype.kind in "biuf" else torch.from_numpy(array.copy())
+    except (TypeError, ValueError):
+        raise PrismaError(f"expected a number or a tensor as {what}; found {_show(value)}") from None
 
 
 def _show(x: Any) -> str:
@@ -95,6 +111,9 @@ class Set(_Pointwise):
 
     value: Tensor | float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", _frozen(self.value, "the value of an edit"))
+
     def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
         return _fitted(self.value, x, axes, part).expand_as(part.read(x, axes))
 
@@ -105,6 +124,9 @@ class Add(_Pointwise):
 
     value: Tensor | float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", _frozen(self.value, "the value of an edit"))
+
     def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
         return part.read(x, axes) + _fitted(self.value, x, axes, part)
 
@@ -114,6 +136,9 @@ class Scale(_Pointwise):
     """Multiply by `factor`, whose axes are as those of the value of `Set`."""
 
     factor: Tensor | float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", _frozen(self.factor, "the factor of an edit"))
 
     def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
         return part.read(x, axes) * _fitted(self.factor, x, axes, part, direction=False)
@@ -175,7 +200,8 @@ class Resample(Edit):
 class Apply(Edit):
     """Any function of a tensor, such as a sparse coder or a projection. `as_edit` turns a plain callable into this.
 
-    The function gets a copy and may work in place, because sites share memory with each other and with the caller.
+    The function gets a copy and may work in place, because sites share memory with each other and with the caller. It
+    returns a tensor of the same shape and type on the same device.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -186,6 +212,11 @@ class Apply(Edit):
             found = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise PrismaError(
                 f"expected an edit that keeps the shape {list(x.shape)}; found {self!r}, which returned {found}"
+            )
+        if (y.dtype, y.device) != (x.dtype, x.device):
+            raise PrismaError(
+                f"expected an edit that keeps the type {x.dtype} and the device {x.device}; found {self!r}, which "
+                f"returned {y.dtype} on {y.device}: end it with .to(x)"
             )
         return y
 
@@ -199,6 +230,9 @@ class Where(Edit):
     edit: Edit
     mask: Tensor
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", _frozen(self.mask, "a mask"))
+
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         return self.part(x, axes, _EVERYTHING)
 
@@ -206,7 +240,7 @@ class Where(Edit):
         if not isinstance(self.mask, Tensor) or self.mask.dtype != torch.bool:
             found = self.mask.dtype if isinstance(self.mask, Tensor) else type(self.mask).__name__
             raise PrismaError(f"expected a boolean mask; found {found}")
-        mask = part.fitted(self.mask, x, axes, direction=False).to(x.device)
+        mask = part.fitted(self.mask, x, axes, direction=False, name="mask").to(x.device)
         return torch.where(mask, self.edit.part(x, axes, part), part.read(x, axes))
 
 
@@ -227,18 +261,14 @@ class At(Edit):
     def at(self, **where: Index) -> "Edit":
         """The part that is in both. Raises PrismaError also if both restrict one axis."""
         further = super().at(**where)
-        if further is self:
+        if not isinstance(further, At) or further is self:
             return self
-        assert isinstance(further, At)
         return At(self.edit, Part(self.indices).within(further.indices).indices)
 
 
 def _fitted(value: Tensor | float, x: Tensor, axes: tuple[str, ...], part: Part, *, direction: bool = True) -> Tensor:
     """A number or tensor in the type and on the device of `x`, matched with the axes of a part of it."""
-    try:
-        tensor = torch.as_tensor(value, dtype=x.dtype, device=x.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise PrismaError(f"expected a number or a tensor as the value of an edit; found {_show(value)}") from None
+    tensor = torch.as_tensor(value, dtype=x.dtype, device=x.device)
     return part.fitted(tensor, x, axes, direction=direction)
 
 

@@ -6,6 +6,7 @@ message of a `PrismaError` is printable.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -88,6 +89,14 @@ def _escape(character: str) -> str:
     if category(character) == "Zs":  # a wide or unbreakable space
         return " "
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """A key for sorting names as people count: `step-999999` before `step-1000000`, text before and after numbers."""
+    parts = re.split(r"([0-9]+)", name)
+    numbers = [(len(part := digits.lstrip("0")), part) for digits in parts[1::2]]
+    texts = [(0, text) for text in parts[::2]]
+    return [key for pair in zip(texts, [*numbers, (0, "")], strict=True) for key in pair] + [(0, name)]
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from prisma.errors import PrismaError, nearest, quoted
+from prisma.errors import PrismaError, is_text, nearest, quoted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -118,6 +118,8 @@ def _parse_one(text: str, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         parts = text.split(",")
         return tuple(_parse_one(part, wanted) for part, wanted in zip(parts, _of_each(kind, len(parts)), strict=True))
+    if kind is str and not is_text(text):
+        raise ValueError(text)
     return kind(text)
 
 

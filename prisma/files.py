@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prisma.bounds import JSON
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, printable
 from prisma.filesystem import NO_LOCKS, ON_WINDOWS, PARTIAL, partial_of, remove, sync, sync_open, unwritable, weaker
 from prisma.reading import open_file, parse_json, read_text
 
@@ -69,8 +69,16 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def to_json(values: Mapping[str, Any]) -> bytes:
-    """The bytes that `write_json` writes."""
-    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
+    """The bytes that `write_json` writes.
+
+    Halves of characters, as in names that are not UTF-8, become what messages show, because no reader takes such JSON.
+    """
+    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
+    if re.search("[\ud800-\udfff]", text):
+        text = re.sub("[\ud800-\udfff]", lambda half: json.dumps(printable(half[0]))[1:-1], text)
+    else:
+        text = json.dumps(values, indent=2, allow_nan=False)
+    return f"{text}\n".encode()
 
 
 @contextmanager

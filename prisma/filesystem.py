@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 
 ON_WINDOWS = os.name == "nt"
 PARTIAL = ".partial"
@@ -32,6 +32,26 @@ _ADVICE: Mapping[int | None, str] = {
     errno.EIO: "check the disk, or choose another folder",
 }
 _said: set[str] = set()
+
+
+def given(path: str | Path) -> Path:
+    """A path as a person gave it, where it enters: `~` is the home folder, and it is a name that a file can have.
+
+    Raises:
+        PrismaError: `~USER` of nobody; a NUL character, or half of a character (a lone surrogate).
+    """
+    if not isinstance(path, str | Path):
+        raise PrismaError(f"expected a path, as text or a Path; found {quoted(path)}")
+    try:
+        if "\0" in str(path):
+            raise ValueError("it has a NUL character")
+        os.fsencode(path)
+        return Path(path).expanduser()
+    except UnicodeEncodeError:
+        reason = "it has half of a character (a lone surrogate)"
+    except (ValueError, RuntimeError) as error:
+        reason = "there is no such user" if isinstance(error, RuntimeError) else str(error)
+    raise PrismaError(f"expected a path that a file can have; found {quoted(str(path))}: {reason}")
 
 
 def partial_of(path: Path) -> Path:

@@ -31,6 +31,16 @@ def make_norm(config: TransformerConfig, width: int, eps: float | None = None) -
     return kind(width, eps=config.norm_eps if eps is None else eps)
 
 
+def gain(norm: nn.LayerNorm | nn.RMSNorm) -> Tensor:
+    """The factors of a norm [width], or one factor of 1 where it has none."""
+    return torch.ones(1) if norm.weight is None else norm.weight
+
+
+def epsilon(norm: nn.LayerNorm | nn.RMSNorm, x: Tensor) -> float:
+    """What a norm of `x` adds to the mean square."""
+    return torch.finfo(x.dtype).eps if norm.eps is None else norm.eps
+
+
 class LayerScale(nn.Module):
     def __init__(self, d_model: int) -> None:
         super().__init__()

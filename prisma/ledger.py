@@ -16,7 +16,7 @@ from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.errors import PrismaError, shown
 from prisma.files import read_json, sha256, write_json
 from prisma.filesystem import say_once
-from prisma.run_folder import FINAL_FILES, HASHES, METRICS, RESULTS, checkpoint_folder, read_recipe, scheduled_steps
+from prisma.run_folder import HASHES, METRICS, RESULTS, checkpoint_folder, final_files, read_recipe, scheduled_steps
 
 FORMAT = 2
 """What `recipe.json` states as `format` if the run has a ledger; 0.1.0 stated none."""
@@ -69,7 +69,7 @@ def write_hashes(run: Path, results: bytes) -> None:
     """Write `hashes.json` of a run that is whole but for `results.json`, whose bytes will be `results`."""
     ledger = Ledger(run)
     ledger.add_checkpoints(*scheduled_steps(run, read_recipe(run)))
-    ledger.add(*(run / name for name in FINAL_FILES if name != RESULTS))
+    ledger.add(*(run / name for name in final_files(run) if name != RESULTS))
     write_json(run / HASHES, {"files": {**ledger.files, RESULTS: hashlib.sha256(results).hexdigest()}})
 
 

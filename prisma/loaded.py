@@ -10,14 +10,17 @@ from torch import nn
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
 from prisma.config import ViTConfig
 from prisma.data.transform import Transform
-from prisma.errors import PrismaError, UnsupportedModelError, nearest
+from prisma.errors import PrismaError, UnsupportedModelError, nearest, quoted
+from prisma.filesystem import given
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.folders import library_of
 from prisma.pretrained.loading import expect_no_revision, is_folder, load_source
+from prisma.pretrained.references import hint
 from prisma.pretrained.rules import convert
 from prisma.pretrained.source import ImageSize, SourceModel, Text
 from prisma.pretrained.zero_shot import zero_shot
+from prisma.repo_names import expect_repo_name, is_repo_name
 from prisma.repository import MICE, Published
 from prisma.text import TextTower
 from prisma.vit import ViT
@@ -128,7 +131,7 @@ def load(
 def _folder(ref: str | Path, revision: str | None, hub: str | Path | None) -> Path:
     """The folder on this machine with the checkpoint that a reference means."""
     if hub is None and is_folder(ref):
-        return Path(ref).expanduser()
+        return given(ref)
     if hub is None and str(ref).startswith("mice/"):
         return _shipped(str(ref), revision)
     return _published(str(ref), revision, hub)
@@ -156,8 +159,15 @@ def _shipped(ref: str, revision: str | None) -> Path:
 
 def _published(repo: str, revision: str | None, hub: str | Path | None) -> Path:
     """The folder on this machine with the files of a published mouse."""
-    mouse = Published(repo, Path(hub) if hub is not None else None)
-    folder = mouse.file(CONFIG, revision).parent
+    if hub is None and not is_repo_name(repo):
+        try:
+            expect_repo_name(repo)
+        except PrismaError as error:
+            raise PrismaError(
+                f"there is no folder {quoted(repo)} here, and it is no name on the Hub: {error}"
+            ) from None
+    mouse = Published(repo, given(hub) if hub is not None else None)
+    folder = mouse.file(CONFIG, revision, hint(repo)).parent
     if (library := library_of(folder)) is not None:
         prefix = "hf" if library == "transformers" else library
         raise PrismaError(f"expected a published mouse; found a model of {library}: load it as {prefix}/{repo}")

@@ -101,9 +101,14 @@ class KL:
 
     def __call__(self, logits: Tensor) -> Tensor:
         if self.reference.shape not in (logits.shape, (1, logits.shape[1])):
-            raise PrismaError(f"expected reference logits {list(logits.shape)}; found {list(self.reference.shape)}")
+            one = self.reference.shape == logits.shape[1:]
+            advice = ": for one reference for all images, use reference[None]" if one else ""
+            raise PrismaError(
+                f"expected reference logits {list(logits.shape)}; found {list(self.reference.shape)}{advice}"
+            )
         expected, found = (exact(x).log_softmax(-1) for x in (self.reference.to(logits.device), logits))
-        return (expected.exp() * (expected - found)).sum(-1)
+        surprise = torch.where(expected.exp() > 0, expected - found, 0)  # 0 log 0 is 0, and so is its gradient
+        return (expected.exp() * surprise).sum(-1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from prisma.checkpoint import read_tensors
 from prisma.downloads import download
-from prisma.errors import PrismaError, nearest, quoted, shown
+from prisma.errors import PrismaError, by_number, nearest, quoted, shown
 from prisma.files import CLUTTER, read_json
+from prisma.filesystem import given
 from prisma.reading import read_bytes
 from prisma.repo_names import expect_repo_name, is_repo_name
 from prisma.run_folder import PROBE
@@ -27,14 +28,18 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Published:
-    """One published mouse: `OWNER/NAME`, in a folder hub or (hub None) on the Hugging Face Hub."""
+    """One published mouse: `OWNER/NAME`, in a folder hub or (hub None) on the Hugging Face Hub.
+
+    With a `commit`, that commit of main is read instead of the newest one.
+    """
 
     repo: str
     hub: Path | None = None
+    commit: str | None = None
 
     def __post_init__(self) -> None:
-        if self.hub is not None and "\0" in str(self.hub):
-            raise PrismaError(f"expected a folder as the hub; found {quoted(str(self.hub))}, which has a NUL character")
+        if self.hub is not None:
+            object.__setattr__(self, "hub", given(self.hub))
         expect_repo_name(self.repo)
 
     @property
@@ -53,17 +58,21 @@ class Published:
         """What a label of a folder hub names: the id of a commit, if nobody damaged it."""
         return read_bytes(self.folder / "refs" / label).decode(errors="replace")
 
-    def file(self, name: str, revision: str | None = None) -> Path:
-        """The local path of one file at a revision: a label (default `main`) or a commit id.
+    def file(self, name: str, revision: str | None = None, hint: str = "") -> Path:
+        """The local path of one file at a revision: a label (default: this mouse's commit, or `main`) or a commit id.
+
+        Args:
+            hint: what the message adds if the Hugging Face Hub has no such repository or file.
 
         Raises:
             PrismaError: no such hub, repository, revision or file; for a folder hub, the nearest names are given.
         """
-        if revision == "":
-            raise PrismaError("expected a revision, such as main or step-000128; found an empty one")
-        revision = MAIN if revision is None else revision
+        if revision == "" or not isinstance(revision, str | None):
+            found = "an empty one" if revision == "" else quoted(revision)
+            raise PrismaError(f"expected a revision, such as main or step-000128; found {found}")
+        revision = revision if revision is not None else self.commit or MAIN
         if self.hub is None:
-            return download(self.repo, name, revision, hint=f"; a model of transformers is written hf/{self.repo}")
+            return download(self.repo, name, revision, hint)
         self._expect_file(name, revision)
         return self._in_folder_hub(name, revision)
 
@@ -81,9 +90,10 @@ class Published:
             ) from None
 
     def revisions(self) -> list[str]:
-        """The labels of a repository in a folder hub: `main` and `step-000128`, sorted. Hidden files are none."""
+        """The labels of a repository in a folder hub: `main`, and `step-000128` in step order; no hidden files."""
         refs = (self.folder / "refs").glob("*")
-        return sorted(ref.name for ref in refs if ref.is_file() and ref.name[0] != "." and ref.name not in CLUTTER)
+        names = (ref.name for ref in refs if ref.is_file() and ref.name[0] != "." and ref.name not in CLUTTER)
+        return sorted(names, key=by_number)
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """The checkpoints of the manifest, in step order: {step, revision, commit, sha256, size, fingerprint, files}.
@@ -149,6 +159,7 @@ def published_in(hub: Path) -> list[str]:
     Raises:
         PrismaError: the folder does not exist.
     """
+    hub = given(hub)
     if not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found no such folder; `prisma publish` makes one")
     folders = (folder.name.split("--") for folder in hub.glob("models--*--*") if (folder / "refs" / MAIN).is_file())

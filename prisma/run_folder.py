@@ -11,7 +11,7 @@ from typing import Any
 from prisma.bounds import METRICS as METRICS_BYTES
 from prisma.bounds import expect_within
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
-from prisma.errors import PrismaError, listed, shown
+from prisma.errors import PrismaError, by_number, listed, shown
 from prisma.fields import conform
 from prisma.files import LOCK, read_json
 from prisma.filesystem import remove
@@ -26,10 +26,13 @@ RESULTS = "results.json"
 HASHES = "hashes.json"
 CURVES = "curves"
 CURVE_KINDS = ("loss", "accuracy")
+DYNAMICS = "dynamics"
 CURVE_FORMATS = ("png", "svg")
 CURVE_FILES = tuple(f"{CURVES}/{kind}.{ending}" for kind in CURVE_KINDS for ending in CURVE_FORMATS)
 FINAL_FILES = (CONFIG, WEIGHTS, METRICS, RECIPE, RESULTS, PROBE, *CURVE_FILES)
 """The files of a finished run, beside its checkpoints; all are published."""
+ADDED_FILES = (f"{CURVES}/{DYNAMICS}.png",)
+"""More of them, which runs of earlier versions lack."""
 
 _TRACES = (RECIPE, PROBE, METRICS, STATE, CHECKPOINTS, RESULTS, HASHES)  # names that only a run has
 
@@ -44,6 +47,11 @@ def is_run(run: Path) -> bool:
 def is_finished(run: Path) -> bool:
     """Whether `run` holds a finished run: `results.json` is its last file."""
     return (run / RESULTS).is_file()
+
+
+def final_files(run: Path) -> tuple[str, ...]:
+    """The names of the files of a finished run, beside its checkpoints: all that are published."""
+    return (*FINAL_FILES, *(name for name in ADDED_FILES if (run / name).is_file()))
 
 
 def has_traces(run: Path) -> bool:
@@ -191,7 +199,7 @@ def scheduled_folders(run: Path, recipe: Mapping[str, Any]) -> list[Path]:
     if odd := found.symmetric_difference(wanted):
         raise PrismaError(
             f"expected the {len(wanted)} checkpoints of its schedule in {run}; found {len(found)}: "
-            f"{'not in the schedule' if odd <= found else 'missing'}: {listed(sorted(odd))}"
+            f"{'not in the schedule' if odd <= found else 'missing'}: {listed(sorted(odd, key=by_number))}"
         )
     return [run / CHECKPOINTS / name for name in wanted]
 
@@ -217,7 +225,8 @@ def read_step(run: Path, folder: Path, run_id: str | None) -> Checkpoint:
         raise PrismaError(
             f"expected weights of run {shown(run_id)} in {folder}; found those of run {shown(header.get('run'))}"
         )
-    if read_bytes(folder / CONFIG) != read_bytes(run / CONFIG) and _content(checkpoint) != _content(run):
+    finished = (run / CONFIG).is_file()  # while a run trains, it has none yet
+    if finished and read_bytes(folder / CONFIG) != read_bytes(run / CONFIG) and _content(checkpoint) != _content(run):
         raise PrismaError(f"expected the same {CONFIG} in {folder} and {run}; found two that differ")
     broken = [name for name, x in checkpoint.model.state_dict().items() if not x.isfinite().all()]
     if broken:

@@ -6,6 +6,7 @@ They store nothing on the model, accept a compiled model, and keep the caller's 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prisma.blocks import BRANCHES
@@ -17,7 +18,7 @@ from prisma.pixels import warn_of_range
 from prisma.plain import expect_plain, is_plain
 from prisma.sites import Cache, Tap, canonical, matching
 from prisma.text import TextTower
-from prisma.vit import ViT
+from prisma.vit import ViT, expect_pixels
 
 Model = ViT | TextTower
 """A model of images [batch, channel, (frame,) height, width], or a text tower of token ids [batch, context]."""
@@ -124,7 +125,13 @@ def edits_by_site(edit: Edits, sites: Iterable[str]) -> dict[str, tuple[Edit, ..
 
 
 def check_pixels(model: Model, images: Tensor) -> None:
-    """Warn if these pixels cannot come from the model's transform, where it is known (`prisma.pixels`)."""
+    """Warn if these pixels cannot come from the model's transform, where it is known (`prisma.pixels`).
+
+    Raises:
+        PrismaError: they are no images of this model, or of another precision, which would be the reason.
+    """
+    if isinstance(model.config, ViTConfig):
+        expect_pixels(model.config, next(model.parameters()).dtype, images)
     warn_of_range(images, getattr(model, "pixel_range", None))
 
 
@@ -186,7 +193,7 @@ def finish(model: Model, x: Tensor, inputs: Tensor, *, start: int, tap: Tap | No
     Raises:
         PrismaError: the model itself carries a hook or another change, which is part of a whole run only.
     """
-    expect_plain(model, [""], "a run that starts inside the model")
+    expect_plain(model, [""], "a run that starts inside the model", gradients=torch.is_grad_enabled())
     tap = Tap() if tap is None else tap
     x = model.encode(x, start=start, tap=tap, keep=_tokens_needed(model, tap))
     return _read_out(model, x, inputs, tap)

@@ -13,6 +13,7 @@ one image for several is written `value.expand(n, ...)`. In a call with one imag
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -59,12 +60,15 @@ class Part:
             new = _put(stage, dim, index, new)
         return new
 
-    def fitted(self, value: Tensor, x: Tensor, axes: tuple[str, ...], *, direction: bool = True) -> Tensor:
+    def fitted(
+        self, value: Tensor, x: Tensor, axes: tuple[str, ...], *, direction: bool = True, name: str = "value"
+    ) -> Tensor:
         """A value that broadcasts to this part of `x`, from one whose axes are among those listed above.
 
         Args:
             direction: whether one axis alone is surely that of the features. Of factors and masks it may as well be
                 one for each image, head or token, so they are refused where such an axis has the same size.
+            name: what the messages call the value.
 
         Raises:
             PrismaError: its axes or their sizes are others, or two axes have the size of its only one.
@@ -85,11 +89,11 @@ class Part:
             found = found[None]
         sizes = list(zip(names, shape, found.shape, strict=False))
         if found.ndim != len(names) or any(size not in (1, full) for _, full, size in sizes):
-            raise PrismaError(_misfit(value, x, axes, names, shape))
+            raise PrismaError(_misfit(value, x, axes, names, shape) + _hint(name, found, names, shape))
         if any(axis == "batch" and size != full for axis, full, size in sizes):
             raise PrismaError(
                 f"expected a value for each of {shape[names.index('batch')]} images; found one for one image, "
-                f"{list(value.shape)}: if it is meant for all, use value.expand({shape[names.index('batch')]}, ...)"
+                f"{list(value.shape)}: if it is meant for all, use {name}.expand({shape[names.index('batch')]}, ...)"
             )
         return found
 
@@ -193,3 +197,18 @@ def _misfit(value: Tensor, x: Tensor, axes: tuple[str, ...], names: tuple[str, .
     kinds += [(names[-1:], list(shape[-1:]))] * (len(names) > 1 and names[-1] in FEATURES)
     known = ", ".join(["a number", *(f"[{', '.join(axis)}] = {sizes}" for axis, sizes in kinds)])
     return f"expected a value with the axes of the part that it is for ({known}); found {list(value.shape)}"
+
+
+def _hint(name: str, value: Tensor, names: tuple[str, ...], shape: torch.Size) -> str:
+    """How to write a value that lacks some axes, where its sizes say which ones it has."""
+    kept = [axes for axes in combinations(range(len(names)), value.ndim) if [*value.shape] == [shape[i] for i in axes]]
+    if len(kept) != 1 or not value.ndim or value.ndim == len(names):
+        return ""
+    has, of_batch = kept[0], names[0] == "batch" and 0 not in kept[0]
+    if of_batch and value.ndim == len(names) - 1:
+        return f": if it is meant for all images, use {name}.expand({shape[0]}, *{name}.shape)"
+    inside = ", ".join(":" if i in has else "None" for i in range(len(names)))
+    expand = f".expand({', '.join([str(shape[0]), *['-1'] * (len(names) - 1)])})" if of_batch and shape[0] > 1 else ""
+    which = " and ".join(names[i] for i in has)
+    some = f", or .at({names[has[0]]}=...) for some" if len(has) == 1 and names[has[0]] != "batch" else ""
+    return f": if its axes are {which}, use {name}[{inside}]{expand}{some}"

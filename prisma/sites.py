@@ -174,8 +174,11 @@ class Tap:
         name = self.scope + site
         if name in self.edit:
             self.reached[name] = None
-            for edit in self.edit[name]:
-                x = edit(x, axes_of(name))
+            try:
+                for edit in self.edit[name]:
+                    x = edit(x, axes_of(name))
+            except PrismaError as error:
+                raise PrismaError(f"the edit of {name}: {error}") from None
         if name in self.read:
             self.tensors[name] = x
         return x

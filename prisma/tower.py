@@ -61,7 +61,7 @@ class Tower(nn.Module):
 
         A model without layers or without MLPs has an empty tensor: [0, ...] or [layer, ..., 0, ...].
         """
-        there = [i for i, block in enumerate(self.blocks) if getattr(block, branch) is not None]
+        there = [i for i, block in enumerate(self.blocks) if getattr(block, branch, self) is not None]
         parts = {"W_O": (".out",), "W_in": (".pre", ".pre_linear"), "W_out": (".out",)}.get(name, (".qkv",))
         expect_plain(self, [f"blocks.{i}.{branch}{part}" for i in there for part in ("", *parts)], name)
         modules = [self.blocks[i].get_submodule(branch) for i in there]

@@ -26,6 +26,18 @@ from prisma.sites import AnyTap, no_tap
 from prisma.tower import Tower
 
 
+def expect_pixels(config: ViTConfig, ours: torch.dtype, pixels: Tensor) -> None:
+    """Raise PrismaError unless images have the shape of the model's input and the type of its weights, `ours`."""
+    if pixels.ndim != len(config.input_shape) + 1 or pixels.shape[1:] != config.input_shape:
+        axes = "batch, channel, frame, height, width" if config.frames > 1 else "batch, channel, height, width"
+        shape = ", ".join(str(n) for n in ("batch", *config.input_shape))
+        raise PrismaError(f"expected images [{axes}] = [{shape}]; found {list(pixels.shape)}")
+    if not pixels.is_floating_point():
+        raise PrismaError(f"expected floating-point pixels; found {pixels.dtype}")
+    if pixels.dtype != ours and not torch.is_autocast_enabled(pixels.device.type):
+        raise PrismaError(f"expected pixels of {ours}, like the weights; found {pixels.dtype}: use images.to({ours})")
+
+
 class Embed(nn.Module):
     """Pixels -> tokens."""
 
@@ -41,16 +53,7 @@ class Embed(nn.Module):
 
     def forward(self, pixels: Tensor, tap: AnyTap = no_tap) -> Tensor:
         c = self.config
-        if pixels.ndim != len(c.input_shape) + 1 or pixels.shape[1:] != c.input_shape:
-            axes = "batch, channel, frame, height, width" if c.frames > 1 else "batch, channel, height, width"
-            shape = ", ".join(str(n) for n in ("batch", *c.input_shape))
-            raise PrismaError(f"expected images [{axes}] = [{shape}]; found {list(pixels.shape)}")
-        if not pixels.is_floating_point():
-            raise PrismaError(f"expected floating-point pixels; found {pixels.dtype}")
-        if pixels.dtype != (ours := self.prefix.dtype) and not torch.is_autocast_enabled(pixels.device.type):
-            raise PrismaError(
-                f"expected pixels of {ours}, like the weights; found {pixels.dtype}: use images.to({ours})"
-            )
+        expect_pixels(c, self.prefix.dtype, pixels)
         (t, h, w), (p, q) = c.grid, c.patch_sides
         tubes = pixels.view(len(pixels), c.channels, c.frames, *c.image_sides)[..., : h * p, : w * q]
         patches = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) (c f p q)", t=t, h=h, w=w, p=p, q=q)
@@ -140,6 +143,7 @@ class ViT(Tower):
 
     def forward(self, images: Tensor, tap: AnyTap = no_tap) -> Tensor:
         """Images [batch, channel, (frame,) height, width] -> logits [batch, class]."""
+        expect_pixels(self.config, self.embed.prefix.dtype, images)
         warn_of_range(images, self.pixel_range)
         return self.readout(self.encode(self.embed(images, tap), tap=tap), tap)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start; read when torch is imported
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of these processes compiles all modules anew
 
 import torch
 from filelock import FileLock

@@ -264,3 +264,57 @@ def test_a_mean_over_one_value_is_refused_because_it_would_do_nothing() -> None:
     with pytest.raises(PrismaError, match="more than one value to average over batch; found one"):
         prisma.run(model, images_of(model, n=1), {"blocks.0.attn.z": Mean()})
     assert prisma.run(model, images_of(model, n=1), {"blocks.0.attn.z": Mean(("batch", "token"))}).isfinite().all()
+
+
+WRONG_RESULTS = {
+    "float64": (lambda x: x.double(), "returned torch.float64 on cpu: end it with"),
+    "half": (lambda x: x.half(), "returned torch.float16 on cpu"),
+    "integer": (lambda x: x.long(), "returned torch.int64 on cpu"),
+    "boolean": (lambda x: x > 0, "returned torch.bool on cpu"),
+    "device": (lambda x: x.to("meta"), "returned torch.float32 on meta"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_RESULTS)
+def test_a_function_keeps_the_type_and_the_device(case: str) -> None:
+    function, found = WRONG_RESULTS[case]
+    model = model_of("base", torch.float32)
+    sentence = (
+        r"^the edit of blocks\.1\.attn\.z: expected an edit that keeps the type torch\.float32 and the device cpu"
+    )
+    with pytest.raises(PrismaError, match=sentence) as error:
+        prisma.run(model, images_of(model), {"blocks.1.attn.z": [Scale(2.0), function]})
+    assert found in str(error.value)
+
+
+def test_arrays_and_lists_are_tensors_of_the_edit() -> None:
+    """So that they compare, hash and print as tensors do, whatever is done to the array later."""
+    array = np.array([1.0, 2.0])
+    x = torch.zeros(2, 3, 2, 2)
+    for kind in (Set, Add, Scale):
+        edit = kind(array)
+        assert edit == kind(torch.tensor([1.0, 2.0]).double()) == kind([1.0, 2.0])  # type: ignore[arg-type]
+        assert hash(edit) == hash(kind(array)) and repr(edit) == f"{kind.__name__}(Tensor[2])"
+        assert pickle.loads(pickle.dumps(edit)) == edit
+        assert edit != kind(np.array([1.0, 3.0])) and edit != kind(1.0)
+    edit = Set(array)  # type: ignore[arg-type]
+    array[:] = 7
+    assert torch.equal(edit(x, AXES), torch.tensor([1.0, 2.0]).expand_as(x))
+    assert Add(np.float64(0.1)) == Add(0.1) and hash(Add(np.float64(0.1))) == hash(Add(0.1))  # type: ignore[arg-type]
+    mask = np.zeros((2, 3, 1, 1), dtype=bool)
+    mask[:, 1] = True
+    where = Zero().where(mask)  # type: ignore[arg-type]
+    assert where == Zero().where(torch.from_numpy(mask)) and hash(where) == hash(Zero().where(torch.from_numpy(mask)))
+    assert where != Zero().where(torch.from_numpy(~mask))
+    assert torch.equal(where(x + 1, AXES)[:, 1], x[:, 1]) and (where(x + 1, AXES)[:, 2] == 1).all()
+    read_only = np.ones(2)
+    read_only.flags.writeable = False
+    assert (Set(read_only)(x, AXES) == 1).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [Set, Add, Scale, lambda x: Zero().where(x)])
+def test_a_value_that_is_no_number_is_refused_where_it_is_made(kind: Any) -> None:
+    for wrong in ("a", None, object(), ["a", "b"], np.array(["a"]), [[1.0], [1.0, 2.0]]):
+        with pytest.raises(PrismaError, match=r"expected a number or a tensor as (the|a) .*; found "):
+            kind(wrong)
+            pytest.fail(f"{wrong!r} is taken")

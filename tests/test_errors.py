@@ -5,6 +5,7 @@ import pytest
 from prisma.errors import (
     LONGEST_MESSAGE,
     PrismaError,
+    by_number,
     expect_packages,
     is_text,
     listed,
@@ -68,3 +69,22 @@ def test_names_and_values_are_shortened() -> None:
 def test_words_of_every_script_are_text_and_controls_are_not() -> None:
     assert all(is_text(word) for word in ("\u0645\u06cc\u200c\u062e", "crème\u00a0brûlée", "👩\u200d🚀", "", "a b"))
     assert not any(is_text(word) for word in ("a\nb", "\x1b[31m", "\ud800", "a\u202eb", "\u2028", "\x00"))
+
+
+def test_names_with_numbers_are_sorted_as_people_count() -> None:
+    names = [
+        "main",
+        "step-000128",
+        "step-999999",
+        "step-1000000",
+        "a2b10",
+        "a2b9",
+        "a10",
+        "a",
+        "",
+        "7",
+        f"x{'9' * 5_000}",
+    ]
+    in_order = ["", "7", "a", "a2b9", "a2b10", "a10", "main", "step-000128", "step-999999", "step-1000000", names[-1]]
+    assert sorted(names, key=by_number) == in_order
+    assert sorted(["a٣", "a1", "a01"], key=by_number) == ["a01", "a1", "a٣"]  # other scripts' digits are text

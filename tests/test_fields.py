@@ -96,3 +96,9 @@ def test_from_dict_fills_in_defaults() -> None:
 def test_from_dict_names_what_is_wrong(values: Any, sentence: str) -> None:
     with pytest.raises(PrismaError, match=rf"^{sentence}"):
         from_dict(Example, values, "file.json")
+
+
+def test_half_of_a_character_is_no_setting() -> None:
+    for kind, words in ((str, "text"), (int, "a whole number"), (float, "a number"), (bool, "true or false")):
+        with pytest.raises(PrismaError, match=rf"^expected x to be {words}; found 'a.*ud800'$"):
+            parse("x", "a\ud800", kind)

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from prisma import PrismaError
-from prisma.files import LOCK, exclusive, expect_empty, new_folder, read_json, sha256, write_atomic, write_json
+from prisma.files import LOCK, exclusive, expect_empty, new_folder, read_json, sha256, to_json, write_atomic, write_json
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
@@ -252,3 +252,9 @@ def test_what_a_file_manager_leaves_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine").rename(tmp_path / ".mine")
     with pytest.raises(PrismaError, match="found 1 entries"):
         expect_empty(tmp_path)
+
+
+def test_json_with_a_name_that_is_not_utf8_can_be_read_again(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"name": "caf\udce9 é", "half": ["\ud800"], "\udcff": "😀"})
+    assert read_json(tmp_path / "a.json") == {"name": r"caf\xe9 é", "half": [r"\ud800"], r"\xff": "😀"}
+    assert to_json({"a": "é😀"}) == b'{\n  "a": "\\u00e9\\ud83d\\ude00"\n}\n'  # as before

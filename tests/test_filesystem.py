@@ -10,15 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 import prisma
 from prisma import PrismaError, filesystem
-from prisma.files import exclusive, new_folder, sha256, write_atomic
-from prisma.filesystem import link_or_copy, move, partial_of, remove, sentence, sentences, sync
-from prisma.publish import audit, publish
+from prisma.data.pictures import pictures
+from prisma.data.transform import opened
+from prisma.files import exclusive, new_folder, write_atomic
+from prisma.filesystem import given, link_or_copy, move, partial_of, remove, sentence, sentences, sync
+from prisma.publish import audit, preview, publish
 from prisma.recipes import recipe
+from prisma.repository import published_in
+from prisma.study.shards import DatasetAnalysis
 from prisma.train import train
 from tests.conftest import SMALL
+from tests.run_edits import timeless
 
 
 def refusing(number: int, of: Callable[[int], bool] = lambda _: True) -> Callable[..., None]:
@@ -62,7 +69,7 @@ def test_a_run_is_trained_and_published_without_syncing(
     files = [words_.replace("folders", "files") for words_ in wanted] if all_files else []
     assert sorted(words) == files + wanted
     for name in ("model.safetensors", "metrics.jsonl", "state.safetensors", "results.json"):
-        assert sha256(tmp_path / "run" / name) == sha256(finished_run / name)
+        assert timeless(tmp_path / "run" / name) == timeless(finished_run / name)
     assert audit("lab/tiny", tmp_path / "hub") == []
 
 
@@ -207,3 +214,43 @@ def test_a_hub_that_cannot_be_written_is_audited_and_found_up_to_date(
     assert not publish(run, "lab/tiny", hub, progress=False).changed
     with pytest.raises(PrismaError, match=r"could not write .*: Read-only file system; choose a folder that can be"):
         publish(run, "lab/other", hub, progress=False)
+
+
+def test_a_path_is_expanded_and_checked_where_it_enters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert given("~/a b/c") == given(Path("~/a b/c")) == tmp_path / "a b" / "c"
+    assert given("a/~") == Path("a/~") and given("b\udce9") == Path("b\udce9")  # a name in Latin-1
+    for path, why in {
+        "a\0": "it has a NUL character",
+        "a\ud800": "it has half of a character",
+        "~nobody-here/a": "there is no such user",
+    }.items():
+        with pytest.raises(PrismaError, match=f"^expected a path that a file can have; found .*{why}"):
+            given(path)
+    with pytest.raises(PrismaError, match=r"^expected a path, as text or a Path; found 5$"):
+        given(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_path_of_python_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    home = Path("~")
+    train(recipe("induction").override(SMALL), home / "run", progress=False)
+    publish(home / "run", "lab/tiny", home / "hub", progress=False)
+    assert preview(home / "run", "lab/tiny").startswith("---")
+    assert audit("lab/tiny", home / "hub") == [] and published_in(home / "hub") == ["lab/tiny"]
+    loaded = prisma.load("lab/tiny", hub="~/hub")
+    assert loaded.labels == prisma.load("~/run").labels
+    some = pictures("induction", loaded.transform, loaded.config.input_shape)
+    job = DatasetAnalysis("head_scores", loaded.model, some, {}, home / "x")
+    assert job.out == tmp_path / "x"
+    result = prisma.logit_lens(loaded.model, torch.zeros(1, *loaded.config.input_shape))
+    assert result.to_npz("~/result.npz") == tmp_path / "result.npz"
+    assert type(result).from_npz("~/result.npz").arrays.keys() == result.arrays.keys()
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (7, 7)).save(tmp_path / "pictures" / "one.png")
+    with opened("~/pictures/one.png") as picture:
+        assert picture.size == (7, 7)
+    assert len(pictures("~/pictures", loaded.transform, loaded.config.input_shape)) == 1
+    assert not (tmp_path / "~").exists()

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from prisma import LogitDiff, PrismaError, Probability
 from prisma.errors import NotFiniteError
@@ -178,3 +180,30 @@ def test_a_divergence_from_the_run_itself_has_no_slope_in_any_precision(dtype: t
     value = KL(logits)(leaf)
     (slope,) = torch.autograd.grad(value.sum(), leaf)
     assert value.dtype == torch.float32 and value.abs().max() < 1e-6 and slope.abs().max() < 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.floats(-200, 200) | st.just(-torch.inf), min_size=4, max_size=4), min_size=2, max_size=2),
+    st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
+)
+def test_a_class_without_probability_adds_nothing(rows: list[list[float]], dtype: torch.dtype) -> None:
+    """Against the sum over the classes that the reference has, in float64: 0 log 0 is 0, also where exp underflows."""
+    reference, run = (torch.tensor(row).to(dtype) for row in rows)
+    run = run.clamp(min=-200)  # of a run, which is finite
+    if not reference.isfinite().any():
+        reference = reference.nan_to_num(neginf=0.0)
+    p, q = reference.double().softmax(-1), run.double().log_softmax(-1)
+    slow = sum(float(a) * (float(a.log()) - float(b)) for a, b in zip(p, q, strict=True) if a > 0)
+    logits = run[None].clone().requires_grad_()
+    found = KL(reference[None])(logits)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), torch.tensor([slow]).double(), rtol=1e-4, atol=1e-4)
+    (slope,) = torch.autograd.grad(found.sum(), logits)
+    torch.testing.assert_close(slope[0].double(), (q.exp() - p).to(dtype).double(), rtol=1e-2, atol=1e-2)
+
+
+def test_one_reference_for_all_images_is_written_with_an_axis() -> None:
+    with pytest.raises(PrismaError, match=r"found \[3\]: for one reference for all images, use reference\[None\]"):
+        KL(LOGITS[0])(LOGITS)
+    assert KL(LOGITS[0][None])(LOGITS)[0] == 0

@@ -11,6 +11,7 @@ import prisma
 from prisma.data import task
 from prisma.data.transform import Transform
 from prisma.pixels import warn_of_range
+from tests.variants import images_of, model_of
 
 IMAGENET = Transform((4, 4), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PICTURES = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -90,3 +91,24 @@ def test_a_loaded_model_knows_its_range(name: str) -> None:
             use(pixels)
         assert len(found) == 1
         assert "expected pixels as this model's transform gives them" in str(found[0].message)
+
+
+def test_shape_and_type_are_looked_at_before_the_range() -> None:
+    model = model_of("base", torch.float32)
+    model.pixel_range = ((-2.0, 2.0),) * 2
+    images = 1000 * images_of(model)
+    for wrong, found in (
+        (images.to(torch.uint8), "torch.uint8"),
+        (images.double(), "float64"),
+        (images[:, :1], "1, 6"),
+    ):
+        calls: list[Callable[[Tensor], Tensor]] = [
+            model,
+            lambda x: prisma.run(model, x),
+            lambda x: prisma.record(model, x, "blocks.0.resid_pre", stop=True)[0],
+        ]
+        for call in calls:
+            with pytest.raises(prisma.PrismaError, match=rf"expected .*; found .*{found}"):
+                call(wrong)
+    with pytest.warns(UserWarning, match="expected pixels as this model's transform gives them"):
+        model(images)

@@ -10,9 +10,10 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm
 from torch.utils.flop_counter import FlopCounterMode
 
-from prisma import PrismaError
+import prisma
+from prisma import LogitDiff, PrismaError
 from prisma.plain import expect_plain, is_plain
-from tests.variants import VARIANTS, model_of
+from tests.variants import VARIANTS, images_of, model_of
 
 
 class Lora(nn.Module):
@@ -78,7 +79,11 @@ def test_what_a_module_carries_is_found_and_named(case: str) -> None:
     assert not is_plain(part)
     whole = nn.ModuleDict({"layer": part})
     with pytest.raises(PrismaError, match="a test: expected layer to compute what its class") as error:
+        expect_plain(whole, ["layer"], "a test", gradients=True)
+    if "backward" in case:  # the forward is as it was
         expect_plain(whole, ["layer"], "a test")
+        with torch.no_grad():
+            assert is_plain(part)
     assert f"found {found}" in str(error.value)
 
 
@@ -143,3 +148,72 @@ def test_a_subclass_with_a_constructor_of_its_own_is_plain() -> None:
             return super().forward(*inputs, **more)
 
     assert is_plain(Named("mine")) and not is_plain(Other("another"))
+
+
+def test_what_to_do_about_a_class_fits_what_it_is() -> None:
+    model = model_of("base")
+
+    class Other(type(model.blocks[0].mlp)):  # type: ignore[misc]
+        def forward(self, *inputs: Any, **more: Any) -> Tensor:
+            return 2 * super().forward(*inputs, **more)
+
+    model.blocks[0].mlp = Other(model.config, model.config.d_mlp)
+    sentence = (
+        r"found the class .*Other, whose forward may differ from that of prisma\.layers\.MLP; put a "
+        r"prisma\.layers\.MLP with the same weights \(load_state_dict\) in its place first$"
+    )
+    with pytest.raises(PrismaError, match=sentence):
+        expect_plain(model, ["blocks.0.mlp"], "a test")
+    model.blocks[0].mlp = Lora(nn.Linear(2, 2))
+    with pytest.raises(PrismaError, match=r"Lora; merge what it does into the weights of the part that was there, and"):
+        expect_plain(model, ["blocks.0.mlp"], "a test")
+    with pytest.raises(PrismaError, match=r"expected blocks\.0\.mlp to .*Lora; merge"):
+        expect_plain(model, ["blocks.0.mlp.out"], "a test")
+
+
+def test_what_hangs_on_a_container_never_happens() -> None:
+    model = model_of("base")
+    images = images_of(model)
+    before = model(images)
+    model.blocks.register_forward_hook(lambda *_: 0 / 0)
+    assert torch.equal(model(images), before)
+    assert is_plain(model.blocks)
+    model.blocks = nn.Sequential(*model.blocks)  # type: ignore[assignment]
+    model.blocks.register_forward_hook(lambda *_: 0 / 0)
+    assert torch.equal(model(images), before)
+    metric = LogitDiff(0, 1)
+    found = prisma.direct_logit_attribution(model, images, metric).components.sum(1)
+    torch.testing.assert_close(found, metric(before.detach()))
+
+
+def test_a_backward_hook_matters_to_gradients_alone() -> None:
+    """Analyses of weights and of activations take it; those that put a gradient together from steps do not."""
+    model, same = model_of("base").requires_grad_(False), model_of("base").requires_grad_(False)
+    images, metric = images_of(model), LogitDiff(0, 1)
+    for name in ("", "blocks.0", "blocks.0.attn", "blocks.1.mlp.out", "readout.ln_final"):
+        model.get_submodule(name).register_full_backward_hook(lambda *_: None)
+        model.get_submodule(name).register_full_backward_pre_hook(lambda *_: None)
+    for m in (model, same):
+        m.W_Q, m.W_out  # noqa: B018
+    calls: tuple[Callable[[Any], Tensor], ...] = (
+        lambda m: prisma.direct_logit_attribution(m, images, metric).components,
+        lambda m: prisma.composition(m, samples=2).q,
+        lambda m: prisma.class_space(m).heads,
+        lambda m: prisma.logit_lens(m, images).readout,
+        lambda m: prisma.path_patching(m, images, images.flip(0), metric).values,
+        lambda m: prisma.ablation(m, images, "attn.z", metric).values,
+    )
+    for call in calls:
+        torch.testing.assert_close(call(model), call(same))
+    with pytest.raises(PrismaError, match="found a backward"):
+        prisma.edge_attribution(model, images, images.flip(0), metric)
+
+
+def test_a_backward_hook_on_a_projection_is_called() -> None:
+    """What it does to a gradient is in the attribution: the whole model's gradient, by a slow twin."""
+    plain, model = (model_of("base").requires_grad_(False) for _ in range(2))
+    images, metric = images_of(model, 2), LogitDiff(0, 1)
+    model.blocks[1].attn.qkv.register_full_backward_hook(lambda m, inside, outside: (2 * inside[0],))
+    found, expected = (prisma.edge_attribution(m, images, images.flip(0), metric) for m in (model, plain))
+    to = [i for i, name in enumerate(found.metadata["receivers"]) if name.startswith("a1.")]
+    torch.testing.assert_close(found.values[..., to], 2 * expected.values[..., to])

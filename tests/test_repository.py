@@ -3,15 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
 import torch
 
+import prisma
 from prisma.checkpoint import WEIGHTS, read_tensors, to_safetensors
 from prisma.errors import PrismaError
+from prisma.publish import audit
 from prisma.repository import MANIFEST, Published, published_in
-from prisma.run_folder import PROBE
+from prisma.run_folder import PROBE, revision_of
 
 
 @pytest.fixture
@@ -144,3 +147,33 @@ def test_hidden_files_are_no_labels(hub: Path) -> None:
     for name in (".DS_Store", "Thumbs.db", "._main"):
         (mouse.folder / "refs" / name).write_bytes(b"\0icons")
     assert mouse.revisions() == labels
+
+
+def test_labels_are_in_step_order_beyond_a_million_steps(mouse: Published) -> None:
+    for step in (999_999, 1_000_000, 20_000_000):
+        shutil.copy(mouse.folder / "refs" / "main", mouse.folder / "refs" / revision_of(step))
+    assert mouse.revisions()[-4:] == ["step-000006", "step-999999", "step-1000000", "step-20000000"]
+    found = [finding.revision for finding in audit("lab/tiny", mouse.hub or Path())]
+    assert list(dict.fromkeys(found)) == ["step-999999", "step-1000000", "step-20000000"]
+
+
+@pytest.mark.parametrize("revision", [5, ["main"], b"main", "", "half\ud800", "a\nb"])
+def test_a_revision_that_is_none_is_one_sentence(mouse: Published, revision: Any) -> None:
+    for where in (mouse, Published("lab/tiny")):
+        with pytest.raises(PrismaError, match=r"^(expected a revision|lab/tiny has no revision)") as error:
+            where.file(WEIGHTS, revision)
+        assert "\n" not in str(error.value) and str(error.value).isprintable()
+    for hub in ("half\ud800", "\0"):
+        with pytest.raises(PrismaError, match=r"^expected a path that a file can have; found"):
+            prisma.load("lab/tiny", hub=hub)
+
+
+def test_a_mouse_at_a_commit_is_read_there_after_main_has_moved(hub: Path) -> None:
+    mouse = Published("lab/tiny", hub)
+    main = mouse.folder / "refs" / "main"
+    commit = main.read_text()
+    main.write_text((mouse.folder / "refs" / "step-000002").read_text())
+    pinned = Published("lab/tiny", hub, commit)
+    assert pinned.file("model.safetensors").parent.name == commit != mouse.file("model.safetensors").parent.name
+    assert pinned.file("model.safetensors", "step-000002") == mouse.file("model.safetensors")
+    assert len(pinned.checkpoints()) == 5

@@ -198,3 +198,27 @@ def test_factors_and_masks_of_one_axis_are_refused_where_two_axes_have_its_size(
     assert torch.equal(Add(torch.ones(4))(x, axes), x + 1)
     assert torch.equal(Scale(2 * torch.ones(4, 1, 1))(x, axes), 2 * x)
     assert torch.equal(Scale(2 * torch.ones(4))(x[:2], axes), 2 * x[:2])
+
+
+HINTS = [
+    # shape of the value, what the message ends with, for x [3, 4, 2, 5] = [batch, token, head, d_head]
+    ((4, 2, 5), r"if it is meant for all images, use value\.expand\(3, \*value\.shape\)$"),
+    ((3, 4), r"if its axes are batch and token, use value\[:, :, None, None\]$"),
+    ((4,), r"use value\[None, :, None, None\]\.expand\(3, -1, -1, -1\), or \.at\(token=\.\.\.\) for some$"),
+    ((3,), r"if its axes are batch, use value\[:, None, None, None\]$"),
+    ((2, 5), r"if its axes are head and d_head, use value\[None, None, :, :\]\.expand\(3, -1, -1, -1\)$"),
+    ((7,), r"found \[7\]$"),
+]
+
+
+@pytest.mark.parametrize(("shape", "advice"), HINTS)
+def test_a_value_that_lacks_axes_is_told_how_to_write_them(shape: tuple[int, ...], advice: str) -> None:
+    x, axes = torch.zeros(3, 4, 2, 5), ("batch", "token", "head", "d_head")
+    value = torch.ones(shape)
+    with pytest.raises(PrismaError, match=advice):
+        Set(value)(x, axes)
+    with pytest.raises(PrismaError, match=advice.replace("value", "mask")):
+        Zero().where(value > 0)(x, axes)
+    if "use value" in advice:  # what is advised is taken
+        written = advice.split("use value")[1].split(", or")[0].replace("\\", "").rstrip("$")
+        Set(eval("value" + written.replace("*value", "*value")))(x, axes)

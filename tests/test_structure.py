@@ -15,7 +15,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("bounds", "filesystem"),
     ("fields", "numbers", "reading", "repo_names"),
     ("sites", "files", "config", "contents", "downloads"),
-    ("selection", "plain", "pixels"),
+    ("selection", "plain", "pixels", "describe"),
     ("edits", "layers"),
     ("attention",),
     ("blocks",),

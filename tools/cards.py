@@ -21,7 +21,7 @@ from prisma.train import train
 
 CARDS = Path(__file__).parent.parent / "hub_cards"
 KEPT = ("README.md", "results.json", "recipe.json", "config.json", "checkpoints.json")
-CURVES = ("curves/loss.png", "curves/accuracy.png")
+CURVES = ("curves/loss.png", "curves/accuracy.png", "curves/dynamics.png")
 
 
 def shipped_mice() -> list[str]:

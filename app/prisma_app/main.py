@@ -9,10 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError, nearest, quoted, shown
+from prisma.filesystem import given
 from prisma.pretrained.loading import is_folder
 from prisma.pretrained.references import PREFIXES
 from prisma.repository import Published, published_in
+from prisma_app.api import offer
 from prisma_app.models import Mouse, mice
 from prisma_app.page import lay_out, wire
 from prisma_app.pretrained import Pretrained
@@ -48,20 +50,32 @@ def build(hub: Path | None, model: str | None = None, prompts: Sequence[str] = (
         PrismaError: the hub does not exist or is empty, or `model` does not exist or cannot be shown.
     """
     known, make = _offer(hub, model, prompts)
+    return page_of(known, make, model if model in known else known[0])
+
+
+def page_of(known: Sequence[str], make: Callable[[str], Subject], first: str, build: str | None = None) -> gr.Blocks:
+    """The page over the models of these names, and what programs can ask it (`prisma_app.api`).
+
+    Args:
+        make: the model of a name.
+        first: the model to show first.
+        build: what tells one build of a Space from another.
+    """
 
     def find(name: Any) -> Subject:
         if name not in known:
-            raise PrismaError(f"there is no model {str(name)[:80]!r} here; the nearest: {nearest(str(name), known)}")
+            raise PrismaError(f"there is no model {quoted(name)} here; the nearest: {nearest(shown(name), known)}")
         return make(name)
 
     with gr.Blocks(title="Prisma", analytics_enabled=False, delete_cache=(3600, 7200)) as blocks:
-        first = model if model in known else known[0]
         wire(blocks, lay_out(known, first), find, [first, *(name for name in known if name != first)])
+        offer(find, known, build)
     return blocks
 
 
 def _offer(hub: Path | None, model: str | None, prompts: Sequence[str]) -> tuple[list[str], Callable[[str], Subject]]:
     """The names of the models, and a function from name to model. A mouse goes before a folder of the same name."""
+    hub = None if hub is None else given(hub)
     published = hub is not None and hub.is_dir() and model in published_in(hub)
     if model is not None and not published and (is_folder(model) or model.partition("/")[0] in PREFIXES):
         only = Pretrained(model, prompts)

@@ -36,7 +36,8 @@ class Mouse(Subject):
         return self._load(None)
 
     def _checkpoint(self, index: int) -> Loaded:
-        return self._load(self._checkpoints()[index]["revision"])
+        entry = self._checkpoints()[index]
+        return self._load(entry["commit" if self.published.commit else "revision"])  # a label may move, a commit not
 
     def examples(self) -> list[Picture]:
         """The first test images that are published with the mouse."""

@@ -73,8 +73,13 @@ def payload(view: View) -> dict[str, Any]:
 
 def refusal(error: PrismaError) -> dict[str, Any]:
     """The value of a panel that shows only this error."""
+    return payload(refused(error))
+
+
+def refused(error: PrismaError) -> View:
+    """A view that is only this error."""
     sentence = str(error)
-    return payload(View({"refused": f"{sentence[:1].upper()}{sentence[1:]}."}))
+    return View({"refused": f"{sentence[:1].upper()}{sentence[1:]}."})
 
 
 def answer(value: Any, name: str) -> Any:

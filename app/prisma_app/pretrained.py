@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from prisma.filesystem import given
 from prisma.loaded import Loaded, load
 from prisma.pretrained.loading import is_folder
 from prisma.view.browser import Packed, fractions
@@ -27,7 +28,7 @@ class Pretrained(Subject):
 
     def __init__(self, ref: str, prompts: Sequence[str] = ()) -> None:
         """Raises PrismaError as `prisma.load`, for a video model, and for prompts where there is no text model."""
-        self._name = Path(ref).expanduser().resolve().name if is_folder(ref) else ref
+        self._name = given(ref).resolve().name if is_folder(ref) else ref
         self._final = _prepared(load(ref), prompts)
 
     @property

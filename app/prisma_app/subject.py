@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from prisma.data.transform import Transform
-from prisma.errors import PrismaError, shown
+from prisma.errors import PrismaError, quoted, shown
 from prisma.loaded import Loaded
 from prisma.view.browser import Packed, fractions
 
@@ -71,7 +71,7 @@ class Subject(ABC):
         if isinstance(index, float) and index.is_integer():
             index = int(index)
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
-            raise PrismaError(f"expected a checkpoint from 0 to {count - 1}; found {str(index)[:20]}")
+            raise PrismaError(f"expected a checkpoint from 0 to {count - 1}; found {quoted(index, 20)}")
         return self._checkpoint(index)
 
     def index_of(self, step: str) -> int:
@@ -92,7 +92,7 @@ class Subject(ABC):
         """Raises PrismaError if there is no such example."""
         known = self.examples()
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(known):
-            raise PrismaError(f"expected an example from 0 to {len(known) - 1}; found {str(index)[:20]}")
+            raise PrismaError(f"expected an example from 0 to {len(known) - 1}; found {quoted(index, 20)}")
         return known[index]
 
     def other_example(self, picture: Picture) -> Picture:

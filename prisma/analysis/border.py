@@ -3,7 +3,8 @@
 NaN does not stop a computation, and comparisons hide it: no logit is larger than NaN, so it has rank 0, and a pattern
 of NaN has no row to scale, so its rollout is the identity. Therefore every public analysis is `guarded`:
 
-    before   images are tensors on the model's device; images, other tensors, metric and weights are finite; else the
+    before   wrappers of `torch.compile` are taken off; numbers are of their type, finite and within bounds; images are
+             tensors on the model's device; images, other tensors, metric and weights are finite; else the argument, the
              image or the parameter is named
     within   every run ends in finite numbers: `record` here, and `prisma.metrics.measure` for logits
     after    every array of the result is finite, but for those that its class lists in `UNDEFINED`
@@ -12,17 +13,24 @@ A run that overflows is searched, image by image, for the first site that is not
 hold minus infinity, which masks a key.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import wraps
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce, wraps
 from inspect import signature
-from typing import Any, ParamSpec, TypeVar, get_args
+from math import isfinite
+from operator import or_
+from types import NoneType
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prisma.analysis.result import Result
+from prisma.bounds import expect_within
 from prisma.errors import NotFiniteError, PrismaError
+from prisma.fields import conform
 from prisma.numbers import are_finite, first_not_finite
+from prisma.plain import expect_unwrapped, uncompiled
 from prisma.runs import Edits, Model, expect_inputs, expect_model, kind_of
 from prisma.runs import record as record_any
 from prisma.sites import Cache
@@ -31,6 +39,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 INPUTS = ("images", "clean", "corrupt", "reference", "baseline")
 """Names of arguments that are inputs of the model."""
+BOUNDED = ("seed", "scale", "factor")
+"""Names of arguments whose bounds are in `prisma.bounds`; the others' are checked by their analyses."""
 
 
 def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
@@ -44,16 +54,20 @@ def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(analysis)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = parameters.bind(*args, **kwargs).arguments
+        bound = parameters.bind(*args, **kwargs)
+        given = bound.arguments
         if "model" in given:
             expect_model(given["model"])
+            given["model"] = uncompiled(given["model"])
+            expect_unwrapped(given["model"])
         for name, value in given.items():
+            given[name] = value = _number(name, value, parameters.parameters[name].annotation)
             if name in INPUTS and "model" in given and value is not None:
                 expect_inputs(given["model"], value, name)
             _expect_tensor(name, value, parameters.parameters[name].annotation)
             _expect_finite(name, value)
         try:
-            result = analysis(*args, **kwargs)
+            result = analysis(*bound.args, **bound.kwargs)
             _expect_finite_result(result)
         except NotFiniteError as error:
             raise _located(given) or error from None
@@ -79,6 +93,32 @@ def expect_finite_run(output: Tensor) -> Tensor:
     if (found := first_not_finite(output)) is not None:
         raise NotFiniteError(f"expected a run that ends in finite numbers; found {found[1]}")
     return output
+
+
+def _number(name: str, value: Any, annotation: Any) -> Any:
+    """An argument; one that is a number, or a sequence of them, is of Python's own type, finite and within its bounds.
+
+    Raises:
+        PrismaError: it is of another type than the annotation, not finite, or out of the bounds of its name.
+    """
+    kinds = get_args(annotation) or (annotation,)
+    if Tensor in kinds:  # classes, which their analyses check
+        return value
+    listed = any(get_origin(kind) in (Sequence, Iterable) and get_args(kind) == (int,) for kind in kinds)
+    if listed and isinstance(value, Iterable) and not isinstance(value, str | Tensor):
+        return [conform(name, x.item() if isinstance(x, np.generic) else x, int) for x in value]
+    numeric = [kind for kind in kinds if kind in (int, float, bool)]
+    if not numeric:
+        return value
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool | int | float | complex) or all(kind in (int, float, bool, NoneType) for kind in kinds):
+        simple = [kind for kind in kinds if kind in (int, float, bool, str, NoneType)]
+        value = conform(name, value, reduce(or_, simple))
+    if isinstance(value, float) and str not in kinds and not isfinite(value):
+        raise PrismaError(f"expected {name} to be a finite number; found {value}")
+    if name in BOUNDED:
+        expect_within(name, value)
+    return value
 
 
 def _expect_tensor(name: str, value: Any, annotation: Any) -> None:
@@ -119,9 +159,7 @@ def _expect_finite_weights(model: nn.Module) -> None:
     for name, x in weights.items():
         masked = x.detach().masked_fill(x == -torch.inf, 0) if name.endswith((".attn.bias", ".time.bias")) else x
         if (found := first_not_finite(masked)) is not None:
-            raise NotFiniteError(
-                f"expected finite weights; found {found[1]} in {name.removeprefix('_orig_mod.')} {list(x.shape)}"
-            )
+            raise NotFiniteError(f"expected finite weights; found {found[1]} in {name} {list(x.shape)}")
 
 
 def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -172,7 +210,7 @@ def _located(given: Mapping[str, Any]) -> NotFiniteError | None:
             continue
         for index in range(len(x)):
             watch = _Watch()
-            getattr(model, "_orig_mod", model)(x[index : index + 1], tap=watch)
+            model(x[index : index + 1], tap=watch)
             for site, value, dtype in watch.found:
                 return NotFiniteError(
                     f"expected finite activations; found {value} first at the site {site}, in image {index} of {name}: "

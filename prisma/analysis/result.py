@@ -18,6 +18,7 @@ from prisma.analysis.statistics import bootstrap_interval, share_of, standard_er
 from prisma.bounds import ARRAYS, RESULT, expect_memory
 from prisma.errors import PrismaError, nearest, shown
 from prisma.files import write_atomic
+from prisma.filesystem import given
 from prisma.reading import open_file, parse_json
 from prisma.view.figures.plots import draw
 
@@ -89,7 +90,7 @@ class Result:
         texts = {_AXES: json.dumps(self.axes), _METADATA: json.dumps(dict(self.metadata))}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{name: _stored(x) for name, x in self.arrays.items()}, **texts)  # type: ignore[arg-type]
-        write_atomic(path := Path(path), buffer.getvalue())
+        write_atomic(path := given(path), buffer.getvalue())
         return path
 
     @classmethod
@@ -99,6 +100,7 @@ class Result:
         Raises:
             PrismaError: the file does not hold a result of this class.
         """
+        path = given(path)
         try:
             with open_file(path, f"a saved {cls.__name__}") as stream:
                 _expect_bounded(stream)

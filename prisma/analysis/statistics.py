@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from prisma.errors import PrismaError
+from prisma.fields import conform
 
 DRAWS = 1000
 """How many times a bootstrap draws the images anew."""
@@ -38,6 +39,8 @@ def bootstrap_interval(
 
     Source: Efron 1979, Bootstrap Methods: Another Look at the Jackknife.
     """
+    level, images = conform("level", level, float), conform("images", images, int)
+    draws, seed = conform("draws", draws, int), conform("seed", seed, int)
     if not 0 < level < 1 or images < 1 or draws < 1:
         raise PrismaError(
             f"expected a level between 0 and 1, and at least one image and draw; found {level=}, {images=}, {draws=}"

@@ -74,7 +74,7 @@ def analyze(
     from prisma.study.catalog import canonical_name, options_of
     from prisma.study.processes import launched_processes
     from prisma.study.shards import DatasetAnalysis, run_dataset_analysis
-    from prisma.train.loop import pick_device
+    from prisma.train.machine import pick_device
 
     name = canonical_name(name)
     named = {"metric": metric, "target": target, "corrupt": corrupt, "site": site, "axis": axis, "into": into}

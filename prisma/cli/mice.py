@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 from prisma.cli.publishing import report_text
 from prisma.cli.serving import serve
 from prisma.cli.shared import HubOption, JsonOption, interruptible, settings_of, table
+from prisma.filesystem import given
 
 cli = typer.Typer()
 
@@ -39,6 +40,7 @@ def demo(
     from prisma.run_folder import is_finished, is_run, remove_run
     from prisma.train import train
 
+    out = given(out)
     if fresh and is_run(out):
         with exclusive(out, f"delete the run in {out}"):
             remove_run(out)
@@ -91,6 +93,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
     settings: SettingsOption = None,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
+    license: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Licence of the weights, such as cc-by-4.0 (default: the recipe's)."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a mouse.
@@ -102,8 +108,10 @@ def train(
     from prisma.train import train as run
 
     chosen = find(recipe).override(settings_of(settings or []))
-    folder = out or Path("runs") / recipe
-    command = shlex.join(["prisma", "train", recipe, *(word for s in settings or [] for word in ("--set", s))])
+    chosen = replace(chosen, license=license or chosen.license)
+    folder = given(out or Path("runs") / recipe)
+    words = [*(word for s in settings or [] for word in ("--set", s)), *(["--license", license] if license else [])]
+    command = shlex.join(["prisma", "train", recipe, *words])
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"
     with interruptible(f"{again} continues from here"):
@@ -129,7 +137,7 @@ def import_(
     from prisma.recipes import recipe
     from prisma.recipes.importing import import_mouse
 
-    folder = out or old.with_suffix("")
+    folder = given(out or old.with_suffix(""))
     config = import_mouse(old, recipe(like).override(settings_of(settings or [])), folder)
     if as_json:
         print(json.dumps({"folder": str(folder), "architecture": asdict(config)}, indent=2))

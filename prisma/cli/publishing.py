@@ -1,7 +1,8 @@
-"""`prisma publish`, `audit`: publishing mice, and checking what is published."""
+"""`prisma publish`, `diff`, `yank`, `audit`: publishing mice, and checking what is published."""
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ def publish(
     replace: Annotated[
         bool, typer.Option("--replace", help="Let existing revisions change to this run's weights.")
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Publish each checkpoint while the run still trains.")] = False,
     public: Annotated[bool, typer.Option("--public", help="Make the repository public once all is verified.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done: files, bytes, commits, requests, time.")
@@ -41,14 +43,62 @@ def publish(
     """
     from prisma.publish import forecast
     from prisma.publish import publish as send
+    from prisma.publish import watch as follow
 
     with interruptible("to go on, run the same command again"):
         if dry_run:
             foreseen = forecast(run, repo, hub, replace=replace, public=public).to_dict()
             print(json.dumps(foreseen, indent=2) if as_json else forecast_text(foreseen))
             return
-        report = send(run, repo, hub, replace=replace, public=public).to_dict()
+        if watch:
+            report = follow(run, repo, hub, replace=replace, public=public, say=_on_stderr).to_dict()
+        else:
+            report = send(run, repo, hub, replace=replace, public=public).to_dict()
     print(json.dumps(report, indent=2) if as_json else report_text(report))
+
+
+@cli.command(epilog="Example: prisma diff runs/digits my-lab/digits")
+def diff(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
+    hub: TargetHub = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what publishing a run would change. Exit code 1 if anything would."""
+    from prisma.publish import diff as compare
+
+    rows = [row.to_dict() for row in compare(run, repo, hub)]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print(table(rows) if rows else f"{repo} serves this run.")
+    if rows:
+        raise typer.Exit(1)
+
+
+@cli.command(epilog='Example: prisma yank my-lab/digits step-000128 --why "trained on the test images"')
+def yank(
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="The label of a checkpoint.")],
+    why: Annotated[str, typer.Option("--why", help="The reason, which the card will state.")],
+    hub: TargetHub = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a published checkpoint back.
+
+    Its label becomes yanked-REVISION, so that its weights stay readable; the manifest and the card state the reason.
+    """
+    from dataclasses import asdict
+
+    from prisma.publish import yank as take_back
+
+    report = asdict(take_back(repo, revision, why, hub))
+    if as_json:
+        print(json.dumps(report, indent=2))
+    elif report["changed"]:
+        print(f"Yanked {revision} of {repo}; its weights are kept as {report['yanked']['moved_to']}.")
+    else:
+        print(f"{revision} of {repo} is yanked already.")
 
 
 @cli.command(epilog="Example: prisma audit prisma/digits --hub hub")
@@ -102,6 +152,10 @@ def duration(seconds: float) -> str:
     """Rounded up, in one unit."""
     unit, of = ("seconds", 1) if seconds < 100 else ("minutes", 60) if seconds < 6000 else ("hours", 3600)
     return f"{max(1, math.ceil(seconds / of))} {unit}"
+
+
+def _on_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def report_text(report: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from prisma.data import TASKS, task
 from prisma.data.picture_files import picture_files
 from prisma.data.transform import Transform, opened
 from prisma.errors import PrismaError, listed, nearest, printable, quoted
+from prisma.filesystem import given
 
 REFERENCE = 64
 NAMED = 3  # the largest number of pictures that an error message names
@@ -66,13 +67,13 @@ def pictures(
         raise PrismaError(f"expected a folder of pictures or the name of a task; found {found}, and give their folder")
     if str(ref) in TASKS or not _is_there(ref, Path.is_dir):
         return _of_task(str(ref), transform, tuple(input_shape), first)
-    return _of_folder(Path(ref).expanduser(), transform, first)
+    return _of_folder(given(ref), transform, first)
 
 
 def _is_there(ref: str | Path, kind: Callable[[Path], bool]) -> bool:
     """Whether a file or folder of this name exists; no for what cannot be a name, such as one that is too long."""
     try:
-        return kind(Path(ref).expanduser())
+        return kind(given(ref))
     except (OSError, RuntimeError, ValueError):
         return False
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from prisma.contents import contents_of
 from prisma.errors import PrismaError
 from prisma.fields import from_dict
+from prisma.filesystem import given
 from prisma.pixels import PixelRange
 from prisma.reading import open_file
 
@@ -176,6 +177,7 @@ def opened(path: str | Path) -> "Iterator[Image]":
 
     if re.match(r"[a-z][a-z0-9+.-]*:/", str(path), re.I):
         raise PrismaError(f"expected an image at {path}; found an address: download the image, and give its path")
+    path = given(path)
     with open_file(path, "an image") as file:
         try:
             with catch_warnings(action="ignore", category=Image.DecompressionBombWarning):

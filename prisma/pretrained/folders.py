@@ -1,11 +1,13 @@
 """Which library wrote a folder, and the sentence for a folder that no library wrote as one model."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from prisma.checkpoint import CONFIG, MODEL_TYPE
 from prisma.contents import LFS_POINTER, contents_of
-from prisma.errors import PrismaError, UnsupportedModelError, listed
+from prisma.errors import PrismaError, UnsupportedModelError, by_number, listed
 from prisma.files import read_json
 from prisma.pretrained.weights import SUFFIX, described, weights_of_others
 
@@ -86,8 +88,7 @@ def _expect_no_models_below(folder: Path) -> None:
             f"expected one model in {folder}; found a model of sentence-transformers, which is a sequence of parts: "
             f"load the part that is a vision transformer, if it has one{_folders(folder, 'parts')}"
         )
-    models = sorted((path.parent for path in folder.glob(f"*/{CONFIG}")), key=lambda path: path.stat().st_mtime)
-    models += [path.parent for path in sorted(folder.glob(f"checkpoints/*/{CONFIG}"))]
+    models = _in_order(folder.glob(f"*/{CONFIG}")) + _in_order(folder.glob(f"checkpoints/*/{CONFIG}"))
     if models:
         raise PrismaError(
             f"expected a checkpoint folder with {CONFIG} at {folder}; found none, and models in its folders: load one "
@@ -95,16 +96,23 @@ def _expect_no_models_below(folder: Path) -> None:
         )
 
 
+def _in_order(configs: Iterable[Path]) -> list[Path]:
+    """The folders of these files, the last checkpoint last: by their numbers, and without numbers by their age."""
+    models = [path.parent for path in configs]
+    numbered = all(re.search("[0-9]", path.name) for path in models)
+    return sorted(models, key=lambda path: (by_number(path.name) if numbered else [], path.stat().st_mtime))
+
+
 def _instead(folder: Path) -> str:
     """What a folder has that is no model of a library, as a phrase."""
     if (weights := sorted(folder.glob(f"*{SUFFIX}"))) or weights_of_others(folder):
         return f"none, and {weights[0].name if weights else described(folder)}{_ALONE}"
-    entries = sorted(path.name for path in folder.glob("*"))
+    entries = sorted((path.name for path in folder.glob("*")), key=by_number)
     return f"none, but {listed(entries, NAMED)}" if entries else "none: the folder is empty"
 
 
 def _folders(folder: Path, what: str) -> str:
-    names = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    names = sorted((path.name for path in folder.glob("*") if path.is_dir()), key=by_number)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f" ({what}: {', '.join(names[:NAMED])}{more})" if names else ""
 

@@ -12,28 +12,30 @@ from prisma.errors import PrismaError
 
 
 @contextmanager
-def library_errors(what: str, *, hub: bool = False) -> Iterator[None]:
+def library_errors(what: str, *, hub: bool | str = False) -> Iterator[None]:
     """Silence a library, and raise `PrismaError("<what> could not be loaded (...)")` for any exception of it.
 
     Args:
-        hub: the library may ask the Hub for files. If the Hub does not answer, it works from the cache at once.
+        hub: the library may ask the Hub for files, of this repository if it is known. If the Hub does not answer, it
+            works from the cache at once.
     """
+    repo = hub if isinstance(hub, str) else ""
     try:
-        with quiet(), from_the_hub() if hub else nullcontext():
+        with quiet(), from_the_hub(repo) if hub else nullcontext():
             yield
     except PrismaError:
         raise
     except Exception as error:  # of any kind: the contents of a file decide what its library does
-        raise PrismaError(f"{what} {_why(error)} ({type(error).__name__}: {one_line(error)})") from None
+        raise PrismaError(f"{what} {_why(error, repo)} ({type(error).__name__}: {one_line(error)})") from None
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, repo: str) -> str:
     """What went wrong; where files of the Hub are missing and the network is the cause, that it is."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     kinds = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled)
     if isinstance(error, kinds) or "ffline mode" in str(error) or "connect to" in str(error):
-        return f"is not in the Hub's cache, and {no_network() or 'could not be downloaded from the Hub'}"
+        return f"is not in the Hub's cache, and {no_network(repo) or 'could not be downloaded from the Hub'}"
     return "could not be loaded"
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from prisma.bounds import LARGEST
-from prisma.errors import PrismaError
+from prisma.bounds import NUMBERS
+from prisma.checkpoint import CONFIG
+from prisma.errors import PrismaError, quoted
+from prisma.filesystem import given
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import Family
 from prisma.pretrained.folders import expect_model, library_of
@@ -42,15 +44,17 @@ def load_source(
         source: SourceModel = library.load_module(ref, image_size)
         return source
     if is_folder(ref):
-        folder = Path(ref).expanduser()
+        folder = given(ref)
         expect_no_revision(str(folder), revision)
+        if not _is_there(folder):
+            raise PrismaError(f"expected a checkpoint folder with {CONFIG} at {folder}; found no such folder")
         expect_model(folder)
         wrote = library_of(folder)
         return None if wrote is None else LIBRARIES[wrote].load_folder(folder, image_size)
     expect_spelling(str(ref))
     prefix, _, name = str(ref).partition("/")
     if not name:
-        raise PrismaError(f"expected {FORMS}; found {str(ref)!r:.80}")
+        raise PrismaError(f"expected {FORMS}; found {quoted(ref)}, and there is no such folder here")
     return None if prefix not in PREFIXES else LIBRARIES[PREFIXES[prefix]].load_name(name, revision, image_size)
 
 
@@ -59,18 +63,25 @@ def _expected(image_size: Any) -> ImageSize:
     pair = (image_size, image_size) if isinstance(image_size, int) else image_size
     if image_size is None:
         return None
-    if isinstance(pair, tuple | list) and len(pair) == 2 and all(type(x) is int and 0 < x <= LARGEST for x in pair):
+    low, high = NUMBERS["image_size"]
+    if isinstance(pair, tuple | list) and len(pair) == 2 and all(type(x) is int and low <= x <= high for x in pair):
         return image_size if isinstance(image_size, int) else (pair[0], pair[1])
-    raise PrismaError(f"expected image_size as a side in pixels or (height, width); found {image_size!r}")
+    raise PrismaError(
+        f"expected image_size as a side in pixels or (height, width), from {low:,} to {high:,}; found "
+        f"{quoted(image_size)}"
+    )
 
 
 def is_folder(ref: str | Path) -> bool:
     """Whether a reference means a folder on this machine: it exists, also as a file, or it looks like a path."""
+    return isinstance(ref, Path) or ref.startswith(("/", ".", "~")) or (bool(ref) and _is_there(Path(ref)))
+
+
+def _is_there(path: Path) -> bool:
     try:
-        exists = bool(str(ref)) and Path(ref).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # the name is too long or has a NUL, or there is no such home folder
+        return path.exists()
+    except (OSError, ValueError):  # the name is too long, or has a NUL or half of a character
         return False
-    return isinstance(ref, Path) or exists or ref.startswith(("/", ".", "~"))
 
 
 def check(ref: str | Path | nn.Module, revision: str | None = None, image_size: ImageSize = None) -> dict[str, Parity]:

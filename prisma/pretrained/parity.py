@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prisma.config import TextConfig, ViTConfig
+from prisma.errors import PrismaError
 from prisma.pretrained.family import Family
 from prisma.pretrained.rules import convert
 from prisma.runs import record
@@ -60,7 +61,8 @@ def compare(family: Family, module: nn.Module, images: Tensor) -> Parity:
 
 
 def _difference(mine: Tensor, theirs: Tensor) -> float:
-    assert mine.shape == theirs.shape, (mine.shape, theirs.shape)
+    if mine.shape != theirs.shape:
+        raise PrismaError(f"expected outputs {list(theirs.shape)}, as the source has them; found {list(mine.shape)}")
     found = float((mine - theirs).abs().max() / theirs.abs().max())
     return found if math.isfinite(found) else math.inf  # `max` would ignore a NaN
 

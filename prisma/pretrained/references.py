@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable
 
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.pretrained.library_calls import quiet
+from prisma.repo_names import is_repo_name
 from prisma.repository import MICE
 
 PREFIXES = {"timm": "timm", "hf": "transformers", "open_clip": "open_clip"}
@@ -25,11 +26,26 @@ _HUB = re.compile(r"(?:hf[-_]hub|hf|hub):(?://)?(?P<name>.+)", re.I)
 def expect_spelling(ref: str) -> None:
     """Check the spelling of a reference that is not a folder.
 
+    A name that the Hub allows is none: its owner may be called `transformers` or `prisma`. See `hint`.
+
     Raises:
         PrismaError: it is spelled in another way than `prisma.load` expects; the message says how to write it.
     """
-    if (better := _better(ref)) is not None:
-        raise PrismaError(f"expected {FORMS}; found {ref!r:.200}: {better}")
+    if not _may_be_published(ref) and (better := _better(ref)) is not None:
+        raise PrismaError(f"expected {FORMS}; found {quoted(ref, 200)}: {better}")
+
+
+def hint(repo: str) -> str:
+    """What a message adds if there is no repository of this name: what may have been meant."""
+    better = _better(repo)
+    return f"; there is no folder {repo} here either" + (
+        f": {better}" if better else f", and a model of transformers is written hf/{repo}"
+    )
+
+
+def _may_be_published(ref: str) -> bool:
+    """Whether this may be OWNER/NAME of a published mouse."""
+    return is_repo_name(ref) and ref.partition("/")[0].lower() not in {*PREFIXES, "mice"}
 
 
 def _better(ref: str) -> str | None:

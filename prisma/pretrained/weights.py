@@ -114,7 +114,7 @@ def weights_of(repo: str, standard: Sequence[str], revision: str | None = None) 
             for shard in sorted(set(_weight_map(index).values())):
                 download(repo, shard, revision)
             return _of_index(index)
-    if (offline := no_network()) is not None:
+    if (offline := no_network(repo, standard[0], revision)) is not None:
         raise PrismaError(f"{repo} is not in the Hub's cache ({standard[0]}), and {offline}")
     raise PrismaError(f"expected {' or '.join(standard)} in {repo}; found none of them on the Hub. {NO_PICKLES}")
 

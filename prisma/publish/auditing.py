@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from prisma.checkpoint import WEIGHTS, read_checkpoint, weights_hash
-from prisma.errors import PrismaError, listed, shown
-from prisma.filesystem import sentences
+from prisma.errors import PrismaError, by_number, listed, shown
+from prisma.filesystem import given, sentences
 from prisma.publish.commits import commit_id
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint
@@ -39,7 +39,7 @@ def audit(repo: str, hub: Path) -> list[Finding]:
     Raises:
         PrismaError: no such hub, or no such repository in it.
     """
-    mouse = Published(repo, hub)
+    mouse = Published(repo, hub := given(hub))
     with sentences(hub):
         mouse.expect_labels()
         auditor = _Auditor(mouse, FolderHub(mouse).labels())
@@ -65,12 +65,12 @@ class _Auditor:
                 yield MAIN, str(error)
         else:
             yield MAIN, f"expected a label {MAIN}; found none: publishing was not finished, publish again"
-        for label in sorted(self.labels, key=lambda label: (label == MAIN, label)):
+        for label in sorted(self.labels, key=lambda label: (label == MAIN, by_number(label))):
             try:
                 yield from ((label, problem) for problem in self._problems(label))
             except PrismaError as error:
                 yield label, str(error)
-        for label in sorted(self.entries.keys() - self.labels.keys()):
+        for label in sorted(self.entries.keys() - self.labels.keys(), key=by_number):
             yield label, "expected a label for this step of the manifest; found none"
 
     def _problems(self, label: str) -> Iterator[str]:

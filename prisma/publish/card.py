@@ -3,17 +3,29 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from prisma.checkpoint import Checkpoint
-from prisma.errors import PrismaError, printable, shown
-from prisma.publish.manifest import Entry
+from prisma.config import ViTConfig
+from prisma.describe import describe, what_goes_in
+from prisma.errors import PrismaError
+from prisma.publish.emissions import Cost, cost, duration
+from prisma.publish.facts import Fact
+from prisma.publish.manifest import Entry, Yanked
+from prisma.publish.markdown import bibtex, cell, code, fenced, listing, number, one_line, text
+from prisma.publish.metadata import license_name, to_yaml
+from prisma.publish.prose import BEGIN, END
+from prisma.recipes import RECIPES
+from prisma.repo_names import expect_repo_name
+from prisma.run_folder import CURVE_KINDS, DYNAMICS, LAST_POWER, METRICS, RECIPE, RESULTS
 
 TAGS = ("vision-transformer", "mechanistic-interpretability", "prisma", "mouse")
-TASK = "image-classification"
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$])")
+PLACES = 10  # environments that a card shows
+SHOWN = 100  # checkpoints that a card shows of the first, and of the last
+_PAGE = re.compile(r"https://[A-Za-z0-9.-]+(/[A-Za-z0-9._/-]*)?")
 
 
 @dataclass(frozen=True)
@@ -25,131 +37,234 @@ class Record:
     results: Mapping[str, Any]  # results.json
     metrics: Sequence[Mapping[str, Any]]  # metrics.jsonl
     entries: Sequence[Entry]  # of the manifest, in step order
+    yanked: Sequence[Yanked] = ()  # checkpoints that were taken back
 
 
 def render(record: Record, final: Checkpoint) -> str:
     """README.md: Markdown with YAML front matter. `final` is the checkpoint that `main` serves.
 
     Raises:
-        PrismaError: a fact that the card needs is missing from the run's files, or empty.
+        PrismaError: a fact that the card needs is missing from the run's files, empty or of a wrong kind; the sentence
+            names the file and the field.
     """
-    from jinja2 import Environment, StrictUndefined, UndefinedError
+    card = _template().render(**_facts(record, final))
+    return re.sub(r"\n{3,}", "\n\n", card).strip() + "\n"
 
-    environment = Environment(undefined=StrictUndefined, finalize=_present, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"text": _text, "code": _code, "line": _line, "number": _number}
-    template = environment.from_string((files("prisma.publish") / "templates" / "model.md").read_text("utf-8"))
-    try:
-        text = template.render(**_facts(record, final))
-    except (UndefinedError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PrismaError(
-            f"expected every value that the card of {record.repo} needs in its run; found one missing: "
-            f"{shown(str(error), 200)}"
-        ) from error
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "text": text,
+        "code": code,
+        "fenced": fenced,
+        "cell": cell,
+        "bibtex": bibtex,
+        "number": number,
+        "n": "{:,}".format,
+    }
+    return environment.from_string((files("prisma.publish") / "templates" / "model.md").read_text("utf-8"))
 
 
 def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
-    config, recipe, results = final.model.config, record.recipe, record.results
-    if not (final.labels and final.transform):
-        raise ValueError("config.json has no labels, or no transform")
-    lines = {line["step"]: line for line in record.metrics}
-    measures = [lines.get(entry.step, {}) for entry in record.entries]
-    checkpoints = [{"entry": entry, "line": line} for entry, line in zip(record.entries, measures, strict=True)]
+    """What the template prints, every value checked."""
+    expect_repo_name(record.repo)
+    recipe, results = Fact(record.recipe, RECIPE), Fact(record.results, RESULTS)
+    config, rows = final.model.config, [_result(row) for row in results["results"].rows()]
+    if not final.transform:
+        raise PrismaError("expected a transform in config.json; found none")
+    places, license, checkpoints = _places(recipe), _license(recipe), _checkpoints(record)
+    spent = cost([place["environment"] for place in places], results)
+    task, seconds = recipe["task"], results.get("seconds")
     return {
-        "metadata": _metadata(record),
+        "metadata": to_yaml(_metadata(record.repo, recipe, config, rows, spent)),
         "repo": record.repo,
         "name": record.repo.split("/")[1],
-        "model": asdict(config),
-        "n_patches": config.n_patches,
-        "d_head": config.d_head,
+        "layers": config.n_layers,
         "parameters": sum(p.numel() for p in final.model.parameters()),
-        "labels": final.labels,
-        "recipe": recipe,
-        "task": recipe["task"],
-        "results": results,
-        "seeds": ", ".join(f"{role} {seed}" for role, seed in results["seeds"].items()),
-        "places": [recipe, *recipe.get("resumed", ())],
-        "errors": [
-            {
-                **row,
-                "error": math.sqrt(row["value"] * (1 - row["value"]) / row["n"]),
-                "least": 0.05 ** (1 / row["n"]),  # the accuracy at which n images are all right once in twenty times
-            }
-            for row in results["results"]
-            if _measure(row) == "accuracy" and row["split"] != "train"
-        ],
-        "checkpoints": checkpoints,
-        "measured": all({"test_accuracy", "test_loss"} <= set(line) for line in measures),
+        "input": what_goes_in(config),
+        "features": config.d_pooled,
+        "architecture": describe(config),
+        "classes": config.n_classes,
+        "label_list": listing(final.labels),
+        "task": task["name"].text(),
+        "source": task["source"].text(),
+        "splits": {split: n.whole(1) for split, n in task["images"].items().items()},
+        "data_hash": task["sha256"].text(),
+        "datasets": _ids(recipe, "datasets"),
+        "base_model": _ids(recipe, "base_model"),
+        "order": recipe["data_order"]["words"].text(),
+        "seeds": ", ".join(f"{role} {seed.whole()}" for role, seed in results["seeds"].items().items()),
+        "results": rows,
+        "errors": [row for row in rows if row["measure"] == "accuracy" and row["split"] != "train"],
+        "curves": [kind.text() for kind in found.rows()] if (found := results.get("curves")) else list(CURVE_KINDS),
+        "dynamics": DYNAMICS,
+        "settings": {key: value.setting() for key, value in recipe["training"].items().items()},
+        "optimizer": {key: value.setting() for key, value in recipe["optimizer"].items().items()},
+        **_schedule(recipe["training"]),
+        "places": [_place(place) for place in places[:PLACES]],
+        "more_places": max(len(places) - PLACES, 0),
+        "duration": None if seconds is None else duration(seconds.number(0)),
+        "cost": spent,
+        "command": recipe["command"].text(),
+        "results_command": results["command"].text(),
+        "checkpoints": checkpoints if len(checkpoints) <= 2 * SHOWN else checkpoints[:SHOWN],
+        "last_checkpoints": [] if len(checkpoints) <= 2 * SHOWN else checkpoints[-SHOWN:],
+        "n_checkpoints": len(checkpoints),
+        "first": checkpoints[0],
+        "last": checkpoints[-1],
+        "yanked": record.yanked,
         "middle": checkpoints[len(checkpoints) // 2],
-        "sides": lambda value: f"{value} x {value}" if isinstance(value, int) else " x ".join(map(str, value)),
+        "measured": all(row["accuracy"] is not None and row["loss"] is not None for row in checkpoints),
+        "run": recipe["run"].text(),
+        "version": recipe["environment"]["prisma"].text(),
+        "page": _page(recipe),
+        "license": license,
+        "license_name": None if license is None else license_name(license),
+        "prose": (BEGIN, END),
     }
 
 
-def _metadata(record: Record) -> str:
-    """The YAML of the front matter, as the Hub's own client writes it."""
-    from huggingface_hub import EvalResult, ModelCardData
-
-    task = _one_line(record.recipe["task"]["name"])
-    rows = [
-        EvalResult(
-            task_type=TASK,
-            dataset_type=task,
-            dataset_name=task,
-            dataset_split=_one_line(row["split"]),
-            metric_type=_measure(row),
-            metric_name=_one_line(row["name"]),
-            metric_value=row["value"],
-        )
-        for row in record.results["results"]
-    ]
-    if not rows:
-        raise ValueError("results.json has no results")
-    data = ModelCardData(
-        license="mit",
-        library_name="prisma",
-        pipeline_tag=TASK,
-        tags=list(TAGS),
-        metrics=list(dict.fromkeys(_measure(row) for row in record.results["results"])),
-        model_name=record.repo.split("/")[1],
-        eval_results=rows,
-    )
-    return data.to_yaml()
+def _result(row: Fact) -> dict[str, Any]:
+    """A row of the results, with the standard error of an accuracy."""
+    name, split, n = row["name"].text(), row["split"].text(), row["n"].whole(1)
+    measure = one_line(name).removeprefix(f"{one_line(split)} ")
+    value = row["value"].number(0, 1 if measure.endswith("accuracy") else math.inf)
+    return {
+        "name": name,
+        "split": split,
+        "n": n,
+        "value": value,
+        "measure": measure,
+        "error": math.sqrt(value * (1 - value) / n) if value <= 1 else 0,
+        "least": 0.05 ** (1 / n),  # the accuracy at which n images are all right once in twenty times
+    }
 
 
-def _measure(row: Mapping[str, Any]) -> str:
-    """The measure of a row: "accuracy" of the row "test accuracy" of the split "test"."""
-    return _one_line(row["name"]).removeprefix(f"{row['split']} ")
+def _checkpoints(record: Record) -> list[dict[str, Any]]:
+    """A row for each checkpoint; accuracy and loss are None where they were not measured."""
+    lines: dict[int, Fact] = {}
+    for i, values in enumerate(record.metrics):
+        line = Fact(values, f"line {i + 1} of {METRICS}")
+        numbers = {key: value.number(0) for key, value in line.items().items() if key != "step"}
+        for key in numbers:
+            if key.endswith("accuracy"):
+                line[key].number(0, 1)
+        lines[line["step"].whole()] = line
+    if not record.entries:
+        raise PrismaError("expected a checkpoint in the manifest; found none")
+    rows = []
+    for entry in record.entries:
+        line = lines.get(entry.step, Fact({}, METRICS))
+        found = {key: line.get(f"test_{key}") for key in ("accuracy", "loss")}
+        measures = {key: None if value is None else value.number() for key, value in found.items()}
+        rows.append({"step": entry.step, "revision": entry.revision, "sha256": entry.sha256, **measures})
+    return rows
 
 
-def _one_line(value: Any) -> str:
-    return printable(" ".join(str(_present(value)).split()))
+def _schedule(training: Fact) -> dict[str, Any]:
+    """The learning rate and the checkpoints over the steps, as `prisma.train` has them."""
+    return {
+        "steps": training["steps"].whole(1),
+        "lr": training["lr"].setting(),
+        "warmup": training["warmup"].whole(),
+        "every": training["checkpoint_every"].whole(1),
+        "power": LAST_POWER,
+        "batch": training["batch_size"].whole(1),
+    }
 
 
-def _present(value: Any) -> Any:
-    """Refuse a null; every expression of the template is passed through here."""
-    if value is None:
-        raise ValueError("one of its values is null")
-    return value
+def _places(recipe: Fact) -> list[Fact]:
+    """Where the run was trained: first, and wherever it was resumed with another environment."""
+    resumed = recipe.get("resumed")
+    return [recipe, *(resumed.rows(0, 10_000) if resumed else ())]
 
 
-def _text(value: Any) -> str:
-    """On one line, with the special characters of Markdown and HTML escaped."""
-    if not (words := _one_line(value)):
-        raise ValueError("one of its values is empty")
-    return _SPECIAL.sub(r"\\\1", words).replace("&", "&amp;")
+def _place(place: Fact) -> dict[str, Any]:
+    git = place.get("git")
+    dirty = git.get("dirty") if git else None
+    return {
+        "environment": {key: value.setting() for key, value in place["environment"].items().items()},
+        "commit": git["commit"].text() if git else None,
+        "dirty": dirty is not None and dirty.value is not False,
+    }
 
 
-def _code(value: Any) -> str:
-    """Inside a code span, possibly in a table."""
-    return _one_line(value).replace("`", "'").replace("|", "\\|")
+def _license(recipe: Fact) -> str | None:
+    """The licence that the recipe states; of an earlier version's run, that of the recipe of this name."""
+    if stated := recipe.get("license"):
+        return stated.text()
+    known = None if "license" in recipe.value else RECIPES.get(recipe["recipe"].text())
+    return known.license if known else None
 
 
-def _line(value: Any) -> str:
-    """On one line of a code block."""
-    return _one_line(value).replace("`", "'")
+def _ids(recipe: Fact, field: str) -> list[str]:
+    """The repositories of the Hub that a field of the recipe names, one or several."""
+    found = recipe.get(field)
+    if found is None:
+        return []
+    names = [found] if isinstance(found.value, str) else found.rows()
+    for name in names:
+        try:
+            expect_repo_name(name.text(), owner=False)
+        except PrismaError as error:
+            raise PrismaError(f"{name.field} in {name.file}: {error}") from None
+    return [name.text() for name in names]
 
 
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        raise ValueError(f"one of its numbers is {value}")
-    return f"{value:.4f}"
+def _page(recipe: Fact) -> str | None:
+    """The address of the run's page on wandb, if it is one that can be printed as it is."""
+    found = recipe.get("wandb")
+    return found.text() if found and _PAGE.fullmatch(found.text()) and len(found.text()) < 400 else None
+
+
+def _metadata(
+    repo: str, recipe: Fact, config: ViTConfig, rows: Sequence[Mapping[str, Any]], spent: Cost | None
+) -> dict[str, Any]:
+    """The fields of the front matter, in the order in which the Hub documents them."""
+    if config.n_classes:
+        kind = "video-classification" if config.frames > 1 else "image-classification"
+    else:
+        kind = "image-feature-extraction"
+    task = one_line(recipe["task"]["name"].text())
+    results: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        metric = {"type": row["measure"], "value": row["value"], "name": one_line(row["name"])}
+        results.setdefault(one_line(row["split"]), []).append(metric)
+    base = _ids(recipe, "base_model")
+    relation = recipe.get("base_model_relation")
+    found = {
+        "license": None if (license := _license(recipe)) is None else one_line(license),
+        **{key: value.text() for key in ("license_name", "license_link") if (value := recipe.get(key))},
+        "library_name": "prisma",
+        "pipeline_tag": kind,
+        "tags": list(TAGS),
+        "datasets": _ids(recipe, "datasets"),
+        "metrics": list(dict.fromkeys(row["measure"] for row in rows)),
+        "base_model": base[0] if len(base) == 1 else base,
+        "base_model_relation": (relation.text() if relation else "finetune") if base else None,
+        "co2_eq_emissions": None
+        if spent is None
+        else {
+            "emissions": float(f"{spent.grams:.2g}"),
+            "source": spent.words,
+            "training_type": "fine-tuning" if base else "pre-training",
+            "hardware_used": spent.hardware,
+        },
+        "model-index": [
+            {
+                "name": repo.split("/")[1],
+                "results": [
+                    {
+                        "task": {"type": kind},
+                        "dataset": {"name": task, "type": task, "split": split},
+                        "metrics": metrics,
+                    }
+                    for split, metrics in results.items()
+                ],
+            }
+        ],
+    }
+    return {key: value for key, value in found.items() if value not in (None, [])}

@@ -134,5 +134,8 @@ class Hub(Protocol):
     def amend(self, files: tuple[File, ...], message: str) -> str:
         """Commit `main` with some of its files replaced or added, verified as by `put`, and return the commit's id."""
 
+    def rename(self, label: str, new: str) -> None:
+        """Let a commit have another label. A call that was stopped is completed by the same call."""
+
     def unlabel(self, label: str) -> None:
         """Remove a label; its commit stays readable by id."""

@@ -145,6 +145,13 @@ class FolderHub:
         if self.differing(commit.id, commit):
             raise PrismaError(f"expected commit {commit.id} to read back as it was written; found other bytes")
 
+    def rename(self, label: str, new: str) -> None:
+        """Let a commit have another label. A call that was stopped is completed by the same call."""
+        if (commit := self.labels().get(label)) is not None:
+            self._expect_alone()
+            self._place(File.of(new, commit.encode()), self.folder / "refs" / new)
+            self.unlabel(label)
+
     def unlabel(self, label: str) -> None:
         """Remove a label; its commit stays readable by id."""
         self._expect_alone()

@@ -7,19 +7,21 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint, read_tensors, weights_hash
+from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint, read_tensors, weights_hash
 from prisma.errors import PrismaError, shown
 from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
 from prisma.publish.commits import Commit, File
 from prisma.publish.manifest import Entry, Manifest, Yanked, fingerprint
+from prisma.publish.prose import own_prose, prose_of, with_prose
+from prisma.repo_names import expect_repo_name
 from prisma.repository import MANIFEST
 from prisma.run_folder import (
     CHECKPOINTS,
-    FINAL_FILES,
     PROBE,
     RECIPE,
     expect_finished,
+    final_files,
     read_all_metrics,
     read_recipe,
     read_results,
@@ -35,6 +37,7 @@ class Step:
     """A checkpoint that will be published."""
 
     label: str
+    message: str  # of the commit
     commit: Commit
     entry: Entry  # without the id of the commit, which the hub gives
 
@@ -48,7 +51,7 @@ class Step:
         logits = fingerprint(checkpoint, images)
         step = int(checkpoint.header["step"])
         entry = Entry(step, folder.name, "", weights.sha256, weights.size, logits, commit.records)
-        return cls(folder.name, commit, entry), weights_id
+        return cls(folder.name, f"Step {step} of run {run_id}", commit, entry), weights_id
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,12 @@ class Plan:
 
     run: str  # its id
     steps: tuple[Step, ...]
-    files: tuple[File, ...]  # of `main`, without the manifest
-    card: str  # the text of README.md
+    files: tuple[File, ...]  # of `main`, without the card and the manifest
+    record: Record  # what the card is rendered from
+    final: Checkpoint
+    card: str  # the text of README.md, if no checkpoint is yanked
 
-    def main(
-        self, commits: Mapping[str, str], *, yanked: tuple[Yanked, ...] = (), replaced_by: str | None = None
-    ) -> Commit:
+    def main(self, commits: Mapping[str, str], *, yanked: tuple[Yanked, ...] = ()) -> Commit:
         """The commit of `main`, once the commits of the steps have ids.
 
         Args:
@@ -71,9 +74,13 @@ class Plan:
         """
         entries = tuple(replace(step.entry, commit=commits[step.label]) for step in self.steps if step.label in commits)
         schedule = tuple(step.entry.step for step in self.steps)
-        records = tuple(file.record for file in self.files)
-        manifest = Manifest(self.run, schedule, entries, records, yanked, replaced_by)
-        return Commit((*self.files, File.of(MANIFEST, manifest.to_json())))
+        text = self.card
+        if yanked:
+            text = render(replace(self.record, entries=entries, yanked=yanked), self.final)
+            text = with_prose(text, prose_of(self.card))
+        files = (File.of(CARD, text.encode()), *self.files)
+        manifest = Manifest(self.run, schedule, entries, Commit(files).records, yanked)
+        return Commit((*files, File.of(MANIFEST, manifest.to_json())))
 
 
 def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
@@ -84,6 +91,7 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
             not finite, a checkpoint belongs to another step or run than it states, two checkpoints hold the same
             weights, the final weights are not those of the last checkpoint, or a file is not as training wrote it.
     """
+    expect_repo_name(repo)
     expect_finished(run)
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)
@@ -106,12 +114,12 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     if weights_hash(final) != weights_id:
         raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}; found others")
     entries = [step.entry for step in steps]
-    text = render(
-        Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries), read_checkpoint(run)
-    )
-    sent = tuple(File.of(name, run / name) for name in FINAL_FILES)
+    record = Record(repo, recipe, read_results(run), read_all_metrics(run, entries[-1].step), entries)
+    final_checkpoint = read_checkpoint(run)
+    sent = tuple(File.of(name, run / name) for name in final_files(run))
     expect_as_finished(run, recipe, {name: file.sha256 for name, file in _files_of_run(steps, sent)})
-    return Plan(run_id, tuple(steps), (File.of(CARD, text.encode()), *sent), text)
+    card = with_prose(render(record, final_checkpoint), own_prose(run))
+    return Plan(run_id, tuple(steps), sent, record, final_checkpoint, card)
 
 
 def _files_of_run(steps: list[Step], sent: tuple[File, ...]) -> Iterator[tuple[str, File]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from prisma.errors import PrismaError, expect_packages, shown
-from prisma.filesystem import sentences
+from prisma.errors import PrismaError, by_number, expect_packages, shown
+from prisma.filesystem import given, sentences
 from prisma.publish.commits import File, Hub
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
@@ -70,6 +70,7 @@ def publish(
         PrismaError: the run cannot be published (see `plan`), a label serves other bytes, another process publishes,
             the Hub refuses or does not answer, or a file could not be written.
     """
+    run, hub = given(run), hub if hub is None else given(hub)
     if hub is not None and hub.exists() and not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found a file")
     if hub is not None and public:
@@ -119,7 +120,7 @@ class There:
     @classmethod
     def of(cls, planned: Plan, hub: Hub) -> "There":
         labels = hub.labels()
-        yanked = _yanked(hub, planned.run) if MAIN in labels else ()
+        yanked = yanked_of(hub, planned.run) if MAIN in labels else ()
         taken_back = {row.revision for row in yanked}
         steps = tuple(step for step in planned.steps if step.label not in taken_back)
         served = (step for step in steps if step.label in labels)
@@ -130,7 +131,7 @@ class There:
     def foreign(self) -> list[str]:
         """The labels that the plan does not have."""
         known = {MAIN, *(step.label for step in self.steps), *(row.moved_to for row in self.yanked)}
-        return sorted(set(self.labels) - known)
+        return sorted(set(self.labels) - known, key=by_number)
 
     @property
     def is_complete(self) -> bool:
@@ -169,7 +170,7 @@ def _differing(hub: Hub, labels: Mapping[str, str], step: Step) -> list[str]:
     return hub.differing(labels[step.label], step.commit)
 
 
-def _yanked(hub: Hub, run: str) -> tuple[Yanked, ...]:
+def yanked_of(hub: Hub, run: str) -> tuple[Yanked, ...]:
     """The checkpoints of this run that were taken back, as the published manifest states them."""
     data = hub.read(MANIFEST)
     if data is None:
@@ -190,8 +191,7 @@ def _write(there: There, progress: bool) -> Report:
         main_was = _announce(hub, planned.run) or main_was
     hub.prepare([step.commit for step in missing])
     for step in tqdm(missing, desc="publishing", unit="checkpoint", disable=not progress):
-        message = f"Step {step.entry.step} of run {planned.run}"
-        commits[step.label] = hub.put(step.label, step.commit, message)
+        commits[step.label] = hub.put(step.label, step.commit, step.message)
     for label in there.foreign:
         hub.unlabel(label)
     main = planned.main(commits, yanked=there.yanked)
@@ -235,4 +235,4 @@ def _report(there: There, hub: Hub, main: str, **changes: tuple[str, ...]) -> Re
 
 def preview(run: Path, repo: str) -> str:
     """The card that `publish` would publish: Markdown with YAML front matter. Raises PrismaError as `plan` does."""
-    return plan(run, Published(repo).repo).card
+    return plan(given(run), Published(repo).repo).card

@@ -38,4 +38,5 @@ CIRCLE = Recipe(
         weight_decay=1.0,
         checkpoint_every=400,
     ),
+    license="mit",
 )

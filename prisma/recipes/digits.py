@@ -27,4 +27,5 @@ DIGITS = Recipe(
         turn=10,
         checkpoint_every=100,
     ),
+    license="mit",
 )

@@ -7,6 +7,7 @@ from prisma.checkpoint import write_checkpoint
 from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.files import expect_empty, new_folder
+from prisma.filesystem import given
 from prisma.pretrained.vit_prisma import read_mouse
 from prisma.train import Recipe
 
@@ -21,6 +22,7 @@ def import_mouse(path: Path, like: Recipe, out: Path) -> ViTConfig:
     Raises:
         PrismaError: the file holds no such mouse, or a mouse for another task; or `out` holds something already.
     """
+    path, out = given(path), given(out)
     expect_empty(out)  # before the work; `new_folder` looks again
     model = read_mouse(path, like.model)
     data = task(replace(like, model=model.config).task)  # a recipe checks that its model fits its task

@@ -36,4 +36,5 @@ INDUCTION = Recipe(
         weight_decay=1.0,
         checkpoint_every=250,
     ),
+    license="mit",
 )

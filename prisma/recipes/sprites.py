@@ -24,4 +24,5 @@ SPRITES = Recipe(
         weight_decay=0.05,
         checkpoint_every=200,
     ),
+    license="mit",
 )

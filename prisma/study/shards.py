@@ -30,7 +30,7 @@ from prisma.checkpoint import weights_hash
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError, is_text, quoted, shown
 from prisma.files import clear_leftovers_in, exclusive, expect_empty, folder_for, read_json, write_json
-from prisma.filesystem import sentences
+from prisma.filesystem import given, sentences
 from prisma.study.catalog import analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.merging import merge_results, save_plot, summarise
@@ -54,6 +54,9 @@ class DatasetAnalysis:
     out: Path
     shard_size: int = 64
     provenance: Mapping[str, Any] = field(default_factory=dict)  # where model and images came from; copied to the files
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", given(self.out))
 
     @property
     def shards(self) -> list[range]:

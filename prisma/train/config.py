@@ -47,6 +47,7 @@ class Recipe:
     task: str  # a name in prisma.data.TASKS
     model: ViTConfig
     training: TrainConfig
+    license: str | None = None  # of the weights, by its id on the Hub, such as mit; a card needs one
 
     def __post_init__(self) -> None:
         data = task(self.task)

@@ -1,25 +1,29 @@
-"""Loss and accuracy over the steps, as PNG and SVG. The same numbers and versions give the same bytes."""
+"""Loss, accuracy and learning rate over the steps, as pictures. The same numbers and versions give the same bytes."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prisma.files import write_atomic
-from prisma.run_folder import CURVE_KINDS
+from prisma.run_folder import CURVE_FORMATS, CURVE_KINDS, DYNAMICS
 from prisma.view.figures.plots import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLOURS = {"train": "#7a7f87", "test": "#d1495b"}
+_LEAST = 1e-12  # nats: what a logarithmic axis shows for a loss of 0
 _METADATA: Mapping[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
 
 def draw_curves(metrics: Sequence[Mapping[str, Any]], folder: Path, title: str) -> None:
-    """Write `loss.png`, `loss.svg`, `accuracy.png` and `accuracy.svg`.
+    """Write `loss`, `accuracy` and `dynamics`, as `.png`, and the first two as `.svg`.
 
-    The axis of steps is logarithmic, because the checkpoints are dense early.
+    The axis of steps is logarithmic, because the checkpoints are dense early. `dynamics` has the loss on a logarithmic
+    axis too, where a power law is a straight line, and the learning rate of each step.
 
     Args:
         metrics: the lines of `metrics.jsonl`.
@@ -34,18 +38,75 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], folder: Path, title: str) 
     for kind in CURVE_KINDS:
         with rc_context(STYLE):
             figure = Figure(figsize=(6.4, 3.8), dpi=150, layout="constrained")
-            axes = figure.subplots()
-            axes.set_axisbelow(True)
-            axes.grid(color="#e6e8eb")
+            axes = _prepared(figure.subplots(), f"{title}: {kind}")
             if kind == "loss":
-                steps, losses = [line["step"] for line in metrics], [line["loss"] for line in metrics]
-                axes.plot(steps, losses, color="#c9ccd1", linewidth=0.5, label="each batch")
+                _draw_batches(axes, metrics)
             _draw(axes, evaluated, kind)
-            axes.set_title(f"{title}: {kind}", loc="left", fontweight="bold", color="#1f2328")
-            for format, metadata in _METADATA.items():
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format=format, metadata=metadata)
-                write_atomic(folder / f"{kind}.{format}", buffer.getvalue())
+            for format in CURVE_FORMATS:
+                _write(figure, folder, f"{kind}.{format}")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.8), dpi=150, layout="constrained")
+        loss, rate = figure.subplots(1, 2, width_ratios=(2, 1))
+        _draw_dynamics(_prepared(loss, f"{title}: loss, logarithmic"), metrics, evaluated)
+        _draw_rate(_prepared(rate, "learning rate"), metrics)
+        _write(figure, folder, f"{DYNAMICS}.png")
+
+
+def _prepared(axes: "Axes", title: str) -> "Axes":
+    axes.set_axisbelow(True)
+    axes.grid(color="#e6e8eb")
+    axes.set_title(title, loc="left", fontweight="bold", color="#1f2328")
+    return axes
+
+
+def _write(figure: "Figure", folder: Path, name: str) -> None:
+    buffer, format = io.BytesIO(), name.rpartition(".")[2]
+    figure.savefig(buffer, format=format, metadata=_METADATA[format])
+    write_atomic(folder / name, buffer.getvalue())
+
+
+def _draw_batches(axes: "Axes", metrics: Sequence[Mapping[str, Any]]) -> None:
+    steps, losses = [line["step"] for line in metrics], [line["loss"] for line in metrics]
+    axes.plot(steps, losses, color="#c9ccd1", linewidth=0.5, label="each batch")
+
+
+def _draw_dynamics(axes: "Axes", metrics: Sequence[Mapping[str, Any]], evaluated: Sequence[Mapping[str, Any]]) -> None:
+    axes.set_yscale("log")
+    floored = [{**line, "loss": max(line["loss"], _LEAST)} for line in metrics]
+    _draw_batches(axes, floored)
+    for split, colour in _COLOURS.items():
+        values = [max(line[f"{split}_loss"], _LEAST) for line in evaluated]
+        steps = [line["step"] for line in evaluated]
+        axes.plot(steps, values, color=colour, linewidth=1.6, marker="o", markersize=3, label=split, zorder=3)
+    _logarithmic_steps(axes, metrics[-1]["step"])
+    axes.set_yticks(ticks := _round_numbers(*axes.get_ylim()), [f"{tick:g}" for tick in ticks], minor=False)
+    axes.set_yticks([], minor=True)
+    axes.set_ylabel("cross-entropy, nats")
+    axes.legend(loc="best")
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """The powers of ten between two numbers; of few, also twice and five times each."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    numbers = [digit * 10.0**power for power in powers for digit in ((1, 2, 5) if len(powers) < 5 else (1,))]
+    return [number for number in numbers if low <= number <= high]
+
+
+def _draw_rate(axes: "Axes", metrics: Sequence[Mapping[str, Any]]) -> None:
+    """The learning rate of each step; the axis of steps is linear, as the schedule is."""
+    axes.plot([line["step"] for line in metrics], [line["lr"] for line in metrics], color="#30638e", linewidth=1.6)
+    axes.set_xlim(0, metrics[-1]["step"])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("step")
+
+
+def _logarithmic_steps(axes: "Axes", last: int) -> None:
+    axes.set_xscale("symlog", linthresh=1, linscale=0.3)
+    axes.set_xlim(0, last)
+    axes.set_xlabel("step")
+    ticks = [step for step in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if step * 1.5 < last] + [last]
+    axes.set_xticks(ticks, [f"{step:,}" for step in ticks], minor=False)
+    axes.set_xticks([], minor=True)
 
 
 def _draw(axes: "Axes", evaluated: Sequence[Mapping[str, Any]], kind: str) -> None:
@@ -57,12 +118,7 @@ def _draw(axes: "Axes", evaluated: Sequence[Mapping[str, Any]], kind: str) -> No
         axes.plot(
             steps, values, color=colour, linewidth=1.6, marker="o", markersize=3, label=label, clip_on=False, zorder=3
         )
-    axes.set_xscale("symlog", linthresh=1, linscale=0.3)
-    axes.set_xlim(0, steps[-1])
-    axes.set_xlabel("step")
-    ticks = [step for step in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if step * 1.5 < steps[-1]] + [steps[-1]]
-    axes.set_xticks(ticks, [f"{step:,}" for step in ticks], minor=False)
-    axes.set_xticks([], minor=True)
+    _logarithmic_steps(axes, steps[-1])
     if kind == "loss":
         axes.set_ylabel("cross-entropy, nats")
         axes.set_ylim(bottom=0)

@@ -2,8 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,12 @@ from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
 from prisma.files import exclusive, folder_for, new_folder, to_json, write_json
-from prisma.filesystem import sentences
+from prisma.filesystem import given, sentences
 from prisma.ledger import Ledger, expect_as_finished, write_hashes
 from prisma.run_folder import (
+    CURVE_KINDS,
     CURVES,
+    DYNAMICS,
     METRICS,
     PROBE,
     RESULTS,
@@ -37,9 +38,11 @@ from prisma.run_folder import (
     read_results,
     scheduled_steps,
 )
+from prisma.train.clock import Clock
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
 from prisma.train.evaluate import evaluate
+from prisma.train.machine import cpu_threads, pick_device
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import learning_rate, make_optimizer
 from prisma.train.order import batch
@@ -48,7 +51,7 @@ from prisma.train.provenance import describe, seeds
 from prisma.train.resume import expect_run, expect_startable, load_state, remove_checkpoints, save_state, start
 from prisma.train.resume import resume as resume_in
 from prisma.train.stopping import Stopping
-from prisma.train.tracking import Log, tracking
+from prisma.train.tracking import Log, note_page, tracking
 from prisma.vit import ViT, build
 
 EVALUATED = 6000  # at most this many images of a split are evaluated, so that a checkpoint costs little
@@ -83,6 +86,7 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
+    out = given(out)
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
     place, data = pick_device(device), task(recipe.task)
     _expect_batches(recipe)
@@ -103,9 +107,10 @@ def train(
                     return _finished(out, description)
             else:
                 expect_startable(out)
-            with tracking(use_wandb, description, out) as track:
+            with tracking(use_wandb, description, out) as (track, page):
                 if not resume:
                     start(out, description)
+                note_page(out, page)
                 write_probe(out, data)
                 run = _begin(recipe, model, place, out, description, alone)
                 with MetricsLog(out / METRICS, run.step, run.ledger.files.get(METRICS)) as log:
@@ -143,6 +148,7 @@ class _Run:
     images: Split  # the training images in [0, 1], on the device
     inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels), on the device
     ledger: Ledger  # of the probe and the checkpoints so far
+    clock: Clock
     expect_alone: Callable[[], None] = lambda: None  # before writing: raises if the folder is another process's by now
 
 
@@ -167,7 +173,7 @@ def _begin(
     images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
     first = {split: data.inputs(split, EVALUATED) for split in ("test", "train")}
     inputs = {split: (x.to(place), y.to(place)) for split, (x, y) in first.items()}
-    return _Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, expect_alone)
+    return _Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, Clock(out, step), expect_alone)
 
 
 def initial_model(config: ViTConfig, seed: int) -> ViT:
@@ -216,6 +222,7 @@ def _save(run: _Run, log: MetricsLog, step: int) -> None:
     log.sync()
     past = {**run.ledger.files, METRICS: log.sha256}
     save_state(run.out / STATE, run.model, run.optimizer, step, run.id, past)
+    run.clock.save()
 
 
 def _update(run: _Run, loss: Tensor, lr: float) -> None:
@@ -263,38 +270,13 @@ def _finish(run: _Run, command: str, stopping: Stopping) -> dict[str, Any]:
             for kind in ("accuracy", "loss")
             for split, (_, labels) in run.inputs.items()
         ],
+        "curves": [*CURVE_KINDS, DYNAMICS],
+        **run.clock.stated,
     }
     run.expect_alone()
     write_hashes(run.out, to_json(results))
     stopping.deliver()
     run.expect_alone()
     write_json(run.out / RESULTS, results)
+    run.clock.remove()
     return results
-
-
-def pick_device(name: str | None) -> torch.device:
-    """The device of this name; by default CUDA if there is one, else the CPU.
-
-    Raises:
-        PrismaError: this machine has no such device.
-    """
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise PrismaError(
-            f"expected a device such as cpu or cuda that this machine has; found {name!r}: {reason}"
-        ) from None
-    return device
-
-
-@contextmanager
-def cpu_threads(n: int) -> Iterator[None]:
-    """Let torch use `n` threads in the block, and its previous number afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

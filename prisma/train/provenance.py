@@ -41,6 +41,7 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
         "format": FORMAT,
         "run": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
         **identity,
+        "license": recipe.license,
         "seeds": seeds(recipe),
         "data_order": {
             "function": "prisma.train.order.batch",

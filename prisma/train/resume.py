@@ -154,7 +154,7 @@ def _step(text: Any, last: int, path: Path) -> int:
     if step is not None and step <= last:
         return step
     raise PrismaError(
-        f"expected a step from 0 to {last} in the header of {path}; found {str(text)[:40]!r}: {_WHAT_NOW}"
+        f"expected a step from 0 to {last} in the header of {path}; found {quoted(text, 40)}: {_WHAT_NOW}"
     )
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from prisma.errors import PrismaError
+from prisma.files import read_json, write_json
 from prisma.filesystem import remove
+from prisma.run_folder import RECIPE
 
 OWN = "wandb"
 """The folder in which wandb keeps its files of a run. It is begun before the run is, and is no part of it."""
@@ -16,14 +18,16 @@ Log = Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
-def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[Log]:
-    """A function that logs a line to wandb, or that does nothing. A resumed run continues its wandb run, by its id.
+def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[tuple[Log, str | None]]:
+    """A function that logs a line to wandb, or that does nothing, and the address of the run's page, if it has one.
+
+    A resumed run continues its wandb run, by its id.
 
     Raises:
         PrismaError: wandb cannot begin, for example without a login. Its files are removed.
     """
     if not wanted:
-        yield lambda line: None
+        yield lambda line: None, None
         return
     import wandb
 
@@ -47,4 +51,15 @@ def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iter
             "WANDB_MODE=offline, or train without it"
         ) from error
     with begun as run:
-        yield lambda line: run.log({key: value for key, value in line.items() if key != "step"}, step=line["step"])
+        url = getattr(run, "url", None)  # offline there is none
+        yield (
+            lambda line: run.log({key: value for key, value in line.items() if key != "step"}, step=line["step"]),
+            url if isinstance(url, str) else None,
+        )
+
+
+def note_page(out: Path, url: str | None) -> None:
+    """Write the address of the run's page on wandb, if it has one, into `recipe.json`."""
+    found = read_json(out / RECIPE)
+    if url is not None and found.get("wandb") != url:
+        write_json(out / RECIPE, {**found, "wandb": url})

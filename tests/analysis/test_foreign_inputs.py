@@ -51,12 +51,15 @@ def test_what_is_no_tensor(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", OF_IMAGES)
 def test_a_tensor_that_is_no_batch_of_pixels(name: str) -> None:
+    """Also where the range of the pixels is known: no warning of it comes before the reason."""
     model = model_of("base")
-    images = images_of(model, 3)
+    images, model.pixel_range = images_of(model, 3), ((-2.0, 2.0),) * 2
     with pytest.raises(PrismaError, match=r"expected .*pixels.*; found torch\.uint8"):
         OF_IMAGES[name](model, (images * 255).to(torch.uint8))
+    with pytest.raises(PrismaError, match=r"expected .*pixels.*; found torch\.float32: use images\.to\(torch\.float64"):
+        OF_IMAGES[name](model, 1000 * images.float())
     with pytest.raises(PrismaError, match="expected "):
-        OF_IMAGES[name](model, images[0])
+        OF_IMAGES[name](model, 1000 * images[0])
 
 
 @pytest.mark.parametrize("name", ANALYSES)

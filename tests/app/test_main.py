@@ -80,10 +80,8 @@ def test_no_such_hub_or_mouse(tmp_path: Path, lab: Path) -> None:
         main.build(lab, "lab/digit")
 
 
-def test_only_events_of_the_page_reach_the_models(lab: Path) -> None:
-    for function in main.build(lab).fns.values():
-        assert (function.concurrency_id, function.concurrency_limit, function.api_visibility) == (
-            "session",
-            1,
-            "private",
-        )
+def test_only_events_of_the_page_and_two_endpoints_reach_the_models(lab: Path) -> None:
+    functions = main.build(lab).fns.values()
+    assert {(function.concurrency_id, function.concurrency_limit) for function in functions} == {("session", 1)}
+    public = [function for function in functions if function.api_visibility != "private"]
+    assert [function.api_name for function in public] == ["about", "answer"]

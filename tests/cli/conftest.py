@@ -8,6 +8,9 @@ import pytest
 
 from prisma.cli import main
 from tests.cli.running import Prisma
+from tests.hubserver.conftest import server
+
+__all__ = ["mistake", "prisma", "server"]
 
 
 @pytest.fixture

@@ -9,7 +9,24 @@ from prisma import __version__
 from tests.cli.running import Prisma, one_sentence
 
 
-@pytest.mark.parametrize("command", ["demo", "mice", "train", "import", "models", "publish", "audit", "analyze", "app"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "demo",
+        "mice",
+        "train",
+        "import",
+        "models",
+        "publish",
+        "diff",
+        "yank",
+        "audit",
+        "card",
+        "space",
+        "analyze",
+        "app",
+    ],
+)
 def test_every_command_has_help_with_an_example(prisma: Prisma, command: str) -> None:
     code, out, _ = prisma(command, "--help")
     assert code == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from prisma.train import Recipe
 from tests import processes
 from tests.cli.commands import command_on_a_full_disk
 from tests.cli.running import Prisma, one_sentence
@@ -53,3 +54,17 @@ def test_the_advice_to_resume_repeats_the_settings(prisma: Prisma, monkeypatch: 
     monkeypatch.setattr("prisma.train.train", stopped)
     _, _, err = prisma("train", "digits", "--set", "steps=900", "--out", "mine")
     assert "prisma train digits --set steps=900 --out mine --resume continues from here" in err
+
+
+def test_a_licence_is_part_of_the_command_and_of_the_recipe(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Recipe] = []
+
+    def stopped(recipe: Recipe, *_: object, **__: object) -> None:
+        given.append(recipe)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prisma.train.train", stopped)
+    _, _, err = prisma("train", "digits", "--license", "cc-by-4.0")
+    assert "prisma train digits --license cc-by-4.0 --out runs/digits --resume continues from here" in err
+    prisma("train", "digits")
+    assert [recipe.license for recipe in given] == ["cc-by-4.0", "mit"]

@@ -10,10 +10,8 @@ from huggingface_hub import constants
 
 from prisma.cli.publishing import duration, forecast_text
 from tests.cli.running import Prisma, one_sentence
-from tests.hubserver.conftest import server
-from tests.hubserver.running import TOKEN, Hub
+from tests.hubserver.running import Hub
 
-__all__ = ["server"]
 SMALL = ("--set", "steps=3", "--set", "warmup=1", "--set", "d_model=8", "--set", "n_heads=2", "--set", "d_mlp=8")
 
 
@@ -83,16 +81,7 @@ def test_a_forecast_in_words() -> None:
     assert "Removed revisions: step-000001.\nAll counts as new" in text
 
 
-def test_from_the_command_line_to_the_hub(
-    prisma: Prisma, server: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, err = prisma("publish", str(run), "lab/tiny", "--json")
-    assert code == 0, err
-    report = json.loads(out)
-    assert (report["repo"], report["hub"], report["changed"]) == ("lab/tiny", server.url, True)
-    assert report["requests"] == sum(row["origin"] == "hub" for row in server.requests)
-    assert TOKEN not in out + err
-    assert json.loads(prisma("publish", str(run), "lab/tiny", "--json")[1])["changed"] is False
+def test_who_may_not_write_is_told_so(prisma: Prisma, server: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_another")
     code, out, err = prisma("publish", str(run), "lab/tiny", "--public")
     assert (code, out) == (1, "")
@@ -100,3 +89,35 @@ def test_from_the_command_line_to_the_hub(
     assert "hf_of_another" not in err
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in one_sentence(prisma("publish", str(run), "lab/tiny")[2])
+
+
+def test_a_run_is_compared_watched_and_taken_back(prisma: Prisma, run: Path, hub: Path) -> None:
+    where = ("lab/tiny", "--hub", str(hub))
+    code, out, err = prisma("diff", str(run), *where)
+    assert (code, out.strip()) == (0, "lab/tiny serves this run."), err
+    code, out, _ = prisma("diff", str(run), "lab/other", "--hub", str(hub), "--json")
+    assert code == 1
+    assert json.loads(out)[-1] == {"revision": "main", "file": "", "found": "not published"}
+    code, out, err = prisma("publish", str(run), "lab/other", "--hub", str(hub), "--watch", "--json")
+    assert code == 0, err
+    assert json.loads(out)["changed"] is True
+    code, out, err = prisma("yank", "lab/tiny", "step-000002", "--why", "a wrong label", "--hub", str(hub))
+    assert code == 0, err
+    assert "its weights are kept as yanked-step-000002" in out
+    code, out, _ = prisma("yank", "lab/tiny", "step-000002", "--why", "a wrong label", "--hub", str(hub), "--json")
+    assert (code, json.loads(out)["changed"]) == (0, False)
+    assert "step-000003" in one_sentence(prisma("yank", "lab/tiny", "step-000003", "--why", "x", "--hub", str(hub))[2])
+
+
+def test_the_hub_itself_is_where_a_run_goes_without_a_folder(prisma: Prisma, run: Path, server: Hub) -> None:
+    code, out, err = prisma("publish", str(run), "lab/tiny", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert {"repo", "commit", "revisions", "requests", "bytes"} <= report.keys()
+    assert (report["repo"], report["changed"], report["hub"]) == ("lab/tiny", True, server.url)
+    assert server.token not in out + err
+    assert json.loads(prisma("publish", str(run), "lab/tiny", "--json")[1])["changed"] is False
+    assert prisma("diff", str(run), "lab/tiny")[0] == 0
+    assert server.api.model_info("lab/tiny").private
+    assert json.loads(prisma("publish", str(run), "lab/tiny", "--public", "--json")[1])["changed"] is True
+    assert not server.api.model_info("lab/tiny").private

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -75,9 +75,12 @@ class Application:
         try:
             response = await self._answer(found, request, exchange, record)
             await response(scope, exchange.receive, exchange.send)
-        except CutError:
+        except (CutError, ClientDisconnect):
             exchange.status = 0
             await asyncio.sleep(0)  # until uvicorn knows
+        except Exception:  # a mistake of this server, which uvicorn reports
+            exchange.status = 500
+            raise
         finally:
             record.status, record.received, record.sent = exchange.status, exchange.received, exchange.sent
 

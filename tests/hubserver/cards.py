@@ -118,8 +118,9 @@ def _results(index: object) -> list[str]:
         for row, result in enumerate(_several(model.get("results") if isinstance(model, dict) else None)):
             there, known = f"{here}.results[{row}]", result if isinstance(result, dict) else {}
             for group, names in needed:
-                given = known.get(group) if isinstance(known.get(group), dict) else {}
-                wrong += [f'"{there}.{group}.{name}" is required' for name in names if not given.get(name)]
+                given = known.get(group)
+                fields = given if isinstance(given, dict) else {}
+                wrong += [f'"{there}.{group}.{name}" is required' for name in names if not fields.get(name)]
             metrics = _several(known.get("metrics"))
             if not metrics:
                 wrong.append(f'"{there}.metrics" is required')

@@ -6,7 +6,7 @@ import socket
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-OPEN: dict[tuple[str, int, int], asyncio.Transport] = {}  # (the client's address and port, our port) -> connection
+OPEN: dict[tuple[str, int, int | None], asyncio.Transport] = {}  # (the client's address and port, our port) -> its own
 
 
 class Protocol(H11Protocol):

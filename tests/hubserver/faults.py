@@ -37,7 +37,7 @@ class Fault:
     seconds: float | None = None  # of "slow"; for a status, what Retry-After says
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS and not (self.kind.isdigit() and 400 <= int(self.kind) < 600):
+        if self.kind not in KINDS and not (self.kind.isdigit() and 300 <= int(self.kind) < 600):
             raise ValueError(f"expected a status or one of {', '.join(KINDS)}; found {self.kind!r}")
 
     def fits(self, route: str, method: str, path: str) -> bool:

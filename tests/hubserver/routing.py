@@ -50,6 +50,11 @@ class Asked:
         except ValueError as error:
             raise RefusedError(400, f"expected JSON; found {error}") from error
 
+    @property
+    def kind(self) -> str:
+        """`models`, `datasets` or `spaces`."""
+        return self["kind"] or self["web"].rstrip("/") or "models"
+
     def flag(self, name: str) -> bool:
         return self.request.query_params.get(name, "").lower() in ("1", "true")
 
@@ -71,8 +76,7 @@ class Asked:
         Raises:
             RefusedError: there is none that the account may see, or none that it may change.
         """
-        kind = self["kind"] or (self["web"].rstrip("/") or "models")
-        return self.named(kind, f"{self['owner']}/{self['name']}", write=write)
+        return self.named(self.kind, f"{self['owner']}/{self['name']}", write=write)
 
     def named(self, kind: str, repo: str, *, write: bool = False) -> Repository:
         """Any repository; raises as `repository`."""
@@ -110,7 +114,12 @@ class Route:
 
 
 ROUTES: list[Route] = []
-PARTS = {"kind": "(?P<kind>models|datasets|spaces)", "web": "(?P<web>(?:datasets/|spaces/)?)", "path": "(?P<path>.+)"}
+PARTS = {
+    "kind": "(?P<kind>models|datasets|spaces)",
+    "space": "(?P<kind>spaces)",
+    "web": "(?P<web>(?:datasets/|spaces/)?)",
+    "path": "(?P<path>.+)",
+}
 
 
 def route(

@@ -5,13 +5,13 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, constants
-from huggingface_hub.utils import _http
 
 from tests.hubserver.serving import Server
 
@@ -142,10 +142,25 @@ def use(monkeypatch: pytest.MonkeyPatch, url: str, cache: Path, token: str = TOK
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(_http, "_HUB_ORIGINS", frozenset({_http._url_origin(url)}))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch, place: Path, folders: Mapping[str, Path]) -> Iterator[Hub]:
+    """A Hub that serves these folders as repositories to the client in this process, while the block lasts.
+
+    Args:
+        place: a folder for the Hub and for the client's cache.
+    """
+    with Hub(place / "hub") as hub:
+        use(monkeypatch, hub.url, place / "cache")
+        for repo, folder in folders.items():
+            hub.api.create_repo(repo)
+            hub.api.upload_folder(repo_id=repo, folder_path=folder)
+        hub.forget()
+        yield hub

@@ -1,9 +1,10 @@
 """Uploads of large files."""
 
 import hashlib
+import socket
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_session
 from huggingface_hub.errors import HfHubHTTPError
 
 from tests.hubserver.making import REPO, WEIGHTS, add, commit
@@ -25,6 +26,20 @@ def test_bytes_that_are_not_what_was_announced_are_refused(api: HfApi, server: H
     with pytest.raises((HfHubHTTPError, RuntimeError)) as error:
         api.create_commit(REPO, operations, commit_message="w")
     assert "BadDigest" in f"{error.value} {error.value.__cause__}"
+    assert list((server.root / "uploads").iterdir()) == []
+
+
+def test_a_client_that_dies_leaves_nothing(api: HfApi, server: Hub) -> None:
+    batch = {"objects": [{"oid": "ab" * 32, "size": 100}]}
+    headers = {"Authorization": f"Bearer {server.token}"}
+    answer = get_session().post(f"{server.url}/{REPO}.git/info/lfs/objects/batch", json=batch, headers=headers)
+    origin, _, path = answer.json()["objects"][0]["actions"]["upload"]["href"].removeprefix("http://").partition("/")
+    host, port = origin.split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(f"PUT /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\nhalf".encode())
+    while not any(row["received"] for row in server.asked("lfs_put")):
+        pass
+    assert [(row["status"], row["received"]) for row in server.asked("lfs_put")] == [(0, 4)]
     assert list((server.root / "uploads").iterdir()) == []
 
 

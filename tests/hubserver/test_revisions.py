@@ -1,5 +1,7 @@
 """Branches, tags, history."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotFoundError
@@ -31,6 +33,21 @@ def test_a_branch_is_a_label_of_any_commit(api: HfApi) -> None:
     for name in ("refs/heads/x", "a..b", "-a", "a b", "a/", "x" * 201):
         with pytest.raises(BadRequestError, match="Invalid reference for a branch"):
             api.create_branch(REPO, branch=name)
+
+
+def test_branches_grow_at_the_same_time(api: HfApi) -> None:
+    names = [f"step/{number}" for number in range(8)]
+    for name in names:
+        api.create_branch(REPO, branch=name)
+
+    def grow(name: str) -> str:
+        commit(api, {"w.bin": b"\0" + name.encode()}, revision=name)
+        return commit(api, {"name.txt": name.encode()}, revision=name).oid
+
+    with ThreadPoolExecutor(8) as pool:
+        made = dict(zip(names, pool.map(grow, names), strict=True))
+    assert {name: oid for name, oid in targets(api)[0].items() if name != "main"} == made
+    assert len(api.list_repo_commits(REPO, revision="step/7")) == 3
 
 
 def test_a_branch_is_deleted(api: HfApi) -> None:

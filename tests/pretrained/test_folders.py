@@ -94,3 +94,12 @@ def test_a_file_is_told_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_whole_models_pass(run: Path) -> None:
     expect_model(run)
     assert library_of(run) is None
+
+
+@pytest.mark.parametrize("below", ["", "checkpoints/"])
+def test_the_last_checkpoint_of_a_trainer_is_the_one_with_the_largest_number(tmp_path: Path, below: str) -> None:
+    for step in (1000, 500, 1500, 90):  # copied in another order than they were made
+        (tmp_path / f"{below}checkpoint-{step}").mkdir(parents=True)
+        (tmp_path / f"{below}checkpoint-{step}" / "config.json").write_text("{}")
+    with pytest.raises(PrismaError, match=r"load one of them, such as .*checkpoint-1500$"):
+        expect_model(tmp_path)

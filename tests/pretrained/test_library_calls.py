@@ -43,7 +43,7 @@ def test_a_sentence_of_ours_passes() -> None:
 
 def test_what_the_hub_lacks_is_said_so() -> None:
     with (
-        patch("prisma.pretrained.library_calls.no_network", lambda: "the Hub sleeps"),
+        patch("prisma.pretrained.library_calls.no_network", lambda *_: "the Hub sleeps"),
         pytest.raises(PrismaError, match="a/b is not in the Hub's cache, and the Hub sleeps"),
         library_errors("a/b"),
     ):

@@ -67,9 +67,7 @@ def test_what_no_other_library_wrote_is_ours_to_read(content: str, tmp_path: Pat
     assert load_source(tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    "ref", ["vit_base_patch16_224", "hf", "hf/", "timm/", "open_clip/", "a" * 5000, "\0", "~nobody-here"]
-)
+@pytest.mark.parametrize("ref", ["vit_base_patch16_224", "hf", "hf/", "timm/", "open_clip/", "a" * 5000, "\0"])
 def test_a_name_of_no_library_is_told_how_names_are_spelled(ref: str) -> None:
     with pytest.raises(PrismaError, match="expected a folder, timm/NAME, hf/ORG/NAME"):
         load_source(ref)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import prisma
 from prisma.errors import PrismaError
 from prisma.pretrained.weights import weights_in
-from tests.loopback_hub import serving, use
+from tests.hubserver.running import serving
 from tests.pretrained.test_loading import FOLDERS
 
 LIBRARIES = list(FOLDERS)
@@ -188,20 +188,18 @@ def test_no_pickle_of_a_repository_is_even_downloaded(
     weights_file(tmp_path / "saved").unlink()
     for name in ("pytorch_model.bin", "open_clip_pytorch_model.bin"):
         pickled(tmp_path / "saved" / name)
-    with serving({repo: tmp_path / "saved"}) as (address, asked):
-        use(monkeypatch, address, tmp_path / "cache")
+    with serving(monkeypatch, tmp_path, {repo: tmp_path / "saved"}) as hub:
         with pytest.raises(PrismaError, match=f"safetensors in {repo}; found none of them on the Hub. Prisma opens no"):
             prisma.load(ref)
-        assert asked
-        assert not any(path.endswith(".bin") for path in asked)
+        assert hub.asked("resolve")
+        assert not any(row["path"].endswith(".bin") for row in hub.requests)
 
 
 def test_a_repository_in_shards_is_loaded_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FOLDERS["transformers"](tmp_path / "saved")
     expected = prisma.load(tmp_path / "saved")
     sharded(tmp_path / "saved")
-    with serving({"lab/d": tmp_path / "saved"}) as (address, _):
-        use(monkeypatch, address, tmp_path / "cache")
+    with serving(monkeypatch, tmp_path, {"lab/d": tmp_path / "saved"}):
         assert same(prisma.load("hf/lab/d"), expected)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert same(prisma.load("hf/lab/d"), expected)

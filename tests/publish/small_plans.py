@@ -7,7 +7,10 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
+from prisma import ViT, ViTConfig
+from prisma.checkpoint import Checkpoint
 from prisma.publish.calls import Calls
+from prisma.publish.card import Record
 from prisma.publish.commits import Commit, File
 from prisma.publish.hugging_face_hub import CHAIN, HuggingFaceHub
 from prisma.publish.journal import Journal
@@ -18,6 +21,7 @@ from prisma.run_folder import revision_of
 REPO = "lab/tiny"
 CARD = b"---\nlicense: mit\n---\n# A mouse of seed %d\n"
 CONFIG = b'{"seed": %d}\n'
+MODEL = ViTConfig(image_size=4, patch_size=4, channels=1, n_layers=1, d_model=4, n_heads=1, d_mlp=4, n_classes=2)
 
 
 def small_plan(n: int = 2, *, seed: int = 0, size: int = 2000, folder: Path | None = None) -> Plan:
@@ -58,11 +62,12 @@ def _plan(sources: Sequence[tuple[bytes | Path, bytes | Path]], seed: int) -> Pl
         commit = Commit((File.of("config.json", config), File.of("model.safetensors", weights)))
         record = commit.file("model.safetensors").record
         entry = Entry(i, revision_of(i), "", record.sha256, record.size, ((0.0,),), commit.records)
-        steps.append(Step(revision_of(i), commit, entry))
+        steps.append(Step(revision_of(i), f"Step {i} of run run-{seed}", commit, entry))
     card, picture = CARD % seed, b"\x89PNG" + random.Random(f"picture {seed}").randbytes(50)
     last = steps[-1].commit.files
-    files = (File.of("README.md", card), *last, File.of("curves/loss.png", picture))
-    return Plan(f"run-{seed}", tuple(steps), files, card.decode())
+    record = Record(REPO, {}, {}, (), tuple(step.entry for step in steps))
+    final = Checkpoint(ViT(MODEL), (), None, {})  # from both, a card would be rendered if a checkpoint were yanked
+    return Plan(f"run-{seed}", tuple(steps), (*last, File.of("curves/loss.png", picture)), record, final, card.decode())
 
 
 def remote_hub(folder: Path, repo: str = REPO, **calls: object) -> HuggingFaceHub:

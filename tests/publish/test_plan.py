@@ -17,6 +17,7 @@ from prisma.publish.commits import Commit
 from prisma.publish.manifest import Manifest
 from prisma.publish.plan import Plan, plan
 from prisma.repository import MANIFEST
+from tests.run_edits import accept_changes
 
 LAST = "checkpoints/step-000006"
 
@@ -51,7 +52,7 @@ def test_a_run_becomes_a_commit_per_checkpoint_and_main_last(run: Path) -> None:
     assert names == {
         "README.md", "checkpoints.json", "config.json", "metrics.jsonl", "model.safetensors", "probe.safetensors",
         "recipe.json", "results.json", "curves/loss.png", "curves/loss.svg", "curves/accuracy.png",
-        "curves/accuracy.svg",
+        "curves/accuracy.svg", "curves/dynamics.png",
     }  # fmt: skip
     for step in planned.steps:
         assert [file.name for file in step.commit.files] == ["config.json", "model.safetensors"]
@@ -141,3 +142,12 @@ def test_metrics_with_a_hole_are_refused(run: Path) -> None:
     (run / "metrics.jsonl").write_text("".join(lines[:2] + lines[3:]))
     with pytest.raises(PrismaError, match="expected a line for every step from 0 to 6"):
         plan(run, "lab/tiny")
+
+
+def test_a_run_of_an_earlier_version_lacks_the_pictures_that_were_added(run: Path) -> None:
+    with pytest.raises(PrismaError, match=r"expected curves/dynamics\.png in the run .* found no such file"):
+        (run / "curves/dynamics.png").unlink()
+        plan(run, "lab/tiny")
+    accept_changes(run)
+    names = {file.name for file in plan(run, "lab/tiny").files}
+    assert "curves/loss.png" in names and "curves/dynamics.png" not in names

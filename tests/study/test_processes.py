@@ -110,3 +110,27 @@ def test_two_processes_share_the_shards(tmp_path: Path) -> None:
     run_dataset_analysis(job_of("activation_patching", tmp_path / "alone"), progress=False)
     for name in ("summary.json", "shard-00001.npz", "shard-00002.npz"):
         assert (out / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT"])
+@pytest.mark.parametrize("kind", ["9" * 5_000, "-1", "two", "٢", "²", "", "2.0", "0x2", " 2", "70000"])
+def test_a_variable_that_is_no_number_is_named(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(name, kind)
+    with (
+        pytest.raises(
+            PrismaError, match=rf"^expected the \w+ of .* in {name}, a whole number from 0 to \d+.*; found '"
+        ),
+        launched_processes("cpu"),
+    ):
+        pass
+
+
+def test_the_number_of_a_process_is_below_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "2")
+    with (
+        pytest.raises(PrismaError, match=r"in RANK, a whole number from 0 to 1; found '2'$"),
+        launched_processes("cpu"),
+    ):
+        pass

@@ -9,11 +9,11 @@ from prisma.errors import PrismaError
 from prisma.train.curves import draw_curves
 
 METRICS = [
-    {"step": step, "loss": 2 / (step + 1)}
+    {"step": step, "loss": 2 / (step + 1), "lr": 0.1 * step}
     | ({"train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.5, "test_accuracy": 0.25} if step % 4 == 0 else {})
     for step in range(9)
 ]
-NAMES = ["accuracy.png", "accuracy.svg", "loss.png", "loss.svg"]
+NAMES = ["accuracy.png", "accuracy.svg", "dynamics.png", "loss.png", "loss.svg"]
 
 
 def test_the_pictures_show_something_and_quote_the_last_values(tmp_path: Path) -> None:
@@ -26,6 +26,11 @@ def test_the_pictures_show_something_and_quote_the_last_values(tmp_path: Path) -
         assert red > 500  # the test curve
         svg = (tmp_path / f"{name}.svg").read_text()
         assert f"<!-- tiny: {name} -->" in svg
+    dynamics = np.asarray(Image.open(tmp_path / "dynamics.png").convert("RGB"))
+    assert dynamics.shape == (570, 1440, 3)
+    blue = np.abs(dynamics.astype(int) - (0x30, 0x63, 0x8E)).sum(-1) < 30
+    rows, columns = blue.nonzero()  # the rate rises from the lower left to the upper right
+    assert len(rows) > 300 and rows[columns.argmin()] > 450 and rows[columns.argmax()] < 100
     assert "<!-- test, 1.500 at the end -->" in (tmp_path / "loss.svg").read_text()
     assert "<!-- test, 0.250 at the end -->" in (tmp_path / "accuracy.svg").read_text()
 
@@ -47,3 +52,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "curves").write_text("a file")
     with pytest.raises(PrismaError, match="could not write"):
         draw_curves(METRICS, tmp_path / "curves", "tiny")
+
+
+def test_a_loss_of_zero_has_a_place_on_the_logarithmic_axis(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(("loss", "train_loss", "test_loss"), 0.0)
+    draw_curves([{**line, **{key: 0.0 for key in nothing if key in line}} for line in METRICS], tmp_path, "tiny")
+    assert (tmp_path / "dynamics.png").stat().st_size > 5000

@@ -22,6 +22,9 @@ def test_the_recipe_file_names_all_that_the_weights_depend_on(tiny: Recipe) -> N
     assert found["task"]["images"] == {"train": 1437, "test": 360}
     assert found["training"]["lr"] == tiny.training.lr and found["model"]["d_model"] == 16
     assert found["command"] == "prisma train tiny"
+    assert found["license"] is None
+    licensed = describe(replace(tiny, license="mit"), CPU, "prisma train tiny")
+    assert licensed["license"] == "mit" and licensed["run"] == describe(tiny, CPU, "")["run"]
     assert found["environment"]["torch"] == torch.__version__.split("+")[0]
     assert found["environment"]["device"] == "cpu"
     assert all(found["environment"].values())

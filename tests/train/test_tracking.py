@@ -9,12 +9,18 @@ from typing import Any
 import pytest
 
 from prisma.errors import PrismaError
+from prisma.files import read_json, write_json
 from prisma.run_folder import read_metrics
 from prisma.train import Recipe, train
+from prisma.train.tracking import note_page, tracking
 from tests import processes
+
+PAGE = "https://wandb.ai/lab/prisma/runs/1"
 
 
 class FakeRun:
+    url: str | None = PAGE
+
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
         self.lines: list[dict[str, Any]] = []
@@ -56,6 +62,15 @@ def test_wandb_gets_every_line_under_the_name_of_the_run(tiny: Recipe, tmp_path:
     assert run.settings["name"] == f"tiny-{results['run']}"
     assert run.settings["config"]["training"]["steps"] == 3
     assert run.ended
+    assert read_json(tmp_path / "run" / "recipe.json")["wandb"] == PAGE
+
+
+def test_a_run_without_a_page_notes_none(tiny: Recipe, tmp_path: Path, runs: list[FakeRun]) -> None:
+    write_json(tmp_path / "recipe.json", {"run": "r"})
+    note_page(tmp_path, None)
+    assert read_json(tmp_path / "recipe.json") == {"run": "r"}
+    with tracking(False, {}, tmp_path) as (_, page):
+        assert page is None
 
 
 def test_it_is_not_touched_unless_asked_for(tiny: Recipe, tmp_path: Path, runs: list[FakeRun]) -> None:

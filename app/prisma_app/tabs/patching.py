@@ -9,7 +9,7 @@ import torch
 
 from prisma.analysis.patching.activation_patching import sweep
 from prisma.config import ViTConfig
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.inventory import site_names
 from prisma.metrics import LogitDiff, Metric, Probability
 from prisma.view.browser import View, numbers
@@ -163,7 +163,7 @@ def asked(session: Session, metric: Any, target: Any, against: Any, site: Any, i
     for name, value, offered in given:
         if isinstance(value, bool) or value not in offered:
             some = ", ".join(map(str, offered[:10]))
-            raise PrismaError(f"expected a {name} among {some}; found {str(value)[:40]!r}")
+            raise PrismaError(f"expected a {name} among {some}; found {quoted(value, 40)}")
     if metric == "logit_diff" and target == against:
         raise PrismaError("expected two different classes for a logit difference; found the same class twice")
     return Question(_question(session).corrupt, metric, target, against, site, into)

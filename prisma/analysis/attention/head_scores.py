@@ -178,9 +178,8 @@ def head_scores(
         )
         chosen = chosen or computable_scores(context)
         parts.append(_scored(chosen, patterns, context))
-    assert chosen is not None
     values, chance = (torch.cat(part) for part in zip(*parts, strict=True))
-    metadata = {"analysis": "head_scores", "scores": list(chosen), "attention": attention, "queries": queries}
+    metadata = {"analysis": "head_scores", "scores": list(chosen or ()), "attention": attention, "queries": queries}
     return HeadScores(metadata=metadata, scores=values, chance=chance)
 
 

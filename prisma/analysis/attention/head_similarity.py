@@ -18,7 +18,7 @@ Shapes: B image, L layer, H head, A = L * H all heads, T token, Q query, K key, 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -132,9 +132,8 @@ def _site(model: ViT, measure: str) -> str:
 
 def _gram(model: ViT, scope: str, z_BTHD: Tensor) -> Tensor:
     """U-centred products of a head's outputs at two tokens, [image, head, token, token], of z W_O W_O^T z^T."""
-    attention = model.get_submodule(scope)
+    attention = cast(Attention, model.get_submodule(scope))
     expect_plain(model, ["", scope, f"{scope}.ln", f"{scope}.out"], "what single heads write")
-    assert isinstance(attention, Attention)
     out_HDM = exact(attention.out.weight).T.unflatten(0, z_BTHD.shape[2:])
     z_BHTD = _centred(z_BTHD.transpose(1, 2))
     return _u_centred(z_BHTD @ (out_HDM @ out_HDM.mT) @ z_BHTD.mT)

@@ -13,7 +13,7 @@ Shapes: B image, L layer, H head, Q query, K key, D d_head, M d_model.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from prisma.analysis.border import guarded, record
 from prisma.analysis.result import Result
 from prisma.attention import Attention
 from prisma.errors import PrismaError
+from prisma.layers import epsilon, gain
 from prisma.numbers import exact
 from prisma.plain import expect_plain
 from prisma.sites import Cache
@@ -127,16 +128,15 @@ def _out(model: ViT, scope: str, z_BQX: Tensor) -> tuple[Tensor, Tensor]:
     """The map from the concatenated heads X to the stream: a matrix [X, d_model] and a scale [image, query]."""
     why = "the map from heads to the residual stream"
     if scope == "pool":
-        assert model.readout.attention_pool is not None
         expect_plain(model, ["readout.attention_pool.out"], why)
-        return exact(model.readout.attention_pool.out.weight).T, exact(z_BQX.new_ones(z_BQX.shape[:2]))
+        out = model.get_submodule("readout.attention_pool.out").get_parameter("weight")
+        return exact(out).T, exact(z_BQX.new_ones(z_BQX.shape[:2]))
     name, kind = scope.rsplit(".", 1)
     block = model.get_submodule(name)
-    attention = block.get_submodule(kind)
+    attention = cast(Attention, block.get_submodule(kind))
     layer_scale, norm = ("scale1", "ln1") if kind == "attn" else ("scale_time", "ln_time")
     after = [norm] * (model.config.norm == "res_post")
     expect_plain(model, [f"{name}.{part}" for part in (kind, f"{kind}.ln", f"{kind}.out", layer_scale, *after)], why)
-    assert isinstance(attention, Attention)
     out_XM, scale_BQ = exact(attention.out.weight).T, exact(z_BQX.new_ones(z_BQX.shape[:2]))
     if attention.ln is not None:
         before, scale_BQ = _frozen(attention.ln, z_BQX)
@@ -149,10 +149,11 @@ def _out(model: ViT, scope: str, z_BQX: Tensor) -> tuple[Tensor, Tensor]:
 
 def _frozen(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """A norm as a matrix [X, X] and the scale [image, query] of this run: norm(x) = scale x matrix + bias."""
-    assert isinstance(norm, nn.LayerNorm | nn.RMSNorm) and norm.eps is not None
     x = exact(x)
     identity_XX = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
+        return identity_XX, x.new_ones(x.shape[:-1])
     if isinstance(norm, nn.LayerNorm):
         x = x - x.mean(-1, keepdim=True)
         identity_XX = identity_XX - 1 / x.shape[-1]
-    return identity_XX * exact(norm.weight), (x.square().mean(-1) + norm.eps).rsqrt()
+    return identity_XX * gain(norm).to(x), (x.square().mean(-1) + epsilon(norm, x)).rsqrt()

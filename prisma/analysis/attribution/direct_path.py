@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from prisma.analysis.attribution.quadrature import gauss_legendre
 from prisma.analysis.border import record
 from prisma.config import ViTConfig
-from prisma.plain import expect_plain
+from prisma.layers import epsilon, gain
+from prisma.plain import called_parts, expect_plain
 from prisma.pretrained.zero_shot import PromptHead
 from prisma.vit import ViT
 
@@ -51,7 +52,7 @@ class Part(Protocol):
 def expect_direct(model: ViT) -> None:
     """Raise PrismaError unless all that the path is computed from is plain; what is recorded may come from anything."""
     before = BEFORE_PRE if model.config.norm == "pre" else BEFORE
-    names = [name for name, _ in model.named_modules() if not re.fullmatch(before, name)]
+    names = [name for name in called_parts(model) if not re.fullmatch(before, name)]
     expect_plain(model, names, "the direct path from the parts of the residual stream to the logits")
 
 
@@ -166,8 +167,8 @@ class DirectPath:
         if not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
             return x
         x = x - x.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x
-        size = (x.square().mean(-1, keepdim=True) + (norm.eps or 0.0)).sqrt()
-        return self._biased(name, x / self._divisor(size) * norm.weight.detach(), tokens)
+        size = (x.square().mean(-1, keepdim=True) + epsilon(norm, x)).sqrt()
+        return self._biased(name, x / self._divisor(size) * gain(norm).detach().to(x), tokens)
 
     def _divisor(self, size: Tensor) -> Tensor:
         return size.detach() if self.frozen else size

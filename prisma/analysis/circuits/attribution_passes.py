@@ -166,7 +166,7 @@ def _dot(change: Tensor, gradient: Tensor) -> Tensor:
 
 def receiver_gradients(branch: Branch, x_BTM: Tensor, g_BTIHD: Tensor) -> Tensor:
     """Gradients at q, k and v of all heads -> at each receiver's input stream [receiver, pair, token, d_model]."""
-    if not is_plain(branch.attention.qkv):
+    if not is_plain(branch.attention.qkv, gradients=True):
         return _receiver_gradients(branch, x_BTM, g_BTIHD)
     matrices_IHDM = branch.attention.qkv.weight.unflatten(0, branch.attention.split)
     g_VBTM = torch.einsum("btihd,ihdm->ihbtm", g_BTIHD, matrices_IHDM).flatten(0, 1)
@@ -198,7 +198,7 @@ def _moves(branch: Branch, message: Tensor, output_BTM: Tensor, x_BTM: Tensor, d
     """How the stream after a stage moves with each of its senders [sender, pair, token, d_model]."""
     if branch.is_mlp:
         return _push(lambda y: branch.add(x_BTM, y), message, delta[None])
-    if branch.attention.ln is None and is_plain(branch.attention.out):
+    if branch.attention.ln is None and is_plain(branch.attention.out, gradients=True):
         wrote = branch.attention.results(delta).movedim(2, 0)
     else:  # what one head sends may change what the others write: one norm over all heads
         one = torch.eye(delta.shape[2]).to(delta)[:, None, None, :, None]

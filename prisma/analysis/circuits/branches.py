@@ -10,6 +10,7 @@ k, v).
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -47,9 +48,7 @@ class Branch:
 
     @property
     def attention(self) -> Attention:
-        module = self.block.get_submodule(self.kind)
-        assert isinstance(module, Attention)
-        return module
+        return cast(Attention, self.block.get_submodule(self.kind))
 
     def read(self, x: Tensor) -> Tensor:
         """What the branch reads from the stream."""
@@ -83,10 +82,9 @@ def branch_of(model: ViT, stage: Stage) -> Branch:
             is called as a whole. The MLP, all norms and all linear layers may carry anything, because they are called.
     """
     whole = f"blocks.{stage.layer}"
-    expect_plain(model, ["", whole, *[f"{whole}.{stage.kind}"] * (stage.kind != "mlp")], "runs by single branches")
-    block = model.blocks[stage.layer]
-    assert isinstance(block, Block)
-    return Branch(block, stage.kind, stage.layer)
+    called = ["", whole, *[f"{whole}.{stage.kind}"] * (stage.kind != "mlp")]
+    expect_plain(model, called, "runs by single branches", gradients=torch.is_grad_enabled())
+    return Branch(cast(Block, model.blocks[stage.layer]), stage.kind, stage.layer)
 
 
 @dataclass(frozen=True)

@@ -148,9 +148,9 @@ def circuit_discovery(
     """
     if n is not None and threshold is not None:
         raise PrismaError(f"expected n or threshold, not both; found n={n} and {threshold=}")
+    _expect_options(enough, draws)
     graph = Graph(model.config)
     verifier = Verifier(model, clean, corrupt, metric, ablation, batch)
-    _expect_options(enough, draws)
     scores = edge_attribution(model, clean, corrupt, metric, steps=steps, batch=batch).effect
     order = greedy_order(graph, scores)
     curves = _curves(verifier, graph, order, at := _sizes(sizes, len(order)))
@@ -186,10 +186,10 @@ def check_circuit(
 
     Others: as in `circuit_discovery`. Raises PrismaError as there, and if an edge does not exist.
     """
+    _expect_options(enough, draws)
     graph = Graph(model.config)
     mask = graph.mask(edges)
     verifier = Verifier(model, clean, corrupt, metric, ablation, batch)
-    _expect_options(enough, draws)
     scores = edge_attribution(model, clean, corrupt, metric, steps=steps, batch=batch).effect
     options = {"enough": enough, "draws": draws, "seed": seed, "steps": steps}
     return _verified(verifier, graph, mask, scores, options)

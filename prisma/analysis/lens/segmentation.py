@@ -96,7 +96,7 @@ def segmentation(maps: Tensor, coverage: Tensor, *, threshold: str | float = "me
         raise PrismaError(
             "expected coverage to be the share of each patch that the mask covers, from 0 to 1; found other numbers"
         )
-    if threshold != "mean" and (isinstance(threshold, str) or math.isnan(threshold)):
+    if threshold != "mean" and (isinstance(threshold, str) or not math.isfinite(threshold)):
         raise PrismaError(f"expected threshold to be mean or a number; found {threshold!r}")
     scores_BSP, share_BP = maps.flatten(2).double(), coverage.flatten(1).to(maps.device)
     if threshold == "mean":

@@ -34,6 +34,7 @@ from prisma.analysis.result import Result
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.errors import PrismaError
 from prisma.files import new_folder, read_json, write_atomic
+from prisma.filesystem import given
 from prisma.view.figures.charts import draw_stages
 from prisma.vit import ViT
 
@@ -83,7 +84,7 @@ class TunedLens(Result):
         Raises:
             PrismaError: the folder is not empty, or cannot be written.
         """
-        with new_folder(Path(folder)) as partial:
+        with new_folder(given(folder)) as partial:
             content = {"model_type": LENS_TYPE, "metadata": dict(self.metadata)}
             write_atomic(partial / CONFIG, (json.dumps(content, indent=2) + "\n").encode())
             write_atomic(partial / WEIGHTS, to_safetensors(self.arrays, {}))
@@ -96,7 +97,7 @@ def read_tuned_lens(folder: str | Path) -> TunedLens:
     Raises:
         PrismaError: a file is missing, truncated or not a tuned lens.
     """
-    folder = Path(folder)
+    folder = given(folder)
     try:
         content = read_json(folder / CONFIG)
     except PrismaError as error:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from prisma.config import ViTConfig
 from prisma.errors import NotFiniteError, PrismaError
+from prisma.fields import conform
 from prisma.numbers import exact, first_not_finite
 
 
@@ -29,7 +30,8 @@ def gaussian_noise(images: Tensor, where: Tensor | None = None, *, sigma: float 
     Raises:
         PrismaError: `sigma` is negative; as for all corruptions, images or `where` have another shape or type.
     """
-    if not sigma >= 0:
+    sigma = conform("sigma", sigma, float)
+    if not 0 <= sigma < torch.inf:
         raise PrismaError(f"expected sigma to be at least 0; found {sigma}")
     noise = _normal(images, seed) * (sigma * _std(images))
     return _replaced(images, where, images + noise)
@@ -41,7 +43,8 @@ def blur(images: Tensor, where: Tensor | None = None, *, sigma: float = 4.0) -> 
     Raises:
         PrismaError: `sigma` is not above 0.
     """
-    if not sigma > 0:
+    sigma = conform("sigma", sigma, float)
+    if not 0 < sigma < torch.inf:
         raise PrismaError(f"expected sigma to be above 0 pixels; found {sigma}")
     radius = int(4 * sigma + 0.5)
     weights_K = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=images.device) / sigma) ** 2)

@@ -27,6 +27,13 @@ def source_of(into: str) -> str:
 def expect_pairs(clean: Tensor, corrupt: Tensor) -> None:
     """Raise PrismaError unless there is a corrupt input of the same shape for each clean one, and at least one pair."""
     if clean.shape != corrupt.shape or not len(clean):
-        raise PrismaError(
-            f"clean and corrupt must hold pairs of one shape; found {list(clean.shape)} and {list(corrupt.shape)}"
-        )
+        shapes = f"{list(clean.shape)} and {list(corrupt.shape)}"
+        raise PrismaError(f"clean and corrupt must hold pairs of one shape; found {shapes}{_hint(clean, corrupt)}")
+
+
+def _hint(clean: Tensor, corrupt: Tensor) -> str:
+    """What to write where one of the two holds one input for all of the other's."""
+    for name, one, other, several in (("corrupt", corrupt, "clean", clean), ("clean", clean, "corrupt", corrupt)):
+        if len(several) > 1 and one.shape in ((1, *several.shape[1:]), several.shape[1:]):
+            return f": if it is meant for all, use {name}.expand_as({other})"
+    return ""

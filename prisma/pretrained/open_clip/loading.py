@@ -5,7 +5,7 @@ module.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from prisma.data.transform import Transform
-from prisma.downloads import download
+from prisma.downloads import download, download_if_there, from_the_hub
 from prisma.errors import PrismaError, UnsupportedModelError, nearest
 from prisma.files import read_json
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.library_calls import library_errors, quiet
+from prisma.pretrained.sizes import expect_image_size, expect_sizes, without_values
 from prisma.pretrained.source import ImageSize, SourceModel
 from prisma.pretrained.twin import twin
 from prisma.pretrained.weights import NO_PICKLES, Weights, weights_in, weights_of
@@ -131,13 +132,17 @@ def _created(name: str, weights: Weights, what: str, image_size: ImageSize, **op
     with weights.as_file() as file, library_errors(what, hub=True):
         config = open_clip.get_model_config(name)
         is_adapter = "timm_model_name" in config["vision_cfg"]  # which open_clip resizes after loading
-        model = open_clip.create_model(
+        build = partial(
+            open_clip.create_model,
             name,
             load_weights=False,
             pretrained_text=False,
             force_image_size=None if is_adapter else image_size,
             **options,
         )
+        outline: Any = without_values(partial(build, device="meta"), what)
+        expect_image_size(family_of(outline.visual).read(outline.visual).config, image_size)
+        model = build()
         open_clip.load_checkpoint(model, str(file), strict=True)
         if is_adapter and image_size is not None:
             model.visual.set_input_size(image_size)
@@ -164,9 +169,11 @@ def _tokenizer_of(name: str, repo: str = "") -> Callable[[], Any]:
     import open_clip
 
     def load() -> Any:
-        if not open_clip.get_model_config(name)["text_cfg"].get("hf_tokenizer_name"):
+        theirs = open_clip.get_model_config(name)["text_cfg"].get("hf_tokenizer_name")
+        if not theirs:
             return open_clip.get_tokenizer(name)
-        return open_clip.get_tokenizer(f"hf-hub:{repo}" if repo else name, trust_remote_code=False)
+        with from_the_hub(repo or ("" if Path(theirs).is_dir() else theirs)):
+            return open_clip.get_tokenizer(f"hf-hub:{repo}" if repo else name, trust_remote_code=False)
 
     return load
 
@@ -179,6 +186,8 @@ def load_module(module: nn.Module, image_size: ImageSize = None) -> SourceModel:
     """
     module = twin(module)
     if image_size is not None:
+        visual: Any = getattr(module, "visual", module)
+        expect_image_size(family_of(visual).read(visual).config, image_size)
         _resize(getattr(module, "visual", module), image_size)
     return _source(module, None)
 
@@ -210,8 +219,9 @@ def _resize(visual: Any, image_size: int | tuple[int, int]) -> None:
 
 
 def _expect_config(path: Path) -> None:
+    """Raise PrismaError unless this is a configuration of open_clip, with sizes within bounds and no code to run."""
     try:
-        model = read_json(path)["model_cfg"]
+        model = (values := read_json(path))["model_cfg"]
         known = isinstance(model["vision_cfg"], dict) and isinstance(model["text_cfg"], dict)
     except (PrismaError, KeyError, TypeError):
         known = False
@@ -219,6 +229,11 @@ def _expect_config(path: Path) -> None:
         raise PrismaError(
             f"expected JSON with model_cfg, and vision_cfg and text_cfg in it, in {path}; found no such file or entries"
         )
+    expect_sizes(values, path)
+    if isinstance(tower := model["text_cfg"].get("hf_model_name"), str):  # transformers builds it from its own file
+        own = Path(tower, "config.json")
+        if (file := own if own.is_file() else download_if_there(tower, own.name)) is not None:
+            expect_sizes(read_json(file), file)
     if (model["text_cfg"].get("tokenizer_kwargs") or {}).get("trust_remote_code"):
         raise PrismaError(f"expected a tokenizer without code of its own in {path}; found trust_remote_code")
 

@@ -7,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from prisma.data.transform import INTERPOLATIONS, Transform
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError, nearest, quoted
 from prisma.files import read_json
 from prisma.pretrained.families import FAMILIES, family_of
 from prisma.pretrained.library_calls import library_errors, quiet
+from prisma.pretrained.sizes import expect_image_size, expect_sizes, without_values
 from prisma.pretrained.source import ImageSize, SourceModel, class_names
 from prisma.pretrained.twin import twin
 from prisma.pretrained.weights import NO_PICKLES, Weights, weights_in, weights_of
@@ -67,6 +68,8 @@ def _created(name: str, weights: Weights, what: str, image_size: ImageSize) -> n
     import timm
 
     size = {} if image_size is None else {"img_size": image_size}
+    outline = without_values(lambda: timm.create_model(name, **size), what)
+    family_of(outline).read(outline)  # raises with the reason, before anything is allocated
     with weights.as_file() as file, library_errors(what):
         chosen = {"source": "", "file": str(file), "custom_load": False}
         module: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=chosen, **size)
@@ -93,20 +96,26 @@ def _published_weights(name: str) -> Weights:
 
 
 def _expect_architecture(path: Path) -> None:
-    """Raise PrismaError if a config.json has arguments that do more than to describe an architecture."""
+    """Raise PrismaError if a config.json states sizes out of bounds, or has arguments that do more than to describe an
+    architecture.
+    """
     try:
-        arguments = read_json(path).get("model_args") or {}
+        values = read_json(path)
     except PrismaError:
         return  # timm says what is wrong
-    foreign = [name for name in arguments if str(name).startswith(FOREIGN_ARGUMENTS)]
-    if foreign:
+    arguments = values.get("model_args") or {}
+    if not isinstance(arguments, dict):
+        raise PrismaError(f"expected model_args in {path} as named arguments; found {quoted(arguments)}")
+    if foreign := [name for name in arguments if name.startswith(FOREIGN_ARGUMENTS)]:
         raise PrismaError(f"expected model_args that describe an architecture in {path}; found {', '.join(foreign)}")
+    expect_sizes(values, path)
 
 
 def load_module(module: nn.Module, image_size: ImageSize = None) -> SourceModel:
     """A live module, of which a twin is read; with `image_size`, timm resizes the twin."""
     module = twin(module)
     if image_size is not None:
+        expect_image_size(family_of(module).read(module).config, image_size)
         with library_errors(f"{type(module).__name__} at image_size={image_size}"):
             module.set_input_size(image_size)  # type: ignore[operator]
     return _source(module)

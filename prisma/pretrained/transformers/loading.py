@@ -13,10 +13,11 @@ from prisma.data.transform import Transform
 from prisma.downloads import download, download_if_there
 from prisma.errors import PrismaError, UnsupportedModelError, quoted
 from prisma.files import read_json
-from prisma.pretrained.families import FAMILIES, family_of, text_family_of
+from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.family import full_name
 from prisma.pretrained.library_calls import library_errors, one_line, quiet
 from prisma.pretrained.rules import Conversion
+from prisma.pretrained.sizes import expect_sizes, without_values
 from prisma.pretrained.source import ImageSize, SourceModel, class_names
 from prisma.pretrained.transformers.images import takes_any_size
 from prisma.pretrained.transformers.tokenizer import PAIRS, text_side
@@ -99,7 +100,11 @@ def _config(module: nn.Module) -> ViTConfig:
 
 
 def _kind(folder: Path, name: str) -> Any:
-    """The class of the model in a folder. Raises UnsupportedModelError unless Prisma reads it."""
+    """The class of the model in a folder, whose configuration states sizes within bounds.
+
+    Raises:
+        UnsupportedModelError: Prisma does not read it.
+    """
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
@@ -107,6 +112,7 @@ def _kind(folder: Path, name: str) -> Any:
         raise PrismaError(f"expected a folder with {CONFIG}, as transformers saves a model; found none in {folder}")
     values = _json(folder / CONFIG)
     _expect_precision(values, folder / CONFIG)
+    expect_sizes(values, folder / CONFIG)
     listed, model_type = values.get("architectures") or [], values.get("model_type")
     names = [*listed[:1], MODEL_MAPPING_NAMES.get(str(model_type))] if isinstance(listed, list) else []
     kind = next(
@@ -117,8 +123,7 @@ def _kind(folder: Path, name: str) -> Any:
             f"expected a model that transformers has a class for; found architectures={listed} and "
             f"model_type={model_type!r} in {folder / CONFIG}"
         )
-    if not any(f"{kind.__module__}.{kind.__qualname__}" in family.classes for family in FAMILIES):
-        family_of(_empty(kind, folder))  # raises with the reason
+    family_of(_empty(kind, folder))  # raises with the reason
     return kind
 
 
@@ -134,10 +139,12 @@ def _expect_precision(values: dict[str, Any], path: Path) -> None:
 
 def _empty(kind: Any, folder: Path) -> nn.Module:
     """The module of a folder, with weights that have shapes and no values."""
-    with library_errors(f"the {kind.__name__} of {folder / CONFIG}"):
+    what = f"the {kind.__name__} of {folder / CONFIG}"
+    with library_errors(what):
         config = kind.config_class.from_pretrained(folder, local_files_only=True)
-        with torch.device("meta"):
-            return kind(config)
+        whole = config.to_dict()
+    expect_sizes(whole, folder / CONFIG)  # what the file does not state has the library's default
+    return without_values(lambda: kind(config), what)
 
 
 def _loaded(kind: Any, folder: Path, weights: Weights, name: str) -> nn.Module:

@@ -69,7 +69,7 @@ class Tokenizer:
             raise PrismaError("expected a tokenizer for the text tower; found a module without one")
         from transformers import AutoTokenizer
 
-        with library_errors(f"the tokenizer of {self.source}", hub=not Path(self.source).is_dir()):
+        with library_errors(f"the tokenizer of {self.source}", hub=not Path(self.source).is_dir() and str(self.source)):
             found = AutoTokenizer.from_pretrained(self.source, trust_remote_code=False, **self.options)
         if found.padding_side != "right":
             raise PrismaError(

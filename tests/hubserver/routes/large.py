@@ -98,8 +98,7 @@ def _keep(asked: Asked, path: Path, sha256: str) -> Response:
 def _stored(asked: Asked) -> Repository:
     """The repository of a signed address, which needs no account."""
     asked.app.expect_signature(asked)
-    kind = asked["kind"] or (asked["web"].rstrip("/") or "models")
-    found = asked.app.store.find(kind, asked["owner"], asked["name"])
+    found = asked.app.store.find(asked.kind, asked["owner"], asked["name"])
     if found is None:
         raise RefusedError(404, "NoSuchBucket")
     return found

@@ -92,7 +92,7 @@ def _description(asked: Asked, found: Repository, commit: Commit) -> dict[str, A
     card = commit.files.get("README.md")
     data = metadata(found.content(card).read_bytes()) if card else {}
     tags = [*data.get("tags", [])] if isinstance(data.get("tags"), list) else []
-    facts = {
+    facts: dict[str, Any] = {
         "id": found.id,
         "author": found.owner,
         "sha": commit.id,

@@ -1,6 +1,7 @@
 """Branches, tags, and the history that they point into."""
 
 import re
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
@@ -29,7 +30,8 @@ async def refs(asked: Asked) -> Response:
 
 @route("GET", "/api/{kind}/{owner}/{name}/commits/{revision}")
 async def commits(asked: Asked) -> Response:
-    repository, rows = asked.repository(), []
+    repository = asked.repository()
+    rows: list[dict[str, Any]] = []
     commit: Commit | None = asked.commit(repository)
     if cursor := asked.request.query_params.get("cursor"):
         commit = repository.commit(cursor)

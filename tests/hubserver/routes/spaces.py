@@ -9,7 +9,7 @@ from tests.hubserver.store import Repository
 
 FREE, ZERO = "cpu-basic", "zero-a10g"
 FREE_ZERO_SPACES = 2
-SPACE = "/api/{kind}/{owner}/{name}"
+SPACE = "/api/{space}/{owner}/{name}"
 
 
 def expect_allowed(asked: Asked, owner: str, sdk: str | None, hardware: str | None) -> None:

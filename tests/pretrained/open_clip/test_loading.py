@@ -168,7 +168,7 @@ def test_a_repository_of_the_hub(folder: Path) -> None:
         assert repository == "lab/newts"
         return str(folder / filename)
 
-    with patch("huggingface_hub.hf_hub_download", download), patch("prisma.downloads.why_unreachable", lambda: None):
+    with patch("huggingface_hub.hf_hub_download", download), patch("prisma.downloads.why_unreachable", lambda *_: None):
         loaded, images = prisma.load("open_clip/lab/newts"), noise(32, 32)
         assert loaded.text is not None
         assert torch.equal(loaded.text(PROMPTS), prisma.load(folder).text(PROMPTS))  # type: ignore[misc]

@@ -346,8 +346,8 @@ def test_a_processor_that_is_none(folder: Path) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "nonsense": ({"hidden_size": "much"}, "the ViTForImageClassification of"),
-    "heads": ({"num_attention_heads": 0}, "the ViTForImageClassification of"),
+    "nonsense": ({"hidden_size": "much"}, "expected hidden_size in"),
+    "heads": ({"num_attention_heads": 0}, "expected num_attention_heads in"),
     "no class": (
         {"architectures": ["NoSuchClass"], "model_type": "x"},
         "expected a model that transformers has a class",
@@ -371,7 +371,7 @@ def test_configs_that_are_none(name: str, folder: Path) -> None:
 
 
 def test_another_class_whose_config_is_none(folder: Path) -> None:
-    edit(folder, architectures=["ViTForMaskedImageModeling"], hidden_size="much")
+    edit(folder, architectures=["ViTForMaskedImageModeling"], initializer_range="much")
     assert "the ViTForMaskedImageModeling of" in error_of(lambda: load_folder(folder))
 
 

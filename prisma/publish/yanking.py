@@ -1,0 +1,122 @@
+"""Take a published checkpoint back: its weights stay readable, under another label, and the card says why."""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from prisma.checkpoint import CONFIG, WEIGHTS, read_checkpoint
+from prisma.errors import PrismaError, nearest, printable, quoted
+from prisma.filesystem import given, sentences
+from prisma.publish.card import Record, render
+from prisma.publish.commits import File, Hub
+from prisma.publish.manifest import Manifest, Yanked
+from prisma.publish.plan import CARD
+from prisma.publish.prose import prose_of, with_prose
+from prisma.publish.publishing import hub_for
+from prisma.reading import parse_json
+from prisma.repository import MAIN, MANIFEST
+from prisma.run_folder import METRICS, RECIPE, RESULTS
+
+LONGEST_REASON = 500  # characters
+
+
+@dataclass(frozen=True)
+class YankReport:
+    """What was taken back."""
+
+    repo: str
+    changed: bool  # False: it was taken back already, for this reason
+    yanked: Yanked
+    commit: str  # of main
+
+
+def yank(repo: str, revision: str, why: str, hub: Path | None = None, *, today: str | None = None) -> YankReport:
+    """Take a checkpoint back, for a reason that everybody can read.
+
+    The label is renamed, so that nobody gets the weights by mistake and whoever needs them can still read them; the
+    manifest and the card of `main` state the step, the reason and the day. Publishing the run again leaves it so.
+
+    Args:
+        repo: OWNER/NAME.
+        revision: the label of a checkpoint, `step-000128`.
+        why: one line of at most 500 characters.
+        hub: a folder hub; None is the Hugging Face Hub.
+        today: the day that is stated, 2026-11-26; by default today.
+
+    Raises:
+        PrismaError: no such label, the last checkpoint, an empty reason, or what `publish` raises.
+    """
+    reason = printable(" ".join(why.split()))
+    if not reason or len(reason) > LONGEST_REASON:
+        raise PrismaError(f"expected a reason of 1 to {LONGEST_REASON} characters; found {quoted(why)}")
+    where = given(hub) if hub is not None else None
+    day = today or datetime.now(UTC).date().isoformat()
+    with TemporaryDirectory() as temporary, sentences(where or Path(temporary)):
+        writer = hub_for(Path(temporary), repo, where)
+        manifest = _manifest(writer)
+        if (before := next((row for row in manifest.yanked if row.revision == revision), None)) is not None:
+            if before.why == reason and revision not in writer.labels():
+                return YankReport(repo, False, before, writer.labels()[MAIN])
+            row, entries = replace(before, why=reason), manifest.checkpoints
+        else:
+            row = _row(manifest, revision, reason, day)
+            entries = tuple(entry for entry in manifest.checkpoints if entry.revision != revision)
+        rows = sorted({*manifest.yanked} - {before} | {row}, key=lambda row: row.step)
+        changed = replace(manifest, checkpoints=entries, yanked=tuple(rows))
+        with writer.writing():
+            writer.rename(revision, row.moved_to)
+            commit = writer.amend(_files(writer, changed), f"Yanked {revision}: {reason}")
+    return YankReport(repo, True, row, commit)
+
+
+def _manifest(hub: Hub) -> Manifest:
+    labels = hub.labels()
+    data = hub.read(MANIFEST) if MAIN in labels else None
+    if data is None:
+        raise PrismaError(f"expected a published mouse {hub.repo} in {hub.place}; found no {MANIFEST} there")
+    return Manifest.parse(data)
+
+
+def _row(manifest: Manifest, revision: str, why: str, day: str) -> Yanked:
+    entries = {entry.revision: entry for entry in manifest.checkpoints}
+    if revision not in entries:
+        raise PrismaError(
+            f"expected the label of a published checkpoint; found {quoted(revision)}; the nearest: "
+            f"{nearest(revision, entries)}"
+        )
+    entry = entries[revision]
+    if entry.step == manifest.steps[-1]:
+        raise PrismaError(
+            f"expected a checkpoint before the last; found {revision}, whose weights are those of main: publish "
+            "another run in its place with --replace, or remove the repository"
+        )
+    return Yanked(entry.step, revision, f"yanked-{revision}", entry.commit, why, day)
+
+
+def _files(hub: Hub, manifest: Manifest) -> tuple[File, ...]:
+    """The card and the manifest of `main`, rendered from its other files."""
+    recipe, results = (_json(hub, name) for name in (RECIPE, RESULTS))
+    metrics = [json.loads(line) for line in _read(hub, METRICS).splitlines()]
+    record = Record(hub.repo, recipe, results, metrics, manifest.checkpoints, manifest.yanked)
+    with TemporaryDirectory() as temporary:
+        for name in (CONFIG, WEIGHTS):
+            (Path(temporary) / name).write_bytes(_read(hub, name))
+        text = render(record, read_checkpoint(Path(temporary)))
+    card = File.of(CARD, with_prose(text, prose_of(_read(hub, CARD).decode(errors="replace"))).encode())
+    records = tuple(card.record if record.name == CARD else record for record in manifest.files)
+    return card, File.of(MANIFEST, replace(manifest, files=records).to_json())
+
+
+def _json(hub: Hub, name: str) -> dict[str, object]:
+    values = parse_json(_read(hub, name).decode(errors="replace"), name)
+    if not isinstance(values, dict):
+        raise PrismaError(f"expected a JSON object in {name} of {hub.repo}; found something else: publish it again")
+    return values
+
+
+def _read(hub: Hub, name: str) -> bytes:
+    if (data := hub.read(name)) is None:
+        raise PrismaError(f"expected {name} in main of {hub.repo}; found none: publish it again")
+    return data
