@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import tempfile
 import time
@@ -32,12 +33,17 @@ from huggingface_hub import __version__ as version
 from huggingface_hub.utils import _http
 
 from prisma.errors import PrismaError
+from prisma.publish import audit, diff
 from prisma.publish.calls import Calls
 from prisma.publish.commits import Hub
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.plan import Plan
-from prisma.publish.publishing import send
+from prisma.publish.publishing import hub_for, send
+from prisma.publish.watching import watch
+from prisma.recipes import recipe
 from prisma.repository import MAIN, Published
+from prisma.run_folder import RESULTS
+from prisma.train import train
 from tests import processes
 from tests.hubserver.running import TOKEN, use
 from tests.hubserver.running import Hub as Server
@@ -49,6 +55,7 @@ KINDS = ("429", "500", "502", "503", "504", "408", "drop", "truncated_upload", "
 REFUSALS = ("401", "402", "403", "412")
 DISK = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EACCES)
 OPERATIONS = ("fsync", "replace", "symlink", "mkdir")
+SMALL = {"steps": "4", "warmup": "1", "n_layers": "1", "d_model": "8", "n_heads": "2", "d_mlp": "8"}
 LABELS = 3  # checkpoints of a run
 LONGEST = 0.4  # seconds after which a process is killed at the latest
 
@@ -142,7 +149,7 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def doomed(where: Where, plan: Plan, moment: int, begun: Event) -> None:
+def doomed(where: Where, what: Plan | Path, moment: int, begun: Event) -> None:
     """What a process does that is killed: by itself before operation or request number `moment`, or from outside."""
     if moment and where.url is None:
         before_operation(moment, _die)
@@ -158,17 +165,20 @@ def doomed(where: Where, plan: Plan, moment: int, begun: Event) -> None:
     with client(where.url, where.folder), patch.object(Calls, "_count", counting):
         begun.set()
         with suppress(PrismaError):
-            where.publish(plan)
+            if isinstance(what, Plan):
+                where.publish(what)
+            else:
+                watch(what, where.repo, where.folder / "hub" if where.url is None else None)
 
 
-def kill(where: Where, plan: Plan, moment: int, seconds: float) -> bool:
-    """Publish in another process that is killed; whether it died of it."""
+def kill(where: Where, what: Plan | Path, moment: int, seconds: float) -> bool:
+    """Publish a plan, or watch a run, in another process that is killed; whether it died of it."""
     begun = processes.context().Event()
-    child = processes.context().Process(target=doomed, args=(where, plan, moment, begun))
+    child = processes.context().Process(target=doomed, args=(where, what, moment, begun))
     child.start()
     assert begun.wait(timeout=120), "it did not begin"
-    if not moment:
-        time.sleep(seconds)
+    if not moment or isinstance(what, Path):  # who watches does not end
+        child.join(seconds if not moment else 10 * LONGEST)
         child.kill()
     return processes.ended(child) == -signal.SIGKILL
 
@@ -185,6 +195,27 @@ def kills(n: int, seed: int, folder: Path, server: Server | None) -> Line:
             labels += where.expect_own_weights(plan)
             where.expect_complete(plan)
     return line("killed", n, died, labels, n, server)
+
+
+def watched_kills(n: int, seed: int, folder: Path, finished: Path, server: Server | None) -> Line:
+    """`n` processes killed that publish a run while it trains; then it is finished, and watched to its end."""
+    draw, died, labels = random.Random(seed), 0, 0
+    for i in range(n):
+        where = Where(folder / f"watch-{seed}-{i}", server.url if server else None)
+        run, hub = where.folder / "run", where.folder / "hub" if where.url is None else None
+        shutil.copytree(finished, run)
+        (run / RESULTS).rename(where.folder / RESULTS)  # it is not finished
+        with client(where.url, where.folder):
+            died += kill(where, run, draw.randrange(1, 75) if i % 2 else 0, draw.uniform(0, 2 * LONGEST))
+            there = hub_for(run, where.repo, hub).labels() if hub is None or hub.exists() else {}
+            assert MAIN not in there, "main of a run that still trains"
+            labels += len(there)
+            (where.folder / RESULTS).rename(run / RESULTS)
+            watch(run, where.repo, hub)
+            assert diff(run, where.repo, hub) == []
+            assert not watch(run, where.repo, hub).changed, "it wrote again what was there"
+            assert hub is None or audit(where.repo, hub) == []
+    return line("killed while watching", n, died, labels, n, server)
 
 
 def server_faults(n: int, seed: int, folder: Path, server: Server, kinds: Sequence[str] = KINDS + REFUSALS) -> Line:
@@ -246,6 +277,13 @@ def line(what: str, n: int, stopped: int, labels: int, completed: int, server: S
     return Line(f"{what}, {place}", n, stopped, labels, completed, sum(sent.values()), sum(sent.values()) - len(+sent))
 
 
+def finished_run(folder: Path) -> Path:
+    """A run that is watched, trained once."""
+    if not (run := folder / "run").exists():
+        train(recipe("digits").override(SMALL), run, progress=False)
+    return run
+
+
 def table(lines: Sequence[Line]) -> str:
     """Markdown."""
     rows = [f"| {' | '.join(str(value) for value in asdict(line).values())} |" for line in lines]
@@ -268,6 +306,8 @@ def main() -> None:
             kills(args.kills - args.kills // 2, seed, here / "b", server),
             disk_faults(args.faults // 5, seed, here / "c"),
             server_faults(args.faults - args.faults // 5, seed, here / "d", server),
+            watched_kills(args.kills // 20, seed, here / "e", finished_run(here), None),
+            watched_kills(args.kills // 20, seed, here / "f", finished_run(here), server),
         ]
         unknown = server.asked("unrouted")
     assert not unknown, unknown

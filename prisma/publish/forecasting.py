@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prisma.filesystem import sentences
+from prisma.filesystem import given, sentences
 from prisma.publish.calls import HOUR
 from prisma.publish.commits import Commit, Hub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
@@ -48,6 +48,7 @@ def forecast(
     progress: bool = True,
 ) -> Forecast:
     """Check what `publish` checks, and say how much it would do. Arguments and errors are those of `publish`."""
+    run, hub = given(run), hub if hub is None else given(hub)
     with sentences(run):
         place = hub_for(run, repo, hub)
         planned = plan(run, repo, progress=progress)
@@ -80,7 +81,9 @@ def foresee(planned: Plan, hub: Hub, *, replace: bool = False, public: bool = Fa
     requests, n = hub.traffic[0], sum(sizes.values())
     if isinstance(hub, HuggingFaceHub):
         if changed:
-            requests += _requests([step.commit for step in missing], main, known, is_new=not there.labels)
+            requests += 2 * hub.remote.is_hidden  # the repository, and its branches
+            requests += 3 * (not there.labels)  # the listing of its main, its first commit, a branch from it
+            requests += _requests([step.commit for step in missing], main, known)
             requests += len(removed) + announced * 5
         requests += public * 2
         made_before = len(hub.journal.commits())
@@ -95,16 +98,12 @@ def foresee(planned: Plan, hub: Hub, *, replace: bool = False, public: bool = Fa
     )
 
 
-def _requests(steps: list[Commit], main: Commit, known: set[str], *, is_new: bool) -> int:
+def _requests(steps: list[Commit], main: Commit, known: set[str]) -> int:
     """How many requests publishing takes after it has looked at what is there."""
-    begin = (
-        3 + 3 * is_new
-    )  # the repository, its branches twice; the listing of main, the first commit, a branch from it
-    large = _large([*steps, main], known)
     each = 3 * len(steps)  # commit, listing, label
     ahead = 2 * -(-len({file.sha256 for commit in steps for file in commit.files}) // BATCH)
-    end = 1 + 5  # the branches; the card, how to send the files and where to, commit, listing
-    return begin + len(large) + each + ahead + end
+    end = 5  # of main: the card, how to send the files and where to, commit, listing
+    return 2 + len(_large([*steps, main], known)) + each + ahead + end  # the branches, before and after the steps
 
 
 def _large(commits: Iterable[Commit], known: set[str]) -> set[str]:

@@ -10,9 +10,10 @@ labelled, which takes two more requests each.
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,7 @@ class HuggingFaceHub:
     sent: dict[str, int] = field(default_factory=dict, init=False)  # SHA-256 -> bytes
     remote: Remote = field(init=False)
     _uploads: Uploads = field(init=False)
+    _made: dict[str, str] = field(default_factory=dict, init=False)  # `Commit.id` -> commit, by this run's journal
     _tip: tuple[str, Commit] | None = field(default=None, init=False)  # what we committed last on the chain
     _pool: ThreadPoolExecutor | None = field(default=None, init=False)  # while `writing`
     _settling: list[Future[None]] = field(default_factory=list, init=False)
@@ -67,13 +69,9 @@ class HuggingFaceHub:
         What a process on another machine does is noticed at the next commit, which names its parent.
         """
         with self.journal.writing():
-            self.calls.commits.extend(self.journal.commits())
-            self.calls.ask(
-                f"make the repository {self.repo}",
-                lambda: self.remote.api.create_repo(self.repo, private=True, repo_type=self.kind, exist_ok=True),
-            )
-            self.remote.branches(fresh=True)
-            self.calls.begin()
+            self.calls.commits, self._made = deque(self.journal.commits()), self.journal.made()
+            if not self.remote.branches():
+                self.remote.make()
             self._pool = ThreadPoolExecutor(THREADS)
             try:
                 with without_bars():
@@ -84,6 +82,7 @@ class HuggingFaceHub:
                 self._pool.shutdown(cancel_futures=True)
                 self._pool = None
                 self._settling.clear()
+                self.calls.begin()
 
     def labels(self) -> dict[str, str]:
         """Label -> commit id. `main` is none before something was published there."""
@@ -123,8 +122,7 @@ class HuggingFaceHub:
             return self._put_main(commit, message)
         if CHAIN not in self.remote.branches():
             self._branch(CHAIN, self.remote.first_commit())
-        made = self._commit(CHAIN, commit, message)
-        self._tip = made, commit
+        made = self._made_before(commit) or self._commit(CHAIN, commit, message)
         assert self._pool is not None
         self._settle(wait=False)
         self._settling.append(self._pool.submit(self._label, label, made, commit))
@@ -178,10 +176,7 @@ class HuggingFaceHub:
 
     def set_public(self) -> bool:
         """Make the repository public; False if it was already."""
-        info = self.calls.ask(
-            f"describe {self.repo}", lambda: self.remote.api.repo_info(self.repo, repo_type=self.kind)
-        )
-        if not info.private:
+        if not self.remote.is_private():
             return False
         self.calls.ask(
             f"make {self.repo} public",
@@ -200,7 +195,7 @@ class HuggingFaceHub:
             extra = there.keys() - {file.name for file in commit.files} if whole else ()
             if not wanted and not extra:
                 if i:
-                    self._note(branch, parent)  # ours, whose answer was lost
+                    self._note(branch, parent, commit)  # ours, whose answer was lost
                 return parent
             if branch == MAIN and parent != begun_at:
                 raise PrismaError(
@@ -215,7 +210,7 @@ class HuggingFaceHub:
                 self.remote.branches(fresh=True)  # if the commit was made, it is the head now
                 continue
             self.sent |= {file.sha256: file.size for file in wanted}
-            self._note(branch, made)
+            self._note(branch, made, commit)
             return made
         raise PrismaError(f"expected the Hub to take a commit of {self.repo}; found {lost}: publish again later")
 
@@ -225,17 +220,26 @@ class HuggingFaceHub:
             return {record.name: record for record in self._tip[1].records}
         return self.listing(commit)
 
-    def _note(self, branch: str, made: str) -> None:
+    def _made_before(self, commit: Commit) -> str | None:
+        """The commit of these files that was made before, by a publication that was stopped before their label."""
+        made = self._made.get(commit.id)
+        with suppress(RefusedError):  # it went with its repository
+            return made if made and not self.differing(made, commit) else None
+        return None
+
+    def _note(self, branch: str, made: str, commit: Commit) -> None:
         self.remote.branches()[branch] = made
+        if branch == CHAIN:
+            self._tip = made, commit
         self.calls.committed()
-        self.journal.write("committed", branch=branch, commit=made)
+        self.journal.write("committed", branch=branch, commit=made, content=commit.id)
 
     def _send(self, branch: str, parent: str, files: list[File], extra: list[str], message: str) -> str:
         from huggingface_hub import CommitOperationDelete
 
         assert self._pool is not None, "expected to be called while `writing`"
         additions = self._uploads.additions(files, branch, self._pool)
-        operations = [*additions, *(CommitOperationDelete(name, is_folder=False) for name in extra)]
+        operations: list[Any] = [*additions, *(CommitOperationDelete(name, is_folder=False) for name in extra)]
         self.calls.expect_pace()
         try:
             made: str = self.remote.ask(

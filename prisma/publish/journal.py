@@ -1,7 +1,8 @@
 """The journal of a publication: what was done, line by line, each on disk before the next step begins.
 
-It serves two purposes: the Hub's limit of commits per hour holds across processes, and a person can see how far a
-stopped publication came. What is published is read from the Hub itself and never from here.
+It serves three purposes: the Hub's limit of commits per hour holds across processes, a commit whose label was not made
+is found again, and a person can see how far a stopped publication came. What is published is read from the Hub itself
+and never from here.
 """
 
 import json
@@ -78,6 +79,11 @@ class Journal:
         """When the commits of the journal were made, in seconds."""
         times = (event.get("time") for event in self.events() if event.get("event") == "committed")
         return sorted(when for when in times if isinstance(when, int | float))
+
+    def made(self) -> dict[str, str]:
+        """What commits hold (`Commit.id`) -> the commit that was made of it last."""
+        made = [event for event in self.events() if event.get("event") == "committed"]
+        return {str(event.get("content")): str(event.get("commit")) for event in made}
 
     def _ends_with_a_line(self) -> bool:
         with self.path.open("rb") as file:

@@ -7,7 +7,7 @@ card is what all of them render to.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,8 +23,9 @@ from prisma.outline import outline
 from prisma.publish.card import Record, render
 from prisma.publish.commits import FileRecord
 from prisma.publish.findings import gathered, noted
-from prisma.publish.manifest import Entry, Manifest
+from prisma.publish.manifest import Manifest
 from prisma.publish.plan import CARD
+from prisma.publish.prose import prose_of, with_prose
 from prisma.publish.sources import Source
 from prisma.reading import read_bytes, read_text
 from prisma.repository import MANIFEST
@@ -190,27 +191,20 @@ def _task_problems(main: Main, stated: Mapping[str, Any], data: Task) -> Iterato
             yield f"expected {wanted} images of the split {split} in {RESULTS}, by {RECIPE}; found {row['n']}"
 
 
-def card_problem(main: Main, taken_back: Sequence[Entry] = ()) -> str | None:
+def card_problem(main: Main) -> str | None:
     """How the card differs from what its data renders to; None if it does not, or cannot be rendered.
 
-    Args:
-        taken_back: checkpoints that were yanked, and that the card may still list.
+    What was written by hand between its marks is not compared.
     """
     if not (main.manifest and main.recipe and main.results and main.metrics and main.model) or main.card is None:
         return None
     rows = tuple(sorted(main.manifest.checkpoints, key=lambda entry: entry.step))
-    record = Record(main.repo, main.recipe, main.results, main.metrics, rows)
+    record = Record(main.repo, main.recipe, main.results, main.metrics, rows, main.manifest.yanked)
     try:
-        wanted = render(record, main.model)
-        if main.card == wanted:
-            return None
-        if taken_back:
-            all_rows = sorted((*rows, *taken_back), key=lambda entry: entry.step)
-            if main.card == render(replace(record, entries=all_rows), main.model):
-                return None
+        wanted = with_prose(render(record, main.model), prose_of(main.card))
     except Exception as error:  # of any kind: the data are a stranger's
         return f"expected files of main from which a card can be rendered; found {shown(str(error), 300)}"
-    return _difference(main.card, wanted)
+    return None if main.card == wanted else _difference(main.card, wanted)
 
 
 def _difference(found: str, wanted: str) -> str:

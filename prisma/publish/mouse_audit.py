@@ -125,7 +125,7 @@ class MouseAudit:
         else:
             yield from _file_problems((), {name: listing[name] for name in listing if not is_published_name(name)})
         yield from number_problems(self.main)
-        if problem := card_problem(self.main, self._taken_back()):
+        if problem := card_problem(self.main):
             yield problem
 
     def _message_problems(self, commit: str) -> Iterator[str]:
@@ -139,18 +139,6 @@ class MouseAudit:
             yield f"expected a commit message that states the SHA-256 of {MANIFEST}; found {shown(message)}"
         elif found != digest:
             yield f"expected {MANIFEST} of SHA-256 {found}, as its commit message states; found {digest}"
-
-    def _taken_back(self) -> list[Entry]:
-        """Rows that the manifest had before checkpoints were yanked, as far as a card shows them."""
-        rows = []
-        for label, taken in self.yanked.items():
-            if label in self.published:
-                with noted([]):
-                    weights = self.source.listing(self.published[label]).get(WEIGHTS)
-                    if weights:
-                        row = (taken.step, taken.revision, taken.commit, weights.sha256, weights.size)
-                        rows.append(Entry(*row, fingerprint=()))
-        return rows
 
     def _label_findings(self, label: str, commit: str) -> Iterator[Finding]:
         yield from (Finding(label, problem) for problem in gathered(self._label_problems(label, commit)))

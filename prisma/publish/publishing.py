@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from prisma.publish.hugging_face_hub import HuggingFaceHub
 from prisma.publish.journal import Journal
 from prisma.publish.manifest import Manifest, Yanked, message_with
 from prisma.publish.plan import CARD, Plan, Step, plan
+from prisma.publish.recomputing import expect_stated_numbers
 from prisma.reading import parse_json
 from prisma.repository import MAIN, MANIFEST, Published
+from prisma.run_folder import checkpoint_folder
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ def publish(
         progress: show bars on stderr.
 
     Raises:
-        PrismaError: the run cannot be published (see `plan`), a label serves other bytes, another process publishes,
-            the Hub refuses or does not answer, or a file could not be written.
+        PrismaError: the run cannot be published (see `plan`), a checkpoint has not the loss that its run states, a
+            label serves other bytes, another process publishes, the Hub refuses or does not answer, or a file could not
+            be written.
     """
     run, hub = given(run), hub if hub is None else given(hub)
     if hub is not None and hub.exists() and not hub.is_dir():
@@ -78,12 +82,19 @@ def publish(
     with sentences(run):
         writer = hub_for(run, repo, hub)
         planned = plan(run, repo, progress=progress)
+        check = partial(_expect_stated_numbers, run, planned)
         if not isinstance(writer, HuggingFaceHub):
-            return send(planned, writer, replace=replace, progress=progress)
+            return send(planned, writer, replace=replace, progress=progress, check=check)
         with writer.calls.counting():
-            report = send(planned, writer, replace=replace, progress=progress)
+            report = send(planned, writer, replace=replace, progress=progress, check=check)
             changed = writer.set_public() if public else False
             return dataclasses.replace(report, changed=report.changed or changed, requests=writer.calls.requests)
+
+
+def _expect_stated_numbers(run: Path, planned: Plan) -> None:
+    folders = {step.entry.step: checkpoint_folder(run, step.entry.step) for step in planned.steps}
+    lines = {line["step"]: line for line in planned.record.metrics}
+    expect_stated_numbers(folders, planned.record.recipe, lines, planned.record.results)
 
 
 def hub_for(run: Path, repo: str, hub: Path | None) -> Hub:
@@ -94,11 +105,23 @@ def hub_for(run: Path, repo: str, hub: Path | None) -> Hub:
     return FolderHub(Published(repo, hub))
 
 
-def send(planned: Plan, hub: Hub, *, replace: bool = False, progress: bool = True) -> Report:
-    """Make a hub serve a plan, and say what was done. Raises PrismaError as `publish` does."""
+def send(
+    planned: Plan,
+    hub: Hub,
+    *,
+    replace: bool = False,
+    progress: bool = True,
+    check: Callable[[], None] = lambda: None,
+) -> Report:
+    """Make a hub serve a plan, and say what was done. Raises PrismaError as `publish` does.
+
+    Args:
+        check: called before anything is written, and not if there is nothing to write.
+    """
     there = There.of(planned, hub)
     if there.is_complete:
         return _report(there, hub, there.labels[MAIN])
+    check()
     with hub.writing():
         there = There.of(planned, hub)
         if not replace:

@@ -57,6 +57,18 @@ class Remote:
             self.is_hidden = not self._heads
         return self._heads
 
+    def make(self) -> None:
+        """Make the repository, private, unless there is one."""
+        self.calls.ask(
+            f"make the repository {self.repo}",
+            lambda: self.api.create_repo(self.repo, private=True, repo_type=self.kind, exist_ok=True),
+        )
+        self.branches(fresh=True)
+
+    def is_private(self) -> bool:
+        info = self.calls.ask(f"describe {self.repo}", lambda: self.api.repo_info(self.repo, repo_type=self.kind))
+        return bool(info.private)
+
     def first_commit(self) -> str:
         """The id of the commit that the history of `main` begins with; it holds `ATTRIBUTES` alone."""
         history = self.ask("list the commits", lambda: self.api.list_repo_commits(self.repo, repo_type=self.kind))
@@ -122,12 +134,12 @@ def is_same(found: FileRecord | None, wanted: FileRecord) -> bool:
 @contextmanager
 def without_bars() -> Iterator[None]:
     """Within, the client shows no bars of its own: there is one for the whole publication."""
-    from huggingface_hub import utils
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    were_shown = not utils.are_progress_bars_disabled()
-    utils.disable_progress_bars()
+    were_shown = not are_progress_bars_disabled()
+    disable_progress_bars()
     try:
         yield
     finally:
         if were_shown:
-            utils.enable_progress_bars()
+            enable_progress_bars()

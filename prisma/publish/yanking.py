@@ -11,7 +11,7 @@ from prisma.errors import PrismaError, nearest, printable, quoted
 from prisma.filesystem import given, sentences
 from prisma.publish.card import Record, render
 from prisma.publish.commits import File, Hub
-from prisma.publish.manifest import Manifest, Yanked
+from prisma.publish.manifest import Manifest, Yanked, message_with
 from prisma.publish.plan import CARD
 from prisma.publish.prose import prose_of, with_prose
 from prisma.publish.publishing import hub_for
@@ -67,7 +67,8 @@ def yank(repo: str, revision: str, why: str, hub: Path | None = None, *, today: 
         changed = replace(manifest, checkpoints=entries, yanked=tuple(rows))
         with writer.writing():
             writer.rename(revision, row.moved_to)
-            commit = writer.amend(_files(writer, changed), f"Yanked {revision}: {reason}")
+            files = _files(writer, changed)
+            commit = writer.amend(files, message_with(f"Yanked {revision}: {reason}", files[-1].sha256))
     return YankReport(repo, True, row, commit)
 
 

@@ -109,7 +109,7 @@ def test_half_precision_takes_pictures(tmp_path: Path, clip_folder: Path, monkey
 def test_what_the_app_does_not_show(vit_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PrismaError, match="expected a model with a text side"):
         Pretrained(str(vit_folder), ["a cat"])
-    with pytest.raises(PrismaError, match="found none"):
+    with pytest.raises(PrismaError, match="found no such folder"):
         Pretrained(str(tmp_path / "nothing"))
     monkeypatch.setattr("prisma_app.pretrained.load", lambda _: Loaded(model_of("video"), None, ()))
     with pytest.raises(PrismaError, match="still images"):

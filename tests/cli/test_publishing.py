@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from prisma.cli.publishing import duration, forecast_text
 from tests.cli.running import Prisma, one_sentence
-from tests.hubserver.running import TOKEN, Hub, use
+from tests.hubserver.running import Hub, use
 
 SMALL = ("--set", "steps=3", "--set", "warmup=1", "--set", "d_model=8", "--set", "n_heads=2", "--set", "d_mlp=8")
 
@@ -94,16 +94,7 @@ def test_a_forecast_in_words() -> None:
     assert "Removed revisions: step-000001.\nAll counts as new" in text
 
 
-def test_from_the_command_line_to_the_hub(
-    prisma: Prisma, server: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, err = prisma("publish", str(run), "lab/tiny", "--json")
-    assert code == 0, err
-    report = json.loads(out)
-    assert (report["repo"], report["hub"], report["changed"]) == ("lab/tiny", server.url, True)
-    assert report["requests"] == sum(row["origin"] == "hub" for row in server.requests)
-    assert TOKEN not in out + err
-    assert json.loads(prisma("publish", str(run), "lab/tiny", "--json")[1])["changed"] is False
+def test_who_may_not_write_is_told_so(prisma: Prisma, server: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_another")
     code, out, err = prisma("publish", str(run), "lab/tiny", "--public")
     assert (code, out) == (1, "")
@@ -137,3 +128,17 @@ def test_the_hub_itself_is_audited(
         code, out, _ = prisma("audit", "lab/tiny", "--json")
         assert code == 1
         assert {finding["revision"] for finding in json.loads(out)} == {"step-000003"}
+
+
+def test_the_hub_itself_is_where_a_run_goes_without_a_folder(prisma: Prisma, run: Path, server: Hub) -> None:
+    code, out, err = prisma("publish", str(run), "lab/tiny", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert {"repo", "commit", "revisions", "requests", "bytes"} <= report.keys()
+    assert (report["repo"], report["changed"], report["hub"]) == ("lab/tiny", True, server.url)
+    assert server.token not in out + err
+    assert json.loads(prisma("publish", str(run), "lab/tiny", "--json")[1])["changed"] is False
+    assert prisma("diff", str(run), "lab/tiny")[0] == 0
+    assert server.api.model_info("lab/tiny").private
+    assert json.loads(prisma("publish", str(run), "lab/tiny", "--public", "--json")[1])["changed"] is True
+    assert not server.api.model_info("lab/tiny").private

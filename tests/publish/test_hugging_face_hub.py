@@ -333,3 +333,30 @@ def test_a_label_that_another_made_is_refused(server: Hub, tmp_path: Path) -> No
     with pytest.raises(PrismaError, match=r"make the branch step-000001 of lab/tiny; found status 409: Reference"):
         send(small_plan(), hub, progress=False)
     assert "main" not in remote_hub(tmp_path).labels()
+
+
+def test_a_commit_whose_label_was_not_made_is_not_made_again(server: Hub, tmp_path: Path) -> None:
+    server.fail("403", "create_branch", match="step-000000")
+    server.fail("403", "create_branch", match="step-000003")
+    with pytest.raises(PrismaError, match="no permission"):
+        put(small_plan(5), tmp_path)
+    made = len(server.asked("commit"))
+    assert made > 1
+    server.heal()
+    put(small_plan(5), tmp_path)
+    assert len(server.asked("commit")) == 5 + 1
+    titles = [commit.title for commit in HfApi().list_repo_commits(REPO, revision=CHAIN)]
+    assert titles[::-1][1:] == [f"Step {i} of run run-0" for i in range(5)]
+    HfApi().delete_repo(REPO)
+    put(small_plan(5), tmp_path)  # what the journal knows went with the repository
+    expect_served(small_plan(5))
+
+
+def test_a_run_that_comes_back_gets_its_commits_back(server: Hub, tmp_path: Path) -> None:
+    put(small_plan(), tmp_path / "one")
+    put(small_plan(seed=1), tmp_path / "two", replace=True)
+    server.forget()
+    put(small_plan(), tmp_path / "one", replace=True)
+    assert [row["path"].rpartition("/")[2] for row in server.asked("commit")] == ["main", "main"]
+    assert server.asked("lfs_put") == []
+    expect_served(small_plan())

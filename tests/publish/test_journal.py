@@ -51,6 +51,13 @@ def test_what_a_kill_left_is_skipped(journal: Journal, left: bytes) -> None:
     assert journal.commits() == [0.0, 1.0]
 
 
+def test_what_a_commit_holds_is_known(journal: Journal) -> None:
+    for commit, content in (("a", "x"), ("b", "y"), ("c", "x")):
+        journal.write("committed", branch="checkpoints", commit=commit, content=content)
+    journal.write("labelled", label="step-000001", commit="d")
+    assert journal.made() == {"x": "c", "y": "b"}
+
+
 def test_times_that_are_none_are_no_commits(journal: Journal) -> None:
     journal.path.write_text('{"event": "committed", "time": "now"}\n{"event": "committed"}\n')
     assert journal.commits() == []

@@ -1,17 +1,15 @@
 """Every fault that somebody planted in a published mouse is found: in a folder hub and on the Hub."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from prisma.publish import audit, publish
-from prisma.publish.manifest import Yanked
+from prisma.publish import audit, publish, yank
 from prisma.repository import MAIN, MANIFEST
 from tests.hubserver.running import Hub
-from tests.publish.faults import DEEP, FAULTS, OTHER, STEP, rows, without
-from tests.publish.places import OnHub, Place, found, values
+from tests.publish.faults import DEEP, FAULTS, OTHER, STEP
+from tests.publish.places import InFolder, OnHub, Place, found, values
 from tests.publish.test_publishing import drop_last_checkpoint
 
 
@@ -45,12 +43,7 @@ def test_nor_has_what_replaced_another_run(run: Path, published_server: Hub, hub
 
 
 def test_yanked_checkpoints_are_no_problem(place: Place) -> None:
-    """The label moved, the row went to the list of those that were taken back, and the card still lists it."""
-    commit = place.labels()[STEP]
-    place.point("yanked-step-000002", STEP)
-    place.remove(STEP)
-    taken = Yanked(2, STEP, "yanked-step-000002", commit, "wrong data", "2026-11-26")
-    rows(place, lambda m: replace(without(m, 2), yanked=(taken,)))
+    yank("lab/tiny", STEP, "wrong data", place.hub if isinstance(place, InFolder) else None)
     assert place.audit() == []
     place.point("yanked-step-000002", OTHER)
     assert found(place.audit(), "yanked-step-000002", "as in the manifest")

@@ -12,7 +12,8 @@ from prisma.data import task
 from prisma.publish import Finding
 from prisma.publish.folder_source import FolderSource
 from prisma.publish.main_files import Main, read_main
-from prisma.publish.weights_check import CLOSE, WeightsCheck, header_problems, probe_of
+from prisma.publish.recomputing import CLOSE
+from prisma.publish.weights_check import WeightsCheck, header_problems, probe_of
 from prisma.repository import Published
 from prisma.run_folder import METRICS, PROBE
 

@@ -112,7 +112,8 @@ def results_of(run: Path) -> dict[str, object]:
 
 
 def commits_of(planned: Plan) -> dict[str, str]:
-    return {label: commit.id for label, commit in planned.revisions.items()}
+    commits = {step.label: step.commit.id for step in planned.steps}
+    return {**commits, "main": planned.main(commits).id}
 
 
 @pytest.mark.parametrize("name", [name for name in RUN_FILES if name not in (RESULTS, HASHES, CONFIG, WEIGHTS)])
