@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.selection import Index, Indices, Part, dim_of, frozen
 
 _EVERYTHING = Part()
@@ -31,17 +31,26 @@ def _frozen(value: Any, what: str) -> Any:
     Raises:
         PrismaError: something else.
     """
-    if isinstance(value, Tensor | int | float):
-        return value
-    try:
-        array = np.asarray(value)
-        return array.item() if array.ndim == 0 and array.dtype.kind in "biuf" else torch.from_numpy(array.copy())
-    except (TypeError, ValueError):
-        raise PrismaError(f"expected a number or a tensor as {what}; found {_show(value)}") from None
+    if not isinstance(value, Tensor | int | float):
+        try:
+            array = np.asarray(value)
+            array = array.astype(array.dtype.newbyteorder("="))  # a copy, in this machine's order of bytes
+            value = array.item() if array.ndim == 0 and array.dtype.kind in "biuf" else torch.from_numpy(array)
+        except (TypeError, ValueError):
+            raise PrismaError(f"expected a number or a tensor as {what}; found {_show(value)}") from None
+    if isinstance(value, Tensor):
+        odd = "complex numbers" if value.is_complex() else "no values (meta)" if value.is_meta else ""
+        if odd or value.layout != torch.strided:
+            raise PrismaError(f"expected a dense tensor of real numbers as {what}; found {odd or value.layout}")
+    elif isinstance(value, int) and abs(value) > torch.finfo(torch.float64).max:
+        raise PrismaError(f"expected a number that a float can hold as {what}; found one of {value.bit_length()} bits")
+    return value
 
 
 def _show(x: Any) -> str:
-    return f"Tensor{list(x.shape)}" if isinstance(x, Tensor) else repr(x)
+    if isinstance(x, np.ndarray):
+        return f"an array {list(x.shape)} of {x.dtype}"
+    return f"Tensor{list(x.shape)}" if isinstance(x, Tensor) else quoted(x)
 
 
 def _key(x: Any) -> Any:

@@ -88,7 +88,7 @@ def expect_finished(run: Path) -> None:
         )
     for name in FINAL_FILES:
         if not (run / name).is_file():
-            raise PrismaError(f"expected {name} in the run {run}; found no such file")
+            raise PrismaError(f"expected {name} in the run {run}; found no such file: restore it, or train again")
 
 
 def read_results(run: Path) -> dict[str, Any]:

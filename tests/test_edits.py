@@ -318,3 +318,24 @@ def test_a_value_that_is_no_number_is_refused_where_it_is_made(kind: Any) -> Non
         with pytest.raises(PrismaError, match=r"expected a number or a tensor as (the|a) .*; found "):
             kind(wrong)
             pytest.fail(f"{wrong!r} is taken")
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (torch.full((8,), 1j), "a dense tensor of real numbers as .*; found complex numbers"),
+        (np.full(8, 1j), "a dense tensor of real numbers as .*; found complex numbers"),
+        (torch.ones(8, device="meta"), "a dense tensor of real numbers as .*; found no values"),
+        (torch.ones(8).to_sparse(), "a dense tensor of real numbers as .*; found torch.sparse"),
+        (10**400, "a number that a float can hold as .*; found one of 1329 bits"),
+    ],
+)
+def test_what_an_edit_cannot_write_is_refused_where_it_is_made(value: object, sentence: str) -> None:
+    for make in (Set, Add):
+        with pytest.raises(PrismaError, match=sentence):
+            make(value)  # type: ignore[arg-type]
+
+
+def test_arrays_of_another_byte_order_are_the_same_numbers() -> None:
+    array = np.arange(8, dtype=">f4")
+    assert torch.equal(Set(array)(torch.zeros(8), ("d_model",)), torch.arange(8.0))  # type: ignore[arg-type]

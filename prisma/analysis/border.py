@@ -29,6 +29,7 @@ from prisma.analysis.result import Result
 from prisma.bounds import expect_within
 from prisma.errors import NotFiniteError, PrismaError
 from prisma.fields import conform
+from prisma.metrics import KL
 from prisma.numbers import are_finite, first_not_finite
 from prisma.plain import expect_unwrapped, uncompiled
 from prisma.runs import Edits, Model, expect_inputs, expect_model, kind_of
@@ -139,6 +140,8 @@ def _expect_finite(name: str, value: Any) -> None:
             raise NotFiniteError(f"expected finite numbers in {name}; found {found[1]} in {_place(name, found[0])}")
     else:  # a metric, a tuned lens
         for field, tensor in _fields(value).items():
+            if isinstance(value, KL):  # the logit of a class without probability is minus infinity
+                tensor = tensor.masked_fill((tensor == -torch.inf) & (tensor > -torch.inf).any(-1, keepdim=True), 0)
             if (found := first_not_finite(tensor)) is not None:
                 raise NotFiniteError(f"expected finite numbers in {name}.{field}; found {found[1]}")
 

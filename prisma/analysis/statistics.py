@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from prisma.errors import PrismaError
 from prisma.fields import conform
+
+MOST = 10**9  # images in all draws of an interval: some minutes, and 8 GB
 
 DRAWS = 1000
 """How many times a bootstrap draws the images anew."""
@@ -39,12 +42,15 @@ def bootstrap_interval(
 
     Source: Efron 1979, Bootstrap Methods: Another Look at the Jackknife.
     """
+    level = level.item() if isinstance(level, np.generic) else level
     level, images = conform("level", level, float), conform("images", images, int)
     draws, seed = conform("draws", draws, int), conform("seed", seed, int)
     if not 0 < level < 1 or images < 1 or draws < 1:
         raise PrismaError(
             f"expected a level between 0 and 1, and at least one image and draw; found {level=}, {images=}, {draws=}"
         )
+    if draws * images > MOST:
+        raise PrismaError(f"expected at most {MOST:,} images in all draws; found {draws:,} draws of {images:,} images")
     rows = torch.randint(images, (draws, images), generator=torch.Generator().manual_seed(seed))
     found = torch.stack([torch.as_tensor(statistic(some)).double() for some in rows])
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=found.dtype, device=found.device)

@@ -87,6 +87,7 @@ def yank(
     """Take a published checkpoint back.
 
     Its label becomes yanked-REVISION, so that its weights stay readable; the manifest and the card state the reason.
+    The same command with another reason corrects the reason.
     """
     from dataclasses import asdict
 

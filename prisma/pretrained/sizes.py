@@ -64,10 +64,20 @@ def expect_sizes(values: Mapping[str, Any], source: Path | str) -> None:
             sizes.setdefault(name, numbers := list(_numbers(key, value, name, source)))
             if name == "n_layers" and sum(numbers) > NUMBERS[name][1]:  # of all stages together
                 raise _unexpected(key, value, name, source)
-        elif isinstance(value, Mapping):
-            expect_sizes(value, source)
+        else:
+            for part in _parts(value):
+                expect_sizes(part, source)
     if "image_size" in sizes and "patch_size" in sizes:
         _expect_tokens(sizes, source)
+
+
+def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
+    """A configuration in another one, or those in a list."""
+    if isinstance(value, Mapping):
+        yield value
+    elif isinstance(value, list | tuple):
+        for element in value:
+            yield from _parts(element)
 
 
 @cache

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prisma.errors import PrismaError, shown
 from prisma.files import read_json
+from prisma.filesystem import given
 from prisma.publish.metadata import problems
 from prisma.publish.prose import CARD, prose_of, with_prose
 from prisma.publish.publishing import preview
@@ -56,6 +57,7 @@ def check_card(run: Path, repo: str | None = None, card: Path | None = None) -> 
     Raises:
         PrismaError: the run cannot be published, for the reason that `publish` gives; or `card` is not there.
     """
+    run, card = given(run), card if card is None else given(card)
     expect_finished(run)
     recipe = read_json(run / RECIPE).get("recipe")
     path = card or _existing(run, repo, recipe)

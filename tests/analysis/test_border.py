@@ -137,3 +137,14 @@ def test_an_image_without_the_keys_of_a_score_is_no_error() -> None:
 def test_a_broken_result_is_said_without_a_model() -> None:
     with pytest.raises(NotFiniteError, match=r"found nan in result \[3\], at 2 of its first axis"):
         guarded(lambda: torch.tensor([0.0, 1.0, torch.nan]))()
+
+
+def test_a_reference_in_which_a_class_has_no_probability_is_a_reference() -> None:
+    model = model_of("base")
+    clean, corrupt = images_of(model, 4).split(2)
+    reference = prisma.run(model, clean)
+    reference[:, 0] = -torch.inf
+    found = prisma.patch(model, clean, corrupt, "attn.z", KL(reference))
+    assert found.effect.isfinite().all()
+    with pytest.raises(NotFiniteError, match=r"metric\.reference"):
+        prisma.patch(model, clean, corrupt, "attn.z", KL(torch.full_like(reference, -torch.inf)))

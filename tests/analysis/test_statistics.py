@@ -1,5 +1,6 @@
 """Numbers over images."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,3 +29,10 @@ def test_a_share_needs_a_total() -> None:
     assert share_of(torch.tensor([1.0, -2.0]), torch.tensor(4.0)).tolist() == [0.25, -0.5]
     with pytest.raises(PrismaError, match="runs that differ in the metric; found a total effect of 1e-09"):
         share_of(torch.tensor([1.0]), torch.tensor(1e-9))
+
+
+def test_more_draws_than_memory_are_refused_and_numbers_of_numpy_are_numbers() -> None:
+    with pytest.raises(PrismaError, match="expected at most 1,000,000,000 images in all draws"):
+        bootstrap_interval(lambda rows: rows.double().mean(), 3, draws=10**30)
+    found = bootstrap_interval(lambda rows: rows.double().mean(), 3, level=np.float64(0.9))  # type: ignore[arg-type]
+    assert torch.equal(found, bootstrap_interval(lambda rows: rows.double().mean(), 3, level=0.9))

@@ -169,3 +169,9 @@ def test_a_live_module_is_not_resized_to_more_tokens_than_a_model_may_have(libra
         PrismaError, match=r"expected image_size as a side in pixels .* from 1 to 100,000; found 200000$"
     ):
         prisma.load(module, image_size=200_000)
+
+
+@pytest.mark.parametrize("values", [{"parts": [{"num_layers": 10**9}]}, {"a": [[{"x": {"num_layers": 10**9}}]]}])
+def test_configurations_in_lists_are_entered(values: dict[str, object]) -> None:
+    with pytest.raises(PrismaError, match="num_layers"):
+        expect_sizes(values, "config.json")
