@@ -168,4 +168,4 @@ def report_text(report: dict[str, Any]) -> str:
     what = f"{report['repo']} in {report['hub']}"
     if not report["changed"]:
         return f"{what} is up to date: nothing was written."
-    return f"Published {what}: main and {len(report['revisions'])} checkpoints, each read back and verified."
+    return f"Published {what}: main and {len(report['revisions'])} checkpoints, each verified before it was labelled."
