@@ -26,7 +26,7 @@ def test_every_site_is_what_the_cpu_computes(variant: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_fused_and_materialised_attention_agree_in_every_precision(dtype: torch.dtype) -> None:
     model = model_of("base", dtype=torch.float32).cuda().to(dtype)
-    images = images_of(model, n=8)
+    images = images_of(model, n=8).cuda()
     fused = model(images)
     materialised, _ = prisma.record(model, images, "blocks.*.attn.pattern")
     error = (materialised - fused).float().norm() / fused.float().norm()
@@ -36,7 +36,7 @@ def test_fused_and_materialised_attention_agree_in_every_precision(dtype: torch.
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_compiled_with_and_without_an_edit_is_eager(dtype: torch.dtype) -> None:
     model = model_of("base", dtype=torch.float32).cuda().to(dtype)
-    images = images_of(model, n=8)
+    images = images_of(model, n=8).cuda()
     compiled = torch.compile(model, fullgraph=True)
     edit = {"blocks.0.attn.z": prisma.Zero().at(head=1)}
     for edits in (None, edit):
@@ -47,7 +47,7 @@ def test_compiled_with_and_without_an_edit_is_eager(dtype: torch.dtype) -> None:
 
 def test_sweep_is_one_forward_per_head() -> None:
     model = model_of("base").cuda()
-    clean, corrupt = images_of(model, n=3), images_of(model, n=3, seed=2)
+    clean, corrupt = images_of(model, n=3).cuda(), images_of(model, n=3, seed=2).cuda()
     metric = prisma.LogitDiff(0, 1)
     _, acts = prisma.record(model, corrupt, "blocks.*.attn.z")
     effect = prisma.sweep(model, clean, corrupt, "attn.z", metric)

@@ -47,12 +47,13 @@ def blur(images: Tensor, where: Tensor | None = None, *, sigma: float = 4.0) -> 
     if not 0 < sigma < torch.inf:
         raise PrismaError(f"expected sigma to be above 0 pixels; found {sigma}")
     radius = int(4 * sigma + 0.5)
-    weights_K = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=images.device) / sigma) ** 2)
-    weights_K = (weights_K / weights_K.sum()).to(images)
-    x = _expect_images(images).flatten(0, -3)[:, None]  # one picture per row
+    at_K = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float64)
+    weights_K = torch.exp(-0.5 * (at_K / sigma) ** 2)
+    weights_K = weights_K / weights_K.sum()
+    x = _expect_images(images).double().flatten(0, -3)[:, None]  # one picture per row; every device sums in its own order
     x = F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), weights_K[None, None, None])
     x = F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), weights_K[None, None, :, None])
-    return _replaced(images, where, x.view_as(images))
+    return _replaced(images, where, x.view_as(images).to(images))
 
 
 def mean_image(images: Tensor, where: Tensor | None = None, *, reference: Tensor | None = None) -> Tensor:
