@@ -50,7 +50,7 @@ def blur(images: Tensor, where: Tensor | None = None, *, sigma: float = 4.0) -> 
     at_K = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float64)
     weights_K = torch.exp(-0.5 * (at_K / sigma) ** 2)
     weights_K = weights_K / weights_K.sum()
-    x = _expect_images(images).double().flatten(0, -3)[:, None]  # one picture per row; every device sums in its own order
+    x = _expect_images(images).double().flatten(0, -3)[:, None]  # one picture per row; devices sum in another order
     x = F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), weights_K[None, None, None])
     x = F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), weights_K[None, None, :, None])
     return _replaced(images, where, x.view_as(images).to(images))
