@@ -1,24 +1,39 @@
-"""Published mice as the app needs them: checkpoints by index, and the probe images as examples."""
+"""Published mice as the views need them: checkpoints by step, and the probe images as examples."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.errors import PrismaError, nearest
+from prisma.files import read_json
 from prisma.loaded import Loaded, load
 from prisma.repository import Published, published_in
-from prisma.run_folder import PROBE
-from prisma.view.browser import Packed, fractions
-from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
+from prisma.run_folder import METRICS, PROBE, read_metrics
+from prisma.view.browser import Array, pictures
+from prisma_app.cache import Cache
+from prisma_app.pictures import Picture, transform_of
+from prisma_app.subject import Subject, expect_still_images
 
 N_EXAMPLES = 20
+WEIGHTS_BUDGET = 2 * 2**30  # bytes of parameters that are kept in memory, over all models
+
+
+def weight_bytes(loaded: Loaded) -> int:
+    """The bytes of a model's parameters."""
+    return sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+
+
+LOADED: Cache[Loaded] = Cache(WEIGHTS_BUDGET, weight_bytes)
+"""By snapshot folder, which names the commit: when a label moves, its new commit is loaded."""
 
 
 @dataclass(frozen=True)
 class Mouse(Subject):
-    """One published mouse."""
+    """One published mouse, at a commit."""
 
     published: Published
 
@@ -26,59 +41,90 @@ class Mouse(Subject):
     def name(self) -> str:
         return self.published.repo
 
-    @property
-    def steps(self) -> list[int]:
-        return [int(entry["step"]) for entry in self._checkpoints()]
+    @cached_property
+    def rev(self) -> str:  # type: ignore[override]
+        return self.published.file(CONFIG).parent.name
+
+    @cached_property
+    def steps(self) -> list[int]:  # type: ignore[override]
+        return [int(entry["step"]) for entry in self._checkpoints]
 
     @property
     def final(self) -> Loaded:
         """The model on the branch `main`."""
         return self._load(None)
 
-    def _checkpoint(self, index: int) -> Loaded:
-        entry = self._checkpoints()[index]
+    def _checkpoint(self, step: int) -> Loaded:
+        entry = self._checkpoints[self.steps.index(step)]
         return self._load(entry["commit" if self.published.commit else "revision"])  # a label may move, a commit not
 
     def examples(self) -> list[Picture]:
         """The first test images that are published with the mouse."""
-        return _examples(self, self.published.file(PROBE))[0]
+        return self._examples
 
-    def thumbnails(self) -> Packed:
-        return _examples(self, self.published.file(PROBE))[1]
+    def thumbnails(self) -> Array:
+        return pictures(self.published.probe()[0][:N_EXAMPLES])
 
     def kinds(self) -> list[int]:
         """The class of each example."""
-        labels: list[int] = self.published.probe()[1][:N_EXAMPLES].tolist()
-        return labels
+        return [picture.label or 0 for picture in self._examples]
 
-    def _load(self, revision: str | None) -> Loaded:
-        folder = self.published.file(CONFIG, revision).parent
-        self.published.file(WEIGHTS, revision)
-        return _load(folder)
+    def probe(self) -> tuple[Tensor, Tensor] | None:
+        images, labels = self.published.probe()
+        return transform_of(self.final).normalise(images), labels
 
+    def metrics(self) -> list[dict[str, Any]]:
+        return list(read_metrics(self.published.file(METRICS)))
+
+    def about(self) -> dict[str, Any]:
+        """The test accuracy of `results.json`, the task, and the card."""
+        results, recipe = (read_json(self.published.file(name)) for name in ("results.json", "recipe.json"))
+        test = next((row for row in results.get("results", []) if row.get("name") == "test accuracy"), None)
+        card = self.published.file("README.md").read_text("utf-8", errors="replace")
+        accuracy = {"value": float(test["value"]), "n": int(test["n"])} if test else None
+        return {"accuracy": accuracy, "task": str(recipe.get("name", "")), "card": card.partition("\n---\n")[2]}
+
+    def code(self, step: int) -> str:
+        hub = "" if self.published.hub is None else f", hub={str(self.published.hub)!r}"
+        return f'loaded = prisma.load({self.name!r}, "step-{step:06d}"{hub})'
+
+    def code_of(self, picture: Picture) -> str:
+        hub = "" if self.published.hub is None else f", Path({str(self.published.hub)!r})"
+        if not picture.img.isdigit():
+            return super().code_of(picture)
+        published = f"Published({self.name!r}{hub})"
+        return f"loaded.transform.normalise({published}.probe()[0][{picture.img}:{int(picture.img) + 1}])"
+
+    @cached_property
     def _checkpoints(self) -> list[dict[str, Any]]:
         entries = self.published.checkpoints()
         if not entries:
             raise PrismaError(f"expected a list of checkpoints in {self.published.repo}; found an empty one")
         return entries
 
+    @cached_property
+    def _examples(self) -> list[Picture]:
+        images, labels = (x[:N_EXAMPLES] for x in self.published.probe())
+        inputs, known = transform_of(self.final).normalise(images), self.labels
+        names = [known[i] if i < len(known) else f"class {i}" for i in labels.tolist()]
+        return [
+            Picture(f"Test image {i}, labelled {name}", x, str(i), label)
+            for i, (x, name, label) in enumerate(zip(inputs, names, labels.tolist(), strict=True))
+        ]
 
-@lru_cache(maxsize=16)
-def _load(snapshot: Path) -> Loaded:
-    """Cached by snapshot folder, which names the commit: when a label moves, its new commit is loaded."""
-    return expect_still_images(load(snapshot))
+    def _load(self, revision: str | None) -> Loaded:
+        folder = self.published.file(CONFIG, revision).parent
+        self.published.file(WEIGHTS, revision)
+        return LOADED.get(folder, lambda: expect_still_images(load(Path(folder))))
 
 
-@lru_cache(maxsize=16)
-def _examples(mouse: Mouse, snapshot: Path) -> tuple[list[Picture], Packed]:
-    images, labels = (x[:N_EXAMPLES] for x in mouse.published.probe())
-    inputs = transform_of(mouse.final).normalise(images)
-    known = mouse.labels
-    names = [known[i] if i < len(known) else f"class {i}" for i in labels.tolist()]
-    pictures = [
-        Picture(f"Test image {i}, labelled {name}", x, i) for i, (x, name) in enumerate(zip(inputs, names, strict=True))
-    ]
-    return pictures, fractions(images.permute(0, 2, 3, 1))
+def pinned(mouse: Mouse, rev: str | None) -> Mouse:
+    """The mouse at the commit `rev`; without one, at the commit that `main` has now.
+
+    Raises:
+        PrismaError: no such commit.
+    """
+    return Mouse(replace(mouse.published, commit=rev or mouse.rev))
 
 
 def mice(hub: Path | None, model: str | None) -> list[str]:

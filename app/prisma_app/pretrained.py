@@ -1,17 +1,20 @@
 """A pretrained model as the app needs it: one checkpoint. Examples come with scikit-learn and scikit-image."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from prisma.errors import PrismaError
 from prisma.filesystem import given
 from prisma.loaded import Loaded, load
 from prisma.pretrained.loading import is_folder
-from prisma.view.browser import Packed, fractions
-from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
+from prisma.view.browser import Array, pictures
+from prisma_app.pictures import Picture, transform_of
+from prisma_app.subject import Subject, expect_still_images
 
 PROMPTS = (  # the default classes of a CLIP; they cover the examples, everyday pictures, and drawings
     *(f"a photo of {thing}" for thing in ("a temple", "a flower", "a cat", "a dog", "a bird", "a person", "a car")),
@@ -20,6 +23,7 @@ PROMPTS = (  # the default classes of a CLIP; they cover the examples, everyday 
     "a white drawing on black",
 )
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "camera")  # of scikit-image, beside the two of scikit-learn
+MOST_PROMPTS = 50
 THUMBNAIL = 96  # most pixels of the longer side
 
 
@@ -28,8 +32,9 @@ class Pretrained(Subject):
 
     def __init__(self, ref: str, prompts: Sequence[str] = ()) -> None:
         """Raises PrismaError as `prisma.load`, for a video model, and for prompts where there is no text model."""
+        self._ref, self._loaded = ref, load(ref)
         self._name = given(ref).resolve().name if is_folder(ref) else ref
-        self._final = _prepared(load(ref), prompts)
+        self._final = _prepared(self._loaded, prompts)
 
     @property
     def name(self) -> str:
@@ -44,8 +49,27 @@ class Pretrained(Subject):
     def final(self) -> Loaded:
         return self._final
 
-    def _checkpoint(self, index: int) -> Loaded:
+    def _checkpoint(self, step: int) -> Loaded:
         return self._final
+
+    @property
+    def prompts(self) -> str | None:
+        return None if self._loaded.text is None else "\n".join(self._final.labels)
+
+    def prompted(self, prompts: str) -> "Pretrained":
+        """The same weights with other prompts as the classes. Raises PrismaError if it has no text model."""
+        lines = tuple(line.strip() for line in prompts.split("\n") if line.strip())
+        if self._loaded.text is None:
+            return super().prompted(prompts)  # type: ignore[return-value]  # raises
+        if not 0 < len(lines) <= MOST_PROMPTS:
+            raise PrismaError(f"expected 1 to {MOST_PROMPTS} prompts, one in each line; found {len(lines)}")
+        other = copy(self)
+        other._final = self._loaded.zero_shot(lines)
+        return other
+
+    def code(self, step: int) -> str:
+        prompts = f".zero_shot({list(self._final.labels)!r})" if self._loaded.text is not None else ""
+        return f"loaded = prisma.load({self._ref!r}){prompts}"
 
     def examples(self) -> list[Picture]:
         return self._examples
@@ -54,7 +78,7 @@ class Pretrained(Subject):
         """The file names."""
         return [example.caption.split(",")[0] for example in self._examples]
 
-    def thumbnails(self) -> Packed:
+    def thumbnails(self) -> Array:
         return self._thumbnails
 
     @cached_property
@@ -69,17 +93,17 @@ class Pretrained(Subject):
             side, spare = picture.shape[0], picture.shape[1] - picture.shape[0]
             for where, left in (("left", 0), ("middle", spare // 2), ("right", spare)):
                 caption = f"{Path(path).name}, {where} (from scikit-learn)"
-                found.append(Picture(caption, transform(picture[:, left : left + side]), len(found)))
+                found.append(Picture(caption, transform(picture[:, left : left + side]), str(len(found))))
         for name in PICTURES:
-            found.append(Picture(f"{name}, from scikit-image", transform(getattr(skimage.data, name)()), len(found)))
+            found.append(Picture(f"{name}, from scikit-image", transform(getattr(skimage.data, name)()), str(len(found))))
         return found
 
     @cached_property
-    def _thumbnails(self) -> Packed:
+    def _thumbnails(self) -> Array:
         images = transform_of(self._final).pixels(torch.stack([example.x for example in self._examples]))
         shrunk = min(1.0, THUMBNAIL / max(images.shape[2:]))
         size = [round(side * shrunk) for side in images.shape[2:]]
-        return fractions(F.interpolate(images, size, mode="area").permute(0, 2, 3, 1))
+        return pictures(F.interpolate(images, size, mode="area"))
 
 
 def _prepared(loaded: Loaded, prompts: Sequence[str]) -> Loaded:

@@ -1,223 +1,245 @@
-// Where each token attends, and who attends to it: every head small, one head large.
-// facts: {layers, heads, grid: [rows, columns], prefix: [name, ...], where}
-// arrays: image [1, height, width, channel], "layer 0" [head, query, key], "layer 1", ...
+// Where each token attends, or who attends to it: one head large, and every head of every layer small.
+import { brief, choice, colourBar, level, node, range, SEQUENTIAL, SEQUENTIAL_PIXELS, sharp } from "./core.js";
+import { countTokens, neighbour, strongest, tokenMap, tokenName } from "./tokens.js";
+import { picture } from "./core.js";
 
-const weight = (value) => value.toFixed(3);
-const HELP =
-  "Arrow keys move the token, 0 is the first token, square brackets change the layer, comma and full stop the head, " +
-  "Enter pins, Escape unpins.";
+const KEYS_HELP = "Arrow keys move the token, 0 is the first token, square brackets change the layer, comma and full stop the head, Enter pins, Escape unpins.";
 
-class Attention {
-  constructor(root, callbacks) {
-    Object.assign(this, { callbacks, layer: 0, head: 0, cursor: 0, hover: null, pinned: false, opacity: 0.9, alike: false });
-    this.turn = latest();
-    this.to = this.side("Where it attends");
-    this.from = this.side("Who attends to it");
-    this.thumbnails = new HeadGrid((layer, head) => this.set({ layer, head }));
-    this.words = node("p", { class: "pz-words", role: "status" }, "Loading the attention of this image.");
+// The attention of one layer, as attention_rows of payload.py writes it, without copying: patches are 8-bit shares of
+// the largest patch in their row.
+export class Pattern {
+  constructor(arrays, prefix) {
+    const [heads, queries, patches] = arrays.pattern.shape;
+    Object.assign(this, {
+      heads, tokens: queries, patches, prefix,
+      levels: arrays.pattern.values, scales: arrays["pattern.scale"].values, first: arrays["pattern.prefix"].values,
+    });
+  }
+
+  at(head, query, key) {
+    const row = head * this.tokens + query;
+    if (key < this.prefix) return this.first[row * this.prefix + key];
+    return (this.levels[row * this.patches + key - this.prefix] * this.scales[row]) / 255;
+  }
+
+  // Weights from a token ("to") or to it ("from"), written into `out`.
+  read(way, head, token, out) {
+    for (let other = 0; other < this.tokens; other += 1) {
+      out[other] = way === "to" ? this.at(head, token, other) : this.at(head, other, token);
+    }
+    return out;
+  }
+}
+
+export class Attention {
+  static TITLE = "Attention";
+
+  constructor(root, page) {
+    Object.assign(this, { page, hover: null, opacity: 0.85, patterns: [] });
+    this.layers = choice("Layer", [], (value) => page.set({ layer: Number(value) }));
+    this.heads = choice("Head", [], (value) => page.set({ head: Number(value) }));
+    this.way = choice("Show", [["to", "where it attends"], ["from", "who attends to it"]], (way) => page.set({ way }));
+    this.scale = choice("Colours", [["row", "each map to its strongest patch"], ["alike", "all heads alike"]], (scale) => page.set({ scale }));
+    const slider = node("input", { type: "range", min: 0, max: 100, value: 100 * this.opacity, oninput: () => { this.opacity = slider.value / 100; this.draw(); } });
+    const opacity = node("label", { class: "pz-choice" }, node("span", {}, "Image to map"), slider);
+    this.map = tokenMap("Attention map", {
+      over: (token) => token !== this.hover && this.show({ hover: token }),
+      out: () => this.show({ hover: null }),
+      pick: (token) => page.set({ token, pin: this.pinned && token === page.state.token ? undefined : "1" }),
+    });
+    this.bar = colourBar("attention weight");
+    this.words = node("p", { class: "pz-words" });
+    this.grid = new HeadGrid((layer, head) => page.set({ layer, head }));
     this.table = node("tbody", {});
-    const pair = node("div", { class: "pz-pair" }, this.to.element, this.from.element);
-    const about = { tabindex: 0, role: "application", "aria-roledescription": "attention map", "aria-label": `Attention. ${HELP}` };
-    const onkeydown = (event) => this.key(event) && event.preventDefault();
-    const headings = ["It attends to", "weight", "Attended by", "weight"].map((text) => node("th", { scope: "col" }, text));
-    root.replaceChildren(
-      this.tools(),
+    const about = { class: "pz-stage", tabindex: 0, role: "application", "aria-roledescription": "attention map", "aria-label": `Attention. ${KEYS_HELP}` };
+    const headings = ["token", "weight"].map((text) => node("th", { scope: "col" }, text));
+    root.append(
+      node("p", { class: "pz-help" }, "Where information may flow from, head by head. Attention is not explanation: see Patching for what matters."),
+      node("div", { class: "pz-tools" }, this.layers.element, this.heads.element, this.way.element, this.scale.element, opacity),
       this.words,
-      node("div", { class: "pz-columns" }, node("div", { class: "pz-stage", ...about, onkeydown }, pair), this.thumbnails.element),
+      node("div", { class: "pz-columns" },
+        node("div", { ...about, onkeydown: (event) => this.key(event) && event.preventDefault() }, this.map.element, this.bar.element),
+        this.grid.element),
       node("p", { class: "pz-keys" }, "hover previews · click pins · Esc unpins · arrows move · 0 first token · [ ] layer · , . head"),
-      node("details", { class: "pz-more" }, node("summary", {}, "The strongest, as a table"),
+      node("details", { class: "pz-more" }, node("summary", {}, "Show as table"),
         node("table", {}, node("thead", {}, node("tr", {}, ...headings)), this.table)),
     );
   }
 
-  tools() {
-    this.layers = choice("Layer", [], (value) => this.set({ layer: Number(value) }));
-    this.heads = choice("Head", [], (value) => this.set({ head: Number(value) }));
-    const scales = [["own", "each map to its strongest patch"], ["alike", "all heads alike"]];
-    const scale = choice("Colours", scales, (value) => this.set({ alike: value === "alike" }));
-    const oninput = () => this.set({ opacity: slider.value / 100 });
-    const slider = node("input", { type: "range", min: 0, max: 100, value: 100 * this.opacity, oninput });
-    const opacity = node("label", { class: "pz-choice" }, node("span", {}, "Image to map"), slider);
-    return node("div", { class: "pz-tools" }, this.layers.element, this.heads.element, scale.element, opacity);
+  get pinned() {
+    return this.page.state.pin === "1";
   }
 
-  side(title) {
-    const map = tokenMap(title, {
-      over: (token) => token !== this.hover && this.set({ hover: token }),
-      out: () => this.set({ hover: null }),
-      pick: (token) => this.set({ pinned: !(this.pinned && token === this.cursor), cursor: token }),
-    });
-    const bar = colourBar(title);
-    const element = node("figure", { class: "pz-figure" }, node("figcaption", {}, title), map.element, bar.element);
-    return { map, bar, element };
-  }
-
-  set(values) {
-    Object.assign(this, values);
-    this.draw();
-  }
-
-  // The token that is asked about.
   get token() {
-    return this.hover === null || this.pinned ? this.cursor : this.hover;
+    return this.hover === null || this.pinned ? this.state.token : this.hover;
+  }
+
+  show(values) {
+    Object.assign(this, values);
+    if (this.state) this.draw();
   }
 
   key(event) {
-    if (!this.facts || event.ctrlKey || event.metaKey || event.altKey) return false;
+    if (!this.state || event.ctrlKey || event.metaKey || event.altKey) return false;
+    const { state, scene } = this;
     const around = (value, step, count) => (value + step + count) % count;
     const moves = {
-      0: () => ({ cursor: 0, hover: null }),
-      "[": () => ({ layer: around(this.layer, -1, this.facts.layers) }),
-      "]": () => ({ layer: around(this.layer, 1, this.facts.layers) }),
-      ",": () => ({ head: around(this.head, -1, this.facts.heads) }),
-      ".": () => ({ head: around(this.head, 1, this.facts.heads) }),
-      Enter: () => ({ cursor: this.token, pinned: !this.pinned, hover: null }),
-      Escape: () => ({ pinned: false, hover: null }),
+      0: () => ({ token: 0 }),
+      "[": () => ({ layer: around(state.layer, -1, scene.layers) }),
+      "]": () => ({ layer: around(state.layer, 1, scene.layers) }),
+      ",": () => ({ head: around(state.head, -1, scene.heads) }),
+      ".": () => ({ head: around(state.head, 1, scene.heads) }),
+      Enter: () => ({ token: this.token, pin: this.pinned ? undefined : "1" }),
+      Escape: () => ({ pin: undefined }),
     };
-    const arrow = () => ({ cursor: neighbour(this.facts, this.token, event.key), hover: null });
+    const arrow = () => ({ token: neighbour(scene, this.token, event.key) });
     const move = event.key.startsWith("Arrow") ? arrow : moves[event.key];
-    if (move) this.set(move());
-    return Boolean(move);
+    if (!move) return false;
+    const values = move();
+    this.hover = null;
+    this.page.set(values);
+    return true;
   }
 
-  // Weights from (row) and to (column) a token.
-  row(layer, head, token) {
-    return this.patterns[layer].row(head, token);
+  async update(state, scene, current) {
+    const place = ["model", "rev", "step", "img"].map((key) => state[key]).join(" ");
+    const ask = (layer) => this.page.source.ask("attention", state, { part: layer });
+    const first = ask(state.layer);
+    const [{ facts, arrays }, { arrays: shown }] = await Promise.all([first, this.page.source.ask("answer", state)]);
+    if (!current()) return;
+    if (place !== this.place) Object.assign(this, { place, patterns: Array(scene.layers).fill(null), image: picture(shown.image, 0) });
+    if (state.token === undefined || state.token >= countTokens(scene)) this.page.fill({ token: facts.state.token });
+    this.patterns[state.layer] ||= new Pattern(arrays, scene.prefix.length);
+    Object.assign(this, { state: this.page.state, scene, facts });
+    this.layers.offer(range(scene.layers).map((i) => [i, i]));
+    this.heads.offer(range(scene.heads).map((i) => [i, i]));
+    this.draw();
+    this.rest(ask, place);
   }
 
-  column(layer, head, token) {
-    return Array.from({ length: countTokens(this.facts) }, (_, other) => this.patterns[layer].at(head, other, token));
+  // The other layers, for the small maps, one after the other.
+  async rest(ask, place) {
+    for (let layer = 0; layer < this.scene.layers; layer += 1) {
+      if (this.patterns[layer]) continue;
+      const { arrays } = await ask(layer).catch(() => ({}));
+      if (place !== this.place || !arrays) return;
+      this.patterns[layer] = new Pattern(arrays, this.scene.prefix.length);
+      this.grid.draw(this);
+    }
   }
 
   // The top of a map's colours: a prefix token that draws most of the attention must not hide the patches.
-  top(values) {
-    return Math.max(1e-6, ...values.slice(this.facts.prefix.length));
-  }
-
-  drawSide(side, read) {
-    const { facts, token } = this;
-    const values = read(this.layer, this.head, token);
-    const loaded = this.patterns.flatMap((pattern, layer) => (pattern ? [layer] : []));
-    const every = () => loaded.flatMap((layer) => [...Array(facts.heads).keys()].map((head) => this.top(read(layer, head, token))));
-    const high = this.alike ? Math.max(...every()) : this.top(values);
-    const paint = colour(SEQUENTIAL, 0, high);
-    side.map.draw({ scene: facts, image: this.image, values, paint, opacity: this.opacity, marked: token, format: weight });
-    const beyond = values.some((value) => value > high); // only a prefix token can be
-    side.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, weight(high / 2)], [1, `${beyond ? "≥ " : ""}${weight(high)}`]]);
-    return { values, high };
+  high(pattern, head, token) {
+    let high = 1e-6;
+    for (let key = this.scene.prefix.length; key < pattern.tokens; key += 1) {
+      high = Math.max(high, this.state.way === "to" ? pattern.at(head, token, key) : pattern.at(head, key, token));
+    }
+    return high;
   }
 
   draw() {
-    if (!this.facts || !this.patterns[this.layer]) return;
-    const { facts, layer, head, token, pinned, hover } = this;
-    this.layers.select.value = layer;
-    this.heads.select.value = head;
-    const to = this.drawSide(this.to, (...where) => this.row(...where));
-    const from = this.drawSide(this.from, (...where) => this.column(...where));
-    this.thumbnails.draw(facts, this.patterns, { layer, head }, (pattern, which) => {
-      const values = pattern.row(which, token);
-      return { values: values.slice(facts.prefix.length), high: this.alike ? to.high : this.top(values) };
-    });
-    const best = [to, from].map(({ values }) => strongest(facts, values, 10, weight));
-    const other = pinned && hover !== null && hover !== token
-      ? ` To ${tokenName(facts, hover)} ${weight(to.values[hover])}, from it ${weight(from.values[hover])}.` : "";
-    this.words.textContent =
-      `Layer ${layer}, head ${head}: ${tokenName(facts, token)}${pinned ? " (pinned)" : ""} attends most to ` +
-      `${best[0][0][0]} (${best[0][0][1]}); most attentive to it is ${best[1][0][0]} (${best[1][0][1]}).${other}`;
-    const cells = (i) => [...best[0][i], ...best[1][i]].map((text) => node("td", {}, text));
-    this.table.replaceChildren(...best[0].map((_, i) => node("tr", {}, ...cells(i))));
-    this.callbacks.state({ layer, head, token, pinned, to: to.values, from: from.values, where: facts.where });
-  }
-
-  update(manifest) {
-    return this.turn((current) => this.show(manifest, current), (error) => { this.words.textContent = error.message; });
-  }
-
-  async show({ facts, arrays }, current) {
-    const shape = ({ layers, heads, grid, prefix }) => JSON.stringify([layers, heads, grid, prefix]);
-    const same = this.facts && shape(this.facts) === shape(facts);
-    const first = same ? this.layer : 0;
-    const [image, pattern] = await Promise.all([load(arrays.image), load(arrays[`layer ${first}`])]);
-    if (!current()) return;
-    if (!same) {
-      const cursor = facts.prefix.length ? 0 : Math.floor(countTokens(facts) / 2);
-      Object.assign(this, { layer: 0, head: 0, hover: null, pinned: false, cursor });
-      this.layers.select.replaceChildren(...[...Array(facts.layers).keys()].map((i) => option(i, i)));
-      this.heads.select.replaceChildren(...[...Array(facts.heads).keys()].map((i) => option(i, i)));
+    const { scene, state, token } = this;
+    const pattern = this.patterns[state.layer];
+    if (!pattern) return;
+    const began = performance.now();
+    const head = Math.min(state.head, scene.heads - 1);
+    for (const [control, value] of [[this.layers, state.layer], [this.heads, head], [this.way, state.way], [this.scale, state.scale]]) {
+      if (control.select.value !== String(value)) control.select.value = value;
     }
-    Object.assign(this, { facts, image: picture(image, 0), patterns: Array(facts.layers).fill(null) });
-    this.patterns[first] = pattern;
-    this.draw();
-    const rest = [...Array(facts.layers).keys()].filter((layer) => layer !== first);
-    await Promise.all(rest.map(async (layer) => {
-      const later = await load(arrays[`layer ${layer}`]);
-      if (current()) this.patterns[layer] = later;
-    }));
-    if (current()) this.draw();
+    this.values = pattern.read(state.way, head, token, this.values?.length === pattern.tokens ? this.values : new Float32Array(pattern.tokens));
+    this.alike = state.scale === "alike"
+      ? Math.max(...this.patterns.flatMap((some) => (some ? range(scene.heads).map((h) => this.high(some, h, token)) : []))) : null;
+    const high = this.alike ?? this.high(pattern, head, token);
+    this.map.draw({ scene, image: this.image, values: this.values, map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high, opacity: this.opacity, marked: token, format: brief });
+    const beyond = this.values.some((value) => value > high * 1.001); // only a prefix token can be
+    this.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, brief(high / 2)], [1, `${beyond ? "≥ " : ""}${brief(high)}`]]);
+    this.grid.draw(this);
+    this.tell(head, token);
+    document.documentElement.dataset.prismaDrawMs = (performance.now() - began).toFixed(2);
+  }
+
+  tell(head, token) {
+    const { scene, state } = this;
+    let best = 0;
+    for (let i = 1; i < this.values.length; i += 1) if (this.values[i] > this.values[best]) best = i;
+    const what = state.way === "to" ? "attends most to" : "is attended to most by";
+    this.words.textContent = `Layer ${state.layer}, head ${head}: ${tokenName(scene, token)}${this.pinned ? " (pinned)" : ""} ${what} ${tokenName(scene, best)} (${brief(this.values[best])}).`;
+    if (!this.table.closest("details").open) return;
+    const rows = strongest(scene, this.values, 10, brief);
+    this.table.replaceChildren(...rows.map((cells) => node("tr", {}, ...cells.map((text) => node("td", {}, text)))));
   }
 }
 
-// All heads of all layers, small: what the chosen token attends to among the patches. A click chooses a head.
+// All heads of all layers, a pixel for each patch, painted at once. A click chooses a head.
 class HeadGrid {
   constructor(choose) {
-    const caption = node("figcaption", {}, "Every head: where this token attends");
     this.canvas = node("canvas", { class: "pz-heads", role: "img", "aria-label": "Every head, a row for each layer" });
-    this.element = node("figure", { class: "pz-figure pz-overview" }, caption, this.canvas);
+    this.element = node("figure", { class: "pz-figure pz-overview" }, node("figcaption", {}, "Every head of every layer"), this.canvas);
+    this.small = document.createElement("canvas");
     this.canvas.addEventListener("click", (event) => {
+      if (!this.size) return;
       const bounds = this.canvas.getBoundingClientRect();
-      const { margin, side, tall } = this.sizes();
+      const { margin, side, tall } = this.size;
       const head = Math.floor((event.clientX - bounds.left - margin) / side);
       const layer = Math.floor((event.clientY - bounds.top - margin) / tall);
-      if (head >= 0 && layer >= 0 && head < this.facts.heads && layer < this.facts.layers) choose(layer, head);
+      if (head >= 0 && layer >= 0 && head < this.of.scene.heads && layer < this.of.scene.layers) choose(layer, head);
     });
-    new ResizeObserver(() => this.facts && this.paint()).observe(this.canvas);
+    new ResizeObserver(() => this.of && this.canvas.clientWidth !== this.width && this.draw(this.of)).observe(this.canvas);
   }
 
-  sizes() {
+  draw(of) {
+    this.of = of;
+    const { scene, state, token, patterns } = of;
+    const [rows, columns] = scene.grid;
+    this.width = this.canvas.clientWidth || 240;
     const margin = 20;
-    const side = Math.min(110, ((this.canvas.parentElement.clientWidth || 240) - margin) / this.facts.heads);
-    return { margin, side, tall: (side - 4) * (this.facts.grid[0] / this.facts.grid[1]) + 4 };
-  }
-
-  // read(pattern, head) -> {values of the patches, high}
-  draw(facts, patterns, chosen, read) {
-    Object.assign(this, { facts, patterns, chosen, read });
-    this.paint();
-  }
-
-  paint() {
-    const { facts, chosen } = this;
-    const { margin, side, tall } = this.sizes();
-    const context = sharp(this.canvas, this.canvas.clientWidth, margin + tall * facts.layers);
+    const side = Math.min(Math.max(56, 260 / scene.layers), (this.width - margin) / scene.heads);
+    const tall = (side * rows) / columns;
+    this.size = { margin, side, tall };
+    const gap = Math.max(1, Math.round(columns / 14));
+    const [wide, high] = [(columns + gap) * scene.heads, (rows + gap) * scene.layers];
+    if (this.small.width !== wide || this.small.height !== high) {
+      Object.assign(this.small, { width: wide, height: high });
+      this.data = new ImageData(wide, high);
+      this.target = new Uint32Array(this.data.data.buffer);
+    }
+    patterns.forEach((pattern, layer) => pattern && this.paint(of, pattern, layer, token, wide, gap));
+    this.small.getContext("2d").putImageData(this.data, 0, 0);
+    const context = sharp(this.canvas, this.width, margin + tall * scene.layers);
     context.imageSmoothingEnabled = false;
-    context.fillStyle = getComputedStyle(this.canvas).color;
-    context.font = "11px ui-monospace, SFMono-Regular, Menlo, monospace";
-    [context.textAlign, context.textBaseline] = ["center", "middle"];
-    for (let head = 0; head < facts.heads; head += 1) context.fillText(head, margin + (head + 0.5) * side, margin / 2);
-    for (let layer = 0; layer < facts.layers; layer += 1) {
-      context.fillText(layer, margin / 2, margin + (layer + 0.5) * tall);
-      for (let head = 0; head < facts.heads && this.patterns[layer]; head += 1) {
-        const [x, y] = [margin + head * side, margin + layer * tall];
-        context.drawImage(this.thumbnail(this.read(this.patterns[layer], head)), x + 2, y + 2, side - 4, tall - 4);
-        if (layer === chosen.layer && head === chosen.head) {
-          context.strokeStyle = getComputedStyle(this.canvas).getPropertyValue("--pz-accent");
-          context.lineWidth = 2.5;
-          context.strokeRect(x + 0.5, y + 0.5, side - 1, tall - 1);
-        }
+    context.drawImage(this.small, margin, margin, side * scene.heads, tall * scene.layers);
+    this.label(context, of, margin, side, tall);
+    const head = Math.min(state.head, scene.heads - 1);
+    context.strokeStyle = getComputedStyle(this.canvas).getPropertyValue("--pz-accent");
+    context.lineWidth = 2.5;
+    context.strokeRect(margin + head * side - 1, margin + state.layer * tall - 1, side, tall);
+  }
+
+  paint({ scene, state, alike }, pattern, layer, token, wide, gap) {
+    const [rows, columns] = scene.grid;
+    const { prefix, patches, tokens, levels, scales } = pattern;
+    const share = new Float32Array(patches);
+    for (let head = 0; head < scene.heads; head += 1) {
+      let top = 0;
+      for (let p = 0; p < patches; p += 1) {
+        const row = head * tokens + (state.way === "to" ? token : prefix + p);
+        share[p] = state.way === "to" ? levels[row * patches + p] * scales[row]
+          : token < prefix ? 255 * pattern.first[row * prefix + token] : levels[row * patches + token - prefix] * scales[row];
+        if (share[p] > top) top = share[p];
+      }
+      const high = alike === null ? top : 255 * alike;
+      for (let p = 0; p < patches; p += 1) {
+        const y = layer * (rows + gap) + Math.floor(p / columns);
+        this.target[y * wide + head * (columns + gap) + (p % columns)] = SEQUENTIAL_PIXELS[level(share[p], 0, high)];
       }
     }
   }
 
-  thumbnail({ values, high }) {
-    const [rows, columns] = this.facts.grid;
-    this.small ||= node("canvas", {});
-    Object.assign(this.small, { width: columns, height: rows });
-    const pixels = new ImageData(columns, rows);
-    const paint = colour(SEQUENTIAL, 0, high);
-    values.forEach((value, i) => pixels.data.set([...paint(value), 255], 4 * i));
-    this.small.getContext("2d").putImageData(pixels, 0, 0);
-    return this.small;
+  label(context, { scene }, margin, side, tall) {
+    context.fillStyle = getComputedStyle(this.canvas).color;
+    context.font = "11px ui-monospace, SFMono-Regular, Menlo, monospace";
+    [context.textAlign, context.textBaseline] = ["center", "middle"];
+    range(scene.heads).forEach((head) => context.fillText(head, margin + (head + 0.5) * side, margin / 2));
+    range(scene.layers).forEach((layer) => context.fillText(layer, margin / 2, margin + (layer + 0.5) * tall));
   }
 }
-
-const attention = (root, callbacks) => new Attention(root, callbacks);

@@ -1,0 +1,151 @@
+// The page: its head (model, training step, image), its tabs, and the one state that decides everything that it shows.
+import { Compare } from "./compare.js";
+import { Attention } from "./attention.js";
+import { Decompose } from "./decompose.js";
+import { Head } from "./head.js";
+import { Inline, Server } from "./source.js";
+import { Lens } from "./lens.js";
+import { Patching } from "./patching.js";
+import { Training } from "./training.js";
+import { fromAddress, toAddress, VIEWS } from "./state.js";
+import { node } from "./core.js";
+
+const FIGURES = { attention: Attention, lens: Lens, patching: Patching, training: Training, decompose: Decompose };
+// A change of these is a step that the browser's Back undoes; others only change the present address.
+const STEPS = ["model", "view", "img", "corrupt", "model2", "img2"];
+
+class Page {
+  constructor(root, source) {
+    Object.assign(this, { root, source, turn: 0, ready: false });
+    const { state, mistakes } = fromAddress(location.search || location.hash.replace("#", "?"));
+    this.state = state;
+    this.words = node("p", { class: "pz-live", role: "status", "aria-live": "polite" });
+    this.trouble = node("p", { class: "pz-trouble", role: "alert", hidden: true });
+    this.head = new Head(this);
+    this.tabs = node("div", { class: "pz-tabs", role: "tablist", "aria-label": "Views" });
+    this.panel = node("section", { class: "pz-panel", role: "tabpanel", id: "pz-figure", tabindex: -1 });
+    this.figures = {};
+    VIEWS.forEach((name) => this.tabs.append(this.tab(name)));
+    this.compare = new Compare(this);
+    root.replaceChildren(
+      node("a", { class: "pz-skip", href: "#pz-figure", onclick: (event) => { event.preventDefault(); this.panel.focus(); } }, "Skip to the figure"),
+      this.head.element, this.tabs, this.trouble, this.words, this.panel,
+    );
+    window.addEventListener("popstate", () => this.show(fromAddress(location.search || location.hash.replace("#", "?")).state));
+    this.say(mistakes);
+    this.show(state);
+  }
+
+  tab(name) {
+    const onkeydown = (event) => {
+      const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!move) return;
+      event.preventDefault();
+      const next = VIEWS[(VIEWS.indexOf(name) + move + VIEWS.length) % VIEWS.length];
+      this.set({ view: next });
+      this.tabs.children[VIEWS.indexOf(next)].focus();
+    };
+    return node("button", {
+      type: "button", role: "tab", id: `pz-tab-${name}`, "aria-controls": "pz-figure", onkeydown, onclick: () => this.set({ view: name }),
+    }, FIGURES[name].TITLE);
+  }
+
+  // Changes the state, and with it the address and the figure. `undefined` removes a key.
+  set(values) {
+    const next = { ...this.state, ...values };
+    const isStep = STEPS.some((key) => key in values && values[key] !== this.state[key]);
+    this.link(next, isStep ? "pushState" : "replaceState");
+    return this.show(next);
+  }
+
+  link(state, how) {
+    const address = toAddress(state);
+    if (address === toAddress(this.state) && how === "pushState") return;
+    const url = this.source.live ? address : `#${address.slice(1)}`;
+    history[how](history.state, "", url);
+  }
+
+  // What the server filled in belongs to the state, unless the visitor has chosen something else meanwhile.
+  fill(values) {
+    const known = Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null && value !== undefined));
+    this.state = { ...this.state, ...known };
+    this.link(this.state, "replaceState");
+  }
+
+  say(sentences) {
+    this.trouble.textContent = sentences.join(" ");
+    this.trouble.hidden = !sentences.length;
+  }
+
+  async show(state) {
+    this.state = state;
+    this.ready = false;
+    this.turn += 1;
+    const mine = this.turn;
+    const current = () => mine === this.turn;
+    try {
+      const model = await this.source.ask("model", state);
+      if (!current()) return;
+      this.model = model.facts;
+      this.fill({ model: model.facts.name, rev: model.facts.rev, step: state.step ?? model.facts.steps.at(-1) });
+      this.head.update(model, this.state, current);
+      this.mark();
+      const figure = this.figure(this.state.view);
+      await figure.update(this.state, this.model, current);
+      if (!current()) return;
+      await this.compare.update(this.state, current);
+      if (!current()) return;
+      figure.element.hidden = false;
+      this.done();
+    } catch (error) {
+      if (!current()) return;
+      this.say([error.message]);
+      this.panel.classList.add("pz-stale"); // what is still seen is of another state
+      this.done();
+    }
+  }
+
+  done() {
+    this.ready = true;
+    document.documentElement.dataset.prismaFigureMs ??= String(Math.round(performance.now()));
+  }
+
+  mark() {
+    this.say([]);
+    this.panel.classList.remove("pz-stale");
+    VIEWS.forEach((name, i) => {
+      const chosen = name === this.state.view;
+      this.tabs.children[i].setAttribute("aria-selected", chosen);
+      this.tabs.children[i].tabIndex = chosen ? 0 : -1;
+      if (this.figures[name]) this.figures[name].element.hidden = !chosen;
+    });
+    this.panel.setAttribute("aria-labelledby", `pz-tab-${this.state.view}`);
+  }
+
+  // The figure of a view, made when it is looked at first.
+  figure(name) {
+    if (!this.figures[name]) {
+      const element = node("div", { class: "pz-view", hidden: true });
+      this.figures[name] = new FIGURES[name](element, this);
+      this.figures[name].element = element;
+      this.panel.append(element);
+    }
+    this.figures[name].element.hidden = false;
+    return this.figures[name];
+  }
+}
+
+// Finds the element that the page is in, which Gradio makes later than the script runs.
+function mount() {
+  const root = document.getElementById("prisma");
+  if (!root || root.dataset.mounted) return Boolean(root);
+  root.dataset.mounted = "1";
+  const source = window.PRISMA_PACKS ? new Inline(window.PRISMA_PACKS, window.PRISMA_MODELS) : new Server("prisma/");
+  const page = new Page(root, source);
+  window.prisma = { get state() { return { ...page.state }; }, get ready() { return page.ready; }, page };
+  return true;
+}
+if (!mount()) {
+  const watcher = new MutationObserver(() => mount() && watcher.disconnect());
+  watcher.observe(document.documentElement, { childList: true, subtree: true });
+}

@@ -1,0 +1,135 @@
+// Where the numbers come from: a server, files beside the page, or the page itself. All answer `ask(what, state, part)`
+// with {facts, arrays}, and keep what they have read; `what` is a key of ASKS.
+import { ASKS } from "./state.js";
+import { unpack } from "./pack.js";
+
+const KEPT = 96 * 2 ** 20; // bytes of arrays
+
+const keysOf = (what, state, more) => {
+  const asked = Object.fromEntries(ASKS[what].filter((key) => state[key] !== undefined && state[key] !== "").map((key) => [key, state[key]]));
+  return { ...asked, ...more };
+};
+
+class Source {
+  constructor() {
+    this.kept = new Map(); // address -> a promise of what was read; the oldest go first
+    this.held = 0;
+  }
+
+  ask(what, state, more = {}) {
+    const address = this.address(what, keysOf(what, state, more));
+    const known = this.kept.get(address);
+    if (known) {
+      this.kept.delete(address);
+      this.kept.set(address, known);
+      return known;
+    }
+    const reading = this.read(address).then((found) => {
+      this.held += weight(found);
+      this.trim();
+      return found;
+    });
+    reading.catch(() => this.kept.delete(address));
+    this.kept.set(address, reading);
+    return reading;
+  }
+
+  async trim() {
+    for (const [address, reading] of [...this.kept]) {
+      if (this.held <= KEPT || this.kept.size < 8) return;
+      this.kept.delete(address);
+      this.held -= weight(await reading);
+    }
+  }
+}
+
+const weight = ({ arrays }) => Object.values(arrays).reduce((sum, { values }) => sum + values.byteLength, 0);
+
+// The app's server, `base` is its address. Errors are the server's sentences.
+export class Server extends Source {
+  constructor(base) {
+    super();
+    this.base = base;
+    this.live = true; // it computes what is asked
+  }
+
+  address(what, keys) {
+    const path = ["model", "answer"].includes(what) ? what : `view/${what}`;
+    return `${this.base}${path}?${new URLSearchParams(keys)}`;
+  }
+
+  async read(address) {
+    return unpack(await (await this.fetched(address)).blob());
+  }
+
+  async fetched(address, how = {}) {
+    let response;
+    try {
+      response = await fetch(address, how);
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Error("The server does not answer: is it still running?");
+    }
+    if (!response.ok) {
+      const said = await response.json().catch(() => ({}));
+      throw new Error(said.error || `The server answered with status ${response.status}.`);
+    }
+    return response;
+  }
+
+  async models() {
+    return (await (await this.fetched(`${this.base}models`)).json()).models;
+  }
+
+  // Calls heard(line) for each line of a stream, until it ends or the signal aborts it.
+  async stream(what, state, more, heard, signal) {
+    const response = await this.fetched(`${this.base}stream/${what}?${new URLSearchParams(keysOf(what, state, more))}`, { signal });
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        const fact = JSON.parse(line);
+        if (fact.error) throw new Error(fact.error);
+        heard(fact);
+      }
+    }
+  }
+
+  // The name by which an address means a file that the visitor chose.
+  async upload(file) {
+    return (await (await this.fetched(`${this.base}image`, { method: "POST", body: file })).json()).img;
+  }
+}
+
+// Arrays that are in the page: {address: base64}, as a notebook's output and the pages without a server have them.
+export class Inline extends Source {
+  constructor(packs, models) {
+    super();
+    Object.assign(this, { packs, live: false, names: models });
+  }
+
+  address(what, keys) {
+    return fileName(what, keys);
+  }
+
+  async read(address) {
+    if (!(address in this.packs)) throw new Error("This was not computed when the page was made: use the app, or Python.");
+    const bytes = Uint8Array.from(atob(this.packs[address]), (letter) => letter.charCodeAt(0));
+    return unpack(new Blob([bytes]));
+  }
+
+  async models() {
+    return this.names;
+  }
+}
+
+// A file's name for what was asked, as app/prisma_app/twin.py writes it.
+export function fileName(what, keys) {
+  const word = (value) => String(value).replace(/[^A-Za-z0-9-]+/g, "_");
+  const parts = Object.entries(keys).filter(([key]) => key !== "rev").map(([key, value]) => `${key}-${word(value)}`);
+  return `${what}/${parts.sort().join(".")}`;
+}

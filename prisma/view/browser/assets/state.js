@@ -1,0 +1,61 @@
+// What a visitor looks at: one object with the keys of an address. `fromAddress` reads it, `toAddress` writes it.
+// The server has the same keys (app/prisma_app/state.py) and checks every value again; those below the line are the
+// page's own: how a figure is drawn, and not which numbers it shows.
+
+const whole = (text) => (/^\d{1,12}$/.test(text) ? Number(text) : undefined);
+const text = (value) => value;
+const oneOf = (...known) => (value) => (known.includes(value) ? value : undefined);
+
+export const VIEWS = ["attention", "lens", "patching", "training", "decompose"];
+export const KEYS = {
+  v: oneOf("1"), model: text, rev: text, view: oneOf(...VIEWS), img: text, step: whole, layer: whole, head: whole, token: whole,
+  corrupt: text, metric: text, into: oneOf("clean", "corrupt"), site: text, target: whole, against: whole, prompts: text, ablate: text,
+  // ---
+  pin: oneOf("1"), // the token is pinned: hovering does not change it
+  way: oneOf("to", "from"), // where the token attends, or who attends to it
+  map: oneOf("heads", "mean", "rollout"), // what the large map shows
+  scale: oneOf("row", "alike"), // colours of each map by its own largest value, or of all maps alike
+  sort: text, // the score by which heads are sorted
+  classes: text, // whose probability the lens draws over the layers: "3,5"
+  model2: text, rev2: text, img2: text, step2: whole, // what is shown beside it
+};
+export const DEFAULTS = {
+  view: "attention", img: "0", layer: 0, head: 0, metric: "logit_diff", into: "clean", site: "resid_pre", way: "to", map: "heads", scale: "row",
+};
+
+// The address's keys -> {state, mistakes: [sentence, ...]}. What the page does not know is left out, and said.
+export function fromAddress(search) {
+  const state = { ...DEFAULTS };
+  const mistakes = [];
+  for (const [key, value] of new URLSearchParams(search)) {
+    if (!(key in KEYS) || value === "") continue;
+    const read = KEYS[key](value);
+    if (read === undefined) mistakes.push(`The address has ${key}=${value.slice(0, 40)}, which is none that this page knows.`);
+    else if (key !== "v") state[key] = read;
+  }
+  return { state, mistakes };
+}
+
+export function toAddress(state) {
+  const link = new URLSearchParams({ v: "1" });
+  for (const key of Object.keys(KEYS)) {
+    const value = state[key];
+    if (key === "v" || value === undefined || value === null || value === "") continue;
+    if (DEFAULTS[key] === value && key !== "view" && key !== "img") continue;
+    link.set(key, value);
+  }
+  return `?${String(link).replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%2C", ",")}`;
+}
+
+// Which keys decide the numbers of each request to a source. Equal values give equal bytes.
+const PLACE = ["model", "rev"];
+const IMAGE = [...PLACE, "step", "img"];
+export const ASKS = {
+  model: PLACE,
+  answer: [...IMAGE, "prompts"],
+  attention: IMAGE,
+  lens: [...IMAGE, "prompts"],
+  patching: [...IMAGE, "corrupt", "metric", "into", "site", "target", "against", "prompts"],
+  training: [...PLACE, "img"],
+  decompose: [...IMAGE, "target", "against", "prompts"],
+};
