@@ -20,7 +20,7 @@ from prisma.publish import publish
 from prisma.recipes import recipe
 from prisma.repository import Published
 from prisma.train import train
-from tests.app.visitor import CHROMIUM
+from tests.app.visitor import CHROMIUM, App, served, visit
 
 DIGITS, GLYPHS = "lab/digits", "lab/glyphs"
 HOSTILE = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{window.harmed=1}}"
@@ -118,3 +118,31 @@ def clip_library(clip_folder: Path) -> Library:
 def scene(library: Library) -> Callable[..., Scene]:
     """From the keys of an address to what they name."""
     return lambda **keys: library.scene(State.of(keys))
+
+
+@pytest.fixture(scope="package")
+def url(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the app over the two mice."""
+    with served("--hub", lab, "--model", DIGITS, cache=tmp_path_factory.mktemp("gradio")) as address:
+        yield address
+
+
+@pytest.fixture(scope="package")
+def vit_url(vit_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same over the small ViT of 224 pixels."""
+    with served("--model", vit_folder, cache=tmp_path_factory.mktemp("gradio")) as address:
+        yield address
+
+
+@pytest.fixture(scope="package")
+def clip_url(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same over the small CLIP."""
+    with served("--model", clip_folder, cache=tmp_path_factory.mktemp("gradio")) as address:
+        yield address
+
+
+@pytest.fixture
+def app(browser: Browser, url: str) -> Iterator[App]:
+    """A visitor of the two mice."""
+    with visit(browser, url) as visitor:
+        yield visitor
