@@ -77,7 +77,7 @@ def serve(
     if port is not None and not _is_free(port):
         raise PrismaError(f"expected a free port; found port {port} in use")
     if mcp and find_spec("mcp") is None:
-        raise PrismaError("expected the package mcp for --mcp; found none: install it with pip install 'prisma-vit[mcp]'")
+        raise PrismaError("expected the package mcp for --mcp; found none: pip install 'prisma-vit[mcp]' installs it")
     library = library_of(hub, model, prompts)
     blocks, url = _launch(library, [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS), mcp)
     print(f"Prisma is open at {url}", flush=True)  # noqa: T201

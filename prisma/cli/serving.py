@@ -38,7 +38,9 @@ def app(
     serve(known, model, port, [prompt.strip() for prompt in prompts.split(",") if prompt.strip()], mcp=mcp)
 
 
-def serve(hub: Path | None, model: str | None, port: int | None, prompts: Sequence[str] = (), *, mcp: bool = False) -> None:
+def serve(
+    hub: Path | None, model: str | None, port: int | None, prompts: Sequence[str] = (), *, mcp: bool = False
+) -> None:
     """Serve the app until SIGINT or SIGTERM, and then exit with code 0."""
     with ending_on_signals():
         # By name, because imports run one way: the app imports prisma, and this command only starts it.
