@@ -5,12 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prisma.filesystem import given, sentences
 from prisma.publish.calls import HOUR
 from prisma.publish.commits import Commit, Hub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
-from prisma.publish.plan import Plan, plan
-from prisma.publish.publishing import There, hub_for
+from prisma.publish.plan import Plan
+from prisma.publish.publishing import There, planned_for
 from prisma.publish.uploads import BATCH
 from prisma.repository import MAIN
 
@@ -48,14 +47,8 @@ def forecast(
     progress: bool = True,
 ) -> Forecast:
     """Check what `publish` checks, and say how much it would do. Arguments and errors are those of `publish`."""
-    run, hub = given(run), hub if hub is None else given(hub)
-    with sentences(run):
-        place = hub_for(run, repo, hub)
-        planned = plan(run, repo, progress=progress)
-        if not isinstance(place, HuggingFaceHub):
-            return foresee(planned, place, replace=replace)
-        with place.calls.counting():
-            return foresee(planned, place, replace=replace, public=public)
+    with planned_for(run, repo, hub, public=public, progress=progress) as (planned, place):
+        return foresee(planned, place, replace=replace, public=public)
 
 
 def foresee(planned: Plan, hub: Hub, *, replace: bool = False, public: bool = False) -> Forecast:
