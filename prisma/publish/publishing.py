@@ -79,16 +79,12 @@ def publish(
         report = send(planned, writer, replace=replace, progress=progress, check=check)
         if isinstance(writer, HuggingFaceHub):
             changed = writer.set_public() if public else False
-            report = dataclasses.replace(
-                report, changed=report.changed or changed, requests=writer.calls.requests
-            )
+            report = dataclasses.replace(report, changed=report.changed or changed, requests=writer.calls.requests)
         return report
 
 
 @contextmanager
-def planned_for(
-    run: Path, repo: str, hub: Path | None, *, public: bool, progress: bool
-) -> Iterator[tuple[Plan, Hub]]:
+def planned_for(run: Path, repo: str, hub: Path | None, *, public: bool, progress: bool) -> Iterator[tuple[Plan, Hub]]:
     """What of a run would be published and where; within, requests to the Hub are counted, and errors are sentences.
 
     Arguments and errors are those of `publish`.
