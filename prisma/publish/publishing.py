@@ -18,6 +18,7 @@ from prisma.publish.folder_hub import FolderHub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
 from prisma.publish.journal import Journal
 from prisma.publish.manifest import Manifest, Yanked, message_with
+from prisma.publish.metadata import warnings
 from prisma.publish.plan import CARD, Plan, Step, plan
 from prisma.publish.recomputing import expect_stated_numbers
 from prisma.reading import parse_json
@@ -40,6 +41,7 @@ class Report:
     removed: tuple[str, ...] = ()  # labels that this run does not have
     requests: int = 0  # to the Hub; none to a folder hub
     bytes: int = 0  # sent or written
+    warnings: tuple[str, ...] = ()  # what in the card's metadata the Hub may not know; it is published all the same
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,7 +82,7 @@ def publish(
         if isinstance(writer, HuggingFaceHub):
             changed = writer.set_public() if public else False
             report = dataclasses.replace(report, changed=report.changed or changed, requests=writer.calls.requests)
-        return report
+        return dataclasses.replace(report, warnings=warnings(planned.card))
 
 
 @contextmanager
