@@ -106,6 +106,9 @@ def _number(name: str, value: Any, annotation: Any) -> Any:
     if Tensor in kinds:  # classes, which their analyses check
         return value
     listed = any(get_origin(kind) in (Sequence, Iterable) and get_args(kind) == (int,) for kind in kinds)
+    nested = any(get_origin(kind) is Sequence and get_origin(get_args(kind)[0]) is Sequence for kind in kinds)
+    if nested and isinstance(value, Iterable):
+        return [_whole_numbers(f"each of {name}", part) for part in value]
     if listed and not (value is None and NoneType in kinds) and not (isinstance(value, str) and str in kinds):
         return _whole_numbers(name, value)
     numeric = [kind for kind in kinds if kind in (int, float, bool)]
