@@ -54,6 +54,8 @@ def publish(
             report = follow(run, repo, hub, replace=replace, public=public, say=_on_stderr).to_dict()
         else:
             report = send(run, repo, hub, replace=replace, public=public).to_dict()
+    for warning in report["warnings"]:
+        _on_stderr(f"prisma: warning: {warning}")
     print(json.dumps(report, indent=2) if as_json else report_text(report))
 
 
@@ -143,8 +145,9 @@ def _on_stderr(line: str) -> None:
 def forecast_text(found: dict[str, Any]) -> str:
     """A `prisma.publish.Forecast` in sentences."""
     what = f"{found['repo']} in {found['hub']}"
+    warnings = [f"Warning: {warning}." for warning in found["warnings"]]
     if not found["changed"]:
-        return f"{what} is up to date: nothing would be written."
+        return "\n".join([f"{what} is up to date: nothing would be written.", *warnings])
     lines = [
         f"{what} would get {found['files']} files ({found['bytes'] / 1e6:,.1f} MB) in {found['commits']} commits, with "
         f"about {found['requests']:,} requests, in about {duration(found['seconds'])}.",
@@ -154,7 +157,7 @@ def forecast_text(found: dict[str, Any]) -> str:
         lines.append(f"Removed revisions: {listed(found['removed'])}.")
     if not found["seen"]:
         lines.append("All counts as new, because there is no such repository to see: a private one needs a token.")
-    return "\n".join(lines)
+    return "\n".join(lines + warnings)
 
 
 def duration(seconds: float) -> str:

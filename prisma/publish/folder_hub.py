@@ -73,6 +73,10 @@ class FolderHub:
         """Label -> commit id."""
         return {name: self.mouse.commit_of(name) for name in self.mouse.revisions()}
 
+    def served(self, label: str) -> str | None:
+        """The commit that a label names; None if it is not there."""
+        return self.labels().get(label)
+
     def read_back(self, commit: str) -> dict[str, str]:
         """Name -> SHA-256 of the file that a reader gets from a commit, every byte read; "" for a missing file."""
         snapshot = self.mouse.snapshot(commit)

@@ -1,16 +1,17 @@
 """What publishing would do, before it is done: nothing is written, and no token is needed to look at what is public."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prisma.filesystem import given, sentences
 from prisma.publish.calls import HOUR
 from prisma.publish.commits import Commit, Hub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
-from prisma.publish.plan import Plan, plan
-from prisma.publish.publishing import There, hub_for
+from prisma.publish.metadata import warnings
+from prisma.publish.plan import Plan
+from prisma.publish.publishing import There, planned_for
 from prisma.publish.uploads import BATCH
 from prisma.repository import MAIN
 
@@ -33,6 +34,7 @@ class Forecast:
     commits: int
     requests: int  # to the Hub, uploads to its storage left out
     seconds: float  # the Hub's limit of commits per hour included
+    warnings: tuple[str, ...] = ()  # what in the card's metadata the Hub may not know
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -48,14 +50,10 @@ def forecast(
     progress: bool = True,
 ) -> Forecast:
     """Check what `publish` checks, and say how much it would do. Arguments and errors are those of `publish`."""
-    run, hub = given(run), hub if hub is None else given(hub)
-    with sentences(run):
-        place = hub_for(run, repo, hub)
-        planned = plan(run, repo, progress=progress)
-        if not isinstance(place, HuggingFaceHub):
-            return foresee(planned, place, replace=replace)
-        with place.calls.counting():
-            return foresee(planned, place, replace=replace, public=public)
+    with planned_for(run, repo, hub, public=public, progress=progress) as (planned, place):
+        return dataclasses.replace(
+            foresee(planned, place, replace=replace, public=public), warnings=warnings(planned.card)
+        )
 
 
 def foresee(planned: Plan, hub: Hub, *, replace: bool = False, public: bool = False) -> Forecast:

@@ -56,6 +56,13 @@ def to_yaml(metadata: Mapping[str, Any]) -> str:
     return str(ModelCardData(**metadata).to_yaml())
 
 
+def warnings(card: str) -> tuple[str, ...]:
+    """What in the metadata at the top of a card the Hub may not take as it is meant."""
+    from huggingface_hub import ModelCard
+
+    return tuple(problem.words for problem in problems(ModelCard(card).data.to_dict()))
+
+
 def problems(metadata: Any) -> list[Problem]:
     """What is wrong with the metadata of a model's card, as YAML has it; none if the Hub takes it."""
     if not isinstance(metadata, Mapping):

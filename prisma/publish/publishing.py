@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from prisma.publish.folder_hub import FolderHub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
 from prisma.publish.journal import Journal
 from prisma.publish.manifest import Manifest, Yanked, message_with
+from prisma.publish.metadata import warnings
 from prisma.publish.plan import CARD, Plan, Step, plan
 from prisma.publish.recomputing import expect_stated_numbers
 from prisma.reading import parse_json
@@ -40,6 +41,7 @@ class Report:
     removed: tuple[str, ...] = ()  # labels that this run does not have
     requests: int = 0  # to the Hub; none to a folder hub
     bytes: int = 0  # sent or written
+    warnings: tuple[str, ...] = ()  # what in the card's metadata the Hub may not know; it is published all the same
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,6 +76,21 @@ def publish(
             label serves other bytes, another process publishes, the Hub refuses or does not answer, or a file could not
             be written.
     """
+    with planned_for(run, repo, hub, public=public, progress=progress) as (planned, writer):
+        check = partial(_expect_stated_numbers, given(run), planned)
+        report = send(planned, writer, replace=replace, progress=progress, check=check)
+        if isinstance(writer, HuggingFaceHub):
+            changed = writer.set_public() if public else False
+            report = dataclasses.replace(report, changed=report.changed or changed, requests=writer.calls.requests)
+        return dataclasses.replace(report, warnings=warnings(planned.card))
+
+
+@contextmanager
+def planned_for(run: Path, repo: str, hub: Path | None, *, public: bool, progress: bool) -> Iterator[tuple[Plan, Hub]]:
+    """What of a run would be published and where; within, requests to the Hub are counted, and errors are sentences.
+
+    Arguments and errors are those of `publish`.
+    """
     run, hub = given(run), hub if hub is None else given(hub)
     if hub is not None and hub.exists() and not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found a file")
@@ -82,13 +99,8 @@ def publish(
     with sentences(run):
         writer = hub_for(run, repo, hub)
         planned = plan(run, repo, progress=progress)
-        check = partial(_expect_stated_numbers, run, planned)
-        if not isinstance(writer, HuggingFaceHub):
-            return send(planned, writer, replace=replace, progress=progress, check=check)
-        with writer.calls.counting():
-            report = send(planned, writer, replace=replace, progress=progress, check=check)
-            changed = writer.set_public() if public else False
-            return dataclasses.replace(report, changed=report.changed or changed, requests=writer.calls.requests)
+        with writer.calls.counting() if isinstance(writer, HuggingFaceHub) else nullcontext():
+            yield planned, writer
 
 
 def _expect_stated_numbers(run: Path, planned: Plan) -> None:

@@ -74,7 +74,7 @@ def _new_steps(run: Path, done: set[str]) -> list[Step]:
 
 def _put(hub: Hub, step: Step, replace: bool) -> None:
     """Publish a checkpoint, unless it is there. Raises PrismaError if its label serves another run's."""
-    there = hub.labels().get(step.label)
+    there = hub.served(step.label)
     if there is not None and not hub.differing(there, step.commit):
         return
     if there is not None and not replace:

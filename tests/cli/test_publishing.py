@@ -10,8 +10,10 @@ import pytest
 from huggingface_hub import constants
 
 from prisma.cli.publishing import duration, forecast_text
+from prisma.files import read_json, write_json
 from tests.cli.running import Prisma, one_sentence
 from tests.hubserver.running import Hub, use
+from tests.run_edits import accept_changes
 
 SMALL = ("--set", "steps=3", "--set", "warmup=1", "--set", "d_model=8", "--set", "n_heads=2", "--set", "d_mlp=8")
 
@@ -89,9 +91,24 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_a_forecast_in_words() -> None:
     values = {"repo": "a/b", "hub": "h", "changed": True, "files": 2, "bytes": 3e6, "commits": 4, "requests": 5}
+    values["warnings"] = ["expected a license; found none"]
     text = forecast_text({**values, "seconds": 6, "revisions": ["main"], "removed": ["step-000001"], "seen": False})
     assert "a/b in h would get 2 files (3.0 MB) in 4 commits, with about 5 requests, in about 6 seconds." in text
     assert "Removed revisions: step-000001.\nAll counts as new" in text
+    assert text.endswith("\nWarning: expected a license; found none.")
+
+
+def test_what_the_hub_may_not_know_is_said_before_and_after(prisma: Prisma, run: Path) -> None:
+    write_json(run / "recipe.json", {**read_json(run / "recipe.json"), "license": "my-own"})
+    accept_changes(run)
+    to = ("publish", str(run), "lab/tiny", "--hub", "hub")
+    words = "expected a license that the Hub lists"
+    assert f"\nWarning: {words}" in prisma(*to, "--dry-run")[1]
+    assert words in json.loads(prisma(*to, "--dry-run", "--json")[1])["warnings"][0]
+    for changed in (True, False):
+        code, out, err = prisma(*to, "--json")
+        assert (code, json.loads(out)["changed"]) == (0, changed)
+        assert f"prisma: warning: {words}" in err
 
 
 def test_who_may_not_write_is_told_so(prisma: Prisma, server: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
