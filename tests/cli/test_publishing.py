@@ -53,7 +53,7 @@ def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[st
 def test_a_run_is_compared_watched_and_taken_back(prisma: Prisma, run: Path, hub: Path) -> None:
     where = ("lab/tiny", "--hub", str(hub))
     code, out, err = prisma("diff", str(run), *where)
-    assert (code, out.strip()) == (0, "lab/tiny serves this run."), err
+    assert (code, out.strip()) == (0, f"lab/tiny serves {run}."), err
     code, out, _ = prisma("diff", str(run), "lab/other", "--hub", str(hub), "--json")
     assert code == 1
     assert json.loads(out)[-1] == {"revision": "main", "file": "", "found": "not published"}
