@@ -103,12 +103,10 @@ def signature_problem(name: str, data: bytes, signature: bytes | None, key: Path
             verifier.verify(folder / name, folder / file)
         except InvalidSignature:
             return f"expected a valid signature in {file}; found one that was forged or damaged"
-        except ValueError as error:
+        except Exception as error:  # of any kind: the bundle is a stranger's
             if "Hash mismatch" in str(error):
                 return f"expected a signature of this {name} in {file}; found one of other bytes: {name} was changed"
-            return f"expected a signature of {name} in {file}; found one of something else"
-        except Exception as error:  # of any kind: the bundle is a stranger's
-            return f"expected a signature in {file}; found one that cannot be read ({type(error).__name__})"
+            return f"expected a signature of {name} in {file}; found one of something else, or of no known form"
     return None
 
 
