@@ -210,7 +210,7 @@ def _write(there: There, progress: bool) -> Report:
     if main_was and (taken or there.foreign):
         main_was = _announce(hub, planned.run) or main_was
     hub.prepare([step.commit for step in missing])
-    for step in tqdm(missing, desc="publishing", unit="checkpoint", disable=not progress):
+    for step in tqdm(missing, desc="publishing", unit="checkpoint", disable=not (progress and missing)):
         commits[step.label] = hub.put(step.label, step.commit, step.message)
     for label in there.foreign:
         hub.unlabel(label)

@@ -89,7 +89,7 @@ def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path) -> None:
         with pytest.raises(PrismaError, match=reason) as caught:
             Signer.of(path)
         assert secret[:20] not in repr(caught.value) + str(caught.value.__cause__)
-    with pytest.raises(PrismaError, match="expected a public key .*found something else") as caught:
+    with pytest.raises(PrismaError, match=r"expected a public key .*found something else") as caught:
         signature_problem(NAME, DATA, b"{}", private)
     assert secret[:20] not in repr(caught.value)
     assert secret not in repr(Signer.of(private))

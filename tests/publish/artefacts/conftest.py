@@ -15,7 +15,8 @@ __all__ = ["address", "lens", "published_root", "published_server", "server"]
 @pytest.fixture
 def lens(finished_run: Path, tmp_path: Path) -> Path:
     """A folder with a tuned lens of `finished_run`."""
-    model = prisma.load(finished_run).model
-    images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    prisma.train_tuned_lens(model, images, steps=3, batch=4, lr=0.01).write(tmp_path / "lens")
+    mouse = prisma.load(finished_run)
+    assert mouse.transform is not None
+    images = mouse.transform.normalise(torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    prisma.train_tuned_lens(mouse.model, images, steps=3, batch=4, lr=0.01).write(tmp_path / "lens")
     return tmp_path / "lens"

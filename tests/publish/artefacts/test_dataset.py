@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,8 +16,8 @@ from prisma.publish.artefacts.artefact import MANIFEST, ArtefactManifest
 from prisma.publish.artefacts.dataset import SIZES, facts_of, file_of, of_task, render
 from prisma.publish.metadata import problems
 from prisma.repository import DATASET, Published
-from tests.hubserver.running import Hub
 from tests.docs.test_tutorials import blocks
+from tests.hubserver.running import Hub
 
 NAME = "circle-7"
 REPO = f"lab/{NAME}"
@@ -80,7 +81,12 @@ def test_in_a_folder_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert foreseen.files == 4 and foreseen.bytes == first.bytes and foreseen.revisions == ("main",)
     again = publish(f"task:{NAME}", REPO, hub)
     assert (again.changed, again.bytes, again.commit) == (False, 0, first.commit)
-    assert audit(f"datasets/{REPO}", hub, deep=True) == audit("datasets/lab/*", hub) == diff(f"task:{NAME}", REPO, hub) == []
+    assert (
+        audit(f"datasets/{REPO}", hub, deep=True)
+        == audit("datasets/lab/*", hub)
+        == diff(f"task:{NAME}", REPO, hub)
+        == []
+    )
     with pytest.raises(PrismaError, match=f"{REPO} is not published"):
         audit(REPO, hub)
     expect_loaded(tmp_path, monkeypatch)
@@ -102,7 +108,7 @@ def expect_loaded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = found[split]  # type: ignore[index]
         assert rows["label"] == wanted.labels.tolist() and rows.features["label"].names == list(data.labels)
         assert all(rows[key] == x.tolist() for key, x in wanted.factors.items())
-        pixels = torch.stack([torch.tensor(list(image.getdata())).view(32, 32) for image in rows["image"]])
+        pixels = torch.stack([torch.from_numpy(np.array(image)) for image in rows["image"]])
         assert torch.equal(pixels / 255, wanted.images[:, 0])
     exec(code[2], names)
 
@@ -130,7 +136,7 @@ def test_on_the_hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_another_data_set_needs_to_replace(tmp_path: Path) -> None:
     hub = tmp_path / "hub"
     publish(f"task:{NAME}", "lab/rings", hub)
-    with pytest.raises(PrismaError, match="expected main of lab/rings to serve the files .*--replace"):
+    with pytest.raises(PrismaError, match=r"expected main of lab/rings to serve the files .*--replace"):
         publish("task:circle-5", "lab/rings", hub)
     assert publish("task:circle-5", "lab/rings", hub, replace=True).moved == ("main",)
     assert not audit("datasets/lab/rings", hub, deep=True)

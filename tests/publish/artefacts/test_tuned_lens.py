@@ -59,9 +59,13 @@ def test_the_card_states_the_model_and_the_losses(hub: Path, lens: Path) -> None
 
 
 def test_the_base_model_must_have_the_weights_of_the_lens(hub: Path, lens: Path) -> None:
-    with pytest.raises(PrismaError, match=r"expected the model that a tuned lens belongs to; found none: .*--base-model"):
+    with pytest.raises(
+        PrismaError, match=r"expected the model that a tuned lens belongs to; found none: .*--base-model"
+    ):
         publish(lens, REPO, hub)
-    with pytest.raises(PrismaError, match="expected a base model with the weights .* found .*: name the right repository"):
+    with pytest.raises(
+        PrismaError, match=r"expected a base model with the weights .* found .*: name the right repository"
+    ):
         publish(lens, REPO, hub, base_model=f"{BASE}@step-000002")
     content = json.loads((lens / CONFIG).read_text())
     del content["metadata"]["model"]
@@ -84,5 +88,5 @@ def test_links_and_other_files_stay_here(hub: Path, lens: Path, tmp_path: Path) 
         Published(REPO, hub).file("notes.txt")
     shutil.move(lens / WEIGHTS, tmp_path / "elsewhere")
     (lens / WEIGHTS).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PrismaError, match="of the tuned lens .* to be no link"):
+    with pytest.raises(PrismaError, match=r"of the tuned lens .* to be no link"):
         publish(lens, REPO, hub, base_model=BASE)
