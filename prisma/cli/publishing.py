@@ -160,8 +160,10 @@ def audit(
         how = (
             "have the files of the manifest" if found.has_manifest else "differ from each other (there is no manifest)"
         )
-        what = f"{found.checkpoints} checkpoints and main" if found.checkpoints else "the files of main"
-        print(f"{' '.join(repos)}: {what} {how}{', which is signed by this key' if key else ''}.")
+        what = f"{found.checkpoints} checkpoints and main {how}"
+        if found.has_manifest and not found.checkpoints:
+            what = "main has the files of the manifest"
+        print(f"{' '.join(repos)}: {what}{', which is signed by this key' if key else ''}.")
     if findings:
         raise typer.Exit(1)
 

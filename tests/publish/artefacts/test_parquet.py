@@ -1,4 +1,4 @@
-"""A split survives Parquet: pixels to 8 bits, labels, masks and factors exactly; the same split gives the same bytes."""
+"""A split survives Parquet: pixels to 8 bits, the rest exactly; the same split gives the same bytes."""
 
 import io
 from dataclasses import replace
