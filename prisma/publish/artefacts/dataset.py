@@ -202,10 +202,13 @@ def problems(folder: Path, repo: str, about: Mapping[str, Any], *, deep: bool) -
         yield f"expected the classes of the task {name} in {MANIFEST}; found others"
     if not deep:
         return
-    wanted = facts_of(data, repo)
-    if wrong := [key for key in wanted if key != "environment" and wanted[key] != about.get(key)]:
+    facts = facts_of(data, repo)
+    if wrong := [key for key in facts if key != "environment" and facts[key] != about.get(key)]:
         yield f"expected what the task {name} is in {MANIFEST}; found others of {listed(wrong)}"
-    splits = {split: from_parquet(read_bytes(folder / file_of(split), LARGEST), data) for split in data.splits}
+    splits = {
+        split: from_parquet(read_bytes(folder / file_of(split), LARGEST), data, len(wanted.labels))
+        for split, wanted in data.splits.items()
+    }
     if (found := data_hash(*splits.values())) != data.sha256:
         yield f"expected images, labels and masks of hash {data.sha256}, those of the task {name}; found {found}"
     for split, there in splits.items():

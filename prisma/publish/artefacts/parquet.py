@@ -19,6 +19,7 @@ from prisma.errors import PrismaError, expect_packages, quoted
 ROWS = 1000  # of a group: a viewer reads few at a time
 IMAGE, LABEL, MASK = "image", "label", "mask"
 LARGEST = 4096  # pixels: the largest side of a picture that is read
+LARGEST_TABLE = 1 << 32  # bytes that a file that is read may state to unpack to
 
 
 def columns(task: Task, split: Split) -> dict[str, dict[str, Any]]:
@@ -77,8 +78,11 @@ def _pictures(images: Tensor) -> list[dict[str, Any]]:
     return found
 
 
-def from_parquet(data: bytes, task: Task) -> Split:
+def from_parquet(data: bytes, task: Task, rows: int) -> Split:
     """The split that a Parquet file of a task holds: what `to_parquet` wrote, pixels rounded to 8 bits.
+
+    Args:
+        rows: how many images it must have; of any other number, none is read.
 
     Raises:
         PrismaError: it holds something else; a library is missing.
@@ -87,7 +91,12 @@ def from_parquet(data: bytes, task: Task) -> Split:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(io.BytesIO(data)).to_pydict()
+        file = parquet.ParquetFile(io.BytesIO(data))
+        about = file.metadata
+        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+        if about.num_rows != rows or size > LARGEST_TABLE:
+            raise ValueError(f"{about.num_rows:,} rows of {size:,} bytes instead of {rows:,} rows")
+        table = file.read().to_pydict()
         images = _tensor(table[IMAGE])
         masks = _tensor(table[MASK])[:, 0] > 0.5 if MASK in table else None
         numbers = {name: torch.tensor(table[name], dtype=torch.int64) for name in (LABEL, *_names(task))}

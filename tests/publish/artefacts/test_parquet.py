@@ -26,7 +26,7 @@ def test_there_and_back(name: str, colours: int, masks: bool) -> None:
     data, split = task(name), first(name, 10)
     images = torch.cat([split.images.roll(i, 3) for i in range(colours)], dim=1)
     split = replace(split, images=images, masks=images[:, 0] > 0.5 if masks else None)
-    found = from_parquet(to_parquet(data, split), data)
+    found = from_parquet(to_parquet(data, split), data, 10)
     assert data_hash(found) == data_hash(split)
     assert torch.equal(as_bytes(found.images), as_bytes(split.images))
     assert (found.images - split.images).abs().max() <= 0.5 / 255 + 1e-7
@@ -39,7 +39,9 @@ def test_what_is_something_else_is_refused() -> None:
     data = task("circle-7")
     for junk in (b"", b"PAR1", to_parquet(task("digits"), first("digits", 3))):
         with pytest.raises(PrismaError, match="expected a split of the task circle-7"):
-            from_parquet(junk, data)
+            from_parquet(junk, data, 3)
+    with pytest.raises(PrismaError, match=r"found 3 rows of .* bytes instead of 4 rows"):
+        from_parquet(to_parquet(data, first("circle-7", 3)), data, 4)
     with pytest.raises(PrismaError, match=r"expected images .*; found \[3, 2, 8, 8\]"):
         to_parquet(data, replace(first("circle-7", 3), images=torch.zeros(3, 2, 8, 8)))
 
