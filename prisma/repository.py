@@ -20,6 +20,8 @@ from prisma.repo_names import expect_repo_name, is_repo_name
 from prisma.run_folder import PROBE
 
 MANIFEST = "checkpoints.json"
+ARTEFACT = "manifest.json"
+"""The manifest of what is published beside mice: data sets, and what belongs to a model."""
 MAIN = "main"
 MODEL, DATASET = "model", "dataset"
 """The kinds of repositories, as the Hub's client calls them."""
@@ -138,7 +140,7 @@ class Published:
     def expect_labels(self) -> None:
         """Raise PrismaError, with the nearest names, unless this repository is published in the folder hub."""
         assert self.hub is not None
-        known = published_in(self.hub, self.kind)
+        known = repositories_in(self.hub, self.kind)
         if not self.revisions():
             raise PrismaError(
                 f"{self.repo} is not published in the hub {self.hub}; the nearest: {nearest(self.repo, known)}"
@@ -171,7 +173,23 @@ def name_of(kind: str, repo: str) -> str:
     return repo if kind == MODEL else f"{kind}s/{repo}"
 
 
-def published_in(hub: Path, kind: str = MODEL) -> list[str]:
+def published_in(hub: Path) -> list[str]:
+    """The mice in a folder hub, sorted: the model repositories without those of a tuned lens or the like.
+
+    Raises:
+        PrismaError: the folder does not exist.
+    """
+    return [repo for repo in repositories_in(hub) if not _is_artefact(Published(repo, hub))]
+
+
+def _is_artefact(published: Published) -> bool:
+    try:
+        return (published.snapshot(published.commit_of(MAIN)) / ARTEFACT).is_file()
+    except PrismaError:  # damaged, which whoever reads it is told
+        return False
+
+
+def repositories_in(hub: Path, kind: str = MODEL) -> list[str]:
     """The repositories of a kind in a folder hub, sorted.
 
     Raises:

@@ -13,7 +13,7 @@ import prisma
 from prisma.checkpoint import WEIGHTS, read_tensors, to_safetensors
 from prisma.errors import PrismaError
 from prisma.publish import audit
-from prisma.repository import DATASET, MANIFEST, MODEL, Published, kind_and_repo, name_of, published_in
+from prisma.repository import DATASET, MANIFEST, MODEL, Published, kind_and_repo, name_of, published_in, repositories_in
 from prisma.run_folder import PROBE, revision_of
 
 
@@ -188,7 +188,7 @@ def test_a_data_set_and_a_model_of_one_name_are_two_repositories(hub: Path) -> N
     readme = model.file("README.md").read_text()
     shutil.rmtree(model.folder)
     assert data.file("README.md").read_text() == readme
-    assert (published_in(hub), published_in(hub, DATASET)) == ([], ["lab/tiny"])
+    assert (published_in(hub), repositories_in(hub, DATASET)) == ([], ["lab/tiny"])
 
 
 @pytest.mark.parametrize(
@@ -203,3 +203,11 @@ def test_a_data_set_and_a_model_of_one_name_are_two_repositories(hub: Path) -> N
 def test_a_name_says_its_kind(name: str, meant: tuple[str, str]) -> None:
     assert kind_and_repo(name) == meant
     assert name_of(*meant) == name
+
+
+def test_an_artefact_is_no_mouse(hub: Path) -> None:
+    shutil.copytree(hub / "models--lab--tiny", hub / "models--lab--lens", symlinks=True)
+    lens = Published("lab/lens", hub)
+    (lens.snapshot(lens.commit_of("main")) / "manifest.json").write_text("{}")
+    assert published_in(hub) == ["lab/tiny"]
+    assert repositories_in(hub) == ["lab/lens", "lab/tiny"]

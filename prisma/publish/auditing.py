@@ -9,7 +9,6 @@ from pathlib import Path
 from prisma.bounds import JSON, NUMBERS
 from prisma.errors import PrismaError, shown
 from prisma.filesystem import given, sentences
-from prisma.publish.artefacts.artefact import MANIFEST as OF_ARTEFACT
 from prisma.publish.artefacts.artefact_audit import ArtefactAudit, is_artefact
 from prisma.publish.findings import Finding, gathered
 from prisma.publish.folder_source import FolderSource
@@ -22,7 +21,7 @@ from prisma.publish.signing import ENDING, signature_problem
 from prisma.publish.sources import Source
 from prisma.publish.suite_audit import Saved, SuiteAudit, saved_in
 from prisma.reading import read_bytes
-from prisma.repository import MAIN, MANIFEST, Published, kind_and_repo
+from prisma.repository import ARTEFACT, MAIN, MANIFEST, Published, kind_and_repo
 
 MOST = int(NUMBERS["checkpoints"][1])
 """Labels of a repository, repositories of a suite, and findings: what is beyond is counted, and not looked at."""
@@ -134,7 +133,7 @@ def _audit_one(source: Source, deep: bool, key: Path | None) -> Audit:
     labels, too_many = _labels(source)
     if is_artefact(source, labels):
         artefact = ArtefactAudit(source, labels, deep)
-        found = _bounded(chain(too_many, _signature_findings(source, labels, OF_ARTEFACT, key), artefact.findings()))
+        found = _bounded(chain(too_many, _signature_findings(source, labels, ARTEFACT, key), artefact.findings()))
         return Audit(found, 0, artefact.has_manifest)
     if is_ours(source, labels):
         steps, mouse = sum(step_name(label) is not None for label in labels), MouseAudit(source, labels, deep)

@@ -15,8 +15,8 @@ from prisma.publish.commits import Commit, File, FileRecord, commit_id
 from prisma.publish.manifest import Yanked
 from prisma.publish.plan import CARD, Step
 from prisma.reading import parse_json
+from prisma.repository import ARTEFACT
 
-MANIFEST = "manifest.json"
 FORMAT = 1
 """What the manifest states as `format`."""
 
@@ -35,16 +35,16 @@ class ArtefactManifest:
     def parse(cls, data: bytes) -> "ArtefactManifest":
         """Raises PrismaError unless these are the bytes of a manifest of this format."""
         try:
-            values = parse_json(data.decode(), MANIFEST)
+            values = parse_json(data.decode(), ARTEFACT)
         except UnicodeDecodeError:
-            raise PrismaError(f"expected text in UTF-8 in {MANIFEST}; found other bytes") from None
+            raise PrismaError(f"expected text in UTF-8 in {ARTEFACT}; found other bytes") from None
         fields = {"kind": str, "id": str, "files": tuple[FileRecord, ...], "format": int}
         if not isinstance(values, dict) or values.keys() != {*fields, "about"} or not isinstance(values["about"], dict):
-            raise PrismaError(f"expected the manifest of an artefact in {MANIFEST}; found something else")
-        found = {name: conform(f"{name} of {MANIFEST}", values[name], kind) for name, kind in fields.items()}
+            raise PrismaError(f"expected the manifest of an artefact in {ARTEFACT}; found something else")
+        found = {name: conform(f"{name} of {ARTEFACT}", values[name], kind) for name, kind in fields.items()}
         if found["format"] != FORMAT:
             raise PrismaError(
-                f"expected format {FORMAT} in {MANIFEST}; found {shown(found['format'])}: it was published by another "
+                f"expected format {FORMAT} in {ARTEFACT}; found {shown(found['format'])}: it was published by another "
                 "version of Prisma; publish it again"
             )
         return cls(about=values["about"], **found)
@@ -57,7 +57,7 @@ class ArtefactManifest:
 class Artefact:
     """What a repository of an artefact shall serve: see `things.Planned`."""
 
-    manifest: ClassVar[str] = MANIFEST
+    manifest: ClassVar[str] = ARTEFACT
     steps: ClassVar[tuple[Step, ...]] = ()
 
     kind: str
@@ -76,4 +76,4 @@ class Artefact:
     def main(self, commits: Mapping[str, str], *, yanked: tuple[Yanked, ...] = ()) -> Commit:
         files = (File.of(CARD, self.card.encode()), *self.files)
         manifest = ArtefactManifest(self.kind, self.run, self.about, tuple(file.record for file in files))
-        return Commit((*files, File.of(MANIFEST, manifest.to_json())))
+        return Commit((*files, File.of(ARTEFACT, manifest.to_json())))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prisma.bounds import JSON
 from prisma.errors import PrismaError, listed, shown
-from prisma.publish.artefacts.artefact import MANIFEST, ArtefactManifest
+from prisma.publish.artefacts.artefact import ArtefactManifest
 from prisma.publish.artefacts.kinds import KINDS, Kind
 from prisma.publish.artefacts.tuned_lens import NAMES as LENS
 from prisma.publish.file_check import file_problems, message_problems
@@ -18,13 +18,13 @@ from prisma.publish.signing import ENDING
 from prisma.publish.sources import Source
 from prisma.publish.unsafe import unsafe_problem
 from prisma.reading import read_bytes, read_text
-from prisma.repository import DATASET, MAIN
+from prisma.repository import ARTEFACT, DATASET, MAIN
 
 
 def is_artefact(source: Source, labels: Mapping[str, str]) -> bool:
     """Whether a repository is an artefact's: any data set, and a model repository with the manifest or files of one."""
     listing = source.listing(labels[MAIN]) if MAIN in labels else {}
-    return source.kind == DATASET or MANIFEST in listing or set(LENS) <= listing.keys()
+    return source.kind == DATASET or ARTEFACT in listing or set(LENS) <= listing.keys()
 
 
 @dataclass
@@ -52,20 +52,20 @@ class ArtefactAudit:
         yield from self.source.problems(commit, ours=True)
         if problem := unsafe_problem(listing):
             yield problem
-        if MANIFEST not in listing:
-            yield f"expected {MANIFEST}, which Prisma publishes; found none, so that nothing can be compared with it"
+        if ARTEFACT not in listing:
+            yield f"expected {ARTEFACT}, which Prisma publishes; found none, so that nothing can be compared with it"
             return
-        manifest = ArtefactManifest.parse(read_bytes(self._folder(commit, MANIFEST) / MANIFEST))
+        manifest = ArtefactManifest.parse(read_bytes(self._folder(commit, ARTEFACT) / ARTEFACT))
         self.has_manifest = True
         kind = KINDS.get(manifest.kind)
-        stated = {name: record for name, record in listing.items() if name not in (MANIFEST, f"{MANIFEST}{ENDING}")}
+        stated = {name: record for name, record in listing.items() if name not in (ARTEFACT, f"{ARTEFACT}{ENDING}")}
         yield from file_problems(manifest.files, stated)
-        yield from message_problems(self.source, commit, MANIFEST)
+        yield from message_problems(self.source, commit, ARTEFACT)
         if kind is None:
             yield f"expected a kind of artefact that Prisma knows ({listed(list(KINDS))}); found {shown(manifest.kind)}"
             return
         if odd := [record.name for record in manifest.files if record.name != CARD and not kind.is_name(record.name)]:
-            yield f"expected only files that Prisma publishes in {MANIFEST}; found {listed(odd)}"
+            yield f"expected only files that Prisma publishes in {ARTEFACT}; found {listed(odd)}"
         yield from gathered(self._card_problems(commit, manifest, kind))
         yield from gathered(self._content_problems(commit, manifest, kind))
 

@@ -13,7 +13,7 @@ from prisma import __version__
 from prisma.data import task
 from prisma.data.task import SEED, Factor, Split, Task, data_hash
 from prisma.errors import PrismaError, listed, shown
-from prisma.publish.artefacts.artefact import MANIFEST, Artefact
+from prisma.publish.artefacts.artefact import Artefact
 from prisma.publish.artefacts.parquet import IMAGE, LABEL, MASK, as_bytes, from_parquet, to_parquet
 from prisma.publish.commits import File
 from prisma.publish.facts import Fact
@@ -22,7 +22,7 @@ from prisma.publish.metadata import license_name, to_yaml
 from prisma.publish.rendering import rendered
 from prisma.reading import read_bytes
 from prisma.repo_names import expect_repo_name
-from prisma.repository import DATASET
+from prisma.repository import ARTEFACT, DATASET
 
 TAGS = ("mechanistic-interpretability", "vision-transformer", "prisma")
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -108,7 +108,7 @@ def render(repo: str, about: Mapping[str, Any]) -> str:
     Raises:
         PrismaError: a fact that the card needs is missing or of a wrong kind; the sentence names it.
     """
-    fact = Fact(about, f"about of {MANIFEST}")
+    fact = Fact(about, f"about of {ARTEFACT}")
     splits = {name: n.whole(1) for name, n in fact["splits"].items().items()}
     factors = [_factor(row, splits) for row in fact["factors"].rows(0)]
     classes, masks = _rows(fact["classes"], splits), fact["masks"].value is True
@@ -190,21 +190,21 @@ def problems(folder: Path, repo: str, about: Mapping[str, Any], *, deep: bool) -
     Args:
         folder: its files; without `deep`, none of them is read.
     """
-    fact = Fact(about, f"about of {MANIFEST}")
+    fact = Fact(about, f"about of {ARTEFACT}")
     name = fact["task"].text()
     try:
         data = task(name)
     except PrismaError:  # of another version of Prisma
         return
     if (found := fact["sha256"].text()) != data.sha256:
-        yield f"expected data of hash {data.sha256} for the task {name} in {MANIFEST}; found {shown(found)}"
+        yield f"expected data of hash {data.sha256} for the task {name} in {ARTEFACT}; found {shown(found)}"
     if [row.rows(1)[0].value for row in fact["classes"].rows(1, 100_000)] != list(data.labels):
-        yield f"expected the classes of the task {name} in {MANIFEST}; found others"
+        yield f"expected the classes of the task {name} in {ARTEFACT}; found others"
     if not deep:
         return
     facts = facts_of(data, repo)
     if wrong := [key for key in facts if key != "environment" and facts[key] != about.get(key)]:
-        yield f"expected what the task {name} is in {MANIFEST}; found others of {listed(wrong)}"
+        yield f"expected what the task {name} is in {ARTEFACT}; found others of {listed(wrong)}"
     splits = {
         split: from_parquet(read_bytes(folder / file_of(split), LARGEST), data, len(wanted.labels))
         for split, wanted in data.splits.items()

@@ -7,7 +7,7 @@ from typing import Any
 from prisma import __version__
 from prisma.analysis.lens.tuned_lens import CONFIG, MODEL, WEIGHTS, TunedLens, read_tuned_lens
 from prisma.errors import PrismaError, listed
-from prisma.publish.artefacts.artefact import MANIFEST, Artefact
+from prisma.publish.artefacts.artefact import Artefact
 from prisma.publish.artefacts.base_model import BaseModel
 from prisma.publish.commits import File
 from prisma.publish.facts import Fact
@@ -17,6 +17,7 @@ from prisma.publish.plan import expect_no_link
 from prisma.publish.prose import BEGIN, END, own_prose, with_prose
 from prisma.publish.rendering import rendered
 from prisma.repo_names import expect_repo_name
+from prisma.repository import ARTEFACT
 
 KIND = "tuned-lens"
 NAMES = (CONFIG, WEIGHTS)
@@ -72,7 +73,7 @@ def facts_of(lens: TunedLens) -> dict[str, Any]:
 
 def render(repo: str, about: Mapping[str, Any]) -> str:
     """The card of a tuned lens, from what its manifest says about it. Raises PrismaError as `dataset.render`."""
-    fact = Fact(about, f"about of {MANIFEST}")
+    fact = Fact(about, f"about of {ARTEFACT}")
     base, license = BaseModel.read(fact["base_model"]), fact.get("license")
     rows = [row.rows(2, 2) for row in fact["losses"].rows(1, 10_000)]
     metadata = {
@@ -103,7 +104,7 @@ def problems(folder: Path, repo: str, about: Mapping[str, Any], *, deep: bool) -
     """Where the files of a lens differ from what its manifest says about it."""
     wanted = facts_of(read_tuned_lens(folder))
     if wrong := [key for key in wanted if wanted[key] != about.get(key)]:
-        yield f"expected what {CONFIG} and {WEIGHTS} hold in {MANIFEST}; found others of {listed(wrong)}"
-    base = BaseModel.read(Fact(about, f"about of {MANIFEST}")["base_model"])
+        yield f"expected what {CONFIG} and {WEIGHTS} hold in {ARTEFACT}; found others of {listed(wrong)}"
+    base = BaseModel.read(Fact(about, f"about of {ARTEFACT}")["base_model"])
     if base.weights != wanted["weights"]:
         yield f"expected a base model with the weights {wanted['weights']}, on which the lens was trained; found others"

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from prisma.errors import PrismaError
-from prisma.publish.artefacts.artefact import MANIFEST, Artefact, ArtefactManifest
+from prisma.publish.artefacts.artefact import Artefact, ArtefactManifest
 from prisma.publish.commits import File
+from prisma.repository import ARTEFACT
 
 ABOUT = {"weights": "ab", "losses": [[1.0, 0.5]]}
 FILES = (File.of("a.json", b"{}"), File.of("a.safetensors", b"numbers"))
@@ -17,12 +18,12 @@ def artefact(card: str = "# A card\n") -> Artefact:
 
 
 def data(one: Artefact) -> bytes:
-    return b"".join(one.main({}).file(MANIFEST).chunks())
+    return b"".join(one.main({}).file(ARTEFACT).chunks())
 
 
 def test_the_manifest_states_every_other_file() -> None:
     commit, manifest = artefact().main({}), ArtefactManifest.parse(data(artefact()))
-    assert manifest.files == tuple(file.record for file in commit.files if file.name != MANIFEST)
+    assert manifest.files == tuple(file.record for file in commit.files if file.name != ARTEFACT)
     assert (manifest.kind, manifest.about, manifest.id) == ("tuned-lens", ABOUT, artefact().run)
     assert manifest.to_json() == data(artefact())
     assert artefact().message({}) == "A tuned lens of 2 files"

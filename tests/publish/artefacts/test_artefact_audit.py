@@ -13,13 +13,13 @@ from prisma.analysis.lens.tuned_lens import CONFIG, WEIGHTS
 from prisma.checkpoint import read_tensors
 from prisma.data import task
 from prisma.publish import audit, publish
-from prisma.publish.artefacts.artefact import MANIFEST, ArtefactManifest
+from prisma.publish.artefacts.artefact import ArtefactManifest
 from prisma.publish.artefacts.dataset import file_of
 from prisma.publish.artefacts.kinds import KINDS
 from prisma.publish.artefacts.parquet import to_parquet
 from prisma.publish.commits import Commit, File
 from prisma.publish.folder_hub import FolderHub
-from prisma.repository import DATASET, MAIN, Published
+from prisma.repository import ARTEFACT, DATASET, MAIN, Published
 from tests.hubserver.running import Hub
 from tests.publish.keys import pair
 
@@ -46,14 +46,14 @@ class Folder:
 
 def fitted(files: Files, change: Callable[[dict[str, Any]], object] = lambda values: None, kind: str = "") -> Files:
     """What a careful forger does: the manifest and the card fit the files."""
-    values = json.loads(files[MANIFEST])
+    values = json.loads(files[ARTEFACT])
     change(values)
     found = KINDS[values["kind"]]
     card = found.render(SET if values["kind"] == DATASET else LENS, values["about"]).encode()
-    own = {**{name: data for name, data in files.items() if name != MANIFEST}, "README.md": card}
+    own = {**{name: data for name, data in files.items() if name != ARTEFACT}, "README.md": card}
     records = tuple(File.of(name, data).record for name, data in own.items())
     manifest = ArtefactManifest(values["kind"], values["id"], values["about"], records)
-    return {**own, MANIFEST: manifest.to_json()}
+    return {**own, ARTEFACT: manifest.to_json()}
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_what_an_owner_may_do_to_a_data_set_is_found(data_set: Folder) -> None:
         ({name: data for name, data in files.items() if name != train}, f"expected a file {train}"),
         ({**files, "evil.py": b"1"}, "a program"),
         ({**files, "notes.txt": b"1"}, "expected only the files of the manifest; found notes.txt"),
-        ({name: data for name, data in files.items() if name != MANIFEST}, f"expected {MANIFEST}, which Prisma"),
-        ({**files, MANIFEST: b"{}"}, "expected the manifest of an artefact"),
-        (fitted({**files, "data/more.csv": b"1"}), f"expected only files that Prisma publishes in {MANIFEST}"),
+        ({name: data for name, data in files.items() if name != ARTEFACT}, f"expected {ARTEFACT}, which Prisma"),
+        ({**files, ARTEFACT: b"{}"}, "expected the manifest of an artefact"),
+        (fitted({**files, "data/more.csv": b"1"}), f"expected only files that Prisma publishes in {ARTEFACT}"),
         (fitted(files, lambda v: v["about"].update(sha256="0" * 64)), "expected data of hash"),
         (fitted(files, lambda v: v["about"]["classes"][0].__setitem__(0, "zero")), "expected the classes of the task"),
     ):
@@ -118,7 +118,7 @@ def test_what_an_owner_may_do_to_a_lens_is_found(hub: Path, lens: Path, tmp_path
         (fitted({**files, CONFIG: json.dumps(config).encode()}), "expected a base model with the weights ffff"),
         (fitted({**files, WEIGHTS: b"\x80pickle"}), WEIGHTS),
         (fitted(files, lambda values: values["about"].update(d_model=9)), "found others of d_model"),
-        ({name: data for name, data in files.items() if name != MANIFEST}, f"expected {MANIFEST}, which Prisma"),
+        ({name: data for name, data in files.items() if name != ARTEFACT}, f"expected {ARTEFACT}, which Prisma"),
     ):
         folder.serve(changed)
         assert any(words in problem for problem in problems(folder)), words
@@ -126,12 +126,12 @@ def test_what_an_owner_may_do_to_a_lens_is_found(hub: Path, lens: Path, tmp_path
 
 def test_a_data_set_can_be_signed(data_set: Folder, tmp_path: Path) -> None:
     private, public = pair(tmp_path)
-    assert problems(data_set, key=public) == [f"expected a signature {MANIFEST}.sig; found none"]
+    assert problems(data_set, key=public) == [f"expected a signature {ARTEFACT}.sig; found none"]
     publish(f"task:{DATA}", SET, data_set.published.hub, sign=private)
     assert problems(data_set) == problems(data_set, key=public) == []
-    signature = data_set.files()[f"{MANIFEST}.sig"]
-    data_set.serve({**fitted(data_set.files(), lambda v: v["about"].update(seed=1)), f"{MANIFEST}.sig": signature})
-    assert any(f"{MANIFEST} was changed" in problem for problem in problems(data_set, key=public))
+    signature = data_set.files()[f"{ARTEFACT}.sig"]
+    data_set.serve({**fitted(data_set.files(), lambda v: v["about"].update(seed=1)), f"{ARTEFACT}.sig": signature})
+    assert any(f"{ARTEFACT} was changed" in problem for problem in problems(data_set, key=public))
 
 
 def test_the_same_on_the_hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_the_same_on_the_hub(server: Hub, tmp_path: Path, monkeypatch: pytest.Mo
     other = to_parquet(task(DATA), task(DATA).splits["test"])
     for operation, words in (
         (CommitOperationAdd("evil.py", b"1"), "a program"),
-        (CommitOperationAdd(MANIFEST, b"{}"), "expected the manifest of an artefact"),
+        (CommitOperationAdd(ARTEFACT, b"{}"), "expected the manifest of an artefact"),
         (CommitOperationAdd(train, other), f"expected {train} of"),
         (CommitOperationDelete(train), f"expected a file {train}"),
     ):
@@ -150,7 +150,7 @@ def test_the_same_on_the_hub(server: Hub, tmp_path: Path, monkeypatch: pytest.Mo
         assert any(words in finding.problem for finding in audit(f"datasets/{SET}")), words
         publish(f"task:{DATA}", SET, replace=True)
         assert server.api.dataset_info(SET).sha != before and not audit(f"datasets/{SET}")
-    path = server.api.hf_hub_download(SET, MANIFEST, repo_type="dataset")
-    fake = CommitOperationAdd(MANIFEST, Path(path).read_bytes().replace(b"generated by", b"drawn by"))
+    path = server.api.hf_hub_download(SET, ARTEFACT, repo_type="dataset")
+    fake = CommitOperationAdd(ARTEFACT, Path(path).read_bytes().replace(b"generated by", b"drawn by"))
     server.api.create_commit(SET, [fake], commit_message="Update", repo_type="dataset")
     assert any("commit message that states the SHA-256" in finding.problem for finding in audit(f"datasets/{SET}"))

@@ -12,10 +12,10 @@ import torch
 from prisma.data import task
 from prisma.errors import PrismaError
 from prisma.publish import audit, diff, forecast, publish
-from prisma.publish.artefacts.artefact import MANIFEST, ArtefactManifest
+from prisma.publish.artefacts.artefact import ArtefactManifest
 from prisma.publish.artefacts.dataset import SIZES, facts_of, file_of, of_task, render
 from prisma.publish.metadata import problems
-from prisma.repository import DATASET, Published
+from prisma.repository import ARTEFACT, DATASET, Published
 from tests.docs.test_tutorials import blocks
 from tests.hubserver.running import Hub
 
@@ -60,7 +60,7 @@ def test_many_values_are_summed_up() -> None:
 
 @pytest.mark.parametrize("key", ["task", "sha256", "classes", "factors", "splits", "license", "seed", "command"])
 def test_a_missing_fact_is_named(key: str) -> None:
-    with pytest.raises(PrismaError, match=f"expected {key} in about of {MANIFEST}; found none"):
+    with pytest.raises(PrismaError, match=f"expected {key} in about of {ARTEFACT}; found none"):
         render(REPO, {**facts_of(task(NAME), REPO), key: None})
 
 
@@ -145,6 +145,6 @@ def test_another_data_set_needs_to_replace(tmp_path: Path) -> None:
 def test_the_files_are_the_manifests(tmp_path: Path) -> None:
     artefact = of_task(task(NAME), REPO)
     commit = artefact.main({})
-    manifest = ArtefactManifest.parse(b"".join(commit.file(MANIFEST).chunks()))
+    manifest = ArtefactManifest.parse(b"".join(commit.file(ARTEFACT).chunks()))
     assert [record.name for record in manifest.files] == ["README.md", file_of("train"), file_of("test")]
     assert manifest.id == artefact.run and manifest.kind == DATASET
