@@ -40,7 +40,7 @@ def test_what_is_something_else_is_refused() -> None:
     for junk in (b"", b"PAR1", to_parquet(task("digits"), first("digits", 3))):
         with pytest.raises(PrismaError, match="expected a split of the task circle-7"):
             from_parquet(junk, data, 3)
-    with pytest.raises(PrismaError, match=r"found 3 rows of .* bytes instead of 4 rows"):
+    with pytest.raises(PrismaError, match=r"found '3 rows of .* bytes instead of 4 rows"):
         from_parquet(to_parquet(data, first("circle-7", 3)), data, 4)
     with pytest.raises(PrismaError, match=r"expected images .*; found \[3, 2, 8, 8\]"):
         to_parquet(data, replace(first("circle-7", 3), images=torch.zeros(3, 2, 8, 8)))
