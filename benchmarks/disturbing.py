@@ -17,7 +17,8 @@ from prisma.publish.calls import Calls
 from prisma.publish.commits import Hub
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.plan import Plan
-from prisma.publish.publishing import hub_for, send
+from prisma.publish.publishing import send
+from prisma.publish.things import hub_for
 from prisma.publish.watching import watch
 from prisma.repository import MAIN, Published
 from tests import processes

@@ -99,6 +99,10 @@ class Hub(Protocol):
         """OWNER/NAME."""
 
     @property
+    def kind(self) -> str:
+        """Of the repository, as the Hub's client calls it: "model" or "dataset"."""
+
+    @property
     def place(self) -> str:
         """Where it is, for messages: the folder, or the address of the Hub."""
 

@@ -34,6 +34,10 @@ class FolderHub:
         return self.mouse.repo
 
     @property
+    def kind(self) -> str:
+        return self.mouse.kind
+
+    @property
     def place(self) -> str:
         return str(self.mouse.hub)
 

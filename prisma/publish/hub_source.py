@@ -14,6 +14,7 @@ from prisma.publish.calls import Calls, UnansweredError
 from prisma.publish.commits import File, FileRecord
 from prisma.publish.remote import MOST_FILES, Remote, is_same
 from prisma.publish.unsafe import is_odd_name
+from prisma.repository import MODEL, kind_and_repo, name_of
 
 T = TypeVar("T")
 MOST_REPOSITORIES = int(NUMBERS["checkpoints"][1])
@@ -27,7 +28,7 @@ class HubSource(Remote):
     is_local: bool = False
 
     def labels(self) -> dict[str, str]:
-        refs = self.ask("list the branches", lambda: self.api.list_repo_refs(self.repo))
+        refs = self.ask("list the branches", lambda: self.api.list_repo_refs(self.repo, repo_type=self.kind))
         labels = {branch.name: branch.target_commit for branch in refs.branches}
         for tag in refs.tags:
             labels[f"refs/tags/{tag.name}" if tag.name in labels else tag.name] = tag.target_commit
@@ -50,7 +51,7 @@ class HubSource(Remote):
                 )
 
             def fetch(name: str = name) -> str:
-                return str(hf_hub_download(self.repo, name, revision=commit, cache_dir=self.cache))
+                return str(hf_hub_download(self.repo, name, revision=commit, cache_dir=self.cache, repo_type=self.kind))
 
             path = Path(self.ask(f"send {name}", fetch))
             found = File.of(name, path).record
@@ -81,7 +82,7 @@ class HubSource(Remote):
     def _expanded(self, commit: str, names: list[str]) -> list[Any]:
         return self.ask(
             f"tell what changed files at {shown(commit)}",
-            lambda: self.api.get_paths_info(self.repo, names, expand=True, revision=commit),
+            lambda: self.api.get_paths_info(self.repo, names, expand=True, revision=commit, repo_type=self.kind),
         )
 
     def forget(self) -> None:
@@ -107,11 +108,11 @@ def _stated(record: FileRecord) -> str:
 
 
 @contextmanager
-def on_the_hub(repo: str) -> Iterator[HubSource]:
+def on_the_hub(repo: str, kind: str = MODEL) -> Iterator[HubSource]:
     """A repository of the Hub, and a temporary folder for what is downloaded of it."""
     expect_packages("huggingface_hub", extra="publish")
     with tempfile.TemporaryDirectory(prefix="prisma-audit-") as cache:
-        yield HubSource(repo, cache=Path(cache))
+        yield HubSource(repo, kind=kind, cache=Path(cache))
 
 
 def named_like(pattern: str) -> list[str]:
@@ -122,11 +123,12 @@ def named_like(pattern: str) -> list[str]:
     """
     from huggingface_hub import HfApi
 
-    start = pattern.removesuffix("*")
+    kind, start = kind_and_repo(pattern.removesuffix("*"))
     owner, _, name = start.partition("/")
 
     def find() -> list[str]:
-        found = HfApi().list_models(author=owner, search=name, limit=MOST_REPOSITORIES)
-        return sorted(model.id for model in found if model.id.startswith(start))
+        listed = HfApi().list_models if kind == MODEL else HfApi().list_datasets
+        found = listed(author=owner, search=name, limit=MOST_REPOSITORIES)
+        return sorted(name_of(kind, one.id) for one in found if one.id.startswith(start))
 
-    return Calls().ask(f"list the models of {owner}", find)
+    return Calls().ask(f"list the {kind}s of {owner}", find)

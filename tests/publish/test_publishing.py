@@ -23,7 +23,7 @@ from huggingface_hub import hf_hub_download
 import prisma
 from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
 from prisma.errors import PrismaError
-from prisma.publish import Report, audit, card, preview, publish, publishing
+from prisma.publish import Report, audit, card, preview, publish, things
 from prisma.publish.commits import File
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.plan import Plan, plan
@@ -201,7 +201,7 @@ def count_operations(run: Path, hub: Path, names: Sequence[str] = OPERATIONS) ->
 def publish_planned(ready: Plan, run: Path, hub: Path, killed_before: int, begun: Event) -> None:
     """What a child process does: publish, and kill itself before an operation."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(publishing, "plan", lambda *_, **__: ready)
+    patch.setattr(things, "plan", lambda *_, **__: ready)
     before_operation(patch, killed_before, die)
     begun.set()
     send(run, hub)
@@ -232,7 +232,7 @@ def expect_only_verified_labels(hub: Path) -> None:
 def planned(run: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """The plan, made once: here and in a child, publishing begins with it."""
     ready = plan(run, "lab/tiny")
-    monkeypatch.setattr(publishing, "plan", lambda *_, **__: ready)
+    monkeypatch.setattr(things, "plan", lambda *_, **__: ready)
     return ready
 
 

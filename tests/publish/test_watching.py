@@ -10,7 +10,7 @@ import pytest
 
 from prisma.errors import PrismaError
 from prisma.publish import diff, publish, watch
-from prisma.publish.publishing import hub_for
+from prisma.publish.things import hub_for
 from prisma.run_folder import revision_of
 from tests.hubserver.running import Hub, use
 from tests.run_edits import accept_changes
