@@ -54,7 +54,7 @@ class Endpoints:
         self, model: Name = None, step: Number = None, img: Name = None, rev: Name = None, prompts: Name = None
     ) -> Answer:
         """What a model answers for an image: the logit of every class."""
-        return self._ask(dict(model=model, step=step, img=img, rev=rev, prompts=prompts), answer_of)
+        return self._ask({"model": model, "step": step, "img": img, "rev": rev, "prompts": prompts}, answer_of)
 
     def attention(
         self,
@@ -67,7 +67,7 @@ class Endpoints:
         token: Number = None,
     ) -> Answer:
         """Attention patterns of a layer [head, query, key]; of one head, or from one token, if they are given."""
-        given = dict(model=model, rev=rev, img=img, step=step, layer=layer, head=head, token=token)
+        given = {"model": model, "rev": rev, "img": img, "step": step, "layer": layer, "head": head, "token": token}
         return self._ask(given, VIEWS["attention"].values)
 
     def lens(
@@ -80,7 +80,7 @@ class Endpoints:
         prompts: Name = None,
     ) -> Answer:
         """The logit lens: logits [stage, class] of the whole image, or of one token alone if it is given."""
-        given = dict(model=model, rev=rev, img=img, step=step, token=token, prompts=prompts)
+        given = {"model": model, "rev": rev, "img": img, "step": step, "token": token, "prompts": prompts}
         return self._ask(given, VIEWS["lens"].values)
 
     def patching(
@@ -98,7 +98,16 @@ class Endpoints:
         prompts: Name = None,
     ) -> Answer:
         """Exact activation patching: the metric after each head [layer, head] was patched, and the recovered share."""
-        given = dict(model=model, rev=rev, img=img, step=step, corrupt=corrupt, metric=metric, into=into, site=site)
+        given = {
+            "model": model,
+            "rev": rev,
+            "img": img,
+            "step": step,
+            "corrupt": corrupt,
+            "metric": metric,
+            "into": into,
+            "site": site,
+        }
         return self._ask(
             {**given, "target": target, "against": against, "prompts": prompts}, VIEWS["patching"].values, HEAVY
         )
@@ -114,12 +123,20 @@ class Endpoints:
         prompts: Name = None,
     ) -> Answer:
         """Direct logit attribution: what each component writes to a class's logit; the parts sum to the logit."""
-        given = dict(model=model, rev=rev, img=img, step=step, target=target, against=against, prompts=prompts)
+        given = {
+            "model": model,
+            "rev": rev,
+            "img": img,
+            "step": step,
+            "target": target,
+            "against": against,
+            "prompts": prompts,
+        }
         return self._ask(given, VIEWS["decompose"].values)
 
     def training(self, model: Name = None, rev: Name = None, img: Name = None) -> Answer:
         """Training: what the run logged, and the scores of every head at every published step."""
-        return self._ask(dict(model=model, rev=rev, img=img), VIEWS["training"].values, HEAVY)
+        return self._ask({"model": model, "rev": rev, "img": img}, VIEWS["training"].values, HEAVY)
 
     def _ask(self, given: Mapping[str, Any], answer: Callable[[Scene], dict[str, Any]], lane: Lane = LIGHT) -> Answer:
         return _as_sentences(lambda: _answered(self._library, given, answer, lane))
