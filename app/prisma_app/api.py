@@ -98,19 +98,9 @@ class Endpoints:
         prompts: Name = None,
     ) -> Answer:
         """Exact activation patching: the metric after each head [layer, head] was patched, and the recovered share."""
-        given = {
-            "model": model,
-            "rev": rev,
-            "img": img,
-            "step": step,
-            "corrupt": corrupt,
-            "metric": metric,
-            "into": into,
-            "site": site,
-        }
-        return self._ask(
-            {**given, "target": target, "against": against, "prompts": prompts}, VIEWS["patching"].values, HEAVY
-        )
+        given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
+        asked = {"corrupt": corrupt, "metric": metric, "into": into, "site": site, "target": target, "against": against}
+        return self._ask({**given, **asked}, VIEWS["patching"].values, HEAVY)
 
     def decompose(
         self,
@@ -123,16 +113,8 @@ class Endpoints:
         prompts: Name = None,
     ) -> Answer:
         """Direct logit attribution: what each component writes to a class's logit; the parts sum to the logit."""
-        given = {
-            "model": model,
-            "rev": rev,
-            "img": img,
-            "step": step,
-            "target": target,
-            "against": against,
-            "prompts": prompts,
-        }
-        return self._ask(given, VIEWS["decompose"].values)
+        given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
+        return self._ask({**given, "target": target, "against": against}, VIEWS["decompose"].values)
 
     def training(self, model: Name = None, rev: Name = None, img: Name = None) -> Answer:
         """Training: what the run logged, and the scores of every head at every published step."""
