@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -12,7 +12,7 @@ from prisma_app.library import Scene
 from prisma_app.state import VIEWS
 
 from tests.app.conftest import DIGITS, GLYPHS, HOSTILE
-from tests.app.visitor import App, visit
+from tests.app.visitor import App, served, visit
 
 REFUSED = "Failed to load resource: the server responded with a status of 400"
 
@@ -44,7 +44,10 @@ def test_a_link_opens_what_it_says(app: App) -> None:
         ("?layer=7&step=17&img=99&target=44", ["layer 7", "step 17", "image 99", "target 44"]),
         ("?rev=0000000000000000000000000000000000000000", ["revision"]),
         ("?img=sha256:00", ["Upload the same file again"]),
-        (f"?model={HOSTILE}&img={HOSTILE}&site={HOSTILE}&prompts={HOSTILE}", ["There is no model"]),
+        (
+            "?" + "&".join(f"{key}={quote(HOSTILE)}" for key in ("model", "img", "site", "prompts", "rev")),
+            ["There is no model"],
+        ),
     ],
 )
 def test_a_link_to_what_does_not_exist_shows_a_figure_and_says_why(app: App, query: str, sentences: list[str]) -> None:
@@ -178,9 +181,7 @@ def test_no_view_is_wider_than_a_phone_or_taller_than_a_few_screens(browser: Bro
             assert app.tab.evaluate("document.documentElement.scrollHeight") < 4200, view
 
 
-def test_the_tour(browser: Browser, tmp_path: Path) -> None:
-    from tests.app.visitor import served
-
+def test_the_tour(browser: Browser) -> None:
     with served(None, "mice/induction") as address, visit(browser, address) as app:
         app.open().ready()
         app.tab.get_by_role("button", name="Findings").click()
