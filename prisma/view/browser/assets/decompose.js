@@ -65,7 +65,8 @@ export class Decompose {
     this.sum.textContent = `The ${values.length} parts sum to ${brief(facts.sum)}; the model's ${this.metric} is ${brief(facts.value)}.`;
     const parts = facts.names.map((name, i) => ({ name, group: facts.groups[i], value: values[i] }));
     this.shown = ordered(state.bars === "layers" ? grouped(parts) : parts, state.order);
-    this.cursor = Math.min(this.cursor, this.shown.length - 1);
+    const large = this.shown.reduce((best, { value }, i) => (Math.abs(value) > Math.abs(this.shown[best].value) ? i : best), 0);
+    this.cursor = large; // until another is pointed at
     const most = Math.max(...parts.map(({ value }) => Math.abs(value)), 1e-9);
     this.largest.replaceChildren(...ordered(parts, "size").slice(0, LARGEST).map(({ name, value }) => node("li", { class: value < 0 ? "pz-negative" : null },
       node("span", { class: "pz-fill", style: `transform:scaleX(${Math.abs(value) / most})` }), node("span", { class: "pz-name" }, name), node("span", { class: "pz-value" }, signed(value)))));

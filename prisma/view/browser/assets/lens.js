@@ -32,7 +32,8 @@ export class Lens {
       over: (token) => this.over(stage(token)), out: () => this.over(null), pick: (token) => page.set({ token, pin: this.pinned && token === this.state.token ? undefined : "1" }),
     });
     this.mapTitle = node("figcaption", {});
-    this.mapStage = node("div", { class: "pz-stage", tabindex: 0, role: "application", "aria-roledescription": "map of the image", "aria-label": "Class map. Arrow keys move the token, square brackets the layer, Enter pins, Escape unpins.", onkeydown: (event) => this.key(event, true) && event.preventDefault() }, this.map.element);
+    this.under = node("div", { class: "pz-under", "aria-hidden": "true" }); // the browser blends it: drawing it at each hover is slow
+    this.mapStage = node("div", { class: "pz-stage pz-over", tabindex: 0, role: "application", "aria-roledescription": "map of the image", "aria-label": "Class map. Arrow keys move the token, square brackets the layer, Enter pins, Escape unpins.", onkeydown: (event) => this.key(event, true) && event.preventDefault() }, this.under, this.map.element);
     this.small = node("div", { class: "pz-lens-small", role: "group", "aria-label": "The class at every stage; each picture chooses its stage" });
     this.lists = [new Answers("The image, read out here", (c) => page.set({ target: c })), new Answers("This token alone", (c) => page.set({ target: c }))];
     this.curves = new StageCurves("Probability over the layers: the image; dashed, the token alone");
@@ -157,11 +158,12 @@ export class Lens {
     this.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, probable(high / 2)], [1, probable(high)]]);
     this.high = high;
     this.drawSmall();
+    this.curveHigh = Math.min(1, 1.05 * Math.max(0.02, ...this.chosen.flatMap((c) => [...lens.readout.map((row) => row[c]), ...(lens.column(c) || [])])));
     const remove = (c) => this.page.set({ classes: this.chosen.filter((some) => some !== c).join(",") || undefined });
     this.curves.draw(this.chosen.map((c) => ({
       name: labels[c], values: lens.readout.map((row) => row[c]),
       button: this.chosen.length > 1 ? node("button", { type: "button", class: "pz-remove", "aria-label": `Remove ${labels[c]} from the curves`, onclick: () => remove(c) }, "×") : null,
-    })), this.short);
+    })), this.short, this.curveHigh);
     this.point();
     this.tabulate();
   }
@@ -173,6 +175,7 @@ export class Lens {
     this.mapHigh = Math.max(1e-6, ...column);
     this.mapBar.draw(SEQUENTIAL, [[0, "0"], [0.5, probable(this.mapHigh / 2)], [1, probable(this.mapHigh)]]);
     if (scene.flat) return;
+    this.under.replaceChildren(this.image || "");
     if (this.small.children.length !== lens.stages) {
       this.thumbs = facts.stages.map((name, stage) => {
         const map = tokenMap(name, {});
@@ -183,7 +186,7 @@ export class Lens {
     }
     this.thumbs.forEach(({ map, button }, stage) => {
       button.setAttribute("aria-pressed", String(stage === this.stage));
-      map.draw({ scene: { grid: scene.grid, prefix: [] }, image: null, values: column.slice(stage * lens.tokens + scene.prefix.length, (stage + 1) * lens.tokens), map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: this.mapHigh });
+      map.draw({ scene: { grid: scene.grid, prefix: [] }, image: null, values: column.subarray(stage * lens.tokens + scene.prefix.length, (stage + 1) * lens.tokens), map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: this.mapHigh });
     });
   }
 
@@ -192,21 +195,21 @@ export class Lens {
     const began = performance.now();
     const { facts, lens, scene, state, labels } = this;
     const { stage, token } = this.place;
-    this.table.show(stage, token);
-    if (this.hover === null) this.table.reveal();
     const column = lens.column(state.target);
     const start = stage * lens.tokens;
-    if (!scene.flat) {
+    if (!scene.flat) { // first: it reads its width, which waits for a new layout once other elements have changed
       this.map.draw({
-        scene, image: this.image, values: column.slice(start, start + lens.tokens), map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: this.mapHigh,
-        opacity: 0.85, marked: token, format: lens.tokens <= 100 ? probable : undefined,
+        scene, image: this.image, values: column.subarray(start, start + lens.tokens), map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: this.mapHigh,
+        marked: token, format: probable,
       });
       said(this.mapTitle, `${labels[state.target]}, ${facts.stages[stage]}`);
     }
+    this.table.show(stage, token);
+    if (this.hover === null) this.table.reveal();
     const name = scene.flat ? `token ${token}` : tokenName(scene, token);
     const [best, probability] = lens.first(stage, token);
     const [whole, likely] = lens.whole(stage, 1)[0];
-    said(this.words, `${facts.stages[stage][0].toUpperCase()}${facts.stages[stage].slice(1)}, ${name}${this.pinned ? " (pinned)" : ""}: alone it reads ${labels[best]} (${probable(probability)}); ${labels[state.target]} ${probable(column[start + token])}. The image reads ${labels[whole]} (${probable(likely)}).`);
+    said(this.words, `${facts.stages[stage][0].toUpperCase()}${facts.stages[stage].slice(1)}, ${name}${this.pinned ? " (pinned)" : ""}: alone it reads ${labels[best]} (${probable(probability)}), and ${labels[state.target]} with ${probable(column[start + token])}. The image reads ${labels[whole]} (${probable(likely)}).`);
     this.lists[0].show(lens.whole(stage, SHOWN), labels, state.target);
     this.lists[1].show(lens.top(stage, token), labels, state.target);
     this.curves.show(stage, (i) => this.aloneOver(this.chosen[i], token), probable);

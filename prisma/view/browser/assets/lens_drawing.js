@@ -1,10 +1,9 @@
 // The logit lens as one SVG: the table, the class on the image at every stage, and the curves.
 import { range, SEQUENTIAL } from "./core.js";
-import { palette, svgColourBar, svgDrawing, svgHeat, svgString, svgText } from "./drawing.js";
+import { LINES, palette, svgColourBar, svgDrawing, svgHeat, svgString, svgText } from "./drawing.js";
 import { stageChart } from "./stage_curves.js";
-import { LINES } from "./drawing.js";
 
-export function lensDrawing({ lens, facts, scene, state, labels, short, high, mapHigh, chosen, root }) {
+export function lensDrawing({ lens, facts, scene, state, labels, short, high, mapHigh, curveHigh, chosen, root }) {
   const colours = palette(root);
   const [left, top, width, tall] = [50, 40, 960, 20];
   const wide = width / lens.tokens;
@@ -23,7 +22,7 @@ export function lensDrawing({ lens, facts, scene, state, labels, short, high, ma
   y += 46;
   if (!scene.flat) y = classMaps(parts, { lens, scene, state, labels, short, mapHigh, colours, left, width, y });
   parts.push(svgText(8, y, "Probability of classes over the layers, for the whole image", { fill: colours.ink, size: 13, weight: 700 }));
-  const { svg } = stageChart(chosen.map((c) => ({ values: lens.readout.map((row) => row[c]) })), short, colours);
+  const { svg } = stageChart(chosen.map((c) => ({ values: lens.readout.map((row) => row[c]) })), short, curveHigh, colours);
   svg.setAttribute("x", 0);
   svg.setAttribute("y", y + 6);
   parts.push(svg);

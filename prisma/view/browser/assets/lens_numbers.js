@@ -14,7 +14,7 @@ export class LensNumbers {
     this.probability = new Numbers(arrays["top.probability"]);
     [, this.tokens, this.depth] = arrays["top.class"].shape;
     if (arrays.tokens) this.all = new Numbers(arrays.tokens);
-    else new Numbers(arrays["column.class"]).row().forEach((c, i) => this.columns.set(c, new Numbers(arrays.columns).row(i)));
+    else new Numbers(arrays["column.class"]).row().forEach((c, i) => this.columns.set(c, Float32Array.from(new Numbers(arrays.columns).row(i))));
   }
 
   // The likeliest classes of a token at a stage: [[class, probability], ...].
@@ -48,7 +48,7 @@ export class LensNumbers {
   }
 
   add(c, array) {
-    this.columns.set(c, new Numbers(array).row());
+    this.columns.set(c, Float32Array.from(new Numbers(array).row()));
   }
 }
 

@@ -4,21 +4,21 @@ import { LINES, palette, pointsOf, svgAxis, svgDrawing, svgText } from "./drawin
 
 const CHART = { width: 560, height: 250, left: 46, right: 14, top: 12, bottom: 34 };
 
-// A drawing of curves [{name, values, alone}], whose moving parts are returned with it.
-export function stageChart(curves, short, colours) {
+// A drawing of curves [{values}] from 0 to `high`, whose moving parts are returned with it.
+export function stageChart(curves, short, high, colours) {
   const { width, height, left, right, top, bottom } = CHART;
   const across = (stage) => left + (stage / Math.max(1, short.length - 1)) * (width - left - right);
-  const place = (value) => top + (1 - value) * (height - top - bottom);
-  const lines = curves.map(({ values, dash }, i) => drawn("polyline", {
-    points: pointsOf(values, across, place), fill: "none", stroke: LINES[i % LINES.length], "stroke-width": 2.2, "stroke-linejoin": "round", ...(dash ? { "stroke-dasharray": "5 4" } : {}),
+  const place = (value) => top + (1 - value / high) * (height - top - bottom);
+  const lines = curves.map(({ values }, i) => drawn("polyline", {
+    points: pointsOf(values, across, place), fill: "none", stroke: LINES[i % LINES.length], "stroke-width": 2.2, "stroke-linejoin": "round",
   }));
   const dashed = curves.map((curve, i) => drawn("polyline", {
-    points: curve.alone ? pointsOf(curve.alone, across, place) : "", fill: "none", stroke: LINES[i % LINES.length], "stroke-width": 1.6, "stroke-dasharray": "4 4",
+    points: "", fill: "none", stroke: LINES[i % LINES.length], "stroke-width": 1.6, "stroke-dasharray": "4 4",
   }));
   const mark = drawn("line", { y1: top, y2: height - bottom, stroke: colours.quiet, "stroke-width": 1 });
   const every = Math.ceil(short.length / 16);
   const svg = svgDrawing(width, height,
-    svgAxis({ x: left, width: width - left - right, low: 0, high: 1, place, colours }),
+    svgAxis({ x: left, width: width - left - right, low: 0, high, place, colours }),
     short.map((name, i) => (i % every ? [] : svgText(across(i), height - 14, name, { fill: colours.quiet, anchor: "middle", size: 11 }))),
     mark, dashed, lines);
   return { svg, dashed, mark, across, place };
@@ -31,10 +31,10 @@ export class StageCurves {
     this.element = node("figure", { class: "pz-figure" }, node("figcaption", {}, name), this.holder, this.legend);
   }
 
-  // curves: [{name, values [stage], button}]; `button` is an element behind the name, or null
-  draw(curves, short) {
+  // curves: [{name, values [stage], button}], whose axis ends at `high`; `button` is an element behind the name, or null
+  draw(curves, short, high) {
     this.curves = curves;
-    this.chart = stageChart(curves, short, palette(this.element));
+    this.chart = stageChart(curves, short, high, palette(this.element));
     this.chart.svg.setAttribute("role", "img");
     this.chart.svg.setAttribute("aria-label", "Probability of each chosen class at every stage; the table has the numbers.");
     this.chart.svg.setAttribute("class", "pz-chart");
