@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from prisma import __version__
 from prisma.inventory import site_names
 from prisma.metrics import NAMED
 from prisma.view.browser import View, fractions
@@ -20,6 +21,7 @@ def model_view(scene: Scene) -> View:
     config, examples = subject.final.config, subject.examples()
     known = site_names(config)
     facts = {
+        "prisma": __version__,
         "name": subject.name,
         "rev": subject.rev,
         "steps": subject.steps,

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from prisma.analysis.attribution.direct_logit_attribution import DirectLogitAttribution, direct_logit_attribution
 from prisma.metrics import Logit, LogitDiff, Metric
 from prisma.view.browser import View, numbers
-from prisma.view.browser.parts import Part, parts_facts, parts_of
+from prisma.view.browser.parts import Part, parts_facts, parts_of, written
 from prisma_app.answers import answer
 from prisma_app.library import Scene
 from prisma_app.views.shared import code_head, nested
@@ -27,21 +26,21 @@ def view(scene: Scene, part: int | None = None) -> View:
         PrismaError: there is no such class, the two are the same, the model cannot take the image, or has diverged.
     """
     scene = _asked(scene)
-    found, parts, written = _parts(scene)
+    found, parts, bars = _parts(scene)
     facts = {
-        **parts_facts(parts, float(found.value[0]), float(written.double().sum())),
+        **parts_facts(parts, float(found.value[0]), float(bars.double().sum())),
         "state": scene.resolved(target=scene.state.target, against=scene.state.against),
         "code": code(scene),
     }
-    return View(facts, {"parts": numbers(written)})
+    return View(facts, {"parts": numbers(bars)})
 
 
 def values(scene: Scene) -> dict[str, Any]:
     """What each part writes [part], their names, and the logit (or the difference) that they sum to."""
     scene = _asked(scene)
-    found, parts, written = _parts(scene)
+    found, parts, bars = _parts(scene)
     names, state = [part.name for part in parts], {"target": scene.state.target, "against": scene.state.against}
-    return nested(scene, ["part"], written, names=names, logit=float(found.value[0]), **state)
+    return nested(scene, ["part"], bars, names=names, logit=float(found.value[0]), **state)
 
 
 def code(scene: Scene) -> str:
@@ -54,13 +53,8 @@ def code(scene: Scene) -> str:
 def _parts(scene: Scene) -> tuple[DirectLogitAttribution, list[Part], Tensor]:
     found = direct_logit_attribution(scene.loaded.model, scene.picture.x[None], _metric(scene), sources=False)
     parts = parts_of(found.metadata["components"], 0 if found.heads is None else found.heads.shape[-1])
-    written = [found.components[0, part.component] if part.head is None else _head(found, part) for part in parts]
-    return found, parts, torch.stack(written)
-
-
-def _head(found: DirectLogitAttribution, part: Part) -> Tensor:
-    assert found.heads is not None and part.layer is not None
-    return found.heads[0, part.layer, part.head]
+    heads = None if found.heads is None else found.heads[0]
+    return found, parts, written(parts, found.components[0], heads)
 
 
 def _asked(scene: Scene) -> Scene:

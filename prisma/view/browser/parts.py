@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 WORDS = {
     "embed.patch": "patch embedding",
     "embed.patch.bias": "bias of the patch embedding",
@@ -45,6 +48,14 @@ def parts_of(components: Sequence[str], heads: int) -> list[Part]:
         else:
             parts.append(Part(f"{group}, {WORDS.get(module, module)}", group, i, layer))
     return parts
+
+
+def written(parts: Sequence[Part], components: Tensor, heads: Tensor | None) -> Tensor:
+    """What each part writes [part], from the components [component] and the heads [layer, head] of one image."""
+    whole = heads is None
+    return torch.stack(
+        [components[p.component] if whole or p.head is None else heads[p.layer, p.head] for p in parts]  # type: ignore[index]
+    )
 
 
 def parts_facts(parts: Sequence[Part], value: float, total: float) -> dict[str, Any]:

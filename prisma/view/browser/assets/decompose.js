@@ -41,12 +41,13 @@ export class Decompose {
     const found = await this.page.source.ask("decompose", state);
     if (!current()) return;
     const { facts, arrays } = found;
-    if (state.target !== facts.state.target) this.page.fill({ target: facts.state.target });
+    if ((state.target ?? null) !== (facts.state.target ?? null)) this.page.fill({ target: facts.state.target });
     Object.assign(this, { state: this.page.state, facts, scene, labels: facts.labels || scene.labels, values: new Numbers(arrays.parts).row() });
     this.draw();
   }
 
   get metric() {
+    if (this.facts.metric) return this.facts.metric; // of a result in a notebook
     const { target, against } = this.facts.state;
     const logit = `logit of ${this.labels[target]}`;
     return against === undefined || against === null ? logit : `${logit} minus that of ${this.labels[against]}`;

@@ -122,5 +122,5 @@ export function exportTools(page, figure) {
     python.setAttribute("aria-expanded", String(!shown.hidden));
   } }, "Python");
   const buttons = Object.keys(FILES).map((kind) => node("button", { type: "button", onclick: () => make(kind) }, kind));
-  return node("div", { class: "pz-export", role: "group", "aria-label": "Take this figure along" }, node("span", {}, "Save as"), ...buttons, python, said, shown);
+  return node("div", { class: "pz-export", role: "group", "aria-label": "Take this figure along" }, node("span", {}, "Save as"), ...buttons, page.embedded ? "" : python, said, shown);
 }
