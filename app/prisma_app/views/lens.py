@@ -1,4 +1,4 @@
-"""The logit lens: what the model would answer if it stopped after each layer, for the image and for each token alone."""
+"""The logit lens: what the model would answer if it stopped after each layer, for the image and each token alone."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """The output of a notebook's cell: one piece of HTML with everything in it, which works several times in one page.
 
 The numbers are a packed view in an attribute, as base64; the script unpacks them and draws the figure that
-`facts["figure"]` names. So no string of a result is ever read as HTML. Where scripts do not run, in a notebook that is not
-trusted, a line of text stands instead.
+`facts["figure"]` names. So no string of a result is ever read as HTML. Where scripts do not run, in a notebook that is
+not trusted, a line of text stands instead.
 """
 
 import html
@@ -79,7 +79,9 @@ def lens_view(readout: Tensor, tokens: Tensor, metadata: Mapping[str, Any]) -> V
         packed |= {f"{len(images)}/{name}": array for name, array in arrays.items()}
         answer = int(logits[-1].argmax())
         images.append({"stages": stage_names(stages - 1), "answer": answer, "state": {"token": 0}})
-    return View({**_head("lens", metadata), "model": model, "images": images, "said": _first(len(images), readout)}, packed)
+    return View(
+        {**_head("lens", metadata), "model": model, "images": images, "said": _first(len(images), readout)}, packed
+    )
 
 
 def parts_view(
@@ -99,7 +101,9 @@ def parts_view(
         facts = parts_facts(named, float(value[i]), float(bars.double().sum()))
         images.append({**facts, "metric": shown(metadata["metric"]), "state": {}})
     model = {"labels": [], "layers": 0, **_line(1)}
-    return View({**_head("decompose", metadata), "model": model, "images": images, "said": _first(len(images), value)}, packed)
+    return View(
+        {**_head("decompose", metadata), "model": model, "images": images, "said": _first(len(images), value)}, packed
+    )
 
 
 def _head(figure: str, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The parts of a logit as a viewer gets them: a bar for each head and for each other component, in the model's order."""
+"""The parts of a logit as a viewer gets them: a bar for each head and each other component, in the model's order."""
 
 import re
 from collections.abc import Sequence
