@@ -15,7 +15,8 @@ export const KEYS = {
   way: oneOf("to", "from"), // where the token attends, or who attends to it
   map: oneOf("heads", "mean", "rollout"), // what the large map shows
   scale: oneOf("row", "alike"), // colours of each map by its own largest value, or of all maps alike
-  sort: text, // the score by which heads are sorted
+  sort: text, // the score by which heads are sorted, the highest first; "-entropy": the lowest first
+  top: whole, // how many of the sorted heads are shown
   classes: text, // whose probability the lens draws over the layers: "3,5"
   model2: text, rev2: text, img2: text, step2: whole, // what is shown beside it
 };
