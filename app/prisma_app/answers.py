@@ -30,7 +30,7 @@ def model_view(scene: Scene) -> View:
         "labels": subject.labels,
         "channels": config.channels,
         "parameters": sum(p.numel() for p in subject.final.model.parameters()),
-        "examples": [{"caption": e.caption, "label": e.label} for e in examples],
+        "examples": [{"img": e.img, "caption": e.caption, "label": e.label} for e in examples],
         "sites": [site for site in TOKEN_SITES if f"blocks.0.{site}" in known],
         "metrics": list(NAMED),
         "prompts": subject.prompts,

@@ -24,6 +24,9 @@ Name = str | None
 Number = float | None
 
 
+ENDPOINTS = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
+
+
 def offer(library: Library) -> None:
     """Add the endpoints, inside a `gr.Blocks`."""
 
@@ -84,9 +87,10 @@ def offer(library: Library) -> None:
         """Training: what the run logged, and the scores of every head at every published step."""
         return ask(locals_of(model=model, rev=rev, img=img), VIEWS["training"].values, HEAVY)
 
-    for endpoint in (about, models, answer, attention, lens, patching, decompose, training):
+    made = locals()
+    for name in ENDPOINTS:
         # No limit here: the lanes limit what runs, whichever way a question comes.
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+        gr.api(made[name], api_name=name, concurrency_limit=None)
 
 
 def locals_of(**given: Any) -> dict[str, Any]:

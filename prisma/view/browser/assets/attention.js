@@ -4,13 +4,13 @@ import { countTokens, layout, neighbour, strongest, tokenMap, tokenName } from "
 import { allWeights, fillMean, Pattern, TokenPattern } from "./patterns.js";
 import { Tiles } from "./tiles.js";
 
-const KEYS_HELP = "Arrow keys move the token, 0 is the first token, square brackets change the layer, comma and full stop the head, Enter pins, Escape unpins. With a pinned token, arrow keys move the token that it is compared with.";
-const MODES = {
+const ATTENTION_KEYS = "Arrow keys move the token, 0 is the first token, square brackets change the layer, comma and full stop the head, Enter pins, Escape unpins. With a pinned token, arrow keys move the token that it is compared with.";
+const ATTENTION_MODES = {
   all: "",
   layer: "This model has many tokens: the heads of one layer are read at a time.",
   token: "This model has very many tokens: the weights of one token are read at a time. Click a token to read its weights.",
 };
-const MAPS = [["heads", "one head"], ["mean", "mean of the layer's heads"], ["rollout", "rollout over all layers"]];
+const ATTENTION_MAPS = [["heads", "one head"], ["mean", "mean of the layer's heads"], ["rollout", "rollout over all layers"]];
 
 export class Attention {
   static TITLE = "Attention";
@@ -20,7 +20,7 @@ export class Attention {
     this.layers = choice("Layer", [], (value) => page.set({ layer: Number(value) }));
     this.heads = choice("Head", [], (value) => page.set({ head: Number(value) }));
     this.way = choice("Show", [["to", "where it attends"], ["from", "who attends to it"]], (way) => page.set({ way }));
-    this.maps = choice("Map", MAPS, (map) => page.set({ map }));
+    this.maps = choice("Map", ATTENTION_MAPS, (map) => page.set({ map }));
     this.scale = choice("Colours", [["row", "each map to its strongest patch"], ["alike", "all heads alike"]], (scale) => page.set({ scale }));
     this.sort = choice("Heads by", [["", "layer"]], (name) => page.set({ sort: name ? `${this.order.select.value}${name}` : undefined }));
     this.order = choice("from", [["", "highest"], ["-", "lowest"]], (sign) => page.set({ sort: `${sign}${this.sort.select.value}` }));
@@ -30,7 +30,7 @@ export class Attention {
     this.map = tokenMap("Attention map", {
       over: (token) => token !== this.hover && this.show({ hover: token }),
       out: () => this.show({ hover: null }),
-      pick: (token) => page.set({ token, pin: this.pinned && token === page.state.token ? undefined : "1" }),
+      pick: (token) => page.set({ token, pin: this.pinned && token === this.state.token ? undefined : "1" }),
     });
     this.bar = colourBar("attention weight");
     this.words = node("p", { class: "pz-words" });
@@ -43,7 +43,7 @@ export class Attention {
     this.finder = node("div", { class: "pz-tools pz-finder" }, this.sort.element, this.order.element, this.top.element);
     this.more = node("details", { class: "pz-more", ontoggle: () => this.tabulate() }, node("summary", {}, "Show as table"));
     this.stage = node("div", {
-      class: "pz-stage", tabindex: 0, role: "application", "aria-roledescription": "attention map", "aria-label": `Attention. ${KEYS_HELP}`,
+      class: "pz-stage", tabindex: 0, role: "application", "aria-roledescription": "attention map", "aria-label": `Attention. ${ATTENTION_KEYS}`,
       onkeydown: (event) => this.key(event) && event.preventDefault(),
     }, this.map.element, this.bar.element);
     root.append(
@@ -57,7 +57,7 @@ export class Attention {
   }
 
   get pinned() {
-    return this.page.state.pin === "1";
+    return this.state.pin === "1";
   }
 
   // The token whose weights are shown, and the one that it is compared with.
@@ -111,8 +111,6 @@ export class Attention {
   }
 
   async update(state, scene, current) {
-    expectBelow("layer", state.layer, scene.layers);
-    expectBelow("head", state.head, scene.heads);
     const image = ["model", "rev", "step", "img"].map((key) => state[key]).join(" ");
     const one = this.facts?.mode === "token" && image.startsWith(`${state.model} `) ? { token: state.token } : {};
     const ask = (part, more = {}) => this.page.source.ask("attention", state, { part, ...more });
@@ -121,12 +119,11 @@ export class Attention {
     if (!current()) return;
     const { facts } = found;
     if (state.token === undefined) this.page.fill({ token: facts.state.token });
-    expectBelow("token", this.page.state.token, countTokens(scene));
     const fresh = image !== this.image;
     if (fresh) Object.assign(this, { image, rollout: null, scores: null, peek: null, drawn: picture(shown.image, 0) });
     if (fresh || facts.mode !== "all") this.patterns = Array(scene.layers).fill(null);
     this.patterns[state.layer] ||= facts.mode === "token" ? new TokenPattern(found, scene.prefix.length) : new Pattern(found.arrays, scene.prefix.length);
-    Object.assign(this, { state: this.page.state, scene, facts });
+    Object.assign(this, { state: { ...state, token: state.token ?? facts.state.token }, scene, facts });
     if (state.map === "rollout") await this.readRollout(ask);
     if (state.sort) await this.readScores(ask);
     if (!current()) return;
@@ -186,8 +183,8 @@ export class Attention {
     for (const [control, value] of chosen) control.select.value = value;
     this.finder.hidden = !scores;
     [this.order, this.top].forEach((control) => { control.element.hidden = !name; });
-    this.mode.textContent = MODES[this.facts.mode];
-    this.mode.hidden = !MODES[this.facts.mode];
+    this.mode.textContent = ATTENTION_MODES[this.facts.mode];
+    this.mode.hidden = !ATTENTION_MODES[this.facts.mode];
     Object.assign(this, { sign, score: (scores || []).find((score) => score.name === name) });
   }
 
@@ -319,24 +316,20 @@ export class Attention {
   }
 }
 
-function expectBelow(what, value, count) {
-  if (value >= count) throw new Error(`Expected a ${what} from 0 to ${count - 1}; found ${value}.`);
-}
-
-const escaped = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
+const escapedXml = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
 // The large map as rectangles, its colour bar, and the small maps as one picture.
 function attentionSvg({ scene, values, high, tiles }, title) {
   const [side, top] = [420, 34];
   const place = layout(scene, side, scene.grid[0] / scene.grid[1]);
   const fill = (value) => css(SEQUENTIAL[level(value, 0, high)]);
-  const rects = place.boxes.map(([x, y, w, h], i) => `<rect x="${x}" y="${y}" width="${w}" height="${h}" fill="${fill(values[i])}"><title>${escaped(tokenName(scene, i))}: ${brief(values[i])}</title></rect>`);
+  const rects = place.boxes.map(([x, y, w, h], i) => `<rect x="${x}" y="${y}" width="${w}" height="${h}" fill="${fill(values[i])}"><title>${escapedXml(tokenName(scene, i))}: ${brief(values[i])}</title></rect>`);
   const bar = range(64).map((i) => `<rect x="${(i * side) / 64}" y="${place.bottom + 8}" width="${side / 64 + 0.5}" height="8" fill="${css(SEQUENTIAL[i * 4])}"/>`);
-  const text = (x, y, words, anchor = "start", size = 12) => `<text x="${x}" y="${y}" font-size="${size}" text-anchor="${anchor}">${escaped(words)}</text>`;
+  const text = (x, y, words, anchor = "start", size = 12) => `<text x="${x}" y="${y}" font-size="${size}" text-anchor="${anchor}">${escapedXml(words)}</text>`;
   const small = tiles.picture();
   const height = top + Math.max(place.bottom + 36, small.height + 10);
   const labels = small.labels.map(([words, x, y]) => text(x, y + 4, words, "middle", 10));
-  return `<svg xmlns="http:${"//"}www.w3.org/2000/svg" width="${side + 40 + small.width}" height="${height}" font-family="sans-serif" fill="#1d2129">`
+  return `<svg xmlns="http:${"//"}www.w3.org/2000/svg" viewBox="0 0 ${side + 40 + small.width} ${height}" width="${side + 40 + small.width}" height="${height}" font-family="sans-serif" fill="#1d2129">`
     + `<rect width="100%" height="100%" fill="#ffffff"/>${text(10, 20, title, "start", 14)}`
     + `<g transform="translate(10,${top})" shape-rendering="crispEdges">${rects.join("")}${bar.join("")}${text(0, place.bottom + 30, "0")}${text(side, place.bottom + 30, brief(high), "end")}</g>`
     + `<g transform="translate(${side + 30},${top})"><image href="${small.url}" width="${small.width}" height="${small.height}"/>${labels.join("")}</g></svg>`;

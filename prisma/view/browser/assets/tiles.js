@@ -2,43 +2,43 @@
 // the pointer changes nothing but pixels: names and the mark of the chosen tile are elements above the canvas.
 import { level, node, SEQUENTIAL_PIXELS } from "./core.js";
 
-const TALLEST = 560; // CSS pixels of all tiles together
-const WIDEST = 150; // of one tile
-const CAPTION = 15;
-const MARGIN = 20;
+const TILES_TALLEST = 560; // CSS pixels of all tiles together
+const TILE_WIDEST = 150; // of one tile
+const TILE_CAPTION = 15;
+const TILE_MARGIN = 20;
 
 // Tiles of `count` in the number of columns that makes them largest -> {boxes: [[x, y, width, height]], labels, height}.
-function flow(names, width, aspect) {
-  const sideOf = (columns) => Math.min(WIDEST, width / columns, (TALLEST / Math.ceil(names.length / columns) - CAPTION) / aspect);
-  const columns = largest(Math.max(1, names.length), sideOf);
+function flowOfTiles(names, width, aspect) {
+  const sideOf = (columns) => Math.min(TILE_WIDEST, width / columns, (TILES_TALLEST / Math.ceil(names.length / columns) - TILE_CAPTION) / aspect);
+  const columns = largestTiles(Math.max(1, names.length), sideOf);
   const side = Math.max(14, sideOf(columns));
-  const boxes = names.map((_, i) => [(i % columns) * side, Math.floor(i / columns) * (side * aspect + CAPTION), side - 2, side * aspect - 2]);
-  const labels = side < 22 ? [] : boxes.map(([x, y], i) => [names[i], x + side / 2, y + side * aspect + CAPTION / 2 - 1]);
-  return { boxes, labels, height: Math.ceil(names.length / columns) * (side * aspect + CAPTION) };
+  const boxes = names.map((_, i) => [(i % columns) * side, Math.floor(i / columns) * (side * aspect + TILE_CAPTION), side - 2, side * aspect - 2]);
+  const labels = side < 22 ? [] : boxes.map(([x, y], i) => [names[i], x + side / 2, y + side * aspect + TILE_CAPTION / 2 - 1]);
+  return { boxes, labels, height: Math.ceil(names.length / columns) * (side * aspect + TILE_CAPTION) };
 }
 
 // A row of tiles for each layer; where that leaves the width empty, in several blocks side by side.
-function matrix(layers, heads, width, aspect) {
+function matrixOfTiles(layers, heads, width, aspect) {
   const rowsOf = (blocks) => Math.ceil(layers.length / blocks);
-  const sideOf = (blocks) => Math.min(WIDEST, (width - blocks * MARGIN) / (blocks * heads), (TALLEST - MARGIN) / rowsOf(blocks) / aspect);
-  const blocks = largest(layers.length, sideOf);
+  const sideOf = (blocks) => Math.min(TILE_WIDEST, (width - blocks * TILE_MARGIN) / (blocks * heads), (TILES_TALLEST - TILE_MARGIN) / rowsOf(blocks) / aspect);
+  const blocks = largestTiles(layers.length, sideOf);
   const side = Math.max(10, sideOf(blocks));
-  const [rows, tall, wide] = [rowsOf(blocks), side * aspect, heads * side + MARGIN];
+  const [rows, tall, wide] = [rowsOf(blocks), side * aspect, heads * side + TILE_MARGIN];
   const labels = [];
   const boxes = [];
   layers.forEach((layer, i) => {
-    const [left, top] = [Math.floor(i / rows) * wide, MARGIN + (i % rows) * tall];
-    labels.push([String(layer), left + MARGIN / 2 - 2, top + tall / 2]);
+    const [left, top] = [Math.floor(i / rows) * wide, TILE_MARGIN + (i % rows) * tall];
+    labels.push([String(layer), left + TILE_MARGIN / 2 - 2, top + tall / 2]);
     for (let head = 0; head < heads; head += 1) {
-      const x = left + MARGIN + head * side;
-      if (i % rows === 0 && side >= 12) labels.push([String(head), x + side / 2, MARGIN / 2 - 2]);
+      const x = left + TILE_MARGIN + head * side;
+      if (i % rows === 0 && side >= 12) labels.push([String(head), x + side / 2, TILE_MARGIN / 2 - 2]);
       boxes.push([x, top, side - 2, tall - 2]);
     }
   });
-  return { boxes, labels, height: MARGIN + rows * tall };
+  return { boxes, labels, height: TILE_MARGIN + rows * tall };
 }
 
-function largest(most, sizeOf) {
+function largestTiles(most, sizeOf) {
   let best = 1;
   for (let count = 2; count <= most; count += 1) if (sizeOf(count) > sizeOf(best) + 0.5) best = count;
   return best;
@@ -77,7 +77,7 @@ export class Tiles {
     const [rows, columns] = what.scene.grid;
     const aspect = rows / columns;
     const key = JSON.stringify([this.width, rows, columns, what.names || [what.layers, what.heads]]);
-    if (key !== this.key) this.lay(key, what.names ? flow(what.names, this.width, aspect) : matrix(what.layers, what.heads, this.width, aspect));
+    if (key !== this.key) this.lay(key, what.names ? flowOfTiles(what.names, this.width, aspect) : matrixOfTiles(what.layers, what.heads, this.width, aspect));
     this.choose(what.chosen);
     this.paint();
   }
