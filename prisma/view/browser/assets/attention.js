@@ -10,13 +10,14 @@ const ATTENTION_MODES = {
   layer: "This model has many tokens: the heads of one layer are read at a time.",
   token: "This model has very many tokens: the weights of one token are read at a time. Click a token to read its weights.",
 };
+const COVER = 100; // per cent of the map over the image: below 100, colours are not quite those of the colour bar
 const ATTENTION_MAPS = [["heads", "one head"], ["mean", "mean of the layer's heads"], ["rollout", "rollout over all layers"]];
 
 export class Attention {
   static TITLE = "Attention";
 
   constructor(root, page) {
-    Object.assign(this, { page, hover: null, peek: null, opacity: 0.85, patterns: [] });
+    Object.assign(this, { page, hover: null, peek: null, patterns: [] });
     this.layers = choice("Layer", [], (value) => page.set({ layer: Number(value) }));
     this.heads = choice("Head", [], (value) => page.set({ head: Number(value) }));
     this.way = choice("Show", [["to", "where it attends"], ["from", "who attends to it"]], (way) => page.set({ way }));
@@ -25,8 +26,8 @@ export class Attention {
     this.sort = choice("Heads by", [["", "layer"]], (name) => page.set({ sort: name ? `${this.order.select.value}${name}` : undefined }));
     this.order = choice("from", [["", "highest"], ["-", "lowest"]], (sign) => page.set({ sort: `${sign}${this.sort.select.value}` }));
     this.top = choice("show", [["", "all"], ["8", "8"], ["16", "16"], ["32", "32"]], (top) => page.set({ top: top ? Number(top) : undefined }));
-    const slider = node("input", { type: "range", min: 0, max: 100, value: 100 * this.opacity, oninput: () => { this.opacity = slider.value / 100; this.draw(); } });
-    const opacity = node("label", { class: "pz-choice" }, node("span", {}, "Image to map"), slider);
+    this.cover = node("input", { type: "range", min: 0, max: 100, oninput: () => page.set({ cover: Number(this.cover.value) }) });
+    const cover = node("label", { class: "pz-choice" }, node("span", {}, "Image to map"), this.cover);
     this.map = tokenMap("Attention map", {
       over: (token) => token !== this.hover && this.show({ hover: token }),
       out: () => this.show({ hover: null }),
@@ -48,7 +49,7 @@ export class Attention {
     }, this.map.element, this.bar.element);
     root.append(
       node("p", { class: "pz-help" }, "Where information may flow from, head by head. Attention is not explanation: see Patching for what matters."),
-      node("div", { class: "pz-tools" }, this.layers.element, this.heads.element, this.way.element, this.maps.element, this.scale.element, opacity),
+      node("div", { class: "pz-tools" }, this.layers.element, this.heads.element, this.way.element, this.maps.element, this.scale.element, cover),
       this.mode, this.words,
       node("div", { class: "pz-columns" }, this.stage, node("div", {}, this.finder, this.tiles.element)),
       node("p", { class: "pz-keys" }, "hover previews · click pins, hover then compares · Esc unpins · arrows move · 0 first token · [ ] layer · , . head"),
@@ -181,6 +182,7 @@ export class Attention {
     }
     const chosen = [[this.layers, state.layer], [this.heads, state.head], [this.way, state.way], [this.maps, state.map], [this.scale, state.scale], [this.sort, name], [this.order, sign], [this.top, state.top ?? ""]];
     for (const [control, value] of chosen) control.select.value = value;
+    this.cover.value = Math.min(100, state.cover ?? COVER);
     this.finder.hidden = !scores;
     [this.order, this.top].forEach((control) => { control.element.hidden = !name; });
     this.mode.textContent = ATTENTION_MODES[this.facts.mode];
@@ -224,7 +226,7 @@ export class Attention {
     this.alike = state.scale === "alike" ? this.highest(token) : null;
     this.high = Math.max(1e-6, this.alike !== null && state.map === "heads" ? this.alike : own);
     this.map.draw({
-      scene, image: this.drawn, values: this.values, map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: this.high, opacity: this.opacity,
+      scene, image: this.drawn, values: this.values, map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: this.high, opacity: this.cover.value / 100,
       marked: token, other: this.other, format: brief,
     });
     let beyond = false; // only a prefix token can be
