@@ -43,11 +43,11 @@ def scores_of(model: ViT, images: Tensor) -> HeadScores:
 
 
 def described(result: HeadScores) -> list[dict[str, object]]:
-    """What each score is, and its value for uniform attention."""
+    """What each score is, its value for uniform attention, and whether it is a share of attention."""
     known = {**OWN, **SCORES}
     chance = result.chance.nanmean(0).tolist()
     return [
-        {"name": name, "about": known[name].description, "chance": value}
+        {"name": name, "about": known[name].description, "chance": value, "share": name not in OWN}
         for name, value in zip(result.names["score"], chance, strict=True)
     ]
 

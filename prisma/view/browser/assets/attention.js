@@ -160,7 +160,7 @@ export class Attention {
         const { arrays } = await ask(layer).catch(() => ({}));
         if (!mine() || !arrays) break;
         this.patterns[layer] = new Pattern(arrays, this.scene.prefix.length);
-        this.paintTiles();
+        this.tiles.paint();
       }
     }
     if (mine()) await this.readScores(ask).catch(() => {}); // too large, or a page without a server: heads stay by layer
@@ -204,6 +204,7 @@ export class Attention {
     const title = score ? `Heads (layer.head), ${this.sign ? "lowest" : "highest"} first: ${score.about}` : "Every head: a row for each layer, a column for each head";
     this.tiles.title.textContent = title;
     this.tiles.canvas.setAttribute("aria-label", title);
+    this.lay();
   }
 
   valueOf(score, { layer, head }) {
@@ -232,19 +233,21 @@ export class Attention {
     let beyond = false; // only a prefix token can be
     for (let i = 0; i < scene.prefix.length; i += 1) beyond ||= this.values[i] > this.high * 1.001;
     this.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, brief(this.high / 2)], [1, `${beyond ? "≥ " : ""}${brief(this.high)}`]]);
-    this.paintTiles();
+    this.tiles.what.high = this.alike;
+    this.tiles.paint();
     this.tell();
     this.ms = performance.now() - began;
     document.documentElement.dataset.prismaDrawMs = this.ms.toFixed(2);
   }
 
-  paintTiles() {
-    const { scene, state, token, shownHeads, patterns } = this;
+  // Where the small maps stand; what they show is read again at each drawing.
+  lay() {
+    const { scene, state, shownHeads } = this;
     const fill = (i, out) => {
-      const pattern = patterns[shownHeads[i].layer];
-      return pattern ? pattern.fill(state.way, shownHeads[i].head, token, out) : -1;
+      const pattern = this.patterns[shownHeads[i].layer];
+      return pattern ? pattern.fill(this.state.way, shownHeads[i].head, this.token, out) : -1;
     };
-    this.tiles.draw({ scene, count: shownHeads.length, chosen: state.map === "heads" ? this.chosen() : -1, fill, high: this.alike, ...this.listed });
+    this.tiles.draw({ scene, count: shownHeads.length, chosen: state.map === "heads" ? this.chosen() : -1, fill, high: null, ...this.listed });
   }
 
   // The largest weight of a patch over all heads that have been read.

@@ -1,6 +1,6 @@
 // Many small maps, a pixel for each patch: every head of every layer, or one head at every training step. What is under
 // the pointer changes nothing but pixels: names and the mark of the chosen tile are elements above the canvas.
-import { level, node, SEQUENTIAL_PIXELS } from "./core.js";
+import { node, SEQUENTIAL_PIXELS } from "./core.js";
 
 const TILES_TALLEST = 560; // CSS pixels of all tiles together
 const TILE_WIDEST = 150; // of one tile
@@ -8,8 +8,8 @@ const TILE_CAPTION = 15;
 const TILE_MARGIN = 20;
 
 // Tiles of `count` in the number of columns that makes them largest -> {boxes: [[x, y, width, height]], labels, height}.
-function flowOfTiles(names, width, aspect) {
-  const sideOf = (columns) => Math.min(TILE_WIDEST, width / columns, (TILES_TALLEST / Math.ceil(names.length / columns) - TILE_CAPTION) / aspect);
+function flowOfTiles(names, widest, width, aspect) {
+  const sideOf = (columns) => Math.min(widest, width / columns, (TILES_TALLEST / Math.ceil(names.length / columns) - TILE_CAPTION) / aspect);
   const columns = largestTiles(Math.max(1, names.length), sideOf);
   const side = Math.max(14, sideOf(columns));
   const boxes = names.map((_, i) => [(i % columns) * side, Math.floor(i / columns) * (side * aspect + TILE_CAPTION), side - 2, side * aspect - 2]);
@@ -61,7 +61,12 @@ export class Tiles {
     listen("click", handlers.pick);
     listen("pointermove", handlers.over);
     if (handlers.out) this.canvas.addEventListener("pointerleave", handlers.out);
-    new ResizeObserver(() => this.what && this.canvas.clientWidth && this.canvas.clientWidth !== this.width && this.draw(this.what)).observe(this.canvas);
+    new ResizeObserver(() => {
+      const width = this.canvas.clientWidth;
+      if (!width || width === this.width) return;
+      this.width = width;
+      if (this.what) this.draw(this.what);
+    }).observe(this.canvas);
   }
 
   hit(event) {
@@ -70,14 +75,16 @@ export class Tiles {
     return (this.place?.boxes || []).findIndex((box) => x >= box[0] && x < box[0] + box[2] + 2 && y >= box[1] && y < box[1] + box[3] + 2);
   }
 
-  // what: {scene, count, names (a caption for each tile) or layers and heads, chosen, fill(i, out) -> top or -1, high}
+  // Where the tiles stand is decided here, and not when only their numbers change, `paint`: reading the width of an
+  // element after a text has changed makes the browser lay out the page.
+  // what: {scene, count, names (a caption for each tile; widest) or layers and heads, chosen, fill(i, out) -> top or -1, high}
   draw(what) {
     this.what = what;
-    this.width = this.canvas.clientWidth || this.width || 320;
+    this.width ||= this.canvas.clientWidth || 320;
     const [rows, columns] = what.scene.grid;
     const aspect = rows / columns;
     const key = JSON.stringify([this.width, rows, columns, what.names || [what.layers, what.heads]]);
-    if (key !== this.key) this.lay(key, what.names ? flowOfTiles(what.names, this.width, aspect) : matrixOfTiles(what.layers, what.heads, this.width, aspect));
+    if (key !== this.key) this.lay(key, what.names ? flowOfTiles(what.names, what.widest || TILE_WIDEST, this.width, aspect) : matrixOfTiles(what.layers, what.heads, this.width, aspect));
     this.choose(what.chosen);
     this.paint();
   }
@@ -111,12 +118,15 @@ export class Tiles {
     const { pixels, across } = this;
     const wide = this.small.width;
     if (!this.out || this.out.length !== first + rows * columns) this.out = new Float32Array(first + rows * columns);
+    const { out } = this;
     for (let i = 0; i < count; i += 1) {
-      const top = fill(i, this.out);
+      const top = fill(i, out);
+      const share = top < 0 ? 0 : 255 / ((high === null ? top : high) || 1);
       let at = Math.floor(i / across) * rows * wide + (i % across) * columns;
       for (let row = 0, p = first; row < rows; row += 1, at += wide - columns) {
         for (let column = 0; column < columns; column += 1, p += 1, at += 1) {
-          pixels[at] = top < 0 ? 0 : SEQUENTIAL_PIXELS[level(this.out[p], 0, high === null ? top : high)];
+          const place = (out[p] * share + 0.5) | 0;
+          pixels[at] = top < 0 ? 0 : SEQUENTIAL_PIXELS[place > 255 ? 255 : place];
         }
       }
     }

@@ -162,7 +162,7 @@ export class Training {
       scene, layers: range(scene.layers), heads: scene.heads, count: scene.layers * scene.heads, chosen: state.layer * scene.heads + state.head, high: alike,
       fill: (i, out) => this.fill(index, Math.floor(i / scene.heads), i % scene.heads, out),
     });
-    this.film.draw({ scene, names: steps.map(number), count: steps.length, chosen: index, high: alike, fill: (i, out) => this.fill(i, state.layer, state.head, out) });
+    this.film.draw({ scene, names: steps.map(number), widest: 96, count: steps.length, chosen: index, high: alike, fill: (i, out) => this.fill(i, state.layer, state.head, out) });
     if (this.scores && this.drawnScore === this.scoreKey()) this.scored.move(state.step);
     this.tell();
     this.ms = performance.now() - began;
@@ -177,15 +177,15 @@ export class Training {
     return this.pattern.scales.reduce((high, scale) => Math.max(high, scale), 0);
   }
 
-  // The score that is drawn: the state's, else the one in which the heads end furthest above uniform attention.
+  // The score that is drawn: the state's, else the share of attention in which a head has gained the most.
   get score() {
     const wanted = this.state.sort?.replace(/^-/, "");
     const found = this.scores.findIndex(({ name }) => name === wanted);
     if (wanted && found < 0) throw new Error(`Expected a score among ${this.scores.map(({ name }) => name).join(", ")}; found ${wanted.slice(0, 40)}.`);
     if (found >= 0) return found;
     const last = this.steps.length - 1;
-    const above = (i) => (["entropy", "distance"].includes(this.scores[i].name) ? 0 : Math.max(...this.all(i, last)) / this.scores[i].chance);
-    return range(this.scores.length).reduce((best, i) => (above(i) > above(best) ? i : best));
+    const gained = (i) => (this.scores[i].share ? Math.max(...this.all(i, last).map((value, head) => value - this.all(i, 0)[head])) : -1);
+    return range(this.scores.length).reduce((best, i) => (gained(i) > gained(best) ? i : best));
   }
 
   // Which numbers of the scores [step, score, layer, head] belong to a score at a step.
@@ -238,6 +238,7 @@ export class Training {
     const near = this.steps.find((some) => some >= step) ?? this.steps.at(-1);
     const when = step === this.steps[0] ? "it is above half of that from the first checkpoint on" : `it first reaches half of that at step ${number(step)}`;
     const words = `${what[0].toUpperCase()}${what.slice(1)} ends at ${brief(final)}; ${when}.`;
+    if (step === this.steps[0]) return node("li", {}, words);
     return node("li", {}, words, " ", node("button", { type: "button", class: "pz-link", onclick: () => { this.stop(); this.page.set({ step: near }); } }, `Go to step ${number(near)}`));
   }
 
