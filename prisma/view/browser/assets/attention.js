@@ -24,8 +24,8 @@ export class Attention {
     this.maps = choice("Map", ATTENTION_MAPS, (map) => page.set({ map }));
     this.scale = choice("Colours", [["row", "each map to its strongest patch"], ["alike", "all heads alike"]], (scale) => page.set({ scale }));
     this.sort = choice("Heads by", [["", "layer"]], (name) => page.set({ sort: name ? `${this.order.select.value}${name}` : undefined }));
-    this.order = choice("from", [["", "highest"], ["-", "lowest"]], (sign) => page.set({ sort: `${sign}${this.sort.select.value}` }));
-    this.top = choice("show", [["", "all"], ["8", "8"], ["16", "16"], ["32", "32"]], (top) => page.set({ top: top ? Number(top) : undefined }));
+    this.order = choice("first", [["", "highest"], ["-", "lowest"]], (sign) => page.set({ sort: `${sign}${this.sort.select.value}` }));
+    this.top = choice("how many", [["", "all"], ["8", "8"], ["16", "16"], ["32", "32"]], (top) => page.set({ top: top ? Number(top) : undefined }));
     this.cover = node("input", { type: "range", min: 0, max: 100, oninput: () => page.set({ cover: Number(this.cover.value) }) });
     const cover = node("label", { class: "pz-choice" }, node("span", {}, "Image to map"), this.cover);
     this.map = tokenMap("Attention map", {
@@ -199,7 +199,7 @@ export class Attention {
     if (score) all.sort((a, b) => value(b) - value(a));
     this.shownHeads = score ? all.slice(0, state.top ?? all.length) : all;
     this.listed = score
-      ? { names: this.shownHeads.map((at) => (this.shownHeads.length > 48 ? `${at.layer}.${at.head}` : `${at.layer}.${at.head}  ${Number(this.valueOf(score, at).toPrecision(3))}`)) }
+      ? { names: this.shownHeads.map((at) => [`${at.layer}.${at.head}  ${Number(this.valueOf(score, at).toPrecision(2))}`, `${at.layer}.${at.head}`]) }
       : { layers, heads: scene.heads };
     const title = score ? `Heads (layer.head), ${this.sign ? "lowest" : "highest"} first: ${score.about}` : "Every head: a row for each layer, a column for each head";
     this.tiles.title.textContent = title;

@@ -6,6 +6,7 @@ const TILES_TALLEST = 560; // CSS pixels of all tiles together
 const TILE_WIDEST = 150; // of one tile
 const TILE_CAPTION = 15;
 const TILE_MARGIN = 20;
+const LETTER = 6.7;
 
 // Tiles of `count` in the number of columns that makes them largest -> {boxes: [[x, y, width, height]], labels, height}.
 function flowOfTiles(names, widest, width, aspect) {
@@ -13,7 +14,8 @@ function flowOfTiles(names, widest, width, aspect) {
   const columns = largestTiles(Math.max(1, names.length), sideOf);
   const side = Math.max(14, sideOf(columns));
   const boxes = names.map((_, i) => [(i % columns) * side, Math.floor(i / columns) * (side * aspect + TILE_CAPTION), side - 2, side * aspect - 2]);
-  const labels = side < 22 ? [] : boxes.map(([x, y], i) => [names[i], x + side / 2, y + side * aspect + TILE_CAPTION / 2 - 1]);
+  const fitting = (texts) => [texts].flat().find((text) => text.length * LETTER < side) ?? "";
+  const labels = boxes.map(([x, y], i) => [fitting(names[i]), x + side / 2, y + side * aspect + TILE_CAPTION / 2 - 1]);
   return { boxes, labels, height: Math.ceil(names.length / columns) * (side * aspect + TILE_CAPTION) };
 }
 
@@ -77,7 +79,7 @@ export class Tiles {
 
   // Where the tiles stand is decided here, and not when only their numbers change, `paint`: reading the width of an
   // element after a text has changed makes the browser lay out the page.
-  // what: {scene, count, names (a caption for each tile; widest) or layers and heads, chosen, fill(i, out) -> top or -1, high}
+  // what: {scene, count, names (a caption for each tile, or several, of which the first that fits is shown; widest) or layers and heads, chosen, fill(i, out) -> top or -1, high}
   draw(what) {
     this.what = what;
     this.width ||= this.canvas.clientWidth || 320;
