@@ -8,6 +8,7 @@ import multiprocessing
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 PRELOADED = [
+    "torch._dynamo",  # every optimiser imports it: three seconds in each process
     "prisma.train.loop",
     "prisma.cli.mice",
     "matplotlib.figure",

@@ -1,4 +1,4 @@
-"""What of Gradio's own server a visitor may reach: the page, its files, and the documented endpoints with plain arguments.
+"""What of Gradio's own server a visitor may reach: the page, its files, and the endpoints, with plain arguments.
 
 Gradio offers much more: uploads to disk, any function by number, files by path, a page that edits the app. The page
 needs none of it (the viewer asks `prisma_app.server`), so that everything else is refused before it is read.
@@ -87,7 +87,9 @@ class Guard:
             if asked["name"] not in self.endpoints:
                 raise RefusedError(404, f"Expected an endpoint among {known}; found another")
         elif type(number) is not int or not 0 <= number < len(self.endpoints):
-            raise RefusedError(404, f"Expected an endpoint by number, from 0 to {len(self.endpoints) - 1}; found another")
+            raise RefusedError(
+                404, f"Expected an endpoint by number, from 0 to {len(self.endpoints) - 1}; found another"
+            )
 
 
 def _expect_call(body: bytes) -> dict[str, Any]:
@@ -109,7 +111,9 @@ def _expect_call(body: bytes) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MOST_TEXT)
+    return (
+        value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MOST_TEXT)
+    )
 
 
 async def _body(receive: Receive) -> bytes:

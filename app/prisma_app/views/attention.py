@@ -64,6 +64,11 @@ def view(scene: Scene, part: int | None = None) -> View:
     return View({**facts, "token": token}, {**rows, "from": fractions(pattern[:, :, token])})
 
 
+def parts(scene: Scene) -> range:
+    """The parts of the view of a scene."""
+    return range(scene.config.n_layers + 2)
+
+
 def patterns(scene: Scene, layers: Sequence[int]) -> list[Tensor]:
     """The pattern [head, query, key] of each of these layers."""
     sites = [f"blocks.{layer}.attn.pattern" for layer in layers]

@@ -2,10 +2,12 @@
 
 The first part of the view has the logged curves and the attention to the image's tokens at every step; part 1 has the
 scores of all heads at every step, over test images.
+
+Shapes: a row is the attention [key] from one token; scores are [step, score, layer, head].
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import record
+from prisma.errors import PrismaError
 from prisma.view.browser import View, attention_rows, numbers
 from prisma_app.cache import Cache
 from prisma_app.library import Scene
@@ -37,29 +40,44 @@ class Scored:
 _SCORED: Cache[Scored] = Cache(32 * 2**20, lambda scored: scored.values.numel() * scored.values.element_size())
 
 
-def view(scene: Scene, part: int | None = None) -> View:
+def view(scene: Scene, part: int | Sequence[int] | None = None) -> View:
     """The logged curves and attention at every step; with `part` = 1 the scores at every step.
 
+    Args:
+        part: or training steps: both parts in one, of these steps alone, as pages without a server have them.
+
     Raises:
-        PrismaError: a checkpoint cannot be read or has diverged, or there is no such image.
+        PrismaError: a checkpoint cannot be read or has diverged, there is no such image or part.
     """
-    subject = scene.subject
-    if part == SCORED:
-        scored = scored_steps(scene)
-        facts = {"scores": scored.about, "images": scored.images, "code": code(scene)}
-        return View(facts, {"scores": numbers(scored.values), "appears": numbers(appears(scored.values, subject.steps))})
+    if isinstance(part, int):
+        if part != SCORED:
+            raise PrismaError(f"expected part {SCORED} of training; found {part}")
+        return _scores(scene, scene.subject.steps)
+    if part is None:
+        return _first(scene, scene.subject.steps)
+    views = [_first(scene, part), _scores(scene, part)]
+    return View({**views[1].facts, **views[0].facts}, {**views[0].arrays, **views[1].arrays})
+
+
+def _first(scene: Scene, steps: Sequence[int]) -> View:
+    config = scene.subject.final.config
+    of = "the class token" if config.class_token else "all tokens, on average"
     curves = {name: _thinned(curve) for name, curve in logged(scene).items()}
-    of = "the class token" if subject.final.config.class_token else "all tokens, on average"
-    facts = {"steps": subject.steps, "curves": curves, "of": of, "state": scene.resolved()}
-    if len(subject.steps) < 2:
-        return View(facts)
-    return View(facts, attention_rows("rows", rows(scene), subject.final.config.n_prefix))
+    facts = {"steps": list(steps), "curves": curves, "of": of, "state": scene.resolved()}
+    return View(facts, attention_rows("rows", rows(scene, steps), config.n_prefix) if len(steps) > 1 else {})
 
 
-def rows(scene: Scene) -> Tensor:
+def _scores(scene: Scene, steps: Sequence[int]) -> View:
+    scored, known = scored_steps(scene), scene.subject.steps
+    facts = {"scores": scored.about, "images": scored.images, "code": _code(scene, steps)}
+    shown = scored.values[[known.index(step) for step in steps]]
+    return View(facts, {"scores": numbers(shown), "appears": numbers(appears(scored.values, known))})
+
+
+def rows(scene: Scene, steps: Sequence[int]) -> Tensor:
     """Attention [step, layer, head, key] from the class token; without one, the mean over all tokens."""
     found = []
-    for step in scene.subject.steps:
+    for step in steps:
         model = scene.at_step(step).loaded.model
         with torch.no_grad():
             _, acts = record(model, scene.picture.x[None], "blocks.*.attn.pattern", stop=True)
@@ -123,6 +141,10 @@ def values(scene: Scene) -> dict[str, Any]:
 
 def code(scene: Scene) -> str:
     """The Python that computes the scores [step, score, layer, head]."""
+    return _code(scene, scene.subject.steps)
+
+
+def _code(scene: Scene, steps: Sequence[int]) -> str:
     subject, scored = scene.subject, scored_steps(scene)
     images = subject.code_of_examples(scored.images)
     imports = ["import prisma", *SCORES_IMPORTS]
@@ -130,7 +152,7 @@ def code(scene: Scene) -> str:
         imports.append("from pathlib import Path")
     if "Published(" in images:
         imports.append("from prisma.repository import Published")
-    checkpoints = [subject.code(step).removeprefix("loaded = ") for step in subject.steps]
+    checkpoints = [subject.code(step).removeprefix("loaded = ") for step in steps]
     return "\n".join(
         [
             *imports, "\n", scores_code([str(about["name"]) for about in scored.about]),

@@ -113,10 +113,10 @@ export class Attention {
 
   async update(state, scene, current) {
     const image = ["model", "rev", "step", "img"].map((key) => state[key]).join(" ");
-    const one = this.facts?.mode === "token" && image.startsWith(`${state.model} `) ? { token: state.token } : {};
     const ask = (part, more = {}) => this.page.source.ask("attention", state, { part, ...more });
-    let [found, { arrays: shown }] = await Promise.all([ask(state.layer, one), this.page.source.ask("answer", state)]);
+    let [found, { arrays: shown }] = await Promise.all([ask(state.layer), this.page.source.ask("answer", state)]);
     if (found.facts.mode === "token" && found.facts.token !== (state.token ?? found.facts.token)) found = await ask(state.layer, { token: state.token });
+    if (found.facts.mode === "token" && found.facts.token !== (state.token ?? found.facts.token)) throw new Error("The weights of this token were not computed when the page was made: use the app, or Python.");
     if (!current()) return;
     const { facts } = found;
     if (state.token === undefined) this.page.fill({ token: facts.state.token });

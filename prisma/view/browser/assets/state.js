@@ -66,6 +66,10 @@ export function valid(state, model) {
     mistakes.push(`The address asks for ${key} ${String(found[key]).slice(0, 40)}; ${model.name} has ${values.length > 12 ? `${values.length} from ${values[0]} to ${values.at(-1)}` : values.join(", ")}.`);
     found[key] = DEFAULTS[key];
   }
+  if (/^\d+$/.test(found.img) && !model.examples.some(({ img }) => img === found.img)) {
+    mistakes.push(`The address asks for image ${found.img.slice(0, 12)}; ${model.name} has ${model.examples.length} example images.`);
+    Object.assign(found, { img: model.examples[0].img, corrupt: undefined, target: undefined, against: undefined });
+  }
   return { state: found, mistakes };
 }
 

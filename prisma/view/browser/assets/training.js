@@ -87,12 +87,13 @@ export class Training {
   }
 
   async update(state, scene, current) {
-    const [{ facts, arrays }, { arrays: shown }] = await Promise.all([this.page.source.ask("training", state), this.page.source.ask("answer", state)]);
+    const [whole, { arrays: shown }] = await Promise.all([this.page.source.ask("training", state), this.page.source.ask("answer", state)]);
     if (!current()) return;
+    const { facts, arrays } = whole; // pages without a server have the scores in it
     const { steps } = facts;
     const place = [scene.name, scene.rev, state.img].join(" ");
     if (place !== this.place) {
-      Object.assign(this, { place, facts, steps, scene, scores: null, pattern: arrays.rows ? rowsOf(arrays, scene) : null, image: picture(shown.image, 0) });
+      Object.assign(this, { place, whole, facts, steps, scene, scores: null, pattern: arrays.rows ? rowsOf(arrays, scene) : null, image: picture(shown.image, 0) });
       this.offer();
       this.curves();
     }
@@ -108,7 +109,7 @@ export class Training {
     if (!this.scores) {
       this.late.textContent = "Scores of heads at every checkpoint are computed the first time that anybody asks for them.";
       try {
-        const { facts, arrays } = await this.page.source.ask("training", state, { part: 1 });
+        const { facts, arrays } = this.facts.scores ? this.whole : await this.page.source.ask("training", state, { part: 1 });
         if (!current()) return;
         Object.assign(this, { scores: facts.scores, images: facts.images, code: facts.code, values4: arrays.scores.values, first: arrays.appears.values });
         this.late.textContent = `Scores are means over ${facts.images} test images.`;
