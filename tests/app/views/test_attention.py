@@ -14,8 +14,8 @@ import prisma
 from prisma import PrismaError
 from prisma.view.browser import View
 from tests.app.conftest import DIGITS, GLYPHS
-from tests.app.unpack import attention as rows_of
 from tests.app.unpack import assert_near, read, unpack
+from tests.app.unpack import attention as rows_of
 
 
 def patterns(scene: Scene) -> list[Tensor]:
@@ -129,7 +129,7 @@ def test_the_endpoints_numbers_and_its_python(
 
 @pytest.mark.parametrize("keys", [{"layer": 2}, {"head": 4}, {"token": 17}, {"step": 3}, {"img": "99"}])
 def test_what_does_not_exist_is_a_sentence(scene: Callable[..., Scene], keys: dict[str, Any]) -> None:
-    with pytest.raises(PrismaError, match="expected|publishes"):
+    with pytest.raises(PrismaError, match=r"expected|publishes"):
         attention.values(scene(model=DIGITS, **keys))
     with pytest.raises(PrismaError, match="expected a layer from 0 to 1; found 4"):
         attention.view(scene(model=DIGITS), 4)

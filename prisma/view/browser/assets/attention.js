@@ -88,7 +88,7 @@ export class Attention {
     if (!this.state || event.ctrlKey || event.metaKey || event.altKey) return false;
     const { state, scene } = this;
     if (event.key.startsWith("Arrow")) {
-      const token = neighbour(scene, this.hover ?? this.token, event.key);
+      const token = neighbour(scene, (this.pinned ? this.hover : null) ?? this.token, event.key);
       if (this.pinned) this.show({ hover: token });
       else Object.assign(this, { hover: null }).page.set({ token });
       return true;
