@@ -16,7 +16,9 @@ export const KEYS = {
   way: oneOf("to", "from"), // where the token attends, or who attends to it
   map: oneOf("heads", "mean", "rollout"), // what the large map shows
   scale: oneOf("row", "alike"), // colours of each map by its own largest value, or of all maps alike
-  sort: text, // the score by which heads are sorted
+  cover: whole, // per cent of the map over the image
+  sort: text, // the score by which heads are sorted, the highest first; "-entropy": the lowest first
+  top: whole, // how many of the sorted heads are shown
   classes: text, // whose probability the lens draws over the layers: "3,5"
   bars: oneOf("each", "layers"), // of a decomposed logit: every part, or the sum of each layer
   order: oneOf("model", "size"), // of the bars
