@@ -10,17 +10,20 @@ export const VIEWS = ["attention", "lens", "patching", "training", "decompose"];
 export const KEYS = {
   v: oneOf("1"), model: text, rev: text, view: oneOf(...VIEWS), img: text, step: whole, layer: whole, head: whole, token: whole,
   corrupt: text, metric: text, into: oneOf("clean", "corrupt"), site: text, target: whole, against: whole, prompts: text, ablate: text,
+  cell: oneOf("head", "token"), // the cell of `layer` that is looked at, in the one or the other map of patching
   // ---
   pin: oneOf("1"), // the token is pinned: hovering does not change it
   way: oneOf("to", "from"), // where the token attends, or who attends to it
   map: oneOf("heads", "mean", "rollout"), // what the large map shows
   scale: oneOf("row", "alike"), // colours of each map by its own largest value, or of all maps alike
   sort: text, // the score by which heads are sorted
+  unit: oneOf("recovered", "metric"), // what the colours of patching are: a share of the gap, or the metric
+  every: oneOf("1"), // patching computes every token exactly, not only the largest
   classes: text, // whose probability the lens draws over the layers: "3,5"
   model2: text, rev2: text, img2: text, step2: whole, // what is shown beside it
 };
 export const DEFAULTS = {
-  view: "attention", img: "0", layer: 0, head: 0, metric: "logit_diff", into: "clean", site: "resid_pre", way: "to", map: "heads", scale: "row",
+  view: "attention", img: "0", layer: 0, head: 0, metric: "logit_diff", into: "clean", site: "resid_pre", way: "to", map: "heads", scale: "row", unit: "recovered",
 };
 
 // The address's keys -> {state, mistakes: [sentence, ...]}. What the page does not know is left out, and said.
