@@ -1,28 +1,36 @@
 """What a model is, and what it answers for an image: the head of the page."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from prisma.inventory import site_names
 from prisma.metrics import NAMED
-from prisma.view.browser import View, fractions
+from prisma.view.browser import Array, View, fractions, pictures
 from prisma_app.library import Scene
-from prisma_app.subject import prefix_names
+from prisma_app.pictures import Picture, transform_of
+from prisma_app.subject import Subject, prefix_names
 
 TOP = 5
+THUMBNAIL = 96  # most pixels of the longer side
 TOKEN_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 
-def model_view(scene: Scene) -> View:
-    """A model: its shape, its checkpoints, its classes, and its examples."""
+def model_view(scene: Scene, examples: Sequence[Picture] = (), steps: Sequence[int] = ()) -> View:
+    """A model: its shape, its checkpoints, its classes, and its examples.
+
+    Args:
+        examples, steps: those that are shown; by default all.
+    """
     subject = scene.subject
-    config, examples = subject.final.config, subject.examples()
+    config, examples = subject.final.config, examples or subject.examples()
     known = site_names(config)
     facts = {
         "name": subject.name,
         "rev": subject.rev,
-        "steps": subject.steps,
+        "steps": list(steps) or subject.steps,
         "layers": config.n_layers,
         "heads": config.n_heads,
         "grid": config.grid[1:],
@@ -30,13 +38,22 @@ def model_view(scene: Scene) -> View:
         "labels": subject.labels,
         "channels": config.channels,
         "parameters": sum(p.numel() for p in subject.final.model.parameters()),
-        "examples": [{"caption": e.caption, "label": e.label} for e in examples],
+        "examples": [{"img": e.img, "caption": e.caption, "label": e.label} for e in examples],
         "sites": [site for site in TOKEN_SITES if f"blocks.0.{site}" in known],
         "metrics": list(NAMED),
         "prompts": subject.prompts,
         **subject.about(),
     }
-    return View(facts, {"thumbnails": subject.thumbnails()})
+    return View(facts, {"thumbnails": thumbnails(subject, examples)})
+
+
+def thumbnails(subject: Subject, examples: Sequence[Picture]) -> Array:
+    """Examples as small images to show, [image, height, width, channel]."""
+    images = transform_of(subject.final).pixels(torch.stack([example.x for example in examples]))
+    shrunk = min(1.0, THUMBNAIL / max(images.shape[2:]))
+    if shrunk < 1:
+        images = F.interpolate(images, [round(side * shrunk) for side in images.shape[2:]], mode="area")
+    return pictures(images)
 
 
 def answer_view(scene: Scene) -> View:
@@ -63,4 +80,9 @@ def answer(scene: Scene) -> torch.Tensor:
 def answer_of(scene: Scene) -> dict[str, Any]:
     """The same for programs: the logit of every class."""
     logits = answer(scene)
-    return {**scene.resolved(), "caption": scene.picture.caption, "labels": scene.subject.labels, "logits": logits.tolist()}
+    return {
+        **scene.resolved(),
+        "caption": scene.picture.caption,
+        "labels": scene.subject.labels,
+        "logits": logits.tolist(),
+    }

@@ -24,6 +24,9 @@ Name = str | None
 Number = float | None
 
 
+ENDPOINTS = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
+
+
 def offer(library: Library) -> None:
     """Add the endpoints, inside a `gr.Blocks`."""
 
@@ -38,55 +41,87 @@ def offer(library: Library) -> None:
         """The models: their names, commits, training steps, layers, heads, and classes."""
         return _as_sentences(lambda: {"models": [_entry(library, name) for name in library.names]})
 
-    def answer(model: Name = None, step: Number = None, img: Name = None, rev: Name = None, prompts: Name = None) -> dict:  # type: ignore[type-arg]
+    def answer(
+        model: Name = None, step: Number = None, img: Name = None, rev: Name = None, prompts: Name = None
+    ) -> dict:  # type: ignore[type-arg]
         """What a model answers for an image: the logit of every class."""
         return ask(locals_of(model=model, step=step, img=img, rev=rev, prompts=prompts), answer_of)
 
     def attention(
-        model: Name = None, rev: Name = None, img: Name = None, step: Number = None,
-        layer: Number = None, head: Number = None, token: Number = None,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        layer: Number = None,
+        head: Number = None,
+        token: Number = None,
     ) -> dict:  # type: ignore[type-arg]
         """Attention patterns of a layer [head, query, key]; of one head, or from one token, if they are given."""
         given = locals_of(model=model, rev=rev, img=img, step=step, layer=layer, head=head, token=token)
         return ask(given, VIEWS["attention"].values)
 
     def lens(
-        model: Name = None, rev: Name = None, img: Name = None, step: Number = None,
-        token: Number = None, prompts: Name = None,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        token: Number = None,
+        prompts: Name = None,
     ) -> dict:  # type: ignore[type-arg]
         """The logit lens: logits [stage, class] of the whole image, or of one token alone if it is given."""
         given = locals_of(model=model, rev=rev, img=img, step=step, token=token, prompts=prompts)
         return ask(given, VIEWS["lens"].values)
 
     def patching(
-        model: Name = None, rev: Name = None, img: Name = None, step: Number = None, corrupt: Name = None,
-        metric: Name = None, into: Name = None, site: Name = None, target: Number = None, against: Number = None,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        corrupt: Name = None,
+        metric: Name = None,
+        into: Name = None,
+        site: Name = None,
+        target: Number = None,
+        against: Number = None,
         prompts: Name = None,
     ) -> dict:  # type: ignore[type-arg]
         """Exact activation patching: the metric after each head [layer, head] was patched, and the recovered share."""
         given = locals_of(
-            model=model, rev=rev, img=img, step=step, corrupt=corrupt, metric=metric, into=into, site=site,
-            target=target, against=against, prompts=prompts,
+            model=model,
+            rev=rev,
+            img=img,
+            step=step,
+            corrupt=corrupt,
+            metric=metric,
+            into=into,
+            site=site,
+            target=target,
+            against=against,
+            prompts=prompts,
         )
         return ask(given, VIEWS["patching"].values, HEAVY)
 
     def decompose(
-        model: Name = None, rev: Name = None, img: Name = None, step: Number = None, target: Number = None,
-        against: Number = None, prompts: Name = None,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        target: Number = None,
+        against: Number = None,
+        prompts: Name = None,
     ) -> dict:  # type: ignore[type-arg]
         """Direct logit attribution: what each component writes to a class's logit; the parts sum to the logit."""
-        given = locals_of(
-            model=model, rev=rev, img=img, step=step, target=target, against=against, prompts=prompts
-        )
+        given = locals_of(model=model, rev=rev, img=img, step=step, target=target, against=against, prompts=prompts)
         return ask(given, VIEWS["decompose"].values)
 
     def training(model: Name = None, rev: Name = None, img: Name = None) -> dict:  # type: ignore[type-arg]
         """Training: what the run logged, and the scores of every head at every published step."""
         return ask(locals_of(model=model, rev=rev, img=img), VIEWS["training"].values, HEAVY)
 
-    for endpoint in (about, models, answer, attention, lens, patching, decompose, training):
+    made = locals()
+    for name in ENDPOINTS:
         # No limit here: the lanes limit what runs, whichever way a question comes.
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+        gr.api(made[name], api_name=name, concurrency_limit=None)
 
 
 def locals_of(**given: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from prisma.pretrained.loading import is_folder
 from prisma.pretrained.references import PREFIXES
 from prisma.repository import Published, published_in
 from prisma_app.cache import Cache
-from prisma_app.models import Mouse, mice, pinned
+from prisma_app.models import Mouse, Shipped, mice, pinned, shipped
 from prisma_app.pictures import Picture
 from prisma_app.pretrained import Pretrained
 from prisma_app.state import State
@@ -122,6 +122,8 @@ class Scene:
 def library_of(hub: Path | None, model: str | None, prompts: Sequence[str]) -> Library:
     """Every mouse of a folder hub, one mouse of the Hugging Face Hub (`hub=None`), or one model of a library.
 
+    With neither, the mice in the package.
+
     Args:
         model: the first model to show: a mouse of the hub. Or the only one: a folder, or a name in another library
             (see `prisma.load`). A mouse goes before a folder of the same name.
@@ -132,15 +134,26 @@ def library_of(hub: Path | None, model: str | None, prompts: Sequence[str]) -> L
     """
     hub = None if hub is None else given(hub)
     published = hub is not None and hub.is_dir() and model in published_in(hub)
-    if model is not None and not published and (is_folder(model) or model.partition("/")[0] in PREFIXES):
+    if model is not None and model.startswith("mice/") and not published:
+        hub = None
+    elif model is not None and not published and (is_folder(model) or model.partition("/")[0] in PREFIXES):
         only = Pretrained(model, prompts)
         return Library([only.name], lambda _: only)
     if prompts:
         raise PrismaError(f"prompts are the classes of a CLIP from a folder or a library; found model={model!r}")
+    if hub is None and (model is None or model.startswith("mice/")):
+        known = shipped()
+        if model is not None and model not in known:
+            raise PrismaError(
+                f"there is no mouse {quoted(model)} in this package; the nearest: {nearest(model, known)}"
+            )
+        return Library(_with_first(model or known[0], known), Shipped)
     known = mice(hub, model)
-    first = model if model in known else best(known, hub)
-    names = [first, *(name for name in known if name != first)]
-    return Library(names, lambda name: Mouse(Published(name, hub)))
+    return Library(_with_first(model or best(known, hub), known), lambda name: Mouse(Published(name, hub)))
+
+
+def _with_first(first: str, names: Sequence[str]) -> list[str]:
+    return [first, *(name for name in names if name != first)]
 
 
 def best(names: Sequence[str], hub: Path | None) -> str:
@@ -155,5 +168,3 @@ def best(names: Sequence[str], hub: Path | None) -> str:
             return (-1.0, 0)
 
     return names[0] if len(names) == 1 else max(names, key=quality)
-
-

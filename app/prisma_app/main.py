@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from prisma.errors import PrismaError
-from prisma_app.api import offer
+from prisma_app.api import ENDPOINTS, offer
+from prisma_app.guard import Guard
 from prisma_app.library import Library, library_of
 from prisma_app.server import routes
 from prisma_app.theme import CSS, HEAD, theme
@@ -45,7 +47,8 @@ def page_of(library: Library) -> gr.Blocks:
 def launch(library: Library, **how: Any) -> tuple[gr.Blocks, str]:
     """Start the server of a library, and return the page and its address."""
     blocks = page_of(library)
-    settings: dict[str, Any] = {**LAUNCH, "theme": theme(), "app_kwargs": {"routes": routes(library)}, **how}
+    inside = {"routes": routes(library), "middleware": [Middleware(Guard, endpoints=ENDPOINTS)]}
+    settings: dict[str, Any] = {**LAUNCH, "theme": theme(), "app_kwargs": inside, **how}
     return blocks, str(blocks.launch(**settings)[1])
 
 

@@ -1,5 +1,6 @@
-"""Published mice as the views need them: checkpoints by step, and the probe images as examples."""
+"""Mice as the views need them: published ones, with their checkpoints and probe images, and those in the package."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,17 +9,19 @@ from typing import Any
 from torch import Tensor
 
 from prisma.checkpoint import CONFIG, WEIGHTS
+from prisma.data import task
+from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
 from prisma.files import read_json
 from prisma.loaded import Loaded, load
-from prisma.repository import Published, published_in
-from prisma.run_folder import METRICS, PROBE, read_metrics
-from prisma.view.browser import Array, pictures
+from prisma.recipes import recipe
+from prisma.repository import MICE, Published, published_in
+from prisma.run_folder import METRICS, read_metrics
 from prisma_app.cache import Cache
 from prisma_app.pictures import Picture, transform_of
 from prisma_app.subject import Subject, expect_still_images
 
-N_EXAMPLES = 20
+N_EXAMPLES, N_PROBE = 20, 256
 WEIGHTS_BUDGET = 2 * 2**30  # bytes of parameters that are kept in memory, over all models
 
 
@@ -62,9 +65,6 @@ class Mouse(Subject):
         """The first test images that are published with the mouse."""
         return self._examples
 
-    def thumbnails(self) -> Array:
-        return pictures(self.published.probe()[0][:N_EXAMPLES])
-
     def kinds(self) -> list[int]:
         """The class of each example."""
         return [picture.label or 0 for picture in self._examples]
@@ -105,17 +105,81 @@ class Mouse(Subject):
     @cached_property
     def _examples(self) -> list[Picture]:
         images, labels = (x[:N_EXAMPLES] for x in self.published.probe())
-        inputs, known = transform_of(self.final).normalise(images), self.labels
-        names = [known[i] if i < len(known) else f"class {i}" for i in labels.tolist()]
-        return [
-            Picture(f"Test image {i}, labelled {name}", x, str(i), label)
-            for i, (x, name, label) in enumerate(zip(inputs, names, labels.tolist(), strict=True))
-        ]
+        return _named(transform_of(self.final).normalise(images), labels, self.labels)
 
     def _load(self, revision: str | None) -> Loaded:
         folder = self.published.file(CONFIG, revision).parent
         self.published.file(WEIGHTS, revision)
         return LOADED.get(folder, lambda: expect_still_images(load(Path(folder))))
+
+
+@dataclass(frozen=True)
+class Shipped(Subject):
+    """A mouse in the package, `mice/NAME`: its final weights, and the test images of its task as examples."""
+
+    ref: str
+
+    @property
+    def name(self) -> str:
+        return self.ref
+
+    @property
+    def steps(self) -> list[int]:
+        """One checkpoint: the end of training."""
+        return [recipe(self._recipe).training.steps]
+
+    @property
+    def final(self) -> Loaded:
+        return LOADED.get(self.ref, lambda: load(self.ref))
+
+    def _checkpoint(self, step: int) -> Loaded:
+        return self.final
+
+    def examples(self) -> list[Picture]:
+        return self._examples
+
+    def kinds(self) -> list[int]:
+        return [picture.label or 0 for picture in self._examples]
+
+    def probe(self) -> tuple[Tensor, Tensor] | None:
+        return self._task.inputs("test", N_PROBE)
+
+    def about(self) -> dict[str, Any]:
+        """What its task is."""
+        return {"task": self._task.name, "card": f"{self._task.summary}\n\n{self._task.source}"}
+
+    def code_of(self, picture: Picture) -> str:
+        if not picture.img.isdigit():
+            return super().code_of(picture)
+        first = int(picture.img)
+        return f'task({self._task.name!r}).inputs("test", {first + 1})[0][{first}:]'
+
+    @property
+    def _recipe(self) -> str:
+        return self.ref.removeprefix("mice/")
+
+    @property
+    def _task(self) -> Task:
+        return task(recipe(self._recipe).task)
+
+    @cached_property
+    def _examples(self) -> list[Picture]:
+        inputs, labels = self._task.inputs("test", N_EXAMPLES)
+        return _named(inputs, labels, self.labels)
+
+
+def _named(inputs: Tensor, labels: Tensor, known: Sequence[str]) -> list[Picture]:
+    names = [known[i] if i < len(known) else f"class {i}" for i in labels.tolist()]
+    return [
+        Picture(f"Test image {i}, labelled {name}", x, str(i), label)
+        for i, (x, name, label) in enumerate(zip(inputs, names, labels.tolist(), strict=True))
+    ]
+
+
+def shipped() -> list[str]:
+    """The names of the mice in the package, `mice/NAME`; the one that is nicest to look at comes first."""
+    names = sorted(folder.name for folder in MICE.iterdir() if (folder / CONFIG).is_file())
+    return [f"mice/{name}" for name in sorted(names, key=lambda name: name != "sprites")]
 
 
 def pinned(mouse: Mouse, rev: str | None) -> Mouse:
@@ -128,14 +192,14 @@ def pinned(mouse: Mouse, rev: str | None) -> Mouse:
 
 
 def mice(hub: Path | None, model: str | None) -> list[str]:
-    """The names of the mice that the app shows: all of a folder hub, or one on the Hugging Face Hub.
+    """The names of the mice that the app shows: all of a folder hub, one on the Hub, or those in the package.
 
     Raises:
         PrismaError: the hub does not exist or is empty, or it does not have this model.
     """
     if hub is None:
         if model is None:
-            raise PrismaError("expected a folder hub or the OWNER/NAME of a mouse; found neither")
+            return shipped()
         return [Published(model).repo]
     known = published_in(hub)
     if not known:

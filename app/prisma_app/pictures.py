@@ -96,7 +96,7 @@ def _expect_small(picture: Any) -> None:
     bits = {"1": 8, "L": 8, "P": 8, "LA": 16, "PA": 16, "I;16": 16, "I;16B": 16, "RGB": 24}.get(picture.mode, 32)
     if max(width, height) > MOST_SIDE or max(width, height) > MOST_ASPECT * min(width, height):
         raise PrismaError(
-            f"expected an image of at most {MOST_SIDE:,} pixels a side, the longer side at most {MOST_ASPECT} times the "
+            f"expected an image of at most {MOST_SIDE:,} pixels a side, the longer at most {MOST_ASPECT} times the "
             f"shorter; found {width:,} x {height:,}"
         )
     size = width * height * bits // 8 // (16 if picture.format == "JPEG" and max(width, height) > 4 * KEPT_SIDE else 1)

@@ -5,14 +5,10 @@ from copy import copy
 from functools import cached_property
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-
 from prisma.errors import PrismaError
 from prisma.filesystem import given
 from prisma.loaded import Loaded, load
 from prisma.pretrained.loading import is_folder
-from prisma.view.browser import Array, pictures
 from prisma_app.pictures import Picture, transform_of
 from prisma_app.subject import Subject, expect_still_images
 
@@ -24,7 +20,6 @@ PROMPTS = (  # the default classes of a CLIP; they cover the examples, everyday 
 )
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "camera")  # of scikit-image, beside the two of scikit-learn
 MOST_PROMPTS = 50
-THUMBNAIL = 96  # most pixels of the longer side
 
 
 class Pretrained(Subject):
@@ -78,9 +73,6 @@ class Pretrained(Subject):
         """The file names."""
         return [example.caption.split(",")[0] for example in self._examples]
 
-    def thumbnails(self) -> Array:
-        return self._thumbnails
-
     @cached_property
     def _examples(self) -> list[Picture]:
         """Three squares of each picture of scikit-learn, then the centres of those of scikit-image."""
@@ -95,15 +87,10 @@ class Pretrained(Subject):
                 caption = f"{Path(path).name}, {where} (from scikit-learn)"
                 found.append(Picture(caption, transform(picture[:, left : left + side]), str(len(found))))
         for name in PICTURES:
-            found.append(Picture(f"{name}, from scikit-image", transform(getattr(skimage.data, name)()), str(len(found))))
+            found.append(
+                Picture(f"{name}, from scikit-image", transform(getattr(skimage.data, name)()), str(len(found)))
+            )
         return found
-
-    @cached_property
-    def _thumbnails(self) -> Array:
-        images = transform_of(self._final).pixels(torch.stack([example.x for example in self._examples]))
-        shrunk = min(1.0, THUMBNAIL / max(images.shape[2:]))
-        size = [round(side * shrunk) for side in images.shape[2:]]
-        return pictures(F.interpolate(images, size, mode="area"))
 
 
 def _prepared(loaded: Loaded, prompts: Sequence[str]) -> Loaded:

@@ -5,11 +5,10 @@ a figure shows exists, neither on the server nor in the page (`prisma/view/brows
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from typing_extensions import Annotated
 
 from prisma.errors import PrismaError, quoted
 
@@ -25,7 +24,7 @@ def _no_bool(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=10**12)]
 Text = Annotated[str, BeforeValidator(lambda x: str(x) if type(x) in (int, float) else x), Field(max_length=MOST_TEXT)]
-EXPECTED = {"int_type": "a whole number", "int_parsing": "a whole number", "int_from_float": "a whole number"}
+Version = Annotated[Literal[1], BeforeValidator(lambda x: 1 if x in ("1", 1) and not isinstance(x, bool) else x)]
 
 
 class State(BaseModel):
@@ -33,7 +32,7 @@ class State(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    v: Literal[1] = 1
+    v: Version = 1
     model: Text | None = None  # a name of the list of models
     rev: Text | None = None  # the commit of `main` that the link was made from
     view: Literal["attention", "lens", "patching", "training", "decompose"] = "attention"

@@ -46,10 +46,6 @@ class Subject(ABC):
     def kinds(self) -> Sequence[Any]:
         """The label of each example: two examples with different labels make a pair for patching."""
 
-    @abstractmethod
-    def thumbnails(self) -> Array:
-        """The examples as small images to show, [image, height, width, channel]."""
-
     def probe(self) -> tuple[Tensor, Tensor] | None:
         """Test images as model input and their classes, for accuracy; None if there are none."""
         return None

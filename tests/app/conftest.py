@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,11 @@ import open_clip
 import pytest
 import timm
 from playwright.sync_api import Browser, sync_playwright
-from prisma_app.changes import with_model
-from prisma_app.models import Mouse
-from prisma_app.session import Session
+from prisma_app.library import Library, Scene, library_of
+from prisma_app.state import State
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
-from prisma.errors import PrismaError
 from prisma.pretrained.parity import randomise
 from prisma.publish import publish
 from prisma.recipes import recipe
@@ -99,19 +96,25 @@ def closed_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         loop.close()
 
 
-@pytest.fixture
-def find(lab: Path) -> Callable[[Any], Mouse]:
-    """From the name of a mouse to the mouse."""
-
-    def find(name: Any) -> Mouse:
-        if name not in (DIGITS, GLYPHS):
-            raise PrismaError(f"there is no mouse {name}")
-        return Mouse(Published(name, lab))
-
-    return find
+@pytest.fixture(scope="package")
+def library(lab: Path) -> Library:
+    """The two mice, digits first."""
+    return library_of(lab, DIGITS, ())
 
 
-@pytest.fixture(params=[DIGITS, GLYPHS])
-def session(request: pytest.FixtureRequest, lab: Path) -> Session:
-    """On a checkpoint from the middle of training."""
-    return replace(with_model(Mouse(Published(request.param, lab))), index=5)
+@pytest.fixture(scope="package")
+def vit_library(vit_folder: Path) -> Library:
+    """The small ViT of 224 pixels."""
+    return library_of(None, str(vit_folder), ())
+
+
+@pytest.fixture(scope="package")
+def clip_library(clip_folder: Path) -> Library:
+    """The small CLIP."""
+    return library_of(None, str(clip_folder), ())
+
+
+@pytest.fixture(scope="package")
+def scene(library: Library) -> Callable[..., Scene]:
+    """From the keys of an address to what they name."""
+    return lambda **keys: library.scene(State.of(keys))

@@ -28,4 +28,6 @@ def code_head(scene: Scene) -> str:
         imports.insert(0, "from pathlib import Path\n")
     if "Published(" in image:
         imports.append("from prisma.repository import Published")
+    if "task(" in image:
+        imports.append("from prisma.data import task")
     return "\n".join([*imports, "", scene.subject.code(scene.step), f"x = {image}", ""])

@@ -32,7 +32,7 @@ def script(entry: str) -> str:
 
     add(entry)
     bodies = [_IMPORT.sub("", (ASSETS / f"{name}.js").read_text("utf-8")) for name in order]
-    return "(() => {\n\"use strict\";\n" + re.sub(r"^export ", "", "\n".join(bodies), flags=re.M) + "})();\n"
+    return '(() => {\n"use strict";\n' + re.sub(r"^export ", "", "\n".join(bodies), flags=re.M) + "})();\n"
 
 
 def style() -> str:

@@ -2,8 +2,8 @@
 
 The file begins with the length of the JSON, 32 bits, then the JSON: `{"facts", "arrays": {name: {"type", "shape",
 "offset"}}}`, then the arrays, each at its offset after the JSON, on a multiple of 8 bytes. Arrays are little-endian, in
-C order. Probabilities are 16-bit fractions, value * 65535 rounded, so that the error is at most 8e-6. Attention is 8-bit
-with a scale for each row, so that the error is at most 0.2 % of the largest weight of a patch in its row.
+C order. Probabilities are 16-bit fractions, value * 65535 rounded, so that the error is at most 8e-6. Attention has 8
+bits with a scale for each row, so that the error is at most 0.2 % of the largest weight of a patch in its row.
 """
 
 import gzip

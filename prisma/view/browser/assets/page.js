@@ -1,13 +1,14 @@
 // The page: its head (model, training step, image), its tabs, and the one state that decides everything that it shows.
 import { Compare } from "./compare.js";
+import { Bar } from "./bar.js";
 import { Attention } from "./attention.js";
 import { Decompose } from "./decompose.js";
 import { Head } from "./head.js";
-import { Inline, Server } from "./source.js";
+import { Files, Server } from "./source.js";
 import { Lens } from "./lens.js";
 import { Patching } from "./patching.js";
 import { Training } from "./training.js";
-import { fromAddress, toAddress, VIEWS } from "./state.js";
+import { DEFAULTS, fromAddress, toAddress, valid, VIEWS } from "./state.js";
 import { node } from "./core.js";
 
 const FIGURES = { attention: Attention, lens: Lens, patching: Patching, training: Training, decompose: Decompose };
@@ -16,23 +17,21 @@ const STEPS = ["model", "view", "img", "corrupt", "model2", "img2"];
 
 class Page {
   constructor(root, source) {
-    Object.assign(this, { root, source, turn: 0, ready: false });
-    const { state, mistakes } = fromAddress(location.search || location.hash.replace("#", "?"));
-    this.state = state;
-    this.words = node("p", { class: "pz-live", role: "status", "aria-live": "polite" });
+    Object.assign(this, { root, source, turn: 0, ready: false, figures: {} });
+    const { state, mistakes } = fromAddress(addressed());
+    Object.assign(this, { state, mistakes });
     this.trouble = node("p", { class: "pz-trouble", role: "alert", hidden: true });
     this.head = new Head(this);
     this.tabs = node("div", { class: "pz-tabs", role: "tablist", "aria-label": "Views" });
     this.panel = node("section", { class: "pz-panel", role: "tabpanel", id: "pz-figure", tabindex: -1 });
-    this.figures = {};
     VIEWS.forEach((name) => this.tabs.append(this.tab(name)));
-    this.compare = new Compare(this);
-    root.replaceChildren(
-      node("a", { class: "pz-skip", href: "#pz-figure", onclick: (event) => { event.preventDefault(); this.panel.focus(); } }, "Skip to the figure"),
-      this.head.element, this.tabs, this.trouble, this.words, this.panel,
-    );
-    window.addEventListener("popstate", () => this.show(fromAddress(location.search || location.hash.replace("#", "?")).state));
-    this.say(mistakes);
+    this.compare = new Compare(this, FIGURES);
+    this.bar = new Bar(this);
+    const skip = (event) => { event.preventDefault(); this.panel.focus(); };
+    this.columns = node("div", { class: "pz-both" },
+      node("section", { class: "pz-side", "aria-label": "First" }, this.head.element, this.trouble, this.panel), this.compare.element);
+    root.replaceChildren(node("a", { class: "pz-skip", href: "#pz-figure", onclick: skip }, "Skip to the figure"), this.bar.element, this.tabs, this.columns);
+    window.addEventListener("popstate", () => this.show(fromAddress(addressed()).state));
     this.show(state);
   }
 
@@ -77,7 +76,8 @@ class Page {
     this.trouble.hidden = !sentences.length;
   }
 
-  async show(state) {
+  // Draws a state. What the model does not have is replaced by its default, and said.
+  async show(state, mistakes = []) {
     this.state = state;
     this.ready = false;
     this.turn += 1;
@@ -87,19 +87,28 @@ class Page {
       const model = await this.source.ask("model", state);
       if (!current()) return;
       this.model = model.facts;
-      this.fill({ model: model.facts.name, rev: model.facts.rev, step: state.step ?? model.facts.steps.at(-1) });
-      this.head.update(model, this.state, current);
-      this.mark();
-      const figure = this.figure(this.state.view);
-      await figure.update(this.state, this.model, current);
-      if (!current()) return;
-      await this.compare.update(this.state, current);
-      if (!current()) return;
-      figure.element.hidden = false;
-      this.done();
+      const checked = valid(state, model.facts);
+      this.state = checked.state;
+      this.fill({ model: model.facts.name, rev: model.facts.rev, step: checked.state.step ?? model.facts.steps.at(-1) });
+      this.mark([...mistakes, ...this.mistakes.splice(0), ...checked.mistakes]);
+      const head = this.head.update(model, this.state, current);
+      const figure = this.figure(this.state.view).update(this.state, this.model, current);
+      await Promise.all([head, figure, this.compare.update(current)]);
+      if (current()) this.done();
     } catch (error) {
-      if (!current()) return;
-      this.say([error.message]);
+      if (current()) await this.recover(state, [...mistakes, error.message]);
+    }
+  }
+
+  // What could not be shown: another model and its first image can, and the sentence says why they are shown.
+  async recover(state, mistakes) {
+    const known = this.model?.name;
+    if (mistakes.length < 3 && !known && (state.model || state.rev)) {
+      await this.show({ ...DEFAULTS, view: state.view }, mistakes);
+    } else if (mistakes.length < 3 && known && !/^\d+$/.test(state.img)) {
+      await this.show({ ...state, img: "0", corrupt: undefined, target: undefined, against: undefined }, mistakes);
+    } else {
+      this.say(mistakes);
       this.panel.classList.add("pz-stale"); // what is still seen is of another state
       this.done();
     }
@@ -110,9 +119,11 @@ class Page {
     document.documentElement.dataset.prismaFigureMs ??= String(Math.round(performance.now()));
   }
 
-  mark() {
-    this.say([]);
+  mark(mistakes) {
+    this.say(mistakes);
     this.panel.classList.remove("pz-stale");
+    this.columns.classList.toggle("pz-two", this.compare.open);
+    this.bar.update();
     VIEWS.forEach((name, i) => {
       const chosen = name === this.state.view;
       this.tabs.children[i].setAttribute("aria-selected", chosen);
@@ -135,12 +146,15 @@ class Page {
   }
 }
 
+// The keys in the address; a page of files has them behind #, for a server of files may not know ?.
+const addressed = () => (location.hash.includes("=") ? location.hash.replace("#", "?") : location.search);
+
 // Finds the element that the page is in, which Gradio makes later than the script runs.
 function mount() {
   const root = document.getElementById("prisma");
   if (!root || root.dataset.mounted) return Boolean(root);
   root.dataset.mounted = "1";
-  const source = window.PRISMA_PACKS ? new Inline(window.PRISMA_PACKS, window.PRISMA_MODELS) : new Server("prisma/");
+  const source = window.PRISMA_FILES ? new Files(window.PRISMA_FILES) : new Server("prisma/");
   const page = new Page(root, source);
   window.prisma = { get state() { return { ...page.state }; }, get ready() { return page.ready; }, page };
   return true;

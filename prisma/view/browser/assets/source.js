@@ -26,12 +26,19 @@ class Source {
     }
     const reading = this.read(address).then((found) => {
       this.held += weight(found);
+      this.alias(what, state, more, found, reading);
       this.trim();
       return found;
     });
     reading.catch(() => this.kept.delete(address));
     this.kept.set(address, reading);
     return reading;
+  }
+
+  // What the server filled in makes another address of the same numbers.
+  alias(what, state, more, { facts }, reading) {
+    const address = this.address(what, keysOf(what, { ...state, ...withoutNull(facts.state) }, more));
+    if (!this.kept.has(address)) this.kept.set(address, reading);
   }
 
   async trim() {
@@ -43,6 +50,7 @@ class Source {
   }
 }
 
+const withoutNull = (values) => Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null));
 const weight = ({ arrays }) => Object.values(arrays).reduce((sum, { values }) => sum + values.byteLength, 0);
 
 // The app's server, `base` is its address. Errors are the server's sentences.
@@ -105,31 +113,52 @@ export class Server extends Source {
   }
 }
 
-// Arrays that are in the page: {address: base64}, as a notebook's output and the pages without a server have them.
-export class Inline extends Source {
-  constructor(packs, models) {
+// Files beside the page, each a script that calls PRISMA_PACK(name, base64): scripts load from a disk too, where a page may
+// not read data. Which were made is in `models`; what a visitor would have to compute is not there.
+export class Files extends Source {
+  constructor({ models, base }) {
     super();
-    Object.assign(this, { packs, live: false, names: models });
+    Object.assign(this, { names: models, base, live: false, heard: new Map() });
+    window.PRISMA_PACK = (name, text) => this.heard.set(name, text);
   }
 
   address(what, keys) {
     return fileName(what, keys);
   }
 
-  async read(address) {
-    if (!(address in this.packs)) throw new Error("This was not computed when the page was made: use the app, or Python.");
-    const bytes = Uint8Array.from(atob(this.packs[address]), (letter) => letter.charCodeAt(0));
-    return unpack(new Blob([bytes]));
+  read(name) {
+    return new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = `${this.base}${name}.js`;
+      script.onload = () => {
+        const text = this.heard.get(name);
+        this.heard.delete(name);
+        script.remove();
+        resolve(unpack(new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))])));
+      };
+      script.onerror = () => {
+        script.remove();
+        reject(new Error("This was not computed when the page was made: it shows some images and training steps, and not this one."));
+      };
+      document.head.append(script);
+    });
   }
 
   async models() {
     return this.names;
   }
+
+  // What a server would compute bit by bit is in one file.
+  async stream(what, state, more, heard) {
+    const { facts } = await this.ask(what, state, { ...more, stream: "1" });
+    facts.lines.forEach(heard);
+  }
 }
 
-// A file's name for what was asked, as app/prisma_app/twin.py writes it.
+// The name of the file with what was asked, as app/prisma_app/twin.py writes it: only the model, the training step and the
+// image differ between files, and the part.
 export function fileName(what, keys) {
   const word = (value) => String(value).replace(/[^A-Za-z0-9-]+/g, "_");
-  const parts = Object.entries(keys).filter(([key]) => key !== "rev").map(([key, value]) => `${key}-${word(value)}`);
-  return `${what}/${parts.sort().join(".")}`;
+  const named = ["model", "step", "img", "part", "what", "stream"].filter((key) => key in keys);
+  return `${what}/${named.map((key) => `${key}-${word(keys[key])}`).join(".")}`;
 }

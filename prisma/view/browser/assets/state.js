@@ -50,6 +50,30 @@ export function toAddress(state) {
   return `?${String(link).replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%2C", ",")}`;
 }
 
+// The state with every value that this model does not have replaced by its default, and a sentence for each.
+export function valid(state, model) {
+  const mistakes = [];
+  const found = { ...state };
+  const tokens = model.prefix.length + model.grid[0] * model.grid[1];
+  const below = { layer: model.layers, head: model.heads, token: tokens, target: model.labels.length, against: model.labels.length };
+  for (const [key, count] of Object.entries(below)) {
+    if (found[key] === undefined || found[key] < count) continue;
+    mistakes.push(`The address asks for ${key} ${found[key]}; ${model.name} has ${key}s from 0 to ${count - 1}.`.replace("againsts", "classes").replace("targets", "classes"));
+    found[key] = DEFAULTS[key];
+  }
+  const known = { step: model.steps, site: model.sites, metric: model.metrics };
+  for (const [key, values] of Object.entries(known)) {
+    if (found[key] === undefined || values.includes(found[key])) continue;
+    mistakes.push(`The address asks for ${key} ${String(found[key]).slice(0, 40)}; ${model.name} has ${values.length > 12 ? `${values.length} from ${values[0]} to ${values.at(-1)}` : values.join(", ")}.`);
+    found[key] = DEFAULTS[key];
+  }
+  if (/^\d+$/.test(found.img) && !model.examples.some(({ img }) => img === found.img)) {
+    mistakes.push(`The address asks for image ${found.img.slice(0, 12)}; ${model.name} has ${model.examples.length} example images.`);
+    Object.assign(found, { img: model.examples[0].img, corrupt: undefined, target: undefined, against: undefined });
+  }
+  return { state: found, mistakes };
+}
+
 // Which keys decide the numbers of each request to a source. Equal values give equal bytes.
 const PLACE = ["model", "rev"];
 const IMAGE = [...PLACE, "step", "img"];
