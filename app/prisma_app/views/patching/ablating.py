@@ -25,7 +25,7 @@ Heads = dict[int, list[int]]
 """Layer -> heads."""
 
 
-def ablating(scene: Scene) -> View:
+def ablated_run(scene: Scene) -> View:
     """The state's image and, for a model with test images, their accuracy, without and with the ablation.
 
     Raises:
@@ -53,7 +53,7 @@ def ablating(scene: Scene) -> View:
 
 def heads_of(text: str, config: ViTConfig) -> Heads:
     """`0.3,1.2` -> {0: [3], 1: [2]}. Raises PrismaError for other text, or for heads that the model does not have."""
-    if not re.fullmatch(r"\d{1,4}\.\d{1,4}(,\d{1,4}\.\d{1,4})*", text):
+    if not re.fullmatch(r"[0-9]{1,4}\.[0-9]{1,4}(,[0-9]{1,4}\.[0-9]{1,4})*", text):
         raise PrismaError(f"expected heads to ablate as LAYER.HEAD,LAYER.HEAD; found {quoted(text, 40)}")
     found: Heads = {}
     for layer, head in sorted({tuple(map(int, part.split("."))) for part in text.split(",")}):
@@ -87,9 +87,7 @@ def ablated(model: Model, images: Tensor, means: dict[int, Tensor], heads: Heads
     return torch.cat(logits)
 
 
-def _accuracies(
-    model: Model, images: Tensor, labels: Tensor, means: dict[int, Tensor], heads: Heads
-) -> dict[str, Any]:
+def _accuracies(model: Model, images: Tensor, labels: Tensor, means: dict[int, Tensor], heads: Heads) -> dict[str, Any]:
     """How many of the test images the model answers correctly, as a share, before and after."""
 
     def share(chosen: Heads) -> float:

@@ -29,9 +29,7 @@ def token_estimate(question: Question) -> Tensor:
 
 
 def _attributions(question: Question) -> AttributionPatching:
-    return attribution_patching(
-        question.model, question.clean, question.corrupt, question.metric, into=question.into
-    )
+    return attribution_patching(question.model, question.clean, question.corrupt, question.metric, into=question.into)
 
 
 def _tokens(question: Question, found: AttributionPatching | None) -> Tensor:

@@ -19,7 +19,7 @@ from prisma_app.views.shared import code_head, nested
 QUICK = 2e10  # multiply-adds up to which both maps are computed at once, exactly: about a second on two cores
 
 
-def maps(scene: Scene) -> View:
+def both_maps(scene: Scene) -> View:
     """The metric of every patch, estimated; and exactly, where that is quick.
 
     Arrays: `clean`, `corrupt` (images), `heads.estimate` [layer, head], `tokens.estimate` [layer, token], and `heads`,
@@ -96,10 +96,13 @@ def _corrupt_code(scene: Scene) -> tuple[str, str]:
         return "", f"corrupt = {scene.subject.code_of(scene.corrupt)}\n"
     where, lines = "None", ""
     if listed:
-        where, lines = "where", (
-            "chosen = torch.zeros(1, loaded.config.n_patches, dtype=torch.bool)\n"
-            f"chosen[0, [{', '.join(listed.split(','))}]] = True\n"
-            "where = patch_pixels(chosen, loaded.config)\n"
+        where, lines = (
+            "where",
+            (
+                "chosen = torch.zeros(1, loaded.config.n_patches, dtype=torch.bool)\n"
+                f"chosen[0, [{', '.join(listed.split(','))}]] = True\n"
+                "where = patch_pixels(chosen, loaded.config)\n"
+            ),
         )
     more = ", reference=x.mean((-2, -1), keepdim=True).expand_as(x)" if kind == "mean" else ""
     imports = f"from prisma.analysis.patching.corruptions import {names[kind]}{', patch_pixels' if listed else ''}\n"

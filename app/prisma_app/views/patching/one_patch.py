@@ -17,7 +17,7 @@ MOST_WEIGHTS = 2**25  # attention weights of one run that are held at the same t
 CLASSES = 4  # of each run that are listed
 
 
-def one_patch(scene: Scene) -> View:
+def patched_run(scene: Scene) -> View:
     """The changed run before and after the patch of the state's cell, with the source run beside it.
 
     Arrays: `moved` [layer, head], how much of the attention of a head moved to other tokens, from 0 to 1, mean over

@@ -15,7 +15,7 @@ export class Painting {
   constructor(page) {
     this.page = page;
     this.kind = choice("Corrupt image", PAIR_KINDS, (kind) => this.choose(kind));
-    this.strip = node("div", { class: "pz-examples", role: "group", "aria-label": "Corrupt image: examples" });
+    this.strip = node("div", { class: "pz-examples", role: "group", "aria-label": "Corrupt image: examples. Arrow keys choose.", onkeydown: (event) => this.stripKey(event) });
     const file = node("input", { type: "file", accept: "image/*", "aria-label": "A file as the corrupt image", onchange: () => this.upload(file.files[0]) });
     this.file = node("label", { class: "pz-choice" }, node("span", {}, "or a file"), file);
     this.canvas = node("canvas", { class: "pz-paint", width: 1, height: 1 });
@@ -23,7 +23,8 @@ export class Painting {
     const about = { class: "pz-cells", tabindex: 0, role: "application", "aria-label": "Paint patches. Arrow keys move, space paints or erases, Escape erases all." };
     const all = node("button", { type: "button", onclick: () => this.set(new Set()) }, "Erase all");
     this.pad = node("div", { class: "pz-painting" }, node("div", { ...about, onkeydown: (event) => this.key(event) }, this.canvas), this.words, all);
-    this.element = node("div", { class: "pz-pairing" }, this.kind.element, this.strip, this.file, this.pad);
+    this.trouble = node("span", { role: "alert" });
+    this.element = node("div", { class: "pz-pairing" }, this.kind.element, this.strip, this.file, this.trouble, this.pad);
     this.cursor = 0;
     this.stroke = null;
     this.listen();
@@ -41,10 +42,11 @@ export class Painting {
 
   async upload(file) {
     if (!file) return;
+    this.trouble.textContent = "";
     try {
       this.page.set({ corrupt: await this.page.source.upload(file), target: undefined, against: undefined });
     } catch (error) {
-      this.page.say([error.message]);
+      this.trouble.textContent = error.message;
     }
   }
 
@@ -55,21 +57,35 @@ export class Painting {
     this.strip.hidden = this.file.hidden = kind !== "image";
     this.pad.hidden = kind === "image";
     if (thumbnails !== this.thumbnails) this.fillStrip(thumbnails, scene);
-    [...this.strip.children].forEach((button, i) => {
-      button.setAttribute("aria-pressed", String(String(i) === state.corrupt));
-      button.disabled = String(i) === state.img;
+    const chosen = [...this.strip.children].find((button) => button.dataset.img === state.corrupt && !button.disabled);
+    [...this.strip.children].forEach((button) => {
+      button.disabled = button.dataset.img === state.img;
+      button.setAttribute("aria-pressed", String(button.dataset.img === state.corrupt));
     });
+    const stop = chosen || [...this.strip.children].find((button) => !button.disabled);
+    [...this.strip.children].forEach((button) => { button.tabIndex = button === stop ? 0 : -1; });
     if (kind !== "image") this.draw();
   }
 
   fillStrip(thumbnails, scene) {
     this.thumbnails = thumbnails;
-    const pick = (i) => this.page.set({ corrupt: String(i), target: undefined, against: undefined });
-    this.strip.replaceChildren(...scene.examples.map(({ caption }, i) => {
+    const pick = (img) => this.page.set({ corrupt: img, target: undefined, against: undefined });
+    this.strip.replaceChildren(...scene.examples.map(({ caption, img }, i) => {
       const thumb = picture(thumbnails, i);
       thumb.setAttribute("aria-hidden", "true");
-      return node("button", { type: "button", class: "pz-example", title: caption, "aria-label": caption, onclick: () => pick(i) }, thumb);
+      return node("button", { type: "button", class: "pz-example", title: caption, "aria-label": caption, "data-img": img, onclick: () => pick(img) }, thumb);
     }));
+  }
+
+  // One tab stop for all examples: arrow keys move.
+  stripKey(event) {
+    const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    const all = [...this.strip.children].filter((button) => !button.disabled);
+    const next = all[Math.max(0, Math.min(all.length - 1, all.indexOf(event.target.closest("button")) + move))];
+    next.focus();
+    next.click();
   }
 
   listen() {

@@ -114,7 +114,7 @@ export class Cells {
 }
 
 // Every layer's map of the tokens, small; a click chooses the layer.
-// draw({scene, layers: [values of a layer, ...], pixels, low, high, marked}).
+// draw({scene, layers: [values of a layer, ...], map, pixels, low, high, marked}).
 export class LayerMaps {
   constructor(choose) {
     this.choose = choose;
@@ -146,14 +146,16 @@ export class LayerMaps {
   }
 
   paint() {
-    const { scene, layers, pixels, low, high, marked } = this.shown;
+    const { scene, layers, map, pixels, low, high, marked } = this.shown;
     const [rows, columns] = scene.grid;
     this.width = this.canvas.clientWidth || this.width || 300;
     this.side = Math.min(96, this.width / Math.min(4, layers.length));
     this.across = Math.max(1, Math.floor(this.width / this.side));
     const inner = this.side - 8;
     const tall = (inner * rows) / columns;
-    this.step = tall + 22;
+    const prefix = scene.prefix.length;
+    const strip = prefix ? 7 : 0; // prefix tokens, above the patches
+    this.step = strip + tall + 22;
     const context = sharp(this.canvas, this.width, Math.ceil(layers.length / this.across) * this.step);
     const style = getComputedStyle(this.canvas);
     Object.assign(this.small, { width: columns, height: rows });
@@ -164,15 +166,20 @@ export class LayerMaps {
       const [x, y] = [(layer % this.across) * this.side + 3, Math.floor(layer / this.across) * this.step + 16];
       const data = new ImageData(columns, rows);
       const target = new Uint32Array(data.data.buffer);
-      for (let p = 0; p < rows * columns; p += 1) target[p] = pixels[level(values[scene.prefix.length + p], low, high)] || 0;
+      for (let p = 0; p < rows * columns; p += 1) target[p] = pixels[level(values[prefix + p], low, high)] || 0;
       this.small.getContext("2d").putImageData(data, 0, 0);
-      context.drawImage(this.small, x, y, inner, tall);
+      context.drawImage(this.small, x, y + strip, inner, tall);
+      for (let i = 0; i < prefix; i += 1) {
+        if (Number.isNaN(values[i])) continue;
+        context.fillStyle = css(map[level(values[i], low, high)]);
+        context.fillRect(x + (i * inner) / prefix, y, inner / prefix - (prefix > 1 ? 1 : 0), strip - 2);
+      }
       context.fillStyle = style.color;
       context.fillText(`layer ${layer}`, x, y - 8);
       if (layer !== marked) return;
       context.strokeStyle = style.getPropertyValue("--pz-accent");
       context.lineWidth = 2.5;
-      context.strokeRect(x - 1, y - 1, inner + 2, tall + 2);
+      context.strokeRect(x - 1, y - 1, inner + 2, strip + tall + 2);
     });
   }
 }

@@ -1,6 +1,9 @@
 // Exact cells as they come from the server: every head, then the tokens with the largest estimates, then, if asked, all.
 import { range } from "./core.js";
 
+// A number with so many decimals, and no minus before a zero.
+export const decimals = (value, count) => value.toFixed(count).replace(/^-(?=[0.]*$)/, "");
+
 // What is known of one question: the metric of every head and token, as far as it is, and which of them exactly.
 class KnownCells {
   constructor(scene, { facts, arrays }) {
@@ -40,13 +43,14 @@ const RUN_WORDS = { heads: "heads", top: "largest tokens", tokens: "tokens" };
 // One question at a time. `changed()` is called whenever more is known; `status` is a sentence.
 export class PatchRuns {
   constructor(page, changed) {
-    Object.assign(this, { page, changed, known: null, key: "", status: "", phase: "idle", progress: null, abort: null });
+    Object.assign(this, { page, changed, known: null, found: null, status: "", phase: "idle", progress: null, abort: null });
   }
 
-  ask(key, scene, found) {
-    if (key === this.key) return;
+  // The question that `found` answers; one that is asked again goes on.
+  ask(scene, found) {
+    if (found === this.found) return;
     this.cancel();
-    Object.assign(this, { key, known: new KnownCells(scene, found), status: "", progress: null, phase: "idle" });
+    Object.assign(this, { found, known: new KnownCells(scene, found), status: "", progress: null, phase: "idle" });
   }
 
   // What is still to be computed; nothing starts again that the visitor has cancelled.
@@ -72,10 +76,11 @@ export class PatchRuns {
     this.changed();
   }
 
+  // `state` is filled in: the same question, whatever the defaults are.
   async go(state) {
-    const [{ key, known }, abort] = [this, new AbortController()];
+    const [{ known }, abort] = [this, new AbortController()];
     Object.assign(this, { abort, phase: "running" });
-    const mine = () => this.key === key && this.abort === abort && this.phase === "running";
+    const mine = () => this.known === known && this.abort === abort && this.phase === "running";
     try {
       for (let [what] = this.missing(state); what && mine(); [what] = this.missing(this.page.state)) {
         await this.sweep(state, what, known, mine, abort);

@@ -1,17 +1,16 @@
 // Patching: which heads and tokens carry the difference between two images; estimates at once, exact cells as they come.
 import { brief, choice, colourBar, DIVERGING, DIVERGING_PIXELS, node, picture, range } from "./core.js";
-import { ASKS } from "./state.js";
 import { Ablating, PatchDetail } from "./patch_detail.js";
 import { Cells, LayerMaps } from "./patch_cells.js";
 import { Painting } from "./painting.js";
 import { patchExport } from "./patch_export.js";
-import { PatchRuns } from "./patch_runs.js";
+import { decimals, PatchRuns } from "./patch_runs.js";
 import { layout, neighbour, tokenMap, tokenName } from "./tokens.js";
 
-const METRIC_NAMES = { logit_diff: "difference of logits", logit: "logit", probability: "probability" };
-const SITE_NAMES = { resid_pre: "stream before the block", resid_mid: "stream after attention", resid_post: "stream after the block", attn_out: "output of attention", mlp_out: "output of the MLP" };
-const INTO_NAMES = [["clean", "corrupt values into the clean run"], ["corrupt", "clean values into the corrupt run"]];
-const UNITS = [["recovered", "recovered share of the gap"], ["metric", "the metric itself"]];
+const PATCH_METRICS = { logit_diff: "difference of logits", logit: "logit", probability: "probability" };
+const PATCH_SITES = { resid_pre: "stream before the block", resid_mid: "stream after attention", resid_post: "stream after the block", attn_out: "output of attention", mlp_out: "output of the MLP" };
+const PATCH_INTO = [["clean", "corrupt values into the clean run"], ["corrupt", "clean values into the corrupt run"]];
+const PATCH_UNITS = [["recovered", "recovered share of the gap"], ["metric", "the metric itself"]];
 const LEAST_REACH = 1e-3; // smaller differences are rounding errors, and get no colour
 
 export class Patching {
@@ -26,7 +25,8 @@ export class Patching {
     this.painting = new Painting(page);
     this.pictures = node("div", { class: "pz-runs" });
     this.words = node("p", { class: "pz-words", role: "status" });
-    this.bar = colourBar("the metric after patching");
+    this.headBar = colourBar("effect of a head");
+    this.tokenBar = colourBar("effect of a token");
     this.heads = new Cells("Effect of each head", { over: (i) => this.look("head", i), out: () => this.look(null), pick: (i) => this.pickHead(i) });
     this.tokens = tokenMap("Effect of each token", { over: (token) => this.look("token", token), out: () => this.look(null), pick: (token) => this.pickToken(token) });
     this.layers = new LayerMaps((layer) => page.set({ layer }));
@@ -39,10 +39,12 @@ export class Patching {
     root.append(
       node("p", { class: "pz-help" }, "Each cell is one run in which a single head, or token, holds what it computed for the other image: a cause, for this pair of images and this metric."),
       this.painting.element, this.tools, this.pictures, this.words,
-      node("div", { class: "pz-tools" }, this.bar.element, this.running),
+      this.running,
       node("div", { class: "pz-columns pz-effects" },
-        node("figure", { class: "pz-figure" }, node("figcaption", {}, "Layer by head (attn.z)"), this.heads.element),
-        node("figure", { class: "pz-figure" }, this.title, node("div", { class: "pz-pair" }, this.stage, this.layers.element))),
+        node("div", { class: "pz-stacked" },
+          node("figure", { class: "pz-figure" }, node("figcaption", {}, "Layer by head (attn.z)"), this.heads.element, this.headBar.element),
+          node("figure", { class: "pz-figure" }, node("figcaption", {}, "Layer by token; choose a layer"), this.layers.element)),
+        node("figure", { class: "pz-figure" }, this.title, this.stage, this.tokenBar.element)),
       node("p", { class: "pz-keys" }, "hover, or arrows on a map, for the numbers · click or Enter shows what a patch changes · full cells and dots are exact, smaller cells are first-order estimates"),
       this.more, this.detail.element, this.ablating.element,
     );
@@ -53,9 +55,9 @@ export class Patching {
     this.metric = choice("Metric", [], (metric) => page.set({ metric }));
     this.target = choice("Class", [], number("target"));
     this.against = choice("minus class", [], number("against"));
-    this.into = choice("Direction", INTO_NAMES, (into) => page.set({ into }));
+    this.into = choice("Direction", PATCH_INTO, (into) => page.set({ into }));
     this.site = choice("Tokens of", [], (site) => page.set({ site }));
-    this.unit = choice("Colours", UNITS, (unit) => page.set({ unit }));
+    this.unit = choice("Colours", PATCH_UNITS, (unit) => page.set({ unit }));
     const asking = [this.metric, this.target, this.against, this.into, this.site].map(({ element }) => element);
     this.tools = node("div", { class: "pz-tools" }, ...asking, this.unit.element);
     this.asking = asking;
@@ -69,17 +71,16 @@ export class Patching {
 
   async update(state, scene, current) {
     const { source } = this.page;
-    const keyOf = (some) => ASKS.patching.map((name) => some[name] ?? "").join("\n");
-    const asked = this.key === keyOf(state) ? this.found : source.ask("patching", state);
-    const [found, model, detail, ablated] = await Promise.all([asked, source.ask("model", state), this.detail.ask(state), this.ablating.ask(state)]);
+    const [found, model, detail, ablated] = await Promise.all([source.ask("patching", state), source.ask("model", state), this.detail.ask(state), this.ablating.ask(state)]);
     if (!current()) return;
+    const filled = Object.fromEntries(Object.entries(found.facts.state).filter(([, value]) => value !== null));
     if (found !== this.found) {
-      this.page.fill(found.facts.state);
+      this.page.fill(filled);
       this.images = { clean: picture(found.arrays.clean, 0), corrupt: picture(found.arrays.corrupt, 0) };
     }
-    Object.assign(this, { found, facts: found.facts, scene, state: this.page.state, key: keyOf(this.page.state), detailed: detail, ablated });
+    Object.assign(this, { found, facts: found.facts, scene, state: { ...state, ...filled }, detailed: detail, ablated });
     this.layer = Math.min(state.layer, scene.layers - 1);
-    this.runs.ask(this.key, scene, found);
+    this.runs.ask(scene, found);
     this.known = this.runs.known;
     this.offer(model.arrays.thumbnails);
     this.draw();
@@ -89,8 +90,8 @@ export class Patching {
 
   offer(thumbnails) {
     const { state, scene, facts, page } = this;
-    this.metric.offer(scene.metrics.map((name) => [name, METRIC_NAMES[name] || name]));
-    this.site.offer(scene.sites.map((name) => [name, SITE_NAMES[name] || name]));
+    this.metric.offer(scene.metrics.map((name) => [name, PATCH_METRICS[name] || name]));
+    this.site.offer(scene.sites.map((name) => [name, PATCH_SITES[name] || name]));
     const classes = scene.labels.map((label, i) => [i, label]);
     this.target.offer(classes);
     this.against.offer(classes);
@@ -114,16 +115,25 @@ export class Patching {
       node("span", {}, `answers ${label} (${(100 * probability).toFixed(1)} %)`), node("span", {}, `${facts.metric}: ${brief(facts.runs[run])}`)));
   }
 
-  // The base of the colours: the changed run, at the middle. A share of the gap where there is a gap and it is chosen.
-  get scale() {
-    const { facts, known } = this;
+  // Colours of the heads, or of the tokens: the changed run is the middle. They show a share of the gap, where there is
+  // one and it is chosen, else the metric. A class token that carries all of the rest must not hide the patches.
+  scale(axis) {
+    const { facts, known, scene } = this;
     const base = facts.runs[facts.state.into];
     const isShare = this.state.unit === "recovered" && facts.gap !== null;
     const of = isShare ? (value) => (value - base) / facts.gap : (value) => value;
     const middle = isShare ? 0 : base;
-    let reach = LEAST_REACH;
-    for (const values of [known.head.values, known.token.values]) for (const value of values) if (!Number.isNaN(value)) reach = Math.max(reach, Math.abs(of(value) - middle));
-    return { of, isShare, middle, low: middle - reach, high: middle + reach, format: isShare ? (value) => value.toFixed(2) : brief };
+    let [reach, all] = [LEAST_REACH, LEAST_REACH];
+    known[axis].values.forEach((value, i) => {
+      const size = Number.isNaN(value) ? 0 : Math.abs(of(value) - middle);
+      all = Math.max(all, size);
+      if (axis === "head" || i % known.counts.token >= scene.prefix.length) reach = Math.max(reach, size);
+    });
+    const format = isShare ? (value) => decimals(value, 2) : brief;
+    const [low, high] = [middle - reach, middle + reach];
+    const beyond = all > 1.001 * reach ? ["≤ ", "≥ "] : ["", ""]; // only a prefix token can be
+    const ticks = [[0, `${beyond[0]}${format(low)}`], [0.5, isShare ? "0: nothing recovered" : `${format(middle)}: no patch`], [1, `${beyond[1]}${format(high)}`]];
+    return { of, isShare, middle, low, high, format, ticks };
   }
 
   recovered(value) {
@@ -138,19 +148,19 @@ export class Patching {
   draw() {
     const { scene, known, facts, layer, state } = this;
     if (!known) return;
-    const scale = this.scale;
-    const { of, low, high, middle, format, isShare } = scale;
-    const ticks = isShare ? [[0, brief(low)], [0.5, "0: nothing recovered"], [1, brief(high)]] : [[0, brief(low)], [0.5, `no patch: ${brief(middle)}`], [1, brief(high)]];
-    this.bar.draw(DIVERGING, ticks);
-    const shown = (values) => Array.from(values, of);
-    const colours = { rows: scene.layers, columns: scene.heads, values: shown(known.head.values), map: DIVERGING, low, high, exact: known.head.exact, format };
+    const [forHeads, forTokens] = [this.scale("head"), this.scale("token")];
+    this.headBar.draw(DIVERGING, forHeads.ticks);
+    this.tokenBar.draw(DIVERGING, forTokens.ticks);
+    const shown = (values) => Array.from(values, forTokens.of);
+    const { low, high, format } = forTokens;
+    const colours = { rows: scene.layers, columns: scene.heads, values: Array.from(known.head.values, forHeads.of), map: DIVERGING, low: forHeads.low, high: forHeads.high, exact: known.head.exact, format: forHeads.format };
     this.heads.draw({ ...colours, marked: state.cell === "head" ? layer * scene.heads + Math.min(state.head, scene.heads - 1) : null });
     const rows = known.rows("token").map(shown);
-    this.title.textContent = `Layer by token: ${SITE_NAMES[state.site] || state.site} (${state.site}), layer ${layer}`;
+    this.title.textContent = `Layer by token: ${PATCH_SITES[state.site] || state.site} (${state.site}), layer ${layer}`;
     this.token = { scene, image: this.images[facts.state.into], values: rows[layer], map: DIVERGING, pixels: DIVERGING_PIXELS, low, high, format, marked: this.markedToken() };
     this.tokens.draw(this.token);
     this.dots();
-    this.layers.draw({ scene, layers: rows, pixels: DIVERGING_PIXELS, low, high, marked: layer });
+    this.layers.draw({ scene, layers: rows, map: DIVERGING, pixels: DIVERGING_PIXELS, low, high, marked: layer });
     this.sayRuns();
     this.tell();
     const into = facts.state.into;
@@ -208,7 +218,7 @@ export class Patching {
     const what = axis === "head" ? `head ${unit}` : `${tokenName(scene, unit)} (${this.state.site})`;
     if (Number.isNaN(value)) return `Layer ${layer}, ${what}: not computed yet.`;
     const share = this.recovered(value);
-    const gap = share === null ? "the two runs do not differ in it, so there is no gap to recover" : `${share.toFixed(3)} of the gap to the ${source} run (${brief(facts.runs[source])})`;
+    const gap = share === null ? "the two runs do not differ in it, so there is no gap to recover" : `${decimals(share, 3)} of the gap to the ${source} run (${brief(facts.runs[source])})`;
     const verb = how === "exact" ? "goes" : "is estimated, to first order, to go";
     return `Layer ${layer}, ${what} holds its ${source} value in the ${into} run: ${facts.metric} ${verb} from ${brief(facts.runs[into])} to ${brief(value)}, ${gap}.`;
   }
@@ -230,7 +240,7 @@ export class Patching {
     const row = (name, axis, at, unit, value) => {
       const share = Number.isNaN(value) ? null : this.recovered(value);
       const how = Number.isNaN(value) ? "not yet" : known.isExact(axis, at, unit) ? "exact" : "estimate";
-      return node("tr", {}, ...[name, Number.isNaN(value) ? "" : brief(value), share === null ? "" : share.toFixed(3), how].map((text) => node("td", {}, text)));
+      return node("tr", {}, ...[name, Number.isNaN(value) ? "" : brief(value), share === null ? "" : decimals(share, 3), how].map((text) => node("td", {}, text)));
     };
     const heads = range(scene.layers).flatMap((at) => Array.from(known.row("head", at), (value, head) => row(`layer ${at}, head ${head}`, "head", at, head, value)));
     return [...heads, ...Array.from(known.row("token", layer), (value, token) => row(`layer ${layer}, ${tokenName(scene, token)}`, "token", layer, token, value))];
