@@ -1,4 +1,4 @@
-"""Patching in a real browser: every control is in the link, patches are painted, exact cells stream and can be stopped."""
+"""Patching in a browser: every control is in the link, patches are painted, exact cells stream and can be stopped."""
 
 import json
 import time
@@ -11,6 +11,7 @@ import gradio as gr
 import pytest
 import timm
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator
 from playwright.sync_api import Page as Tab
 from prisma_app.library import Scene
@@ -27,9 +28,17 @@ DONE = f"{READY} && window.prisma.page.figures.patching.root.dataset.runs === 'd
 SHOWN = """() => {
   const { known, facts, root } = window.prisma.page.figures.patching;
   const texts = [".pz-words", ".pz-ticks", ".pz-runs", ".pz-classes", ".pz-quiet", "figcaption"];
-  const said = texts.flatMap((name) => [...root.querySelectorAll(name)].map((element) => element.textContent));
+  const those = (name) => [...root.querySelectorAll(`${name}:not(.pz-painting *)`)];
+  const said = texts.flatMap((name) => those(name).map((element) => element.textContent));
   const chosen = [...root.querySelectorAll("select")].map((select) => select.value);
-  return { heads: [...known.head.values], tokens: [...known.token.values], exact: [...known.token.exact], facts, said, chosen };
+  const [heads, tokens, exact] = [known.head.values, known.token.values, known.token.exact].map((some) => [...some]);
+  return { heads, tokens, exact, facts, said, chosen };
+}"""
+
+
+EXPORTED = """() => {
+  const { numbers, svg, code } = window.prisma.page.figures.patching.exported();
+  return { share: [...numbers.heads_recovered.values], axes: numbers.heads.axes, svg: svg(), code };
 }"""
 
 
@@ -83,9 +92,14 @@ def test_a_link_restores_every_number(browser: Browser, mice: gr.Blocks) -> None
         first = tab.evaluate(SHOWN)
         tab.get_by_role("group", name="Corrupt image").get_by_role("button").nth(7).click()
         settled(tab)
-        for name, value in (
-            ("Class", "3"), ("minus class", "5"), ("Direction", "corrupt"), ("Tokens of", "attn_out"), ("Colours", "metric"),
-        ):  # fmt: skip
+        choices = {
+            "Class": "3",
+            "minus class": "5",
+            "Direction": "corrupt",
+            "Tokens of": "attn_out",
+            "Colours": "metric",
+        }
+        for name, value in choices.items():
             control(tab, name).select_option(value)
             settled(tab)
         tab.get_by_label("The map of every layer", exact=True).locator("..").press("ArrowRight")
@@ -103,6 +117,8 @@ def test_a_link_restores_every_number(browser: Browser, mice: gr.Blocks) -> None
         }  # fmt: skip
         assert wanted.items() <= asked.items()
         assert shown["heads"] != first["heads"]
+        found = Axe().run(tab, ".pz-root").response["violations"]
+        assert not [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")]
         assert not app.complaints
     with visit(browser, mice.local_url) as other:
         assert opened(other.tab, link).evaluate(SHOWN) == shown
@@ -119,14 +135,11 @@ def test_the_numbers_are_those_of_the_endpoint(browser: Browser, mice: gr.Blocks
     query = "&".join(f"{key}={value}" for key, value in keys.items())
     with visit(browser, mice.local_url) as app:
         shown = opened(app.tab, f"{mice.local_url}?view=patching&{query}").evaluate(SHOWN)
-        download = app.tab.evaluate("(() => { const { numbers, svg, code } = window.prisma.page.figures.patching.exported();"
-                                    " return { share: [...numbers.heads_recovered.values], axes: numbers.heads.axes, svg: svg(), code }; })()")  # fmt: skip
+        download = app.tab.evaluate(EXPORTED)
     found = values(scene(**keys))
-    flat = torch.tensor(found["values"]).flatten()
-    torch.testing.assert_close(torch.tensor(shown["heads"]), flat, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(
-        torch.tensor(download["share"]), torch.tensor(found["recovered"]).flatten(), rtol=1e-4, atol=1e-4
-    )
+    exact, share = (torch.tensor(found[name]).flatten() for name in ("values", "recovered"))
+    torch.testing.assert_close(torch.tensor(shown["heads"]), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(download["share"]), share, rtol=1e-4, atol=1e-4)
     assert download["axes"] == ["layer", "head"]
     assert download["svg"].startswith("<svg") and download["svg"].count("<rect") > 2 * (4 + 17)
     assert "gaussian_noise(x, where)" in download["code"]

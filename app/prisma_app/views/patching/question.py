@@ -16,7 +16,7 @@ from prisma.config import ViTConfig
 from prisma.errors import PrismaError, quoted
 from prisma.inventory import site_names
 from prisma.metrics import Logit, LogitDiff, Metric, Probability, measure
-from prisma.runs import Model
+from prisma.vit import ViT
 from prisma_app.answers import TOKEN_SITES
 from prisma_app.library import Scene
 
@@ -30,7 +30,7 @@ SAME = 1e-6
 class Question:
     """A pair of inputs [1, channel, height, width], and what is asked about it."""
 
-    model: Model
+    model: ViT
     clean: Tensor
     corrupt: Tensor
     into: str  # the run that is changed
@@ -42,8 +42,7 @@ class Question:
 
     @property
     def config(self) -> ViTConfig:
-        config: ViTConfig = self.model.config
-        return config
+        return self.model.config
 
     @property
     def changed(self) -> Tensor:

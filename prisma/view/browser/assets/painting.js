@@ -31,11 +31,18 @@ export class Painting {
   }
 
   choose(kind) {
-    const other = kind === "image" ? undefined : `${kind}:${[...this.painted].join(",")}`;
+    const other = kind === "image" ? undefined : `${kind}:${[...this.asked].join(",")}`;
     this.page.set({ corrupt: other, target: undefined, against: undefined });
   }
 
+  // The patches of the present state, which may be newer than what is drawn.
+  get asked() {
+    return corruption(this.page.state.corrupt).patches;
+  }
+
   set(painted) {
+    this.painted = painted;
+    this.draw();
     const listed = [...painted].sort((a, b) => a - b).join(",");
     this.page.set({ corrupt: `${corruption(this.page.state.corrupt).kind}:${listed}` });
   }
@@ -52,7 +59,7 @@ export class Painting {
 
   update(state, scene, thumbnails, clean) {
     const { kind, patches } = corruption(state.corrupt);
-    Object.assign(this, { scene, painted: patches, image: clean });
+    Object.assign(this, { scene, painted: this.stroke ? this.painted : patches, image: clean });
     this.kind.select.value = kind;
     this.strip.hidden = this.file.hidden = kind !== "image";
     this.pad.hidden = kind === "image";
@@ -107,7 +114,7 @@ export class Painting {
       const patch = at(event);
       if (event.button !== 0 || patch < 0) return;
       this.canvas.setPointerCapture(event.pointerId);
-      this.painted = new Set(this.painted);
+      this.painted = this.asked;
       this.stroke = this.painted.has(patch) ? "delete" : "add";
       brush(event);
     });
@@ -130,7 +137,7 @@ export class Painting {
       this.cursor = inside(row + step[0], rows) * columns + inside(column + step[1], columns);
       this.draw();
     } else if (event.key === " " || event.key === "Enter") {
-      const painted = new Set(this.painted);
+      const painted = this.asked;
       if (!painted.delete(this.cursor)) painted.add(this.cursor);
       this.set(painted);
     } else if (event.key === "Escape") this.set(new Set());

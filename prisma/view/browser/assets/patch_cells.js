@@ -137,6 +137,7 @@ export class LayerMaps {
     const layer = this.shown && move ? this.shown.marked + move : -1;
     if (layer < 0 || layer >= this.shown.layers.length) return;
     event.preventDefault();
+    this.draw({ ...this.shown, marked: layer });
     this.choose(layer);
   }
 

@@ -268,11 +268,11 @@ export class Patching {
 
   key(event) {
     if (!this.known || event.ctrlKey || event.metaKey || event.altKey) return;
-    const { scene, layer } = this;
+    const { scene } = this;
     const token = this.hover?.axis === "token" ? this.hover.unit : this.state.token ?? 0;
     const turn = { "[": -1, "]": 1 }[event.key];
     if (event.key.startsWith("Arrow")) this.look("token", neighbour(scene, token, event.key));
-    else if (turn) this.page.set({ layer: (layer + turn + scene.layers) % scene.layers });
+    else if (turn) this.page.set({ layer: (this.page.state.layer + turn + scene.layers) % scene.layers });
     else if (event.key === "Enter" || event.key === " ") this.pickToken(token);
     else return;
     event.preventDefault();
