@@ -1,7 +1,7 @@
 """What the page asks the server for, beside Gradio: plain GET requests whose address is a state, and one POST.
 
     page.js, page.css           the viewer
-    models                      the names of the models, as JSON
+    models                      the names of the models and what was found with them, as JSON
     model?model=...             what a model is, and its examples
     answer?model=...&img=...    what it answers for an image
     view/NAME?...&part=N        a view of a state (`views`)
@@ -28,6 +28,7 @@ from prisma.errors import PrismaError, nearest
 from prisma.view.browser import View, script, style
 from prisma_app.answers import answer_view, model_view
 from prisma_app.cache import Cache
+from prisma_app.findings import findings_about
 from prisma_app.lanes import LIGHT, BusyError
 from prisma_app.library import Library
 from prisma_app.pictures import MOST_BYTES, keep_upload
@@ -88,7 +89,8 @@ async def _file(request: Request, text: str, kind: str) -> Response:
 
 
 async def _models(library: Library, request: Request) -> Response:
-    return JSONResponse({"models": list(library.names), "build": library.build})
+    names = list(library.names)
+    return JSONResponse({"models": names, "findings": findings_about(names), "build": library.build})
 
 
 async def _pack(library: Library, what: str, request: Request) -> Response:

@@ -84,7 +84,7 @@ def _sentence(error: ValidationError | TypeError, given: Mapping[str, Any]) -> s
         expected = str(context["expected"]).replace("'", "")
     elif kind in ("greater_than_equal", "less_than_equal"):
         expected = "a whole number from 0 to 10^12"
-    elif kind == "string_too_long":
+    elif kind in ("string_too_long", "too_long"):
         return f"expected {key} of at most {MOST_TEXT:,} characters; found {len(str(given[key])):,}"
     else:
         expected = "text" if kind.startswith("string") else "a whole number"

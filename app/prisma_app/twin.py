@@ -18,6 +18,7 @@ from prisma.errors import PrismaError
 from prisma.repository import Published
 from prisma.view.browser import View, script, style
 from prisma_app.answers import model_view
+from prisma_app.findings import findings_about
 from prisma_app.library import Library, Scene
 from prisma_app.models import Mouse
 from prisma_app.server import sentence, view_of
@@ -44,12 +45,18 @@ def files_of(mice: Sequence[Published], title: str, images: int, steps: int) -> 
         text = base64.b64encode(view.pack()).decode()
         made[f"{DATA}{name}.js"] = f"PRISMA_PACK({_json(name)}, {_json(text)});\n".encode()
     page = Template(_asset("twin.html")).substitute(
-        title=escape(title), version=__version__, files=_json({"models": list(library.names), "base": DATA})
+        title=escape(title), version=__version__, files=_json(listed(library))
     )
     made["index.html"] = page.encode()
     made["page.css"] = f"{_asset('twin.css')}\n{style()}".encode()
     made["page.js"] = script("page").encode()
     return made
+
+
+def listed(library: Library) -> dict[str, Any]:
+    """What the page is told of its files."""
+    names = list(library.names)
+    return {"models": names, "findings": findings_about(names), "base": DATA}
 
 
 def file_name(what: str, **asked: Any) -> str:

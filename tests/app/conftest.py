@@ -1,6 +1,5 @@
 """Two published mice for the app, small but trained; a session on one; two pretrained models; a browser."""
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from prisma.publish import publish
 from prisma.recipes import recipe
 from prisma.repository import Published
 from prisma.train import train
-from tests.app.visitor import CHROMIUM
+from tests.app.visitor import CHROMIUM, App, closed_loops, served, visit
 
 DIGITS, GLYPHS = "lab/digits", "lab/glyphs"
 HOSTILE = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{window.harmed=1}}"
@@ -80,20 +79,18 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def closed_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For tests that make components: Gradio opens an event loop for each of its locks and closes none."""
-    loops: list[asyncio.AbstractEventLoop] = []
-    new_event_loop = asyncio.new_event_loop
+@pytest.fixture(name="closed_loops")
+def _closed_loops() -> Iterator[None]:
+    with closed_loops():
+        yield
 
-    def noted() -> asyncio.AbstractEventLoop:
-        loops.append(new_event_loop())
-        return loops[-1]
 
-    monkeypatch.setattr(asyncio, "new_event_loop", noted)
-    yield
-    for loop in loops:
-        loop.close()
+@pytest.fixture(scope="package", autouse=True)
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where Gradio keeps uploads, of every app that this process serves."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        yield
 
 
 @pytest.fixture(scope="package")
@@ -118,3 +115,31 @@ def clip_library(clip_folder: Path) -> Library:
 def scene(library: Library) -> Callable[..., Scene]:
     """From the keys of an address to what they name."""
     return lambda **keys: library.scene(State.of(keys))
+
+
+@pytest.fixture(scope="package")
+def url(lab: Path) -> Iterator[str]:
+    """The address of the app over the two mice."""
+    with served(lab, DIGITS) as address:
+        yield address
+
+
+@pytest.fixture(scope="package")
+def vit_url(vit_folder: Path) -> Iterator[str]:
+    """The same over the small ViT of 224 pixels."""
+    with served(None, vit_folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="package")
+def clip_url(clip_folder: Path) -> Iterator[str]:
+    """The same over the small CLIP."""
+    with served(None, clip_folder) as address:
+        yield address
+
+
+@pytest.fixture
+def app(browser: Browser, url: str) -> Iterator[App]:
+    """A visitor of the two mice."""
+    with visit(browser, url) as visitor:
+        yield visitor

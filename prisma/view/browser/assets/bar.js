@@ -17,7 +17,7 @@ export class Bar {
       node("p", { class: "pz-quiet" }, "See how a vision transformer thinks, at any step of its training."),
       node("div", { class: "pz-own" }, this.said, button("Findings", () => this.gallery.open()), button("About this model", () => this.tell()),
         this.compare, button("Copy link", () => this.copy()), this.theme),
-      this.gallery.element, this.about);
+      this.gallery.element, this.about, this.gallery.note);
     this.setTheme(remembered());
   }
 

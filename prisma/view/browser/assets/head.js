@@ -26,8 +26,8 @@ export class Head {
     this.element = node("header", { class: "pz-head" },
       node("div", { class: "pz-choose" }, node("div", { class: "pz-model" }, this.models.element, this.facts), this.timeline, this.examples, this.tools.element),
       node("div", { class: "pz-shown" }, this.large, node("div", {}, this.caption, this.top)));
-    place.source.models().then((names) => {
-      this.models.offer(names.map((name) => [name, name]));
+    place.source.listed().then(({ models }) => {
+      this.models.offer(models.map((name) => [name, name]));
       if (this.name) this.models.select.value = this.name;
     });
   }

@@ -85,8 +85,10 @@ export class Server extends Source {
     return response;
   }
 
-  async models() {
-    return (await (await this.fetched(`${this.base}models`)).json()).models;
+  // {models: [name, ...], findings: [{title, text, state}, ...]}
+  listed() {
+    this.list ||= this.fetched(`${this.base}models`).then((response) => response.json());
+    return this.list;
   }
 
   // Calls heard(line) for each line of a stream, until it ends or the signal aborts it.
@@ -116,9 +118,9 @@ export class Server extends Source {
 // Files beside the page, each a script that calls PRISMA_PACK(name, base64): scripts load from a disk too, where a page may
 // not read data. Which were made is in `models`; what a visitor would have to compute is not there.
 export class Files extends Source {
-  constructor({ models, base }) {
+  constructor({ models, findings, base }) {
     super();
-    Object.assign(this, { names: models, base, live: false, heard: new Map() });
+    Object.assign(this, { list: { models, findings }, base, live: false, heard: new Map() });
     window.PRISMA_PACK = (name, text) => this.heard.set(name, text);
   }
 
@@ -144,8 +146,8 @@ export class Files extends Source {
     });
   }
 
-  async models() {
-    return this.names;
+  async listed() {
+    return this.list;
   }
 
   // What a server would compute bit by bit is in one file.
