@@ -89,11 +89,16 @@ class Mouse(Subject):
         return f'loaded = prisma.load({self.name!r}, "step-{step:06d}"{hub})'
 
     def code_of(self, picture: Picture) -> str:
-        hub = "" if self.published.hub is None else f", Path({str(self.published.hub)!r})"
         if not picture.img.isdigit():
             return super().code_of(picture)
-        published = f"Published({self.name!r}{hub})"
-        return f"loaded.transform.normalise({published}.probe()[0][{picture.img}:{int(picture.img) + 1}])"
+        return self._code_of_probe(f"{picture.img}:{int(picture.img) + 1}")
+
+    def code_of_examples(self, count: int) -> str:
+        return self._code_of_probe(f":{count}")
+
+    def _code_of_probe(self, part: str) -> str:
+        hub = "" if self.published.hub is None else f", Path({str(self.published.hub)!r})"
+        return f"loaded.transform.normalise(Published({self.name!r}{hub}).probe()[0][{part}])"
 
     @cached_property
     def _checkpoints(self) -> list[dict[str, Any]]:

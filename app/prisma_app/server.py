@@ -29,11 +29,11 @@ from prisma.view.browser import View, script, style
 from prisma_app.answers import answer_view, model_view
 from prisma_app.cache import Cache
 from prisma_app.findings import findings_about
-from prisma_app.lanes import LIGHT, BusyError
+from prisma_app.lanes import HEAVY, LIGHT, BusyError
 from prisma_app.library import Library
 from prisma_app.pictures import MOST_BYTES, keep_upload
 from prisma_app.state import State
-from prisma_app.views import VIEWS
+from prisma_app.views import HEAVY_PARTS, VIEWS
 
 MOST_QUERY = 8_000  # characters
 PACKS: Cache[bytes] = Cache(128 * 2**20, len)
@@ -61,7 +61,7 @@ def pack_of(library: Library, what: str, state: State, name: str = "", part: int
     kept = (id(library), what, name, part, state)
 
     def make() -> bytes:
-        with LIGHT.place():
+        with (HEAVY if (name, part) in HEAVY_PARTS else LIGHT).place():
             return view_of(library, what, state, name, part).pack()
 
     return make() if state.rev is None else PACKS.get(kept, make)

@@ -66,6 +66,10 @@ class Subject(ABC):
         """The Python that makes a picture's model input [1, channel, height, width], as an expression."""
         return 'loaded.transform("your-image.png")[None]'
 
+    def code_of_examples(self, count: int) -> str:
+        """The Python that makes the model input of the first test images, with the model as `loaded`."""
+        return f"torch.cat([{', '.join(map(self.code_of, self.examples()[:count]))}])"
+
     def at(self, step: int | None) -> Loaded:
         """The model after a training step; the last by default.
 

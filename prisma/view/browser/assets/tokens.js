@@ -1,5 +1,7 @@
 import { css, level, node, sharp } from "./core.js";
 
+const MOST_NUMBERED = 100; // tokens whose numbers are written on a map
+
 // A map over the tokens of an image: patches as a grid over the picture, prefix tokens as boxes above it.
 
 // "class", "register 1", "row 2, column 3": tokens as people say them; the prefix comes first, then patches by rows.
@@ -39,7 +41,8 @@ export function layout(scene, width, aspect) {
   return { boxes, above, height, bottom: above + height };
 }
 
-export function outline(context, [x, y, width, height]) {
+export function outline(context, [x, y, width, height], dashes = []) {
+  context.setLineDash(dashes);
   for (const [style, line] of [["rgba(0,0,0,.85)", 4], ["#ffffff", 2]]) {
     context.strokeStyle = style;
     context.lineWidth = line;
@@ -59,7 +62,8 @@ export function label(context, text, [x, y, width, height], bright) {
   context.fillText(text, x + width / 2, y + height / 2 + 0.5);
 }
 
-// A map of one number for each token. draw({scene, image, values, map, low, high, opacity, marked, pinned, format}):
+// A map of one number for each token. draw({scene, image, values, map, low, high, opacity, marked, other, format}):
+// `marked` is the token that the map is of, `other` one that it is compared with,
 // `map` is 256 colours [red, green, blue], `pixels` the same at 32 bits; only below opacity 1, the default, does the picture
 // show through the patches, whose colours are then no longer those of the colour bar.
 // handlers: over(token), out(), pick(token); each is optional.
@@ -73,7 +77,7 @@ export function tokenMap(name, handlers) {
     const first = shown.scene.prefix.length;
     for (let token = 0; token < place.boxes.length; token += 1) {
       const box = place.boxes[token];
-      if (token >= first && (box[2] < 34 || !shown.format)) return;
+      if (token >= first && (box[2] < 34 || place.boxes.length > MOST_NUMBERED || !shown.format)) return;
       const rgb = shown.map[level(shown.values[token], shown.low, shown.high)];
       const size = Math.min(12, Math.max(10, box[2] / 5));
       context.font = `500 ${size}px ui-monospace, SFMono-Regular, Menlo, monospace`;
@@ -111,6 +115,7 @@ export function tokenMap(name, handlers) {
     context.globalAlpha = 1;
     numbersOf(context, place);
     if (shown.marked !== undefined && shown.marked !== null) outline(context, place.boxes[shown.marked]);
+    if (shown.other !== undefined && shown.other !== null) outline(context, place.boxes[shown.other], [4, 3]);
   };
   const hit = (event) => {
     if (!shown) return -1;
