@@ -66,6 +66,12 @@ class Pretrained(Subject):
         prompts = f".zero_shot({list(self._final.labels)!r})" if self._loaded.text is not None else ""
         return f"loaded = prisma.load({self._ref!r}){prompts}"
 
+    def code_of(self, picture: Picture) -> str:
+        if not picture.img.isdigit():
+            return super().code_of(picture)
+        self.examples()
+        return f"loaded.transform({self._codes[int(picture.img)]})[None]"
+
     def examples(self) -> list[Picture]:
         return self._examples
 
@@ -81,15 +87,17 @@ class Pretrained(Subject):
 
         pictures, transform = load_sample_images(), transform_of(self._final)
         found: list[Picture] = []
-        for path, picture in zip(pictures.filenames, pictures.images, strict=True):
+        self._codes: list[str] = []
+        for i, (path, picture) in enumerate(zip(pictures.filenames, pictures.images, strict=True)):
             side, spare = picture.shape[0], picture.shape[1] - picture.shape[0]
             for where, left in (("left", 0), ("middle", spare // 2), ("right", spare)):
                 caption = f"{Path(path).name}, {where} (from scikit-learn)"
                 found.append(Picture(caption, transform(picture[:, left : left + side]), str(len(found))))
+                self._codes.append(f"load_sample_images().images[{i}][:, {left}:{left + side}]")
         for name in PICTURES:
-            found.append(
-                Picture(f"{name}, from scikit-image", transform(getattr(skimage.data, name)()), str(len(found)))
-            )
+            x = transform(getattr(skimage.data, name)())
+            found.append(Picture(f"{name}, from scikit-image", x, str(len(found))))
+            self._codes.append(f"skimage.data.{name}()")
         return found
 
 

@@ -7,6 +7,13 @@ from torch import Tensor
 
 from prisma_app.library import Scene
 
+IMPORTS = {
+    "Path(": "from pathlib import Path",
+    "skimage.": "import skimage.data",
+    "load_sample_images(": "from sklearn.datasets import load_sample_images",
+}
+"""What the Python of an image may need, beside Prisma, by what is in it."""
+
 
 def default_token(scene: Scene) -> int:
     """The state's token, checked; by default the first of the prefix, else the middle patch."""
@@ -22,12 +29,7 @@ def nested(scene: Scene, axes: Sequence[str], values: Tensor, **more: Any) -> di
 
 def code_head(scene: Scene) -> str:
     """The Python that loads the model and makes `x`, the input [1, channel, height, width] of the image."""
-    image = scene.subject.code_of(scene.picture)
-    imports = ["import prisma"]
-    if "Path(" in image:
-        imports.insert(0, "from pathlib import Path\n")
-    if "Published(" in image:
-        imports.append("from prisma.repository import Published")
-    if "task(" in image:
-        imports.append("from prisma.data import task")
-    return "\n".join([*imports, "", scene.subject.code(scene.step), f"x = {image}", ""])
+    model, image = scene.subject.code(scene.step), scene.subject.code_of(scene.picture)
+    others = [line for name, line in IMPORTS.items() if name in model + image]
+    ours = ["import prisma", *(["from prisma.repository import Published"] if "Published(" in image else [])]
+    return "\n".join([*others, *[""][: len(others)], *ours, "", model, f"x = {image}", ""])

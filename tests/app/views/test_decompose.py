@@ -69,3 +69,12 @@ def test_prompts_are_decomposed_too(clip_library: Library) -> None:
     there = clip_library.scene(State.of({"prompts": "a red square\na blue circle", "target": 1}))
     logits = there.loaded.model(there.picture.x[None])[0]
     assert sum(decompose.values(there)["values"]) == pytest.approx(float(logits[1]), abs=1e-4)
+
+
+@pytest.mark.parametrize("img", ["1", "7"])
+def test_code_makes_the_examples_of_pretrained_models(vit_library: Library, img: str) -> None:
+    there = vit_library.scene(State.of({"img": img}))
+    made: dict[str, Any] = {}
+    exec(decompose.code(there), made)
+    assert torch.equal(made["x"][0], there.picture.x)
+    assert_near(torch.tensor(decompose.values(there)["values"], dtype=torch.float64), made["values"], 1e-4)

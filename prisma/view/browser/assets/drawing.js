@@ -25,13 +25,15 @@ export const svgString = (svg) => new XMLSerializer().serializeToString(svg);
 
 // Numbers [rows][columns], in one array, as coloured cells. A missing number is no cell.
 export function svgHeat({ x, y, width, height, rows, columns, values, map, low, high }) {
-  const [wide, tall] = [width / columns, height / rows];
+  // Neighbours share an edge to the last digit, or a white line would show between them.
+  const edges = (start, size, count) => Array.from({ length: count + 1 }, (_, i) => Number((start + (i * size) / count).toFixed(2)));
+  const [xs, ys] = [edges(x, width, columns), edges(y, height, rows)];
   const cells = drawn("g", { "shape-rendering": "crispEdges" });
   for (let i = 0; i < rows * columns; i += 1) {
     if (!Number.isFinite(values[i])) continue;
+    const [column, row] = [i % columns, Math.floor(i / columns)];
     cells.append(drawn("rect", {
-      x: (x + (i % columns) * wide).toFixed(2), y: (y + Math.floor(i / columns) * tall).toFixed(2), width: wide.toFixed(2), height: tall.toFixed(2),
-      fill: css(map[level(values[i], low, high)]),
+      x: xs[column], y: ys[row], width: (xs[column + 1] - xs[column]).toFixed(2), height: (ys[row + 1] - ys[row]).toFixed(2), fill: css(map[level(values[i], low, high)]),
     }));
   }
   return cells;

@@ -110,7 +110,7 @@ export function exportTools(page, figure) {
       const out = figure.exported();
       const origin = originOf(page, out);
       const words = [out.name, origin.model, origin.step === null ? "" : `step-${origin.step}`].map((word) => String(word).replace(/[^A-Za-z0-9-]+/g, "-"));
-      await FILES[kind]({ ...out, file: words.filter(Boolean).join("_") }, origin, palette(page.root));
+      await FILES[kind]({ ...out, file: words.filter(Boolean).join("_") }, origin, palette(said));
     } catch (error) {
       said.textContent = error.message;
     }

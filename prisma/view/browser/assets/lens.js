@@ -154,7 +154,7 @@ export class Lens {
     this.last.textContent = `The last row is the model's own answer: ${labels[facts.answer]}, probability ${probable(answer)}, logit ${lens.logits.at(lens.stages - 1, facts.answer).toFixed(3)}.`;
     const high = Math.max(1e-6, ...range(lens.stages).flatMap((s) => range(lens.tokens).map((t) => lens.first(s, t)[1])));
     const [, columns] = scene.grid;
-    this.table.draw({ stages: facts.stages, short: this.short, tokens: lens.tokens, columns, prefix: scene.prefix.length, top: (s, t) => lens.first(s, t), high, labels, target: state.target });
+    this.table.draw({ stages: facts.stages, short: this.short, tokens: lens.tokens, columns, prefix: scene.flat ? lens.tokens : scene.prefix.length, top: (s, t) => lens.first(s, t), high, labels, target: state.target });
     this.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, probable(high / 2)], [1, probable(high)]]);
     this.high = high;
     this.drawSmall();

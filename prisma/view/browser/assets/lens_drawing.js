@@ -22,7 +22,8 @@ export function lensDrawing({ lens, facts, scene, state, labels, short, high, ma
   y += 46;
   if (!scene.flat) y = classMaps(parts, { lens, scene, state, labels, short, mapHigh, colours, left, width, y });
   parts.push(svgText(8, y, "Probability of classes over the layers, for the whole image", { fill: colours.ink, size: 13, weight: 700 }));
-  const { svg } = stageChart(chosen.map((c) => ({ values: lens.readout.map((row) => row[c]) })), short, curveHigh, colours);
+  const { svg, mark } = stageChart(chosen.map((c) => ({ values: lens.readout.map((row) => row[c]) })), short, curveHigh, colours);
+  mark.remove();
   svg.setAttribute("x", 0);
   svg.setAttribute("y", y + 6);
   parts.push(svg);

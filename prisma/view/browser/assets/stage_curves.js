@@ -2,11 +2,11 @@
 import { drawn, node } from "./core.js";
 import { LINES, palette, pointsOf, svgAxis, svgDrawing, svgText } from "./drawing.js";
 
-const CHART = { width: 560, height: 250, left: 46, right: 14, top: 12, bottom: 34 };
+const CHART = { height: 250, left: 46, right: 14, top: 12, bottom: 34 };
 
 // A drawing of curves [{values}] from 0 to `high`, whose moving parts are returned with it.
-export function stageChart(curves, short, high, colours) {
-  const { width, height, left, right, top, bottom } = CHART;
+export function stageChart(curves, short, high, colours, width = 560) {
+  const { height, left, right, top, bottom } = CHART;
   const across = (stage) => left + (stage / Math.max(1, short.length - 1)) * (width - left - right);
   const place = (value) => top + (1 - value / high) * (height - top - bottom);
   const lines = curves.map(({ values }, i) => drawn("polyline", {
@@ -16,7 +16,7 @@ export function stageChart(curves, short, high, colours) {
     points: "", fill: "none", stroke: LINES[i % LINES.length], "stroke-width": 1.6, "stroke-dasharray": "4 4",
   }));
   const mark = drawn("line", { y1: top, y2: height - bottom, stroke: colours.quiet, "stroke-width": 1 });
-  const every = Math.ceil(short.length / 16);
+  const every = Math.ceil(short.length / (width / 34));
   const svg = svgDrawing(width, height,
     svgAxis({ x: left, width: width - left - right, low: 0, high, place, colours }),
     short.map((name, i) => (i % every ? [] : svgText(across(i), height - 14, name, { fill: colours.quiet, anchor: "middle", size: 11 }))),
@@ -34,7 +34,7 @@ export class StageCurves {
   // curves: [{name, values [stage], button}], whose axis ends at `high`; `button` is an element behind the name, or null
   draw(curves, short, high) {
     this.curves = curves;
-    this.chart = stageChart(curves, short, high, palette(this.element));
+    this.chart = stageChart(curves, short, high, palette(this.element), Math.max(280, Math.min(640, this.holder.clientWidth || 560)));
     this.chart.svg.setAttribute("role", "img");
     this.chart.svg.setAttribute("aria-label", "Probability of each chosen class at every stage; the table has the numbers.");
     this.chart.svg.setAttribute("class", "pz-chart");
