@@ -22,8 +22,8 @@ def test_a_page_opens_on_the_default_and_writes_its_address(app: App, scene: Cal
     assert (state["model"], state["view"], state["img"], state["step"]) == (DIGITS, "attention", "0", 40)
     assert state["rev"] == scene(model=DIGITS).subject.rev and f"rev={state['rev']}" in app.tab.url
     assert int(app.tab.evaluate("document.documentElement.dataset.prismaFigureMs")) > 0
-    assert "26,506 parameters" in app.tab.locator(".pz-model").inner_text()
-    assert "Test image 0, labelled 0" in app.tab.locator(".pz-shown").inner_text()
+    assert "26,506 parameters" in app.tab.locator(".pz-model").first.inner_text()
+    assert "Test image 0, labelled 0" in app.tab.locator(".pz-shown").first.inner_text()
 
 
 def test_a_link_opens_what_it_says(app: App) -> None:
@@ -75,7 +75,7 @@ def test_labels_of_strangers_stay_text(app: App) -> None:
     for view in VIEWS:
         app.open(f"?model={GLYPHS}&view={view}").ready()
         assert app.tab.evaluate("window.harmed") is None, view
-    assert HOSTILE in app.tab.locator(".pz-answers").inner_text()
+    assert HOSTILE in app.tab.locator(".pz-answers").first.inner_text()
 
 
 def test_a_visitors_own_pictures(app: App) -> None:
@@ -151,7 +151,7 @@ def test_the_link_is_copied_and_the_card_is_text(app: App) -> None:
     app.tab.get_by_role("button", name="Copy link").click()
     expect(app.tab.locator(".pz-top-bar [role=status]")).not_to_have_text("")
     app.tab.get_by_role("button", name="About this model").click()
-    expect(app.tab.locator(".pz-about")).to_contain_text("How to load")
+    expect(app.tab.locator(".pz-about")).to_contain_text("Intended use and limits")
     app.tab.keyboard.press("Escape")
     expect(app.tab.locator(".pz-about")).to_be_hidden()
 

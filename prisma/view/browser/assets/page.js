@@ -158,7 +158,7 @@ function mount() {
   root.dataset.mounted = "1";
   const source = window.PRISMA_FILES ? new Files(window.PRISMA_FILES) : new Server("prisma/");
   const page = new Page(root, source);
-  window.prisma = { get state() { return { ...page.state }; }, get ready() { return page.ready; }, page };
+  window.prisma = { get state() { return Object.fromEntries(Object.entries(page.state).filter(([, value]) => value !== undefined)); }, get ready() { return page.ready; }, page };
   return true;
 }
 if (!mount()) {
