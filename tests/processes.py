@@ -19,6 +19,9 @@ PRELOADED = [
     "sklearn.model_selection",
     "huggingface_hub.constants",
     "huggingface_hub.file_download",
+    "huggingface_hub.hf_api",
+    "tests.hubserver.running",
+    "tests.publish.small_plans",
     "pytest",
 ]
 

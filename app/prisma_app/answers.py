@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from prisma import __version__
 from prisma.inventory import site_names
 from prisma.metrics import NAMED
 from prisma.view.browser import Array, View, fractions, pictures
@@ -28,6 +29,7 @@ def model_view(scene: Scene, examples: Sequence[Picture] = (), steps: Sequence[i
     config, examples = subject.final.config, examples or subject.examples()
     known = site_names(config)
     facts = {
+        "prisma": __version__,
         "name": subject.name,
         "rev": subject.rev,
         "steps": list(steps) or subject.steps,

@@ -22,6 +22,7 @@ from prisma_app.views import VIEWS
 # Gradio makes the documentation of an endpoint from its annotations, and checks nothing: `State.of` does.
 Name = str | None
 Number = float | None
+Answer = dict  # type: ignore[type-arg]
 
 
 ENDPOINTS = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
@@ -29,25 +30,34 @@ ENDPOINTS = ("about", "models", "answer", "attention", "lens", "patching", "deco
 
 def offer(library: Library) -> None:
     """Add the endpoints, inside a `gr.Blocks`."""
+    endpoints = Endpoints(library)
+    for name in ENDPOINTS:
+        # No limit here: the lanes limit what runs, whichever way a question comes.
+        gr.api(getattr(endpoints, name), api_name=name, concurrency_limit=None)
 
-    def ask(values: Mapping[str, Any], answer: Callable[[Scene], dict[str, Any]], lane: Lane = LIGHT) -> dict[str, Any]:
-        return _as_sentences(lambda: _answered(library, values, answer, lane))
 
-    def about() -> dict:  # type: ignore[type-arg]
+class Endpoints:
+    """One method for each endpoint. Its docstring and arguments are what a program sees."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def about(self) -> Answer:
         """The version of Prisma, the names of the models, and the build of the Space (None elsewhere)."""
-        return {"prisma": __version__, "models": list(library.names), "build": library.build}
+        return {"prisma": __version__, "models": list(self._library.names), "build": self._library.build}
 
-    def models() -> dict:  # type: ignore[type-arg]
+    def models(self) -> Answer:
         """The models: their names, commits, training steps, layers, heads, and classes."""
-        return _as_sentences(lambda: {"models": [_entry(library, name) for name in library.names]})
+        return _as_sentences(lambda: {"models": [_entry(self._library, name) for name in self._library.names]})
 
     def answer(
-        model: Name = None, step: Number = None, img: Name = None, rev: Name = None, prompts: Name = None
-    ) -> dict:  # type: ignore[type-arg]
+        self, model: Name = None, step: Number = None, img: Name = None, rev: Name = None, prompts: Name = None
+    ) -> Answer:
         """What a model answers for an image: the logit of every class."""
-        return ask(locals_of(model=model, step=step, img=img, rev=rev, prompts=prompts), answer_of)
+        return self._ask({"model": model, "step": step, "img": img, "rev": rev, "prompts": prompts}, answer_of)
 
     def attention(
+        self,
         model: Name = None,
         rev: Name = None,
         img: Name = None,
@@ -55,24 +65,26 @@ def offer(library: Library) -> None:
         layer: Number = None,
         head: Number = None,
         token: Number = None,
-    ) -> dict:  # type: ignore[type-arg]
+    ) -> Answer:
         """Attention patterns of a layer [head, query, key]; of one head, or from one token, if they are given."""
-        given = locals_of(model=model, rev=rev, img=img, step=step, layer=layer, head=head, token=token)
-        return ask(given, VIEWS["attention"].values)
+        given = {"model": model, "rev": rev, "img": img, "step": step, "layer": layer, "head": head, "token": token}
+        return self._ask(given, VIEWS["attention"].values)
 
     def lens(
+        self,
         model: Name = None,
         rev: Name = None,
         img: Name = None,
         step: Number = None,
         token: Number = None,
         prompts: Name = None,
-    ) -> dict:  # type: ignore[type-arg]
+    ) -> Answer:
         """The logit lens: logits [stage, class] of the whole image, or of one token alone if it is given."""
-        given = locals_of(model=model, rev=rev, img=img, step=step, token=token, prompts=prompts)
-        return ask(given, VIEWS["lens"].values)
+        given = {"model": model, "rev": rev, "img": img, "step": step, "token": token, "prompts": prompts}
+        return self._ask(given, VIEWS["lens"].values)
 
     def patching(
+        self,
         model: Name = None,
         rev: Name = None,
         img: Name = None,
@@ -84,24 +96,14 @@ def offer(library: Library) -> None:
         target: Number = None,
         against: Number = None,
         prompts: Name = None,
-    ) -> dict:  # type: ignore[type-arg]
+    ) -> Answer:
         """Exact activation patching: the metric after each head [layer, head] was patched, and the recovered share."""
-        given = locals_of(
-            model=model,
-            rev=rev,
-            img=img,
-            step=step,
-            corrupt=corrupt,
-            metric=metric,
-            into=into,
-            site=site,
-            target=target,
-            against=against,
-            prompts=prompts,
-        )
-        return ask(given, VIEWS["patching"].values, HEAVY)
+        given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
+        asked = {"corrupt": corrupt, "metric": metric, "into": into, "site": site, "target": target, "against": against}
+        return self._ask({**given, **asked}, VIEWS["patching"].values, HEAVY)
 
     def decompose(
+        self,
         model: Name = None,
         rev: Name = None,
         img: Name = None,
@@ -109,28 +111,21 @@ def offer(library: Library) -> None:
         target: Number = None,
         against: Number = None,
         prompts: Name = None,
-    ) -> dict:  # type: ignore[type-arg]
+    ) -> Answer:
         """Direct logit attribution: what each component writes to a class's logit; the parts sum to the logit."""
-        given = locals_of(model=model, rev=rev, img=img, step=step, target=target, against=against, prompts=prompts)
-        return ask(given, VIEWS["decompose"].values)
+        given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
+        return self._ask({**given, "target": target, "against": against}, VIEWS["decompose"].values)
 
-    def training(model: Name = None, rev: Name = None, img: Name = None) -> dict:  # type: ignore[type-arg]
+    def training(self, model: Name = None, rev: Name = None, img: Name = None) -> Answer:
         """Training: what the run logged, and the scores of every head at every published step."""
-        return ask(locals_of(model=model, rev=rev, img=img), VIEWS["training"].values, HEAVY)
+        return self._ask({"model": model, "rev": rev, "img": img}, VIEWS["training"].values, HEAVY)
 
-    made = locals()
-    for name in ENDPOINTS:
-        # No limit here: the lanes limit what runs, whichever way a question comes.
-        gr.api(made[name], api_name=name, concurrency_limit=None)
-
-
-def locals_of(**given: Any) -> dict[str, Any]:
-    """The arguments that were given."""
-    return {name: value for name, value in given.items() if value is not None}
+    def _ask(self, given: Mapping[str, Any], answer: Callable[[Scene], dict[str, Any]], lane: Lane = LIGHT) -> Answer:
+        return _as_sentences(lambda: _answered(self._library, given, answer, lane))
 
 
 def _answered(library: Library, values: Mapping[str, Any], answer: Callable[[Scene], Any], lane: Lane) -> Any:
-    scene = library.scene(State.of(values))
+    scene = library.scene(State.of({name: value for name, value in values.items() if value is not None}))
     with lane.place():
         return answer(scene)
 

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def page_of(library: Library) -> gr.Blocks:
 def launch(library: Library, **how: Any) -> tuple[gr.Blocks, str]:
     """Start the server of a library, and return the page and its address."""
     blocks = page_of(library)
-    inside = {"routes": routes(library), "middleware": [Middleware(Guard, endpoints=ENDPOINTS)]}
+    open_ = ("/prisma/", "/gradio_api/mcp/") if how.get("mcp_server") else ("/prisma/",)
+    inside = {"routes": routes(library), "middleware": [Middleware(Guard, endpoints=ENDPOINTS, open_=open_)]}
     settings: dict[str, Any] = {**LAUNCH, "theme": theme(), "app_kwargs": inside, **how}
     return blocks, str(blocks.launch(**settings)[1])
 
@@ -58,12 +60,14 @@ def serve(
     port: int | None = None,
     *,
     prompts: Sequence[str] = (),
+    mcp: bool = False,
     block: bool = True,
 ) -> gr.Blocks:
     """Serve the page on 127.0.0.1, at `port` or the first free one from 7860, and print the address.
 
     Args:
         hub, model, prompts: as `library_of`.
+        mcp: offer the endpoints as tools of the Model Context Protocol too, at /gradio_api/mcp/.
         block: serve until an exception, such as KeyboardInterrupt, stops it; otherwise return at once
             (`blocks.local_url`, `blocks.close()`).
 
@@ -72,8 +76,10 @@ def serve(
     """
     if port is not None and not _is_free(port):
         raise PrismaError(f"expected a free port; found port {port} in use")
+    if mcp and find_spec("mcp") is None:
+        raise PrismaError("expected the package mcp for --mcp; found none: pip install 'prisma-vit[mcp]' installs it")
     library = library_of(hub, model, prompts)
-    blocks, url = _launch(library, [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS))
+    blocks, url = _launch(library, [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS), mcp)
     print(f"Prisma is open at {url}", flush=True)  # noqa: T201
     if block:
         _wait(blocks)
@@ -89,7 +95,7 @@ def _wait(blocks: gr.Blocks) -> None:
         blocks.close(verbose=False)
 
 
-def _launch(library: Library, ports: Sequence[int]) -> tuple[gr.Blocks, str]:
+def _launch(library: Library, ports: Sequence[int], mcp: bool) -> tuple[gr.Blocks, str]:
     """Serve at the first of these ports that is free, and return the page and the address.
 
     Raises:
@@ -97,7 +103,8 @@ def _launch(library: Library, ports: Sequence[int]) -> tuple[gr.Blocks, str]:
     """
     for port in filter(_is_free, ports):
         with suppress(OSError):  # another program took the port since it was found free
-            return launch(library, server_name=HOST, server_port=port, quiet=True, prevent_thread_lock=True)
+            how: dict[str, Any] = {"server_name": HOST, "server_port": port, "quiet": True, "mcp_server": mcp}
+            return launch(library, prevent_thread_lock=True, **how)
     raise PrismaError(f"expected a free port from {ports[0]} to {ports[-1]}; found none")
 
 

@@ -124,7 +124,7 @@ def uploaded(name: str, loaded: Loaded) -> Picture:
 
 def drawing(name: str, loaded: Loaded) -> Picture:
     """A drawing, white on black, as model input. Raises PrismaError on anything else."""
-    match = re.fullmatch(r"ink:(\d{1,2}):([A-Za-z0-9_-]*)", name)
+    match = re.fullmatch(r"ink:([0-9]{1,2}):([A-Za-z0-9_-]*)", name)
     side = int(match[1]) if match else 0
     try:
         raw = base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4)) if match else b""
@@ -158,7 +158,7 @@ def changed(name: str, clean: Picture, config: ViTConfig) -> Picture:
 
 
 def _patches(listed: str, config: ViTConfig) -> list[int]:
-    if not re.fullmatch(r"(\d{1,5}(,\d{1,5})*)?", listed):
+    if not re.fullmatch(r"([0-9]{1,5}(,[0-9]{1,5})*)?", listed):
         raise PrismaError(f"expected patches as numbers with commas between them; found {quoted(listed, 40)}")
     patches = sorted({int(text) for text in listed.split(",") if text})
     if patches and patches[-1] >= config.n_patches:

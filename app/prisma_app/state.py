@@ -47,6 +47,9 @@ class State(BaseModel):
     site: Text = "resid_pre"  # of the token map
     target: Whole | None = None  # class
     against: Whole | None = None  # class
+    cell: Literal["head", "token"] | None = (
+        None  # patching: the cell that is looked at, of `layer`, in the one or other map
+    )
     prompts: Text = ""  # the classes of a CLIP, separated by new lines
     ablate: Text = ""  # heads that hold their mean: `0.3,1.2` for layer 0 head 3 and layer 1 head 2
 

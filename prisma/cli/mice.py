@@ -97,6 +97,10 @@ def train(
         str | None,
         typer.Option(metavar="ID", help="Licence of the weights, such as cc-by-4.0 (default: the recipe's)."),
     ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OWNER/NAME", help="Where the data are published, for the card to name; repeatable."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a mouse.
@@ -108,9 +112,10 @@ def train(
     from prisma.train import train as run
 
     chosen = find(recipe).override(settings_of(settings or []))
-    chosen = replace(chosen, license=license or chosen.license)
+    chosen = replace(chosen, license=license or chosen.license, datasets=tuple(dataset or chosen.datasets))
     folder = given(out or Path("runs") / recipe)
     words = [*(word for s in settings or [] for word in ("--set", s)), *(["--license", license] if license else [])]
+    words += [word for repo in dataset or [] for word in ("--dataset", repo)]
     command = shlex.join(["prisma", "train", recipe, *words])
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"

@@ -10,6 +10,7 @@ from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.errors import PrismaError, nearest
 from prisma.fields import check_types, parse
+from prisma.repo_names import expect_repo_name
 from prisma.run_folder import checkpoint_steps
 
 
@@ -48,8 +49,11 @@ class Recipe:
     model: ViTConfig
     training: TrainConfig
     license: str | None = None  # of the weights, by its id on the Hub, such as mit; a card needs one
+    datasets: tuple[str, ...] = ()  # the repositories of the Hub that hold the data, for the card: OWNER/NAME
 
     def __post_init__(self) -> None:
+        for repo in self.datasets:
+            expect_repo_name(repo)
         data = task(self.task)
         wanted = {
             "image_sides": data.transform.size,

@@ -95,8 +95,8 @@ def test_an_upload_is_what_the_transform_makes_of_it(mouse: Subject) -> None:
     transform = mouse.final.transform
     assert transform is not None
     assert torch.equal(picture.x, transform(image)) and picture.img == name
-    with pytest.raises(PrismaError, match="uploads are not kept. Upload the same file again"):
-        mouse.picture("sha256:" + "0" * 32)
+    with pytest.raises(PrismaError, match=r"uploads are not kept\. Upload the same file again"):
+        mouse.picture("sha256:" + 32 * "0")
 
 
 def test_uploads_go_within_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:

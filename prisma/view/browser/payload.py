@@ -63,13 +63,13 @@ def fractions(x: Tensor) -> Array:
     return _array("uint16", (x.detach().double().clamp(0, 1) * FULL).round())
 
 
-def numbers(x: Tensor) -> Array:
-    """Any finite numbers at 32 bits.
+def numbers(x: Tensor, *, missing: bool = False) -> Array:
+    """Any finite numbers at 32 bits; with `missing`, NaN stands for a number that does not exist.
 
     Raises:
         PrismaError: a number is not finite (a model that has diverged).
     """
-    if not bool(x.isfinite().all()):
+    if not bool((x.isfinite() | x.isnan() if missing else x.isfinite()).all()):
         raise PrismaError("expected finite numbers to show; found some that are not: has this model diverged?")
     return _array("float32", x.detach())
 

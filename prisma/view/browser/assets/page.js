@@ -3,6 +3,7 @@ import { Compare } from "./compare.js";
 import { Bar } from "./bar.js";
 import { Attention } from "./attention.js";
 import { Decompose } from "./decompose.js";
+import { exportTools } from "./export.js";
 import { Head } from "./head.js";
 import { Files, Server } from "./source.js";
 import { Lens } from "./lens.js";
@@ -139,6 +140,7 @@ class Page {
       const element = node("div", { class: "pz-view", hidden: true });
       this.figures[name] = new FIGURES[name](element, this);
       this.figures[name].element = element;
+      element.append(exportTools(this, this.figures[name]));
       this.panel.append(element);
     }
     this.figures[name].element.hidden = false;

@@ -10,19 +10,27 @@ export const VIEWS = ["attention", "lens", "patching", "training", "decompose"];
 export const KEYS = {
   v: oneOf("1"), model: text, rev: text, view: oneOf(...VIEWS), img: text, step: whole, layer: whole, head: whole, token: whole,
   corrupt: text, metric: text, into: oneOf("clean", "corrupt"), site: text, target: whole, against: whole, prompts: text, ablate: text,
+  cell: oneOf("head", "token"), // the cell of `layer` that is looked at, in the one or the other map of patching
   // ---
   pin: oneOf("1"), // the token is pinned: hovering does not change it
+  embedding: oneOf("1"), // the lens shows the stage before layer 0
   way: oneOf("to", "from"), // where the token attends, or who attends to it
   map: oneOf("heads", "mean", "rollout"), // what the large map shows
   scale: oneOf("row", "alike"), // colours of each map by its own largest value, or of all maps alike
   cover: whole, // per cent of the map over the image
   sort: text, // the score by which heads are sorted, the highest first; "-entropy": the lowest first
   top: whole, // how many of the sorted heads are shown
+  unit: oneOf("recovered", "metric"), // what the colours of patching are: a share of the gap, or the metric
+  every: oneOf("1"), // patching computes every token exactly, not only the largest
   classes: text, // whose probability the lens draws over the layers: "3,5"
+  bars: oneOf("each", "layers"), // of a decomposed logit: every part, or the sum of each layer
+  order: oneOf("model", "size"), // of the bars
+  start: oneOf("zero", "sum"), // where a bar starts: at zero, or where the bar before it ends
   model2: text, rev2: text, img2: text, step2: whole, // what is shown beside it
 };
 export const DEFAULTS = {
   view: "attention", img: "0", layer: 0, head: 0, metric: "logit_diff", into: "clean", site: "resid_pre", way: "to", map: "heads", scale: "row",
+  unit: "recovered", bars: "each", order: "model", start: "zero",
 };
 
 // The address's keys -> {state, mistakes: [sentence, ...]}. What the page does not know is left out, and said.
@@ -77,7 +85,7 @@ export function valid(state, model) {
 const PLACE = ["model", "rev"];
 const IMAGE = [...PLACE, "step", "img"];
 export const ASKS = {
-  model: PLACE,
+  model: [...PLACE, "prompts"],
   answer: [...IMAGE, "prompts"],
   attention: IMAGE,
   lens: [...IMAGE, "prompts"],
