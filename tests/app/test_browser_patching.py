@@ -231,6 +231,13 @@ def test_a_vit_tiny_is_patched_at_phone_width(browser: Browser, tiny: gr.Blocks)
         assert not json.dumps(shown["heads"]).count("null")  # an estimate for every head, at once
         settled(tab)
         assert sum(tab.evaluate(SHOWN)["exact"]) == runs.TOP
+        assert tab.locator(".pz-detail:visible").count() == 1
+        stage = tab.get_by_role("application", name="Effect of each token in one layer")
+        for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Enter"):  # from the class token into the image
+            stage.press(key)
+        settled(tab, f"{DONE} && window.prisma.state.cell === 'token'")
+        assert tab.locator(".pz-detail:visible").count() == 2
+        assert "goes from" in tab.locator(".pz-detail .pz-words").first.inner_text()
         width, height = tab.evaluate("[document.documentElement.scrollWidth, document.body.scrollHeight]")
         assert width <= 390 and height < 5000
         assert not app.complaints

@@ -28,7 +28,7 @@ export class PatchDetail {
     this.bar = colourBar("change of attention weight");
     this.movedWords = node("p", { class: "pz-quiet", role: "status" });
     this.attention = node("div", { class: "pz-pair pz-moved" },
-      node("figure", { class: "pz-figure" }, node("figcaption", {}, "Attention that moved, layer by head"), this.moved.element, this.movedWords),
+      node("figure", { class: "pz-figure" }, node("figcaption", {}, "Attention that moved, layer by head, in %"), this.moved.element, this.movedWords),
       node("figure", { class: "pz-figure" }, node("figcaption", {}, "Where to, in one head"), this.map.element, this.bar.element));
     const close = node("button", { type: "button", onclick: () => page.set({ cell: undefined }) }, "Close");
     this.element = node("section", { class: "pz-detail", "aria-label": "What one patch changes", hidden: true },
@@ -55,7 +55,7 @@ export class PatchDetail {
     this.values = range(scene.layers).flatMap((layer) => moved.row(layer));
     const high = Math.max(1e-6, ...this.values);
     this.strongest = this.values.indexOf(Math.max(...this.values));
-    this.moved.draw({ rows: scene.layers, columns: scene.heads, values: this.values, map: SEQUENTIAL, low: 0, high, exact: null, marked: null, format: (value) => value.toFixed(2) });
+    this.moved.draw({ rows: scene.layers, columns: scene.heads, values: this.values, map: SEQUENTIAL, low: 0, high, exact: null, marked: null, format: (value) => (100 * value).toFixed(1) });
     this.showHead(this.strongest);
   }
 

@@ -82,6 +82,7 @@ export class Patching {
     this.layer = Math.min(state.layer, scene.layers - 1);
     this.runs.ask(scene, found);
     this.known = this.runs.known;
+    if (detail) this.known.put(detail.facts.cell.axis, detail.facts.cell.layer, detail.facts.cell.unit, detail.facts.runs.after);
     this.offer(model.arrays.thumbnails);
     this.draw();
     this.runs.start(this.state);

@@ -25,6 +25,7 @@ class Source {
       return known;
     }
     const reading = this.read(address).then((found) => {
+      if (found.facts.refused) throw new Error(found.facts.refused); // a page without a server says why a view is not there
       this.held += weight(found);
       this.alias(what, state, more, found, reading);
       this.trim();
