@@ -19,7 +19,8 @@ HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Pris
 <link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="prisma/page.css">
 <style>body { margin: 16px; } @media (prefers-color-scheme: dark) { body { background: #0b0f19;
---body-text-color: #f3f4f6; --body-text-color-subdued: #a5abb8; --border-color-primary: #374151; --background-fill-primary: #0b0f19;
+--body-text-color: #f3f4f6; --body-text-color-subdued: #a5abb8;
+--border-color-primary: #374151; --background-fill-primary: #0b0f19;
 --background-fill-secondary: #1b2230; --color-accent: #8fb0f0; } }</style></head>
 <body><main id="prisma" class="pz-root"></main><script src="prisma/page.js"></script></body></html>"""
 

@@ -11,7 +11,8 @@ const LETTER = 6.7;
 // Tiles of `count` in the number of columns that makes them largest -> {boxes: [[x, y, width, height]], labels, height}.
 function flowOfTiles(names, widest, width, aspect) {
   const sideOf = (columns) => Math.min(widest, width / columns, (TILES_TALLEST / Math.ceil(names.length / columns) - TILE_CAPTION) / aspect);
-  const columns = largestTiles(Math.max(1, names.length), sideOf);
+  let columns = 1;
+  for (let more = 2; more <= names.length; more += 1) if (sideOf(more) >= sideOf(columns)) columns = more;
   const side = Math.max(14, sideOf(columns));
   const boxes = names.map((_, i) => [(i % columns) * side, Math.floor(i / columns) * (side * aspect + TILE_CAPTION), side - 2, side * aspect - 2]);
   const fitting = (texts) => [texts].flat().find((text) => text.length * LETTER < side) ?? "";
@@ -23,7 +24,8 @@ function flowOfTiles(names, widest, width, aspect) {
 function matrixOfTiles(layers, heads, width, aspect) {
   const rowsOf = (blocks) => Math.ceil(layers.length / blocks);
   const sideOf = (blocks) => Math.min(TILE_WIDEST, (width - blocks * TILE_MARGIN) / (blocks * heads), (TILES_TALLEST - TILE_MARGIN) / rowsOf(blocks) / aspect);
-  const blocks = largestTiles(layers.length, sideOf);
+  let blocks = 1;
+  for (let more = 2; more <= layers.length; more += 1) if (sideOf(more) > sideOf(blocks)) blocks = more;
   const side = Math.max(10, sideOf(blocks));
   const [rows, tall, wide] = [rowsOf(blocks), side * aspect, heads * side + TILE_MARGIN];
   const labels = [];
@@ -38,12 +40,6 @@ function matrixOfTiles(layers, heads, width, aspect) {
     }
   });
   return { boxes, labels, height: TILE_MARGIN + rows * tall };
-}
-
-function largestTiles(most, sizeOf) {
-  let best = 1;
-  for (let count = 2; count <= most; count += 1) if (sizeOf(count) > sizeOf(best) + 0.5) best = count;
-  return best;
 }
 
 // handlers: pick(i), over(i), out(); i is the place in the list of tiles.
