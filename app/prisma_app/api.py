@@ -22,7 +22,7 @@ from prisma_app.views import VIEWS
 # Gradio makes the documentation of an endpoint from its annotations, and checks nothing: `State.of` does.
 Name = str | None
 Number = float | None
-Answer = dict  # type: ignore[type-arg]
+Answer = dict[str, Any]
 
 
 ENDPOINTS = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")

@@ -45,11 +45,11 @@ class Mouse(Subject):
         return self.published.repo
 
     @cached_property
-    def rev(self) -> str:  # type: ignore[override]
+    def rev(self) -> str:
         return self.published.file(CONFIG).parent.name
 
     @cached_property
-    def steps(self) -> list[int]:  # type: ignore[override]
+    def steps(self) -> list[int]:
         return [int(entry["step"]) for entry in self._checkpoints]
 
     @property
