@@ -23,6 +23,7 @@ from prisma_app.library import Library, Scene
 from prisma_app.models import Mouse
 from prisma_app.server import sentence, view_of
 from prisma_app.state import State
+from prisma_app.subject import Subject
 from prisma_app.views import VIEWS
 
 DATA = "data/"
@@ -94,9 +95,18 @@ def _parts(library: Library, view: str, here: dict[str, Any]) -> Iterator[tuple[
 def _view(library: Library, what: str, state: State, name: str = "", part: Any = None) -> View:
     """A view, or the reason why this model has none: other views still have."""
     try:
-        return view_of(library, what, state, name, part)
+        return _without_place(library.scene(state).subject, view_of(library, what, state, name, part))
     except PrismaError as error:
         return View({"refused": sentence(error)})
+
+
+def _without_place(subject: Subject, view: View) -> View:
+    """The same view, whose Python does not say where on this machine the folder hub is."""
+    hub = subject.published.hub if isinstance(subject, Mouse) else None
+    if hub is None or "code" not in view.facts:
+        return view
+    code = view.facts["code"].replace(repr(str(hub)), repr(hub.name))
+    return View({**view.facts, "code": code}, view.arrays)
 
 
 def _asset(name: str) -> str:

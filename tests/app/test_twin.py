@@ -62,6 +62,12 @@ def test_views_are_those_of_the_app(files: dict[str, bytes], library: Library) -
     assert near(arrays["probability"].tolist(), logits[0].softmax(-1))
 
 
+def test_no_file_says_where_on_this_machine_it_was_made(files: dict[str, bytes], lab: Path) -> None:
+    for name, content in files.items():
+        if name.startswith("data/"):
+            assert str(lab.parent) not in json.dumps(packed(content)[0]), name
+
+
 def test_the_model_lists_only_what_was_made(files: dict[str, bytes]) -> None:
     facts, arrays = packed(files[f"data/{file_name('model', model=DIGITS)}.js"])
     assert facts["steps"] == [0, 40]

@@ -2,8 +2,9 @@
 
 import asyncio
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 @contextmanager
 def served(hub: Path | None, model: Path | str, prompts: Sequence[str] = ()) -> Iterator[str]:
     """The address of the app, served by this process, which has imported all; `tests/cli` and `tests/e2e` start it."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]  # of the system's choice: another test process looks for one at this moment
     with closed_loops():
-        blocks = serve(hub, str(model), prompts=prompts, block=False)
+        blocks = serve(hub, str(model), port, prompts=prompts, block=False)
         try:
             yield blocks.local_url
         finally:

@@ -85,10 +85,11 @@ class Page {
     const mine = this.turn;
     const current = () => mine === this.turn;
     try {
-      const model = await this.source.ask("model", state);
+      const named = { ...state, model: state.model ?? (await this.source.listed()).models[0] };
+      const model = await this.source.ask("model", named);
       if (!current()) return;
       this.model = model.facts;
-      const checked = valid(state, model.facts);
+      const checked = valid(named, model.facts);
       this.state = checked.state;
       this.fill({ model: model.facts.name, rev: model.facts.rev, step: checked.state.step ?? model.facts.steps.at(-1) });
       this.mark([...mistakes, ...this.mistakes.splice(0), ...checked.mistakes]);
