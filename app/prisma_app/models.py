@@ -110,7 +110,7 @@ class Mouse(Subject):
     @cached_property
     def _examples(self) -> list[Picture]:
         images, labels = (x[:N_EXAMPLES] for x in self.published.probe())
-        return _named(transform_of(self.final).normalise(images), labels, self.labels)
+        return _named(transform_of(self.final).normalise(images), labels, self.labels, range(len(images)))
 
     def _load(self, revision: str | None) -> Loaded:
         folder = self.published.file(CONFIG, revision).parent
@@ -147,7 +147,9 @@ class Shipped(Subject):
         return [picture.label or 0 for picture in self._examples]
 
     def probe(self) -> tuple[Tensor, Tensor] | None:
-        return self._task.inputs("test", N_PROBE)
+        images, labels = self._task.inputs("test")
+        chosen = self._spread(N_PROBE)
+        return images[chosen], labels[chosen]
 
     def about(self) -> dict[str, Any]:
         """What its task is."""
@@ -156,8 +158,8 @@ class Shipped(Subject):
     def code_of(self, picture: Picture) -> str:
         if not picture.img.isdigit():
             return super().code_of(picture)
-        first = int(picture.img)
-        return f'task({self._task.name!r}).inputs("test", {first + 1})[0][{first}:]'
+        index = self._spread(N_EXAMPLES)[int(picture.img)]
+        return f'task({self._task.name!r}).inputs("test")[0][{index}:{index + 1}]'
 
     @property
     def _recipe(self) -> str:
@@ -169,16 +171,23 @@ class Shipped(Subject):
 
     @cached_property
     def _examples(self) -> list[Picture]:
-        inputs, labels = self._task.inputs("test", N_EXAMPLES)
-        return _named(inputs, labels, self.labels)
+        inputs, labels = self._task.inputs("test")
+        return _named(inputs, labels, self.labels, self._spread(N_EXAMPLES))
+
+    def _spread(self, count: int) -> list[int]:
+        """Indices of test images, evenly spread: some tasks have one class after the other."""
+        last = len(self._task.splits["test"].labels) - 1
+        return sorted({round(i * last / (count - 1)) for i in range(count)})
 
 
-def _named(inputs: Tensor, labels: Tensor, known: Sequence[str]) -> list[Picture]:
-    names = [known[i] if i < len(known) else f"class {i}" for i in labels.tolist()]
-    return [
-        Picture(f"Test image {i}, labelled {name}", x, str(i), label)
-        for i, (x, name, label) in enumerate(zip(inputs, names, labels.tolist(), strict=True))
-    ]
+def _named(inputs: Tensor, labels: Tensor, known: Sequence[str], indices: Sequence[int]) -> list[Picture]:
+    """The images of these indices, as examples."""
+    made = []
+    for example, index in enumerate(indices):
+        label = int(labels[index])
+        name = known[label] if label < len(known) else f"class {label}"
+        made.append(Picture(f"Test image {index}, labelled {name}", inputs[index], str(example), label))
+    return made
 
 
 def shipped() -> list[str]:

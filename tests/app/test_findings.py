@@ -4,6 +4,8 @@ from itertools import permutations
 
 import torch
 from prisma_app.findings import FINDINGS, findings_about
+from prisma_app.library import library_of
+from prisma_app.state import State
 
 import prisma
 from prisma.data import task
@@ -49,6 +51,16 @@ def test_two_heads_compare() -> None:
     assert found.topk(2).indices.sort().values.tolist() == [1, 7]
     assert f"({100 * found[1]:.0f} % and {100 * found[7]:.0f} % over {len(kinds)} pairs)" in said
     assert found[[0, 2, 3, 4, 5, 6]].max() < 0.2
+
+
+def test_the_pair_that_is_shown_differs_in_one_glyph_and_shows_what_is_said() -> None:
+    scene = library_of(None, "mice/induction", ()).scene(State.of(findings_about(["mice/induction"])[0]["state"]))
+    clean, corrupt = scene.picture.x[None], scene.corrupt.x[None]
+    pixels = task("induction").transform.normalise(torch.stack([draw(3, 3, 22, 10), draw(3, 2, 22, 10)])[:, None])
+    assert torch.allclose(clean, pixels[:1], atol=1e-6) and torch.allclose(corrupt, pixels[1:], atol=1e-6)
+    found = prisma.activation_patching(scene.loaded.model, clean, corrupt, "attn.z", prisma.LogitDiff(2, 3))
+    shares = found.normalised()[0]
+    assert shares.topk(2).indices.sort().values.tolist() == [1, 7]
 
 
 def test_they_are_offered_where_the_mice_are() -> None:

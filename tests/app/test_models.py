@@ -41,6 +41,7 @@ def test_mice_in_the_package_have_the_images_of_their_task() -> None:
         subject = Shipped(name)
         examples = subject.examples()
         assert len(examples) == N_EXAMPLES and subject.final.labels
+        assert len(set(subject.kinds())) >= 4, name
         probe = subject.probe()
         assert probe is not None
         x, y = probe

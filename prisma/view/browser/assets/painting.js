@@ -16,8 +16,8 @@ export class Painting {
     this.page = page;
     this.kind = choice("Corrupt image", PAIR_KINDS, (kind) => this.choose(kind));
     this.strip = node("div", { class: "pz-examples", role: "group", "aria-label": "Corrupt image: examples. Arrow keys choose.", onkeydown: (event) => this.stripKey(event) });
-    const file = node("input", { type: "file", accept: "image/*", "aria-label": "A file as the corrupt image", onchange: () => this.upload(file.files[0]) });
-    this.file = node("label", { class: "pz-choice" }, node("span", {}, "or a file"), file);
+    const file = node("input", { type: "file", accept: "image/*", class: "pz-file", "aria-label": "A file as the corrupt image", tabindex: -1, onchange: () => this.upload(file.files[0]) });
+    this.file = node("div", { class: "pz-own" }, node("button", { type: "button", onclick: () => file.click() }, "Upload another image"), file);
     this.canvas = node("canvas", { class: "pz-paint", width: 1, height: 1 });
     this.words = node("p", { class: "pz-quiet", role: "status" });
     const about = { class: "pz-cells", tabindex: 0, role: "application", "aria-label": "Paint patches. Arrow keys move, space paints or erases, Escape erases all." };
