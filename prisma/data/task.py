@@ -65,7 +65,7 @@ def data_hash(*splits: Split) -> str:
     digest = hashlib.sha256()
     for split in splits:
         if split.images.dtype == torch.bool:
-            digest.update(np.packbits(split.images.numpy()))
+            digest.update(np.packbits(split.images.numpy()).tobytes())
         else:
             digest.update((split.images * 255).round().to(torch.uint8).numpy().tobytes())
         digest.update(split.labels.to(torch.int64).numpy().tobytes())

@@ -81,24 +81,21 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
-    how = {"resume": resume, "use_wandb": use_wandb, "device": device, "progress": progress}
-    return train_together([(recipe, out, command)], **how)[0]
+    job = Job(recipe, out, command, resume)
+    return train_together([job], use_wandb=use_wandb, device=device, progress=progress)[0]
 
 
 def train_together(
-    runs: Sequence[tuple[Recipe, Path, str]],
+    jobs: Sequence["Job"],
     *,
-    resume: bool = False,
     use_wandb: bool = False,
     device: str | None = None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
 
-    They take every step together: their weights are stacked, so that a GPU has more to do at once.
-
-    Args:
-        runs: of each its recipe, its folder, and the command line that its files state.
+    They take every step together: their weights are stacked, so that a GPU has more to do at once. Runs in bfloat16,
+    which are large enough for a GPU, are trained one after the other.
 
     Returns:
         The content of each `results.json`.
@@ -107,17 +104,16 @@ def train_together(
         PrismaError: as `train`.
     """
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
-    place, jobs = pick_device(device), [_Job(recipe, given(out), command) for recipe, out, command in runs]
+    place = pick_device(device)
     _expect_alike(jobs, use_wandb)
     with ExitStack() as stack:
-        todo = [job for job in jobs if not job.is_finished(resume, place)]
+        todo = [job for job in jobs if not job.is_finished(place)]
         for job in todo:
             job.lock(stack, place)
         stack.enter_context(cpu_threads(jobs[0].recipe.training.threads))
         stopping = stack.enter_context(Stopping())
-        begun = [job.begin(stack, resume, place, use_wandb) for job in todo if not job.is_finished_now(resume)]
-        begun.sort(key=lambda pair: pair[0].step)
-        for _, some in groupby(begun, key=lambda pair: pair[0].step):
+        begun = [job.begin(stack, place, use_wandb) for job in todo if not job.is_finished_now()]
+        for some in _stacks(begun):
             some_runs, logs = zip(*some, strict=True)
             fit(some_runs, logs, stopping, progress)
         for job, (run, _) in ((job, pair) for job in todo for pair in begun if pair[0].out == job.out):
@@ -125,7 +121,15 @@ def train_together(
     return [job.results for job in jobs]
 
 
-def _expect_alike(jobs: Sequence["_Job"], use_wandb: bool) -> None:
+def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, MetricsLog]]]:
+    """The runs that can take their steps together: at the same step, and in float32."""
+    if begun and begun[0][0].recipe.training.precision != "float32":
+        return [[pair] for pair in begun]
+    by_step = sorted(begun, key=lambda pair: pair[0].step)
+    return [list(some) for _, some in groupby(by_step, key=lambda pair: pair[0].step)]
+
+
+def _expect_alike(jobs: Sequence["Job"], use_wandb: bool) -> None:
     """Raise PrismaError unless the runs differ in nothing but seeds and folders, and a batch is at most all images."""
     first = jobs[0].recipe
     for job in jobs:
@@ -145,22 +149,26 @@ def _expect_alike(jobs: Sequence["_Job"], use_wandb: bool) -> None:
 
 
 @dataclass
-class _Job:
+class Job:
     """A run that is asked for, from the look at its folder to its results."""
 
     recipe: Recipe
     out: Path
-    command: str
+    command: str = "prisma train"  # what its files state
+    resume: bool = False
     results: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
     model: ViT | None = None
     expect_alone: Callable[[], None] = lambda: None
 
-    def is_finished(self, resume: bool, place: torch.device) -> bool:
+    def __post_init__(self) -> None:
+        self.out = given(self.out)
+
+    def is_finished(self, place: torch.device) -> bool:
         """Whether the run was finished before. Raises PrismaError if it can neither start nor go on here."""
         self.description = describe(self.recipe, place, self.command)
         with sentences(self.out):
-            if not resume:
+            if not self.resume:
                 expect_startable(self.out)
                 return False
             expect_run(self.out)
@@ -175,18 +183,18 @@ class _Job:
         stack.enter_context(folder_for(self.out))
         self.expect_alone = stack.enter_context(lock)
 
-    def is_finished_now(self, resume: bool) -> bool:
+    def is_finished_now(self) -> bool:
         """The same as `is_finished`, once the folder is this process's."""
-        if not resume:
+        if not self.resume:
             expect_startable(self.out)
             return False
         self.description = resume_in(self.out, self.description)
         return self._has_results()
 
-    def begin(self, stack: ExitStack, resume: bool, place: torch.device, use_wandb: bool) -> tuple[Run, MetricsLog]:
+    def begin(self, stack: ExitStack, place: torch.device, use_wandb: bool) -> tuple[Run, MetricsLog]:
         """The run at its newest state, and its log."""
         track, page = stack.enter_context(tracking(use_wandb, self.description, self.out))
-        if not resume:
+        if not self.resume:
             start(self.out, self.description)
         note_page(self.out, page)
         write_probe(self.out, task(self.recipe.task))
@@ -209,7 +217,7 @@ def _finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
     return results
 
 
-def _begin(job: _Job, place: torch.device, track: Log) -> Run:
+def _begin(job: Job, place: torch.device, track: Log) -> Run:
     """The run at its newest state, or at step 0. Raises PrismaError if what it wrote before was changed."""
     recipe, out, description, model = job.recipe, job.out, job.description, job.model
     assert model is not None

@@ -47,7 +47,7 @@ def move(images: Tensor, moves: Tensor) -> Tensor:
 
     Bilinear; pixels from beyond the image repeat its border.
     """
-    height, width = images.shape[-2:]
+    (height, width), moves = images.shape[-2:], moves.to(images.dtype)
     down, right, turn = moves[:, 0] * 2 / height, moves[:, 1] * 2 / width, moves[:, 2] * math.pi / 180
     cos, sin = turn.cos(), turn.sin()
     rows = (cos, -sin * height / width, -right, sin * width / height, cos, -down)  # where each pixel comes from

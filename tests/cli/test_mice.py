@@ -15,7 +15,7 @@ from tests.cli.running import Prisma, one_sentence
 def test_mice_lists_every_recipe(prisma: Prisma) -> None:
     code, out, _ = prisma("mice", "--json")
     assert code == 0
-    assert {"digits", "induction"} <= {row["mouse"] for row in json.loads(out)}
+    assert {"digits", "induction"} <= {row["name"] for row in json.loads(out)}
     assert "digits" in prisma("mice")[1]
 
 

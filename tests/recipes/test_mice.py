@@ -60,7 +60,7 @@ def test_a_recipe_without_weights_is_listed_and_trained_and_not_shipped(
     monkeypatch.setattr("sys.argv", ["prisma", "mice", "--json"])
     with pytest.raises(SystemExit):
         main()
-    shipped = {row["mouse"]: row["shipped"] for row in json.loads(capsys.readouterr().out)}
+    shipped = {row["name"]: row["shipped"] for row in json.loads(capsys.readouterr().out)}
     assert shipped == {**{name: name in NAMES for name in RECIPES}, new.name: False}
     monkeypatch.setattr("sys.argv", ["prisma", "train", new.name, "--json"])
     with pytest.raises(SystemExit) as ended:
