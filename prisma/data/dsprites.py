@@ -8,8 +8,7 @@ path is given (`prisma.data.dsprites_file`).
 The rule. A pixel is white if its centre is inside the shape. All three shapes reach as far from their centre: 15 pixels
 times the scale. The square has its corners there, the ellipse the ends of its long axis, twice the short one, and the
 heart the tip and the far points of its two discs. Centres lie 32/31 pixels apart, from 16 to 48 pixels. As in the
-original, orientations 0 and 39 are a whole turn apart: their images are the same, and by symmetry so are some others
-of squares and ellipses.
+original, orientations 0 and 39 are a whole turn apart, and their images are the same.
 
 Coordinates are whole numbers of 1/62 pixel and cosines whole numbers of 1/1024, and each operation is rounded by itself
 in float32, so every device draws the same bits.

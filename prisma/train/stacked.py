@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.overrides import TorchFunctionMode
@@ -151,8 +150,8 @@ class Stacked:
             clip_grad_norm_(self.weights.values(), self.config.clip)
             return
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
-        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
-        factors = (self.config.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1)
+        norms = torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1)
+        factors = (self.config.clip / (norms + 1e-6)).clamp(max=1)
         for gradient in gradients:
             gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
 
@@ -212,18 +211,18 @@ class Stacked:
 
 
 def _of_each_run(function: Callable[..., Tensor], dims: tuple[int | None, ...] | int = 0) -> Callable[..., Tensor]:
-    """The function of one run for all of them. Attention in plain products: the fused one cannot be stacked."""
+    """The function of one run for all of them."""
 
     def of_each(*arguments: object) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH), _FlatLinear():
+        with _Merged():
             found: Tensor = torch.vmap(function, in_dims=dims)(*arguments)
         return found
 
     return of_each
 
 
-class _FlatLinear(TorchFunctionMode):
-    """Linear maps of one matrix of all tokens: stacked otherwise, each image would get a copy of the weights."""
+class _Merged(TorchFunctionMode):
+    """What torch does not stack well: a linear map of every image alone, with copies of its weights; and attention."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -231,7 +230,29 @@ class _FlatLinear(TorchFunctionMode):
         if func is F.linear and args[0].ndim > 2:
             x, *rest = args
             return func(x.flatten(0, -2), *rest, **(kwargs or {})).unflatten(0, x.shape[:-1])
+        if func is F.scaled_dot_product_attention and (kwargs or {}).get("attn_mask") is None and len(args) == 3:
+            return _Attention.apply(*args)
         return func(*args, **(kwargs or {}))
+
+
+class _Attention(torch.autograd.Function):
+    """Fused attention of images of several runs, which are only more images to it. Its gradient is torch's own."""
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        raise NotImplementedError  # it is called on stacks alone
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        raise NotImplementedError
+
+    @staticmethod
+    def vmap(info: Any, dims: Sequence[int | None], *stacks: Tensor) -> tuple[Tensor, int]:
+        q, k, v = (
+            (x.movedim(dim, 0) if dim is not None else x.expand(info.batch_size, *x.shape)).flatten(0, 1)
+            for x, dim in zip(stacks, dims, strict=True)
+        )
+        return F.scaled_dot_product_attention(q, k, v).unflatten(0, (info.batch_size, -1)), 0
 
 
 def _stack_weights(runs: Sequence[Run]) -> dict[str, Tensor]:
