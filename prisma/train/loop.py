@@ -159,7 +159,7 @@ class Job:
     results: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
     model: ViT | None = None
-    expect_alone: Callable[[], None] = lambda: None
+    expect_alone: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self.out = given(self.out)
@@ -220,7 +220,7 @@ def _finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
 def _begin(job: Job, place: torch.device, track: Log) -> Run:
     """The run at its newest state, or at step 0. Raises PrismaError if what it wrote before was changed."""
     recipe, out, description, model = job.recipe, job.out, job.description, job.model
-    assert model is not None
+    assert model is not None and job.expect_alone is not None, "it is locked first"
     optimizer, run_id, ledger, step = make_optimizer(model, recipe.training), description["run"], Ledger(out), 0
     if (out / STATE).is_file():
         sealed, last = description["format"] is not None, recipe.training.steps

@@ -7,7 +7,7 @@ each has a process of its own, as many at a time as there are cores for the thre
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -69,12 +69,13 @@ def train_seeds(
     with ProcessPoolExecutor(min(at_once, len(jobs)), mp_context=get_context("spawn")) as pool:
         try:
             running = [pool.submit(train_together, [job], device="cpu", progress=False) for job in jobs]
-            return [future.result()[0] for future in running]
-        except BaseException:
+            wait(running)
+        except BaseException:  # such as Ctrl-C
             pool.shutdown(wait=False, cancel_futures=True)
             for process in active_children():  # each saves its state before it ends
                 process.terminate()
             raise
+    return [future.result()[0] for future in running]
 
 
 def _job(recipe: Recipe, out: Path, seed: int, resume: bool, command: str) -> Job:

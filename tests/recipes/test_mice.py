@@ -45,7 +45,7 @@ def test_it_has_the_architecture_of_its_recipe_and_the_labels_of_its_task(name: 
 def test_it_has_the_accuracy_that_its_recipe_states(name: str) -> None:
     text = import_module(f"prisma.recipes.{name}").__doc__ or ""
     stated = re.search(r"Expected test accuracy on the ([\d,]+) test\s+\w+: ([\d.]+\d)", text)
-    assert stated
+    assert stated and float(stated[2]) == recipe(name).expected_accuracy
     images, labels = task(recipe(name).task).inputs("test")
     assert len(images) == int(stated[1].replace(",", ""))
     assert f"{evaluate(prisma.load(f'mice/{name}').model, images, labels)[1]:.3f}" == stated[2]
