@@ -6,55 +6,47 @@ Every trial publishes a small run into a new repository, of a folder hub or of a
 (`tests/hubserver`), and is disturbed once: the process is killed by SIGKILL, before its n-th operation (of the file
 system, or a request) or at a moment of the clock; or a fault happens, of the server at any route, before or after its
 effect, once or twice, or of the disk at any operation. Then the labels that exist must serve their own weights, the
-same call must complete the rest, and a call after that must find nothing to do. All of it follows from the seed, except
-the moments of the clock.
+same call must complete the rest, and a call after that must find nothing to do. A run that is watched while it trains
+must then audit clean. Audits of a published run are killed and disturbed too: they must leave it as it was, report
+nothing that is not so, and find nothing the next time. All of it follows from the seed, except the moments of the
+clock.
 """
 
 import argparse
 import errno
-import json
 import os
 import random
 import shutil
-import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
-from multiprocessing.synchronize import Event
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from huggingface_hub import __version__ as version
-from huggingface_hub.utils import _http
 
-from prisma.errors import PrismaError
-from prisma.publish import audit, diff
-from prisma.publish.calls import Calls
-from prisma.publish.commits import Hub
-from prisma.publish.folder_hub import FolderHub
-from prisma.publish.plan import Plan
-from prisma.publish.publishing import hub_for, send
-from prisma.publish.watching import watch
+from benchmarks.disturbing import Blow, Where, client, kill, told
+from benchmarks.timing import write
+from prisma.publish import diff
 from prisma.recipes import recipe
-from prisma.repository import MAIN, Published
+from prisma.repository import MAIN
 from prisma.run_folder import RESULTS
 from prisma.train import train
-from tests import processes
-from tests.hubserver.running import TOKEN, use
 from tests.hubserver.running import Hub as Server
-from tests.publish.small_plans import expect_served, remote_hub, small_plan
+from tests.publish.disturbing import before_operation
+from tests.publish.small_plans import small_plan
 
 ROUTES = ("refs", "create_repo", "commits", "create_branch", "preupload", "lfs_batch", "lfs_put", "lfs_verify")
 ROUTES += ("validate_yaml", "commit", "tree")
+READ = ("refs", "tree", "paths_info", "resolve", "lfs_get")
+"""The routes of an audit."""
 KINDS = ("429", "500", "502", "503", "504", "408", "drop", "truncated_upload", "truncated_answer", "slow")
 REFUSALS = ("401", "402", "403", "412")
 DISK = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EACCES)
-OPERATIONS = ("fsync", "replace", "symlink", "mkdir")
 SMALL = {"steps": "4", "warmup": "1", "n_layers": "1", "d_model": "8", "n_heads": "2", "d_mlp": "8"}
 LABELS = 3  # checkpoints of a run
 LONGEST = 0.4  # seconds after which a process is killed at the latest
@@ -73,116 +65,6 @@ class Line:
     twice: int  # of them, those of a file that the Hub had already
 
 
-@dataclass(frozen=True)
-class Where:
-    """A place to publish in, as another process can be told about it."""
-
-    folder: Path
-    url: str | None  # of a Hub; None is a folder hub
-
-    def hub(self) -> Hub:
-        if self.url is None:
-            return FolderHub(Published("lab/tiny", self.folder / "hub"))
-        return remote_hub(self.folder, self.repo)
-
-    @property
-    def repo(self) -> str:
-        return "lab/tiny" if self.url is None else f"lab/{self.folder.name}"
-
-    def publish(self, plan: Plan) -> bool:
-        """Whether anything was written."""
-        return send(plan, self.hub(), progress=False).changed
-
-    def expect_own_weights(self, plan: Plan) -> int:
-        """Every label that exists serves the files of its own step; how many there are."""
-        if self.url is None and not (self.folder / "hub").exists():
-            return 0
-        hub, wanted = self.hub(), {step.label: step.commit for step in plan.steps}
-        labels = hub.labels()
-        for label, commit in labels.items():
-            assert label == MAIN or hub.differing(commit, wanted[label]) == [], f"{label} serves something else"
-        assert MAIN not in labels or wanted.keys() <= labels.keys(), "main before its checkpoints"
-        return len(labels)
-
-    def expect_complete(self, plan: Plan) -> None:
-        """The same call completes it, and the next finds nothing to do."""
-        self.publish(plan)
-        assert not self.publish(plan), "it wrote again what was there"
-        hub = self.hub()
-        labels = hub.labels()
-        assert labels.keys() == {MAIN, *(step.label for step in plan.steps)}
-        assert hub.differing(labels[MAIN], plan.main(labels)) == []
-        self.expect_own_weights(plan)
-        if self.url is not None:
-            expect_served(plan, self.repo)
-
-
-@contextmanager
-def client(url: str | None, folder: Path) -> Iterator[None]:
-    """The Hub's client speaks to this Hub, and nothing waits."""
-    with pytest.MonkeyPatch.context() as patches:
-        if url is not None:
-            use(patches, url, folder / "cache")
-            patches.setattr(_http.time, "sleep", lambda _: None)
-        yield
-
-
-def before_operation(moment: int, strike: Callable[[], object]) -> list[str]:
-    """Call `strike` before file-system operation number `moment`, from now on; the list grows by each."""
-    done: list[str] = []
-
-    def watched(name: str, original: Callable[..., object]) -> Callable[..., object]:
-        def operation(*arguments: object, **options: object) -> object:
-            done.append(name)
-            if len(done) == moment:
-                strike()
-            return original(*arguments, **options)
-
-        return operation
-
-    for name in OPERATIONS:
-        setattr(os, name, watched(name, getattr(os, name)))
-    return done
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def doomed(where: Where, what: Plan | Path, moment: int, begun: Event) -> None:
-    """What a process does that is killed: by itself before operation or request number `moment`, or from outside."""
-    if moment and where.url is None:
-        before_operation(moment, _die)
-    asked: list[object] = []
-    honest = Calls._count
-
-    def counting(calls: Calls, request: object) -> None:
-        asked.append(request)
-        if len(asked) == moment:
-            _die()
-        honest(calls, request)
-
-    with client(where.url, where.folder), patch.object(Calls, "_count", counting):
-        begun.set()
-        with suppress(PrismaError):
-            if isinstance(what, Plan):
-                where.publish(what)
-            else:
-                watch(what, where.repo, where.folder / "hub" if where.url is None else None)
-
-
-def kill(where: Where, what: Plan | Path, moment: int, seconds: float) -> bool:
-    """Publish a plan, or watch a run, in another process that is killed; whether it died of it."""
-    begun = processes.context().Event()
-    child = processes.context().Process(target=doomed, args=(where, what, moment, begun))
-    child.start()
-    assert begun.wait(timeout=120), "it did not begin"
-    if not moment or isinstance(what, Path):  # who watches does not end
-        child.join(seconds if not moment else 10 * LONGEST)
-        child.kill()
-    return processes.ended(child) == -signal.SIGKILL
-
-
 def kills(n: int, seed: int, folder: Path, server: Server | None) -> Line:
     """`n` processes killed: half of them before an operation or request, half by the clock."""
     draw, plan, died, labels = random.Random(seed), small_plan(LABELS), 0, 0
@@ -191,7 +73,8 @@ def kills(n: int, seed: int, folder: Path, server: Server | None) -> Line:
         where = Where(folder / f"kill-{seed}-{i}", server.url if server else None)
         where.folder.mkdir(parents=True)
         with client(where.url, where.folder):
-            died += kill(where, plan, draw.randrange(1, moments) if i % 2 else 0, draw.uniform(0, LONGEST))
+            blow = Blow(draw.randrange(1, moments) if i % 2 else 0, draw.uniform(0, LONGEST))
+            died += kill(where, partial(where.send, plan), blow)
             labels += where.expect_own_weights(plan)
             where.expect_complete(plan)
     return line("killed", n, died, labels, n, server)
@@ -202,20 +85,43 @@ def watched_kills(n: int, seed: int, folder: Path, finished: Path, server: Serve
     draw, died, labels = random.Random(seed), 0, 0
     for i in range(n):
         where = Where(folder / f"watch-{seed}-{i}", server.url if server else None)
-        run, hub = where.folder / "run", where.folder / "hub" if where.url is None else None
+        run = where.folder / "run"
         shutil.copytree(finished, run)
         (run / RESULTS).rename(where.folder / RESULTS)  # it is not finished
         with client(where.url, where.folder):
-            died += kill(where, run, draw.randrange(1, 75) if i % 2 else 0, draw.uniform(0, 2 * LONGEST))
-            there = hub_for(run, where.repo, hub).labels() if hub is None or hub.exists() else {}
+            blow = Blow(draw.randrange(1, 75) if i % 2 else 0, draw.uniform(0, 2 * LONGEST))
+            died += kill(where, partial(where.watch, run), blow, longest=10 * LONGEST)  # who watches does not end
+            there = where.labels(run)
             assert MAIN not in there, "main of a run that still trains"
             labels += len(there)
             (where.folder / RESULTS).rename(run / RESULTS)
-            watch(run, where.repo, hub)
-            assert diff(run, where.repo, hub) == []
-            assert not watch(run, where.repo, hub).changed, "it wrote again what was there"
-            assert hub is None or audit(where.repo, hub) == []
+            where.watch(run)
+            assert diff(run, where.repo, where.folder_hub) == []
+            assert not where.watch(run), "it wrote again what was there"
+            assert where.audit(deep=i % 2 == 0) == []
     return line("killed while watching", n, died, labels, n, server)
+
+
+def audited_kills(n: int, seed: int, folder: Path, finished: Path, server: Server | None) -> Line:
+    """`n` processes killed that audit a published run, every other one with all bytes; nothing may change."""
+    draw, died, labels = random.Random(seed), 0, 0
+    where = Where(folder / f"audit-{seed}", server.url if server else None)
+    run = where.folder / "run"
+    shutil.copytree(finished, run)
+    with client(where.url, where.folder):
+        where.publish(run)
+        there = where.labels(run)
+        for i in range(n):
+            deep = i % 4 < 2
+            moment = draw.randrange(1, 25 if server else 200) if i % 2 else 0
+            blow = Blow(moment, draw.uniform(0, LONGEST), ("stat",))
+            died += kill(where, partial(where.audit, deep), blow)
+            assert where.labels(run) == there, "an audit changed a label"
+            assert diff(run, where.repo, where.folder_hub) == []
+            labels += len(there)
+            assert where.audit(deep) == []
+        assert not where.publish(run), "an audit changed a file"
+    return line("killed while auditing", n, died, labels, n, server)
 
 
 def server_faults(n: int, seed: int, folder: Path, server: Server, kinds: Sequence[str] = KINDS + REFUSALS) -> Line:
@@ -228,11 +134,35 @@ def server_faults(n: int, seed: int, folder: Path, server: Server, kinds: Sequen
         where.folder.mkdir(parents=True)
         with client(where.url, where.folder):
             server.fail(kind, route, times=times, effect=effect, after=after, seconds=0.05 if kind == "slow" else None)
-            failed += not told(lambda where=where: where.publish(plan))
+            failed += not told(partial(where.send, plan))
             server.heal()
             labels += where.expect_own_weights(plan)
             where.expect_complete(plan)
     return line("faults of the Hub", n, failed, labels, n, server)
+
+
+def audited_faults(n: int, seed: int, folder: Path, finished: Path, server: Server) -> Line:
+    """`n` faults of the Hub, each in an audit of a published run: one that passes is none, and a refusal is told."""
+    draw, failed, labels = random.Random(seed), 0, 0
+    where = Where(folder / f"audit-fault-{seed}", server.url)
+    run = where.folder / "run"
+    shutil.copytree(finished, run)
+    cases = list(product(READ, KINDS + REFUSALS, (1, 2), range(3), (False, True)))
+    draw.shuffle(cases)
+    with client(where.url, where.folder):
+        where.publish(run)
+        there = where.labels(run)
+        for route, kind, times, after, deep in (cases * (1 + n // len(cases)))[:n]:
+            server.fail(kind, route, times=times, after=after, seconds=0.05 if kind == "slow" else None)
+            found = list[str]()
+            completed = told(lambda deep=deep, found=found: found.extend(where.audit(deep)))  # type: ignore[misc]
+            server.heal()
+            failed += not completed or bool(found)
+            assert not found or kind in REFUSALS, (route, kind, found)
+            assert where.labels(run) == there
+            labels += len(there)
+        assert where.audit(deep=True) == [] and not where.publish(run)
+    return line("faults of the Hub while auditing", n, failed, labels, n, server)
 
 
 def disk_faults(n: int, seed: int, folder: Path) -> Line:
@@ -245,25 +175,12 @@ def disk_faults(n: int, seed: int, folder: Path) -> Line:
         def fail(number: int = number) -> None:
             raise OSError(number, os.strerror(number))
 
-        with patch.multiple(os, **{name: getattr(os, name) for name in OPERATIONS}):
-            before_operation(draw.randrange(1, 75), fail)
-            failed += not told(lambda where=where: where.publish(plan))
+        with pytest.MonkeyPatch.context() as patches:
+            before_operation(patches, draw.randrange(1, 75), fail)
+            failed += not told(partial(where.send, plan))
         labels += where.expect_own_weights(plan)
         where.expect_complete(plan)
     return line("faults of the disk", n, failed, labels, n, None)
-
-
-def told(call: Callable[[], object]) -> bool:
-    """Whether it succeeded; if not, it must have said why in a sentence, without the token."""
-    try:
-        call()
-    except PrismaError as error:
-        text = str(error)
-        assert text.startswith("expected") or ": " in text, text
-        assert "\n" not in text, text
-        assert TOKEN not in text, text
-        return False
-    return True
 
 
 def line(what: str, n: int, stopped: int, labels: int, completed: int, server: Server | None) -> Line:
@@ -298,24 +215,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the table here as well")
     args = parser.parse_args()
-    began = time.monotonic()
+    began, tenth, seed = time.monotonic(), args.kills // 10, args.seed
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder) / "server", process=True) as server:
-        here, seed = Path(folder), args.seed
+        here = Path(folder)
+        run = finished_run(here)
         lines = [
-            kills(args.kills // 2, seed, here / "a", None),
-            kills(args.kills - args.kills // 2, seed, here / "b", server),
-            disk_faults(args.faults // 5, seed, here / "c"),
-            server_faults(args.faults - args.faults // 5, seed, here / "d", server),
-            watched_kills(args.kills // 20, seed, here / "e", finished_run(here), None),
-            watched_kills(args.kills // 20, seed, here / "f", finished_run(here), server),
+            kills(3 * tenth, seed, here / "a", None),
+            kills(args.kills - 7 * tenth, seed, here / "b", server),
+            watched_kills(tenth, seed, here / "c", run, None),
+            watched_kills(tenth, seed, here / "d", run, server),
+            audited_kills(tenth, seed, here / "e", run, None),
+            audited_kills(tenth, seed, here / "f", run, server),
+            disk_faults(args.faults // 5, seed, here / "g"),
+            server_faults(args.faults - 2 * (args.faults // 5), seed, here / "h", server),
+            audited_faults(args.faults // 5, seed, here / "i", run, server),
         ]
         unknown = server.asked("unrouted")
     assert not unknown, unknown
-    print(table(lines))
-    print(f"{time.monotonic() - began:.0f} s, seed {args.seed}, huggingface_hub {version}")
-    if args.json:
-        found = {"seed": args.seed, "huggingface_hub": version, "lines": [asdict(line) for line in lines]}
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"{time.monotonic() - began:.0f} s")
+    write({"seed": seed, "huggingface_hub": version}, lines, table(lines), args.json)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ loopback itself, the time is that of the server, which writes the bytes to disk.
 """
 
 import argparse
-import json
 import platform
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -24,7 +23,8 @@ from statistics import median
 import torch
 from huggingface_hub import HfApi, __version__, utils
 
-from benchmarks.chaos import client
+from benchmarks.disturbing import client
+from benchmarks.timing import rotated, write
 from prisma.publish.publishing import send
 from tests import processes
 from tests.hubserver.running import Hub
@@ -95,15 +95,15 @@ def compare(server: Hub, folder: Path, rounds: int, delay: float) -> list[Line]:
     server.heal()
     if delay:
         server.fail("slow", times=None, seconds=delay)
-    names, found = list(CONTENDERS), {name: list[Measured]() for name in CONTENDERS}
+    found = {name: list[Measured]() for name in CONTENDERS}
     for i in range(rounds):
-        for name in names[i % 2 :] + names[: i % 2]:
+        for name in rotated(CONTENDERS, i):
             repo = f"lab/{name.split()[0]}-{round(1000 * delay)}-{i}"
             found[name].append(measure(name, server, folder, repo))
     lines = []
     for i, (what, target) in enumerate(TARGETS.items()):
         ratio = median(a[i] / b[i] for a, b in zip(*found.values(), strict=True))
-        lines.append(Line(delay, what, *(median(row[i] for row in found[name]) for name in names), ratio, target))
+        lines.append(Line(delay, what, *(median(row[i] for row in rows) for rows in found.values()), ratio, target))
     return lines
 
 
@@ -138,10 +138,7 @@ def main() -> None:
         "checkpoints": args.checkpoints,
         "megabytes": args.megabytes,
     }
-    print(", ".join(f"{name} {value}" for name, value in where.items()))
-    print(table(lines))
-    if args.json:
-        args.json.write_text(json.dumps({**where, "lines": [asdict(line) for line in lines]}, indent=2) + "\n")
+    write(where, lines, table(lines), args.json)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -37,11 +38,9 @@ def interleave(
     contenders: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
     """Seconds of each contender in each round; the order rotates. One round before the first is not counted."""
-    names = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for i in range(-1, rounds):
-        shift = i % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in rotated(contenders, i):
             start = clock()
             kept = contenders[name]()
             if torch.cuda.is_initialized():
@@ -51,6 +50,13 @@ def interleave(
             if i >= 0:
                 seconds[name].append(elapsed)
     return seconds
+
+
+def rotated(names: Iterable[str], i: int) -> list[str]:
+    """The order of round `i`, so that none always comes first."""
+    ordered = list(names)
+    shift = i % len(ordered)
+    return ordered[shift:] + ordered[:shift]
 
 
 def ratio(seconds: Mapping[str, Sequence[float]], what: str, against: str, target: float, label: str) -> Line:
@@ -102,7 +108,12 @@ def report(lines: Sequence[Line], args: argparse.Namespace, versions: Mapping[st
         "rounds": args.rounds,
         "clock": args.clock,
     }
+    write(where, lines, table(lines), args.json)
+
+
+def write(where: Mapping[str, Any], lines: Sequence[Any], text: str, path: Path | None) -> None:
+    """Print where it was measured and the table, and write both, the lines as objects, to a file of JSON."""
     print(", ".join(f"{name} {value}" for name, value in where.items()))
-    print(table(lines))
-    if args.json:
-        args.json.write_text(json.dumps({**where, "lines": [asdict(line) for line in lines]}, indent=2) + "\n")
+    print(text)
+    if path:
+        path.write_text(json.dumps({**where, "lines": [asdict(line) for line in lines]}, indent=2) + "\n")

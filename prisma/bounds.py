@@ -34,6 +34,8 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "vocabulary": (1, 10_000_000),
     "context": (1, 100_000),
     "end": (0, 10_000_000),
+    "parts": (-1_000, 20_000),  # any other count; negative numbers count from the end, or mean "not given"
+    "size": (-1_000, 10_000_000),  # any other size
     # a recipe
     "steps": (1, 100_000_000),
     "batch_size": (1, LARGEST),

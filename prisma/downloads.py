@@ -122,12 +122,13 @@ def no_network(repo: str = "", file: str = "config.json", revision: str | None =
     )
 
 
-def download(repo: str, file: str, revision: str | None = None, hint: str = "") -> Path:
+def download(repo: str, file: str, revision: str | None = None, hint: str = "", kind: str = "model") -> Path:
     """One file of a repository, from the Hub or its cache.
 
     Args:
         revision: a branch, tag or commit; None is `main`.
         hint: what the message adds if the file or the repository is not there.
+        kind: of the repository, as the Hub's client calls it.
 
     Raises:
         PrismaError: no network and not in the cache; a private or gated repository; no such repository, revision or
@@ -140,7 +141,7 @@ def download(repo: str, file: str, revision: str | None = None, hint: str = "") 
         raise PrismaError(f"expected a revision of {repo} as a branch, tag or commit; found {quoted(revision)}")
     at = f"{repo} at {revision}" if revision else repo
     try:
-        return _fetched(repo, file, revision)
+        return _fetched(repo, file, revision, kind)
     except errors.GatedRepoError:
         reason = "is gated: accept its terms on its page, then run `hf auth login` or set HF_TOKEN"
     except errors.RepositoryNotFoundError:
@@ -173,11 +174,11 @@ def download_if_there(repo: str, file: str, revision: str | None = None) -> Path
         return download(repo, file, revision)  # which says why
 
 
-def _fetched(repo: str, file: str, revision: str | None) -> Path:
+def _fetched(repo: str, file: str, revision: str | None, kind: str = "model") -> Path:
     from huggingface_hub import hf_hub_download
 
     with from_the_hub(repo, file, revision):
-        return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=_seconds()))
+        return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=_seconds(), repo_type=kind))
 
 
 def _one_line(error: object) -> str:

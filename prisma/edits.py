@@ -15,7 +15,7 @@ from torch import Tensor
 from prisma.errors import PrismaError, quoted
 from prisma.selection import Index, Indices, Part, dim_of, frozen
 
-_EVERYTHING = Part()
+_EVERYTHING, MASK = Part(), "a mask"
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -25,12 +25,19 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _frozen(value: Any, what: str) -> Any:
-    """A value as a number or a tensor: arrays and lists of numbers are copied into one.
+def _freeze(edit: "Edit", field: str, what: str) -> None:
+    """Keep a field of an edit as a number or a tensor: arrays and lists of numbers are copied into one.
 
     Raises:
-        PrismaError: something else.
+        PrismaError: it is something else.
     """
+    given = getattr(edit, field)
+    word = "mask" if field == "mask" else "value"
+    object.__setattr__(edit, field, _frozen(given, what))
+    object.__setattr__(edit, "_called", word if isinstance(given, Tensor) else f"torch.as_tensor({word})")
+
+
+def _frozen(value: Any, what: str) -> Any:
     if not isinstance(value, Tensor | int | float):
         try:
             array = np.asarray(value)
@@ -40,8 +47,11 @@ def _frozen(value: Any, what: str) -> Any:
             raise PrismaError(f"expected a number or a tensor as {what}; found {_show(value)}") from None
     if isinstance(value, Tensor):
         odd = "complex numbers" if value.is_complex() else "no values (meta)" if value.is_meta else ""
+        odd = odd or "true and false" * (value.dtype == torch.bool and what != MASK)
         if odd or value.layout != torch.strided:
             raise PrismaError(f"expected a dense tensor of real numbers as {what}; found {odd or value.layout}")
+    elif isinstance(value, bool) or value != value:
+        raise PrismaError(f"expected a number or a tensor as {what}; found {value}")
     elif isinstance(value, int) and abs(value) > torch.finfo(torch.float64).max:
         raise PrismaError(f"expected a number that a float can hold as {what}; found one of {value.bit_length()} bits")
     return value
@@ -65,6 +75,8 @@ def _key(x: Any) -> Any:
 @dataclass(frozen=True, eq=False, repr=False)
 class Edit:
     """Base of all edits: `edit(x, axes)` returns the value that replaces `x`, of the same shape."""
+
+    _called = "value"  # how messages write its value as a tensor
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         raise NotImplementedError
@@ -103,8 +115,13 @@ class Edit:
         return f"{type(self).__name__}({', '.join(_show(getattr(self, f.name)) for f in fields(self))})"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class _Pointwise(Edit):
     """An edit that changes every number by itself, so that a part can be changed without looking at the rest."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _freeze(self, field.name, f"the {field.name} of an edit")
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         return self.part(x, axes, _EVERYTHING)
@@ -120,11 +137,8 @@ class Set(_Pointwise):
 
     value: Tensor | float
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "value", _frozen(self.value, "the value of an edit"))
-
     def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
-        return _fitted(self.value, x, axes, part).expand_as(part.read(x, axes))
+        return _fitted(self, self.value, x, axes, part).expand_as(part.read(x, axes))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -133,11 +147,8 @@ class Add(_Pointwise):
 
     value: Tensor | float
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "value", _frozen(self.value, "the value of an edit"))
-
     def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
-        return part.read(x, axes) + _fitted(self.value, x, axes, part)
+        return part.read(x, axes) + _fitted(self, self.value, x, axes, part)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -146,11 +157,8 @@ class Scale(_Pointwise):
 
     factor: Tensor | float
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "factor", _frozen(self.factor, "the factor of an edit"))
-
     def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
-        return part.read(x, axes) * _fitted(self.factor, x, axes, part, direction=False)
+        return part.read(x, axes) * _fitted(self, self.factor, x, axes, part, direction=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -232,15 +240,13 @@ class Apply(Edit):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Where(Edit):
-    """`edit` where `mask` is True, the value itself elsewhere. The axes of the mask are as those of the value of
-    `Set`.
-    """
+    """`edit` where `mask` is True, the value itself elsewhere. The mask's axes are as those of the value of `Set`."""
 
     edit: Edit
     mask: Tensor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", _frozen(self.mask, "a mask"))
+        _freeze(self, "mask", MASK)
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         return self.part(x, axes, _EVERYTHING)
@@ -249,7 +255,7 @@ class Where(Edit):
         if not isinstance(self.mask, Tensor) or self.mask.dtype != torch.bool:
             found = self.mask.dtype if isinstance(self.mask, Tensor) else type(self.mask).__name__
             raise PrismaError(f"expected a boolean mask; found {found}")
-        mask = part.fitted(self.mask, x, axes, direction=False, name="mask").to(x.device)
+        mask = part.fitted(self.mask, x, axes, direction=False, name=self._called).to(x.device)
         return torch.where(mask, self.edit.part(x, axes, part), part.read(x, axes))
 
 
@@ -275,10 +281,12 @@ class At(Edit):
         return At(self.edit, Part(self.indices).within(further.indices).indices)
 
 
-def _fitted(value: Tensor | float, x: Tensor, axes: tuple[str, ...], part: Part, *, direction: bool = True) -> Tensor:
+def _fitted(
+    edit: Edit, value: Tensor | float, x: Tensor, axes: tuple[str, ...], part: Part, *, direction: bool = True
+) -> Tensor:
     """A number or tensor in the type and on the device of `x`, matched with the axes of a part of it."""
     tensor = torch.as_tensor(value, dtype=x.dtype, device=x.device)
-    return part.fitted(tensor, x, axes, direction=direction)
+    return part.fitted(tensor, x, axes, direction=direction, name=edit._called)
 
 
 def as_edit(edit: Any) -> tuple[Edit, ...]:

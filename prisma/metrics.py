@@ -9,6 +9,7 @@ that they share, and `top_share` divides the first place among them. So constant
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from warnings import warn
 
 import torch
@@ -99,6 +100,9 @@ class KL:
 
     reference: Tensor
 
+    def __post_init__(self) -> None:
+        _keep_tensor(self, "reference", "the logits [batch, class] of a reference run")
+
     def __call__(self, logits: Tensor) -> Tensor:
         if self.reference.shape not in (logits.shape, (1, logits.shape[1])):
             one = self.reference.shape == logits.shape[1:]
@@ -119,6 +123,9 @@ class Similarity:
     """
 
     direction: Tensor
+
+    def __post_init__(self) -> None:
+        _keep_tensor(self, "direction", "a direction [features]")
 
     def __call__(self, logits: Tensor) -> Tensor:
         if self.direction.shape not in (logits.shape, logits.shape[1:]):
@@ -202,6 +209,23 @@ def above_and_tied(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
 def top_share(above: Tensor, tied: Tensor) -> Tensor:
     """The probability that the target comes first when ties are broken at random: 1, or 1 / n of n classes that tie."""
     return (above == 0) / tied
+
+
+def _keep_tensor(metric: Any, field: str, what: str) -> None:
+    """Keep a field of a metric as a tensor of numbers, which may be given as an array or lists.
+
+    Raises:
+        PrismaError: it is something else.
+    """
+    value = getattr(metric, field)
+    try:
+        kept = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        kept = None
+    if kept is None or not kept.is_floating_point():
+        found = f"numbers of {kept.dtype}" if kept is not None else f"{value!r:.80}"
+        raise PrismaError(f"expected {what}, as numbers with a fraction; found {found}")
+    object.__setattr__(metric, field, kept)
 
 
 def _classes(target: Target) -> int | tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Reading a published mouse, file by file: from a folder hub, the Hugging Face Hub, or the Hub's cache when offline.
+"""Reading what is published, file by file: from a folder hub, the Hugging Face Hub, or the Hub's cache when offline.
 
 A folder hub is a Hugging Face cache folder, so all three are read by one call of the Hub's own client.
 """
@@ -20,7 +20,11 @@ from prisma.repo_names import expect_repo_name, is_repo_name
 from prisma.run_folder import PROBE
 
 MANIFEST = "checkpoints.json"
+ARTEFACT = "manifest.json"
+"""The manifest of what is published beside mice: data sets, and what belongs to a model."""
 MAIN = "main"
+MODEL, DATASET = "model", "dataset"
+"""The kinds of repositories, as the Hub's client calls them."""
 MICE = Path(__file__).parent / "mice"
 """Checkpoint folders of the mice in the package: the final weights of recipes (`make mice`)."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -28,7 +32,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Published:
-    """One published mouse: `OWNER/NAME`, in a folder hub or (hub None) on the Hugging Face Hub.
+    """One repository, such as a published mouse: `OWNER/NAME`, in a folder hub or (hub None) on the Hugging Face Hub.
 
     With a `commit`, that commit of main is read instead of the newest one.
     """
@@ -36,6 +40,7 @@ class Published:
     repo: str
     hub: Path | None = None
     commit: str | None = None
+    kind: str = MODEL
 
     def __post_init__(self) -> None:
         if self.hub is not None:
@@ -46,7 +51,7 @@ class Published:
     def folder(self) -> Path:
         """The folder of this repository in a folder hub."""
         assert self.hub is not None
-        return self.hub / f"models--{self.repo.replace('/', '--')}"
+        return self.hub / f"{self.kind}s--{self.repo.replace('/', '--')}"
 
     def snapshot(self, commit: str) -> Path:
         """The folder of a commit's files in a folder hub."""
@@ -72,7 +77,7 @@ class Published:
             raise PrismaError(f"expected a revision, such as main or step-000128; found {found}")
         revision = revision if revision is not None else self.commit or MAIN
         if self.hub is None:
-            return download(self.repo, name, revision, hint)
+            return download(self.repo, name, revision, hint, kind=self.kind)
         self._expect_file(name, revision)
         return self._in_folder_hub(name, revision)
 
@@ -82,7 +87,11 @@ class Published:
         assert self.hub is not None
         try:
             cache = self.hub.resolve()
-            return Path(hf_hub_download(self.repo, name, revision=revision, cache_dir=cache, local_files_only=True))
+            return Path(
+                hf_hub_download(
+                    self.repo, name, revision=revision, cache_dir=cache, local_files_only=True, repo_type=self.kind
+                )
+            )
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
             raise PrismaError(
@@ -131,7 +140,7 @@ class Published:
     def expect_labels(self) -> None:
         """Raise PrismaError, with the nearest names, unless this repository is published in the folder hub."""
         assert self.hub is not None
-        known = published_in(self.hub)
+        known = repositories_in(self.hub, self.kind)
         if not self.revisions():
             raise PrismaError(
                 f"{self.repo} is not published in the hub {self.hub}; the nearest: {nearest(self.repo, known)}"
@@ -153,8 +162,35 @@ class Published:
             )
 
 
+def kind_and_repo(name: str) -> tuple[str, str]:
+    """What a name means, as in the Hub's addresses: `datasets/OWNER/NAME` is a data set, `OWNER/NAME` a model."""
+    start = f"{DATASET}s/"
+    return (DATASET, name.removeprefix(start)) if name.startswith(start) and name.count("/") == 2 else (MODEL, name)
+
+
+def name_of(kind: str, repo: str) -> str:
+    """The name that `kind_and_repo` takes apart."""
+    return repo if kind == MODEL else f"{kind}s/{repo}"
+
+
 def published_in(hub: Path) -> list[str]:
-    """The repositories in a folder hub, sorted.
+    """The mice in a folder hub, sorted: the model repositories without those of a tuned lens or the like.
+
+    Raises:
+        PrismaError: the folder does not exist.
+    """
+    return [repo for repo in repositories_in(hub) if not _is_artefact(Published(repo, hub))]
+
+
+def _is_artefact(published: Published) -> bool:
+    try:
+        return (published.snapshot(published.commit_of(MAIN)) / ARTEFACT).is_file()
+    except PrismaError:  # damaged, which whoever reads it is told
+        return False
+
+
+def repositories_in(hub: Path, kind: str = MODEL) -> list[str]:
+    """The repositories of a kind in a folder hub, sorted.
 
     Raises:
         PrismaError: the folder does not exist.
@@ -162,5 +198,5 @@ def published_in(hub: Path) -> list[str]:
     hub = given(hub)
     if not hub.is_dir():
         raise PrismaError(f"expected a folder hub at {hub}; found no such folder; `prisma publish` makes one")
-    folders = (folder.name.split("--") for folder in hub.glob("models--*--*") if (folder / "refs" / MAIN).is_file())
+    folders = (folder.name.split("--") for folder in hub.glob(f"{kind}s--*--*") if (folder / "refs" / MAIN).is_file())
     return sorted(repo for parts in folders if is_repo_name(repo := "/".join(parts[1:])))

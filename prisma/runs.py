@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from prisma.blocks import BRANCHES
 from prisma.config import TextConfig, TransformerConfig, ViTConfig
 from prisma.edits import Edit, Set, as_edit
-from prisma.errors import PrismaError
+from prisma.errors import NotFiniteError, PrismaError
 from prisma.inventory import site_names
+from prisma.numbers import first_not_finite
 from prisma.pixels import warn_of_range
 from prisma.plain import expect_plain, is_plain
 from prisma.sites import Cache, Tap, canonical, matching
@@ -99,6 +100,8 @@ def kind_of(value: Any) -> str:
 
 def _inside(model: Any) -> str:
     """What to pass instead, if a model is inside."""
+    if hasattr(model, "_torchdynamo_orig_callable"):
+        return ", which torch.compile made: pass the model itself, or what torch.compile makes of it once"
     found = (name for name in ("module", "model") if isinstance(getattr(model, name, None), nn.Module))
     return next((f": pass its .{name}" for name in found), "")
 
@@ -121,7 +124,22 @@ def edits_by_site(edit: Edits, sites: Iterable[str]) -> dict[str, tuple[Edit, ..
                     "several edits of one site as a list, in the order in which they apply"
                 )
             edits[site], pattern_of[site] = as_edit(value), pattern
+            _expect_finite_edits(site, edits[site])
     return edits
+
+
+def _expect_finite_edits(site: str, edits: Iterable[Edit]) -> None:
+    """Raise NotFiniteError if an edit has a value that is not finite; minus infinity masks a key of `scores`."""
+    for edit in edits:
+        for value in vars(edit).values():
+            if isinstance(value, Edit):
+                _expect_finite_edits(site, (value,))
+            elif isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point()):
+                found = torch.as_tensor(value)
+                if site.endswith(".scores"):
+                    found = found.masked_fill(found == -torch.inf, 0)
+                if (wrong := first_not_finite(found)) is not None:
+                    raise NotFiniteError(f"expected finite numbers in the edit of {site}; found {wrong[1]}")
 
 
 def check_pixels(model: Model, images: Tensor) -> None:
@@ -270,8 +288,9 @@ def sites_of_every_block(model: Model, site: str) -> list[str]:
     """
     if not model.config.n_layers:
         raise PrismaError("expected a model with layers; found n_layers=0")
-    sites = [f"blocks.{layer}.{canonical(site)}" for layer in range(model.config.n_layers)]
-    for name in sites:
-        if matching(name, site_names(model.config)) != [name]:
-            raise PrismaError(f"expected one site of every block, such as attn.z; found {site!r}")
-    return sites
+    known, first = site_names(model.config), "blocks.0."
+    if (named := canonical(site)).startswith("blocks."):
+        raise PrismaError(f"expected a site of every block, without its number, such as attn.z; found {site!r}")
+    if matching(named, [name.removeprefix(first) for name in known if name.startswith(first)]) != [named]:
+        raise PrismaError(f"expected one site of every block, such as attn.z; found {site!r}")
+    return [name for layer in range(model.config.n_layers) for name in matching(f"blocks.{layer}.{named}", known)]

@@ -1,10 +1,12 @@
 """What the image tower and the text tower share: the run through the blocks, and the weights of all layers."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from prisma.config import TransformerConfig
-from prisma.plain import expect_plain
+from prisma.plain import CONTAINERS, expect_plain, is_compiled
 from prisma.sites import AnyTap, no_tap
 
 
@@ -13,6 +15,12 @@ class Tower(nn.Module):
 
     config: TransformerConfig
     blocks: nn.ModuleList
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A container is never called, so what `torch.compile` makes of one is the container itself."""
+        while name in CONTAINERS and is_compiled(value):
+            value = value._orig_mod
+        super().__setattr__(name, value)
 
     def encode(
         self, x_BTM: Tensor, start: int = 0, stop: int | None = None, tap: AnyTap = no_tap, *, keep: int | None = None

@@ -37,7 +37,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-FIRST = ("tests/e2e/test_demo.py", "tests/app/test_pretrained_browser.py")
+FIRST = ("tests/e2e/test_demo.py", "tests/docs/test_pages.py", "tests/app/test_browser.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

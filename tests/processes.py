@@ -8,6 +8,7 @@ import multiprocessing
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 PRELOADED = [
+    "torch._dynamo",  # every optimiser imports it: three seconds in each process
     "prisma.train.loop",
     "prisma.cli.mice",
     "matplotlib.figure",
@@ -18,6 +19,9 @@ PRELOADED = [
     "sklearn.model_selection",
     "huggingface_hub.constants",
     "huggingface_hub.file_download",
+    "huggingface_hub.hf_api",
+    "tests.hubserver.running",
+    "tests.publish.small_plans",
     "pytest",
 ]
 

@@ -339,3 +339,48 @@ def test_what_an_edit_cannot_write_is_refused_where_it_is_made(value: object, se
 def test_arrays_of_another_byte_order_are_the_same_numbers() -> None:
     array = np.arange(8, dtype=">f4")
     assert torch.equal(Set(array)(torch.zeros(8), ("d_model",)), torch.arange(8.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [Set, Add, Scale])
+@pytest.mark.parametrize(
+    "value", [True, False, np.True_, float("nan"), np.float32("nan"), torch.tensor([True]), [True]]
+)
+def test_what_is_no_number_is_no_value(kind: Any, value: Any) -> None:
+    with pytest.raises(
+        PrismaError, match=r"^expected a (number or a tensor|dense tensor of real numbers) as the .*found"
+    ):
+        kind(value)
+
+
+def test_a_value_that_is_not_finite_is_named_with_its_site() -> None:
+    model = model_of("base")
+    images = images_of(model, 2)
+    bad = torch.zeros(model.config.d_model)
+    bad[1] = torch.nan
+    for edit in (Set(bad), Add(bad).at(token=0), [Zero(), Scale(bad)], Set(-torch.inf), Add(torch.inf)):
+        with pytest.raises(PrismaError, match=r"^expected finite numbers in the edit of blocks.0.resid_mid; found"):
+            prisma.run(model, images, {"blocks.0.resid_mid": edit})
+
+
+def test_minus_infinity_masks_a_key() -> None:
+    model = model_of("base")
+    _, acts = prisma.record(
+        model, images_of(model, 2), "blocks.0.attn.pattern", {"blocks.0.attn.scores": Set(-torch.inf).at(key=1)}
+    )
+    assert not acts["blocks.0.attn.pattern"][..., 1].any() and acts["blocks.0.attn.pattern"].isfinite().all()
+
+
+@pytest.mark.parametrize("as_array", [np.asarray, Tensor.tolist], ids=["array", "list"])
+def test_advice_about_an_array_is_about_a_tensor_of_it(as_array: Any) -> None:
+    """What is advised works when it is done."""
+    model = model_of("base")
+    images, site = images_of(model, 3), "blocks.0.resid_mid"
+    mask = prisma.record(model, images[:1], site)[1][site][0] > 0
+    given = as_array(mask)
+    with pytest.raises(PrismaError, match=r"use (torch.as_tensor\(mask\).expand\(3, .*shape\))$") as error:
+        prisma.run(model, images, {site: Zero().where(given)})
+    advised = eval(str(error.value).rpartition("use ")[2], {"torch": torch, "mask": given})
+    wanted = prisma.run(model, images, {site: Zero().where(mask.expand(3, *mask.shape))})
+    assert torch.equal(prisma.run(model, images, {site: Zero().where(advised)}), wanted)
+    with pytest.raises(PrismaError, match=r"use value.expand\(3, \*value.shape\)$"):
+        prisma.run(model, images, {site: Set(mask.float())})

@@ -207,3 +207,21 @@ def test_one_reference_for_all_images_is_written_with_an_axis() -> None:
     with pytest.raises(PrismaError, match=r"found \[3\]: for one reference for all images, use reference\[None\]"):
         KL(LOGITS[0])(LOGITS)
     assert KL(LOGITS[0][None])(LOGITS)[0] == 0
+
+
+@pytest.mark.parametrize("value", [None, "cat", torch.tensor([[1, 2]]), object()])
+def test_what_is_no_logits_and_no_direction_is_one_sentence(value: Any) -> None:
+    with pytest.raises(
+        PrismaError, match=r"^expected the logits \[batch, class\] of a reference run, as numbers .*found"
+    ):
+        KL(value)
+    with pytest.raises(PrismaError, match=r"^expected a direction \[features\], as numbers .*found"):
+        Similarity(value)
+
+
+def test_arrays_and_lists_are_tensors() -> None:
+    logits: Any = [[0.0, 1.0]]
+    for form in (logits, np.array(logits, dtype=np.float32)):
+        torch.testing.assert_close(
+            KL(form)(torch.tensor([[1.0, 0.0]])), KL(torch.tensor(logits))(torch.tensor([[1.0, 0.0]]))
+        )

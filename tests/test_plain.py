@@ -217,3 +217,22 @@ def test_a_backward_hook_on_a_projection_is_called() -> None:
     found, expected = (prisma.edge_attribution(m, images, images.flip(0), metric) for m in (model, plain))
     to = [i for i, name in enumerate(found.metadata["receivers"]) if name.startswith("a1.")]
     torch.testing.assert_close(found.values[..., to], 2 * expected.values[..., to])
+
+
+def test_a_compiled_container_is_the_container() -> None:
+    """Nobody calls it, so compiling it changes nothing; its items must stay reachable."""
+    model = model_of("base")
+    images, blocks = images_of(model, 2), model.blocks
+    before = prisma.record(model, images, "blocks.0.attn.z")
+    model.blocks = torch.compile(model.blocks, backend="eager")
+    assert model.blocks is blocks
+    after = prisma.record(model, images, "blocks.0.attn.z")
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1]["blocks.0.attn.z"], after[1]["blocks.0.attn.z"])
+
+
+def test_what_compiling_twice_makes_is_named() -> None:
+    model = model_of("base")
+    twice: Any = torch.compile(torch.compile(model, backend="eager"), backend="eager")
+    for call in (lambda: prisma.run(twice, images_of(model, 1)), lambda: prisma.logit_lens(twice, images_of(model, 1))):
+        with pytest.raises(PrismaError, match=r"found a function, which torch\.compile made: pass the model itself"):
+            call()

@@ -13,7 +13,7 @@ import prisma
 from prisma.checkpoint import WEIGHTS, read_tensors, to_safetensors
 from prisma.errors import PrismaError
 from prisma.publish import audit
-from prisma.repository import MANIFEST, Published, published_in
+from prisma.repository import DATASET, MANIFEST, MODEL, Published, kind_and_repo, name_of, published_in, repositories_in
 from prisma.run_folder import PROBE, revision_of
 
 
@@ -177,3 +177,37 @@ def test_a_mouse_at_a_commit_is_read_there_after_main_has_moved(hub: Path) -> No
     assert pinned.file("model.safetensors").parent.name == commit != mouse.file("model.safetensors").parent.name
     assert pinned.file("model.safetensors", "step-000002") == mouse.file("model.safetensors")
     assert len(pinned.checkpoints()) == 5
+
+
+def test_a_data_set_and_a_model_of_one_name_are_two_repositories(hub: Path) -> None:
+    model, data = Published("lab/tiny", hub), Published("lab/tiny", hub, kind=DATASET)
+    assert (model.folder.name, data.folder.name) == ("models--lab--tiny", "datasets--lab--tiny")
+    with pytest.raises(PrismaError, match=r"lab/tiny is not published in the hub .*; the nearest: none"):
+        data.file("README.md")
+    shutil.copytree(model.folder, data.folder, symlinks=True)
+    readme = model.file("README.md").read_text()
+    shutil.rmtree(model.folder)
+    assert data.file("README.md").read_text() == readme
+    assert (published_in(hub), repositories_in(hub, DATASET)) == ([], ["lab/tiny"])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lab/tiny", (MODEL, "lab/tiny")),
+        ("datasets/lab/tiny", (DATASET, "lab/tiny")),
+        ("datasets/tiny", (MODEL, "datasets/tiny")),  # a model of an owner of that name
+        ("datasets/a/b/c", (MODEL, "datasets/a/b/c")),
+    ],
+)
+def test_a_name_says_its_kind(name: str, meant: tuple[str, str]) -> None:
+    assert kind_and_repo(name) == meant
+    assert name_of(*meant) == name
+
+
+def test_an_artefact_is_no_mouse(hub: Path) -> None:
+    shutil.copytree(hub / "models--lab--tiny", hub / "models--lab--lens", symlinks=True)
+    lens = Published("lab/lens", hub)
+    (lens.snapshot(lens.commit_of("main")) / "manifest.json").write_text("{}")
+    assert published_in(hub) == ["lab/tiny"]
+    assert repositories_in(hub) == ["lab/lens", "lab/tiny"]

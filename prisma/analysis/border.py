@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from prisma.analysis.result import Result
 from prisma.bounds import expect_within
-from prisma.errors import NotFiniteError, PrismaError
+from prisma.errors import NotFiniteError, PrismaError, quoted
 from prisma.fields import conform
 from prisma.metrics import KL
 from prisma.numbers import are_finite, first_not_finite
@@ -106,8 +106,11 @@ def _number(name: str, value: Any, annotation: Any) -> Any:
     if Tensor in kinds:  # classes, which their analyses check
         return value
     listed = any(get_origin(kind) in (Sequence, Iterable) and get_args(kind) == (int,) for kind in kinds)
-    if listed and isinstance(value, Iterable) and not isinstance(value, str | Tensor):
-        return [conform(name, x.item() if isinstance(x, np.generic) else x, int) for x in value]
+    nested = any(get_origin(kind) is Sequence and get_origin(get_args(kind)[0]) is Sequence for kind in kinds)
+    if nested and isinstance(value, Iterable):
+        return [_whole_numbers(f"each of {name}", part) for part in value]
+    if listed and not (value is None and NoneType in kinds) and not (isinstance(value, str) and str in kinds):
+        return _whole_numbers(name, value)
     numeric = [kind for kind in kinds if kind in (int, float, bool)]
     if not numeric:
         return value
@@ -120,6 +123,15 @@ def _number(name: str, value: Any, annotation: Any) -> Any:
     if name in BOUNDED:
         expect_within(name, value)
     return value
+
+
+def _whole_numbers(name: str, value: Any) -> list[int]:
+    """A sequence of whole numbers, of Python's own type. Raises PrismaError: something else, such as one number."""
+    parts = value.tolist() if isinstance(value, Tensor | np.ndarray) else value
+    if isinstance(parts, str) or not isinstance(parts, Iterable):
+        found = kind_of(value) if isinstance(value, Tensor | np.ndarray) else quoted(value)
+        raise PrismaError(f"expected {name} to be several whole numbers, such as [0, 1]; found {found}")
+    return [conform(name, x.item() if isinstance(x, np.generic) else x, int) for x in parts]
 
 
 def _expect_tensor(name: str, value: Any, annotation: Any) -> None:

@@ -36,7 +36,7 @@ def card(
 
     checked = check_card(run, repo, existing)
     for warning in checked.warnings:
-        print(f"prisma: {warning}", file=sys.stderr)
+        print(f"prisma: warning: {warning}", file=sys.stderr)
     if not check:
         print(checked.text, end="")
         return

@@ -109,6 +109,10 @@ def train(
         str | None,
         typer.Option(metavar="ID", help="Licence of the weights, such as cc-by-4.0 (default: the recipe's)."),
     ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OWNER/NAME", help="Where the data are published, for the card to name; repeatable."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a mouse.
@@ -120,14 +124,15 @@ def train(
     from prisma.train import train as run
 
     if table_name is not None or recipe is None:
-        if table_name is None or recipe is not None or settings or wandb or license:
+        if table_name is None or recipe is not None or settings or wandb or license or dataset:
             raise typer.BadParameter("expected a recipe; or --table without a recipe and its options")
         _train_table(table_name, given(out or Path("runs") / table_name), seeds, resume, as_json)
         return
     chosen = find(recipe).override(settings_of(settings or []))
-    chosen = replace(chosen, license=license or chosen.license)
+    chosen = replace(chosen, license=license or chosen.license, datasets=tuple(dataset or chosen.datasets))
     folder = given(out or Path("runs") / recipe)
     words = [*(word for s in settings or [] for word in ("--set", s)), *(["--license", license] if license else [])]
+    words += [word for repo in dataset or [] for word in ("--dataset", repo)]
     command = shlex.join(["prisma", "train", recipe, *words])
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     if seeds is not None:

@@ -15,13 +15,14 @@ from math import cos, pi, sin
 import numpy as np
 import torch
 
-from prisma.data.task import Split, Task, data_hash
+from prisma.data.task import SEED, Factor, Split, Task, data_hash
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 
 SMALLEST, LARGEST = 5, 200  # moduli
 SIDE = 32  # pixels; increased by steps of 16 until no two numbers share a pixel
 BLACK, PALE, WHITE = 0, 230, 255
+FACTORS = (Factor("first", "the smaller of the two numbers"), Factor("second", "the larger of the two numbers"))
 
 
 @cache
@@ -47,6 +48,8 @@ def _task(modulus: int, name: str, sha256: str) -> Task:
         transform=Transform(size=(side, side), mean=(1.0,), std=(0.1,)),  # white becomes 0, black -10
         make=lambda: _make(modulus),
         sha256=sha256,
+        factors=FACTORS,
+        license="mit",
     )
 
 
@@ -68,15 +71,20 @@ def _place(side: int, offset: float) -> int:
 def _make(modulus: int) -> tuple[Split, Split]:
     side, places = points(modulus)
     pairs = np.array(list(combinations(range(modulus), 2)))
-    pairs = np.random.RandomState(0).permutation(pairs)
+    pairs = np.random.RandomState(SEED).permutation(pairs)
     rows, columns = np.array(places).T
     pixels = np.full((len(pairs), 1, side, side), WHITE, dtype=np.uint8)
     pixels[:, :, rows, columns] = PALE
     for number in pairs.T:
         pixels[np.arange(len(pairs)), 0, rows[number], columns[number]] = BLACK
     images, labels = torch.from_numpy(pixels).float() / 255, torch.from_numpy(pairs.sum(1) % modulus)
+    numbers = {factor.name: torch.from_numpy(column) for factor, column in zip(FACTORS, pairs.T.copy(), strict=True)}
     half = len(pairs) // 2
-    return Split(images[:half], labels[:half]), Split(images[half:], labels[half:])
+
+    def part(rows: slice) -> Split:
+        return Split(images[rows], labels[rows], factors={name: x[rows] for name, x in numbers.items()})
+
+    return part(slice(half)), part(slice(half, None))
 
 
 CIRCLE = _task(60, "circle", "5150524c227f7c5d8bdf4eaa37315203d6319689edb288d2b9148edeccb0b56f")

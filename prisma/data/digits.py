@@ -6,7 +6,7 @@ https://doi.org/10.24432/C50P49, CC BY 4.0; the test part, as packaged by scikit
 
 import torch
 
-from prisma.data.task import Split, Task
+from prisma.data.task import SEED, Split, Task
 from prisma.data.transform import Transform
 
 
@@ -17,7 +17,9 @@ def _make() -> tuple[Split, Split]:
     pixels, labels = load_digits(return_X_y=True)
     images = torch.tensor(pixels / 16, dtype=torch.float32).view(-1, 1, 8, 8)
     targets = torch.tensor(labels, dtype=torch.int64)
-    train, test = train_test_split(torch.arange(len(targets)).numpy(), test_size=360, stratify=labels, random_state=0)
+    train, test = train_test_split(
+        torch.arange(len(targets)).numpy(), test_size=360, stratify=labels, random_state=SEED
+    )
     return Split(images[train], targets[train]), Split(images[test], targets[test])
 
 
@@ -29,4 +31,5 @@ DIGITS = Task(
     transform=Transform(size=(8, 8), mean=(0.305,), std=(0.376,)),
     make=_make,
     sha256="3616d13d9b8a0a7a70107bddfd1b1572ec4785e7884f0571b848e039b01e1a3f",
+    license="cc-by-4.0",
 )

@@ -14,7 +14,7 @@ Coordinates are whole numbers of 1/62 pixel and cosines whole numbers of 1/1024,
 in float32, so every device draws the same bits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from math import cos, pi, sin
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from prisma.data.dsprites_file import read_dsprites
-from prisma.data.task import Split, Task, data_hash
+from prisma.data.task import Factor, Split, Task, data_hash
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError, nearest
 
@@ -116,34 +116,51 @@ def _inside(shape: str, across: Tensor, down: Tensor, reach: int) -> Tensor:
     )
 
 
-def _targets() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """What can be asked -> (the question, the names of its classes)."""
-    degrees = [f"{round(angle * 180 / pi)} degrees" for angle in ORIENTATIONS]
-    places = [f"x {x}, y {y}" for x, y in np.ndindex(POSITIONS, POSITIONS)]
-    return {
-        "shape": ("Which shape is it: square, ellipse or heart?", SHAPES),
-        "scale": ("How large is the shape?", tuple(f"{scale:.1f}" for scale in SCALES)),
-        "orientation": ("How is the shape turned?", (*degrees[:-1], "360 degrees, as 0")),
-        "position": ("Where is the shape?", tuple(places)),
-    }
+FACTORS = (
+    Factor("shape", "the shape", SHAPES),
+    Factor("scale", "how far the shape reaches, as a share of 15 pixels", tuple(f"{scale:.1f}" for scale in SCALES)),
+    Factor(
+        "orientation",
+        "how the shape is turned, clockwise",
+        (*(f"{round(angle * 180 / pi)} degrees" for angle in ORIENTATIONS[:-1]), "360 degrees, as 0"),
+    ),
+    Factor("x", "the place from left to right, 0 to 31"),
+    Factor("y", "the place from top to bottom, 0 to 31"),
+)
+QUESTIONS = {  # what can be asked of an image
+    "shape": "Which shape is it: square, ellipse or heart?",
+    "scale": "How large is the shape?",
+    "orientation": "How is the shape turned?",
+    "position": "Where is the shape?",
+}
 
 
-def _labels(target: str) -> Tensor:
-    """The class of every image of the grid [737280]."""
-    shape, scale, turn, x, y = np.unravel_index(np.arange(IMAGES), COUNTS)
-    classes = {"shape": shape, "scale": scale, "orientation": turn, "position": x * POSITIONS + y}
-    return torch.from_numpy(classes[target].astype(np.int64))
+def _classes(target: str) -> tuple[str, ...]:
+    """The names of the answers to a question."""
+    if target == "position":
+        return tuple(f"x {x}, y {y}" for x, y in np.ndindex(POSITIONS, POSITIONS))
+    return next(factor.values for factor in FACTORS if factor.name == target)
+
+
+def _labels(target: str, factors: Mapping[str, Tensor]) -> Tensor:
+    """The class of every image, from its factors."""
+    return factors["x"] * POSITIONS + factors["y"] if target == "position" else factors[target]
 
 
 def _make(target: str, path: str | Path | None = None) -> tuple[Split, Split]:
-    order = torch.from_numpy(np.random.RandomState(0).permutation(IMAGES))
-    places = order.argsort()  # of the images of the grid, among those of both splits
+    order = np.random.RandomState(0).permutation(IMAGES)
+    places = torch.from_numpy(order.argsort())  # of the images of the grid, among those of both splits
     images = torch.empty(IMAGES, 1, SIDE, SIDE, dtype=torch.bool)
     for rows, some in _pictures(path, torch.device("cpu")):
         images[places[rows], 0] = some
-    labels = _labels(target)[order]
-    train, test = slice(TRAIN), slice(TRAIN, None)
-    return Split(images[train], labels[train], images[train, 0]), Split(images[test], labels[test], images[test, 0])
+    values = np.unravel_index(order, COUNTS)
+    factors = {factor.name: torch.from_numpy(x) for factor, x in zip(FACTORS, values, strict=True)}
+    labels = _labels(target, factors)
+
+    def split(rows: slice) -> Split:
+        return Split(images[rows], labels[rows], images[rows, 0], {name: x[rows] for name, x in factors.items()})
+
+    return split(slice(TRAIN)), split(slice(TRAIN, None))
 
 
 @cache
@@ -156,21 +173,21 @@ def dsprites(target: str = "shape", path: str | Path | None = None) -> Task:
     Raises:
         PrismaError: no such target; or there is no such file, or it does not hold the original's images and factors.
     """
-    targets = _targets()
-    if target not in targets:
-        raise PrismaError(f"there is no target {target!r} of dSprites; the nearest: {nearest(target, targets)}")
-    question, labels = targets[target]
+    if target not in QUESTIONS:
+        raise PrismaError(f"there is no target {target!r} of dSprites; the nearest: {nearest(target, QUESTIONS)}")
     drawn = path is None
     return Task(
         name="dsprites" if target == "shape" else f"dsprites-{target}",
-        summary=f"{question} {IMAGES:,} {'drawn' if drawn else 'original'} images of {SIDE}x{SIDE} pixels.",
+        summary=f"{QUESTIONS[target]} {IMAGES:,} {'drawn' if drawn else 'original'} images of {SIDE}x{SIDE} pixels.",
         source="generated by this package: the factors of dSprites (Matthey et al. 2017, Apache-2.0), not its images"
         if drawn
         else "dSprites (Matthey et al. 2017, Apache-2.0)",
-        labels=labels,
+        labels=_classes(target),
         transform=Transform(size=(SIDE, SIDE), mean=(0.0,), std=(1.0,)),
         make=lambda: _make(target, path),
         sha256=SHA256[target] if drawn else data_hash(*_make(target, path)),
+        factors=FACTORS,
+        license="mit" if drawn else "apache-2.0",
     )
 
 

@@ -10,7 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from prisma.data.task import Split, Task
+from prisma.data.task import SEED, Factor, Split, Task
 from prisma.data.transform import Transform
 
 SIDE, GAP = 32, 7
@@ -22,6 +22,14 @@ GLYPHS: tuple[tuple[tuple[int, int], ...], ...] = (  # (row, column) offsets fro
     tuple((r, s * r) for r in _ARM for s in (1, -1)),  # cross
     tuple((r, r) for r in _ARM),  # main diagonal
 )
+NAMES = ("disc", "line", "cross", "diagonal")
+FACTORS = (
+    Factor("orientation", "how the two glyphs lie to each other", ("vertical", "horizontal")),
+    Factor("first", "the glyph at the left; in vertical images the upper one, transposed", NAMES),
+    Factor("second", "the glyph at the right; in vertical images the lower one, transposed", NAMES),
+    Factor("row", "the row of the first glyph's centre, in pixels from the top"),
+    Factor("column", "the column of the first glyph's centre, in pixels from the left"),
+)
 
 
 def _make() -> tuple[Split, Split]:
@@ -29,13 +37,19 @@ def _make() -> tuple[Split, Split]:
     positions = list(product(range(4, 28), range(4, 21)))
     horizontal = torch.stack([draw(a, b, row, col) for a, b in pairs for row, col in positions])
     same = torch.tensor([a == b for a, b in pairs]).repeat_interleave(len(positions))
-    classes = [horizontal.mT[same], horizontal.mT[~same], horizontal[same], horizontal[~same]]
-    generator = torch.Generator().manual_seed(0)
-    parts: dict[str, list[Tensor]] = {"train": [], "test": []}
-    for images in classes:
-        chosen = images[torch.randperm(len(images), generator=generator)[:PER_CLASS]]
-        parts["test"].append(chosen[:TEST_PER_CLASS])
-        parts["train"].append(chosen[TEST_PER_CLASS:])
+    drawn = torch.tensor([[1, a, b, row, col] for a, b in pairs for row, col in positions])  # as FACTORS
+    turned = drawn[:, [0, 1, 2, 4, 3]] * torch.tensor([0, 1, 1, 1, 1])
+    classes = [
+        (images[chosen], factors[chosen])
+        for images, factors in ((horizontal.mT, turned), (horizontal, drawn))
+        for chosen in (same, ~same)
+    ]
+    generator = torch.Generator().manual_seed(SEED)
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "test": []}
+    for images, factors in classes:
+        chosen = torch.randperm(len(images), generator=generator)[:PER_CLASS]
+        parts["test"].append((images[chosen[:TEST_PER_CLASS]], factors[chosen[:TEST_PER_CLASS]]))
+        parts["train"].append((images[chosen[TEST_PER_CLASS:]], factors[chosen[TEST_PER_CLASS:]]))
     return _split(parts["train"]), _split(parts["test"])
 
 
@@ -48,9 +62,11 @@ def draw(a: int, b: int, row: int, col: int) -> Tensor:
     return image
 
 
-def _split(classes: list[Tensor]) -> Split:
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in classes]))
-    return Split(torch.cat(classes)[:, None], labels)
+def _split(classes: list[tuple[Tensor, Tensor]]) -> Split:
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images, _ in classes]))
+    values = torch.cat([factors for _, factors in classes]).T.contiguous()
+    factors = {factor.name: x for factor, x in zip(FACTORS, values, strict=True)}
+    return Split(torch.cat([images for images, _ in classes])[:, None], labels, factors=factors)
 
 
 INDUCTION = Task(
@@ -60,5 +76,7 @@ INDUCTION = Task(
     labels=("vertical, same", "vertical, different", "horizontal, same", "horizontal, different"),
     transform=Transform(size=(SIDE, SIDE), mean=(0.0,), std=(1.0,)),
     make=_make,
+    factors=FACTORS,
+    license="mit",
     sha256="72b1d30c8d21293ac4f6c7b14db1316d4d52f58ad0831f8c445d39b5c2bec2bf",
 )

@@ -14,7 +14,7 @@ Every pixel is computed in whole numbers, from streams of random numbers that ne
 import numpy as np
 import torch
 
-from prisma.data.task import Split, Task
+from prisma.data.task import SEED, Factor, Split, Task
 from prisma.data.transform import Transform
 
 SIDE, SPRITE = 28, 12  # pixels
@@ -42,11 +42,19 @@ SHAPES = {  # [SPRITE, SPRITE], true on the object
     "triangle": 2 * abs(_x) <= _y + 13,
     "diamond": abs(_x) + abs(_y) <= 12,
 }
+FACTORS = (
+    Factor("shape", "the shape of the object", tuple(SHAPES)),
+    Factor("hue", "the hue of the object", tuple(HUES)),
+    Factor("background", "the hue of the background", tuple(HUES)),
+    Factor("row", "the first row of the object's box, in pixels from the top"),
+    Factor("column", "the first column of the object's box, in pixels from the left"),
+    *(Factor(f"shade_{name}", f"what is added to the object's {name}, of 255") for name in ("red", "green", "blue")),
+)
 
 
 def _make(own: float) -> tuple[Split, Split]:
     """(train, test). `own`: the probability that the background gets the object's hue by intent, not by chance."""
-    return _split(TRAIN, own, np.random.RandomState((0, 0))), _split(TEST, own, np.random.RandomState((0, 1)))
+    return _split(TRAIN, own, np.random.RandomState((SEED, 0))), _split(TEST, own, np.random.RandomState((SEED, 1)))
 
 
 def _split(n: int, own: float, random: np.random.RandomState) -> Split:
@@ -64,7 +72,9 @@ def _split(n: int, own: float, random: np.random.RandomState) -> Split:
         ground = (colours[grounds[i]] + DULL)[:, None, None] // 2 + _noise(random)
         pixels[i] = np.where(masks[i], (colours[hues[i]] + shades[i])[:, None, None], ground.clip(0, 255))
     images = torch.from_numpy(pixels).float() / 255
-    return Split(images, torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(masks))
+    values = (shapes, hues, grounds, tops, lefts, *shades.T)
+    factors = {factor.name: torch.from_numpy(x.astype(np.int64)) for factor, x in zip(FACTORS, values, strict=True)}
+    return Split(images, torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(masks), factors)
 
 
 def _noise(random: np.random.RandomState) -> np.ndarray:
@@ -97,6 +107,8 @@ def _task(name: str, own: float, backgrounds: str, sha256: str) -> Task:
         transform=Transform(size=(SIDE, SIDE), mean=MEAN, std=STD),
         make=lambda: _make(own),
         sha256=sha256,
+        factors=FACTORS,
+        license="mit",
     )
 
 

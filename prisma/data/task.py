@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,18 @@ from torch import Tensor
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 
+SEED = 0
+"""Of every random number with which a task is made: one name means the same images everywhere."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor of variation: something in which the images of a task differ by intent."""
+
+    name: str  # of its values in `Split.factors`
+    words: str  # what it is, as a phrase
+    values: tuple[str, ...] = ()  # the names of the values 0, 1, ...; none: the values are numbers that mean themselves
+
 
 @dataclass(frozen=True)
 class Split:
@@ -21,6 +33,7 @@ class Split:
     images: Tensor  # in [0, 1] (float32); or, of black and white alone, true on white (bool)
     labels: Tensor
     masks: Tensor | None = None  # [n, height, width], bool: true on the object
+    factors: Mapping[str, Tensor] = field(default_factory=dict)  # name -> value of each image [n], int64
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,8 @@ class Task:
     transform: Transform
     make: Callable[[], tuple[Split, Split]]  # (train, test)
     sha256: str  # hash of the images, labels and masks of both splits
+    factors: tuple[Factor, ...] = ()  # with which the images were drawn; none of images that were not drawn
+    license: str | None = None  # of the data, as the Hub names it
 
     @cached_property
     def splits(self) -> Mapping[str, Split]:

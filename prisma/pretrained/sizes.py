@@ -21,6 +21,12 @@ from prisma.errors import PrismaError, quoted
 from prisma.pretrained.library_calls import library_errors
 from prisma.pretrained.source import ImageSize
 
+ENDINGS = (
+    "size|dim|width|height|length|len|plane|feature|channel|chan|ch|kernel|window|stride|dilation|padding|ratio|factor|"
+    "rate|rank|resolution|merge|vocab|token|position|embedding|label|class(es)?|pixel|patch(es)?|bin|bucket|point|unit|"
+    "state|multiplier|reduction|scale|expansion"
+)
+"""How numbers that are sizes are called, whatever stands before."""
 WORDS: Mapping[str, str] = {
     "n_layers": r"num_(\w+_)?(layers|blocks|stages|convs)|layers|n_layers?|depths?",
     "d_model": r"hidden_sizes?|hidden_dim|embed_dims?|d_model|n_embd|width|dim|num_features|pooler_output_size",
@@ -40,10 +46,18 @@ WORDS: Mapping[str, str] = {
     "vocabulary": r"vocab_size|max_position_embeddings",
     "context": r"context_length",
     "tokens": r"num_patches|num_mask_tokens",
+    "size": rf"\w*({ENDINGS})s?(_(per_\w+|q|kv|qkv|list))?|d_\w+",
+    "parts": r"(\w+_)?num_\w+|nb?_\w+|\w+_(layers|blocks|stages|heads|experts|groups|queries|latents|levels|depths?)|"
+    r"\w+_per_(block|stage|layer)|\w*(repeats|top_?k)",
 }
-"""Name in `prisma.bounds` -> the words for it in configurations, in front of which the name of a part may stand."""
+"""Name in `prisma.bounds` -> the words for it in configurations, in front of which the name of a part may stand.
+
+The last two are for what no library's table can list: any other count, and any other number that is named as a size.
+"""
+LOOSE = ("parts", "size")
+"""Names of which a value may be something else than a number, such as a switch or a text, which is not looked at."""
 PARTS = r"(\w*coder|vision|text|image|video|pred|attn_pool(er)?|pooler?|resampler|backbone|cross|query_dec|auxiliary)_"
-FRACTIONS = {"mlp_ratio", "norm_eps", "rotary_base"}
+FRACTIONS = {"mlp_ratio", "norm_eps", "rotary_base", *LOOSE}
 """Names of which a value may be no whole number."""
 MOST_STAGES = 1_000  # values in a list, one for each stage of a model
 
@@ -64,7 +78,7 @@ def expect_sizes(values: Mapping[str, Any], source: Path | str) -> None:
             sizes.setdefault(name, numbers := list(_numbers(key, value, name, source)))
             if name == "n_layers" and sum(numbers) > NUMBERS[name][1]:  # of all stages together
                 raise _unexpected(key, value, name, source)
-        else:
+        if name is None or name in LOOSE:
             for part in _parts(value):
                 expect_sizes(part, source)
     if "image_size" in sizes and "patch_size" in sizes:
@@ -88,7 +102,7 @@ def bound_of(key: str) -> str | None:
 
 def _numbers(key: str, value: Any, name: str, source: Path | str) -> Iterator[float]:
     """The numbers of a value: itself, or those in a list, or in an object such as {"height": 224, "width": 224}."""
-    if value is None:  # the library's default
+    if value is None or (name in LOOSE and type(value) not in (int, float, list, tuple)):  # the library's default
         return
     if isinstance(value, list | tuple | Mapping):
         if len(value) > MOST_STAGES:

@@ -4,8 +4,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from prisma.checkpoint import Checkpoint
@@ -15,9 +13,10 @@ from prisma.errors import PrismaError
 from prisma.publish.emissions import Cost, cost, duration
 from prisma.publish.facts import Fact
 from prisma.publish.manifest import Entry, Yanked
-from prisma.publish.markdown import bibtex, cell, code, fenced, listing, number, one_line, text
+from prisma.publish.markdown import listing, one_line
 from prisma.publish.metadata import license_name, to_yaml
 from prisma.publish.prose import BEGIN, END
+from prisma.publish.rendering import rendered
 from prisma.recipes import RECIPES
 from prisma.repo_names import expect_repo_name
 from prisma.run_folder import CURVE_KINDS, DYNAMICS, LAST_POWER, METRICS, RECIPE, RESULTS
@@ -47,25 +46,7 @@ def render(record: Record, final: Checkpoint) -> str:
         PrismaError: a fact that the card needs is missing from the run's files, empty or of a wrong kind; the sentence
             names the file and the field.
     """
-    card = _template().render(**_facts(record, final))
-    return re.sub(r"\n{3,}", "\n\n", card).strip() + "\n"
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "text": text,
-        "code": code,
-        "fenced": fenced,
-        "cell": cell,
-        "bibtex": bibtex,
-        "number": number,
-        "n": "{:,}".format,
-    }
-    return environment.from_string((files("prisma.publish") / "templates" / "model.md").read_text("utf-8"))
+    return rendered("model.md", _facts(record, final))
 
 
 def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:

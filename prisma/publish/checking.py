@@ -8,7 +8,7 @@ from pathlib import Path
 from prisma.errors import PrismaError, shown
 from prisma.files import read_json
 from prisma.filesystem import given
-from prisma.publish.metadata import problems
+from prisma.publish.metadata import warnings
 from prisma.publish.prose import CARD, prose_of, with_prose
 from prisma.publish.publishing import preview
 from prisma.reading import read_text
@@ -38,11 +38,9 @@ class CheckedCard:
         return difference if difference or self.found == self.text else "the two differ in how their lines end"
 
     @property
-    def warnings(self) -> list[str]:
+    def warnings(self) -> tuple[str, ...]:
         """What in the card's metadata the Hub may not know."""
-        from huggingface_hub import ModelCard
-
-        return [problem.words for problem in problems(ModelCard(self.text).data.to_dict())]
+        return warnings(self.text)
 
 
 def check_card(run: Path, repo: str | None = None, card: Path | None = None) -> CheckedCard:

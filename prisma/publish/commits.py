@@ -99,6 +99,10 @@ class Hub(Protocol):
         """OWNER/NAME."""
 
     @property
+    def kind(self) -> str:
+        """Of the repository, as the Hub's client calls it: "model" or "dataset"."""
+
+    @property
     def place(self) -> str:
         """Where it is, for messages: the folder, or the address of the Hub."""
 
@@ -111,6 +115,12 @@ class Hub(Protocol):
 
     def labels(self) -> dict[str, str]:
         """Label -> commit id; empty if nothing is published."""
+
+    def served(self, label: str) -> str | None:
+        """The commit that a label names, as far as is known without asking again; None if it is not there.
+
+        What others did meanwhile is noticed by `put`, at the latest.
+        """
 
     def differing(self, commit: str, wanted: Commit) -> list[str]:
         """The names of the files that a reader of a commit does not get as wanted: other bytes, absent, or extra."""

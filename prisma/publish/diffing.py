@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from prisma.errors import by_number
-from prisma.filesystem import given, sentences
-from prisma.publish.plan import plan
-from prisma.publish.publishing import hub_for, yanked_of
-from prisma.repository import MAIN, MANIFEST
+from prisma.publish.publishing import yanked_of
+from prisma.publish.signing import ENDING
+from prisma.publish.things import About, planned_for
+from prisma.repository import MAIN
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,23 @@ class Difference:
         return asdict(self)
 
 
-def diff(run: Path, repo: str, hub: Path | None = None) -> list[Difference]:
+def diff(
+    what: str | Path,
+    repo: str,
+    hub: Path | None = None,
+    *,
+    base_model: str | None = None,
+    license: str | None = None,
+) -> list[Difference]:
     """The differences between a finished run and what is published; none if publishing it would change nothing.
 
-    The manifest is not compared by itself: it follows from the other files.
+    The manifest is not compared by itself: it follows from the other files. Nor is its signature. Arguments are those
+    of `publish`.
 
     Raises:
         PrismaError: the run cannot be published (see `plan`), or the Hub does not answer.
     """
-    run, hub = given(run), hub if hub is None else given(hub)
-    with sentences(run):
-        planned, there = plan(run, repo), hub_for(run, repo, hub)
+    with planned_for(what, repo, hub, About(base_model, license)) as (planned, there, _):
         labels = there.labels()
         yanked = yanked_of(there, planned.run) if MAIN in labels else ()
         taken_back = {row.revision for row in yanked}
@@ -46,7 +52,7 @@ def diff(run: Path, repo: str, hub: Path | None = None) -> list[Difference]:
                 continue
             here = {file.name for file in commit.files}
             for name in there.differing(labels[label], commit):
-                if name != MANIFEST:
+                if name not in (planned.manifest, f"{planned.manifest}{ENDING}"):
                     rows.append(Difference(label, name, "other bytes" if name in here else "only on the hub"))
         foreign = labels.keys() - wanted.keys() - {row.moved_to for row in yanked}
         return [*rows, *(Difference(label, "", "only on the hub") for label in sorted(foreign, key=by_number))]

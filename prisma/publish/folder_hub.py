@@ -34,6 +34,10 @@ class FolderHub:
         return self.mouse.repo
 
     @property
+    def kind(self) -> str:
+        return self.mouse.kind
+
+    @property
     def place(self) -> str:
         return str(self.mouse.hub)
 
@@ -72,6 +76,10 @@ class FolderHub:
     def labels(self) -> dict[str, str]:
         """Label -> commit id."""
         return {name: self.mouse.commit_of(name) for name in self.mouse.revisions()}
+
+    def served(self, label: str) -> str | None:
+        """The commit that a label names; None if it is not there."""
+        return self.labels().get(label)
 
     def read_back(self, commit: str) -> dict[str, str]:
         """Name -> SHA-256 of the file that a reader gets from a commit, every byte read; "" for a missing file."""

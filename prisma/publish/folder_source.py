@@ -11,7 +11,7 @@ from prisma.errors import PrismaError, listed, quoted
 from prisma.files import CLUTTER
 from prisma.publish.commits import File, FileRecord, commit_id
 from prisma.reading import open_file, read_bytes
-from prisma.repository import Published, published_in
+from prisma.repository import Published, kind_and_repo, name_of, repositories_in
 
 LONGEST_REF = 1000  # bytes of a file in refs
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -30,6 +30,10 @@ class FolderSource:
     @property
     def repo(self) -> str:
         return self.mouse.repo
+
+    @property
+    def kind(self) -> str:
+        return self.mouse.kind
 
     @property
     def _own(self) -> Path:
@@ -165,4 +169,5 @@ def _files(folder: Path, *, hidden: bool = False) -> Iterator[tuple[str, Path]]:
 
 def named_like(hub: Path, pattern: str) -> list[str]:
     """The repositories of a folder hub whose names begin as a pattern that ends in `*`."""
-    return [repo for repo in published_in(hub) if repo.startswith(pattern.removesuffix("*"))]
+    kind, start = kind_and_repo(pattern.removesuffix("*"))
+    return [name_of(kind, repo) for repo in repositories_in(hub, kind) if repo.startswith(start)]

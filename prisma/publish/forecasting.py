@@ -1,16 +1,18 @@
 """What publishing would do, before it is done: nothing is written, and no token is needed to look at what is public."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prisma.filesystem import given, sentences
 from prisma.publish.calls import HOUR
 from prisma.publish.commits import Commit, Hub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
-from prisma.publish.plan import Plan, plan
-from prisma.publish.publishing import There, hub_for
+from prisma.publish.metadata import warnings
+from prisma.publish.publishing import There
+from prisma.publish.signing import Signer
+from prisma.publish.things import About, Planned, planned_for
 from prisma.publish.uploads import BATCH
 from prisma.repository import MAIN
 
@@ -33,41 +35,43 @@ class Forecast:
     commits: int
     requests: int  # to the Hub, uploads to its storage left out
     seconds: float  # the Hub's limit of commits per hour included
+    warnings: tuple[str, ...] = ()  # what in the card's metadata the Hub may not know
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def forecast(
-    run: Path,
+    what: str | Path,
     repo: str,
     hub: Path | None = None,
     *,
     replace: bool = False,
     public: bool = False,
+    sign: Path | None = None,
+    base_model: str | None = None,
+    license: str | None = None,
     progress: bool = True,
 ) -> Forecast:
     """Check what `publish` checks, and say how much it would do. Arguments and errors are those of `publish`."""
-    run, hub = given(run), hub if hub is None else given(hub)
-    with sentences(run):
-        place = hub_for(run, repo, hub)
-        planned = plan(run, repo, progress=progress)
-        if not isinstance(place, HuggingFaceHub):
-            return foresee(planned, place, replace=replace)
-        with place.calls.counting():
-            return foresee(planned, place, replace=replace, public=public)
+    signer, about = Signer.of(sign) if sign else None, About(base_model, license)
+    with planned_for(what, repo, hub, about, public=public, progress=progress) as (planned, place, _):
+        foreseen = foresee(planned, place, replace=replace, public=public, signer=signer)
+        return dataclasses.replace(foreseen, warnings=warnings(planned.card, place.kind))
 
 
-def foresee(planned: Plan, hub: Hub, *, replace: bool = False, public: bool = False) -> Forecast:
+def foresee(
+    planned: Planned, hub: Hub, *, replace: bool = False, public: bool = False, signer: Signer | None = None
+) -> Forecast:
     """The forecast of a plan. Raises PrismaError as `publish` does, unless `replace` is set."""
-    there = There.of(planned, hub)
+    there = There.of(planned, hub, signer)
     changed = not there.is_complete
     if not replace:
         there.expect_no_conflict()
     missing = [step for step in there.steps if step.label not in there.commits]
     removed = there.foreign
     ids = {step.label: there.commits.get(step.label, step.commit.id) for step in there.steps}
-    main = planned.main(ids, yanked=there.yanked)
+    main = there.main(ids)
     revisions = [step.label for step in missing] + [MAIN] * changed
     made = [step.commit for step in missing] + [main] * changed
     there_already = [step.commit for step in there.steps if step.label in there.commits]

@@ -4,62 +4,39 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from prisma.bounds import NUMBERS
 from prisma.errors import PrismaError, expect_packages, shown
 from prisma.filesystem import remove
 from prisma.publish.calls import Calls, UnansweredError
 from prisma.publish.commits import File, FileRecord
-from prisma.publish.remote import ATTRIBUTES, is_same, record_of
+from prisma.publish.remote import MOST_FILES, Remote, is_same
 from prisma.publish.unsafe import is_odd_name
-from prisma.repo_names import expect_repo_name
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+from prisma.repository import MODEL, kind_and_repo, name_of
 
 T = TypeVar("T")
-MOST_FILES = 100_000  # of a revision; what is listed beyond is not audited
 MOST_REPOSITORIES = int(NUMBERS["checkpoints"][1])
 
 
 @dataclass
-class HubSource:
-    """One repository of the Hub. `cache` is a folder of its own, which `forget` empties."""
+class HubSource(Remote):
+    """One repository of the Hub, of anybody. `cache` is a folder of its own, which `forget` empties."""
 
-    repo: str
-    cache: Path
-    calls: Calls = field(default_factory=Calls)
+    cache: Path = field(kw_only=True)
     is_local: bool = False
-    _listings: dict[str, Mapping[str, FileRecord]] = field(default_factory=dict, init=False)
-    _too_many: set[str] = field(default_factory=set, init=False)
 
     def labels(self) -> dict[str, str]:
-        refs = self._ask("list the branches", lambda: self._api.list_repo_refs(self.repo))
+        refs = self.ask("list the branches", lambda: self.api.list_repo_refs(self.repo, repo_type=self.kind))
         labels = {branch.name: branch.target_commit for branch in refs.branches}
         for tag in refs.tags:
             labels[f"refs/tags/{tag.name}" if tag.name in labels else tag.name] = tag.target_commit
         return labels
 
-    def listing(self, commit: str) -> Mapping[str, FileRecord]:
-        if commit not in self._listings:
-
-            def read() -> list[Any]:
-                rows = self._api.list_repo_tree(self.repo, recursive=True, revision=commit)
-                return list(islice(rows, MOST_FILES + 1))
-
-            rows = self._ask(f"list the files at {shown(commit)}", read)
-            if len(rows) > MOST_FILES:
-                self._too_many.add(commit)
-            files = (row for row in rows[:MOST_FILES] if hasattr(row, "blob_id") and row.path != ATTRIBUTES)
-            self._listings[commit] = {row.path: record_of(row) for row in files}
-        return self._listings[commit]
-
     def problems(self, commit: str, *, ours: bool) -> list[str]:
         self.listing(commit)
-        if commit in self._too_many:
+        if commit in self.cut:
             return [f"expected at most {MOST_FILES:,} files; found more, which were not looked at"]
         return []
 
@@ -74,9 +51,9 @@ class HubSource:
                 )
 
             def fetch(name: str = name) -> str:
-                return str(hf_hub_download(self.repo, name, revision=commit, cache_dir=self.cache))
+                return str(hf_hub_download(self.repo, name, revision=commit, cache_dir=self.cache, repo_type=self.kind))
 
-            path = Path(self._ask(f"send {name}", fetch))
+            path = Path(self.ask(f"send {name}", fetch))
             found = File.of(name, path).record
             if not is_same(listing[name], found):
                 raise PrismaError(
@@ -86,9 +63,9 @@ class HubSource:
         return path
 
     def header(self, commit: str, name: str) -> Mapping[str, str]:
-        found = self._ask(
+        found = self.ask(
             f"send the header of {name}",
-            lambda: self._api.parse_safetensors_file_metadata(self.repo, name, revision=commit).metadata,
+            lambda: self.api.parse_safetensors_file_metadata(self.repo, name, revision=commit).metadata,
         )
         if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
             raise PrismaError(f"expected strings in the header of {name}; found others")
@@ -103,31 +80,27 @@ class HubSource:
         return {row.path: row.last_commit.oid for row in rows if row.last_commit}
 
     def _expanded(self, commit: str, names: list[str]) -> list[Any]:
-        return self._ask(
+        return self.ask(
             f"tell what changed files at {shown(commit)}",
-            lambda: self._api.get_paths_info(self.repo, names, expand=True, revision=commit),
+            lambda: self.api.get_paths_info(self.repo, names, expand=True, revision=commit, repo_type=self.kind),
         )
 
     def forget(self) -> None:
         for entry in self.cache.iterdir():
             remove(entry)
 
-    def _ask(self, what: str, call: Callable[[], T]) -> T:
+    def ask(self, what: str, call: Callable[[], T], *, once: bool = False) -> T:
         """The answer of a call. What the client cannot make sense of is a PrismaError too."""
-        what = f"{what} of {self.repo}"
         try:
-            return self.calls.ask(what, call)
+            answer: T = super().ask(what, call, once=once)
+            return answer
         except (PrismaError, UnansweredError):
             raise
         except Exception as error:  # of any kind: answers of strangers, read by the client
             text = shown(" ".join(str(error).split()), 200)
-            raise PrismaError(f"expected the Hub to {what}; found {type(error).__name__} ({text})") from None
-
-    @property
-    def _api(self) -> "HfApi":
-        from huggingface_hub import HfApi
-
-        return HfApi()
+            raise PrismaError(
+                f"expected the Hub to {what} of {self.repo}; found {type(error).__name__} ({text})"
+            ) from None
 
 
 def _stated(record: FileRecord) -> str:
@@ -135,12 +108,11 @@ def _stated(record: FileRecord) -> str:
 
 
 @contextmanager
-def on_the_hub(repo: str) -> Iterator[HubSource]:
+def on_the_hub(repo: str, kind: str = MODEL) -> Iterator[HubSource]:
     """A repository of the Hub, and a temporary folder for what is downloaded of it."""
     expect_packages("huggingface_hub", extra="publish")
-    expect_repo_name(repo)
     with tempfile.TemporaryDirectory(prefix="prisma-audit-") as cache:
-        yield HubSource(repo, Path(cache))
+        yield HubSource(repo, kind=kind, cache=Path(cache))
 
 
 def named_like(pattern: str) -> list[str]:
@@ -151,11 +123,12 @@ def named_like(pattern: str) -> list[str]:
     """
     from huggingface_hub import HfApi
 
-    start = pattern.removesuffix("*")
+    kind, start = kind_and_repo(pattern.removesuffix("*"))
     owner, _, name = start.partition("/")
 
     def find() -> list[str]:
-        found = HfApi().list_models(author=owner, search=name, limit=MOST_REPOSITORIES)
-        return sorted(model.id for model in found if model.id.startswith(start))
+        listed = HfApi().list_models if kind == MODEL else HfApi().list_datasets
+        found = listed(author=owner, search=name, limit=MOST_REPOSITORIES)
+        return sorted(name_of(kind, one.id) for one in found if one.id.startswith(start))
 
-    return Calls().ask(f"list the models of {owner}", find)
+    return Calls().ask(f"list the {kind}s of {owner}", find)

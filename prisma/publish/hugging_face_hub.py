@@ -88,13 +88,13 @@ class HuggingFaceHub:
         """Label -> commit id. `main` is none before something was published there."""
         self._settle()
         labels = {name: commit for name, commit in self.remote.branches(fresh=True).items() if _LABEL.fullmatch(name)}
-        if MAIN in labels and not self.listing(labels[MAIN]):
+        if MAIN in labels and not self.remote.listing(labels[MAIN]):
             del labels[MAIN]
         return labels
 
-    def listing(self, commit: str) -> dict[str, FileRecord]:
-        """The files of a commit by name: see `Remote.listing`."""
-        return self.remote.listing(commit)
+    def served(self, label: str) -> str | None:
+        """The commit that a label names, as listed last; to make one that is there by now is refused by the Hub."""
+        return self.remote.branches().get(label)
 
     def differing(self, commit: str, wanted: Commit) -> list[str]:
         """The names of the files that a commit does not hold as wanted, by the Hub's own hashes."""
@@ -218,7 +218,7 @@ class HuggingFaceHub:
         """The files of a commit by name; of our last one, which may not be verified yet, those that it should have."""
         if self._tip and commit == self._tip[0]:
             return {record.name: record for record in self._tip[1].records}
-        return self.listing(commit)
+        return self.remote.listing(commit)
 
     def _made_before(self, commit: Commit) -> str | None:
         """The commit of these files that was made before, by a publication that was stopped before their label."""

@@ -204,10 +204,11 @@ def card_problem(main: Main) -> str | None:
         wanted = with_prose(render(record, main.model), prose_of(main.card))
     except Exception as error:  # of any kind: the data are a stranger's
         return f"expected files of main from which a card can be rendered; found {shown(str(error), 300)}"
-    return None if main.card == wanted else _difference(main.card, wanted)
+    return None if main.card == wanted else difference(main.card, wanted)
 
 
-def _difference(found: str, wanted: str) -> str:
+def difference(found: str, wanted: str) -> str:
+    """Where a card differs first from what its data renders to."""
     lines = zip(wanted.splitlines(), found.splitlines(), strict=False)
     first = next(((a, b) for a, b in lines if a != b), None)
     if first is None:

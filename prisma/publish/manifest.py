@@ -24,7 +24,7 @@ FORMAT = 2
 IMAGES, CLASSES, DIGITS = 4, 16, 6  # a fingerprint has this many probe images, classes and significant digits
 TOLERANCE = 1e-3  # times the largest logit of a fingerprint: far above rounding, far below the next checkpoint
 
-_HASH_IN_MESSAGE = re.compile(rf"SHA-256 of {re.escape(MANIFEST)}: ([0-9a-f]{{64}})")
+_HASH_IN_MESSAGE = re.compile(r"SHA-256 of (\S+): ([0-9a-f]{64})")
 
 Fingerprint = tuple[tuple[float, ...], ...]
 
@@ -90,15 +90,14 @@ class Manifest:
         return f"{_object({field.name: getattr(self, field.name) for field in fields(self)})}\n".encode()
 
 
-def message_with(text: str, sha256: str) -> str:
+def message_with(text: str, sha256: str, name: str = MANIFEST) -> str:
     """The message of a commit that writes a manifest: it states the manifest's hash, which anchors all other hashes."""
-    return f"{text}. SHA-256 of {MANIFEST}: {sha256}"
+    return f"{text}. SHA-256 of {name}: {sha256}"
 
 
-def hash_in(message: str) -> str | None:
+def hash_in(message: str, name: str = MANIFEST) -> str | None:
     """The SHA-256 of the manifest that the message of its commit states; None if it states none."""
-    found = _HASH_IN_MESSAGE.search(message)
-    return found[1] if found else None
+    return next((found[2] for found in _HASH_IN_MESSAGE.finditer(message) if found[1] == name), None)
 
 
 def _object(values: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from prisma.errors import listed, shown
 from prisma.publish.findings import Finding, gathered
 from prisma.publish.manifest import Entry, Manifest
 from prisma.publish.plan import CARD
+from prisma.publish.signing import SIGNATURE
 from prisma.repository import MAIN, MANIFEST
 from prisma.run_folder import CURVES, FINAL_FILES, RECIPE, revision_of, scheduled_steps
 
@@ -20,7 +21,7 @@ _CURVE = re.compile(rf"{CURVES}/[a-z_]+\.(png|svg)")
 
 def is_published_name(name: str) -> bool:
     """Whether a file of this name may be in `main` of a published mouse: the allow-list."""
-    return name in (CARD, MANIFEST, *FINAL_FILES) or _CURVE.fullmatch(name) is not None
+    return name in (CARD, MANIFEST, SIGNATURE, *FINAL_FILES) or _CURVE.fullmatch(name) is not None
 
 
 def manifest_findings(manifest: Manifest, recipe: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -108,8 +109,8 @@ def _row_problems(row: Entry, manifest: Manifest) -> Iterator[str]:
 
 
 def _file_problems(manifest: Manifest) -> Iterator[str]:
-    names = Counter(record.name for record in manifest.files)
+    names, own = Counter(record.name for record in manifest.files), (MANIFEST, SIGNATURE)
     if missing := sorted({*FINAL_FILES, CARD} - names.keys()):
         yield f"expected every file of main in {MANIFEST}; found no {listed(missing, 10)}"
-    if odd := sorted(name for name, n in names.items() if n > 1 or not is_published_name(name) or name == MANIFEST):
+    if odd := sorted(name for name, n in names.items() if n > 1 or not is_published_name(name) or name in own):
         yield f"expected each file that Prisma publishes once in {MANIFEST}; found {listed(odd, 10)}"

@@ -15,6 +15,7 @@ from typing import Any
 from prisma.errors import PrismaError, quoted, shown
 from prisma.reading import parse_json
 from prisma.repo_names import expect_repo_name
+from prisma.repository import MODEL
 
 LICENSE = "license"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*|code|multilingual")
@@ -42,34 +43,42 @@ def license_name(license: str) -> str:
     return str(hub_fields()["licenses"].get(license, license))
 
 
-def to_yaml(metadata: Mapping[str, Any]) -> str:
-    """The metadata as YAML, written by the Hub's own client, without the lines around it.
+def to_yaml(metadata: Mapping[str, Any], kind: str = MODEL) -> str:
+    """The metadata of a repository's card as YAML, written by the Hub's own client, without the lines around it.
 
     Raises:
         PrismaError: the Hub would refuse it; the first error is named.
     """
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import CardData, ModelCardData
 
-    for problem in problems(metadata):
+    for problem in problems(metadata, kind):
         if problem.is_error:
             raise PrismaError(f"expected metadata that the Hub takes; {problem.words}")
-    return str(ModelCardData(**metadata).to_yaml())
+    return str((ModelCardData if kind == MODEL else CardData)(**metadata).to_yaml())
 
 
-def problems(metadata: Any) -> list[Problem]:
-    """What is wrong with the metadata of a model's card, as YAML has it; none if the Hub takes it."""
+def warnings(card: str, kind: str = MODEL) -> tuple[str, ...]:
+    """What in the metadata at the top of a card the Hub may not take as it is meant."""
+    from huggingface_hub import RepoCard
+
+    return tuple(problem.words for problem in problems(RepoCard(card).data.to_dict(), kind))
+
+
+def problems(metadata: Any, kind: str = MODEL) -> list[Problem]:
+    """What is wrong with the metadata of a model's or data set's card, as YAML has it; none if the Hub takes it."""
     if not isinstance(metadata, Mapping):
         return [Problem(f"expected named fields; found {quoted(metadata)}", True)]
-    return list(_problems(metadata))
+    return list(_problems(metadata, kind))
 
 
-def _problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
+def _problems(metadata: Mapping[str, Any], kind: str) -> Iterator[Problem]:
     hub = hub_fields()
+    keys = hub["keys"] if kind == MODEL else hub["dataset_keys"]
     for key, value in metadata.items():
-        if key not in hub["keys"]:
+        if key not in keys:
             yield Problem(f"expected a field that the Hub documents; found {quoted(key)}", False)
         else:
-            yield from _KINDS[hub["keys"][key]](str(key), value)
+            yield from _KINDS[keys[key]](str(key), value)
     license = metadata.get(LICENSE)
     if license is None:
         yield Problem("expected a license; found none", False)
@@ -83,11 +92,13 @@ def _problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
         LICENSE: hub["licenses"],
         "pipeline_tag": hub["pipeline_tags"],
         "base_model_relation": hub["base_model_relations"],
+        "task_categories": hub["pipeline_tags"],
+        "size_categories": hub["size_categories"],
     }
     for key, names in known.items():
-        value = metadata.get(key)
-        if isinstance(value, str) and value not in names:
-            yield Problem(f"expected a {key} that the Hub lists ({hub['date']}); found {quoted(value)}", False)
+        for value in _listed(metadata.get(key)):
+            if isinstance(value, str) and value not in names:
+                yield Problem(f"expected a {key} that the Hub lists ({hub['date']}); found {quoted(value)}", False)
     for value in _listed(metadata.get("language")):
         if isinstance(value, str) and not _LANGUAGE.fullmatch(value):
             yield Problem(f"expected a code of ISO 639 as language; found {quoted(value)}", False)
@@ -141,6 +152,22 @@ def _emissions(key: str, value: Any) -> Iterator[Problem]:
             yield from _text(f"{name} of {key}", part)
 
 
+def _configs(key: str, value: Any) -> Iterator[Problem]:
+    """Parts of a data set, each with a name, and its splits with their files."""
+    if not isinstance(value, list) or not all(isinstance(config, Mapping) for config in value):
+        yield Problem(f"expected {key} to be a list of configurations; found {quoted(value)}", True)
+        return
+    for config in value:
+        yield from _text(f"config_name of {key}", config.get("config_name"))
+        files = config.get("data_files")
+        if not isinstance(files, list) or not all(isinstance(split, Mapping) for split in files):
+            yield Problem(f"expected data_files of {key} to be a list of splits; found {quoted(files)}", True)
+            continue
+        for split in files:
+            yield from _text(f"split of {key}", split.get("split"))
+            yield from _text(f"path of {key}", split.get("path"))
+
+
 def _model_index(key: str, value: Any) -> Iterator[Problem]:
     """Models, each with results: a task, a data set, and metrics with a type and a value."""
     if not isinstance(value, list) or not all(isinstance(model, Mapping) for model in value):
@@ -186,4 +213,5 @@ _KINDS: Mapping[str, Callable[[str, Any], Iterator[Problem]]] = {
     "address": _address,
     "emissions": _emissions,
     "model-index": _model_index,
+    "configs": _configs,
 }

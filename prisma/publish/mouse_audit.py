@@ -11,16 +11,16 @@ from functools import cached_property
 from prisma.bounds import JSON
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint
 from prisma.errors import PrismaError, shown
-from prisma.files import sha256
 from prisma.publish.commits import FileRecord
+from prisma.publish.file_check import file_problems, message_problems
 from prisma.publish.findings import Finding, gathered, noted
 from prisma.publish.hugging_face_hub import CHAIN
 from prisma.publish.main_files import Main, card_problem, content, number_problems, read_main, read_shape
-from prisma.publish.manifest import Entry, Yanked, hash_in
+from prisma.publish.manifest import Entry, Yanked
 from prisma.publish.manifest_check import is_published_name, manifest_findings
 from prisma.publish.remote import is_same
+from prisma.publish.signing import SIGNATURE
 from prisma.publish.sources import Source
-from prisma.publish.unsafe import why_unsafe
 from prisma.publish.weights_check import WeightsCheck, header_problems, probe_of
 from prisma.repository import MAIN, MANIFEST
 from prisma.run_folder import PROBE, RECIPE, revision_of, step_in
@@ -113,8 +113,9 @@ class MouseAudit:
         manifest, listing = self.main.manifest, self.main.listing
         yield from self.source.problems(commit, ours=True)
         if manifest:
-            yield from _file_problems(manifest.files, {name: listing[name] for name in listing if name != MANIFEST})
-            yield from self._message_problems(commit)
+            stated = {name: listing[name] for name in listing if name not in (MANIFEST, SIGNATURE)}
+            yield from file_problems(manifest.files, stated)
+            yield from message_problems(self.source, commit, MANIFEST)
             last = self.last
             if not self.source.is_local and last and WEIGHTS in listing:
                 wanted = next((record for record in last.files if record.name == WEIGHTS), None)
@@ -123,22 +124,10 @@ class MouseAudit:
                 if not self.deep:
                     yield from header_problems(self.source.header(commit, WEIGHTS), last.step, self._run)
         else:
-            yield from _file_problems((), {name: listing[name] for name in listing if not is_published_name(name)})
+            yield from file_problems((), {name: listing[name] for name in listing if not is_published_name(name)})
         yield from number_problems(self.main)
         if problem := card_problem(self.main):
             yield problem
-
-    def _message_problems(self, commit: str) -> Iterator[str]:
-        """Whether the commit that wrote the manifest states its hash. A folder hub has no messages."""
-        message = self.source.message(commit, MANIFEST)
-        if message is None:
-            return
-        found, there = hash_in(message), self.main.listing[MANIFEST]
-        digest = there.sha256 or sha256(self.source.folder(commit, [MANIFEST]) / MANIFEST)
-        if found is None:
-            yield f"expected a commit message that states the SHA-256 of {MANIFEST}; found {shown(message)}"
-        elif found != digest:
-            yield f"expected {MANIFEST} of SHA-256 {found}, as its commit message states; found {digest}"
 
     def _label_findings(self, label: str, commit: str) -> Iterator[Finding]:
         yield from (Finding(label, problem) for problem in gathered(self._label_problems(label, commit)))
@@ -158,14 +147,14 @@ class MouseAudit:
             yield from () if problems else ["expected files; found an empty revision"]
             return
         if entry:
-            yield from _file_problems(entry.files, listing)
+            yield from file_problems(entry.files, listing)
             owner = self._owner(listing.get(WEIGHTS))
             if owner not in (None, label):
                 yield f"expected the weights of {label}; found the file of {owner}"
             yield from self._config_problems(commit, listing)
         else:
             extra = {name: record for name, record in listing.items() if name not in (CONFIG, WEIGHTS)}
-            yield from _file_problems((), extra)
+            yield from file_problems((), extra)
         if not self.source.is_local and not self.deep and WEIGHTS in listing and (entry or taken):
             yield from header_problems(self.source.header(commit, WEIGHTS), self._step(label), self._run)
 
@@ -220,23 +209,6 @@ class MouseAudit:
         if entry and entry.size != listing[WEIGHTS].size:  # which is a problem already, and may be a large download
             return []
         return [name for name in listing if is_published_name(name)]
-
-
-def _file_problems(wanted: tuple[FileRecord, ...], found: Mapping[str, FileRecord]) -> Iterator[str]:
-    """How the files of a revision differ from those that the manifest states."""
-    stated = {record.name: record for record in wanted}
-    for name in sorted(stated.keys() | found.keys()):
-        if name not in found:
-            yield f"expected a file {shown(name)}, as in the manifest; found none"
-        elif name not in stated:
-            why = why_unsafe(name)
-            yield f"expected only the files of the manifest; found {shown(name)}{f', {why}' if why else ''}"
-        elif not is_same(found[name], stated[name]):
-            there, record = found[name], stated[name]
-            yield (
-                f"expected {shown(name)} of {record.size} bytes of SHA-256 {shown(record.sha256)}, as in the manifest; "
-                f"found {there.size} bytes of {there.sha256 or there.oid or 'a file that cannot be read'}"
-            )
 
 
 def _step_of(label: str) -> int | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from tqdm import tqdm
@@ -58,12 +59,18 @@ class Step:
 class Plan:
     """The steps in order, and what `main` will hold."""
 
+    manifest: ClassVar[str] = MANIFEST  # the name of the file of `main` that states the hashes of all others
+
     run: str  # its id
     steps: tuple[Step, ...]
     files: tuple[File, ...]  # of `main`, without the card and the manifest
     record: Record  # what the card is rendered from
     final: Checkpoint
     card: str  # the text of README.md, if no checkpoint is yanked
+
+    def message(self, commits: Mapping[str, str]) -> str:
+        """What the commit of `main` says."""
+        return f"Run {self.run}: {len(commits)} checkpoints"
 
     def main(self, commits: Mapping[str, str], *, yanked: tuple[Yanked, ...] = ()) -> Commit:
         """The commit of `main`, once the commits of the steps have ids.
@@ -95,7 +102,7 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     expect_repo_name(repo)
     expect_finished(run)
     for name in (*final_files(run), CHECKPOINTS):
-        _expect_no_link(run, name)
+        expect_no_link(run, name)
     images = read_tensors(run / PROBE)[0].get("images", torch.empty(0))
     final, header = read_tensors(run / WEIGHTS)
     recipe = read_recipe(run)
@@ -108,7 +115,7 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     steps, seen = list[Step](), dict[str, Step]()
     for folder in tqdm(scheduled_folders(run, recipe), desc="checking", unit="checkpoint", disable=not progress):
         for name in (CONFIG, WEIGHTS):
-            _expect_no_link(run, f"{CHECKPOINTS}/{folder.name}/{name}")
+            expect_no_link(run, f"{CHECKPOINTS}/{folder.name}/{name}")
         step, weights_id = Step.of(run, folder, run_id, images)
         if (twin := seen.setdefault(weights_id, step)) is not step:
             raise PrismaError(
@@ -127,15 +134,15 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     return Plan(run_id, tuple(steps), sent, record, final_checkpoint, card)
 
 
-def _expect_no_link(run: Path, name: str) -> None:
+def expect_no_link(run: Path, name: str, what: str = "run") -> None:
     """Raise PrismaError if a file of a run, or a folder on the way to it, is a link: it may lead to what is private."""
     path = run
     for part in Path(name).parts:
         path = path / part
         if path.is_symlink():
             raise PrismaError(
-                f"expected {path.relative_to(run)} of the run {run} to be no link; found one to "
-                f"{shown(str(path.readlink()))}: only the run's own files are published"
+                f"expected {path.relative_to(run)} of the {what} {run} to be no link; found one to "
+                f"{shown(str(path.readlink()))}: only the {what}'s own files are published"
             )
 
 

@@ -1,28 +1,26 @@
-"""Publish a run: check everything, then commit, verify and label step by step, `main` last."""
+"""Publish a run or something else: check everything, then commit, verify and label step by step, `main` last."""
 
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from prisma.errors import PrismaError, by_number, expect_packages, shown
-from prisma.filesystem import given, sentences
-from prisma.publish.commits import File, Hub
-from prisma.publish.folder_hub import FolderHub
+from prisma.errors import PrismaError, by_number, shown
+from prisma.filesystem import given
+from prisma.publish.commits import Commit, File, Hub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
-from prisma.publish.journal import Journal
 from prisma.publish.manifest import Manifest, Yanked, message_with
-from prisma.publish.plan import CARD, Plan, Step, plan
-from prisma.publish.recomputing import expect_stated_numbers
+from prisma.publish.metadata import warnings
+from prisma.publish.plan import CARD, Step, plan
+from prisma.publish.signing import ENDING, Signer
+from prisma.publish.things import About, Planned, planned_for
 from prisma.reading import parse_json
 from prisma.repository import MAIN, MANIFEST, Published
-from prisma.run_folder import checkpoint_folder
 
 
 @dataclass(frozen=True)
@@ -40,33 +38,41 @@ class Report:
     removed: tuple[str, ...] = ()  # labels that this run does not have
     requests: int = 0  # to the Hub; none to a folder hub
     bytes: int = 0  # sent or written
+    warnings: tuple[str, ...] = ()  # what in the card's metadata the Hub may not know; it is published all the same
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def publish(
-    run: Path,
+    what: str | Path,
     repo: str,
     hub: Path | None = None,
     *,
     replace: bool = False,
     public: bool = False,
+    sign: Path | None = None,
+    base_model: str | None = None,
+    license: str | None = None,
     progress: bool = True,
 ) -> Report:
     """Publish a finished run: a revision per checkpoint, and `main` with the final weights, the card and the manifest.
 
-    A label is made only after every byte of its commit was verified. A kill at any moment leaves only
-    labels that serve verified weights, and publishing again completes the rest. Publishing twice writes nothing,
-    and needs no permission to write.
+    The data set of a task, and a tuned lens, are published in the same way; they have `main` alone. A label is made
+    only after every byte of its commit was verified. A kill at any moment leaves only labels that serve verified
+    bytes, and publishing again completes the rest. Publishing twice writes nothing, and needs no permission to write.
 
     Args:
-        run: a run folder with results.json.
+        what: a run folder with results.json; `task:NAME`, for the data set of a task; or a folder with a tuned lens.
         repo: OWNER/NAME.
         hub: a folder hub, made if absent; None is the Hugging Face Hub, where the repository is private at first.
         replace: move labels that serve other bytes, and remove labels that this run does not have. Old commits stay
             readable by id. A `main` that differs only in its card moves without this.
         public: on the Hugging Face Hub, make the repository public once everything is published and verified.
+        sign: the file of a private key, with which the manifest is signed. Without it, a signature that is there
+            stays, even if the manifest is no longer the one that was signed.
+        base_model: of a tuned lens, the model that it was trained on: OWNER/NAME or OWNER/NAME@REVISION.
+        license: of a tuned lens, its licence, as the Hub names it.
         progress: show bars on stderr.
 
     Raises:
@@ -74,56 +80,35 @@ def publish(
             label serves other bytes, another process publishes, the Hub refuses or does not answer, or a file could not
             be written.
     """
-    run, hub = given(run), hub if hub is None else given(hub)
-    if hub is not None and hub.exists() and not hub.is_dir():
-        raise PrismaError(f"expected a folder hub at {hub}; found a file")
-    if hub is not None and public:
-        raise PrismaError("expected no option `public` with a folder hub, which has no private repositories; found it")
-    with sentences(run):
-        writer = hub_for(run, repo, hub)
-        planned = plan(run, repo, progress=progress)
-        check = partial(_expect_stated_numbers, run, planned)
-        if not isinstance(writer, HuggingFaceHub):
-            return send(planned, writer, replace=replace, progress=progress, check=check)
-        with writer.calls.counting():
-            report = send(planned, writer, replace=replace, progress=progress, check=check)
+    signer, about = Signer.of(sign) if sign else None, About(base_model, license)
+    with planned_for(what, repo, hub, about, public=public, progress=progress) as (planned, writer, check):
+        report = send(planned, writer, replace=replace, progress=progress, check=check, signer=signer)
+        if isinstance(writer, HuggingFaceHub):
             changed = writer.set_public() if public else False
-            return dataclasses.replace(report, changed=report.changed or changed, requests=writer.calls.requests)
-
-
-def _expect_stated_numbers(run: Path, planned: Plan) -> None:
-    folders = {step.entry.step: checkpoint_folder(run, step.entry.step) for step in planned.steps}
-    lines = {line["step"]: line for line in planned.record.metrics}
-    expect_stated_numbers(folders, planned.record.recipe, lines, planned.record.results)
-
-
-def hub_for(run: Path, repo: str, hub: Path | None) -> Hub:
-    """Where a run is published: a repository in a folder hub, or (None) on the Hugging Face Hub."""
-    if hub is None:
-        expect_packages("huggingface_hub", extra="publish")
-        return HuggingFaceHub(repo, Journal.of(run, repo))
-    return FolderHub(Published(repo, hub))
+            report = dataclasses.replace(report, changed=report.changed or changed, requests=writer.calls.requests)
+        return dataclasses.replace(report, warnings=warnings(planned.card, writer.kind))
 
 
 def send(
-    planned: Plan,
+    planned: Planned,
     hub: Hub,
     *,
     replace: bool = False,
     progress: bool = True,
     check: Callable[[], None] = lambda: None,
+    signer: Signer | None = None,
 ) -> Report:
     """Make a hub serve a plan, and say what was done. Raises PrismaError as `publish` does.
 
     Args:
         check: called before anything is written, and not if there is nothing to write.
     """
-    there = There.of(planned, hub)
+    there = There.of(planned, hub, signer)
     if there.is_complete:
         return _report(there, hub, there.labels[MAIN])
     check()
     with hub.writing():
-        there = There.of(planned, hub)
+        there = There.of(planned, hub, signer)
         if not replace:
             there.expect_no_conflict()
         return _write(there, progress)
@@ -133,22 +118,35 @@ def send(
 class There:
     """What a hub serves already of a plan."""
 
-    planned: Plan
+    planned: Planned
     hub: Hub
     labels: Mapping[str, str]  # all of them -> commit id
     steps: tuple[Step, ...]  # of the plan, without those that were yanked
     commits: Mapping[str, str]  # the labels of steps that serve what the plan wants -> commit id
     yanked: tuple[Yanked, ...]
+    signer: Signer | None  # who signs the manifest; None: a signature that is there stays as it is
+    signature: bytes | None  # the one that is there
 
     @classmethod
-    def of(cls, planned: Plan, hub: Hub) -> "There":
+    def of(cls, planned: Planned, hub: Hub, signer: Signer | None = None) -> "There":
         labels = hub.labels()
         yanked = yanked_of(hub, planned.run) if MAIN in labels else ()
         taken_back = {row.revision for row in yanked}
         steps = tuple(step for step in planned.steps if step.label not in taken_back)
         served = (step for step in steps if step.label in labels)
         commits = {step.label: labels[step.label] for step in served if not _differing(hub, labels, step)}
-        return cls(planned, hub, labels, steps, commits, yanked)
+        signature = hub.read(f"{planned.manifest}{ENDING}") if MAIN in labels else None
+        return cls(planned, hub, labels, steps, commits, yanked, signer, signature)
+
+    def main(self, commits: Mapping[str, str]) -> Commit:
+        """What `main` is to serve once the commits of the steps have ids, with the signature of its manifest if any."""
+        commit, signature = self.planned.main(commits, yanked=self.yanked), self.signature
+        manifest = commit.file(self.planned.manifest)
+        if self.signer:
+            signature = self.signer.signature(manifest.name, b"".join(manifest.chunks()), signature)
+        if signature is None:
+            return commit
+        return Commit((*commit.files, File.of(f"{manifest.name}{ENDING}", signature)))
 
     @property
     def foreign(self) -> list[str]:
@@ -161,7 +159,7 @@ class There:
         """Whether every label serves every byte of the plan: then nothing is written, and no lock is needed."""
         if len(self.commits) < len(self.steps) or self.foreign or MAIN not in self.labels:
             return False
-        return not self.hub.differing(self.labels[MAIN], self.planned.main(self.commits, yanked=self.yanked))
+        return not self.hub.differing(self.labels[MAIN], self.main(self.commits))
 
     def expect_no_conflict(self) -> None:
         """Raise PrismaError unless every label serves this plan, an older card of it, or damaged files of it."""
@@ -173,12 +171,13 @@ class There:
             )
         wanted = {step.label: step.commit for step in self.steps if step.label not in self.commits}
         if MAIN in self.labels:
-            wanted[MAIN] = self.planned.main(self._commits_wanted(), yanked=self.yanked)
+            wanted[MAIN] = self.main(self._commits_wanted())
+        loose = {CARD, self.planned.manifest, f"{self.planned.manifest}{ENDING}"}
         for label, commit in wanted.items():
             there = self.labels.get(label)
             if there is None or there == commit.id:  # a folder hub whose files were damaged
                 continue
-            if not (label == MAIN and {CARD, MANIFEST}.issuperset(self.hub.differing(there, commit))):
+            if not (label == MAIN and loose.issuperset(self.hub.differing(there, commit))):
                 raise PrismaError(
                     f"expected {label} of {self.hub.repo} to serve the files of this run; found commit {shown(there)}, "
                     "with other files: --replace moves the label"
@@ -213,17 +212,18 @@ def _write(there: There, progress: bool) -> Report:
     if main_was and (taken or there.foreign):
         main_was = _announce(hub, planned.run) or main_was
     hub.prepare([step.commit for step in missing])
-    for step in tqdm(missing, desc="publishing", unit="checkpoint", disable=not progress):
+    for step in tqdm(missing, desc="publishing", unit="checkpoint", disable=not (progress and missing)):
         commits[step.label] = hub.put(step.label, step.commit, step.message)
     for label in there.foreign:
         hub.unlabel(label)
-    main = planned.main(commits, yanked=there.yanked)
+    main = there.main(commits)
     changed = {label: commit for label, commit in commits.items() if label not in there.commits}
     served = hub.labels().get(MAIN)
     if served != main_was:
         raise PrismaError(f"expected nobody else to change main of {hub.repo}; found commit {served}: publish again")
     if served is None or hub.differing(served, main):
-        message = message_with(f"Run {planned.run}: {len(commits)} checkpoints", main.file(MANIFEST).sha256)
+        manifest = main.file(planned.manifest)
+        message = message_with(planned.message(commits), manifest.sha256, manifest.name)
         changed[MAIN] = hub.put(MAIN, main, message)
     return _report(
         there,

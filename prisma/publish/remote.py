@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, shown
 from prisma.publish.calls import Calls, RefusedError
 from prisma.publish.commits import Commit, File, FileRecord
 from prisma.repo_names import expect_repo_name
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = ".gitattributes"
 """What every repository of the Hub begins with."""
+MOST_FILES = 100_000  # of a commit; what is listed beyond is not looked at
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Remote:
     kind: str = "model"
     is_hidden: bool = field(default=False, init=False)  # there is no such repository, or it is not ours to see
     _heads: dict[str, str] | None = field(default=None, init=False)  # branch -> commit id
+    cut: set[str] = field(default_factory=set, init=False)  # commits of more than `MOST_FILES` files
     _listings: dict[str, dict[str, FileRecord]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -80,13 +83,16 @@ class Remote:
         Those that the Hub stores by SHA-256 have no oid, and the others no SHA-256.
         """
         if commit not in self._listings:
-            rows = self.ask(
-                f"list the files at {commit}",
-                lambda: list(self.api.list_repo_tree(self.repo, recursive=True, revision=commit, repo_type=self.kind)),
-            )
-            self._listings[commit] = {
-                row.path: record_of(row) for row in rows if hasattr(row, "blob_id") and row.path != ATTRIBUTES
-            }
+
+            def read() -> list[Any]:
+                rows = self.api.list_repo_tree(self.repo, recursive=True, revision=commit, repo_type=self.kind)
+                return list(islice(rows, MOST_FILES + 1))
+
+            rows = self.ask(f"list the files at {shown(commit)}", read)
+            if len(rows) > MOST_FILES:
+                self.cut.add(commit)
+            files = (row for row in rows[:MOST_FILES] if hasattr(row, "blob_id") and row.path != ATTRIBUTES)
+            self._listings[commit] = {row.path: record_of(row) for row in files}
         return self._listings[commit]
 
     def differing(self, commit: str, wanted: Commit) -> list[str]:

@@ -15,6 +15,10 @@ class Source(Protocol):
         """OWNER/NAME."""
 
     @property
+    def kind(self) -> str:
+        """Of the repository: "model" or "dataset"."""
+
+    @property
     def is_local(self) -> bool:
         """Whether all bytes are on this machine, so that each listing hashes them."""
 

@@ -15,7 +15,9 @@ from prisma.errors import PrismaError
 from prisma.filesystem import given, sentences
 from prisma.publish.commits import Hub
 from prisma.publish.plan import Step
-from prisma.publish.publishing import Report, hub_for, publish
+from prisma.publish.publishing import Report, publish
+from prisma.publish.signing import Signer
+from prisma.publish.things import hub_for
 from prisma.run_folder import (
     PROBE,
     checkpoint_folders,
@@ -36,6 +38,7 @@ def watch(
     *,
     replace: bool = False,
     public: bool = False,
+    sign: Path | None = None,
     every: float = EVERY,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
@@ -50,6 +53,8 @@ def watch(
     The other arguments, and what is raised, are those of `publish`.
     """
     run, hub = given(run), hub if hub is None else given(hub)
+    if sign is not None:
+        Signer.of(sign)  # now, and not only when the run is finished
     writer, done = hub_for(run, repo, hub), set[str]()
     while not is_finished(run):
         if is_run(run) and (run / PROBE).is_file():
@@ -60,7 +65,7 @@ def watch(
                     say(f"published {step.label} of {repo}")
         if not is_finished(run):
             time.sleep(every)
-    return publish(run, repo, hub, replace=replace, public=public)
+    return publish(run, repo, hub, replace=replace, public=public, sign=sign)
 
 
 def _new_steps(run: Path, done: set[str]) -> list[Step]:
@@ -74,7 +79,7 @@ def _new_steps(run: Path, done: set[str]) -> list[Step]:
 
 def _put(hub: Hub, step: Step, replace: bool) -> None:
     """Publish a checkpoint, unless it is there. Raises PrismaError if its label serves another run's."""
-    there = hub.labels().get(step.label)
+    there = hub.served(step.label)
     if there is not None and not hub.differing(there, step.commit):
         return
     if there is not None and not replace:

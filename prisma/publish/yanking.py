@@ -14,7 +14,8 @@ from prisma.publish.commits import File, Hub
 from prisma.publish.manifest import Manifest, Yanked, message_with
 from prisma.publish.plan import CARD
 from prisma.publish.prose import prose_of, with_prose
-from prisma.publish.publishing import hub_for
+from prisma.publish.signing import ENDING, Signer
+from prisma.publish.things import hub_for
 from prisma.reading import parse_json
 from prisma.repository import MAIN, MANIFEST
 from prisma.run_folder import METRICS, RECIPE, RESULTS
@@ -32,7 +33,9 @@ class YankReport:
     commit: str  # of main
 
 
-def yank(repo: str, revision: str, why: str, hub: Path | None = None, *, today: str | None = None) -> YankReport:
+def yank(
+    repo: str, revision: str, why: str, hub: Path | None = None, *, sign: Path | None = None, today: str | None = None
+) -> YankReport:
     """Take a checkpoint back, for a reason that everybody can read.
 
     The label is renamed, so that nobody gets the weights by mistake and whoever needs them can still read them; the
@@ -43,6 +46,8 @@ def yank(repo: str, revision: str, why: str, hub: Path | None = None, *, today: 
         revision: the label of a checkpoint, `step-000128`.
         why: one line of at most 500 characters.
         hub: a folder hub; None is the Hugging Face Hub.
+        sign: the file of a private key, with which the manifest is signed again. Without it, a signature that is there
+            stays, and is that of the manifest before.
         today: the day that is stated, 2026-11-26; by default today.
 
     Raises:
@@ -53,6 +58,7 @@ def yank(repo: str, revision: str, why: str, hub: Path | None = None, *, today: 
         raise PrismaError(f"expected a reason of 1 to {LONGEST_REASON} characters; found {quoted(why)}")
     where = given(hub) if hub is not None else None
     day = today or datetime.now(UTC).date().isoformat()
+    signer = Signer.of(sign) if sign else None
     with TemporaryDirectory() as temporary, sentences(where or Path(temporary)):
         writer = hub_for(Path(temporary), repo, where)
         manifest = _manifest(writer)
@@ -68,7 +74,11 @@ def yank(repo: str, revision: str, why: str, hub: Path | None = None, *, today: 
         with writer.writing():
             writer.rename(revision, row.moved_to)
             files = _files(writer, changed)
-            commit = writer.amend(files, message_with(f"Yanked {revision}: {reason}", files[-1].sha256))
+            message = message_with(f"Yanked {revision}: {reason}", files[-1].sha256)
+            if signer:
+                signature = signer.signature(MANIFEST, b"".join(files[-1].chunks()))
+                files = (*files, File.of(f"{MANIFEST}{ENDING}", signature))
+            commit = writer.amend(files, message)
     return YankReport(repo, True, row, commit)
 
 

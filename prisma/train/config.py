@@ -10,6 +10,7 @@ from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.errors import PrismaError, nearest
 from prisma.fields import check_types, expect_choices, parse
+from prisma.repo_names import expect_repo_name
 from prisma.run_folder import checkpoint_steps
 
 
@@ -69,8 +70,11 @@ class Recipe:
     license: str | None = None  # of the weights, by its id on the Hub, such as mit; a card needs one
     expected_accuracy: float | None = None  # on the test images, with these seeds
     published_accuracy: float | None = None  # of the mouse whose settings these are, or whose budget
+    datasets: tuple[str, ...] = ()  # the repositories of the Hub that hold the data, for the card: OWNER/NAME
 
     def __post_init__(self) -> None:
+        for repo in self.datasets:
+            expect_repo_name(repo)
         data = task(self.task)
         wanted = {
             "image_sides": data.transform.size,

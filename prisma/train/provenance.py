@@ -43,6 +43,7 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
         "run": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
         **identity,
         "license": recipe.license,
+        **({"datasets": list(recipe.datasets)} if recipe.datasets else {}),
         "seeds": seeds(recipe),
         "data_order": {
             "function": "prisma.train.order.batch",

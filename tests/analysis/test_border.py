@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -148,3 +149,46 @@ def test_a_reference_in_which_a_class_has_no_probability_is_a_reference() -> Non
     assert found.effect.isfinite().all()
     with pytest.raises(NotFiniteError, match=r"metric\.reference"):
         prisma.patch(model, clean, corrupt, "attn.z", KL(torch.full_like(reference, -torch.inf)))
+
+
+@pytest.mark.parametrize("layers", [[0, 1], (0, 1), range(2), torch.arange(2), np.arange(2), [np.int64(0), 1]])
+def test_whole_numbers_are_of_pythons_own_type(layers: Any) -> None:
+    model = model_of("base")
+    found = prisma.norm_weighted_attention(model, images_of(model, 1), layers=layers)
+    assert found.metadata["layers"] == [0, 1] and {type(x) for x in found.metadata["layers"]} == {int}
+    assert prisma.class_space(model, layers=layers).metadata["layers"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (0, r"layers to be several whole numbers, such as \[0, 1\]; found 0"),
+        ("01", r"layers to be several whole numbers, such as \[0, 1\]; found '01'"),
+        (torch.tensor(0), "layers to be several whole numbers, .*; found a torch.Tensor"),
+        ([0.5], "layers to be a whole number; found 0.5"),
+        (torch.tensor([0.0]), "layers to be a whole number; found 0.0"),
+        ([True], "layers to be a whole number; found True"),
+    ],
+)
+def test_what_is_no_sequence_of_whole_numbers_is_named(layers: Any, message: str) -> None:
+    model = model_of("base")
+    for call in (
+        lambda: prisma.class_space(model, layers=layers),
+        lambda: prisma.norm_weighted_attention(model, images_of(model, 1), layers=layers),
+    ):
+        with pytest.raises(PrismaError, match=f"^expected {message}"):
+            call()
+
+
+def test_groups_are_whole_numbers_too() -> None:
+    model = model_of("base")
+    images = images_of(model, 2)
+    metric = prisma.Logit(0)
+    tensor: Any = torch.tensor([[0], [1]])
+    found = [
+        prisma.patch(model, images, images.flip(0), "attn.z", metric, groups=groups) for groups in ([[0], [1]], tensor)
+    ]
+    assert torch.equal(found[0].values, found[1].values)
+    mixed: Any = [[0], 1]
+    with pytest.raises(PrismaError, match=r"^expected each of groups to be several whole numbers"):
+        prisma.patch(model, images, images.flip(0), "attn.z", metric, groups=mixed)

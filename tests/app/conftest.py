@@ -1,6 +1,5 @@
 """Two published mice for the app, small but trained; a session on one; two pretrained models; a browser."""
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,7 +22,7 @@ from prisma.publish import publish
 from prisma.recipes import recipe
 from prisma.repository import Published
 from prisma.train import train
-from tests.app.visitor import CHROMIUM
+from tests.app.visitor import CHROMIUM, closed_loops
 
 DIGITS, GLYPHS = "lab/digits", "lab/glyphs"
 HOSTILE = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{window.harmed=1}}"
@@ -83,20 +82,18 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def closed_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For tests that make components: Gradio opens an event loop for each of its locks and closes none."""
-    loops: list[asyncio.AbstractEventLoop] = []
-    new_event_loop = asyncio.new_event_loop
+@pytest.fixture(name="closed_loops")
+def _closed_loops() -> Iterator[None]:
+    with closed_loops():
+        yield
 
-    def noted() -> asyncio.AbstractEventLoop:
-        loops.append(new_event_loop())
-        return loops[-1]
 
-    monkeypatch.setattr(asyncio, "new_event_loop", noted)
-    yield
-    for loop in loops:
-        loop.close()
+@pytest.fixture(scope="package", autouse=True)
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where Gradio keeps uploads, of every app that this process serves."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        yield
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from tests.app.visitor import WAIT, App, near, served, visit
 
 
 @pytest.fixture(scope="module")
-def url(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served("--hub", lab, "--model", DIGITS, cache=tmp_path_factory.mktemp("gradio")) as address:
+def url(lab: Path) -> Iterator[str]:
+    with served(lab, DIGITS) as address:
         yield address
 
 

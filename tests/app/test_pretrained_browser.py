@@ -20,8 +20,8 @@ PROMPTS = ["a photo of a newt", "an owl", "two elks"]
 
 
 @pytest.fixture(scope="module")
-def vit_url(vit_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served("--model", vit_folder, cache=tmp_path_factory.mktemp("gradio")) as address:
+def vit_url(vit_folder: Path) -> Iterator[str]:
+    with served(None, vit_folder) as address:
         yield address
 
 
@@ -32,9 +32,8 @@ def vit(browser: Browser, vit_url: str) -> Iterator[App]:
 
 
 @pytest.fixture(scope="module")
-def clip_url(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    options = ("--model", clip_folder, "--prompts", ", ".join(PROMPTS))
-    with served(*options, cache=tmp_path_factory.mktemp("gradio")) as address:
+def clip_url(clip_folder: Path) -> Iterator[str]:
+    with served(None, clip_folder, PROMPTS) as address:
         yield address
 
 
@@ -73,7 +72,7 @@ def test_a_view_that_a_model_cannot_have_says_why_and_the_others_work(browser: B
     transform = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}
     bare = model_of("no_head", torch.float32, image_size=32, patch_size=8, channels=3)
     write_checkpoint(tmp_path / "bare", bare, transform=transform)
-    with served("--model", tmp_path / "bare", cache=tmp_path) as url, visit(browser, url) as app:
+    with served(None, tmp_path / "bare") as url, visit(browser, url) as app:
         app.open("?view=lens")
         refused = app.panel("lens").get_by_text("A logit lens needs a model with classes; found n_classes=0.")
         expect(refused).to_be_visible(timeout=WAIT)

@@ -1,18 +1,18 @@
 """A visitor of the app: a real browser, the server that `prisma app` starts, and the numbers that a viewer shows."""
 
-import os
+import asyncio
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from playwright.sync_api import Browser, Locator
 from playwright.sync_api import Page as Tab
+from prisma_app.main import serve
 
 WAIT = 15_000  # milliseconds
 STOPPED = 60  # seconds in which `prisma app` must have ended
@@ -21,20 +21,30 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 @contextmanager
-def served(*options: str | Path, cache: Path) -> Iterator[str]:
-    """The address that `prisma app` prints, while it serves."""
-    command = [Path(sys.executable).with_name("prisma"), "app", *options]
-    environment = os.environ | {"GRADIO_TEMP_DIR": str(cache)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+def served(hub: Path | None, model: Path | str, prompts: Sequence[str] = ()) -> Iterator[str]:
+    """The address of the app, served by this process, which has imported all; `tests/cli` and `tests/e2e` start it."""
+    with closed_loops():
+        blocks = serve(hub, str(model), prompts=prompts, block=False)
         try:
-            assert server.stdout is not None
-            line = server.stdout.readline().split()
-            assert line, "prisma app ended before it served"
-            yield line[-1]
-            server.terminate()
-            assert server.wait(timeout=STOPPED) == 0
+            yield blocks.local_url
         finally:
-            server.kill()  # does nothing to a process that has ended
+            blocks.close(verbose=False)
+
+
+@contextmanager
+def closed_loops() -> Iterator[None]:
+    """For components made in this process: Gradio opens an event loop for each of its locks and closes none."""
+    loops: list[asyncio.AbstractEventLoop] = []
+    new_event_loop = asyncio.new_event_loop
+
+    def noted() -> asyncio.AbstractEventLoop:
+        loops.append(new_event_loop())
+        return loops[-1]
+
+    with patch.object(asyncio, "new_event_loop", noted):
+        yield
+    for loop in loops:
+        loop.close()
 
 
 @dataclass

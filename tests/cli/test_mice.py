@@ -76,6 +76,9 @@ def test_a_licence_is_part_of_the_command_and_of_the_recipe(prisma: Prisma, monk
     assert "prisma train digits --license cc-by-4.0 --out runs/digits --resume continues from here" in err
     prisma("train", "digits")
     assert [recipe.license for recipe in given] == ["cc-by-4.0", "mit"]
+    _, _, err = prisma("train", "digits", "--dataset", "lab/digits", "--dataset", "lab/more")
+    assert "prisma train digits --dataset lab/digits --dataset lab/more --out runs/digits --resume continues" in err
+    assert given[-1].datasets == ("lab/digits", "lab/more")
 
 
 SHORT = ("--set", "steps=3", "--set", "warmup=1", "--set", "batch_size=8")

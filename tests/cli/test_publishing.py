@@ -10,8 +10,11 @@ import pytest
 from huggingface_hub import constants
 
 from prisma.cli.publishing import duration, forecast_text
+from prisma.files import read_json, write_json
 from tests.cli.running import Prisma, one_sentence
 from tests.hubserver.running import Hub, use
+from tests.publish.keys import pair
+from tests.run_edits import accept_changes
 
 SMALL = ("--set", "steps=3", "--set", "warmup=1", "--set", "d_model=8", "--set", "n_heads=2", "--set", "d_mlp=8")
 
@@ -53,7 +56,7 @@ def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[st
 def test_a_run_is_compared_watched_and_taken_back(prisma: Prisma, run: Path, hub: Path) -> None:
     where = ("lab/tiny", "--hub", str(hub))
     code, out, err = prisma("diff", str(run), *where)
-    assert (code, out.strip()) == (0, "lab/tiny serves this run."), err
+    assert (code, out.strip()) == (0, f"lab/tiny serves {run}."), err
     code, out, _ = prisma("diff", str(run), "lab/other", "--hub", str(hub), "--json")
     assert code == 1
     assert json.loads(out)[-1] == {"revision": "main", "file": "", "found": "not published"}
@@ -89,9 +92,24 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_a_forecast_in_words() -> None:
     values = {"repo": "a/b", "hub": "h", "changed": True, "files": 2, "bytes": 3e6, "commits": 4, "requests": 5}
+    values["warnings"] = ["expected a license; found none"]
     text = forecast_text({**values, "seconds": 6, "revisions": ["main"], "removed": ["step-000001"], "seen": False})
     assert "a/b in h would get 2 files (3.0 MB) in 4 commits, with about 5 requests, in about 6 seconds." in text
     assert "Removed revisions: step-000001.\nAll counts as new" in text
+    assert text.endswith("\nWarning: expected a license; found none.")
+
+
+def test_what_the_hub_may_not_know_is_said_before_and_after(prisma: Prisma, run: Path) -> None:
+    write_json(run / "recipe.json", {**read_json(run / "recipe.json"), "license": "my-own"})
+    accept_changes(run)
+    to = ("publish", str(run), "lab/tiny", "--hub", "hub")
+    words = "expected a license that the Hub lists"
+    assert f"\nWarning: {words}" in prisma(*to, "--dry-run")[1]
+    assert words in json.loads(prisma(*to, "--dry-run", "--json")[1])["warnings"][0]
+    for changed in (True, False):
+        code, out, err = prisma(*to, "--json")
+        assert (code, json.loads(out)["changed"]) == (0, changed)
+        assert f"prisma: warning: {words}" in err
 
 
 def test_who_may_not_write_is_told_so(prisma: Prisma, server: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +160,45 @@ def test_the_hub_itself_is_where_a_run_goes_without_a_folder(prisma: Prisma, run
     assert server.api.model_info("lab/tiny").private
     assert json.loads(prisma("publish", str(run), "lab/tiny", "--public", "--json")[1])["changed"] is True
     assert not server.api.model_info("lab/tiny").private
+
+
+def test_a_data_set_is_published_compared_and_audited(prisma: Prisma, tmp_path: Path) -> None:
+    where = ("--hub", "hub")
+    code, out, err = prisma("publish", "task:circle-7", "lab/rings", *where, "--dry-run")
+    assert code == 0, err
+    assert out.startswith("lab/rings in hub would get 4 files (0.0 MB) in 1 commits")
+    assert prisma("publish", "task:circle-7", "lab/rings", *where)[1] == (
+        "Published lab/rings in hub: every file was verified.\n"
+    )
+    code, out, err = prisma("publish", "task:circle-7", "lab/rings", *where, "--json")
+    assert (json.loads(out)["changed"], json.loads(out)["revisions"]) == (False, []), err
+    assert prisma("diff", "task:circle-7", "lab/rings", *where)[1] == "lab/rings serves task:circle-7.\n"
+    code, out, err = prisma("audit", "datasets/lab/rings", *where, "--deep")
+    assert (code, out) == (0, "datasets/lab/rings: main has the files of the manifest.\n"), err
+    assert prisma("audit", "lab/rings", *where)[0] == 1
+
+
+def test_a_signature_is_made_and_verified(prisma: Prisma, run: Path, tmp_path: Path) -> None:
+    private, public = pair(tmp_path)
+    code, _, err = prisma("publish", str(run), "lab/tiny", "--hub", "hub", "--sign", str(private))
+    assert code == 0, err
+    code, out, err = prisma("audit", "lab/tiny", "--hub", "hub", "--key", str(public))
+    assert code == 0, err
+    assert out == "lab/tiny: 5 checkpoints and main have the files of the manifest, which is signed by this key.\n"
+    code, out, _ = prisma("audit", "lab/tiny", "--hub", "hub", "--key", str(pair(tmp_path, "other")[1]), "--json")
+    assert code == 1
+    assert [row["revision"] for row in json.loads(out)] == ["main"]
+
+
+def test_mistakes_about_things_get_one_sentence(mistake: Callable[..., str]) -> None:
+    for command, words in (
+        (["publish", "task:circel", "lab/rings", "--hub", "hub"], "there is no task 'circel'; the nearest: circle"),
+        (
+            ["publish", "full", "lab/x", "--hub", "hub", "--base-model", "lab/y"],
+            "expected no base model and no license",
+        ),
+        (["publish", "full", "lab/x", "--hub", "hub", "--watch", "--license", "mit"], "expected no base model"),
+        (["publish", "full", "lab/x", "--hub", "hub", "--sign", "full/thesis.tex"], "expected a private key"),
+        (["publish", "task:circle-7", "lab/x", "--hub", "hub", "--public"], "no option `public`"),
+    ):
+        assert words in mistake(*command), command

@@ -69,6 +69,11 @@ def test_a_free_account_is_told_what_works(prisma: Prisma, finished_hub: Path, f
         (["space", "lab/x"], "expected the names of published mice, as in --models OWNER/NAME; found none"),
         (["space", "x", "--hub", "full"], "which has no owner"),
         (["space", "lab/x", "--hub", "absent"], "expected a folder hub at absent"),
+        (["space", "lab/x", "--hub", "full", "--hardware", "nonsense"], "huggingface_hub); found 'nonsense'"),
+        (
+            ["space", "lab/x", "--hub", "full", "--hardware", "T4-small"],
+            "expected hardware that the Hub has (cpu-basic, ",
+        ),
         (["space", "lab/x", "--hub", "full", "--models", "lab/tiny"], "lab/tiny is not published in the hub full"),
     ],
 )

@@ -82,3 +82,11 @@ def test_a_modulus_that_cannot_be_is_a_sentence(modulus: int) -> None:
 def test_a_modulus_that_cannot_be_by_name(name: str) -> None:
     with pytest.raises(PrismaError, match="expected the modulus of a circle to be from 5 to 200; found"):
         task(name)
+
+
+@pytest.mark.parametrize("task", [CIRCLE, circle(5)], ids=lambda task: task.name)
+def test_factors_are_what_the_pictures_show(task: Task) -> None:
+    for data in task.splits.values():
+        shown = list(zip(data.factors["first"].tolist(), data.factors["second"].tolist(), strict=True))
+        assert shown == numbers(data, len(task.labels))
+    assert [factor.name for factor in task.factors] == list(data.factors)

@@ -120,11 +120,14 @@ def test_a_task_for_each_factor() -> None:
     rows = torch.randint(IMAGES, (100,), generator=torch.Generator().manual_seed(0))
     shape, scale, turn, x, y = (torch.from_numpy(i) for i in np.unravel_index(rows.numpy(), COUNTS))
     expected = {"shape": shape, "scale": scale, "orientation": turn, "position": 32 * x + y}
+    factors = dict(zip(("shape", "scale", "orientation", "x", "y"), (shape, scale, turn, x, y), strict=True))
     for target, classes in expected.items():
         data = dsprites(target)
         assert isinstance(data, Task) and data.sha256 == SHA256[target]
-        assert torch.equal(_labels(target)[rows], classes)
-        assert len(data.labels) == len(set(data.labels)) == int(_labels(target).max()) + 1
+        assert torch.equal(_labels(target, factors), classes)
+        counts = {"shape": 3, "scale": 6, "orientation": 40, "position": 1024}
+        assert len(data.labels) == len(set(data.labels)) == counts[target]
+        assert [factor.name for factor in data.factors] == list(factors)
     assert dsprites("position").labels[32 * 3 + 4] == "x 3, y 4"
     with pytest.raises(PrismaError, match="there is no target 'size' of dSprites; the nearest: "):
         dsprites("size")
@@ -142,6 +145,9 @@ def test_the_splits_hold_every_image_once_with_its_mask(monkeypatch: pytest.Monk
     drawn = torch.cat([images_of(shape, 0.5, 1).flatten(0, 1) for shape in SHAPES])
     assert found == sorted(x.tobytes() for x in drawn.numpy())
     assert data_hash(train, test) == data_hash(*_make("orientation"))
+    for i in (0, 100, 1000):
+        shape, _, turn, x, y = (int(test.factors[factor.name][i]) for factor in dsprites().factors)
+        assert torch.equal(test.images[i, 0], images_of(SHAPES[shape], 0.5, turn)[x, y])
     assert test.masks is not None and torch.equal(test.masks, test.images[:, 0])
     covered = coverage(test.masks[:5], 8)
     assert covered.shape == (5, 8, 8)

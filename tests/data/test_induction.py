@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prisma.data.induction import INDUCTION
+from prisma.data.induction import INDUCTION, draw
 from prisma.data.task import Split
 
 PICTURES = {  # as seen, written down by hand
@@ -74,3 +74,17 @@ def test_every_pair_of_glyphs_occurs(splits: dict[str, Split]) -> None:
     for i in (train.labels >= 2).nonzero()[::7, 0]:
         pairs[horizontal(train.images[i, 0])] += 1
     assert set(pairs) == set(product(GLYPHS, repeat=2))
+
+
+def test_factors_draw_the_images_again() -> None:
+    for data in INDUCTION.splits.values():
+        values = torch.stack([data.factors[factor.name] for factor in INDUCTION.factors], dim=1)
+        assert values.dtype == torch.int64
+        for image, label, (horizontal, a, b, row, col) in zip(
+            data.images[::41, 0], data.labels[::41].tolist(), values[::41].tolist(), strict=True
+        ):
+            again = draw(a, b, row, col) if horizontal else draw(a, b, col, row).T
+            assert torch.equal(again, image)
+            names = INDUCTION.factors[0].values[horizontal], "same" if a == b else "different"
+            assert INDUCTION.labels[label] == ", ".join(names)
+    assert INDUCTION.factors[1].values == tuple(PICTURES)

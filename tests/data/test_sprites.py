@@ -134,3 +134,21 @@ def test_normalisation_is_that_of_the_training_images() -> None:
     images = SPRITES.splits["train"].images.double()
     assert SPRITES.transform.mean == tuple(round(x, 3) for x in images.mean((0, 2, 3)).tolist())
     assert SPRITES.transform.std == tuple(round(x, 3) for x in images.std((0, 2, 3)).tolist())
+
+
+@pytest.mark.parametrize("task", [SPRITES, SPRITES_NEUTRAL], ids=lambda task: task.name)
+def test_factors_are_those_of_the_object_and_its_background(task: Task) -> None:
+    data = task.splits["test"]
+    value, masks = data.factors, masks_of(data)
+    assert [factor.name for factor in task.factors] == list(value)
+    assert torch.equal(data.labels, value["shape"] * len(HUES) + value["hue"])
+    assert (value["background"] == grounds(data)).float().mean() > 0.95  # which noise hides in some
+    shades = torch.stack([value[f"shade_{name}"] for name in ("red", "green", "blue")], dim=1)
+    wanted = COLOURS[value["hue"]] + shades
+    pixels = (data.images * 255).round().long()
+    shapes = torch.tensor(np.stack(list(SHAPES.values())))
+    for i in range(0, len(masks), 9):
+        row, column = value["row"][i], value["column"][i]
+        assert torch.equal(masks[i, row : row + SPRITE, column : column + SPRITE], shapes[value["shape"][i]])
+        assert masks[i].sum() == shapes[value["shape"][i]].sum()
+        assert torch.equal(pixels[i][:, masks[i]], wanted[i][:, None].expand(-1, int(masks[i].sum())))

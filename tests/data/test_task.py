@@ -102,3 +102,12 @@ def test_coverage_is_the_share_of_each_patch(patch: int | tuple[int, int]) -> No
 def test_coverage_is_of_whole_patches(shape: tuple[int, ...]) -> None:
     with pytest.raises(PrismaError, match=r"expected masks .* of whole patches of 4x4; found"):
         coverage(torch.ones(shape, dtype=torch.bool), 4)
+
+
+@pytest.mark.parametrize("name", ["digits", "induction", "circle", "sprites", "sprites-neutral", "circle-7"])
+def test_every_task_says_its_licence_and_its_factors(name: str) -> None:
+    data = task(name)
+    assert data.license == ("cc-by-4.0" if name == "digits" else "mit")
+    assert len({factor.name for factor in data.factors} - {"image", "label", "mask"}) == len(data.factors)
+    assert bool(data.factors) == (name != "digits")
+    assert all(factor.words and len(set(factor.values)) == len(factor.values) for factor in data.factors)

@@ -1,11 +1,13 @@
 """The wheel, installed without this repository, and the demo that it runs: made once, for all tests of a session."""
 
+import json
 import os
 import site
 import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,19 @@ from tests.conftest import made_once
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 300  # seconds for one command, on a busy machine
+RUN_EACH = """
+import json, sys
+from prisma.cli import main
+commands = json.loads(sys.argv[1])
+for sys.argv in commands:
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code
+    if code not in (None, 0):
+        sys.exit(f"{sys.argv}: {code}")
+print(len(commands), "commands ran")
+"""  # in one process, as importing torch takes seconds; the `demo` fixture runs the installed command itself
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,13 @@ class Installed:
         )
         assert done.returncode == 0, f"{name} {' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+    def each(self, folder: Path, *commands: Sequence[str]) -> str:
+        """What commands of `prisma` print, one after the other, run in a folder by one process."""
+        out = self.run(folder, "python", "-c", RUN_EACH, json.dumps(commands))
+        end = f"{len(commands)} commands ran\n"
+        assert out.endswith(end), out
+        return out.removesuffix(end)
 
 
 def outside() -> dict[str, str]:

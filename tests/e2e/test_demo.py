@@ -13,19 +13,6 @@ import pytest
 from tests.e2e.conftest import LIMIT, ROOT, Demo, Installed
 
 README = (ROOT / "README.md").read_text()
-RUN_EACH = """
-import json, sys
-from prisma.cli import main
-commands = json.loads(sys.argv[1])
-for sys.argv in commands:
-    try:
-        code = main()
-    except SystemExit as end:
-        code = end.code
-    if code not in (None, 0):
-        sys.exit(f"{sys.argv}: {code}")
-print(len(commands), "commands ran")
-"""  # in one process, as importing torch takes seconds; the `demo` fixture runs the installed command itself
 
 
 def blocks(language: str) -> list[str]:
@@ -53,8 +40,9 @@ def test_a_second_demo_reuses_everything(installed: Installed, demo: Demo, tmp_p
 def test_every_label_serves_what_it_claims(installed: Installed, demo: Demo) -> None:
     steps = [entry.name for entry in (demo.folder / "runs/digits/checkpoints").iterdir()]
     assert len(steps) > 10
-    assert json.loads(installed.run(demo.folder, "prisma", "audit", "prisma/digits", "--hub", "hub", "--json")) == []
-    text = installed.run(demo.folder, "prisma", "audit", "prisma/digits", "--hub", "hub", "--deep")
+    audit = ["prisma", "audit", "prisma/digits", "--hub", "hub"]
+    found, text = installed.each(demo.folder, [*audit, "--json"], [*audit, "--deep"]).split("\n", maxsplit=1)
+    assert json.loads(found) == []
     assert f"prisma/digits: {len(steps)} checkpoints and main have the files of the manifest" in text
 
 
@@ -69,8 +57,7 @@ def test_readme_commands_run(installed: Installed, demo: Demo, tmp_path: Path) -
     commands = [shlex.split(line) for line in lines if line.startswith("prisma ")]
     commands = [command for command in commands if command[1] != "app"]  # opened in a browser by tests/app
     assert commands
-    out = installed.run(folder, "python", "-c", RUN_EACH, json.dumps(commands))
-    assert out.endswith(f"{len(commands)} commands ran\n")
+    installed.each(folder, *commands)
     for target in (line.split()[1] for line in lines if line.startswith("make ")):
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=LIMIT)
 

@@ -92,7 +92,8 @@ class Hub(AbstractContextManager["Hub"]):
 
     def control(self, method: str, what: str, data: object = None) -> Any:
         """Speak to the server itself: see `tests/hubserver/routes/control.py`."""
-        request = urllib.request.Request(f"{self.url}/_control/{what}", json.dumps(data).encode(), method=method)
+        body = None if data is None else json.dumps(data).encode()  # one that nobody reads would reset the connection
+        request = urllib.request.Request(f"{self.url}/_control/{what}", body, method=method)
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
             return json.load(answer)
 

@@ -121,6 +121,36 @@ def test_a_fraction_is_a_ratio_and_no_number_of_layers() -> None:
         expect_sizes({"depths": [0] * 1_001}, "a")
 
 
+FOREIGN = {
+    "window_size": "size", "num_experts": "parts", "num_hidden_groups": "parts", "num_queries": "parts",
+    "mlp_hidden_dim": "size", "output_dim": "size", "type_vocab_size": "size", "pretrained_window_sizes": "size",
+    "decoder_attention_heads": "parts", "out_channels": "size", "kernel_size": "size", "in_chs": "size",
+    "embed_dim_per_stage": "size", "stem_width": "size", "encoder_ffn_ratio": "size", "n_routed_experts": "parts",
+    "num_embeddings": "size", "spatial_merge_size": "size", "num_latents": "parts", "blocks_per_stage": "parts",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("word", "name"), FOREIGN.items())
+def test_a_word_that_no_table_lists_has_a_bound_too(word: str, name: str) -> None:
+    assert bound_of(word) == name
+    low, high = NUMBERS[name]
+    for values in ({word: 2}, {word: [2, 4]}, {word: None}, {"vision_cfg": {word: 4}}, {word: high}, {word: low}):
+        expect_sizes(values, "a")
+    for values in ({word: 10**9}, {"parts": [{word: [1, 10**9]}]}):
+        with pytest.raises(PrismaError, match=f"^expected {word} in a to be from .*; found 1000000000$"):
+            expect_sizes(values, "a")
+
+
+def test_what_is_named_as_a_size_and_is_no_number_is_left_alone() -> None:
+    loose: Values = {"window_size": "auto", "fixed_input_size": True, "expand_ratio": 4.5, "image_token_id": 10**9}
+    expect_sizes({**loose, "seed": 10**9, "vision_features": {"kind": "x", "drop_path_rate": 0.1}}, "a")
+    for value in (float("nan"), float("inf"), 1e30):
+        with pytest.raises(PrismaError, match=r"^expected expand_ratio in a to be"):
+            expect_sizes({"expand_ratio": value}, "a")
+    with pytest.raises(PrismaError, match=r"^expected num_layers in a to be"):
+        expect_sizes({"vision_features": {"num_layers": 10**9}}, "a")
+
+
 def test_every_bound_is_one_of_prismas_own() -> None:
     assert set(WORDS) <= set(NUMBERS) and set(WORDS) >= FRACTIONS
 

@@ -167,7 +167,7 @@ def test_the_mouse_of_another_seed_is_not_taken_for_this_one(
     run: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights that are whole, finite and of the right step, but of other values."""
-    monkeypatch.setattr("prisma.publish.publishing.expect_stated_numbers", lambda *_: None)
+    monkeypatch.setattr("prisma.publish.things.expect_stated_numbers", lambda *_: None)
     path = run / "checkpoints" / STEP / WEIGHTS
     tensors, header = read_tensors(path)
     save_file({name: x + 0.1 for name, x in tensors.items()}, path, metadata=header)

@@ -14,7 +14,7 @@ def test_a_card_that_is_its_data_has_no_difference(run: Path, tmp_path: Path) ->
     card = tmp_path / "card.md"
     card.write_text(with_prose(preview(run, "lab/tiny"), "by hand"))
     checked = check_card(run, card=card)  # the repository is the one that the card loads
-    assert (checked.repo, checked.difference, checked.warnings) == ("lab/tiny", "", [])
+    assert (checked.repo, checked.difference, checked.warnings) == ("lab/tiny", "", ())
     assert "by hand" in checked.text
 
 

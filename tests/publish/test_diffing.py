@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prisma.publish import Difference, diff, publish
-from prisma.publish.publishing import hub_for
+from prisma.publish.things import hub_for
 from tests.run_edits import accept_changes
 
 

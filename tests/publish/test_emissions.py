@@ -19,6 +19,13 @@ def test_time_times_power_times_the_grid() -> None:
     assert estimate.hardware == "2 cores of a CPU" and estimate.words.startswith("estimate: 16 min 40 s x 24 W (")
 
 
+def test_the_words_state_sources_years_and_what_is_left_out() -> None:
+    words = found({"seconds": 1000}).words
+    for part in ("Green Algorithms", "2021", "473 g of CO2 equivalents per kWh", "2024", "Ember", "are left out"):
+        assert part in words, part
+    assert "NVIDIA specifies" in found({"seconds": 9}, {"device": "NVIDIA L4", "threads": 1}).words
+
+
 def test_a_known_device_has_its_power() -> None:
     gpu = {"device": "NVIDIA H100 80GB HBM3", "threads": 1}
     assert found({"seconds": 3600}, gpu, gpu).kwh == pytest.approx(0.7)

@@ -18,7 +18,7 @@ from tests.publish.places import REPO
 @pytest.fixture
 def source(published_server: Hub, tmp_path: Path) -> HubSource:
     (tmp_path / "downloads").mkdir()
-    return HubSource(REPO, tmp_path / "downloads", Calls(sleep=lambda seconds: None))
+    return HubSource(REPO, Calls(sleep=lambda seconds: None), cache=tmp_path / "downloads")
 
 
 def test_branches_and_tags_are_labels(published_server: Hub, source: HubSource) -> None:
@@ -53,6 +53,7 @@ def test_a_name_that_leads_elsewhere_is_not_downloaded(source: HubSource) -> Non
 
 
 def test_listings_are_bounded(source: HubSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prisma.publish.remote.MOST_FILES", 4)
     monkeypatch.setattr("prisma.publish.hub_source.MOST_FILES", 4)
     commit = source.labels()["main"]
     assert len(source.listing(commit)) <= 4

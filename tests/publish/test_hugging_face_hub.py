@@ -242,7 +242,7 @@ def test_the_bytes_of_main_are_checked(server: Hub, tmp_path: Path) -> None:
     put(small_plan(1), tmp_path)
     commit = remote_hub(tmp_path).labels()["main"]
     stored = server.root / "models" / REPO / "blobs"
-    record = remote_hub(tmp_path).listing(commit)["config.json"]
+    record = remote_hub(tmp_path).remote.listing(commit)["config.json"]
     (stored / record.oid).write_bytes(b'{"seed": 7}\n')
     with pytest.raises(PrismaError, match=r"config\.json of lab/tiny at [0-9a-f]{40} as the Hub lists it; found other"):
         remote_hub(tmp_path).read("config.json")

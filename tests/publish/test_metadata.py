@@ -5,6 +5,7 @@ import yaml
 
 from prisma.errors import PrismaError
 from prisma.publish.metadata import hub_fields, license_name, problems, to_yaml
+from prisma.repository import DATASET
 
 RESULT = {
     "task": {"type": "image-classification"},
@@ -94,3 +95,39 @@ def test_what_is_no_metadata(metadata: Any) -> None:
 def test_a_licence_has_a_name() -> None:
     assert license_name("mit") == "MIT" and license_name("my-own") == "my-own"
     assert license_name("cc-by-4.0") == "Creative Commons Attribution 4.0"
+
+
+def test_metadata_of_data_sets_have_fields_of_their_own() -> None:
+    files = [{"split": "train", "path": "data/train.parquet"}]
+    good = {
+        "license": "mit",
+        "pretty_name": "Rings",
+        "size_categories": ["n<1K"],
+        "task_categories": ["image-classification"],
+    }
+    good |= {"configs": [{"config_name": "default", "data_files": files}]}
+    assert problems(good, DATASET) == []
+    assert yaml.safe_load(to_yaml(good, DATASET)) == good
+    assert {problem.words.split("; found")[0] for problem in problems(good)} == {
+        "expected a field that the Hub documents"
+    }
+    for key, value, words, is_error in (
+        ("size_categories", ["few"], "expected a size_categories that the Hub lists", False),
+        ("task_categories", "image-classification", "expected task_categories to be a list", True),
+        ("configs", {"config_name": "default"}, "expected configs to be a list of configurations", True),
+        (
+            "configs",
+            [{"config_name": "default", "data_files": "x"}],
+            "expected data_files of configs to be a list",
+            True,
+        ),
+        (
+            "configs",
+            [{"config_name": "a", "data_files": [{"split": "a"}]}],
+            "expected path of configs to be text",
+            True,
+        ),
+        ("pipeline_tag", "image-classification", "expected a field that the Hub documents", False),
+    ):
+        found = problems({**good, key: value}, DATASET)
+        assert [(words in problem.words, problem.is_error) for problem in found] == [(True, is_error)], key

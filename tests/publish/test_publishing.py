@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -23,7 +23,7 @@ from huggingface_hub import hf_hub_download
 import prisma
 from prisma.checkpoint import CONFIG, WEIGHTS, read_tensors
 from prisma.errors import PrismaError
-from prisma.publish import Report, audit, card, preview, publish, publishing
+from prisma.publish import Report, audit, card, preview, publish, things
 from prisma.publish.commits import File
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.plan import Plan, plan
@@ -32,6 +32,7 @@ from prisma.run_folder import revision_of
 from prisma.train.config import TrainConfig
 from prisma.train.optimizer import learning_rate
 from tests import processes
+from tests.publish.disturbing import OPERATIONS, before_operation, die
 from tests.run_edits import accept_changes
 
 STEPS = (0, 1, 2, 4, 6)
@@ -189,29 +190,6 @@ def test_two_publishers_at_once(run: Path, hub: Path) -> None:
             send(run, hub)
 
 
-OPERATIONS = ("fsync", "replace", "symlink", "mkdir")
-
-
-def before_operation(
-    patch: pytest.MonkeyPatch, moment: int, strike: Callable[[], object], names: Sequence[str] = OPERATIONS
-) -> list[str]:
-    """Call `strike` right before file-system operation number `moment`; the list grows by each operation."""
-    done: list[str] = []
-
-    def watched(name: str, original: Callable[..., object]) -> Callable[..., object]:
-        def operation(*arguments: object, **options: object) -> object:
-            done.append(name)
-            if len(done) == moment:
-                strike()
-            return original(*arguments, **options)
-
-        return operation
-
-    for name in names:
-        patch.setattr(os, name, watched(name, getattr(os, name)))
-    return done
-
-
 def count_operations(run: Path, hub: Path, names: Sequence[str] = OPERATIONS) -> int:
     """How many operations a publish into an empty hub takes."""
     with pytest.MonkeyPatch.context() as patch:
@@ -220,14 +198,10 @@ def count_operations(run: Path, hub: Path, names: Sequence[str] = OPERATIONS) ->
     return len(done)
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def publish_planned(ready: Plan, run: Path, hub: Path, killed_before: int, begun: Event) -> None:
     """What a child process does: publish, and kill itself before an operation."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(publishing, "plan", lambda *_, **__: ready)
+    patch.setattr(things, "plan", lambda *_, **__: ready)
     before_operation(patch, killed_before, die)
     begun.set()
     send(run, hub)
@@ -258,7 +232,7 @@ def expect_only_verified_labels(hub: Path) -> None:
 def planned(run: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """The plan, made once: here and in a child, publishing begins with it."""
     ready = plan(run, "lab/tiny")
-    monkeypatch.setattr(publishing, "plan", lambda *_, **__: ready)
+    monkeypatch.setattr(things, "plan", lambda *_, **__: ready)
     return ready
 
 

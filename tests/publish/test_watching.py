@@ -3,13 +3,14 @@
 import shutil
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from prisma.errors import PrismaError
 from prisma.publish import diff, publish, watch
-from prisma.publish.publishing import hub_for
+from prisma.publish.things import hub_for
 from prisma.run_folder import revision_of
 from tests.hubserver.running import Hub, use
 from tests.run_edits import accept_changes
@@ -71,6 +72,48 @@ def test_each_checkpoint_is_published_as_soon_as_it_is_there(run: Path, tmp_path
     assert report.made == ("main",)
     assert said == [f"published {label} of lab/tiny" for label in LABELS]
     assert not diff(run, "lab/tiny", empty)
+
+
+MOST_REQUESTS = 6  # that a checkpoint may take
+
+
+def test_a_checkpoint_takes_few_requests(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the repository is there: how to send the weights and where to, their check, commit, listing, label."""
+    with Hub(tmp_path / "server") as server:
+        use(monkeypatch, server.url, tmp_path / "cache")
+        trainer, asked = Trainer(run, tmp_path / "training"), list[int]()
+        labels = iter(LABELS)
+        trainer.begin()
+
+        def train_on(_: float) -> None:
+            asked.append(sum(row["origin"] == "hub" for row in server.requests))
+            trainer.checkpoint(label) if (label := next(labels, None)) else trainer.finish()
+
+        monkeypatch.setattr("prisma.publish.watching.time.sleep", train_on)
+        watch(trainer.out, "lab/tiny")
+    taken = [after - before for before, after in pairwise(asked)]
+    assert len(taken) == len(LABELS)
+    assert taken[1:] == [MOST_REQUESTS] * (len(LABELS) - 1)
+
+
+def test_a_label_that_somebody_makes_meanwhile_is_not_moved(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Hub(tmp_path / "server") as server:
+        use(monkeypatch, server.url, tmp_path / "cache")
+        trainer = Trainer(run, tmp_path / "training")
+        trainer.begin()
+        trainer.checkpoint(LABELS[0])
+
+        def train_on(_: float) -> None:
+            server.api.create_branch("lab/tiny", branch=LABELS[1], revision="main")
+            trainer.checkpoint(LABELS[1])
+
+        monkeypatch.setattr("prisma.publish.watching.time.sleep", train_on)
+        with pytest.raises(PrismaError, match=f"expected the Hub to make the branch {LABELS[1]} of lab/tiny; found"):
+            watch(trainer.out, "lab/tiny")
+        heads = {branch.name: branch.target_commit for branch in server.api.list_repo_refs("lab/tiny").branches}
+    assert heads[LABELS[1]] == heads["main"]
 
 
 def test_it_goes_on_where_it_was_stopped(run: Path, tmp_path: Path, empty: Path | None) -> None:

@@ -52,7 +52,7 @@ def test_twice_changes_nothing_and_another_reason_is_stated(address: Path | None
 
 def test_what_was_stopped_is_completed(address: Path | None, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the new label and the manifest."""
-    kind = FolderHub if address else prisma.publish.publishing.HuggingFaceHub
+    kind = FolderHub if address else prisma.publish.things.HuggingFaceHub
 
     def stop(*_: object) -> str:
         raise KeyboardInterrupt

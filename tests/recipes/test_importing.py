@@ -1,7 +1,6 @@
 """`prisma import`: an old checkpoint becomes a folder that `prisma.load` reads, for the recipe's task or not at all."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 
 import prisma
 from prisma import PrismaError
+from prisma.cli import main
 from prisma.data import task
 from prisma.recipes import recipe
 from prisma.recipes.importing import import_mouse
@@ -61,15 +61,22 @@ def test_a_full_folder_is_left_alone(mouse: tuple[Path, OldViT], tmp_path: Path)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 
-def test_the_command_line_does_it(mouse: tuple[Path, OldViT]) -> None:
+def test_the_command_line_does_it(
+    mouse: tuple[Path, OldViT], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*options: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prisma", "import", str(path), "--like", "induction", *options])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0), *capsys.readouterr()
+
     path, _ = mouse
-    command = [sys.executable, "-c", "import prisma.cli; prisma.cli.main()", "import", str(path), "--like", "induction"]
-    done = subprocess.run([*command, "--set", "n_heads=4", "--json"], capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+    code, out, err = command("--set", "n_heads=4", "--json")
+    assert code == 0, err
+    answer = json.loads(out)
     assert answer["folder"] == str(path.with_suffix(""))
     assert answer["architecture"]["n_heads"] == 4
     assert prisma.load(answer["folder"]).config.d_model == 32
-    again = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert (again.returncode, len(again.stderr.strip().splitlines())) == (1, 1)
-    assert "expected a new or empty folder" in again.stderr
+    code, _, err = command()
+    assert (code, len(err.strip().splitlines())) == (1, 1)
+    assert "expected a new or empty folder" in err

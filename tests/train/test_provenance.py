@@ -25,6 +25,11 @@ def test_the_recipe_file_names_all_that_the_weights_depend_on(tiny: Recipe) -> N
     assert found["license"] is None
     licensed = describe(replace(tiny, license="mit"), CPU, "prisma train tiny")
     assert licensed["license"] == "mit" and licensed["run"] == describe(tiny, CPU, "")["run"]
+    assert "datasets" not in found
+    stated = describe(replace(tiny, datasets=("lab/digits",)), CPU, "")
+    assert stated["datasets"] == ["lab/digits"] and stated["run"] == describe(tiny, CPU, "")["run"]
+    with pytest.raises(PrismaError, match="which has no owner"):
+        replace(tiny, datasets=("digits",))
     assert found["environment"]["torch"] == torch.__version__.split("+")[0]
     assert found["environment"]["device"] == "cpu"
     assert all(found["environment"].values())

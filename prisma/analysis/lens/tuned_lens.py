@@ -32,9 +32,11 @@ from prisma.analysis.border import guarded
 from prisma.analysis.lens.logit_lens import LogitLens, stages_of
 from prisma.analysis.result import Result
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.files import new_folder, read_json, write_atomic
 from prisma.filesystem import given
+from prisma.repo_names import is_repo_name
+from prisma.repository import Published
 from prisma.view.figures.charts import draw_stages
 from prisma.vit import ViT
 
@@ -91,13 +93,24 @@ class TunedLens(Result):
 
 
 @guarded
-def read_tuned_lens(folder: str | Path) -> TunedLens:
-    """Read a folder written by `TunedLens.write`.
+def read_tuned_lens(ref: str | Path, revision: str | None = None, hub: str | Path | None = None) -> TunedLens:
+    """Read a tuned lens: a folder written by `TunedLens.write`, or a published one.
+
+    Args:
+        ref: a folder, or OWNER/NAME of a tuned lens that `prisma publish` published.
+        revision: of a published one, a commit, a branch or a tag; None is the newest.
+        hub: the folder hub of a published one; None is the Hugging Face Hub, or its cache when offline.
 
     Raises:
-        PrismaError: a file is missing, truncated or not a tuned lens.
+        PrismaError: no such folder, repository or revision; a file is missing, truncated or not a tuned lens.
     """
-    folder = given(folder)
+    folder = given(ref)
+    if hub is not None or (not folder.exists() and isinstance(ref, str) and is_repo_name(ref)):
+        published = Published(str(ref), given(hub) if hub is not None else None)
+        folder = published.file(CONFIG, revision, " (and there is no such folder)").parent
+        published.file(WEIGHTS, folder.name)  # of the same commit, if the label has moved meanwhile
+    elif revision is not None:
+        raise PrismaError(f"expected no revision for the folder {folder}; found {quoted(revision)}")
     try:
         content = read_json(folder / CONFIG)
     except PrismaError as error:

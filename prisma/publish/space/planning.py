@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from prisma import __version__
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.files import sha256, to_json
 from prisma.publish.space.card import Facts, render
 from prisma.publish.space.code import APP, package_files, requirements
@@ -76,6 +76,8 @@ def plan(
     expect_repo_name(space)
     if static and hardware is not None:
         raise PrismaError(f"expected no hardware for a static Space, which runs nothing; found {hardware!r}")
+    if hardware is not None:
+        _expect_hardware(hardware)
     if min(images, steps) < 1:
         raise PrismaError(f"expected at least one image and one step; found {images} and {steps}")
     mice = pinned(models, hub)
@@ -89,6 +91,18 @@ def plan(
         if hub is not None:
             files |= {f"{HUB}/{name}": source for mouse in mice for name, source in copies(mouse)}
     return _listed(Plan(space, mice, static, hardware, files, {}))
+
+
+def _expect_hardware(name: str) -> None:
+    """Raise PrismaError if the Hub's client knows no hardware of this name."""
+    from huggingface_hub import SpaceHardware
+
+    known = [hardware.value for hardware in SpaceHardware]
+    if name not in known:
+        raise PrismaError(
+            f"expected hardware that the Hub has ({', '.join(known)}; for a newer one, upgrade huggingface_hub); found "
+            f"{quoted(name)}"
+        )
 
 
 def _listed(planned: Plan) -> Plan:

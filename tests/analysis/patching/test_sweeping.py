@@ -20,3 +20,17 @@ def test_attention_reads_the_stream_after_time_in_divided_attention() -> None:
     assert attention_stream(model_of("base"), 1) == "blocks.1.resid_pre"
     assert attention_stream(model_of("divided"), 1) == "blocks.1.resid_time"
     assert attention_stream(tower_of("base"), 0) == "blocks.0.resid_pre"
+
+
+@pytest.mark.parametrize("site", ["blocks.0.attn.z", "blocks.*.attn.z", "blocks.1.attn.hook_z"])
+def test_a_site_with_the_number_of_a_block_is_named_as_it_was_written(site: str) -> None:
+    with pytest.raises(PrismaError, match=r"^expected a site of every block, without its number, .*; found ") as error:
+        Units(model_of("base"), site, None, None)
+    assert str(error.value).endswith(f"found {site!r}")
+
+
+def test_a_site_that_is_none_is_named_as_it_was_written() -> None:
+    with pytest.raises(PrismaError, match=r"^no site of this model matches 'attn.x'; the nearest are attn\."):
+        Units(model_of("base"), "attn.x", None, None)
+    with pytest.raises(PrismaError, match=r"expected one site of every block, such as attn\.z; found 'attn\.\*'"):
+        Units(model_of("base"), "attn.*", None, None)

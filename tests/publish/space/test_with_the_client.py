@@ -1,6 +1,7 @@
 """`prisma space` against a small Hub on this machine, with the Hub's own client: nothing between them is replaced."""
 
 import json
+import shutil
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from huggingface_hub import HfApi, snapshot_download
 
 from prisma import PrismaError
+from prisma.publish import publish
 from prisma.publish.space import Plan, plan, running, send, write
 from prisma.publish.space.planning import _listed
 from prisma.repository import Published
@@ -140,3 +142,16 @@ def test_mice_of_the_hub_are_pinned_and_read(server: Hub, finished_hub: Path, tm
     local = plan(SPACE, [], finished_hub, static=True, images=1, steps=2)
     views = [name for name in static.files if name.startswith("data/0/")]
     assert len(views) == 2 and all(static.files[name] == local.files[name] for name in views)
+
+
+def test_a_private_mouse_is_refused_before_anything_is_sent(server: Hub, finished_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    publish(run, "lab/hidden", progress=False)
+    server.forget()
+    with pytest.raises(
+        PrismaError, match=r"^expected a public mouse.*lab/hidden is private: make it public, or.*--hub DIR"
+    ):
+        plan(SPACE, ["lab/hidden"])
+    assert {row["method"] for row in server.requests} <= {"GET", "HEAD"}
+    publish(run, "lab/hidden", public=True, progress=False)
+    assert plan(SPACE, ["lab/hidden"]).models[0].repo == "lab/hidden"

@@ -1,0 +1,74 @@
+"""The model that an artefact is about: its name on the Hub, and the weights that it must have."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prisma.checkpoint import weights_hash
+from prisma.errors import PrismaError, quoted
+from prisma.loaded import load
+from prisma.publish.facts import Fact
+from prisma.repo_names import expect_repo_name
+from prisma.repository import MAIN, Published
+
+LIBRARIES = ("hf/", "open_clip/")
+"""What `prisma.load` wants before the name of a repository of another library; that of timm is the owner itself."""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model, as its repository on the Hub is called, and as `prisma.load` calls it."""
+
+    repo: str  # OWNER/NAME
+    ref: str  # what `prisma.load` takes
+    revision: str | None  # a label or a commit; None is what the repository serves as its model
+    weights: str  # a hash of the weights: `prisma.checkpoint.weights_hash`
+    input: tuple[int, ...]  # the shape of one input: (channel, (frame,) height, width)
+
+    @classmethod
+    def of(cls, name: str | None, what: str, weights: str, hub: Path | None) -> "BaseModel":
+        """The base model that a person names: loaded, and compared with the weights that the artefact states.
+
+        Args:
+            name: OWNER/NAME or OWNER/NAME@REVISION, or the same with the library before it, as `prisma.load` has it.
+            what: what is about the model, for messages.
+            hub: a folder hub. If it has the model, it is read there; else on the Hugging Face Hub.
+
+        Raises:
+            PrismaError: no name, no such model, or one with other weights.
+        """
+        if name is None:
+            raise PrismaError(f"expected the model that {what} belongs to; found none: say --base-model OWNER/NAME")
+        ref, _, revision = name.partition("@")
+        repo = next((ref.removeprefix(start) for start in LIBRARIES if ref.startswith(start)), ref)
+        expect_repo_name(repo)
+        if ref.startswith("mice/"):
+            raise PrismaError(
+                f"expected a base model on the Hub; found {quoted(ref)}, which is in this package alone: publish it too"
+            )
+        there = hub if hub is not None and MAIN in Published(repo, hub).revisions() else None
+        model = load(ref, revision or None, there).model
+        if (found := weights_hash(model.state_dict())) != weights:
+            raise PrismaError(
+                f"expected a base model with the weights {weights[:12]}, which {what} was trained on; found "
+                f"{found[:12]} in {quoted(name)}: name the right repository, or its revision as OWNER/NAME@step-000128"
+            )
+        c = model.config
+        shape = (c.channels, *((c.frames,) if c.frames > 1 else ()), *c.image_sides)
+        return cls(repo, ref, revision or None, weights, shape)
+
+    @classmethod
+    def read(cls, fact: Fact) -> "BaseModel":
+        """The base model that a manifest states. Raises PrismaError if it states none, or something else."""
+        revision, repo = fact.get("revision"), fact["repo"].text()
+        expect_repo_name(repo)
+        shape = tuple(n.whole(1) for n in fact["input"].rows(3, 4))
+        return cls(repo, fact["ref"].text(), revision.text() if revision else None, fact["weights"].text(), shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "input": list(self.input)}
+
+    def metadata(self, relation: str) -> Mapping[str, str]:
+        """The fields of a card that name it. `relation`: one that the Hub lists, such as "adapter"."""
+        return {"base_model": self.repo, "base_model_relation": relation}

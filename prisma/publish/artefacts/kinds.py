@@ -1,0 +1,33 @@
+"""The kinds of artefacts. A new one, such as a sparse coder, is a module beside these and an entry here."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from prisma.publish.artefacts import dataset, tuned_lens
+from prisma.repository import DATASET, MODEL
+
+
+class Problems(Protocol):
+    """Where the files of an artefact differ from what its manifest says about it, as sentences."""
+
+    def __call__(self, folder: Path, repo: str, about: Mapping[str, Any], *, deep: bool) -> Iterator[str]: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an audit must know about a kind of artefact."""
+
+    repository: str  # the kind of its repositories: MODEL or DATASET
+    is_name: Callable[[str], bool]  # whether it may have a file of this name, beside card and manifest
+    render: Callable[[str, Mapping[str, Any]], str]  # (OWNER/NAME, what the manifest says) -> the card
+    problems: Problems
+    is_small: bool  # whether its files are read even without `deep`
+
+
+KINDS: Mapping[str, Kind] = {
+    DATASET: Kind(DATASET, dataset.is_name, dataset.render, dataset.problems, False),
+    tuned_lens.KIND: Kind(MODEL, tuned_lens.is_name, tuned_lens.render, tuned_lens.problems, True),
+}
+"""What the manifest states as `kind` -> the kind."""

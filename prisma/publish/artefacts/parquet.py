@@ -1,0 +1,127 @@
+"""A split of a task as one Parquet file, which the library `datasets` and the Hub's viewer read, and back.
+
+Pictures are PNG files in the column `image`, exact to the 8 bits of a pixel; labels and named factors are classes with
+their names. The bytes depend on the versions of pyarrow and Pillow.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prisma.data.task import Split, Task
+from prisma.errors import PrismaError, expect_packages, quoted
+
+ROWS = 1000  # of a group: a viewer reads few at a time
+IMAGE, LABEL, MASK = "image", "label", "mask"
+LARGEST = 4096  # pixels: the largest side of a picture that is read
+LARGEST_TABLE = 1 << 32  # bytes that a file that is read may state to unpack to
+
+
+def columns(task: Task, split: Split) -> dict[str, dict[str, Any]]:
+    """The columns of a split, and what each holds, as the library `datasets` describes it."""
+    found: dict[str, dict[str, Any]] = {IMAGE: {"_type": "Image"}, LABEL: _named(task.labels)}
+    if split.masks is not None:
+        found[MASK] = {"_type": "Image"}
+    for factor in task.factors:
+        found[factor.name] = _named(factor.values) if factor.values else {"dtype": "int64", "_type": "Value"}
+    return found
+
+
+def _named(names: tuple[str, ...]) -> dict[str, Any]:
+    return {"names": list(names), "_type": "ClassLabel"}
+
+
+def to_parquet(task: Task, split: Split) -> bytes:
+    """A split as the bytes of a Parquet file.
+
+    Raises:
+        PrismaError: its images are not pictures with one or three channels; a library is missing.
+    """
+    expect_packages("pyarrow", "PIL", extra="publish")
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if split.images.ndim != 4 or split.images.shape[1] not in (1, 3):
+        raise PrismaError(f"expected images [n, 1 or 3, height, width]; found {list(split.images.shape)}")
+    features = columns(task, split)
+    picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    arrays = {IMAGE: pa.array(_pictures(as_bytes(split.images)), picture), LABEL: pa.array(split.labels.numpy())}
+    if split.masks is not None:
+        arrays[MASK] = pa.array(_pictures(split.masks[:, None].to(torch.uint8) * 255), picture)
+    arrays |= {factor.name: pa.array(split.factors[factor.name].numpy()) for factor in task.factors}
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.table({name: arrays[name] for name in features}).replace_schema_metadata(about)
+    out = io.BytesIO()
+    parquet.write_table(table, out, row_group_size=ROWS, compression="zstd", write_page_index=True)
+    return out.getvalue()
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1], or true on white, as whole numbers from 0 to 255, uint8."""
+    if images.dtype == torch.bool:
+        return images.to(torch.uint8) * 255
+    return (images * 255).round().to(torch.uint8)
+
+
+def _pictures(images: Tensor) -> list[dict[str, Any]]:
+    """A PNG file for each of [n, channel, height, width], uint8."""
+    from PIL import Image
+
+    found = []
+    for pixels in images.permute(0, 2, 3, 1).numpy():
+        out = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)).save(out, "PNG")
+        found.append({"bytes": out.getvalue(), "path": None})
+    return found
+
+
+def from_parquet(data: bytes, task: Task, rows: int) -> Split:
+    """The split that a Parquet file of a task holds: what `to_parquet` wrote, pixels rounded to 8 bits.
+
+    Args:
+        rows: how many images it must have; of any other number, none is read.
+
+    Raises:
+        PrismaError: it holds something else; a library is missing.
+    """
+    expect_packages("pyarrow", "PIL", extra="publish")
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(io.BytesIO(data))
+        about = file.metadata
+        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+        if about.num_rows != rows or size > LARGEST_TABLE:
+            raise ValueError(f"{about.num_rows:,} rows of {size:,} bytes instead of {rows:,} rows")
+        table = file.read().to_pydict()
+        images = _tensor(table[IMAGE])
+        masks = _tensor(table[MASK])[:, 0] > 0.5 if MASK in table else None
+        numbers = {name: torch.tensor(table[name], dtype=torch.int64) for name in (LABEL, *_names(task))}
+        if table.keys() != {IMAGE, *numbers, *([MASK] if masks is not None else [])}:
+            raise ValueError(f"the columns {', '.join(table)}")
+    except Exception as error:  # of any kind: the file is a stranger's
+        raise PrismaError(f"expected a split of the task {task.name}; found {quoted(str(error), 200)}") from None
+    return Split(images, numbers.pop(LABEL), masks, numbers)
+
+
+def _names(task: Task) -> list[str]:
+    return [factor.name for factor in task.factors]
+
+
+def _tensor(pictures: list[Mapping[str, Any]]) -> Tensor:
+    """Pictures as float32 [n, channel, height, width] in [0, 1]."""
+    from PIL import Image
+
+    found = []
+    for picture in pictures:
+        with Image.open(io.BytesIO(picture["bytes"]), formats=["PNG"]) as image:
+            if max(image.size) > LARGEST:
+                raise ValueError(f"a picture of {image.size} pixels")
+            pixels = torch.from_numpy(np.array(image))
+        found.append(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))
+    return torch.stack(found).float() / 255
