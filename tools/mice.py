@@ -118,7 +118,8 @@ def speed(path: Path) -> str:
         if not line["what"].startswith("ours")
     ]
     where = f"torch {found['torch']}, timm {found['timm']}, {found['device']}, {found['clock']} time."
-    return "\n\n".join([table(("mouse", "against", "ours", "loop", "ratio"), rows), *many, where])
+    notes = [found["note"]] if "note" in found else []
+    return "\n\n".join([table(("mouse", "against", "ours", "loop", "ratio"), rows), *many, *notes, where])
 
 
 def page() -> str:

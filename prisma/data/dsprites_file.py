@@ -32,7 +32,8 @@ def read_dsprites(
             with zipfile.ZipFile(file) as archive:
                 with archive.open(CLASSES) as classes:
                     _expect_header(classes, CLASSES, (n, 1 + len(counts)), np.dtype("<i8"), path)
-                    _expect_classes(np.frombuffer(classes.read(), "<i8"), counts, path)
+                    size = 8 * n * (1 + len(counts))
+                    _expect_classes(classes.read(size + 1), size, counts, path)
                 with archive.open(IMAGES) as images:
                     _expect_header(images, IMAGES, (n, *sides), np.dtype("u1"), path)
                     for start in range(0, n, some):
@@ -57,10 +58,10 @@ def _expect_header(file: IO[bytes], name: str, shape: tuple[int, ...], dtype: np
         )
 
 
-def _expect_classes(found: np.ndarray, counts: Sequence[int], path: Path) -> None:
+def _expect_classes(data: bytes, size: int, counts: Sequence[int], path: Path) -> None:
     """Raise PrismaError unless the classes are those of the whole grid, of one colour, the last factor fastest."""
     grid = np.stack(np.unravel_index(np.arange(int(np.prod(counts))), (1, *counts)), 1)
-    if len(found) != grid.size or (found.reshape(grid.shape) != grid).any():
+    if len(data) != size or (np.frombuffer(data, "<i8").reshape(grid.shape) != grid).any():
         raise PrismaError(f"expected {CLASSES} in {path} to count through the grid of factors; found other classes")
 
 
