@@ -7,12 +7,16 @@ each has a process of its own, as many at a time as there are cores for the thre
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import replace
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from statistics import mean, stdev
+from threading import RLock
 from typing import Any
+
+from tqdm import tqdm
 
 from prisma.bounds import NUMBERS
 from prisma.errors import PrismaError, quoted
@@ -65,17 +69,58 @@ def train_seeds(
     jobs = [_job(recipe, out, seed, resume, command) for seed in seeds]
     if len(jobs) == 1 or pick_device(device).type != "cpu":
         return train_together(jobs, device=device, progress=progress)
-    at_once = max(1, (os.cpu_count() or 1) // recipe.training.threads)
-    with ProcessPoolExecutor(min(at_once, len(jobs)), mp_context=get_context("spawn")) as pool:
-        try:
-            running = [pool.submit(train_together, [job], device="cpu", progress=False) for job in jobs]
-            wait(running)
-        except BaseException:  # such as Ctrl-C
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in active_children():  # each saves its state before it ends
-                process.terminate()
-            raise
-    return [future.result()[0] for future in running]
+    return _in_processes(jobs, max(1, (os.cpu_count() or 1) // recipe.training.threads))
+
+
+def _in_processes(jobs: Sequence[Job], at_once: int) -> list[dict[str, Any]]:
+    """Train each run in a process of its own, some at once. Raises the first error, once all others have ended."""
+    context, waiting, found = get_context("spawn"), list(enumerate(jobs)), dict[int, dict[str, Any] | PrismaError]()
+    running: dict[Any, tuple[int, SpawnProcess]] = {}  # what a process answers through -> its job and the process
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                i, job = waiting.pop(0)
+                here, there = context.Pipe(duplex=False)
+                process = context.Process(target=_answer, args=(job, there))
+                process.start()
+                there.close()
+                running[here] = i, process
+            for ready in wait(list(running)):
+                i, process = running.pop(ready)
+                found[i] = _answer_of(ready, jobs[i])
+                process.join()
+    except BaseException:  # such as Ctrl-C: each process saves its state before it ends
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.join()
+        raise
+    results = [found[i] for i in range(len(jobs))]
+    for result in results:
+        if isinstance(result, PrismaError):
+            raise result
+    return [result for result in results if not isinstance(result, PrismaError)]
+
+
+def _answer(job: Job, there: Connection) -> None:
+    tqdm.set_lock(RLock())  # its own is one of processes, and a process that a signal ends would leave it behind
+    try:
+        there.send(train_together([job], device="cpu", progress=False)[0])
+    except PrismaError as error:
+        there.send(error)
+    except KeyboardInterrupt:  # a terminal tells all its processes at once
+        pass
+
+
+def _answer_of(here: Any, job: Job) -> dict[str, Any] | PrismaError:
+    try:
+        answer: dict[str, Any] | PrismaError = here.recv()
+    except EOFError:
+        return PrismaError(
+            f"expected the process that trains in {job.out} to end by itself; found that it was killed: --resume "
+            "continues from its newest state"
+        )
+    return answer
 
 
 def _job(recipe: Recipe, out: Path, seed: int, resume: bool, command: str) -> Job:

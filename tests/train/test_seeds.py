@@ -1,5 +1,6 @@
 """Several seeds: each run is the run alone, whether in a process of its own or side by side."""
 
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from prisma.files import read_json
 from prisma.run_folder import read_metrics
 from prisma.train import Recipe, train
 from prisma.train.loop import Job, train_together
-from prisma.train.seeds import over_seeds, seeds_in, train_seeds
+from prisma.train.seeds import _answer_of, over_seeds, seeds_in, train_seeds
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +93,10 @@ def test_the_spread_over_seeds() -> None:
     found = over_seeds(results)
     assert found == pytest.approx({"mean": 0.7, "sd": 0.2, "least": 0.5, "largest": 0.9})
     assert over_seeds(results[:1]) == {"mean": 0.5, "sd": 0.0, "least": 0.5, "largest": 0.5}
+
+
+def test_a_process_that_is_killed_is_a_sentence(short: Recipe, tmp_path: Path) -> None:
+    here, there = get_context("spawn").Pipe(duplex=False)
+    there.close()
+    with pytest.raises(PrismaError, match=r"trains in .*run to end by itself; found that it was killed: --resume"):
+        raise _answer_of(here, Job(short, tmp_path / "run"))  # type: ignore[misc]
