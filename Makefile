@@ -67,6 +67,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.core --json benchmarks/core-cpu.json
 	$(BIN)/python -m benchmarks.pretrained --json benchmarks/pretrained-cpu.json
 	$(BIN)/python -m benchmarks.patching --json benchmarks/patching-cpu.json
+	$(BIN)/python -m benchmarks.app --json benchmarks/app-cpu.json
 	$(BIN)/python -m benchmarks.publish --json benchmarks/publish-cpu.json
 	$(BIN)/python -m benchmarks.chaos --json benchmarks/chaos.json
 	$(BIN)/python -m benchmarks.train --json benchmarks/train-cpu.json

@@ -1,4 +1,4 @@
-"""Write the tables of the README and of docs/publishing.md from the files that hold their numbers.
+"""Write the tables of the README, docs/publishing.md and docs/app.md from the files that hold their numbers.
 
 These are `hub_cards/*/results.json` and `benchmarks/*.json`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "docs" / "publishing.md")
+PAGES = (README, ROOT / "docs" / "publishing.md", ROOT / "docs" / "app.md")
 
 
 def results() -> str:
@@ -90,12 +90,28 @@ def publishing() -> str:
     return "\n".join([*lines, "", f"{what}; memory is what it grew by; {where}."])
 
 
+def app() -> str:
+    """The table of `benchmarks.app`."""
+    measured = json.loads((ROOT / "benchmarks" / "app-cpu.json").read_text())
+    scales = {"s": (1000, "ms"), "MB": (1, "MB"), "": (1, "")}
+    lines = ["| what | measured | wanted |", "|---|---|---|"]
+    for line in measured["lines"]:
+        by, unit = scales[line["unit"]]
+        if line["unit"] == "s" and line["target"] >= 1:
+            by, unit = 1, "s"
+        value, target = (f"{by * line[key]:.3g} {unit}".rstrip() for key in ("value", "target"))
+        lines.append(f"| {line['what']} | {value} | at most {target} |")
+    where = f"Chromium, gradio {measured['gradio']}, torch {measured['torch']}, {measured['threads']} threads"
+    return "\n".join([*lines, "", f"{where}, {measured['device']}."])
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "results": results,
     "speed": speed,
     "patching": patching,
     "chaos": chaos,
     "publish": publishing,
+    "app": app,
 }
 
 

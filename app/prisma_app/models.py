@@ -1,24 +1,42 @@
-"""Published mice as the app needs them: checkpoints by index, and the probe images as examples."""
+"""Mice as the views need them: published ones, with their checkpoints and probe images, and those in the package."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prisma.checkpoint import CONFIG, WEIGHTS
-from prisma.errors import PrismaError, nearest
-from prisma.loaded import Loaded, load
-from prisma.repository import Published, published_in
-from prisma.run_folder import PROBE
-from prisma.view.browser import Packed, fractions
-from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
+from torch import Tensor
 
-N_EXAMPLES = 20
+from prisma.checkpoint import CONFIG, WEIGHTS
+from prisma.data import task
+from prisma.data.task import Task
+from prisma.errors import PrismaError, nearest
+from prisma.files import read_json
+from prisma.loaded import Loaded, load
+from prisma.recipes import recipe
+from prisma.repository import MICE, Published, published_in
+from prisma.run_folder import METRICS, read_metrics
+from prisma_app.cache import Cache
+from prisma_app.pictures import Picture, transform_of
+from prisma_app.subject import Subject, expect_still_images
+
+N_EXAMPLES, N_PROBE = 20, 256
+WEIGHTS_BUDGET = 2 * 2**30  # bytes of parameters that are kept in memory, over all models
+
+
+def weight_bytes(loaded: Loaded) -> int:
+    """The bytes of a model's parameters."""
+    return sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+
+
+LOADED: Cache[Loaded] = Cache(WEIGHTS_BUDGET, weight_bytes)
+"""By snapshot folder, which names the commit: when a label moves, its new commit is loaded."""
 
 
 @dataclass(frozen=True)
 class Mouse(Subject):
-    """One published mouse."""
+    """One published mouse, at a commit."""
 
     published: Published
 
@@ -26,70 +44,167 @@ class Mouse(Subject):
     def name(self) -> str:
         return self.published.repo
 
-    @property
+    @cached_property
+    def rev(self) -> str:
+        return self.published.file(CONFIG).parent.name
+
+    @cached_property
     def steps(self) -> list[int]:
-        return [int(entry["step"]) for entry in self._checkpoints()]
+        return [int(entry["step"]) for entry in self._checkpoints]
 
     @property
     def final(self) -> Loaded:
         """The model on the branch `main`."""
         return self._load(None)
 
-    def _checkpoint(self, index: int) -> Loaded:
-        entry = self._checkpoints()[index]
+    def _checkpoint(self, step: int) -> Loaded:
+        entry = self._checkpoints[self.steps.index(step)]
         return self._load(entry["commit" if self.published.commit else "revision"])  # a label may move, a commit not
 
     def examples(self) -> list[Picture]:
         """The first test images that are published with the mouse."""
-        return _examples(self, self.published.file(PROBE))[0]
-
-    def thumbnails(self) -> Packed:
-        return _examples(self, self.published.file(PROBE))[1]
+        return self._examples
 
     def kinds(self) -> list[int]:
         """The class of each example."""
-        labels: list[int] = self.published.probe()[1][:N_EXAMPLES].tolist()
-        return labels
+        return [picture.label or 0 for picture in self._examples]
 
-    def _load(self, revision: str | None) -> Loaded:
-        folder = self.published.file(CONFIG, revision).parent
-        self.published.file(WEIGHTS, revision)
-        return _load(folder)
+    def probe(self) -> tuple[Tensor, Tensor] | None:
+        images, labels = self.published.probe()
+        return transform_of(self.final).normalise(images), labels
 
+    def metrics(self) -> list[dict[str, Any]]:
+        return list(read_metrics(self.published.file(METRICS)))
+
+    def about(self) -> dict[str, Any]:
+        """The test accuracy of `results.json`, the task, and the card."""
+        results, recipe = (read_json(self.published.file(name)) for name in ("results.json", "recipe.json"))
+        test = next((row for row in results.get("results", []) if row.get("name") == "test accuracy"), None)
+        card = self.published.file("README.md").read_text("utf-8", errors="replace")
+        accuracy = {"value": float(test["value"]), "n": int(test["n"])} if test else None
+        return {"accuracy": accuracy, "task": str(recipe.get("name", "")), "card": card.partition("\n---\n")[2]}
+
+    def code(self, step: int) -> str:
+        hub = "" if self.published.hub is None else f", hub={str(self.published.hub)!r}"
+        return f'loaded = prisma.load({self.name!r}, "step-{step:06d}"{hub})'
+
+    def code_of(self, picture: Picture) -> str:
+        if not picture.img.isdigit():
+            return super().code_of(picture)
+        return self._code_of_probe(f"{picture.img}:{int(picture.img) + 1}")
+
+    def code_of_examples(self, count: int) -> str:
+        return self._code_of_probe(f":{count}")
+
+    def _code_of_probe(self, part: str) -> str:
+        hub = "" if self.published.hub is None else f", Path({str(self.published.hub)!r})"
+        return f"loaded.transform.normalise(Published({self.name!r}{hub}).probe()[0][{part}])"
+
+    @cached_property
     def _checkpoints(self) -> list[dict[str, Any]]:
         entries = self.published.checkpoints()
         if not entries:
             raise PrismaError(f"expected a list of checkpoints in {self.published.repo}; found an empty one")
         return entries
 
+    @cached_property
+    def _examples(self) -> list[Picture]:
+        images, labels = (x[:N_EXAMPLES] for x in self.published.probe())
+        return _named(transform_of(self.final).normalise(images), labels, self.labels)
 
-@lru_cache(maxsize=16)
-def _load(snapshot: Path) -> Loaded:
-    """Cached by snapshot folder, which names the commit: when a label moves, its new commit is loaded."""
-    return expect_still_images(load(snapshot))
+    def _load(self, revision: str | None) -> Loaded:
+        folder = self.published.file(CONFIG, revision).parent
+        self.published.file(WEIGHTS, revision)
+        return LOADED.get(folder, lambda: expect_still_images(load(Path(folder))))
 
 
-@lru_cache(maxsize=16)
-def _examples(mouse: Mouse, snapshot: Path) -> tuple[list[Picture], Packed]:
-    images, labels = (x[:N_EXAMPLES] for x in mouse.published.probe())
-    inputs = transform_of(mouse.final).normalise(images)
-    known = mouse.labels
+@dataclass(frozen=True)
+class Shipped(Subject):
+    """A mouse in the package, `mice/NAME`: its final weights, and the test images of its task as examples."""
+
+    ref: str
+
+    @property
+    def name(self) -> str:
+        return self.ref
+
+    @property
+    def steps(self) -> list[int]:
+        """One checkpoint: the end of training."""
+        return [recipe(self._recipe).training.steps]
+
+    @property
+    def final(self) -> Loaded:
+        return LOADED.get(self.ref, lambda: load(self.ref))
+
+    def _checkpoint(self, step: int) -> Loaded:
+        return self.final
+
+    def examples(self) -> list[Picture]:
+        return self._examples
+
+    def kinds(self) -> list[int]:
+        return [picture.label or 0 for picture in self._examples]
+
+    def probe(self) -> tuple[Tensor, Tensor] | None:
+        return self._task.inputs("test", N_PROBE)
+
+    def about(self) -> dict[str, Any]:
+        """What its task is."""
+        return {"task": self._task.name, "card": f"{self._task.summary}\n\n{self._task.source}"}
+
+    def code_of(self, picture: Picture) -> str:
+        if not picture.img.isdigit():
+            return super().code_of(picture)
+        first = int(picture.img)
+        return f'task({self._task.name!r}).inputs("test", {first + 1})[0][{first}:]'
+
+    @property
+    def _recipe(self) -> str:
+        return self.ref.removeprefix("mice/")
+
+    @property
+    def _task(self) -> Task:
+        return task(recipe(self._recipe).task)
+
+    @cached_property
+    def _examples(self) -> list[Picture]:
+        inputs, labels = self._task.inputs("test", N_EXAMPLES)
+        return _named(inputs, labels, self.labels)
+
+
+def _named(inputs: Tensor, labels: Tensor, known: Sequence[str]) -> list[Picture]:
     names = [known[i] if i < len(known) else f"class {i}" for i in labels.tolist()]
-    pictures = [
-        Picture(f"Test image {i}, labelled {name}", x, i) for i, (x, name) in enumerate(zip(inputs, names, strict=True))
+    return [
+        Picture(f"Test image {i}, labelled {name}", x, str(i), label)
+        for i, (x, name, label) in enumerate(zip(inputs, names, labels.tolist(), strict=True))
     ]
-    return pictures, fractions(images.permute(0, 2, 3, 1))
+
+
+def shipped() -> list[str]:
+    """The names of the mice in the package, `mice/NAME`; the one that is nicest to look at comes first."""
+    names = sorted(folder.name for folder in MICE.iterdir() if (folder / CONFIG).is_file())
+    return [f"mice/{name}" for name in sorted(names, key=lambda name: name != "sprites")]
+
+
+def pinned(mouse: Mouse, rev: str | None) -> Mouse:
+    """The mouse at the commit `rev`; without one, at the commit that `main` has now.
+
+    Raises:
+        PrismaError: no such commit.
+    """
+    return Mouse(replace(mouse.published, commit=rev or mouse.rev))
 
 
 def mice(hub: Path | None, model: str | None) -> list[str]:
-    """The names of the mice that the app shows: all of a folder hub, or one on the Hugging Face Hub.
+    """The names of the mice that the app shows: all of a folder hub, one on the Hub, or those in the package.
 
     Raises:
         PrismaError: the hub does not exist or is empty, or it does not have this model.
     """
     if hub is None:
         if model is None:
-            raise PrismaError("expected a folder hub or the OWNER/NAME of a mouse; found neither")
+            return shipped()
         return [Published(model).repo]
     known = published_in(hub)
     if not known:

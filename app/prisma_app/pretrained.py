@@ -1,17 +1,16 @@
 """A pretrained model as the app needs it: one checkpoint. Examples come with scikit-learn and scikit-image."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-
+from prisma.errors import PrismaError
 from prisma.filesystem import given
 from prisma.loaded import Loaded, load
 from prisma.pretrained.loading import is_folder
-from prisma.view.browser import Packed, fractions
-from prisma_app.subject import Picture, Subject, expect_still_images, transform_of
+from prisma_app.pictures import Picture, transform_of
+from prisma_app.subject import Subject, expect_still_images
 
 PROMPTS = (  # the default classes of a CLIP; they cover the examples, everyday pictures, and drawings
     *(f"a photo of {thing}" for thing in ("a temple", "a flower", "a cat", "a dog", "a bird", "a person", "a car")),
@@ -20,7 +19,7 @@ PROMPTS = (  # the default classes of a CLIP; they cover the examples, everyday 
     "a white drawing on black",
 )
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "camera")  # of scikit-image, beside the two of scikit-learn
-THUMBNAIL = 96  # most pixels of the longer side
+MOST_PROMPTS = 50
 
 
 class Pretrained(Subject):
@@ -28,8 +27,9 @@ class Pretrained(Subject):
 
     def __init__(self, ref: str, prompts: Sequence[str] = ()) -> None:
         """Raises PrismaError as `prisma.load`, for a video model, and for prompts where there is no text model."""
+        self._ref, self._loaded = ref, load(ref)
         self._name = given(ref).resolve().name if is_folder(ref) else ref
-        self._final = _prepared(load(ref), prompts)
+        self._final = _prepared(self._loaded, prompts)
 
     @property
     def name(self) -> str:
@@ -44,8 +44,33 @@ class Pretrained(Subject):
     def final(self) -> Loaded:
         return self._final
 
-    def _checkpoint(self, index: int) -> Loaded:
+    def _checkpoint(self, step: int) -> Loaded:
         return self._final
+
+    @property
+    def prompts(self) -> str | None:
+        return None if self._loaded.text is None else "\n".join(self._final.labels)
+
+    def prompted(self, prompts: str) -> "Pretrained":
+        """The same weights with other prompts as the classes. Raises PrismaError if it has no text model."""
+        lines = tuple(line.strip() for line in prompts.split("\n") if line.strip())
+        if self._loaded.text is None:
+            return super().prompted(prompts)  # type: ignore[return-value]  # raises
+        if not 0 < len(lines) <= MOST_PROMPTS:
+            raise PrismaError(f"expected 1 to {MOST_PROMPTS} prompts, one in each line; found {len(lines)}")
+        other = copy(self)
+        other._final = self._loaded.zero_shot(lines)
+        return other
+
+    def code(self, step: int) -> str:
+        prompts = f".zero_shot({list(self._final.labels)!r})" if self._loaded.text is not None else ""
+        return f"loaded = prisma.load({self._ref!r}){prompts}"
+
+    def code_of(self, picture: Picture) -> str:
+        if not picture.img.isdigit():
+            return super().code_of(picture)
+        self.examples()
+        return f"loaded.transform({self._codes[int(picture.img)]})[None]"
 
     def examples(self) -> list[Picture]:
         return self._examples
@@ -53,9 +78,6 @@ class Pretrained(Subject):
     def kinds(self) -> list[str]:
         """The file names."""
         return [example.caption.split(",")[0] for example in self._examples]
-
-    def thumbnails(self) -> Packed:
-        return self._thumbnails
 
     @cached_property
     def _examples(self) -> list[Picture]:
@@ -65,21 +87,18 @@ class Pretrained(Subject):
 
         pictures, transform = load_sample_images(), transform_of(self._final)
         found: list[Picture] = []
-        for path, picture in zip(pictures.filenames, pictures.images, strict=True):
+        self._codes: list[str] = []
+        for i, (path, picture) in enumerate(zip(pictures.filenames, pictures.images, strict=True)):
             side, spare = picture.shape[0], picture.shape[1] - picture.shape[0]
             for where, left in (("left", 0), ("middle", spare // 2), ("right", spare)):
                 caption = f"{Path(path).name}, {where} (from scikit-learn)"
-                found.append(Picture(caption, transform(picture[:, left : left + side]), len(found)))
+                found.append(Picture(caption, transform(picture[:, left : left + side]), str(len(found))))
+                self._codes.append(f"load_sample_images().images[{i}][:, {left}:{left + side}]")
         for name in PICTURES:
-            found.append(Picture(f"{name}, from scikit-image", transform(getattr(skimage.data, name)()), len(found)))
+            x = transform(getattr(skimage.data, name)())
+            found.append(Picture(f"{name}, from scikit-image", x, str(len(found))))
+            self._codes.append(f"skimage.data.{name}()")
         return found
-
-    @cached_property
-    def _thumbnails(self) -> Packed:
-        images = transform_of(self._final).pixels(torch.stack([example.x for example in self._examples]))
-        shrunk = min(1.0, THUMBNAIL / max(images.shape[2:]))
-        size = [round(side * shrunk) for side in images.shape[2:]]
-        return fractions(F.interpolate(images, size, mode="area").permute(0, 2, 3, 1))
 
 
 def _prepared(loaded: Loaded, prompts: Sequence[str]) -> Loaded:

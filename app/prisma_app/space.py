@@ -10,14 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
 from prisma.errors import PrismaError
 from prisma.files import read_json, sha256
 from prisma.repository import Published
-from prisma_app.main import LAUNCH, build, page_of
+from prisma_app.library import Library, library_of
+from prisma_app.main import launch
 from prisma_app.models import Mouse
-from prisma_app.theme import theme
 
 HUB, SPACE = "hub", "space.json"
 
@@ -26,25 +24,25 @@ def start(folder: Path) -> None:
     """Serve the app of a Space's folder. A mistake in the folder ends the process with one sentence."""
     _start_zero_gpu()
     try:
-        demo = blocks_of(folder)
+        library = library_in(folder)
     except PrismaError as error:
         source = SPACE if (folder / SPACE).is_file() else f"The variable PRISMA_MODEL or the folder {HUB}/"
         sys.exit(f"{source} is wrong: {error}")
-    demo.launch(theme=theme(), **LAUNCH)
+    launch(library)
 
 
-def blocks_of(folder: Path) -> gr.Blocks:
-    """The page over the models of a Space's folder.
+def library_in(folder: Path) -> Library:
+    """The models of a Space's folder.
 
     Raises:
         PrismaError: `space.json` is not one, or the models that it or the variable names cannot be shown.
     """
     hub = folder / HUB if (folder / HUB).is_dir() else None
     if not (folder / SPACE).is_file():
-        return build(hub, os.environ.get("PRISMA_MODEL", None if hub else "prisma/digits"))
+        return library_of(hub, os.environ.get("PRISMA_MODEL", None if hub else "prisma/digits"), ())
     models = {mouse.repo: mouse for mouse in listed_models(folder)}
     names = list(models)
-    return page_of(names, lambda name: Mouse(models[name]), names[0], sha256(folder / SPACE))
+    return Library(names, lambda name: Mouse(models[name]), sha256(folder / SPACE))
 
 
 def listed_models(folder: Path) -> list[Published]:

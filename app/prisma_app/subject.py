@@ -1,40 +1,29 @@
-"""A model as the tabs need it: its checkpoints, its example images, and pictures turned into model input."""
+"""A model as the views need it: its checkpoints by training step, its classes, its example images."""
 
-import base64
-import binascii
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from prisma.data.transform import Transform
 from prisma.errors import PrismaError, quoted, shown
 from prisma.loaded import Loaded
-from prisma.view.browser import Packed, fractions
-
-INK = 64  # side of a drawing in pixels, as `prisma/view/browser/assets/images.js` sends it
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """An image that a visitor chose, as model input."""
-
-    caption: str
-    x: Tensor  # [channel, height, width], normalised
-    example: int = -1  # its index among the examples; -1 for an upload or a drawing
+from prisma.view.browser import Array, pictures
+from prisma_app.pictures import Picture, changed, drawing, transform_of, uploaded
 
 
 class Subject(ABC):
-    """One model with all its checkpoints."""
+    """One model with all its checkpoints, at one commit."""
 
     @property
     @abstractmethod
     def name(self) -> str:
         """The name on the page and in its address."""
+
+    @property
+    def rev(self) -> str | None:
+        """The commit that is shown; None if the model has none."""
+        return None
 
     @property
     @abstractmethod
@@ -47,39 +36,63 @@ class Subject(ABC):
         """The model at the end of training."""
 
     @abstractmethod
-    def _checkpoint(self, index: int) -> Loaded: ...
+    def _checkpoint(self, step: int) -> Loaded: ...
 
     @abstractmethod
     def examples(self) -> list[Picture]:
         """Example images, from which a visitor can choose."""
 
     @abstractmethod
-    def thumbnails(self) -> Packed:
-        """The examples as small images to show, [image, height, width, channel]."""
-
-    @abstractmethod
     def kinds(self) -> Sequence[Any]:
         """The label of each example: two examples with different labels make a pair for patching."""
 
-    def at(self, index: Any) -> Loaded:
-        """The model of checkpoint `index`.
+    def probe(self) -> tuple[Tensor, Tensor] | None:
+        """Test images as model input and their classes, for accuracy; None if there are none."""
+        return None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines that training logged: `{"step", "loss", ...}`."""
+        return []
+
+    def about(self) -> Mapping[str, Any]:
+        """What else to say of the model: `{"accuracy": {"value", "n"}, "task", "card": Markdown}`, as far as known."""
+        return {}
+
+    def code(self, step: int) -> str:
+        """The Python that loads the model after a training step, as `loaded`."""
+        return f"loaded = prisma.load({self.name!r})"
+
+    def code_of(self, picture: Picture) -> str:
+        """The Python that makes a picture's model input [1, channel, height, width], as an expression."""
+        return 'loaded.transform("your-image.png")[None]'
+
+    def code_of_examples(self, count: int) -> str:
+        """The Python that makes the model input of the first test images, with the model as `loaded`."""
+        return f"torch.cat([{', '.join(map(self.code_of, self.examples()[:count]))}])"
+
+    def at(self, step: int | None) -> Loaded:
+        """The model after a training step; the last by default.
 
         Raises:
-            PrismaError: there is no such checkpoint, it cannot be read, or it is a video model.
+            PrismaError: no checkpoint was published for it, it cannot be read, or it is a video model.
         """
-        count = len(self.steps)
-        if isinstance(index, float) and index.is_integer():
-            index = int(index)
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
-            raise PrismaError(f"expected a checkpoint from 0 to {count - 1}; found {quoted(index, 20)}")
-        return self._checkpoint(index)
+        known = self.steps
+        if step is not None and step not in known:
+            near = sorted(known, key=lambda other: abs(other - step))[:5]
+            raise PrismaError(
+                f"{self.name} publishes {len(known)} training steps from {known[0]} to {known[-1]}; found step {step}; "
+                f"the nearest: {', '.join(map(str, sorted(near)))}"
+            )
+        return self._checkpoint(known[-1] if step is None else step)
 
-    def index_of(self, step: str) -> int:
-        """The checkpoint of a training step. Raises PrismaError if there is none."""
-        known = [str(published) for published in self.steps]
-        if step not in known:
-            raise PrismaError(f"{self.name} publishes the steps {', '.join(known)}; found {step[:20]!r}")
-        return known.index(step)
+    @property
+    def prompts(self) -> str | None:
+        """The classes of a CLIP, a line each; None for a model with classes of its own."""
+        return None
+
+    def prompted(self, prompts: str) -> "Subject":
+        """The same model with prompts, one in each line, as its classes. Raises PrismaError if it is no CLIP."""
+        raise PrismaError(f"expected a CLIP for prompts; found {self.name}, which has classes of its own")
 
     @property
     def labels(self) -> list[str]:
@@ -88,36 +101,41 @@ class Subject(ABC):
         what, count = ("class", config.n_classes) if config.n_classes else ("feature", config.d_pooled)
         return [*map(shown, named), *(f"{what} {i}" for i in range(len(named), count))]
 
-    def example(self, index: Any) -> Picture:
-        """Raises PrismaError if there is no such example."""
+    def picture(self, img: str) -> Picture:
+        """The image that an address names (`pictures`). Raises PrismaError if there is no such image."""
+        if img.startswith("sha256:"):
+            return uploaded(img, self.final)
+        if img.startswith("ink:"):
+            return drawing(img, self.final)
         known = self.examples()
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(known):
-            raise PrismaError(f"expected an example from 0 to {len(known) - 1}; found {quoted(index, 20)}")
-        return known[index]
+        if not (img.isascii() and img.isdigit() and len(img) < 6 and int(img) < len(known)):
+            raise PrismaError(f"expected an example from 0 to {len(known) - 1}; found {quoted(img, 40)}")
+        return known[int(img)]
 
-    def other_example(self, picture: Picture) -> Picture:
-        """The first example with another label than this picture: the default corrupt image."""
-        kinds = self.kinds()
-        mine = kinds[max(picture.example, 0)]
-        return self.example(next((i for i, kind in enumerate(kinds) if kind != mine), 0))
+    def corrupt_picture(self, corrupt: str | None, clean: Picture) -> Picture:
+        """The other image of a pair; by default the first example with another label.
 
-    def upload(self, path: Path) -> Picture:
-        """The model input from an image file. Raises PrismaError if it is not an image, or too large."""
-        try:
-            return Picture("Your image", transform_of(self.final)(path))
-        except PrismaError as error:  # the visitor knows the file by its name
-            raise PrismaError(str(error).replace(str(path), Path(path).name)) from None
+        Raises:
+            PrismaError: there is no such image, or it is the clean image.
+        """
+        if corrupt is None:
+            return self._other(clean)
+        if corrupt[:1].isalpha() and not corrupt.startswith(("sha256:", "ink:")):
+            return changed(corrupt, clean, self.final.config)
+        picture = self.picture(corrupt)
+        if picture.img == clean.img:
+            raise PrismaError("expected a corrupt image that differs from the clean image; found the same image")
+        return picture
 
-    def drawing(self, ink: Any) -> Picture:
-        """The model input from INK x INK bytes in base64, white on black. Raises PrismaError on anything else."""
-        try:
-            raw = base64.b64decode(ink, validate=True)
-        except (TypeError, ValueError, binascii.Error):
-            raw = b""
-        if len(raw) != INK * INK:
-            raise PrismaError(f"expected a drawing of {INK} x {INK} bytes; found {len(raw)} bytes")
-        image = np.frombuffer(raw, dtype=np.uint8).reshape(INK, INK)
-        return Picture("Your drawing", transform_of(self.final)(image))
+    def _other(self, clean: Picture) -> Picture:
+        kinds, examples = self.kinds(), self.examples()
+        mine = kinds[int(clean.img)] if clean.img.isdigit() else None
+        others = (example for example, kind in zip(examples, kinds, strict=True) if kind != mine)
+        return next((other for other in others if other.img != clean.img), examples[0])
+
+    def shown(self, x: Tensor) -> Array:
+        """Model inputs [image, channel, height, width] as images to show."""
+        return pictures(transform_of(self.final).pixels(x))
 
 
 def expect_still_images(loaded: Loaded) -> Loaded:
@@ -125,18 +143,6 @@ def expect_still_images(loaded: Loaded) -> Loaded:
     if loaded.config.frames > 1:
         raise PrismaError(f"expected a model for still images; found a video model with {loaded.config.frames} frames")
     return loaded
-
-
-def transform_of(loaded: Loaded) -> Transform:
-    """The preprocessing of a model. Raises PrismaError if Prisma cannot reproduce it."""
-    if loaded.transform is None:
-        raise PrismaError("this model's files do not specify a preprocessing that Prisma can reproduce")
-    return loaded.transform
-
-
-def pixels(loaded: Loaded, x: Tensor) -> Packed:
-    """Model inputs [image, channel, height, width] as images [image, height, width, channel] to show."""
-    return fractions(transform_of(loaded).pixels(x).permute(0, 2, 3, 1))
 
 
 def prefix_names(loaded: Loaded) -> list[str]:

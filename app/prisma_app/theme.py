@@ -4,32 +4,13 @@ from typing import Any
 
 import gradio as gr
 
-HEADER = """
-<header class="pz-header">
-  <svg viewBox="0 0 40 36" width="34" height="31" aria-hidden="true">
-    <path d="M1 21 15 17" stroke="currentColor" stroke-width="1.6" fill="none"/>
-    <path d="M26 17 39 12" stroke="#c2503f" stroke-width="1.8"/>
-    <path d="M26.500 19 39 18.500" stroke="#c99a2e" stroke-width="1.8"/>
-    <path d="M27 21 39 25" stroke="#3d6fb5" stroke-width="1.8"/>
-    <path d="M20 3 36 33H4Z" stroke="currentColor" stroke-width="1.8" stroke-linejoin="round" fill="none"/>
-  </svg>
-  <h1>Prisma</h1><p>See how a vision transformer thinks, at any step of its training.</p>
-</header>
-"""
+HEAD = '<link rel="stylesheet" href="prisma/page.css"><script defer src="prisma/page.js"></script>'
 CSS = """
 .dark { --color-accent: #8fa8ec; }
-.gradio-container { width: 100% !important; max-width: 1240px !important; margin: 0 auto !important; }
-.gradio-container > main { padding: 18px 20px !important; }
-.pz-header { display: flex; flex-wrap: wrap; gap: 4px 14px; align-items: center; padding: 6px 0 2px; }
-.pz-header h1 { margin: 0; font-size: 25px; font-weight: 700; letter-spacing: -.01em; }
-.pz-header p { margin: 3px 0 0; color: var(--body-text-color-subdued); font-size: 15px; }
-.pz-help, .pz-help p { color: var(--body-text-color-subdued) !important; font-size: 14px; }
-#pz-question input { padding-right: 22px !important; text-overflow: ellipsis; }
-.pz-refused { max-width: 80ch; padding: 8px 0 120px; font-size: 15px; }
-.form { gap: 12px !important; border: 0 !important; background: transparent !important; box-shadow: none !important; }
-#pz-upload { align-self: flex-start; width: auto; min-width: 150px; }
+.gradio-container { width: 100% !important; max-width: none !important; margin: 0 !important; }
+.gradio-container > main { padding: 14px 20px !important; max-width: none !important; }
 footer { opacity: .75; }
-@media (max-width: 520px) { .gradio-container > main { padding: 10px 14px !important; } }
+@media (max-width: 520px) { .gradio-container > main { padding: 10px 12px !important; } }
 """
 
 

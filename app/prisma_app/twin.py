@@ -1,46 +1,32 @@
-"""The static twin of the app: a page that needs no server, over views that are computed when it is made.
+"""The static twin of the app: the same page over views that are computed when it is made; it needs no server.
 
-It shows what the app's tabs show, with the same viewers, of some images at some training steps, and the curves of
-training. Its files work from a disk too, where a page may load scripts but no data: so arrays are base64 in scripts.
+Each view is a script that hands its bytes to the page, because a page that is opened from a disk may load scripts and
+no data. `fileName` in `prisma/view/browser/assets/source.js` has the names.
 """
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
 
-import torch
-
 from prisma import __version__
 from prisma.errors import PrismaError
 from prisma.repository import Published
-from prisma.run_folder import METRICS, read_metrics, revision_of
-from prisma.view.browser import VIEWERS, Packed, View, script, style
-from prisma_app.changes import with_model, with_picture
+from prisma.view.browser import View, script, style
+from prisma_app.answers import model_view
+from prisma_app.findings import findings_about
+from prisma_app.library import Library, Scene
 from prisma_app.models import Mouse
-from prisma_app.panel import refused
-from prisma_app.session import Session
-from prisma_app.subject import pixels
-from prisma_app.tabs import TABS
-from prisma_app.theme import HEADER
+from prisma_app.server import sentence, view_of
+from prisma_app.state import State
+from prisma_app.subject import Subject
+from prisma_app.views import VIEWS
 
-POINTS = 300  # of one curve: as many as a screen shows apart
-CURVES = {
-    "name": "training",
-    "title": "Training",
-    "help": "Loss and accuracy over training, as the run logged them. The mark is the chosen training step.",
-    "viewer": "curves",
-}
-CHARTS: Mapping[str, Mapping[str, str]] = {  # title -> key in metrics.jsonl -> name of the curve
-    "Loss": {"train_loss": "train loss", "test_loss": "test loss"},
-    "Accuracy": {"train_accuracy": "train accuracy", "test_accuracy": "test accuracy"},
-    "Learning rate": {"lr": "learning rate"},
-}
-DATA = "data"
+DATA = "data/"
 
 
 def files_of(mice: Sequence[Published], title: str, images: int, steps: int) -> dict[str, bytes]:
@@ -55,86 +41,81 @@ def files_of(mice: Sequence[Published], title: str, images: int, steps: int) -> 
         PrismaError: a mouse cannot be read, or is not one that the app shows.
     """
     made: dict[str, bytes] = {}
-    models = []
-    for number, published in enumerate(mice):
-        index, views = _model(published, f"{DATA}/{number}", images, steps)
-        models.append(index)
-        made |= views
-    tabs = [{"name": n, "title": t.TITLE, "help": t.HELP, "viewer": t.VIEWER} for n, t in TABS.items()]
-    made[f"{DATA}/index.js"] = f"const INDEX = {_json({'tabs': [*tabs, CURVES], 'models': models})};\n".encode()
-    page = Template(_asset("twin.html")).substitute(title=escape(title), header=HEADER, version=__version__)
+    library = Library([mouse.repo for mouse in mice], lambda name: Mouse(next(m for m in mice if m.repo == name)))
+    for name, view in (pair for mouse in mice for pair in _views(library, mouse.repo, images, steps)):
+        text = base64.b64encode(view.pack()).decode()
+        made[f"{DATA}{name}.js"] = f"PRISMA_PACK({_json(name)}, {_json(text)});\n".encode()
+    page = Template(_asset("twin.html")).substitute(
+        title=escape(title), version=__version__, files=_json(listed(library))
+    )
     made["index.html"] = page.encode()
-    made["twin.css"] = f"{_asset('twin.css')}\n{style()}".encode()
-    made["twin.js"] = _asset("twin.js").encode()
-    made["viewers.js"] = script(*VIEWERS).encode()
+    made["page.css"] = f"{_asset('twin.css')}\n{style()}".encode()
+    made["page.js"] = script("page").encode()
     return made
+
+
+def listed(library: Library) -> dict[str, Any]:
+    """What the page is told of its files."""
+    names = list(library.names)
+    return {"models": names, "findings": findings_about(names), "base": DATA}
+
+
+def file_name(what: str, **asked: Any) -> str:
+    """The name of what the page asks for: `attention/model-lab_digits.step-40.img-3.part-0`."""
+    named = ((key, asked[key]) for key in ("model", "step", "img", "part", "what", "stream") if key in asked)
+    return f"{what}/" + ".".join(f"{key}-{re.sub('[^A-Za-z0-9-]+', '_', str(value))}" for key, value in named)
+
+
+def _views(library: Library, name: str, images: int, steps: int) -> Iterator[tuple[str, View]]:
+    """The name and the content of every file with numbers of a mouse."""
+    subject = library.subject(name, None)
+    chosen = [subject.steps[i] for i in spread(len(subject.steps), steps)]
+    pictures = [subject.examples()[i] for i in one_of_each(subject.kinds(), images)]
+    whole = model_view(Scene(State.of({"model": name}), subject), pictures, chosen)
+    yield file_name("model", model=name), whole
+    for picture in pictures:
+        asked = {"model": name, "img": picture.img}
+        yield file_name("training", **asked), _view(library, "view", State.of(asked), "training", chosen)
+        for step in chosen:
+            here = {"model": name, "step": step, "img": picture.img}
+            state = State.of(here)
+            yield file_name("answer", **here), _view(library, "answer", state)
+            for view in ("attention", "lens", "patching", "decompose"):
+                yield from _parts(library, view, here)
+
+
+def _parts(library: Library, view: str, here: dict[str, Any]) -> Iterator[tuple[str, View]]:
+    scene = library.scene(State.of(here))
+    parts = VIEWS[view].parts(scene) if hasattr(VIEWS[view], "parts") else [None]
+    for part in parts:
+        asked = here if part is None else {**here, "part": part}
+        yield file_name(view, **asked), _view(library, "view", scene.state, view, part)
+
+
+def _view(library: Library, what: str, state: State, name: str = "", part: Any = None) -> View:
+    """A view, or the reason why this model has none: other views still have."""
+    try:
+        return _without_place(library.scene(state).subject, view_of(library, what, state, name, part))
+    except PrismaError as error:
+        return View({"refused": sentence(error)})
+
+
+def _without_place(subject: Subject, view: View) -> View:
+    """The same view, whose Python does not say where on this machine the folder hub is."""
+    hub = subject.published.hub if isinstance(subject, Mouse) else None
+    if hub is None or "code" not in view.facts:
+        return view
+    code = view.facts["code"].replace(repr(str(hub)), repr(hub.name))
+    return View({**view.facts, "code": code}, view.arrays)
 
 
 def _asset(name: str) -> str:
     return (files("prisma_app") / "assets" / name).read_text("utf-8")
 
 
-def _model(published: Published, folder: str, images: int, steps: int) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The entry of a mouse in the index, and the scripts of its views."""
-    mouse = Mouse(published)
-    checkpoints = spread(len(mouse.steps), steps)
-    pictures = [mouse.example(i) for i in one_of_each(mouse.kinds(), images)]
-    first = with_model(mouse)
-    views: dict[str, bytes] = {}
-    with torch.no_grad():
-        for index in checkpoints:
-            where = f"{folder}/{revision_of(mouse.steps[index])}"
-            for picture in pictures:
-                session = replace(with_picture(first, picture), index=index)
-                name = f"{where}/{picture.example}.js"
-                shown = {tab: _packed(_view(replace(session, tab=tab))) for tab in TABS}
-                views[name] = f"VIEW({_json(name)}, {_json(shown)});\n".encode()
-        thumbnails = pixels(mouse.final, torch.stack([picture.x for picture in pictures]))
-    entry = {
-        "name": mouse.name,
-        "commit": published.commit,
-        "steps": [{"step": mouse.steps[i], "folder": f"{folder}/{revision_of(mouse.steps[i])}"} for i in checkpoints],
-        "images": [{"number": picture.example, "caption": picture.caption} for picture in pictures],
-        "thumbnails": _array(thumbnails),
-        "charts": list(_charts(published)),
-    }
-    return entry, views
-
-
-def _view(session: Session) -> View:
-    """The view of a session's tab, or the reason why it cannot show this model."""
-    try:
-        return TABS[session.tab].view(session)
-    except PrismaError as error:
-        return refused(error)
-
-
-def _packed(view: View) -> dict[str, Any]:
-    return {"facts": view.facts, "arrays": {name: _array(array) for name, array in view.arrays.items()}}
-
-
-def _array(array: Packed) -> dict[str, Any]:
-    url = f"data:application/gzip;base64,{base64.b64encode(array.data).decode()}"
-    return {"type": array.type, "shape": array.shape, "url": url}
-
-
 def _json(value: Any) -> str:
-    """As JavaScript: ASCII, so that no label can end a string or a line."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def _charts(published: Published) -> Iterator[dict[str, Any]]:
-    lines = read_metrics(published.file(METRICS))
-    for title, names in CHARTS.items():
-        curves = [curve for key, name in names.items() if (curve := _curve(lines, key, name))["steps"]]
-        if curves:
-            yield {"title": title, "curves": curves}
-
-
-def _curve(lines: Sequence[Mapping[str, Any]], key: str, name: str) -> dict[str, Any]:
-    points = [(line["step"], line[key]) for line in lines if isinstance(line.get(key), int | float)]
-    kept = [points[i] for i in spread(len(points), POINTS)]
-    return {"name": name, "steps": [step for step, _ in kept], "values": [y for _, y in kept]}
+    """As JavaScript: ASCII, so that no name can end a string or a line, and no `<`, so that none can end a script."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def spread(count: int, n: int) -> list[int]:

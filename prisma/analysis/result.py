@@ -20,6 +20,8 @@ from prisma.errors import PrismaError, nearest, shown
 from prisma.files import write_atomic
 from prisma.filesystem import given
 from prisma.reading import open_file, parse_json
+from prisma.view.browser import View
+from prisma.view.browser.notebook import maps_view, output
 from prisma.view.figures.plots import draw
 
 if TYPE_CHECKING:
@@ -120,6 +122,13 @@ class Result:
             raise PrismaError(f"{type(self).__name__} has no array {name!r}; the nearest: {nearest(name, self.axes)}")
         title = f"{self.metadata.get('analysis', '')}: {name}".replace("_", " ")
         return draw(self.arrays[name], self.axes[name], title=title, names=self.names)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a figure to point at, with everything in it."""
+        return output(self._view())
+
+    def _view(self) -> View:
+        return maps_view(self.arrays, self.axes, self.names, self.metadata)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,17 @@ import open_clip
 import pytest
 import timm
 from playwright.sync_api import Browser, sync_playwright
-from prisma_app.changes import with_model
-from prisma_app.models import Mouse
-from prisma_app.session import Session
+from prisma_app.library import Library, Scene, library_of
+from prisma_app.state import State
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
-from prisma.errors import PrismaError
 from prisma.pretrained.parity import randomise
 from prisma.publish import publish
 from prisma.recipes import recipe
 from prisma.repository import Published
 from prisma.train import train
-from tests.app.visitor import CHROMIUM, closed_loops
+from tests.app.visitor import CHROMIUM, App, closed_loops, served, visit
 
 DIGITS, GLYPHS = "lab/digits", "lab/glyphs"
 HOSTILE = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{window.harmed=1}}"
@@ -96,19 +93,53 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="package")
+def library(lab: Path) -> Library:
+    """The two mice, digits first."""
+    return library_of(lab, DIGITS, ())
+
+
+@pytest.fixture(scope="package")
+def vit_library(vit_folder: Path) -> Library:
+    """The small ViT of 224 pixels."""
+    return library_of(None, str(vit_folder), ())
+
+
+@pytest.fixture(scope="package")
+def clip_library(clip_folder: Path) -> Library:
+    """The small CLIP."""
+    return library_of(None, str(clip_folder), ())
+
+
+@pytest.fixture(scope="package")
+def scene(library: Library) -> Callable[..., Scene]:
+    """From the keys of an address to what they name."""
+    return lambda **keys: library.scene(State.of(keys))
+
+
+@pytest.fixture(scope="package")
+def url(lab: Path) -> Iterator[str]:
+    """The address of the app over the two mice."""
+    with served(lab, DIGITS) as address:
+        yield address
+
+
+@pytest.fixture(scope="package")
+def vit_url(vit_folder: Path) -> Iterator[str]:
+    """The same over the small ViT of 224 pixels."""
+    with served(None, vit_folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="package")
+def clip_url(clip_folder: Path) -> Iterator[str]:
+    """The same over the small CLIP."""
+    with served(None, clip_folder) as address:
+        yield address
+
+
 @pytest.fixture
-def find(lab: Path) -> Callable[[Any], Mouse]:
-    """From the name of a mouse to the mouse."""
-
-    def find(name: Any) -> Mouse:
-        if name not in (DIGITS, GLYPHS):
-            raise PrismaError(f"there is no mouse {name}")
-        return Mouse(Published(name, lab))
-
-    return find
-
-
-@pytest.fixture(params=[DIGITS, GLYPHS])
-def session(request: pytest.FixtureRequest, lab: Path) -> Session:
-    """On a checkpoint from the middle of training."""
-    return replace(with_model(Mouse(Published(request.param, lab))), index=5)
+def app(browser: Browser, url: str) -> Iterator[App]:
+    """A visitor of the two mice."""
+    with visit(browser, url) as visitor:
+        yield visitor

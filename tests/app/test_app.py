@@ -33,7 +33,7 @@ def test_a_copy_of_the_folder_serves_its_hub(lab: Path, tmp_path: Path) -> None:
             while found is None and (line := server.stdout.readline()):
                 found = re.search(r"http://\S+", line)
             assert found, "app.py ended before it served"
-            page = urlopen(found[0], timeout=STOPPED).read().decode()
+            page = urlopen(found[0].rstrip("/") + "/prisma/models", timeout=STOPPED).read().decode()
         finally:
             server.kill()
     assert DIGITS in page

@@ -10,6 +10,8 @@ from typing import Any
 import gradio as gr
 import pytest
 from prisma_app import main
+from prisma_app.api import ENDPOINTS
+from prisma_app.library import Library
 
 from prisma import PrismaError
 from tests.app.conftest import DIGITS
@@ -73,15 +75,12 @@ def test_a_port_that_is_taken(lab: Path, taken: int) -> None:
         main.serve(lab, port=taken, block=False)
 
 
-def test_no_such_hub_or_mouse(tmp_path: Path, lab: Path) -> None:
-    with pytest.raises(PrismaError, match="no such folder"):
-        main.build(tmp_path / "none")
-    with pytest.raises(PrismaError, match="the nearest: lab/digits"):
-        main.build(lab, "lab/digit")
+def test_the_page_has_no_events_of_its_own(library: Library) -> None:
+    functions = main.page_of(library).fns.values()
+    assert tuple(function.api_name for function in functions) == ENDPOINTS
+    assert all(not function.targets or function.targets[0][1] is None for function in functions)
 
 
-def test_only_events_of_the_page_and_two_endpoints_reach_the_models(lab: Path) -> None:
-    functions = main.build(lab).fns.values()
-    assert {(function.concurrency_id, function.concurrency_limit) for function in functions} == {("session", 1)}
-    public = [function for function in functions if function.api_visibility != "private"]
-    assert [function.api_name for function in public] == ["about", "answer"]
+def test_the_template_is_constant(library: Library) -> None:
+    page = next(block for block in main.page_of(library).blocks.values() if isinstance(block, gr.HTML))
+    assert page.value == '<div id="prisma" class="pz-root"></div>'

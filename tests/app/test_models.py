@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from prisma_app.models import Mouse, mice
+from prisma_app.models import N_EXAMPLES, Mouse, Shipped, mice, pinned, shipped
 
 import prisma
 from prisma import PrismaError
 from prisma.checkpoint import read_tensors
+from prisma.data import task
 from prisma.repository import Published
 from tests.app.conftest import DIGITS, GLYPHS
 
@@ -21,23 +22,33 @@ def mouse(lab: Path) -> Mouse:
 
 def test_every_checkpoint_is_the_published_one(mouse: Mouse, lab: Path) -> None:
     assert mouse.steps == [0, 1, 2, 4, 8, 16, 32, 40]
-    for index, step in enumerate(mouse.steps):
+    for step in mouse.steps:
         published = prisma.load(DIGITS, revision=f"step-{step:06d}", hub=lab).model.state_dict()
-        ours = mouse.at(index).model.state_dict()
+        ours = mouse.at(step).model.state_dict()
         assert all(torch.equal(ours[name], published[name]) for name in published)
-        assert mouse.index_of(str(step)) == index
+        scope: dict[str, Any] = {"prisma": prisma}
+        exec(mouse.code(step), scope)
+        assert all(torch.equal(scope["loaded"].model.state_dict()[name], x) for name, x in published.items())
 
 
-@pytest.mark.parametrize("index", [-1, 8, 1.5, True, None, "0", [0], "x" * 9000])
-def test_a_checkpoint_that_is_not_there(mouse: Mouse, index: Any) -> None:
-    with pytest.raises(PrismaError, match=r"expected a checkpoint from 0 to 7; found .{1,20}$"):
-        mouse.at(index)
+def test_it_is_read_at_its_commit_when_main_moves(mouse: Mouse, lab: Path) -> None:
+    there = pinned(mouse, None)
+    assert there.published.commit == mouse.rev and there.steps == mouse.steps
 
 
-@pytest.mark.parametrize("step", ["3", "-1", "", "1e3", "²"])
-def test_a_step_that_was_not_published(mouse: Mouse, step: str) -> None:
-    with pytest.raises(PrismaError, match="publishes the steps 0, 1, 2"):
-        mouse.index_of(step)
+def test_mice_in_the_package_have_the_images_of_their_task() -> None:
+    for name in shipped():
+        subject = Shipped(name)
+        examples = subject.examples()
+        assert len(examples) == N_EXAMPLES and subject.final.labels
+        probe = subject.probe()
+        assert probe is not None
+        x, y = probe
+        accuracy = (subject.final.model(x).argmax(-1) == y).double().mean()
+        assert accuracy > 0.9, name
+        scope: dict[str, Any] = {"task": task, "prisma": prisma}
+        exec(f"{subject.code(0)}\nx = {subject.code_of(examples[3])}", scope)
+        assert torch.equal(scope["x"][0], examples[3].x)
 
 
 def test_examples_are_the_probe_as_the_model_takes_it(mouse: Mouse, lab: Path) -> None:
@@ -47,16 +58,15 @@ def test_examples_are_the_probe_as_the_model_takes_it(mouse: Mouse, lab: Path) -
     for i, example in enumerate(mouse.examples()):
         assert torch.equal(example.x, loaded.transform.normalise(probe["images"][i]))
         assert example.caption == f"Test image {i}, labelled {int(probe['labels'][i])}"
-    assert mouse.thumbnails().shape == (len(mouse.examples()), 8, 8, 1)
-    other = mouse.other_example(mouse.example(0))
-    assert probe["labels"][other.example] != probe["labels"][0]
+        assert example.label == int(probe["labels"][i])
+    images, labels = mouse.probe() or (None, None)
+    assert images is not None and labels is not None and len(images) == len(probe["images"])
 
 
 def test_which_mice_are_on_offer(lab: Path, tmp_path: Path) -> None:
     assert mice(lab, None) == mice(lab, GLYPHS) == [DIGITS, GLYPHS]
     assert mice(None, "some/mouse") == ["some/mouse"]
     for hub, model, sentence in (
-        (None, None, "found neither"),
         (tmp_path / "none", None, "no such folder"),
         (tmp_path, None, "found none"),
         (lab, "lab/digit", "the nearest: lab/digits"),

@@ -35,26 +35,20 @@ def test_a_list_without_models_is_refused(tmp_path: Path, content: str) -> None:
         space.listed_models(tmp_path)
 
 
-@pytest.mark.usefixtures("closed_loops")
 def test_the_page_offers_the_listed_models_and_names_its_build(lab: Path, tmp_path: Path) -> None:
     (tmp_path / "hub").symlink_to(lab)
     commit = Published(GLYPHS, lab).file("config.json").parent.name
     lists(tmp_path, hub=True, **{GLYPHS: commit})
-    blocks = space.blocks_of(tmp_path)
-    about = next(f for f in blocks.fns.values() if f.api_name == "about")
-    assert about.fn is not None
-    found = about.fn()
-    assert (found["models"], found["build"]) == ([GLYPHS], sha256(tmp_path / space.SPACE))
+    library = space.library_in(tmp_path)
+    assert (list(library.names), library.build) == ([GLYPHS], sha256(tmp_path / space.SPACE))
+    assert library.subject(None, None).rev == commit
 
 
-@pytest.mark.usefixtures("closed_loops")
 def test_without_a_list_it_shows_the_hub_beside_it(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PRISMA_MODEL", raising=False)
     (tmp_path / "hub").symlink_to(lab)
-    about = next(f for f in space.blocks_of(tmp_path).fns.values() if f.api_name == "about")
-    assert about.fn is not None
-    found = about.fn()
-    assert (found["models"], found["build"]) == ([DIGITS, GLYPHS], None)
+    library = space.library_in(tmp_path)
+    assert (set(library.names), library.build) == ({DIGITS, GLYPHS}, None)
 
 
 def test_a_mistake_ends_it_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

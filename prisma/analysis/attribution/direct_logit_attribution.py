@@ -43,6 +43,8 @@ from prisma.batching import inputs_per_pass
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
+from prisma.view.browser import View
+from prisma.view.browser.notebook import parts_view
 from prisma.view.figures.charts import draw_bars
 from prisma.view.figures.plots import draw
 from prisma.vit import ViT
@@ -140,6 +142,10 @@ class DirectLogitAttribution(Result):
             at = [int(i) for i in np.unravel_index(index, tuple(values.shape))]
             named.append((self._name(axes[1:], at), values.flatten()[index].item()))
         return named
+
+    def _view(self) -> View:
+        found = self.arrays
+        return parts_view(found["components"], found.get("heads"), found["value"], found["baseline"], self.metadata)
 
     def _name(self, axes: tuple[str, ...], at: list[int]) -> str:
         """`blocks.0.mlp.out.bias`, or `layer 1, head 3`."""

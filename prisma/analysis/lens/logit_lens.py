@@ -25,6 +25,8 @@ from prisma.errors import PrismaError
 from prisma.numbers import exact
 from prisma.plain import expect_plain
 from prisma.runs import check_pixels
+from prisma.view.browser import View
+from prisma.view.browser.notebook import lens_view
 from prisma.view.figures.answers import draw_answers
 from prisma.view.figures.charts import draw_stages
 from prisma.view.figures.maps import chosen_images
@@ -86,6 +88,11 @@ class LogitLens(Result):
         p_BST = torch.stack([p[..., c] for p, c in zip(self.tokens[chosen].softmax(-1), answer_B, strict=True)])
         names = {"image": [f"image {i}" for i in chosen]}
         return draw(p_BST, ("image", "stage", "token"), title=title + "probability of the answer", names=names)
+
+    def _view(self) -> View:
+        if self.tokens is None:
+            return super()._view()
+        return lens_view(self.readout.detach().cpu(), self.tokens.detach().cpu(), self.metadata)
 
 
 @guarded

@@ -1,25 +1,40 @@
-"""Arrays in, pictures out. The viewers are plain JavaScript and CSS, and know nothing of the page around them."""
+"""Arrays in, figures out. The viewer is plain JavaScript and CSS, and knows nothing of Gradio.
 
+The JavaScript is written as modules, one for each question, which the page gets as one script: it loads with one
+request, works inside a notebook's output, and from a disk, where browsers load no modules.
+"""
+
+import re
 from pathlib import Path
 
-from prisma.view.browser.payload import Packed, View, fractions, numbers
+from prisma.view.browser.payload import Array, View, attention_rows, fractions, numbers, pictures
 
-__all__ = ["VIEWERS", "Packed", "View", "fractions", "numbers", "script", "style"]
+__all__ = ["Array", "View", "attention_rows", "fractions", "numbers", "pictures", "script", "style"]
 
 ASSETS = Path(__file__).parent / "assets"
-VIEWERS = ("attention", "lens", "effects", "images", "steps", "curves")
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z_]+)\.js";\n', re.M)
 
 
-def script(*viewers: str) -> str:
-    """JavaScript that defines `function NAME(root, callbacks)` for each viewer, which returns `{update(manifest)}`.
+def script(entry: str) -> str:
+    """The module `entry` and all that it imports, in order, as one script inside a function of its own.
 
-    A manifest is `{facts, arrays: {name: {url, type, shape}}}`. `callbacks.state(values)` is told what is shown.
+    Names are those of the modules: no two modules may define the same one.
     """
-    return "\n".join(
-        (ASSETS / name).read_text() for name in ("core.js", "tokens.js", *(f"{viewer}.js" for viewer in viewers))
-    )
+    order: list[str] = []
+
+    def add(name: str) -> None:
+        text = (ASSETS / f"{name}.js").read_text("utf-8")
+        for needed in _IMPORT.findall(text):
+            if needed not in order:
+                add(needed)
+        if name not in order:
+            order.append(name)
+
+    add(entry)
+    bodies = [_IMPORT.sub("", (ASSETS / f"{name}.js").read_text("utf-8")) for name in order]
+    return '(() => {\n"use strict";\n' + re.sub(r"^export ", "", "\n".join(bodies), flags=re.M) + "})();\n"
 
 
 def style() -> str:
-    """CSS of every viewer. Colours come from custom properties, so that the page around decides on light and dark."""
-    return (ASSETS / "viewer.css").read_text()
+    """The CSS of the viewer. Colours come from custom properties, so that the page around decides on light and dark."""
+    return (ASSETS / "viewer.css").read_text("utf-8")

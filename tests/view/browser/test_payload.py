@@ -1,47 +1,61 @@
 """What a viewer reads is what was packed, to the stated error."""
 
-import gzip
-
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prisma import PrismaError
-from prisma.view.browser import fractions, numbers
+from prisma.view.browser import View, attention_rows, fractions, numbers, pictures
+from tests.app.unpack import attention, unpack
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50))
 def test_fractions_are_right_to_8e_6(values: list[float]) -> None:
-    packed = fractions(torch.tensor(values, dtype=torch.float64))
-    assert (packed.type, packed.shape) == ("uint16", (len(values),))
-    read = np.frombuffer(gzip.decompress(packed.data), "<u2") / 65535
-    assert np.abs(read - np.array(values)).max() <= 8e-6
+    x = torch.tensor(values, dtype=torch.float64)
+    found = unpack(View({}, {"x": fractions(x)}).pack())[1]["x"]
+    assert found.shape == x.shape and (found - x).abs().max() <= 8e-6
 
 
 def test_numbers_keep_their_float32_bits_and_their_order() -> None:
-    x = torch.randn(2, 3, 4)
-    packed = numbers(x)
-    assert (packed.type, packed.shape) == ("float32", (2, 3, 4))
-    read = np.frombuffer(gzip.decompress(packed.data), "<f4").reshape(2, 3, 4)
-    assert np.array_equal(read, x.numpy())
+    x, y = torch.randn(2, 3, 4), torch.randn(5)
+    facts, arrays = unpack(
+        View({"é": "${x}"}, {"x": numbers(x), "odd": pictures(torch.rand(1, 1, 3, 3)), "y": numbers(y)}).pack()
+    )
+    assert facts == {"é": "${x}"}
+    assert torch.equal(arrays["x"].float(), x) and torch.equal(arrays["y"].float(), y)
 
 
-def test_equal_arrays_have_equal_bytes() -> None:
-    assert fractions(torch.full((3,), 0.5)) == fractions(torch.full((3,), 0.5))
+@given(st.integers(0, 2), st.integers(1, 30), st.floats(0.1, 30))
+def test_attention_is_right_to_a_share_of_the_largest_patch(prefix: int, patches: int, sharp: float) -> None:
+    scores = torch.randn(2, 3, prefix + patches, generator=torch.Generator().manual_seed(patches), dtype=torch.float64)
+    pattern = (sharp * scores).softmax(-1)
+    found = attention(unpack(View({}, attention_rows("pattern", pattern, prefix)).pack())[1])
+    largest = pattern[..., prefix:].amax(-1, keepdim=True)
+    assert ((found - pattern).abs() <= 0.002 * largest + 1e-7).all()
+    assert torch.allclose(found[..., :prefix], pattern[..., :prefix], atol=1e-7)
+
+
+def test_pictures_are_bytes_by_rows() -> None:
+    x = torch.rand(2, 3, 4, 5)
+    found = unpack(View({}, {"x": pictures(x)}).pack())[1]["x"]
+    assert torch.equal(found, (x.double() * 255).round().permute(0, 2, 3, 1))
+
+
+def test_equal_views_have_equal_bytes() -> None:
+    assert (
+        View({"a": 1}, {"x": fractions(torch.full((3,), 0.5))}).pack()
+        == View({"a": 1}, {"x": fractions(torch.full((3,), 0.5))}).pack()
+    )
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan"), float("inf")])
 def test_what_is_no_fraction_is_refused(bad: float) -> None:
-    with pytest.raises(PrismaError, match="between 0 and 1"):
-        fractions(torch.tensor([0.5, bad]))
+    for pack in (fractions, lambda x: attention_rows("x", x[None], 0)):
+        with pytest.raises(PrismaError, match="between 0 and 1"):
+            pack(torch.tensor([0.5, bad]))
 
 
 def test_what_is_not_finite_is_refused() -> None:
     with pytest.raises(PrismaError, match="finite"):
         numbers(torch.tensor([1.0, float("nan")]))
-
-
-def test_rounding_of_a_softmax_is_no_error() -> None:
-    assert fractions(torch.tensor([1 + 1e-7, -1e-7])).shape == (2,)

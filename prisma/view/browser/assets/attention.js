@@ -1,223 +1,341 @@
-// Where each token attends, and who attends to it: every head small, one head large.
-// facts: {layers, heads, grid: [rows, columns], prefix: [name, ...], where}
-// arrays: image [1, height, width, channel], "layer 0" [head, query, key], "layer 1", ...
+// Where each token attends, or who attends to it: one map large, and every head of every layer small.
+import { brief, choice, colourBar, css, level, node, picture, range, SEQUENTIAL, SEQUENTIAL_PIXELS } from "./core.js";
+import { countTokens, layout, neighbour, strongest, tokenMap, tokenName } from "./tokens.js";
+import { allWeights, fillMean, Pattern, TokenPattern } from "./patterns.js";
+import { Tiles } from "./tiles.js";
 
-const weight = (value) => value.toFixed(3);
-const HELP =
-  "Arrow keys move the token, 0 is the first token, square brackets change the layer, comma and full stop the head, " +
-  "Enter pins, Escape unpins.";
+const ATTENTION_KEYS = "Arrow keys move the token, 0 is the first token, square brackets change the layer, comma and full stop the head, Enter pins, Escape unpins. With a pinned token, arrow keys move the token that it is compared with.";
+const ATTENTION_MODES = {
+  all: "",
+  layer: "This model has many tokens: the heads of one layer are read at a time.",
+  token: "This model has very many tokens: the weights of one token are read at a time. Click a token to read its weights.",
+};
+const COVER = 100; // per cent of the map over the image: below 100, colours are not quite those of the colour bar
+const ATTENTION_MAPS = [["heads", "one head"], ["mean", "mean of the layer's heads"], ["rollout", "rollout over all layers"]];
 
-class Attention {
-  constructor(root, callbacks) {
-    Object.assign(this, { callbacks, layer: 0, head: 0, cursor: 0, hover: null, pinned: false, opacity: 0.9, alike: false });
-    this.turn = latest();
-    this.to = this.side("Where it attends");
-    this.from = this.side("Who attends to it");
-    this.thumbnails = new HeadGrid((layer, head) => this.set({ layer, head }));
-    this.words = node("p", { class: "pz-words", role: "status" }, "Loading the attention of this image.");
-    this.table = node("tbody", {});
-    const pair = node("div", { class: "pz-pair" }, this.to.element, this.from.element);
-    const about = { tabindex: 0, role: "application", "aria-roledescription": "attention map", "aria-label": `Attention. ${HELP}` };
-    const onkeydown = (event) => this.key(event) && event.preventDefault();
-    const headings = ["It attends to", "weight", "Attended by", "weight"].map((text) => node("th", { scope: "col" }, text));
-    root.replaceChildren(
-      this.tools(),
-      this.words,
-      node("div", { class: "pz-columns" }, node("div", { class: "pz-stage", ...about, onkeydown }, pair), this.thumbnails.element),
-      node("p", { class: "pz-keys" }, "hover previews · click pins · Esc unpins · arrows move · 0 first token · [ ] layer · , . head"),
-      node("details", { class: "pz-more" }, node("summary", {}, "The strongest, as a table"),
-        node("table", {}, node("thead", {}, node("tr", {}, ...headings)), this.table)),
+export class Attention {
+  static TITLE = "Attention";
+
+  constructor(root, page) {
+    Object.assign(this, { page, hover: null, peek: null, patterns: [] });
+    this.layers = choice("Layer", [], (value) => page.set({ layer: Number(value) }));
+    this.heads = choice("Head", [], (value) => page.set({ head: Number(value) }));
+    this.way = choice("Show", [["to", "where it attends"], ["from", "who attends to it"]], (way) => page.set({ way }));
+    this.maps = choice("Map", ATTENTION_MAPS, (map) => page.set({ map }));
+    this.scale = choice("Colours", [["row", "each map to its strongest patch"], ["alike", "all heads alike"]], (scale) => page.set({ scale }));
+    this.sort = choice("Heads by", [["", "layer"]], (name) => page.set({ sort: name ? `${this.order.select.value}${name}` : undefined }));
+    this.order = choice("first", [["", "highest"], ["-", "lowest"]], (sign) => page.set({ sort: `${sign}${this.sort.select.value}` }));
+    this.top = choice("how many", [["", "all"], ["8", "8"], ["16", "16"], ["32", "32"]], (top) => page.set({ top: top ? Number(top) : undefined }));
+    this.cover = node("input", { type: "range", min: 0, max: 100, oninput: () => page.set({ cover: Number(this.cover.value) }) });
+    const cover = node("label", { class: "pz-choice" }, node("span", {}, "Image to map"), this.cover);
+    this.map = tokenMap("Attention map", {
+      over: (token) => token !== this.hover && this.show({ hover: token }),
+      out: () => this.show({ hover: null }),
+      pick: (token) => page.set({ token, pin: this.pinned && token === this.state.token ? undefined : "1" }),
+    });
+    this.bar = colourBar("attention weight");
+    this.words = node("p", { class: "pz-words" });
+    this.mode = node("p", { class: "pz-help", hidden: true });
+    this.tiles = new Tiles("Every head of every layer", {
+      pick: (i) => page.set({ ...this.shownHeads[i], map: "heads" }),
+      over: (i) => (this.peek?.layer !== this.shownHeads[i].layer || this.peek?.head !== this.shownHeads[i].head) && this.show({ peek: this.shownHeads[i] }),
+      out: () => this.peek && this.show({ peek: null }),
+    });
+    this.finder = node("div", { class: "pz-tools pz-finder" }, this.sort.element, this.order.element, this.top.element);
+    this.more = node("details", { class: "pz-more", ontoggle: () => this.tabulate() }, node("summary", {}, "Show as table"));
+    this.stage = node("div", {
+      class: "pz-stage", tabindex: 0, role: "application", "aria-roledescription": "attention map", "aria-label": `Attention. ${ATTENTION_KEYS}`,
+      onkeydown: (event) => this.key(event) && event.preventDefault(),
+    }, this.map.element, this.bar.element);
+    root.append(
+      node("p", { class: "pz-help" }, "Where information may flow from, head by head. Attention is not explanation: see Patching for what matters."),
+      node("div", { class: "pz-tools" }, this.layers.element, this.heads.element, this.way.element, this.maps.element, this.scale.element, cover),
+      this.mode, this.words,
+      node("div", { class: "pz-columns" }, this.stage, node("div", {}, this.finder, this.tiles.element)),
+      node("p", { class: "pz-keys" }, "hover previews · click pins, hover then compares · Esc unpins · arrows move · 0 first token · [ ] layer · , . head"),
+      this.more,
     );
   }
 
-  tools() {
-    this.layers = choice("Layer", [], (value) => this.set({ layer: Number(value) }));
-    this.heads = choice("Head", [], (value) => this.set({ head: Number(value) }));
-    const scales = [["own", "each map to its strongest patch"], ["alike", "all heads alike"]];
-    const scale = choice("Colours", scales, (value) => this.set({ alike: value === "alike" }));
-    const oninput = () => this.set({ opacity: slider.value / 100 });
-    const slider = node("input", { type: "range", min: 0, max: 100, value: 100 * this.opacity, oninput });
-    const opacity = node("label", { class: "pz-choice" }, node("span", {}, "Image to map"), slider);
-    return node("div", { class: "pz-tools" }, this.layers.element, this.heads.element, scale.element, opacity);
+  get pinned() {
+    return this.state.pin === "1";
   }
 
-  side(title) {
-    const map = tokenMap(title, {
-      over: (token) => token !== this.hover && this.set({ hover: token }),
-      out: () => this.set({ hover: null }),
-      pick: (token) => this.set({ pinned: !(this.pinned && token === this.cursor), cursor: token }),
-    });
-    const bar = colourBar(title);
-    const element = node("figure", { class: "pz-figure" }, node("figcaption", {}, title), map.element, bar.element);
-    return { map, bar, element };
-  }
-
-  set(values) {
-    Object.assign(this, values);
-    this.draw();
-  }
-
-  // The token that is asked about.
+  // The token whose weights are shown, and the one that it is compared with.
   get token() {
-    return this.hover === null || this.pinned ? this.cursor : this.hover;
+    return this.hover === null || this.pinned || !this.pattern?.has(this.hover) ? this.state.token : this.hover;
+  }
+
+  get other() {
+    return this.hover !== null && this.hover !== this.token ? this.hover : null;
+  }
+
+  // The layer and head of the large map: those of the state, or of the tile under the pointer.
+  get place() {
+    return this.peek && this.patterns[this.peek.layer] && this.state.map === "heads" ? this.peek : this.state;
+  }
+
+  get pattern() {
+    return this.state.map === "rollout" ? this.rollout : this.patterns[this.place.layer];
+  }
+
+  show(values) {
+    Object.assign(this, values);
+    if (this.state) this.draw();
   }
 
   key(event) {
-    if (!this.facts || event.ctrlKey || event.metaKey || event.altKey) return false;
+    if (!this.state || event.ctrlKey || event.metaKey || event.altKey) return false;
+    const { state, scene } = this;
+    if (event.key.startsWith("Arrow")) {
+      const token = neighbour(scene, (this.pinned ? this.hover : null) ?? this.token, event.key);
+      if (this.pinned) this.show({ hover: token });
+      else Object.assign(this, { hover: null }).page.set({ token });
+      return true;
+    }
     const around = (value, step, count) => (value + step + count) % count;
+    const head = (step) => this.shownHeads[around(this.chosen(), step, this.shownHeads.length)];
     const moves = {
-      0: () => ({ cursor: 0, hover: null }),
-      "[": () => ({ layer: around(this.layer, -1, this.facts.layers) }),
-      "]": () => ({ layer: around(this.layer, 1, this.facts.layers) }),
-      ",": () => ({ head: around(this.head, -1, this.facts.heads) }),
-      ".": () => ({ head: around(this.head, 1, this.facts.heads) }),
-      Enter: () => ({ cursor: this.token, pinned: !this.pinned, hover: null }),
-      Escape: () => ({ pinned: false, hover: null }),
+      0: () => ({ token: 0 }),
+      "[": () => ({ layer: around(state.layer, -1, scene.layers) }),
+      "]": () => ({ layer: around(state.layer, 1, scene.layers) }),
+      ",": () => (state.sort ? head(-1) : { head: around(state.head, -1, scene.heads) }),
+      ".": () => (state.sort ? head(1) : { head: around(state.head, 1, scene.heads) }),
+      Enter: () => ({ token: this.other ?? this.token, pin: this.pinned && this.other === null ? undefined : "1" }),
+      Escape: () => ({ pin: undefined }),
     };
-    const arrow = () => ({ cursor: neighbour(this.facts, this.token, event.key), hover: null });
-    const move = event.key.startsWith("Arrow") ? arrow : moves[event.key];
-    if (move) this.set(move());
-    return Boolean(move);
+    if (!moves[event.key]) return false;
+    const values = moves[event.key]();
+    Object.assign(this, { hover: null, peek: null });
+    this.page.set(values);
+    return true;
   }
 
-  // Weights from (row) and to (column) a token.
-  row(layer, head, token) {
-    return this.patterns[layer].row(head, token);
+  async update(state, scene, current) {
+    const image = ["model", "rev", "step", "img"].map((key) => state[key]).join(" ");
+    const ask = (part, more = {}) => this.page.source.ask("attention", state, { part, ...more });
+    let [found, { arrays: shown }] = await Promise.all([ask(state.layer), this.page.source.ask("answer", state)]);
+    if (found.facts.mode === "token" && found.facts.token !== (state.token ?? found.facts.token)) found = await ask(state.layer, { token: state.token });
+    if (found.facts.mode === "token" && found.facts.token !== (state.token ?? found.facts.token)) throw new Error("The weights of this token were not computed when the page was made: use the app, or Python.");
+    if (!current()) return;
+    const { facts } = found;
+    if (state.token === undefined) this.page.fill({ token: facts.state.token });
+    const fresh = image !== this.image;
+    if (fresh) Object.assign(this, { image, rollout: null, scores: null, peek: null, drawn: picture(shown.image, 0) });
+    if (fresh || facts.mode !== "all") this.patterns = Array(scene.layers).fill(null);
+    this.patterns[state.layer] ||= facts.mode === "token" ? new TokenPattern(found, scene.prefix.length) : new Pattern(found.arrays, scene.prefix.length);
+    Object.assign(this, { state: { ...state, token: state.token ?? facts.state.token }, scene, facts });
+    if (state.map === "rollout") await this.readRollout(ask);
+    if (state.sort) await this.readScores(ask);
+    if (!current()) return;
+    this.offer();
+    this.list();
+    this.draw();
+    this.tabulate();
+    this.rest(ask, image);
   }
 
-  column(layer, head, token) {
-    return Array.from({ length: countTokens(this.facts) }, (_, other) => this.patterns[layer].at(head, other, token));
+  async readRollout(ask) {
+    if (this.rollout) return;
+    const { arrays, facts } = await ask(this.facts.parts.rollout);
+    Object.assign(this, { rollout: new Pattern(arrays, this.scene.prefix.length), rolloutCode: facts.code });
   }
 
-  // The top of a map's colours: a prefix token that draws most of the attention must not hide the patches.
-  top(values) {
-    return Math.max(1e-6, ...values.slice(this.facts.prefix.length));
+  async readScores(ask) {
+    if (this.scores) return;
+    const { arrays, facts } = await ask(this.facts.parts.scores);
+    const { values } = arrays.scores;
+    const { heads, layers } = this.scene;
+    this.scores = facts.scores.map((score, i) => ({ ...score, values: values.subarray(i * layers * heads, (i + 1) * layers * heads) }));
   }
 
-  drawSide(side, read) {
-    const { facts, token } = this;
-    const values = read(this.layer, this.head, token);
-    const loaded = this.patterns.flatMap((pattern, layer) => (pattern ? [layer] : []));
-    const every = () => loaded.flatMap((layer) => [...Array(facts.heads).keys()].map((head) => this.top(read(layer, head, token))));
-    const high = this.alike ? Math.max(...every()) : this.top(values);
-    const paint = colour(SEQUENTIAL, 0, high);
-    side.map.draw({ scene: facts, image: this.image, values, paint, opacity: this.opacity, marked: token, format: weight });
-    const beyond = values.some((value) => value > high); // only a prefix token can be
-    side.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, weight(high / 2)], [1, `${beyond ? "≥ " : ""}${weight(high)}`]]);
-    return { values, high };
+  // What the first drawing does not need: the scores of heads, and the other layers for the small maps.
+  async rest(ask, image) {
+    if (this.reading === image) return;
+    this.reading = image;
+    const mine = () => image === this.image;
+    if (this.facts.mode === "all") {
+      for (let layer = 0; layer < this.scene.layers && mine(); layer += 1) {
+        if (this.patterns[layer]) continue;
+        const { arrays } = await ask(layer).catch(() => ({}));
+        if (!mine() || !arrays) break;
+        this.patterns[layer] = new Pattern(arrays, this.scene.prefix.length);
+        this.tiles.paint();
+      }
+    }
+    if (mine()) await this.readScores(ask).catch(() => {}); // too large, or a page without a server: heads stay by layer
+    if (!mine()) return;
+    this.offer();
+    this.list();
+    this.draw();
+    this.tabulate();
+  }
+
+  offer() {
+    const { scene, state, scores } = this;
+    this.layers.offer(range(scene.layers).map((i) => [i, i]));
+    this.heads.offer(range(scene.heads).map((i) => [i, i]));
+    this.sort.offer([["", "layer"], ...(scores || []).map(({ name, about }) => [name, name === about ? name : `${name.replaceAll("_", " ")}: ${about}`])]);
+    const [sign, name] = state.sort?.startsWith("-") ? ["-", state.sort.slice(1)] : ["", state.sort || ""];
+    if (name && scores && !scores.some((score) => score.name === name)) {
+      throw new Error(`Expected a score among ${scores.map((score) => score.name).join(", ")}; found ${name}.`);
+    }
+    const chosen = [[this.layers, state.layer], [this.heads, state.head], [this.way, state.way], [this.maps, state.map], [this.scale, state.scale], [this.sort, name], [this.order, sign], [this.top, state.top ?? ""]];
+    for (const [control, value] of chosen) control.select.value = value;
+    this.cover.value = Math.min(100, state.cover ?? COVER);
+    this.finder.hidden = !scores;
+    [this.order, this.top].forEach((control) => { control.element.hidden = !name; });
+    this.mode.textContent = ATTENTION_MODES[this.facts.mode];
+    this.mode.hidden = !ATTENTION_MODES[this.facts.mode];
+    Object.assign(this, { sign, score: (scores || []).find((score) => score.name === name) });
+  }
+
+  // Which heads are shown small, and in which order.
+  list() {
+    const { scene, state, score } = this;
+    const layers = this.facts.mode === "all" ? range(scene.layers) : [state.layer];
+    const all = layers.flatMap((layer) => range(scene.heads).map((head) => ({ layer, head })));
+    const value = ({ layer, head }) => (this.sign ? -1 : 1) * score.values[layer * scene.heads + head];
+    if (score) all.sort((a, b) => value(b) - value(a));
+    this.shownHeads = score ? all.slice(0, state.top ?? all.length) : all;
+    this.listed = score
+      ? { names: this.shownHeads.map((at) => [`${at.layer}.${at.head}  ${Number(this.valueOf(score, at).toPrecision(2))}`, `${at.layer}.${at.head}`]) }
+      : { layers, heads: scene.heads };
+    const title = score ? `Heads (layer.head), ${this.sign ? "lowest" : "highest"} first: ${score.about}` : "Every head: a row for each layer, a column for each head";
+    this.tiles.title.textContent = title;
+    this.tiles.canvas.setAttribute("aria-label", title);
+    this.lay();
+  }
+
+  valueOf(score, { layer, head }) {
+    return score.values[layer * this.scene.heads + head];
+  }
+
+  chosen() {
+    return this.shownHeads.findIndex(({ layer, head }) => layer === this.state.layer && head === this.state.head);
   }
 
   draw() {
-    if (!this.facts || !this.patterns[this.layer]) return;
-    const { facts, layer, head, token, pinned, hover } = this;
-    this.layers.select.value = layer;
-    this.heads.select.value = head;
-    const to = this.drawSide(this.to, (...where) => this.row(...where));
-    const from = this.drawSide(this.from, (...where) => this.column(...where));
-    this.thumbnails.draw(facts, this.patterns, { layer, head }, (pattern, which) => {
-      const values = pattern.row(which, token);
-      return { values: values.slice(facts.prefix.length), high: this.alike ? to.high : this.top(values) };
+    const { scene, state, token, pattern } = this;
+    if (!pattern) return;
+    const began = performance.now();
+    const count = countTokens(scene);
+    if (this.values?.length !== count) Object.assign(this, { values: new Float32Array(count), scratch: new Float32Array(count) });
+    const { head } = this.place;
+    const own = state.map === "mean" ? fillMean(pattern, state.way, token, this.values, this.scratch)
+      : pattern.fill(state.way, state.map === "rollout" ? 0 : head, token, this.values);
+    this.alike = state.scale === "alike" ? this.highest(token) : null;
+    this.high = Math.max(1e-6, this.alike !== null && state.map === "heads" ? this.alike : own);
+    this.map.draw({
+      scene, image: this.drawn, values: this.values, map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: this.high, opacity: this.cover.value / 100,
+      marked: token, other: this.other, format: brief,
     });
-    const best = [to, from].map(({ values }) => strongest(facts, values, 10, weight));
-    const other = pinned && hover !== null && hover !== token
-      ? ` To ${tokenName(facts, hover)} ${weight(to.values[hover])}, from it ${weight(from.values[hover])}.` : "";
-    this.words.textContent =
-      `Layer ${layer}, head ${head}: ${tokenName(facts, token)}${pinned ? " (pinned)" : ""} attends most to ` +
-      `${best[0][0][0]} (${best[0][0][1]}); most attentive to it is ${best[1][0][0]} (${best[1][0][1]}).${other}`;
-    const cells = (i) => [...best[0][i], ...best[1][i]].map((text) => node("td", {}, text));
-    this.table.replaceChildren(...best[0].map((_, i) => node("tr", {}, ...cells(i))));
-    this.callbacks.state({ layer, head, token, pinned, to: to.values, from: from.values, where: facts.where });
+    let beyond = false; // only a prefix token can be
+    for (let i = 0; i < scene.prefix.length; i += 1) beyond ||= this.values[i] > this.high * 1.001;
+    this.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, brief(this.high / 2)], [1, `${beyond ? "≥ " : ""}${brief(this.high)}`]]);
+    this.tiles.what.high = this.alike;
+    this.tiles.paint();
+    this.tell();
+    this.ms = performance.now() - began;
+    document.documentElement.dataset.prismaDrawMs = this.ms.toFixed(2);
   }
 
-  update(manifest) {
-    return this.turn((current) => this.show(manifest, current), (error) => { this.words.textContent = error.message; });
+  // Where the small maps stand; what they show is read again at each drawing.
+  lay() {
+    const { scene, state, shownHeads } = this;
+    const fill = (i, out) => {
+      const pattern = this.patterns[shownHeads[i].layer];
+      return pattern ? pattern.fill(this.state.way, shownHeads[i].head, this.token, out) : -1;
+    };
+    this.tiles.draw({ scene, count: shownHeads.length, chosen: state.map === "heads" ? this.chosen() : -1, fill, high: null, ...this.listed });
   }
 
-  async show({ facts, arrays }, current) {
-    const shape = ({ layers, heads, grid, prefix }) => JSON.stringify([layers, heads, grid, prefix]);
-    const same = this.facts && shape(this.facts) === shape(facts);
-    const first = same ? this.layer : 0;
-    const [image, pattern] = await Promise.all([load(arrays.image), load(arrays[`layer ${first}`])]);
-    if (!current()) return;
-    if (!same) {
-      const cursor = facts.prefix.length ? 0 : Math.floor(countTokens(facts) / 2);
-      Object.assign(this, { layer: 0, head: 0, hover: null, pinned: false, cursor });
-      this.layers.select.replaceChildren(...[...Array(facts.layers).keys()].map((i) => option(i, i)));
-      this.heads.select.replaceChildren(...[...Array(facts.heads).keys()].map((i) => option(i, i)));
+  // The largest weight of a patch over all heads that have been read.
+  highest(token) {
+    let high = 1e-6;
+    for (const pattern of this.patterns) {
+      for (let head = 0; pattern && head < pattern.heads; head += 1) high = Math.max(high, pattern.fill(this.state.way, head, token, this.scratch));
     }
-    Object.assign(this, { facts, image: picture(image, 0), patterns: Array(facts.layers).fill(null) });
-    this.patterns[first] = pattern;
-    this.draw();
-    const rest = [...Array(facts.layers).keys()].filter((layer) => layer !== first);
-    await Promise.all(rest.map(async (layer) => {
-      const later = await load(arrays[`layer ${layer}`]);
-      if (current()) this.patterns[layer] = later;
-    }));
-    if (current()) this.draw();
+    return high;
+  }
+
+  tell() {
+    const { scene, state, token, other, values } = this;
+    const { layer, head } = this.place;
+    const where = { heads: `Layer ${layer}, head ${head}`, mean: `Layer ${layer}, mean of its ${scene.heads} heads`, rollout: "Rollout over all layers" }[state.map];
+    const name = `${tokenName(scene, token)}${this.pinned ? " (pinned)" : ""}`;
+    let sentence;
+    if (this.pinned && other !== null) {
+      const there = this.weight(token, other);
+      const back = this.weight(other, token);
+      sentence = `${where}: ${name} gives ${tokenName(scene, other)} ${brief(there)} of its attention${Number.isNaN(back) ? "" : ` and gets ${brief(back)} of its attention back`}.`;
+    } else {
+      let best = 0;
+      for (let i = 1; i < values.length; i += 1) if (values[i] > values[best]) best = i;
+      const verb = state.way === "to" ? "attends most to" : "is attended to most by";
+      sentence = `${where}: ${name} ${verb} ${best === token ? "itself" : tokenName(scene, best)} (${brief(values[best])}).`;
+    }
+    const score = state.map === "heads" && (this.score ? [this.score] : (this.scores || []).slice(0, 2));
+    const scored = (score || []).map((one) => ` ${one.about[0].toUpperCase()}${one.about.slice(1)}: ${brief(this.valueOf(one, { layer, head }))} (uniform: ${brief(one.chance)}).`);
+    this.words.textContent = sentence + scored.join("");
+  }
+
+  // The weight that a query gives to a key in the map that is shown.
+  weight(query, key) {
+    const { state, pattern, place } = this;
+    if (state.map !== "mean") return pattern.at(state.map === "rollout" ? 0 : place.head, query, key);
+    let sum = 0;
+    for (let head = 0; head < pattern.heads; head += 1) sum += pattern.at(head, query, key);
+    return sum / pattern.heads;
+  }
+
+  // Two tables: the strongest tokens of the large map, and the scores of the heads that are shown small.
+  tabulate() {
+    if (!this.more.open || !this.state) return;
+    const table = (headings, rows) => node("table", {},
+      node("thead", {}, node("tr", {}, ...headings.map((text) => node("th", { scope: "col" }, text)))),
+      node("tbody", {}, ...rows.map((cells) => node("tr", {}, ...cells.map((text) => node("td", {}, text))))));
+    const scores = this.scores || [];
+    const heads = this.shownHeads.map((at) => [String(at.layer), String(at.head), ...scores.map((score) => brief(this.valueOf(score, at)))]);
+    this.more.replaceChildren(this.more.firstChild,
+      table(["token", "weight"], strongest(this.scene, this.values, 10, brief)),
+      node("div", { class: "pz-wide", tabindex: 0, role: "group", "aria-label": "Scores of heads" }, table(["layer", "head", ...scores.map(({ name }) => name.replaceAll("_", " "))], heads)));
+  }
+
+  exported() {
+    const { state, scene, facts, values } = this;
+    const main = state.map === "rollout" ? allWeights(this.rollout, "rollout") : allWeights(this.patterns[state.layer]);
+    const numbers = { values: main, shown: { axes: ["token"], shape: [values.length], values: values.slice() } };
+    if (this.scores) {
+      const shape = [this.scores.length, scene.layers, scene.heads];
+      numbers.scores = { axes: ["score", "layer", "head"], shape, values: Float32Array.from(this.scores.flatMap((score) => [...score.values])) };
+    }
+    const what = { heads: `layer ${state.layer}, head ${state.head}`, mean: `layer ${state.layer}, mean of heads`, rollout: "rollout" }[state.map];
+    const way = state.way === "to" ? "from" : "to";
+    return {
+      name: `attention-${what.replace(/[^a-z0-9]+/g, "-")}`,
+      title: `Attention, ${what}, ${way} ${tokenName(scene, state.token)}`,
+      numbers, svg: () => attentionSvg(this, `${scene.name}, step ${state.step}: attention, ${what}, ${way} ${tokenName(scene, state.token)}`),
+      code: state.map === "rollout" ? this.rolloutCode : facts.code,
+    };
   }
 }
 
-// All heads of all layers, small: what the chosen token attends to among the patches. A click chooses a head.
-class HeadGrid {
-  constructor(choose) {
-    const caption = node("figcaption", {}, "Every head: where this token attends");
-    this.canvas = node("canvas", { class: "pz-heads", role: "img", "aria-label": "Every head, a row for each layer" });
-    this.element = node("figure", { class: "pz-figure pz-overview" }, caption, this.canvas);
-    this.canvas.addEventListener("click", (event) => {
-      const bounds = this.canvas.getBoundingClientRect();
-      const { margin, side, tall } = this.sizes();
-      const head = Math.floor((event.clientX - bounds.left - margin) / side);
-      const layer = Math.floor((event.clientY - bounds.top - margin) / tall);
-      if (head >= 0 && layer >= 0 && head < this.facts.heads && layer < this.facts.layers) choose(layer, head);
-    });
-    new ResizeObserver(() => this.facts && this.paint()).observe(this.canvas);
-  }
+const escapedXml = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
-  sizes() {
-    const margin = 20;
-    const side = Math.min(110, ((this.canvas.parentElement.clientWidth || 240) - margin) / this.facts.heads);
-    return { margin, side, tall: (side - 4) * (this.facts.grid[0] / this.facts.grid[1]) + 4 };
-  }
-
-  // read(pattern, head) -> {values of the patches, high}
-  draw(facts, patterns, chosen, read) {
-    Object.assign(this, { facts, patterns, chosen, read });
-    this.paint();
-  }
-
-  paint() {
-    const { facts, chosen } = this;
-    const { margin, side, tall } = this.sizes();
-    const context = sharp(this.canvas, this.canvas.clientWidth, margin + tall * facts.layers);
-    context.imageSmoothingEnabled = false;
-    context.fillStyle = getComputedStyle(this.canvas).color;
-    context.font = "11px ui-monospace, SFMono-Regular, Menlo, monospace";
-    [context.textAlign, context.textBaseline] = ["center", "middle"];
-    for (let head = 0; head < facts.heads; head += 1) context.fillText(head, margin + (head + 0.5) * side, margin / 2);
-    for (let layer = 0; layer < facts.layers; layer += 1) {
-      context.fillText(layer, margin / 2, margin + (layer + 0.5) * tall);
-      for (let head = 0; head < facts.heads && this.patterns[layer]; head += 1) {
-        const [x, y] = [margin + head * side, margin + layer * tall];
-        context.drawImage(this.thumbnail(this.read(this.patterns[layer], head)), x + 2, y + 2, side - 4, tall - 4);
-        if (layer === chosen.layer && head === chosen.head) {
-          context.strokeStyle = getComputedStyle(this.canvas).getPropertyValue("--pz-accent");
-          context.lineWidth = 2.5;
-          context.strokeRect(x + 0.5, y + 0.5, side - 1, tall - 1);
-        }
-      }
-    }
-  }
-
-  thumbnail({ values, high }) {
-    const [rows, columns] = this.facts.grid;
-    this.small ||= node("canvas", {});
-    Object.assign(this.small, { width: columns, height: rows });
-    const pixels = new ImageData(columns, rows);
-    const paint = colour(SEQUENTIAL, 0, high);
-    values.forEach((value, i) => pixels.data.set([...paint(value), 255], 4 * i));
-    this.small.getContext("2d").putImageData(pixels, 0, 0);
-    return this.small;
-  }
+// The large map as rectangles, its colour bar, and the small maps as one picture.
+function attentionSvg({ scene, values, high, tiles }, title) {
+  const [side, top] = [420, 34];
+  const place = layout(scene, side, scene.grid[0] / scene.grid[1]);
+  const fill = (value) => css(SEQUENTIAL[level(value, 0, high)]);
+  const rects = place.boxes.map(([x, y, w, h], i) => `<rect x="${x}" y="${y}" width="${w}" height="${h}" fill="${fill(values[i])}"><title>${escapedXml(tokenName(scene, i))}: ${brief(values[i])}</title></rect>`);
+  const bar = range(64).map((i) => `<rect x="${(i * side) / 64}" y="${place.bottom + 8}" width="${side / 64 + 0.5}" height="8" fill="${css(SEQUENTIAL[i * 4])}"/>`);
+  const text = (x, y, words, anchor = "start", size = 12) => `<text x="${x}" y="${y}" font-size="${size}" text-anchor="${anchor}">${escapedXml(words)}</text>`;
+  const small = tiles.picture();
+  const height = top + Math.max(place.bottom + 36, small.height + 10);
+  const labels = small.labels.map(([words, x, y]) => text(x, y + 4, words, "middle", 10));
+  return `<svg xmlns="http:${"//"}www.w3.org/2000/svg" viewBox="0 0 ${side + 40 + small.width} ${height}" width="${side + 40 + small.width}" height="${height}" font-family="sans-serif" fill="#1d2129">`
+    + `<rect width="100%" height="100%" fill="#ffffff"/>${text(10, 20, title, "start", 14)}`
+    + `<g transform="translate(10,${top})" shape-rendering="crispEdges">${rects.join("")}${bar.join("")}${text(0, place.bottom + 30, "0")}${text(side, place.bottom + 30, brief(high), "end")}</g>`
+    + `<g transform="translate(${side + 30},${top})"><image href="${small.url}" width="${small.width}" height="${small.height}"/>${labels.join("")}</g></svg>`;
 }
-
-const attention = (root, callbacks) => new Attention(root, callbacks);

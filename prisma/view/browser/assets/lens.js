@@ -1,114 +1,302 @@
 // What the model would answer if it stopped after each layer: for the whole image, and for each token alone.
-// facts: {stages: [name, ...], labels: [name, ...], grid, prefix, answer: class, where}
-// arrays: image, readout [stage, class], logits [class], "stage 0" [token, class], "stage 1", ...
+import { choice, colourBar, node, option, picture, range, SEQUENTIAL, SEQUENTIAL_PIXELS } from "./core.js";
+import { LensNumbers } from "./lens_numbers.js";
+import { LensTable } from "./lens_table.js";
+import { lensDrawing } from "./lens_drawing.js";
+import { StageCurves } from "./stage_curves.js";
+import { countTokens, neighbour, tokenMap, tokenName } from "./tokens.js";
+import { tableOf } from "./drawing.js";
 
-const TOP = 5;
-const percent = (value) => (value < 0.0005 ? "<0.001" : value.toFixed(3)); // no softmax gives a 0
+const SHOWN = 5; // classes in a list
+const MOST_CURVES = 6;
+const probable = (value) => (value < 0.0005 ? "<0.001" : value.toFixed(3)); // no softmax gives a 0
 
-class Lens {
-  constructor(root, callbacks) {
-    Object.assign(this, { callbacks, answer: 0, cursor: 0, hover: null, pinned: false });
-    this.turn = latest();
-    this.classes = choice("Class on the maps", [], (value) => this.set({ answer: Number(value) }));
-    this.bar = colourBar("probability of the class");
-    this.words = node("p", { class: "pz-words", role: "status" }, "Loading the lens of this image.");
-    this.cards = node("div", { class: "pz-cards" });
-    root.replaceChildren(
-      node("div", { class: "pz-tools" }, this.classes.element, this.bar.element),
-      this.words,
-      this.cards,
-      node("p", { class: "pz-keys" }, "hover previews a token · click pins · Esc unpins · click a class to map it · arrows move"),
+export class Lens {
+  static TITLE = "Logit lens";
+
+  constructor(root, page) {
+    Object.assign(this, { page, hover: null, root });
+    this.layers = choice("Map after", [], (value) => page.set(this.placed(Number(value))));
+    this.target = choice("Class on the maps", [], (value) => page.set({ target: Number(value) }));
+    this.bar = colourBar("probability");
+    this.mapBar = colourBar("probability of the class on the map");
+    this.words = node("p", { class: "pz-words" });
+    this.last = node("p", { class: "pz-answer-line" });
+    this.table = new LensTable({
+      over: (stage, token) => this.over({ stage, token }), out: () => this.over(null),
+      pick: (stage, token) => page.set({ ...this.placed(stage), token, pin: this.pinned && token === this.state.token && stage === this.stage ? undefined : "1" }),
+      key: (event) => this.key(event, false) && event.preventDefault(),
+    });
+    const stage = (token) => ({ stage: this.place.stage, token });
+    this.map = tokenMap("Probability of the class at every token", {
+      over: (token) => this.over(stage(token)), out: () => this.over(null), pick: (token) => page.set({ token, pin: this.pinned && token === this.state.token ? undefined : "1" }),
+    });
+    this.mapTitle = node("figcaption", {});
+    this.under = node("div", { class: "pz-under", "aria-hidden": "true" }); // the browser blends it: drawing it at each hover is slow
+    this.mapStage = node("div", { class: "pz-stage pz-over", tabindex: 0, role: "application", "aria-roledescription": "map of the image", "aria-label": "Class map. Arrow keys move the token, square brackets the layer, Enter pins, Escape unpins.", onkeydown: (event) => this.key(event, true) && event.preventDefault() }, this.under, this.map.element);
+    this.small = node("div", { class: "pz-lens-small", role: "group", "aria-label": "The class at every stage; each picture chooses its stage" });
+    this.lists = [new Answers("The image, read out here", (c) => page.set({ target: c })), new Answers("This token alone", (c) => page.set({ target: c }))];
+    this.curves = new StageCurves("Probability over the layers: the image; dashed, the token alone");
+    this.add = choice("Add a class to the curves", [], (value) => value !== "" && this.addCurve(Number(value)));
+    this.prompts = new Prompts((prompts) => page.set({ prompts, target: undefined, against: undefined, classes: undefined }));
+    this.more = node("details", { class: "pz-more", ontoggle: () => this.state && this.tabulate() }, node("summary", {}, "Show as table"));
+    this.maps = node("div", { class: "pz-lens-maps" }, node("figure", { class: "pz-figure" }, this.mapTitle, this.mapStage, this.mapBar.element), this.small);
+    root.append(
+      node("p", { class: "pz-help" }, "The model's own readout, applied early. Only the last layer was trained to be read: earlier answers show what could be read, not what the model believes."),
+      this.prompts.element, this.last, this.words, this.table.element,
+      node("div", { class: "pz-lens-bar" }, this.bar.element, node("span", { class: "pz-quiet" }, "colour: probability of the likeliest class · underlined: it is the class on the maps")),
+      node("div", { class: "pz-tools" }, this.target.element, this.layers.element),
+      node("div", { class: "pz-columns pz-lens-columns" }, this.maps,
+        node("div", {}, node("div", { class: "pz-pair" }, ...this.lists.map((list) => list.element)), this.curves.element, this.add.element)),
+      node("p", { class: "pz-keys" }, "hover previews · click pins · Esc unpins · arrows move · 0 first token · [ ] layer · a click on a class puts it on the maps"),
+      this.more,
     );
-    root.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.set({ pinned: false, hover: null });
-    });
   }
 
-  set(values) {
-    Object.assign(this, values);
-    if (this.facts) this.draw();
+  get pinned() {
+    return this.page.state.pin === "1";
   }
 
-  get token() {
-    return this.hover === null || this.pinned ? this.cursor : this.hover;
+  // Stage 0 is the embedding, stage s is after layer s - 1; an address has the layer.
+  get stage() {
+    return this.page.state.embedding === "1" ? 0 : Math.min(this.page.state.layer, this.facts.stages.length - 2) + 1;
   }
 
-  card(name) {
-    const map = tokenMap(`Probability of the class at every token, ${name}`, {
-      over: (token) => token !== this.hover && this.set({ hover: token }),
-      out: () => this.set({ hover: null }),
-      pick: (token) => this.set({ pinned: !(this.pinned && token === this.cursor), cursor: token }),
-    });
-    const stage = node("div", {
-      tabindex: 0, role: "application", "aria-label": `Logit lens, ${name}. Arrow keys move the token.`,
-      onkeydown: (event) => {
-        if (!event.key.startsWith("Arrow")) return;
-        event.preventDefault();
-        this.set({ cursor: neighbour(this.facts, this.token, event.key), hover: null });
-      },
-    }, map.element);
-    const [whole, alone] = [node("ol", { class: "pz-top" }), node("ol", { class: "pz-top" })];
-    const title = node("h3", {}, "This token alone");
-    const element = node("section", { class: "pz-card" }, node("h2", {}, name),
-      node("h3", {}, "The image, read out here"), whole, stage, title, alone);
-    return { map, whole, alone, title, element };
+  get place() {
+    return this.hover === null || this.pinned ? { stage: this.stage, token: this.state.token } : this.hover;
   }
 
-  // The likeliest classes as bars; a click puts a class on the maps.
-  bars(list, values) {
-    const order = values.map((value, index) => [value, index]).sort((a, b) => b[0] - a[0]).slice(0, TOP);
-    list.replaceChildren(...order.map(([value, index]) => {
-      const chosen = index === this.answer;
-      const bar = node("span", { class: "pz-fill", style: `width:${100 * value}%` });
-      const name = node("span", { class: "pz-name" }, this.facts.labels[index]);
-      const button = node("button", { type: "button", "aria-pressed": chosen, onclick: () => this.set({ answer: index }) },
-        bar, name, node("span", { class: "pz-value" }, percent(value)));
-      return node("li", {}, button);
-    }));
-    return order.map(([, index]) => index);
+  placed(stage) {
+    return stage === 0 ? { embedding: "1" } : { layer: stage - 1, embedding: undefined };
   }
 
-  draw() {
-    const { facts, token, answer } = this;
-    this.classes.select.value = answer;
-    const maps = this.tokens.map((tokens) => tokens.column(answer));
-    const high = Math.max(1e-6, ...maps.flat());
-    this.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, percent(high / 2)], [1, percent(high)]]);
-    const paint = colour(SEQUENTIAL, 0, high);
-    const tops = this.made.map((card, stage) => {
-      card.map.draw({ scene: facts, image: this.image, values: maps[stage], paint, marked: token, format: percent });
-      card.title.textContent = `${tokenName(facts, token)} alone`;
-      this.bars(card.whole, this.readout.row(stage));
-      return this.bars(card.alone, this.tokens[stage].row(token));
-    });
-    const last = facts.stages.length - 1;
-    this.words.textContent =
-      `The model answers ${facts.labels[facts.answer]} (logit ${this.logits.at(facts.answer).toFixed(3)}, ` +
-      `probability ${percent(this.readout.at(last, facts.answer))}).`;
-    this.callbacks.state({
-      token, answer, tops, logits: this.logits.row(), readout: facts.stages.map((_, stage) => this.readout.row(stage)), map: maps, where: facts.where,
-    });
+  over(place) {
+    if (!this.state || this.pinned || JSON.stringify(place) === JSON.stringify(this.hover)) return;
+    this.hover = place;
+    this.point();
   }
 
-  update(manifest) {
-    return this.turn((current) => this.show(manifest, current), (error) => { this.words.textContent = error.message; });
+  key(event, onMap) {
+    if (!this.state || event.ctrlKey || event.metaKey || event.altKey) return false;
+    const { stage, token } = this.place;
+    const [last, tokens] = [this.facts.stages.length - 1, this.lens.tokens];
+    const within = (value, most) => Math.max(0, Math.min(most, value));
+    const moves = {
+      0: () => ({ ...this.placed(stage), token: 0 }),
+      "[": () => this.placed(within(stage - 1, last)),
+      "]": () => this.placed(within(stage + 1, last)),
+      ArrowUp: () => this.placed(within(stage - 1, last)),
+      ArrowDown: () => this.placed(within(stage + 1, last)),
+      ArrowLeft: () => ({ ...this.placed(stage), token: within(token - 1, tokens - 1) }),
+      ArrowRight: () => ({ ...this.placed(stage), token: within(token + 1, tokens - 1) }),
+      Enter: () => ({ ...this.placed(stage), token, pin: this.pinned ? undefined : "1" }),
+      Escape: () => ({ pin: undefined }),
+    };
+    const move = onMap && event.key.startsWith("Arrow") ? () => ({ ...this.placed(stage), token: neighbour(this.scene, token, event.key) }) : moves[event.key];
+    if (!move) return false;
+    this.page.set(move());
+    this.hover = null;
+    return true;
   }
 
-  async show({ facts, arrays }, current) {
-    const names = ["image", "readout", "logits", ...facts.stages.map((_, stage) => `stage ${stage}`)];
-    const [image, readout, logits, ...tokens] = await Promise.all(names.map((name) => load(arrays[name])));
+  get chosen() {
+    const asked = String(this.page.state.classes || "").split(",").filter((text) => /^\d{1,6}$/.test(text)).map(Number);
+    const known = [...new Set(asked)].filter((c) => c < this.lens.classes).slice(0, MOST_CURVES);
+    return known.length ? known : this.lens.whole(this.lens.stages - 1, 3).map(([c]) => c);
+  }
+
+  addCurve(c) {
+    const next = [...this.chosen.filter((some) => some !== c).slice(-(MOST_CURVES - 1)), c];
+    this.add.select.value = "";
+    this.page.set({ classes: next.join(",") });
+  }
+
+  async update(state, scene, current) {
+    const asked = this.page.source.ask("lens", state);
+    const [found, answer] = await Promise.all([asked, this.page.source.ask("answer", state).catch(() => null)]);
     if (!current()) return;
-    const shape = ({ stages, labels, grid, prefix }) => JSON.stringify([stages, labels, grid, prefix]);
-    if (!this.facts || shape(this.facts) !== shape(facts)) {
-      const cursor = facts.prefix.length ? 0 : Math.floor(countTokens(facts) / 2);
-      Object.assign(this, { cursor, hover: null, pinned: false, answer: facts.answer });
-      this.classes.select.replaceChildren(...facts.labels.map((text, index) => option(index, text)));
-      this.made = facts.stages.map((name) => this.card(name));
-      this.cards.replaceChildren(...this.made.map((card) => card.element));
-    } else if (arrays.image.url !== this.url) this.answer = facts.answer; // equal pictures have equal addresses
-    Object.assign(this, { facts, url: arrays.image.url, readout, logits, tokens, image: picture(image, 0) });
+    const { facts } = found;
+    if (found !== this.found) Object.assign(this, { found, facts, lens: new LensNumbers(found) });
+    if (state.target >= this.lens.classes) throw new Error(`This model has the classes 0 to ${this.lens.classes - 1}; the address has ${state.target}.`);
+    const filled = { token: state.token < this.lens.tokens ? state.token : facts.state.token, target: state.target ?? facts.answer };
+    if (filled.token !== state.token || filled.target !== state.target) this.page.fill(filled);
+    await this.fetchColumns([filled.target, ...this.chosen], state);
+    if (!current()) return;
+    Object.assign(this, { state: this.page.state, scene, image: answer && picture(answer.arrays.image, 0), labels: facts.labels || scene.labels });
     this.draw();
+  }
+
+  // The probabilities of classes that did not come with the first answer.
+  async fetchColumns(classes, state) {
+    const { lens } = this;
+    if (!lens.alone) return;
+    const missing = [...new Set(classes)].filter((c) => !lens.has(c));
+    if (!this.page.source.live && missing.length) throw new Error("The probabilities of this class at every token are not in this page: use the app, or Python.");
+    await Promise.all(missing.map(async (c) => lens.add(c, (await this.page.source.ask("lens", state, { part: c })).arrays.column)));
+  }
+
+  // All that a change of the state changes.
+  draw() {
+    const { facts, lens, scene, labels, state } = this;
+    this.hover = null;
+    const classes = labels.map((text, index) => [index, text]);
+    if (this.offered !== labels) {
+      this.offered = labels;
+      this.target.offer(classes);
+      this.add.select.replaceChildren(option("", "choose"), ...classes.map(([value, text]) => option(value, text)));
+    }
+    this.short = facts.stages.map((_, stage) => (stage ? String(stage - 1) : "emb"));
+    this.layers.offer(facts.stages.map((name, stage) => [stage, name.replace(/^after /, "")]));
+    this.target.select.value = state.target;
+    this.layers.select.value = this.stage;
+    this.prompts.show(scene.prompts, state.prompts, this.page.source.live);
+    const answer = lens.readout[lens.stages - 1][facts.answer];
+    this.last.textContent = `The last row is the model's own answer: ${labels[facts.answer]}, probability ${probable(answer)}, logit ${lens.logits.at(lens.stages - 1, facts.answer).toFixed(3)}.`;
+    const high = Math.max(1e-6, ...range(lens.stages).flatMap((s) => range(lens.tokens).map((t) => lens.first(s, t)[1])));
+    const [, columns] = scene.grid;
+    this.table.draw({ stages: facts.stages, short: this.short, tokens: lens.tokens, columns, prefix: scene.flat ? lens.tokens : scene.prefix.length, top: (s, t) => lens.first(s, t), high, labels, target: state.target });
+    this.bar.draw(SEQUENTIAL, [[0, "0"], [0.5, probable(high / 2)], [1, probable(high)]]);
+    this.high = high;
+    this.drawSmall();
+    this.curveHigh = Math.min(1, 1.05 * Math.max(0.02, ...this.chosen.flatMap((c) => [...lens.readout.map((row) => row[c]), ...(lens.column(c) || [])])));
+    const remove = (c) => this.page.set({ classes: this.chosen.filter((some) => some !== c).join(",") || undefined });
+    this.curves.draw(this.chosen.map((c) => ({
+      name: labels[c], values: lens.readout.map((row) => row[c]),
+      button: this.chosen.length > 1 ? node("button", { type: "button", class: "pz-remove", "aria-label": `Remove ${labels[c]} from the curves`, onclick: () => remove(c) }, "×") : null,
+    })), this.short, this.curveHigh);
+    this.point();
+    this.tabulate();
+  }
+
+  drawSmall() {
+    const { facts, lens, scene, state } = this;
+    const column = lens.column(state.target);
+    this.maps.hidden = Boolean(scene.flat);
+    this.mapHigh = Math.max(1e-6, ...column);
+    this.mapBar.draw(SEQUENTIAL, [[0, "0"], [0.5, probable(this.mapHigh / 2)], [1, probable(this.mapHigh)]]);
+    if (scene.flat) return;
+    this.under.replaceChildren(this.image || "");
+    if (this.small.children.length !== lens.stages) {
+      this.thumbs = facts.stages.map((name, stage) => {
+        const map = tokenMap(name, {});
+        const button = node("button", { type: "button", title: name, onclick: () => this.page.set(this.placed(stage)) }, map.element, node("span", {}, stage ? `${stage - 1}` : "emb"));
+        return { map, button };
+      });
+      this.small.replaceChildren(...this.thumbs.map(({ button }) => button));
+    }
+    this.thumbs.forEach(({ map, button }, stage) => {
+      button.setAttribute("aria-pressed", String(stage === this.stage));
+      map.draw({ scene: { grid: scene.grid, prefix: [] }, image: null, values: column.subarray(stage * lens.tokens + scene.prefix.length, (stage + 1) * lens.tokens), map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: this.mapHigh });
+    });
+  }
+
+  // All that the cursor changes.
+  point() {
+    const began = performance.now();
+    const { facts, lens, scene, state, labels } = this;
+    const { stage, token } = this.place;
+    const column = lens.column(state.target);
+    const start = stage * lens.tokens;
+    if (!scene.flat) { // first: it reads its width, which waits for a new layout once other elements have changed
+      this.map.draw({
+        scene, image: this.image, values: column.subarray(start, start + lens.tokens), map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: this.mapHigh,
+        marked: token, format: probable,
+      });
+      said(this.mapTitle, `${labels[state.target]}, ${facts.stages[stage]}`);
+    }
+    this.table.show(stage, token);
+    if (this.hover === null) this.table.reveal();
+    const name = scene.flat ? `token ${token}` : tokenName(scene, token);
+    const [best, probability] = lens.first(stage, token);
+    const [whole, likely] = lens.whole(stage, 1)[0];
+    said(this.words, `${facts.stages[stage][0].toUpperCase()}${facts.stages[stage].slice(1)}, ${name}${this.pinned ? " (pinned)" : ""}: alone it reads ${labels[best]} (${probable(probability)}), and ${labels[state.target]} with ${probable(column[start + token])}. The image reads ${labels[whole]} (${probable(likely)}).`);
+    this.lists[0].show(lens.whole(stage, SHOWN), labels, state.target);
+    this.lists[1].show(lens.top(stage, token), labels, state.target);
+    this.curves.show(stage, (i) => this.aloneOver(this.chosen[i], token), probable);
+    document.documentElement.dataset.prismaDrawMs = (performance.now() - began).toFixed(2);
+  }
+
+  aloneOver(c, token) {
+    const column = this.lens.column(c);
+    return column && range(this.lens.stages).map((stage) => column[stage * this.lens.tokens + token]);
+  }
+
+  tabulate() {
+    const { facts, lens, labels, state } = this;
+    if (!this.more.open || !this.state) return;
+    const column = lens.column(state.target);
+    const rows = facts.stages.map((name, stage) => {
+      const [[whole, p], [best, q]] = [lens.whole(stage, 1)[0], lens.first(stage, state.token)];
+      return [name, labels[whole], probable(p), labels[best], probable(q), probable(lens.readout[stage][state.target]), probable(column[stage * lens.tokens + state.token])];
+    });
+    const name = this.scene.flat ? `token ${state.token}` : tokenName(this.scene, state.token);
+    const table = tableOf(["stage", "the image reads", "probability", `${name} alone reads`, "probability", `${labels[state.target]}, image`, `${labels[state.target]}, ${name}`], rows);
+    this.more.replaceChildren(this.more.firstChild, node("div", { class: "pz-scroll" }, table));
+  }
+
+  exported() {
+    const { lens, state, facts } = this;
+    const grid = [lens.stages, lens.tokens];
+    const cells = range(lens.stages).flatMap((s) => range(lens.tokens).map((t) => lens.first(s, t)));
+    const of = (axes, shape, values) => ({ axes, shape, values });
+    return {
+      name: "lens", title: Lens.TITLE, names: { stage: facts.stages, class: this.labels },
+      numbers: {
+        readout: of(["stage", "class"], [lens.stages, lens.classes], Float32Array.from(range(lens.stages).flatMap((s) => lens.logits.row(s)))),
+        likeliest: of(["stage", "token"], grid, Int32Array.from(cells, ([c]) => c)),
+        probability: of(["stage", "token"], grid, Float32Array.from(cells, ([, p]) => p)),
+        map: of(["stage", "token"], grid, Float32Array.from(lens.column(state.target))),
+      },
+      svg: () => lensDrawing(this),
+      code: `${facts.code || ""}probability, likeliest = tokens.max(-1)  # [stage, token]\nmap_of_class = tokens[..., ${state.target}]  # [stage, token]\n`,
+    };
   }
 }
 
-const lens = (root, callbacks) => new Lens(root, callbacks);
+function said(element, words) {
+  if (element.textContent !== words) element.textContent = words;
+}
+
+// The likeliest classes as bars, whose rows stay while their numbers change.
+class Answers {
+  constructor(title, choose) {
+    this.rows = range(SHOWN).map(() => {
+      const [fill, name, value] = ["pz-fill", "pz-name", "pz-value"].map((kind) => node("span", { class: kind }));
+      const row = { fill, name, value, chosen: null };
+      row.button = node("button", { type: "button", onclick: () => choose(row.chosen) }, fill, name, value);
+      row.element = node("li", {}, row.button);
+      return row;
+    });
+    this.element = node("div", {}, node("h3", {}, title), node("ol", { class: "pz-top", "aria-label": title }, ...this.rows.map((row) => row.element)));
+  }
+
+  show(answers, labels, target) {
+    this.rows.forEach((row, i) => {
+      row.element.hidden = i >= answers.length;
+      if (i >= answers.length) return;
+      const [c, value] = answers[i];
+      row.chosen = c;
+      row.fill.style.transform = `scaleX(${value.toFixed(4)})`;
+      said(row.name, labels[c]);
+      said(row.value, probable(value));
+      row.button.setAttribute("aria-pressed", String(c === target));
+    });
+  }
+}
+
+// The classes of a CLIP, which the visitor types.
+class Prompts {
+  constructor(use) {
+    this.text = node("textarea", { rows: 5, maxlength: 4000, spellcheck: "false", "aria-label": "Prompts, one in each line" });
+    const button = node("button", { type: "button", onclick: () => use(this.text.value.trim()) }, "Use these prompts");
+    this.element = node("details", { class: "pz-prompts", hidden: true }, node("summary", {}, "The classes are prompts: type your own"), this.text, button);
+  }
+
+  show(known, asked, live) {
+    this.element.hidden = !live || known === null || known === undefined;
+    const words = asked || known || "";
+    if (this.shown === words) return;
+    this.shown = words;
+    this.text.value = words;
+  }
+}

@@ -1,0 +1,91 @@
+"""What a visitor looks at: one frozen object, which an address writes down completely.
+
+`State.of` reads an address (or the arguments of an endpoint), `State.address` writes it. Nothing else that decides what
+a figure shows exists, neither on the server nor in the page (`prisma/view/browser/assets/state.js` has the same keys).
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from prisma.errors import PrismaError, quoted
+
+MOST_TEXT = 4_000  # characters of one value: a drawing or a list of patches is the longest
+VIEWS = ("attention", "lens", "patching", "training", "decompose")
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=10**12)]
+Text = Annotated[str, BeforeValidator(lambda x: str(x) if type(x) in (int, float) else x), Field(max_length=MOST_TEXT)]
+Version = Annotated[Literal[1], BeforeValidator(lambda x: 1 if x in ("1", 1) and not isinstance(x, bool) else x)]
+
+
+class State(BaseModel):
+    """Everything that decides what a figure shows. None stands for the default, which the server fills in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    v: Version = 1
+    model: Text | None = None  # a name of the list of models
+    rev: Text | None = None  # the commit of `main` that the link was made from
+    view: Literal["attention", "lens", "patching", "training", "decompose"] = "attention"
+    img: Text = "0"  # an example by number, `sha256:...` of an upload, or `ink:...` of a drawing (`pictures`)
+    step: Whole | None = None  # training step; the last by default
+    layer: Whole = 0
+    head: Whole = 0
+    token: Whole | None = None  # the first token of the prefix by default, else the middle patch
+    corrupt: Text | None = None  # as `img`, or `blur:`, `noise:`, `mean:` of the image, then patches: `blur:0,1,2`
+    metric: Literal["logit_diff", "logit", "probability"] = "logit_diff"
+    into: Literal["clean", "corrupt"] = "clean"
+    site: Text = "resid_pre"  # of the token map
+    target: Whole | None = None  # class
+    against: Whole | None = None  # class
+    cell: Literal["head", "token"] | None = (
+        None  # patching: the cell that is looked at, of `layer`, in the one or other map
+    )
+    prompts: Text = ""  # the classes of a CLIP, separated by new lines
+    ablate: Text = ""  # heads that hold their mean: `0.3,1.2` for layer 0 head 3 and layer 1 head 2
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "State":
+        """The state of an address or of an endpoint's arguments; None and "" stand for the default. Anyone sends these.
+
+        Raises:
+            PrismaError: a key that is none of these, or a value of another type or range.
+        """
+        given = {key: value for key, value in values.items() if value is not None and value != ""}
+        try:
+            return cls(**given)
+        except (ValidationError, TypeError) as error:
+            raise PrismaError(_sentence(error, given)) from None
+
+    def address(self) -> str:
+        """The query of an address, `?v=1&model=...`, with every value that is not the default."""
+        given = {"v": self.v, **self.model_dump(exclude_defaults=True)}
+        return "?" + "&".join(f"{key}={quote(str(value), safe='/:,')}" for key, value in given.items())
+
+
+def _sentence(error: ValidationError | TypeError, given: Mapping[str, Any]) -> str:
+    if not isinstance(error, ValidationError):
+        return "expected keys as text"
+    first = error.errors(include_url=False)[0]
+    key = str(first["loc"][0]) if first["loc"] else "values"
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"expected keys among {', '.join(State.model_fields)}; found {quoted(key, 40)}"
+    if kind == "literal_error":
+        expected = str(context["expected"]).replace("'", "")
+    elif kind in ("greater_than_equal", "less_than_equal"):
+        expected = "a whole number from 0 to 10^12"
+    elif kind in ("string_too_long", "too_long"):
+        return f"expected {key} of at most {MOST_TEXT:,} characters; found {len(str(given[key])):,}"
+    else:
+        expected = "text" if kind.startswith("string") else "a whole number"
+    return f"expected {key} as {expected}; found {quoted(given.get(key), 40)}"

@@ -1,0 +1,26 @@
+"""Patching: which heads and tokens carry the difference between two images, and what a head is needed for.
+
+view(scene)            the estimate for every head and token, and the exact maps where they are quick
+view(scene, 1)         what one patch changes: the classes, and the attention of every layer
+view(scene, 2)         what is left when some heads hold their mean
+stream(scene, what)    exact cells, one after the other
+"""
+
+from prisma.errors import PrismaError
+from prisma.view.browser import View
+from prisma_app.library import Scene
+from prisma_app.views.patching.ablating import ablated_run
+from prisma_app.views.patching.maps import both_maps, code, values
+from prisma_app.views.patching.one_patch import patched_run
+from prisma_app.views.patching.runs import stream
+
+__all__ = ["code", "stream", "values", "view"]
+
+PARTS = {None: both_maps, 1: patched_run, 2: ablated_run}
+
+
+def view(scene: Scene, part: int | None = None) -> View:
+    """What the page draws. Raises PrismaError for a pair, class, site, cell or part that does not exist."""
+    if part not in PARTS:
+        raise PrismaError(f"expected part 1 (a patch) or 2 (ablation) of patching; found {part}")
+    return PARTS[part](scene)

@@ -1,0 +1,164 @@
+"""Training: what the run logged, and what every head did at every published step.
+
+The first part of the view has the logged curves and the attention to the image's tokens at every step; part 1 has the
+scores of all heads at every step, over test images.
+
+Shapes: a row is the attention [key] from one token; scores are [step, score, layer, head].
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prisma.analysis.border import record
+from prisma.errors import PrismaError
+from prisma.view.browser import View, attention_rows, numbers
+from prisma_app.cache import Cache
+from prisma_app.library import Scene
+from prisma_app.views.heads import SCORES_IMPORTS, appears, described, scores_code, scores_of
+from prisma_app.views.shared import nested
+
+SCORED = 1  # the part with the scores
+MOST_IMAGES = 32  # over which scores are averaged
+MOST_WORK = 2e12  # multiply-adds of the weights, about half a minute: larger models get fewer images
+MOST_POINTS = 600  # of a logged curve on the page
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of all heads at every published step."""
+
+    values: Tensor  # [step, score, layer, head], means over images
+    about: list[dict[str, Any]]  # of each score
+    images: int
+
+
+_SCORED: Cache[Scored] = Cache(32 * 2**20, lambda scored: scored.values.numel() * scored.values.element_size())
+
+
+def view(scene: Scene, part: int | Sequence[int] | None = None) -> View:
+    """The logged curves and attention at every step; with `part` = 1 the scores at every step.
+
+    Args:
+        part: or training steps: both parts in one, of these steps alone, as pages without a server have them.
+
+    Raises:
+        PrismaError: a checkpoint cannot be read or has diverged, there is no such image or part.
+    """
+    if isinstance(part, int):
+        if part != SCORED:
+            raise PrismaError(f"expected part {SCORED} of training; found {part}")
+        return _scores(scene, scene.subject.steps)
+    if part is None:
+        return _first(scene, scene.subject.steps)
+    views = [_first(scene, part), _scores(scene, part)]
+    return View({**views[1].facts, **views[0].facts}, {**views[0].arrays, **views[1].arrays})
+
+
+def _first(scene: Scene, steps: Sequence[int]) -> View:
+    config = scene.subject.final.config
+    of = "the class token" if config.class_token else "all tokens, on average"
+    curves = {name: _thinned(curve) for name, curve in logged(scene).items()}
+    facts = {"steps": list(steps), "curves": curves, "of": of, "state": scene.resolved()}
+    return View(facts, attention_rows("rows", rows(scene, steps), config.n_prefix) if len(steps) > 1 else {})
+
+
+def _scores(scene: Scene, steps: Sequence[int]) -> View:
+    scored, known = scored_steps(scene), scene.subject.steps
+    facts = {"scores": scored.about, "images": scored.images, "code": _code(scene, steps)}
+    shown = scored.values[[known.index(step) for step in steps]]
+    return View(facts, {"scores": numbers(shown), "appears": numbers(appears(scored.values, known))})
+
+
+def rows(scene: Scene, steps: Sequence[int]) -> Tensor:
+    """Attention [step, layer, head, key] from the class token; without one, the mean over all tokens."""
+    found = []
+    for step in steps:
+        model = scene.at_step(step).loaded.model
+        with torch.no_grad():
+            _, acts = record(model, scene.picture.x[None], "blocks.*.attn.pattern", stop=True)
+        pattern = acts.stack("attn.pattern")[:, 0]
+        found.append(pattern[:, :, 0] if model.config.class_token else pattern.mean(-2))
+    return torch.stack(found)
+
+
+def logged(scene: Scene) -> dict[str, dict[str, list[Any]]]:
+    """What the run logged, by name: the steps at which it was logged, and the numbers."""
+    curves: dict[str, dict[str, list[Any]]] = {}
+    for line in scene.subject.metrics():
+        for name, value in line.items():
+            if name != "step" and type(value) in (int, float) and math.isfinite(value):
+                curve = curves.setdefault(name, {"steps": [], "values": []})
+                curve["steps"].append(int(line["step"]))
+                curve["values"].append(float(value))
+    return curves
+
+
+def _thinned(curve: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """At most MOST_POINTS of a curve, evenly spaced on the logarithmic axis of steps; and how many there are."""
+    count = len(curve["steps"])
+    places = torch.logspace(0, math.log10(max(count, 1)), MOST_POINTS).round().long().unique() - 1
+    kept = range(count) if count <= MOST_POINTS else places.tolist()
+    return {"count": count, **{key: [column[i] for i in kept] for key, column in curve.items()}}
+
+
+def scored_steps(scene: Scene) -> Scored:
+    """The scores at every published step, over the same test images."""
+    subject = scene.subject
+    if subject.rev is None:
+        return _score(scene)
+    return _SCORED.get((subject.name, subject.rev), lambda: _score(scene))
+
+
+def _score(scene: Scene) -> Scored:
+    images = _images(scene)
+    results = [scores_of(scene.at_step(step).loaded.model, images) for step in scene.subject.steps]
+    return Scored(torch.stack([result.mean for result in results]), described(results[-1]), len(images))
+
+
+def _images(scene: Scene) -> Tensor:
+    """Test images; the examples of a model without any."""
+    subject = scene.subject
+    probe, model = subject.probe(), subject.final.model
+    images = torch.stack([example.x for example in subject.examples()]) if probe is None else probe[0]
+    work = sum(p.numel() for p in model.parameters()) * model.config.n_tokens * len(subject.steps)
+    return images[: max(1, min(MOST_IMAGES, int(MOST_WORK / work)))]
+
+
+def values(scene: Scene) -> dict[str, Any]:
+    """Scores [step, score, layer, head], the step at which each appears, and what the run logged."""
+    scored, steps = scored_steps(scene), scene.subject.steps
+    metrics = {name: {"axes": ["step"], **curve} for name, curve in logged(scene).items()}
+    when = {"axes": ["score", "layer", "head"], "values": appears(scored.values, steps).tolist()}
+    axes = ["step", "score", "layer", "head"]
+    more = {"steps": steps, "scores": scored.about, "images": scored.images, "appears": when, "metrics": metrics}
+    return nested(scene, axes, scored.values, **more)
+
+
+def code(scene: Scene) -> str:
+    """The Python that computes the scores [step, score, layer, head]."""
+    return _code(scene, scene.subject.steps)
+
+
+def _code(scene: Scene, steps: Sequence[int]) -> str:
+    subject, scored = scene.subject, scored_steps(scene)
+    images = subject.code_of_examples(scored.images)
+    imports = ["import prisma", *SCORES_IMPORTS]
+    if "Path(" in images:
+        imports.append("from pathlib import Path")
+    if "Published(" in images:
+        imports.append("from prisma.repository import Published")
+    checkpoints = [subject.code(step).removeprefix("loaded = ") for step in steps]
+    return "\n".join(
+        [
+            *imports, "\n", scores_code([str(about["name"]) for about in scored.about]),
+            "checkpoints = [", *(f"    {checkpoint}," for checkpoint in checkpoints), "]",
+            "loaded = checkpoints[-1]", f"images = {images}",
+            "results = [prisma.head_scores(loaded.model, images, scores) for loaded in checkpoints]",
+            "values = torch.stack([result.mean for result in results])", "",
+        ]
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+// A second model, image or training step beside the first: the same figure of the same layer, head and token.
+import { Head } from "./head.js";
+import { node } from "./core.js";
+import { valid } from "./state.js";
+
+const SECOND = { model: "model2", rev: "rev2", img: "img2", step: "step2" };
+
+export class Compare {
+  constructor(page, figures) {
+    Object.assign(this, { page, classes: figures, figures: {} });
+    this.source = page.source;
+    this.head = new Head(this);
+    this.panel = node("div", {});
+    this.words = node("p", { class: "pz-trouble", role: "alert", hidden: true });
+    this.element = node("section", { class: "pz-side", "aria-label": "Second", hidden: true }, this.head.element, this.words, this.panel);
+  }
+
+  get open() {
+    return Object.values(SECOND).some((key) => this.page.state[key] !== undefined);
+  }
+
+  // The state of this side: the page's, with its own model, image and training step.
+  get state() {
+    const { state } = this.page;
+    const own = { ...state, rev: state.model2 === undefined ? state.rev : state.rev2, step: state.model2 === undefined ? state.step : undefined };
+    for (const [key, mine] of Object.entries(SECOND)) if (state[mine] !== undefined) own[key] = state[mine];
+    if (state.img2 !== undefined || state.model2 !== undefined) Object.assign(own, { corrupt: undefined });
+    return own;
+  }
+
+  set(values) {
+    const mapped = Object.fromEntries(Object.entries(values).filter(([key]) => key in SECOND || !("model" in values)).map(([key, value]) => [SECOND[key] || key, value]));
+    return this.page.set(mapped);
+  }
+
+  fill(values) {
+    const own = Object.fromEntries(Object.entries(values || {}).filter(([key]) => ["model", "rev", "step"].includes(key) && this.page.state[SECOND[key]] === undefined && this.page.state.model2 !== undefined).map(([key, value]) => [SECOND[key], value]));
+    if (Object.keys(own).length) this.page.fill(own);
+  }
+
+  // Begins with the image that is shown; the visitor then chooses another one.
+  toggle() {
+    const { state } = this.page;
+    const none = Object.fromEntries(Object.values(SECOND).map((key) => [key, undefined]));
+    return this.page.set(this.open ? none : { ...none, img2: state.img });
+  }
+
+  async update(current) {
+    this.element.hidden = !this.open;
+    if (!this.open) return;
+    this.words.hidden = true;
+    try {
+      const model = await this.source.ask("model", this.state);
+      if (!current()) return;
+      this.model = model.facts;
+      this.fill({ model: model.facts.name, rev: model.facts.rev, step: this.state.step ?? model.facts.steps.at(-1) });
+      const { state } = valid(this.state, model.facts);
+      this.head.update(model, state, current).catch(() => {});
+      await this.figure(state.view).update(state, this.model, current);
+    } catch (error) {
+      if (!current()) return;
+      this.words.textContent = error.message;
+      this.words.hidden = false;
+    }
+  }
+
+  figure(name) {
+    if (!this.figures[name]) {
+      const element = node("div", { class: "pz-view" });
+      this.figures[name] = new this.classes[name](element, this);
+      this.figures[name].element = element;
+      this.panel.append(element);
+    }
+    for (const [other, figure] of Object.entries(this.figures)) figure.element.hidden = other !== name;
+    return this.figures[name];
+  }
+}

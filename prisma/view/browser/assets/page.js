@@ -1,0 +1,168 @@
+// The page: its head (model, training step, image), its tabs, and the one state that decides everything that it shows.
+import { Compare } from "./compare.js";
+import { Bar } from "./bar.js";
+import { Attention } from "./attention.js";
+import { Decompose } from "./decompose.js";
+import { exportTools } from "./export.js";
+import { Head } from "./head.js";
+import { Files, Server } from "./source.js";
+import { Lens } from "./lens.js";
+import { Patching } from "./patching.js";
+import { Training } from "./training.js";
+import { DEFAULTS, fromAddress, toAddress, valid, VIEWS } from "./state.js";
+import { node } from "./core.js";
+
+const FIGURES = { attention: Attention, lens: Lens, patching: Patching, training: Training, decompose: Decompose };
+// A change of these is a step that the browser's Back undoes; others only change the present address.
+const STEPS = ["model", "view", "img", "corrupt", "model2", "img2"];
+
+class Page {
+  constructor(root, source) {
+    Object.assign(this, { root, source, turn: 0, ready: false, figures: {} });
+    const { state, mistakes } = fromAddress(addressed());
+    Object.assign(this, { state, mistakes });
+    this.trouble = node("p", { class: "pz-trouble", role: "alert", hidden: true });
+    this.head = new Head(this);
+    this.tabs = node("div", { class: "pz-tabs", role: "tablist", "aria-label": "Views" });
+    this.panel = node("section", { class: "pz-panel", role: "tabpanel", id: "pz-figure", tabindex: -1 });
+    VIEWS.forEach((name) => this.tabs.append(this.tab(name)));
+    this.compare = new Compare(this, FIGURES);
+    this.bar = new Bar(this);
+    const skip = (event) => { event.preventDefault(); this.panel.focus(); };
+    this.columns = node("div", { class: "pz-both" },
+      node("section", { class: "pz-side", "aria-label": "First" }, this.head.element, this.trouble, this.panel), this.compare.element);
+    root.replaceChildren(node("a", { class: "pz-skip", href: "#pz-figure", onclick: skip }, "Skip to the figure"), this.bar.element, this.tabs, this.columns);
+    window.addEventListener("popstate", () => this.show(fromAddress(addressed()).state));
+    this.show(state);
+  }
+
+  tab(name) {
+    const onkeydown = (event) => {
+      const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!move) return;
+      event.preventDefault();
+      const next = VIEWS[(VIEWS.indexOf(name) + move + VIEWS.length) % VIEWS.length];
+      this.set({ view: next });
+      this.tabs.children[VIEWS.indexOf(next)].focus();
+    };
+    return node("button", {
+      type: "button", role: "tab", id: `pz-tab-${name}`, "aria-controls": "pz-figure", onkeydown, onclick: () => this.set({ view: name }),
+    }, FIGURES[name].TITLE);
+  }
+
+  // Changes the state, and with it the address and the figure. `undefined` removes a key.
+  set(values) {
+    const next = { ...this.state, ...values };
+    const isStep = STEPS.some((key) => key in values && values[key] !== this.state[key]);
+    this.link(next, isStep ? "pushState" : "replaceState");
+    return this.show(next);
+  }
+
+  link(state, how) {
+    const address = toAddress(state);
+    if (address === toAddress(this.state) && how === "pushState") return;
+    const url = this.source.live ? address : `#${address.slice(1)}`;
+    history[how](history.state, "", url);
+  }
+
+  // What the server filled in belongs to the state, unless the visitor has chosen something else meanwhile.
+  fill(values) {
+    const known = Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null && value !== undefined));
+    this.state = { ...this.state, ...known };
+    this.link(this.state, "replaceState");
+  }
+
+  say(sentences) {
+    this.trouble.textContent = sentences.join(" ");
+    this.trouble.hidden = !sentences.length;
+  }
+
+  // Draws a state. What the model does not have is replaced by its default, and said.
+  async show(state, mistakes = []) {
+    this.state = state;
+    this.ready = false;
+    this.turn += 1;
+    const mine = this.turn;
+    const current = () => mine === this.turn;
+    try {
+      const named = { ...state, model: state.model ?? (await this.source.listed()).models[0] };
+      const model = await this.source.ask("model", named);
+      if (!current()) return;
+      this.model = model.facts;
+      const checked = valid(named, model.facts);
+      this.state = checked.state;
+      this.fill({ model: model.facts.name, rev: model.facts.rev, step: checked.state.step ?? model.facts.steps.at(-1) });
+      this.mark([...mistakes, ...this.mistakes.splice(0), ...checked.mistakes]);
+      const head = this.head.update(model, this.state, current);
+      const figure = this.figure(this.state.view).update(this.state, this.model, current);
+      await Promise.all([head, figure, this.compare.update(current)]);
+      if (current()) this.done();
+    } catch (error) {
+      if (current()) await this.recover(state, [...mistakes, error.message]);
+    }
+  }
+
+  // What could not be shown: another model and its first image can, and the sentence says why they are shown.
+  async recover(state, mistakes) {
+    const known = this.model?.name;
+    if (mistakes.length < 3 && !known && (state.model || state.rev)) {
+      await this.show({ ...DEFAULTS, view: state.view }, mistakes);
+    } else if (mistakes.length < 3 && known && !/^\d+$/.test(state.img)) {
+      await this.show({ ...state, img: "0", corrupt: undefined, target: undefined, against: undefined }, mistakes);
+    } else {
+      this.say(mistakes);
+      this.panel.classList.add("pz-stale"); // what is still seen is of another state
+      this.done();
+    }
+  }
+
+  done() {
+    this.ready = true;
+    document.documentElement.dataset.prismaFigureMs ??= String(Math.round(performance.now()));
+  }
+
+  mark(mistakes) {
+    this.say(mistakes);
+    this.panel.classList.remove("pz-stale");
+    this.columns.classList.toggle("pz-two", this.compare.open);
+    this.bar.update();
+    VIEWS.forEach((name, i) => {
+      const chosen = name === this.state.view;
+      this.tabs.children[i].setAttribute("aria-selected", chosen);
+      this.tabs.children[i].tabIndex = chosen ? 0 : -1;
+      if (this.figures[name]) this.figures[name].element.hidden = !chosen;
+    });
+    this.panel.setAttribute("aria-labelledby", `pz-tab-${this.state.view}`);
+  }
+
+  // The figure of a view, made when it is looked at first.
+  figure(name) {
+    if (!this.figures[name]) {
+      const element = node("div", { class: "pz-view", hidden: true });
+      this.figures[name] = new FIGURES[name](element, this);
+      this.figures[name].element = element;
+      element.append(exportTools(this, this.figures[name]));
+      this.panel.append(element);
+    }
+    this.figures[name].element.hidden = false;
+    return this.figures[name];
+  }
+}
+
+// The keys in the address; a page of files has them behind #, for a server of files may not know ?.
+const addressed = () => (location.hash.includes("=") ? location.hash.replace("#", "?") : location.search);
+
+// Finds the element that the page is in, which Gradio makes later than the script runs.
+function mount() {
+  const root = document.getElementById("prisma");
+  if (!root || root.dataset.mounted) return Boolean(root);
+  root.dataset.mounted = "1";
+  const source = window.PRISMA_FILES ? new Files(window.PRISMA_FILES) : new Server("prisma/");
+  const page = new Page(root, source);
+  window.prisma = { get state() { return Object.fromEntries(Object.entries(page.state).filter(([, value]) => value !== undefined)); }, get ready() { return page.ready; }, page };
+  return true;
+}
+if (!mount()) {
+  const watcher = new MutationObserver(() => mount() && watcher.disconnect());
+  watcher.observe(document.documentElement, { childList: true, subtree: true });
+}

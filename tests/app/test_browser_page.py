@@ -1,0 +1,195 @@
+"""The page around the figures, in a real browser: links, the head, a comparison, the tour, keys, and who can use it."""
+
+import io
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, expect
+from prisma_app.library import Scene
+from prisma_app.state import VIEWS
+
+from tests.app.conftest import DIGITS, GLYPHS, HOSTILE
+from tests.app.visitor import App, served, visit
+
+REFUSED = "Failed to load resource: the server responded with a status of 400"
+
+
+def test_a_page_opens_on_the_default_and_writes_its_address(app: App, scene: Callable[..., Scene]) -> None:
+    state = app.open().ready()
+    assert (state["model"], state["view"], state["img"], state["step"]) == (DIGITS, "attention", "0", 40)
+    assert state["rev"] == scene(model=DIGITS).subject.rev and f"rev={state['rev']}" in app.tab.url
+    assert int(app.tab.evaluate("document.documentElement.dataset.prismaFigureMs")) > 0
+    assert "26,506 parameters" in app.tab.locator(".pz-model").first.inner_text()
+    assert "Test image 0, labelled 0" in app.tab.locator(".pz-shown").first.inner_text()
+
+
+def test_a_link_opens_what_it_says(app: App) -> None:
+    wanted = {"model": GLYPHS, "view": "attention", "img": "4", "step": 8, "head": 3, "token": 5, "way": "from"}
+    query = "&".join(f"{key}={value}" for key, value in wanted.items())
+    state = app.open(f"?v=1&{query}").ready()
+    assert {key: state[key] for key in wanted} == wanted
+    address = app.tab.url
+    again = app.open(address.removeprefix(app.url)).ready()
+    assert again == state and app.tab.url == address
+
+
+@pytest.mark.parametrize(
+    ("query", "sentences"),
+    [
+        ("?step=abc&zz=1", ["The address has step=abc"]),
+        ("?model=lab/none&view=lens", ["There is no model 'lab/none' here"]),
+        ("?layer=7&step=17&img=99&target=44", ["layer 7", "step 17", "image 99", "target 44"]),
+        ("?rev=0000000000000000000000000000000000000000", ["revision"]),
+        ("?img=sha256:00", ["Upload the same file again"]),
+        (
+            "?" + "&".join(f"{key}={quote(HOSTILE)}" for key in ("model", "img", "site", "prompts", "rev")),
+            ["There is no model"],
+        ),
+    ],
+)
+def test_a_link_to_what_does_not_exist_shows_a_figure_and_says_why(app: App, query: str, sentences: list[str]) -> None:
+    app.allowed = (REFUSED,)
+    app.open(query).ready()
+    said = app.tab.locator(".pz-side").first.locator(".pz-trouble").inner_text()
+    assert all(sentence in said for sentence in sentences), said
+    assert app.tab.evaluate("window.harmed") is None
+    assert app.tab.locator(".pz-view:not([hidden])").count() == 1
+
+
+def test_back_leads_to_the_figure_before(app: App) -> None:
+    app.open().ready()
+    app.tab.locator("#pz-tab-lens").click()
+    app.ready("s.view === 'lens'")
+    app.tab.locator(".pz-example").nth(3).click()
+    app.ready("s.img === '3'")
+    app.tab.go_back()
+    app.ready("s.img === '0' && s.view === 'lens'")
+    app.tab.go_back()
+    app.ready("s.view === 'attention'")
+
+
+def test_labels_of_strangers_stay_text(app: App) -> None:
+    for view in VIEWS:
+        app.open(f"?model={GLYPHS}&view={view}").ready()
+        assert app.tab.evaluate("window.harmed") is None, view
+    assert HOSTILE in app.tab.locator(".pz-answers").first.inner_text()
+
+
+def test_a_visitors_own_pictures(app: App) -> None:
+    app.open().ready()
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 30), 90).save(buffer, "PNG")
+    file = {"name": "my<b>.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    app.tab.locator("input[type=file]").first.set_input_files(file)  # type: ignore[arg-type]
+    state = app.ready("s.img.startsWith('sha256:')")
+    expect(app.tab.locator(".pz-caption").first).to_have_text("Your image")
+    with_link = app.tab.url
+    assert state["img"] in with_link
+    app.tab.get_by_role("button", name="Draw").first.click()
+    pad = app.tab.locator(".pz-pad").first
+    pad.press("Shift+ArrowRight")
+    for _ in range(4):
+        pad.press("Shift+ArrowDown")
+    app.tab.get_by_role("button", name="Use the drawing").first.click()
+    drawn = app.ready("s.img.startsWith('ink:28:')")
+    expect(app.tab.locator(".pz-caption").first).to_have_text("Your drawing")
+    answers = app.tab.locator(".pz-answers").first.inner_text()
+    app.open(app.tab.url.removeprefix(app.url)).ready()
+    assert app.tab.locator(".pz-answers").first.inner_text() == answers and app.ready()["img"] == drawn["img"]
+    app.allowed = (REFUSED,)
+    app.tab.locator("input[type=file]").first.set_input_files(
+        {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
+    )
+    expect(app.tab.locator(".pz-own [role=status]").nth(1)).to_contain_text("Expected an image file")
+
+
+def test_two_sides(app: App) -> None:
+    app.open(f"?model={DIGITS}&img=3&layer=1&head=2&token=4").ready()
+    app.tab.get_by_role("button", name="Compare").click()
+    app.ready("s.img2 === '3'")
+    second = app.tab.locator(".pz-side").nth(1)
+    second.locator(".pz-timeline").fill("0")
+    app.ready("s.step2 === 0 && s.step === 40")
+    numbers = app.tab.evaluate(
+        "() => [window.prisma.page.figures.attention, window.prisma.page.compare.figures.attention]"
+        ".map((f) => Array.from(f.values))"
+    )
+    assert numbers[0] != numbers[1]
+    second.locator(".pz-model select").select_option(GLYPHS)
+    state = app.ready(f"s.model2 === '{GLYPHS}'")
+    assert state["model"] == DIGITS
+    again = app.open(app.tab.url.removeprefix(app.url)).ready()
+    assert again == state
+    app.tab.get_by_role("button", name="Compare").click()
+    assert "model2" not in app.ready("s.model2 === undefined")
+    expect(second).to_be_hidden()
+
+
+def test_everything_can_be_reached_by_keys(app: App) -> None:
+    app.open().ready()
+    app.tab.keyboard.press("Tab")
+    expect(app.tab.locator(".pz-skip")).to_be_focused()
+    app.tab.keyboard.press("Enter")
+    expect(app.tab.locator("#pz-figure")).to_be_focused()
+    app.tab.locator("#pz-tab-attention").focus()
+    app.tab.keyboard.press("ArrowRight")
+    app.ready("s.view === 'lens'")
+    app.tab.locator(".pz-example").first.focus()
+    app.tab.keyboard.press("ArrowRight")
+    app.ready("s.img === '1'")
+    stops = app.tab.evaluate(
+        "() => [...document.querySelectorAll('.pz-examples button')].filter((b) => b.tabIndex === 0).length"
+    )
+    assert stops == 1
+
+
+def test_the_link_is_copied_and_the_card_is_text(app: App) -> None:
+    app.open().ready()
+    app.tab.get_by_role("button", name="Copy link").click()
+    expect(app.tab.locator(".pz-top-bar [role=status]")).not_to_have_text("")
+    app.tab.get_by_role("button", name="About this model").click()
+    expect(app.tab.locator(".pz-about")).to_contain_text("Intended use and limits")
+    app.tab.keyboard.press("Escape")
+    expect(app.tab.locator(".pz-about")).to_be_hidden()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_view(browser: Browser, url: str, dark: bool) -> None:
+    with visit(browser, url) as app:
+        app.tab.emulate_media(color_scheme="dark" if dark else "light")
+        for view in VIEWS:
+            app.open(f"?view={view}").ready()
+            found = Axe().run(app.tab, context="#prisma").response["violations"]
+            serious = [
+                (v["id"], [node["target"] for node in v["nodes"]][:3])
+                for v in found
+                if v["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], view
+
+
+@pytest.mark.parametrize("model", [DIGITS, GLYPHS])
+def test_no_view_is_wider_than_a_phone_or_taller_than_a_few_screens(browser: Browser, url: str, model: str) -> None:
+    with visit(browser, url) as app:
+        app.tab.set_viewport_size({"width": 390, "height": 844})
+        for view in VIEWS:
+            app.open(f"?model={model}&view={view}").ready()
+            assert app.tab.evaluate("document.documentElement.scrollWidth") <= 390, view
+            assert app.tab.evaluate("document.documentElement.scrollHeight") < 4200, view
+
+
+def test_the_tour(browser: Browser) -> None:
+    with served(None, "mice/induction") as address, visit(browser, address) as app:
+        app.open().ready()
+        app.tab.get_by_role("button", name="Findings").click()
+        app.tab.get_by_role("button", name="Take the tour").click()
+        shown = []
+        for _ in range(3):
+            state = app.ready()
+            shown.append((state["model"], state["view"]))
+            app.tab.locator(".pz-note button").first.click()
+        assert shown == [("mice/sprites", "attention"), ("mice/sprites", "lens"), ("mice/induction", "patching")]
+        expect(app.tab.locator(".pz-note")).to_be_hidden()

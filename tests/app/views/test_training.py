@@ -1,0 +1,139 @@
+"""The training view: rows, scores and curves at every checkpoint equal the library's, and its Python gives them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from prisma_app.library import Library, Scene
+from prisma_app.pictures import Picture
+from prisma_app.state import State
+from prisma_app.subject import Subject
+from prisma_app.views import training
+
+import prisma
+from prisma import PrismaError, ViT, ViTConfig
+from prisma.loaded import Loaded
+from prisma.repository import Published
+from prisma.run_folder import read_metrics
+from tests.app.conftest import DIGITS
+from tests.app.unpack import attention, unpack
+
+STEPS = [0, 1, 2, 4, 8, 16, 32, 40]
+
+
+def test_rows_are_those_of_the_class_token_at_every_step(scene: Callable[..., Scene], lab: Path) -> None:
+    facts, arrays = unpack(training.view(scene(model=DIGITS, img="2")).pack())
+    assert facts["steps"] == STEPS and facts["of"] == "the class token"
+    found = attention(arrays, "rows")
+    x = scene(model=DIGITS, img="2").picture.x[None]
+    for i, step in enumerate(STEPS):
+        model = prisma.load(DIGITS, f"step-{step:06d}", hub=lab).model
+        _, acts = prisma.record(model, x, "blocks.*.attn.pattern")
+        for layer in range(2):
+            expected = acts[f"blocks.{layer}.attn.pattern"][0, :, 0].double()
+            torch.testing.assert_close(found[i, layer], expected, rtol=0, atol=2e-3)
+
+
+def test_curves_are_what_the_run_logged(scene: Callable[..., Scene], lab: Path) -> None:
+    lines = list(read_metrics(Published(DIGITS, lab).file("metrics.jsonl")))
+    curves = training.view(scene(model=DIGITS)).facts["curves"]
+    assert set(curves) == {"loss", "lr", "test_loss", "test_accuracy", "train_loss", "train_accuracy"}
+    for name, curve in curves.items():
+        logged = [(line["step"], line[name]) for line in lines if name in line]
+        assert list(zip(curve["steps"], curve["values"], strict=True)) == logged and curve["count"] == len(logged)
+
+
+def test_long_curves_are_thinned_evenly_on_the_axis_of_steps() -> None:
+    count = 50_000
+    curve = training._thinned({"steps": list(range(count)), "values": [float(i) for i in range(count)]})
+    assert curve["count"] == count and len(curve["steps"]) <= training.MOST_POINTS
+    assert curve["steps"][:4] == [0, 1, 2, 3] and curve["steps"][-1] == count - 1
+    assert curve["values"] == [float(step) for step in curve["steps"]]
+
+
+def test_scores_are_the_librarys_at_every_step(scene: Callable[..., Scene], lab: Path) -> None:
+    there = scene(model=DIGITS)
+    answer = training.values(there)
+    probe, _ = Published(DIGITS, lab).probe()
+    loaded = prisma.load(DIGITS, hub=lab)
+    assert loaded.transform is not None
+    images = loaded.transform.normalise(probe[: answer["images"]])
+    values = torch.tensor(answer["values"])
+    assert answer["axes"] == ["step", "score", "layer", "head"] and answer["steps"] == STEPS and answer["images"] == 32
+    names = [about["name"] for about in answer["scores"]]
+    for i, step in enumerate(STEPS):
+        model = prisma.load(DIGITS, f"step-{step:06d}", hub=lab).model
+        expected = prisma.head_scores(model, images, names[2:])
+        torch.testing.assert_close(values[i, 2:], expected.mean, rtol=0, atol=1e-7)
+    first = answer["appears"]["values"][names.index("class_token")][1][2]
+    history = values[:, names.index("class_token"), 1, 2].tolist()
+    assert first == next(s for s, value in zip(STEPS, history, strict=True) if value >= history[-1] / 2)
+    test = answer["metrics"]["test_accuracy"]
+    assert test["axes"] == ["step"] and test["steps"] == STEPS and len(test["values"]) == len(STEPS)
+    facts, arrays = unpack(training.view(there, training.SCORED).pack())
+    torch.testing.assert_close(arrays["scores"].float(), values, rtol=0, atol=1e-6)
+    assert arrays["appears"].tolist() == answer["appears"]["values"]
+    scope: dict[str, Any] = {}
+    exec(facts["code"], scope)
+    assert facts["code"] == training.code(there)
+    torch.testing.assert_close(scope["values"], values, rtol=0, atol=1e-7)
+
+
+def test_pages_without_a_server_get_the_chosen_steps_in_one_file(scene: Callable[..., Scene]) -> None:
+    there = scene(model=DIGITS)
+    facts, arrays = unpack(training.view(there, [0, 8, 40]).pack())
+    _, rows = unpack(training.view(there).pack())
+    _, scores = unpack(training.view(there, training.SCORED).pack())
+    kept = [STEPS.index(step) for step in (0, 8, 40)]
+    assert facts["steps"] == [0, 8, 40]
+    assert torch.equal(arrays["rows"], rows["rows"][kept]) and torch.equal(arrays["scores"], scores["scores"][kept])
+    with pytest.raises(PrismaError, match="expected part 1"):
+        training.view(there, 2)
+
+
+def test_a_model_with_one_checkpoint_has_no_rows(vit_library: Library) -> None:
+    view = training.view(vit_library.scene(State()))
+    assert view.facts["steps"] == [0] and not view.arrays and view.facts["curves"] == {}
+
+
+class Young(Subject):
+    """Two steps of a model without a class token, whose one image is noise; no test images."""
+
+    name, rev, steps = "young", "1", [0, 5]
+
+    def __init__(self) -> None:
+        config = ViTConfig(
+            image_size=8, patch_size=4, channels=1, d_model=16, n_layers=1, n_heads=2, d_mlp=16, n_classes=2,
+            class_token=False, pool="mean",
+        )  # fmt: skip
+        self.models = {step: ViT(config) for step in self.steps}
+
+    @property
+    def final(self) -> Loaded:
+        return self._checkpoint(5)
+
+    def _checkpoint(self, step: int) -> Loaded:
+        return Loaded(self.models[step], None, ())
+
+    def examples(self) -> list[Picture]:
+        return [Picture("noise", torch.ones(1, 8, 8).cumsum(-1) / 8, "0")]
+
+    def kinds(self) -> Sequence[Any]:
+        return [0]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return [{"step": 0, "loss": float("nan"), "note": "text", "done": True}, {"step": 5, "loss": 1}]
+
+
+def test_without_a_class_token_rows_are_means_over_tokens() -> None:
+    scene = Scene(State(), Young())
+    view = training.view(scene)
+    _, arrays = unpack(view.pack())
+    _, acts = prisma.record(scene.at_step(0).loaded.model, scene.picture.x[None], "blocks.0.attn.pattern")
+    expected = acts["blocks.0.attn.pattern"][0].mean(-2).double()
+    torch.testing.assert_close(attention(arrays, "rows")[0, 0], expected, rtol=0, atol=2e-3)
+    assert view.facts["of"] == "all tokens, on average"
+    assert view.facts["curves"] == {"loss": {"count": 1, "steps": [5], "values": [1.0]}}
+    assert training.values(scene)["images"] == 1
