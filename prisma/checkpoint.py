@@ -101,7 +101,7 @@ def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> 
     entries[HEADER] = dict(sorted(header.items()))
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + whole[size:]
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(whole)[size:]))  # one copy of the tensors
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

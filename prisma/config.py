@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from prisma.bounds import NUMBERS, expect_within
 from prisma.errors import PrismaError, quoted
-from prisma.fields import check_types
+from prisma.fields import check_types, expect_choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,7 @@ class TransformerConfig:
     score_bias: bool = False  # a learned bias [head, query, key] is added to the scores (relative positions)
 
     def __post_init__(self) -> None:
-        for name, choices in self.CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                raise PrismaError(f"expected {name} to be one of {', '.join(choices)}; found {quoted(value)}")
+        expect_choices(self, self.CHOICES)
         check_types(self)
         for field in fields(self):
             if field.name in NUMBERS:

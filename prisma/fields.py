@@ -70,6 +70,13 @@ def check_types(config: "DataclassInstance") -> None:
         object.__setattr__(config, field.name, conform(field.name, getattr(config, field.name), hints[field.name]))
 
 
+def expect_choices(config: "DataclassInstance", choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise PrismaError unless each of these fields, by name, has one of its choices."""
+    for name, known in choices.items():
+        if (value := getattr(config, name)) not in known:
+            raise PrismaError(f"expected {name} to be one of {', '.join(known)}; found {quoted(value)}")
+
+
 def from_dict(kind: type[T], values: Any, source: Path | str) -> T:
     """A dataclass from its fields as JSON has them; a field that is absent has its default.
 

@@ -75,7 +75,8 @@ def canonical(site: str) -> str:
 
 def axes_of(site: str) -> tuple[str, ...]:
     """Names of the axes of a full site name such as `blocks.3.attn.q`."""
-    return SITES[re.sub(r"^blocks\.\d+\.", "blocks.{l}.", site)]
+    parts = site.split(".", 2)  # not by a regular expression, into which torch.compile would look
+    return SITES[f"blocks.{{l}}.{parts[2]}" if parts[0] == "blocks" and parts[1].isdecimal() else site]
 
 
 def matching(pattern: str, sites: Iterable[str]) -> list[str]:

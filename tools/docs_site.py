@@ -106,8 +106,9 @@ def card(folder: Path) -> str:
 def gallery() -> str:
     """The page that shows all mice, with their numbers and how they learned."""
     parts = [
-        "# Mice\n\nA mouse is a small vision transformer, trained on a task whose answer is known, and published with "
-        'every checkpoint of its training. `prisma.load("mice/NAME")` loads one, `prisma train NAME` trains it again.\n'
+        "# Cards of mice\n\nA mouse is a small vision transformer, trained on a task whose answer is known, with every "
+        'checkpoint of its training. `prisma train NAME` trains one; `prisma.load("mice/NAME")` loads those whose '
+        "weights come with the package.\n"
     ]
     for folder in mice():
         name, found = folder.name, json.loads((folder / "results.json").read_text())
@@ -151,7 +152,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, name, content=text))
 
     home = (ROOT / "README.md").read_text()
-    home = re.sub(r"\]\(hub_cards/(\w+)/README\.md\)", r"](mice/\1.md)", home).replace("](docs/", "](")
+    home = re.sub(r"\]\(hub_cards/([\w-]+)/README\.md\)", r"](mice/\1.md)", home).replace("](docs/", "](")
     for name in TOP:
         home = home.replace(f"]({name})", f"]({name.lower()})")
         add(name.lower(), (ROOT / name).read_text().replace("](docs/", "]("))

@@ -14,9 +14,11 @@ PAGES = (README, ROOT / "docs" / "publishing.md", ROOT / "docs" / "app.md")
 
 
 def results() -> str:
-    """A row for each mouse whose results are in the repository; a recipe without weights has none."""
+    """A row for each mouse whose weights come with the package."""
     lines = ["| mouse | test accuracy | on | parameters | trained with |", "|---|---|---|---|---|"]
     for path in sorted((ROOT / "hub_cards").glob("*/results.json")):
+        if not (ROOT / "prisma" / "mice" / path.parent.name).is_dir():
+            continue
         found = json.loads(path.read_text())
         test = next(row for row in found["results"] if row["name"] == "test accuracy")
         cells = (

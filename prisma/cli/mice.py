@@ -4,7 +4,7 @@ import json
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from prisma.cli.publishing import report_text
 from prisma.cli.serving import serve
 from prisma.cli.shared import HubOption, JsonOption, interruptible, settings_of, table
 from prisma.filesystem import given
+
+if TYPE_CHECKING:
+    from prisma.train import Recipe
 
 cli = typer.Typer()
 
@@ -63,33 +66,42 @@ def mice(as_json: JsonOption = False) -> None:
 
     Some are shipped with their weights: `prisma.load("mice/NAME")`.
     """
-    from prisma.data import task
+    from prisma.outline import outline
     from prisma.recipes import RECIPES
     from prisma.repository import MICE
 
     rows = [
         {
-            "mouse": r.name,
+            "name": r.name,
+            "task": r.task,
             "layers": r.model.n_layers,
             "heads": r.model.n_heads,
             "d_model": r.model.d_model,
-            "mlp": r.model.d_mlp or "attention-only",
+            "attention_only": not r.model.d_mlp,
+            "parameters": sum(p.numel() for p in outline(r.model).parameters()),
             "steps": r.training.steps,
+            "batch": r.training.batch_size,
+            "expected_accuracy": r.expected_accuracy,
+            "published_accuracy": r.published_accuracy,
             "shipped": (MICE / r.name).is_dir(),
-            "task": task(r.task).summary,
         }
         for r in RECIPES.values()
     ]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    else:
-        print(table([{**row, "shipped": "yes" if row["shipped"] else "no"} for row in rows]))
+    print(json.dumps(rows, indent=2) if as_json else table([_in_words(row) for row in rows]))
 
 
 @cli.command(epilog="Example: prisma train digits --out runs/wide --set d_model=128 --set steps=500")
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `prisma mice`.")],
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="A name from `prisma mice`.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder, new or empty. Default: runs/RECIPE.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="SEEDS", help="Train once for each seed, such as 0..31 or 0,2,5, into OUT/seed-SEED."),
+    ] = None,
+    table_name: Annotated[
+        str | None,
+        typer.Option("--table", metavar="NAME", help="Train all mice of a published table, such as dsprites."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
     settings: SettingsOption = None,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
@@ -111,6 +123,11 @@ def train(
     from prisma.run_folder import is_finished
     from prisma.train import train as run
 
+    if table_name is not None or recipe is None:
+        if table_name is None or recipe is not None or settings or wandb or license or dataset:
+            raise typer.BadParameter("expected a recipe; or --table without a recipe and its options")
+        _train_table(table_name, given(out or Path("runs") / table_name), seeds, resume, as_json)
+        return
     chosen = find(recipe).override(settings_of(settings or []))
     chosen = replace(chosen, license=license or chosen.license, datasets=tuple(dataset or chosen.datasets))
     folder = given(out or Path("runs") / recipe)
@@ -118,6 +135,11 @@ def train(
     words += [word for repo in dataset or [] for word in ("--dataset", repo)]
     command = shlex.join(["prisma", "train", recipe, *words])
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
+    if seeds is not None:
+        if wandb:
+            raise typer.BadParameter("expected --wandb with one run; found --seeds", param_hint="--wandb")
+        _train_seeds(chosen, folder, seeds, resume, command, as_json)
+        return
     again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"
     with interruptible(f"{again} continues from here"):
         results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
@@ -148,6 +170,49 @@ def import_(
         print(json.dumps({"folder": str(folder), "architecture": asdict(config)}, indent=2))
     else:
         print(f"The mouse is in {folder}: {config.n_layers} layers, {config.n_heads} heads, {config.activation}.")
+
+
+def _train_seeds(recipe: "Recipe", out: Path, text: str, resume: bool, command: str, as_json: bool) -> None:
+    """Train a recipe with several seeds, and print a row for each and their mean."""
+    from prisma.train.seeds import over_seeds, seeds_in, train_seeds
+
+    seeds = seeds_in(text)
+    with interruptible(f"{command} --seeds {text} --out {shlex.quote(str(out))} --resume continues from here"):
+        results = train_seeds(recipe, out, seeds, resume=resume, command=command)
+    spread = over_seeds(results)
+    if as_json:
+        print(json.dumps({"runs": results, "test accuracy": spread}, indent=2))
+        return
+    rows = [
+        {"seed": seed, **{row["name"]: f"{row['value']:.4f}" for row in found["results"]}}
+        for seed, found in zip(seeds, results, strict=True)
+    ]
+    print(table(rows))
+    print(f"test accuracy over {len(seeds)} seeds: {spread['mean']:.4f}, sd {spread['sd']:.4f}")
+    print(f"The runs are in {out}.")
+
+
+def _train_table(name: str, out: Path, text: str | None, resume: bool, as_json: bool) -> None:
+    """Train the recipes of a table, and print our accuracies beside the published ones."""
+    from prisma.recipes.tables import train_table
+    from prisma.train.seeds import seeds_in
+
+    seeds, rows = seeds_in(text or "0"), dict[str, dict[str, Any]]()
+    again = f"prisma train --table {name}{f' --seeds {text}' if text else ''} --out {shlex.quote(str(out))} --resume"
+    with interruptible(f"{again} continues from here"):
+        for row in train_table(name, out, seeds, resume=resume):
+            rows[row["recipe"]] = row
+    print(json.dumps(list(rows.values()), indent=2) if as_json else table([_in_words(row) for row in rows.values()]))
+
+
+def _in_words(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as a terminal shows it."""
+    words = {True: "yes", False: "no"}
+    shown = {key: words[value] if isinstance(value, bool) else value for key, value in row.items()}
+    return {
+        key: "" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+        for key, value in shown.items()
+    }
 
 
 def _results_table(results: dict[str, Any]) -> str:

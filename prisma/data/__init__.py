@@ -5,12 +5,17 @@ from collections.abc import Mapping
 
 from prisma.data.circle import CIRCLE, circle
 from prisma.data.digits import DIGITS
+from prisma.data.dsprites import DSPRITES, dsprites, dsprites_grid
 from prisma.data.induction import INDUCTION
 from prisma.data.sprites import SPRITES, SPRITES_NEUTRAL
 from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (DIGITS, INDUCTION, CIRCLE, SPRITES, SPRITES_NEUTRAL)}
+__all__ = ["TASKS", "dsprites", "dsprites_grid", "task"]
+
+TASKS: Mapping[str, Task] = {
+    task.name: task for task in (DIGITS, INDUCTION, CIRCLE, SPRITES, SPRITES_NEUTRAL, *DSPRITES)
+}
 
 
 _OTHER_CIRCLE = re.compile(r"circle-(\d{1,4})")

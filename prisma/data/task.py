@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
 from einops import reduce
 from torch import Tensor
@@ -27,9 +28,9 @@ class Factor:
 
 @dataclass(frozen=True)
 class Split:
-    """Images [n, channel, height, width] in [0, 1] (float32), labels [n] (int64) and, if known, object masks."""
+    """Images [n, channel, height, width], labels [n] (int64) and, if known, object masks."""
 
-    images: Tensor
+    images: Tensor  # in [0, 1] (float32); or, of black and white alone, true on white (bool)
     labels: Tensor
     masks: Tensor | None = None  # [n, height, width], bool: true on the object
     factors: Mapping[str, Tensor] = field(default_factory=dict)  # name -> value of each image [n], int64
@@ -72,12 +73,18 @@ class Task:
 
 
 def data_hash(*splits: Split) -> str:
-    """SHA-256 over the images (rounded to 8 bits), labels and masks (if any) of the splits, in order."""
+    """SHA-256 over the images (rounded to 8 bits), labels and masks (if any) of the splits, in order.
+
+    Images of black and white count with 8 pixels to a byte, and masks that are these images themselves do not count.
+    """
     digest = hashlib.sha256()
     for split in splits:
-        digest.update((split.images * 255).round().to(torch.uint8).numpy().tobytes())
+        if split.images.dtype == torch.bool:
+            digest.update(np.packbits(split.images.numpy()).tobytes())
+        else:
+            digest.update((split.images * 255).round().to(torch.uint8).numpy().tobytes())
         digest.update(split.labels.to(torch.int64).numpy().tobytes())
-        if split.masks is not None:
+        if split.masks is not None and split.masks.data_ptr() != split.images.data_ptr():
             digest.update(split.masks.numpy().tobytes())
     return digest.hexdigest()
 

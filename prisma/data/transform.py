@@ -94,7 +94,8 @@ class Transform:
         return replace(self, size=size, shortest=shortest, stretch=stretch)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Pixels [..., channel, height, width] in [0, 1] -> the model's input."""
+        """Pixels [..., channel, height, width] -> the model's input. Black is 0 or False, white is 1 or True."""
+        pixels = as_floats(pixels)
         return (pixels - _per_channel(self.mean, pixels)) / _per_channel(self.std, pixels)
 
     def pixels(self, x: Tensor) -> Tensor:
@@ -213,6 +214,11 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
             )
         array = np.round(array * 255).astype(np.uint8)
     return array.squeeze(-1) if array.ndim == 3 and array.shape[2] == 1 else array
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """Pixels in [0, 1]: those of black and white images, which are True where it is white, as float32."""
+    return pixels.float() if pixels.dtype == torch.bool else pixels
 
 
 def _per_channel(values: tuple[float, ...], x: Tensor) -> Tensor:

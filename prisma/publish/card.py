@@ -147,7 +147,10 @@ def _checkpoints(record: Record) -> list[dict[str, Any]]:
 
 def _schedule(training: Fact) -> dict[str, Any]:
     """The learning rate and the checkpoints over the steps, as `prisma.train` has them."""
+    every, factor = training.get("decay_every"), training.get("decay_factor")
+    stairs = f"to {factor.setting() if factor else '0.8'} of itself after each {every.whole():,} steps" if every else ""
     return {
+        "falls": stairs or "as half a cosine to zero",
         "steps": training["steps"].whole(1),
         "lr": training["lr"].setting(),
         "warmup": training["warmup"].whole(),

@@ -39,4 +39,5 @@ CIRCLE = Recipe(
         checkpoint_every=400,
     ),
     license="mit",
+    expected_accuracy=1.000,
 )

@@ -28,4 +28,5 @@ DIGITS = Recipe(
         checkpoint_every=100,
     ),
     license="mit",
+    expected_accuracy=0.986,
 )

@@ -37,4 +37,5 @@ INDUCTION = Recipe(
         checkpoint_every=250,
     ),
     license="mit",
+    expected_accuracy=1.000,
 )

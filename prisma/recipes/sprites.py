@@ -25,4 +25,5 @@ SPRITES = Recipe(
         checkpoint_every=200,
     ),
     license="mit",
+    expected_accuracy=0.979,
 )

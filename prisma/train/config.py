@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
-from prisma.bounds import expect_within
+from prisma.bounds import NUMBERS, expect_within
 from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.errors import PrismaError, nearest
-from prisma.fields import check_types, parse
+from prisma.fields import check_types, expect_choices, parse
 from prisma.repo_names import expect_repo_name
 from prisma.run_folder import checkpoint_steps
 
@@ -30,14 +30,33 @@ class TrainConfig:
     init_seed: int = 0  # the seed of the first weights
     order_seed: int = 0  # the seed of the batches: which images, and how they move
     threads: int = 1  # on the CPU; another number may change the order of sums and so the last bits
+    decay_every: int = 0  # steps: after each so many the rate falls by `decay_factor`; 0: half a cosine to zero
+    decay_factor: float = 0.8
+    decay_all: bool = False  # weight decay on all weights, not on the matrices only
+    init: str = "fan_in"  # the first weights: N(0, 1 / fan_in), or kaiming, N(0, 2 / fan_in)
+    precision: str = "float32"  # of products on a GPU: float32, or bfloat16 (autocast); weights are float32
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "init": ("fan_in", "kaiming"),
+        "precision": ("float32", "bfloat16"),
+    }
+    LATER: ClassVar[tuple[str, ...]] = ("decay_every", "decay_factor", "decay_all", "init", "precision")
+    """Settings that earlier versions did not have, with what they did as the default: stated where they differ."""
 
     def __post_init__(self) -> None:
         check_types(self)
+        expect_choices(self, self.CHOICES)
         for field in fields(self):
-            expect_within(field.name, getattr(self, field.name))
+            if field.name in NUMBERS:
+                expect_within(field.name, getattr(self, field.name))
         if self.warmup >= self.steps:
             raise PrismaError(f"warmup={self.warmup} contradicts steps={self.steps}: the rise must end before the run")
         checkpoint_steps(self.steps, self.checkpoint_every)  # raises PrismaError for too many
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as `recipe.json` has them."""
+        stated = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: x for name, (x, default) in stated.items() if name not in self.LATER or x != default}
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,8 @@ class Recipe:
     model: ViTConfig
     training: TrainConfig
     license: str | None = None  # of the weights, by its id on the Hub, such as mit; a card needs one
+    expected_accuracy: float | None = None  # on the test images, with these seeds
+    published_accuracy: float | None = None  # of the mouse whose settings these are, or whose budget
     datasets: tuple[str, ...] = ()  # the repositories of the Hub that hold the data, for the card: OWNER/NAME
 
     def __post_init__(self) -> None:

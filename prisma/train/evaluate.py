@@ -1,5 +1,7 @@
 """Loss and accuracy of a model."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +10,6 @@ from prisma.metrics import above_and_tied, top_share
 from prisma.vit import ViT
 
 
-@torch.inference_mode()
 def evaluate(model: ViT, images: Tensor, labels: Tensor, batch: int = 1024) -> tuple[float, float]:
     """(mean cross-entropy in nats, accuracy: the share of images whose largest logit is that of their label).
 
@@ -18,9 +19,19 @@ def evaluate(model: ViT, images: Tensor, labels: Tensor, batch: int = 1024) -> t
         images: normalised, [n, channel, height, width]; labels: [n].
         batch: the largest number of images in one pass.
     """
-    loss, right = 0.0, 0.0
+    return evaluate_each(lambda some: model(some)[None], images, labels, batch)[0]
+
+
+@torch.inference_mode()
+def evaluate_each(
+    forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, batch: int = 1024
+) -> list[tuple[float, float]]:
+    """The same for each of several models: `forward` gives the logits of all of them, [model, n, class]."""
+    sums: Tensor | int = 0  # of losses and shares, [2, model]
     for some, wanted in zip(images.split(batch), labels.split(batch), strict=True):
-        logits = model(some)
-        loss += F.cross_entropy(logits.double(), wanted, reduction="sum").item()
-        right += top_share(*above_and_tied(logits, wanted)).sum(dtype=torch.float64).item()
-    return loss / len(labels), right / len(labels)
+        logits = forward(some)
+        losses = [F.cross_entropy(own.double(), wanted, reduction="sum") for own in logits]
+        shares = [top_share(*above_and_tied(own, wanted)).sum(dtype=torch.float64) for own in logits]
+        sums = sums + torch.stack([torch.stack(losses), torch.stack(shares)])
+    loss, right = (sums / len(labels)).tolist() if isinstance(sums, Tensor) else ([], [])
+    return list(zip(loss, right, strict=True))

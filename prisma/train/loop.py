@@ -1,25 +1,20 @@
 """Training: from a recipe to a run folder that holds every checkpoint, the curves and the numbers."""
 
-import math
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
-from tqdm import tqdm
 
-from prisma.checkpoint import write_checkpoint
-from prisma.config import ViTConfig
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
-from prisma.files import exclusive, folder_for, new_folder, to_json, write_json
+from prisma.files import exclusive, folder_for, to_json, write_json
 from prisma.filesystem import given, sentences
 from prisma.ledger import Ledger, expect_as_finished, write_hashes
 from prisma.run_folder import (
@@ -30,8 +25,6 @@ from prisma.run_folder import (
     PROBE,
     RESULTS,
     STATE,
-    checkpoint_folder,
-    checkpoint_steps,
     is_finished,
     read_metrics,
     read_recipe,
@@ -41,18 +34,19 @@ from prisma.run_folder import (
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
-from prisma.train.evaluate import evaluate
+from prisma.train.fit import fit
+from prisma.train.initial import initial_model
 from prisma.train.machine import cpu_threads, pick_device
 from prisma.train.metrics_log import MetricsLog
-from prisma.train.optimizer import learning_rate, make_optimizer
-from prisma.train.order import batch
+from prisma.train.optimizer import make_optimizer
 from prisma.train.probe import write_probe
 from prisma.train.provenance import describe, seeds
-from prisma.train.resume import expect_run, expect_startable, load_state, remove_checkpoints, save_state, start
+from prisma.train.resume import expect_run, expect_startable, load_state, remove_checkpoints, start
 from prisma.train.resume import resume as resume_in
+from prisma.train.run import Run
 from prisma.train.stopping import Stopping
 from prisma.train.tracking import Log, note_page, tracking
-from prisma.vit import ViT, build
+from prisma.vit import ViT
 
 EVALUATED = 6000  # at most this many images of a split are evaluated, so that a checkpoint costs little
 
@@ -70,7 +64,8 @@ def train(
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
     On the CPU a resumed run ends with bitwise the weights of an uninterrupted one in the same environment. SIGINT
-    (Ctrl-C), SIGTERM and SIGHUP take effect at the end of a step, after the state was saved (`prisma.train.stopping`).
+    (Ctrl-C), SIGTERM and SIGHUP take effect at the end of a step (on a GPU, of a few), after the state was saved
+    (`prisma.train.stopping`).
 
     Args:
         resume: continue from the newest state; a finished run is left as it is.
@@ -86,45 +81,132 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
-    out = given(out)
+    job = Job(recipe, out, command, resume)
+    return train_together([job], use_wandb=use_wandb, device=device, progress=progress)[0]
+
+
+def train_together(
+    jobs: Sequence["Job"],
+    *,
+    use_wandb: bool = False,
+    device: str | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
+
+    They take every step together: their weights are stacked, so that a GPU has more to do at once. Runs in bfloat16,
+    which are large enough for a GPU, are trained one after the other.
+
+    Returns:
+        The content of each `results.json`.
+
+    Raises:
+        PrismaError: as `train`.
+    """
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
-    place, data = pick_device(device), task(recipe.task)
-    _expect_batches(recipe)
-    description = describe(recipe, place, command)
-    with sentences(out):
-        if resume:
-            expect_run(out)
-            if is_finished(out):
-                return _finished(out, description)
-        else:
-            expect_startable(out)
-        model = initial_model(recipe.model, recipe.training.init_seed).to(place)
-        lock = exclusive(out, f"train in {out}")
-        with folder_for(out), lock as alone, cpu_threads(recipe.training.threads), Stopping() as stopping:
-            if resume:
-                description = resume_in(out, description)
-                if is_finished(out):
-                    return _finished(out, description)
-            else:
-                expect_startable(out)
-            with tracking(use_wandb, description, out) as (track, page):
-                if not resume:
-                    start(out, description)
-                note_page(out, page)
-                write_probe(out, data)
-                run = _begin(recipe, model, place, out, description, alone)
-                with MetricsLog(out / METRICS, run.step, run.ledger.files.get(METRICS)) as log:
-                    remove_checkpoints(out, run.step)  # once all of the past was checked
-                    _fit(run, log, track, stopping, progress)
-            return _finish(run, command, stopping)
+    place = pick_device(device)
+    _expect_alike(jobs, use_wandb)
+    with ExitStack() as stack:
+        todo = [job for job in jobs if not job.is_finished(place)]
+        for job in todo:
+            job.lock(stack, place)
+        stack.enter_context(cpu_threads(jobs[0].recipe.training.threads))
+        stopping = stack.enter_context(Stopping())
+        begun = [job.begin(stack, place, use_wandb) for job in todo if not job.is_finished_now()]
+        for some in _stacks(begun):
+            some_runs, logs = zip(*some, strict=True)
+            fit(some_runs, logs, stopping, progress)
+        for job, (run, _) in ((job, pair) for job in todo for pair in begun if pair[0].out == job.out):
+            job.results = _finish(run, job.command, stopping)
+    return [job.results for job in jobs]
 
 
-def _expect_batches(recipe: Recipe) -> None:
-    """Raise PrismaError unless a batch is at most all training images."""
-    if recipe.training.batch_size > (n := len(task(recipe.task).splits["train"].labels)):
-        raise PrismaError(
-            f"expected batch_size to be at most {n}, the number of training images; found {recipe.training.batch_size}"
+def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, MetricsLog]]]:
+    """The runs that can take their steps together: at the same step, and in float32."""
+    if begun and begun[0][0].recipe.training.precision != "float32":
+        return [[pair] for pair in begun]
+    by_step = sorted(begun, key=lambda pair: pair[0].step)
+    return [list(some) for _, some in groupby(by_step, key=lambda pair: pair[0].step)]
+
+
+def _expect_alike(jobs: Sequence["Job"], use_wandb: bool) -> None:
+    """Raise PrismaError unless the runs differ in nothing but seeds and folders, and a batch is at most all images."""
+    first = jobs[0].recipe
+    for job in jobs:
+        training = replace(
+            job.recipe.training, init_seed=first.training.init_seed, order_seed=first.training.order_seed
         )
+        if replace(job.recipe, training=training) != first:
+            raise PrismaError("expected runs side by side to differ in their seeds alone; found other recipes")
+    if len({job.out for job in jobs}) < len(jobs):
+        raise PrismaError("expected a folder of its own for every run; found one twice")
+    if use_wandb and len(jobs) > 1:
+        raise PrismaError(f"expected one run where wandb is wanted; found {len(jobs)}: train them one after the other")
+    if first.training.batch_size > (n := len(task(first.task).splits["train"].labels)):
+        raise PrismaError(
+            f"expected batch_size to be at most {n}, the number of training images; found {first.training.batch_size}"
+        )
+
+
+@dataclass
+class Job:
+    """A run that is asked for, from the look at its folder to its results."""
+
+    recipe: Recipe
+    out: Path
+    command: str = "prisma train"  # what its files state
+    resume: bool = False
+    results: dict[str, Any] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
+    model: ViT | None = None
+    expect_alone: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.out = given(self.out)
+
+    def is_finished(self, place: torch.device) -> bool:
+        """Whether the run was finished before. Raises PrismaError if it can neither start nor go on here."""
+        self.description = describe(self.recipe, place, self.command)
+        with sentences(self.out):
+            if not self.resume:
+                expect_startable(self.out)
+                return False
+            expect_run(self.out)
+            return self._has_results()
+
+    def lock(self, stack: ExitStack, place: torch.device) -> None:
+        """Draw the first weights, and take the folder for this process."""
+        stack.enter_context(sentences(self.out))
+        training = self.recipe.training
+        self.model = initial_model(self.recipe.model, training.init_seed, training.init).to(place)
+        lock = exclusive(self.out, f"train in {self.out}")
+        stack.enter_context(folder_for(self.out))
+        self.expect_alone = stack.enter_context(lock)
+
+    def is_finished_now(self) -> bool:
+        """The same as `is_finished`, once the folder is this process's."""
+        if not self.resume:
+            expect_startable(self.out)
+            return False
+        self.description = resume_in(self.out, self.description)
+        return self._has_results()
+
+    def begin(self, stack: ExitStack, place: torch.device, use_wandb: bool) -> tuple[Run, MetricsLog]:
+        """The run at its newest state, and its log."""
+        track, page = stack.enter_context(tracking(use_wandb, self.description, self.out))
+        if not self.resume:
+            start(self.out, self.description)
+        note_page(self.out, page)
+        write_probe(self.out, task(self.recipe.task))
+        run = _begin(self, place, track)
+        log = stack.enter_context(MetricsLog(self.out / METRICS, run.step, run.ledger.files.get(METRICS)))
+        remove_checkpoints(self.out, run.step)  # once all of the past was checked
+        return run, log
+
+    def _has_results(self) -> bool:
+        if is_finished(self.out):
+            self.results = _finished(self.out, self.description)
+        return bool(self.results)
 
 
 def _finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,32 +217,10 @@ def _finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
     return results
 
 
-@dataclass(frozen=True)
-class _Run:
-    """The data of the loop. Only the weights and the optimizer's moments change."""
-
-    recipe: Recipe
-    id: str
-    out: Path
-    model: ViT
-    optimizer: AdamW
-    step: int  # the step at which this process begins
-    images: Split  # the training images in [0, 1], on the device
-    inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels), on the device
-    ledger: Ledger  # of the probe and the checkpoints so far
-    clock: Clock
-    expect_alone: Callable[[], None] = lambda: None  # before writing: raises if the folder is another process's by now
-
-
-def _begin(
-    recipe: Recipe,
-    model: ViT,
-    place: torch.device,
-    out: Path,
-    description: Mapping[str, Any],
-    expect_alone: Callable[[], None],
-) -> _Run:
+def _begin(job: Job, place: torch.device, track: Log) -> Run:
     """The run at its newest state, or at step 0. Raises PrismaError if what it wrote before was changed."""
+    recipe, out, description, model = job.recipe, job.out, job.description, job.model
+    assert model is not None and job.expect_alone is not None, "it is locked first"
     optimizer, run_id, ledger, step = make_optimizer(model, recipe.training), description["run"], Ledger(out), 0
     if (out / STATE).is_file():
         sealed, last = description["format"] is not None, recipe.training.steps
@@ -169,86 +229,24 @@ def _begin(
     if not ledger.files:  # a new run, or one of version 0.1.0
         ledger.add(out / PROBE)
         ledger.add_checkpoints(*(past for past in scheduled_steps(out, description) if past < step))
-    data = task(recipe.task)
-    images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
-    first = {split: data.inputs(split, EVALUATED) for split in ("test", "train")}
-    inputs = {split: (x.to(place), y.to(place)) for split, (x, y) in first.items()}
-    return _Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, Clock(out, step), expect_alone)
+    images, inputs = data_on(recipe.task, str(place), EVALUATED)
+    clock = Clock(out, step)
+    return Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, job.expect_alone, track)
 
 
-def initial_model(config: ViTConfig, seed: int) -> ViT:
-    """A model with the weights of step 0, drawn on the CPU so that they are the same on every device."""
-    with torch.random.fork_rng(devices=()), torch.device("cpu"):
-        torch.manual_seed(seed)
-        return build(config)
+@lru_cache(maxsize=1)
+def data_on(name: str, place: str, first: int) -> tuple[Split, Mapping[str, tuple[Tensor, Tensor]]]:
+    """(the training images of a task, and of each split the first images to evaluate, normalised), on a device.
 
-
-def _fit(run: _Run, log: MetricsLog, track: Log, stopping: Stopping, progress: bool) -> None:
-    """At each step: the loss of these weights on this step's batch, a checkpoint if one is due, then the update.
-
-    The last step has no update. At a checkpoint the state is saved first; on resuming, that step is repeated with its
-    line and its checkpoint, so that nothing depends on the moment of a kill. If the process is told to stop, the state
-    is saved at whatever step it is; `checkpoints/` gets only those of the schedule.
+    Runs of one task share them: they are kept until those of another are asked for.
     """
-    config, transform = run.recipe.training, task(run.recipe.task).transform
-    kept = frozenset(checkpoint_steps(config.steps, config.checkpoint_every))
-    with tqdm(total=config.steps, initial=run.step, desc=run.recipe.name, file=sys.stderr, disable=not progress) as bar:
-        for step in range(run.step, config.steps + 1):
-            if stopping.wanted:
-                _save(run, log, step)
-                stopping.deliver()
-            images, labels = batch(run.images, transform, config, step)
-            loss = F.cross_entropy(run.model(images), labels)
-            line = {"step": step, "loss": loss.item(), "lr": learning_rate(config, step)}
-            if not math.isfinite(line["loss"]):
-                raise PrismaError(f"expected a finite loss; found {line['loss']} at step {step}; try a smaller lr")
-            if step in kept:
-                _save(run, log, step)
-                line |= _evaluate(run)
-                with new_folder(checkpoint_folder(run.out, step)) as folder:
-                    _write_model(run, folder, step)
-                run.ledger.add_checkpoints(step)
-                bar.set_postfix(loss=f"{line['loss']:.3f}", accuracy=f"{line['test_accuracy']:.3f}", refresh=False)
-            log.write(line)
-            track(line)
-            if step < config.steps:
-                _update(run, loss, line["lr"])
-                bar.update()
+    data = task(name)
+    images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
+    some = {split: data.inputs(split, first) for split in ("test", "train")}
+    return images, {split: (x.to(place), y.to(place)) for split, (x, y) in some.items()}
 
 
-def _save(run: _Run, log: MetricsLog, step: int) -> None:
-    """Write the state of `step`, with the hashes of all that was written before it."""
-    run.expect_alone()
-    log.sync()
-    past = {**run.ledger.files, METRICS: log.sha256}
-    save_state(run.out / STATE, run.model, run.optimizer, step, run.id, past)
-    run.clock.save()
-
-
-def _update(run: _Run, loss: Tensor, lr: float) -> None:
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
-    run.optimizer.zero_grad()
-    loss.backward()
-    clip_grad_norm_(run.model.parameters(), run.recipe.training.clip)
-    run.optimizer.step()
-
-
-def _evaluate(run: _Run) -> dict[str, float]:
-    """`train_loss`, `train_accuracy`, `test_loss`, `test_accuracy` of the current weights."""
-    numbers: dict[str, float] = {}
-    for split, (images, labels) in run.inputs.items():
-        numbers[f"{split}_loss"], numbers[f"{split}_accuracy"] = evaluate(run.model, images, labels)
-    return numbers
-
-
-def _write_model(run: _Run, folder: Path, step: int) -> None:
-    data = task(run.recipe.task)
-    header = {"step": str(step), "run": run.id}
-    write_checkpoint(folder, run.model, labels=data.labels, transform=data.transform.to_dict(), header=header)
-
-
-def _finish(run: _Run, command: str, stopping: Stopping) -> dict[str, Any]:
+def _finish(run: Run, command: str, stopping: Stopping) -> dict[str, Any]:
     """Write the final weights, the curves, and last `results.json`, whose presence means that the run is finished.
 
     The state of the last step is saved already: a process that is told to stop can do so before the results.
@@ -256,7 +254,7 @@ def _finish(run: _Run, command: str, stopping: Stopping) -> dict[str, Any]:
     run.expect_alone()
     steps = run.recipe.training.steps
     metrics = read_metrics(run.out / METRICS)
-    _write_model(run, run.out, steps)
+    run.write_model(run.out, steps)
     draw_curves(metrics, run.out / CURVES, run.recipe.name)
     results = {
         "recipe": run.recipe.name,

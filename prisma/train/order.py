@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.data.task import Split
-from prisma.data.transform import Transform
+from prisma.data.transform import Transform, as_floats
 from prisma.train.config import TrainConfig
 
 _ORDER, _MOVES = 0, 1  # separate streams of random numbers from one seed
@@ -47,7 +47,7 @@ def move(images: Tensor, moves: Tensor) -> Tensor:
 
     Bilinear; pixels from beyond the image repeat its border.
     """
-    height, width = images.shape[-2:]
+    (height, width), moves = images.shape[-2:], moves.to(images.dtype)
     down, right, turn = moves[:, 0] * 2 / height, moves[:, 1] * 2 / width, moves[:, 2] * math.pi / 180
     cos, sin = turn.cos(), turn.sin()
     rows = (cos, -sin * height / width, -right, sin * width / height, cos, -down)  # where each pixel comes from
@@ -60,5 +60,5 @@ def batch(data: Split, transform: Transform, config: TrainConfig, step: int) -> 
     chosen = batch_indices(len(data.labels), config.batch_size, config.order_seed, step).to(data.labels.device)
     images = data.images[chosen]
     if config.shift or config.turn:
-        images = move(images, batch_moves(len(images), config, step).to(images.device))
+        images = move(as_floats(images), batch_moves(len(images), config, step).to(images.device))
     return transform.normalise(images), data.labels[chosen]

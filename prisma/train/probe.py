@@ -7,6 +7,7 @@ from torch import Tensor
 
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.data.task import Split, Task
+from prisma.data.transform import as_floats
 from prisma.errors import PrismaError
 from prisma.files import write_atomic
 from prisma.run_folder import PROBE
@@ -39,4 +40,4 @@ def probe_images(split: Split, n: int = PROBE_IMAGES) -> Split:
         turns.append((seen.get(label, 0), label, i))
         seen[label] = seen.get(label, 0) + 1
     chosen: Tensor = torch.tensor([i for _, _, i in sorted(turns)[:n]])
-    return Split(split.images[chosen], split.labels[chosen])
+    return Split(as_floats(split.images[chosen]), split.labels[chosen])

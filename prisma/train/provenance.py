@@ -28,13 +28,14 @@ _PACKAGES = ("torch", "numpy", "safetensors")
 def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, Any]:
     """The content of `recipe.json`. `run`, the run's id, is a hash of the settings that determine its weights."""
     data = task(recipe.task)
+    decay = "all weights" if recipe.training.decay_all else "weights of linear maps only"
     splits = {name: len(split.labels) for name, split in data.splits.items()}
     identity = {
         "recipe": recipe.name,
         "task": {"name": data.name, "source": data.source, "sha256": data.sha256, "images": splits},
         "model": asdict(recipe.model),
-        "training": asdict(recipe.training),
-        "optimizer": {"name": "AdamW", "betas": BETAS, "eps": EPS, "decay": "weights of linear maps only"},
+        "training": recipe.training.to_dict(),
+        "optimizer": {"name": "AdamW", "betas": BETAS, "eps": EPS, "decay": decay},
     }
     identity = _as_in_a_file(identity)
     return {

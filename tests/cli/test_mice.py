@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from prisma.recipes import recipe
 from prisma.train import Recipe
 from tests import processes
 from tests.cli.commands import command_on_a_full_disk
@@ -15,7 +17,13 @@ from tests.cli.running import Prisma, one_sentence
 def test_mice_lists_every_recipe(prisma: Prisma) -> None:
     code, out, _ = prisma("mice", "--json")
     assert code == 0
-    assert {"digits", "induction"} <= {row["mouse"] for row in json.loads(out)}
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert {"digits", "induction", "dsprites-tiny-full", "dsprites-medium-attn"} <= set(rows)
+    for row in rows.values():
+        assert {"task", "layers", "heads", "d_model", "attention_only", "parameters", "expected_accuracy"} <= set(row)
+    assert (rows["digits"]["parameters"], rows["digits"]["attention_only"]) == (69_130, False)
+    assert (rows["dsprites-base-attn"]["layers"], rows["dsprites-base-attn"]["attention_only"]) == (2, True)
+    assert (rows["dsprites-base-attn"]["task"], rows["dsprites-base-attn"]["expected_accuracy"]) == ("dsprites", 0.685)
     assert "digits" in prisma("mice")[1]
 
 
@@ -71,3 +79,56 @@ def test_a_licence_is_part_of_the_command_and_of_the_recipe(prisma: Prisma, monk
     _, _, err = prisma("train", "digits", "--dataset", "lab/digits", "--dataset", "lab/more")
     assert "prisma train digits --dataset lab/digits --dataset lab/more --out runs/digits --resume continues" in err
     assert given[-1].datasets == ("lab/digits", "lab/more")
+
+
+SHORT = ("--set", "steps=3", "--set", "warmup=1", "--set", "batch_size=8")
+
+
+def test_seeds_get_a_run_each_and_are_summed_up(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    code, out, err = prisma("train", "digits", "--seeds", "7", *SHORT, "--out", "runs", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [run["seeds"] for run in found["runs"]] == [{"init": 7, "order": 7}]
+    assert found["test accuracy"]["sd"] == 0 and Path("runs/seed-7/results.json").is_file()
+    code, out, _ = prisma("train", "digits", "--seeds", "7", *SHORT, "--out", "runs", "--resume")
+    assert code == 0 and "test accuracy over 1 seeds" in out and "The runs are in runs." in out
+
+
+def test_a_table_prints_both_accuracies(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = recipe("digits").override({"steps": "3", "warmup": "1", "batch_size": "8"})
+    monkeypatch.setattr("prisma.recipes.tables.TABLES", {"t": (replace(short, published_accuracy=0.999),)})
+    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    code, out, err = prisma("train", "--table", "t", "--out", "runs")
+    assert code == 0, err
+    header, row = out.splitlines()
+    assert header.split() == [
+        "recipe",
+        "parameters",
+        "steps",
+        "seeds",
+        "accuracy",
+        "least",
+        "published",
+        "reached",
+        "seconds",
+    ]
+    assert row.split()[0] == "digits" and row.split()[6:8] == ["0.999", "no"]
+    assert Path("runs/digits/seed-0/results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "expected a recipe; or --table without a recipe and its options"),
+        (["digits", "--table", "dsprites"], "expected a recipe; or --table without a recipe and its options"),
+        (["--table", "dsprites", "--set", "steps=3"], "expected a recipe; or --table without a recipe"),
+        (["--table", "imagenet"], "there is no table 'imagenet'; the nearest: dsprites"),
+        (["digits", "--seeds", "3..1"], "expected at most 1,000 different seeds from 0 to 4,294,967,295, such as"),
+        (["digits", "--seeds", "0", "--wandb"], "expected --wandb with one run; found --seeds"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(prisma: Prisma, words: list[str], sentence: str) -> None:
+    code, out, err = prisma("train", *words)
+    assert code != 0 and out == "" and sentence in " ".join(err.split())
+    assert not Path("runs").exists()

@@ -33,6 +33,8 @@ def test_fused_and_materialised_attention_agree_in_every_precision(dtype: torch.
     assert error < 8 * torch.finfo(dtype).eps
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's compiler uses it until 2.11
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # torch's advice to be less exact
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_compiled_with_and_without_an_edit_is_eager(dtype: torch.dtype) -> None:
     model = model_of("base", dtype=torch.float32).cuda().to(dtype)

@@ -15,7 +15,8 @@ from huggingface_hub import ModelCard
 from prisma.checkpoint import read_checkpoint
 from prisma.errors import PrismaError
 from prisma.publish import card, preview
-from prisma.publish.card import Record
+from prisma.publish.card import Record, _schedule
+from prisma.publish.facts import Fact
 from prisma.publish.manifest import Entry
 from prisma.publish.metadata import problems
 from prisma.run_folder import read_metrics
@@ -233,3 +234,11 @@ def test_checkpoints_that_were_not_measured_have_no_column_for_it(run: Path, rec
     lines = [{key: line[key] for key in ("step", "loss", "lr")} for line in record.metrics]
     text = card.render(dataclasses.replace(record, metrics=lines), read_checkpoint(run))
     assert "| Step | Revision | SHA-256 of the weights |" in text
+
+
+def test_the_rate_falls_as_the_recipe_says() -> None:
+    training = {"steps": 9, "lr": 0.1, "warmup": 1, "checkpoint_every": 5, "batch_size": 2}
+    assert _schedule(Fact(training, "recipe.json"))["falls"] == "as half a cosine to zero"
+    stairs = {**training, "decay_every": 2000}
+    assert _schedule(Fact(stairs, "recipe.json"))["falls"] == "to 0.8 of itself after each 2,000 steps"
+    assert "to 0.5 of" in _schedule(Fact({**stairs, "decay_factor": 0.5}, "recipe.json"))["falls"]

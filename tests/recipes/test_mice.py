@@ -45,7 +45,7 @@ def test_it_has_the_architecture_of_its_recipe_and_the_labels_of_its_task(name: 
 def test_it_has_the_accuracy_that_its_recipe_states(name: str) -> None:
     text = import_module(f"prisma.recipes.{name}").__doc__ or ""
     stated = re.search(r"Expected test accuracy on the ([\d,]+) test\s+\w+: ([\d.]+\d)", text)
-    assert stated
+    assert stated and float(stated[2]) == recipe(name).expected_accuracy
     images, labels = task(recipe(name).task).inputs("test")
     assert len(images) == int(stated[1].replace(",", ""))
     assert f"{evaluate(prisma.load(f'mice/{name}').model, images, labels)[1]:.3f}" == stated[2]
@@ -60,7 +60,7 @@ def test_a_recipe_without_weights_is_listed_and_trained_and_not_shipped(
     monkeypatch.setattr("sys.argv", ["prisma", "mice", "--json"])
     with pytest.raises(SystemExit):
         main()
-    shipped = {row["mouse"]: row["shipped"] for row in json.loads(capsys.readouterr().out)}
+    shipped = {row["name"]: row["shipped"] for row in json.loads(capsys.readouterr().out)}
     assert shipped == {**{name: name in NAMES for name in RECIPES}, new.name: False}
     monkeypatch.setattr("sys.argv", ["prisma", "train", new.name, "--json"])
     with pytest.raises(SystemExit) as ended:

@@ -4,6 +4,7 @@ import pytest
 
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
+from prisma.fields import from_dict
 from prisma.train import Recipe, TrainConfig
 
 
@@ -58,3 +59,14 @@ def test_wrong_types_and_unknown_tasks_are_refused(tiny: Recipe) -> None:
     with pytest.raises(PrismaError, match="no task 'digit'; the nearest: digits"):
         replace(tiny, task="digit")
     assert type(replace(tiny.training, turn=5).turn) is float  # so that equal settings are written alike
+
+
+def test_settings_that_came_later_are_stated_where_they_differ(tiny: Recipe) -> None:
+    stated = tiny.training.to_dict()
+    assert not set(TrainConfig.LATER) & set(stated) and stated["threads"] == 1
+    changed = tiny.override({"precision": "bfloat16", "decay_every": "7"}).training
+    assert changed.to_dict() == {**stated, "precision": "bfloat16", "decay_every": 7}
+    assert from_dict(TrainConfig, changed.to_dict(), "it") == changed
+    for field, choices in (("precision", "float32, bfloat16"), ("init", "fan_in, kaiming")):
+        with pytest.raises(PrismaError, match=f"expected {field} to be one of {choices}; found 'half'"):
+            tiny.override({field: "half"})

@@ -22,13 +22,15 @@ from prisma.run_folder import checkpoint_folder, checkpoint_steps, read_metrics
 from prisma.train import Recipe, train
 from prisma.train.clock import CLOCK, Clock
 from prisma.train.evaluate import evaluate
-from prisma.train.loop import _Run, _update, initial_model
+from prisma.train.loop import initial_model
 from prisma.train.machine import cpu_threads
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import EPS, learning_rate, make_optimizer
 from prisma.train.order import batch
 from prisma.train.provenance import describe
 from prisma.train.resume import start
+from prisma.train.run import Run
+from prisma.train.steps import update
 from tests import processes
 from tests.run_edits import timeless
 
@@ -219,12 +221,12 @@ def test_one_update_is_clipped_adamw(tiny: Recipe) -> None:
     twin = [p.detach().clone() for p in model.parameters()]
     optimizer, config = make_optimizer(model, tiny.training), tiny.training
     data = Split(torch.rand(8, 1, 8, 8), torch.arange(8))
-    run = _Run(tiny, "id", Path(), model, optimizer, 0, data, {}, Ledger(Path()), Clock(Path(), 0))
+    run = Run(tiny, "id", Path(), model, optimizer, 0, data, {}, Ledger(Path()), Clock(Path(), 0))
     loss = 1000 * F.cross_entropy(model(data.images), data.labels)  # a gradient far above the clip
     gradients = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
     norm = torch.cat([g.flatten() for g in gradients]).norm()
     assert norm > config.clip
-    _update(run, loss, 0.01)
+    update(run, loss, 0.01)
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     for parameter, before, gradient in zip(model.parameters(), twin, gradients, strict=True):
         g = gradient * config.clip / (norm + 1e-6)

@@ -51,3 +51,14 @@ def test_the_rate_rises_from_above_zero_to_its_peak_and_falls_to_zero() -> None:
 
 def test_without_warm_up_the_first_rate_is_the_peak() -> None:
     assert learning_rate(replace(CONFIG, warmup=0), 0) == CONFIG.lr
+
+
+def test_stairs_fall_by_a_factor_and_everything_can_decay(tiny: Recipe) -> None:
+    stairs = replace(CONFIG, warmup=3, decay_every=5, decay_factor=0.5)
+    rates = [learning_rate(stairs, step) / CONFIG.lr for step in range(15)]
+    assert rates == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, *[1 / 2] * 5, *[1 / 4] * 5])
+    rising = replace(stairs, warmup=7)
+    assert learning_rate(rising, 6) == pytest.approx(CONFIG.lr * 7 / 8 / 2), "both at the same time"
+    model = initial_model(tiny.model, seed=0)
+    decayed, kept = decay_groups(model, 0.3, everything=True)
+    assert len(decayed["params"]) == len(list(model.parameters())) and not kept["params"]

@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from prisma.data import task
+from prisma.data.dsprites import IMAGES, TRAIN
+from prisma.data.task import Split
 from prisma.errors import PrismaError
+from prisma.recipes import recipe
 from prisma.train import Recipe
 from prisma.train.provenance import describe, expect_same, git_state
 
+ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 
@@ -66,3 +70,14 @@ def test_git_state_is_that_of_the_checkout_that_tracks_the_code(tmp_path: Path) 
     assert git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (tmp_path / "__init__.py").write_text("changed")
     assert git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "hub_cards").glob("*/recipe.json")), ids=lambda path: path.parent.name)
+def test_the_runs_of_the_repository_are_those_of_their_recipes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new setting, or a new word for an old one, must not give a published run another id."""
+    empty = {name: Split(torch.empty(0), torch.empty(n)) for name, n in (("train", TRAIN), ("test", IMAGES - TRAIN))}
+    monkeypatch.setitem(vars(task("dsprites")), "splits", empty)  # only their number is asked for
+    found = json.loads(path.read_text())
+    wanted = describe(recipe(found["recipe"]), torch.device("cpu"), "")
+    identity = ("run", "task", "model", "training", "optimizer")
+    assert {key: wanted[key] for key in identity} == {key: found[key] for key in identity}

@@ -84,6 +84,8 @@ def facts_of(data: Task, repo: str) -> dict[str, Any]:
 
 def _rounding(images: Tensor) -> float:
     """The largest difference between a pixel and its value in 8 bits."""
+    if images.dtype == torch.bool:
+        return 0.0
     found: float = (as_bytes(images).float() / 255 - images).abs().max().item()
     return 0.0 if found < 1e-6 else float(f"{found:.1g}")
 

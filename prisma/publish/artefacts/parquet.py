@@ -62,7 +62,9 @@ def to_parquet(task: Task, split: Split) -> bytes:
 
 
 def as_bytes(images: Tensor) -> Tensor:
-    """Images in [0, 1] as whole numbers from 0 to 255, uint8."""
+    """Images in [0, 1], or true on white, as whole numbers from 0 to 255, uint8."""
+    if images.dtype == torch.bool:
+        return images.to(torch.uint8) * 255
     return (images * 255).round().to(torch.uint8)
 
 

@@ -52,3 +52,8 @@ def test_groups_of_rows_are_small() -> None:
     assert file.metadata.num_rows == 885
     assert file.metadata.num_row_groups == 1
     assert file.schema_arrow.names == ["image", "label", "first", "second"]
+
+
+def test_images_of_black_and_white_are_black_and_white() -> None:
+    white = torch.tensor([[[[True, False], [False, True]]]])
+    assert as_bytes(white).tolist() == [[[[255, 0], [0, 255]]]] == as_bytes(white.float()).tolist()

@@ -1,0 +1,86 @@
+"""The loop of training: at each step its loss, a checkpoint if one is due, then the update."""
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from prisma.errors import PrismaError
+from prisma.files import new_folder
+from prisma.run_folder import checkpoint_folder, checkpoint_steps
+from prisma.train.metrics_log import MetricsLog
+from prisma.train.optimizer import learning_rate
+from prisma.train.run import Run
+from prisma.train.steps import Steps, steps_of
+from prisma.train.stopping import Stopping
+
+
+def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, progress: bool) -> None:
+    """Train runs of one recipe, which differ in their seeds and are at the same step, to their last step.
+
+    The last step has no update. At a checkpoint the state is saved first; on resuming, that step is repeated with its
+    line and its checkpoint, so that nothing depends on the moment of a kill. If the process is told to stop, the state
+    is saved at whatever step it is; `checkpoints/` gets only those of the schedule.
+    """
+    steps, config, pairs = steps_of(runs), runs[0].recipe.training, list(zip(runs, logs, strict=True))
+    kept = frozenset(checkpoint_steps(config.steps, config.checkpoint_every))
+    name = runs[0].recipe.name
+    with tqdm(total=config.steps, initial=runs[0].step, desc=name, file=sys.stderr, disable=not progress) as bar:
+        for first, last in _stretches(runs[0].step, config.steps, kept, steps.at_once):
+            if stopping.wanted:
+                for run, log in pairs:
+                    run.save(log, first)
+                stopping.deliver()
+            lines = [_line(first, loss, config) for loss in steps.losses(first)] if first in kept else []
+            if first in kept:
+                numbers = _evaluate(steps, len(runs))
+                lines = [line | found for line, found in zip(lines, numbers, strict=True)]
+                for (run, log), line in zip(pairs, lines, strict=True):
+                    _keep(run, log, first)
+                    run.write(log, line)
+                shown = {"loss": f"{lines[0]['loss']:.3f}", "accuracy": f"{lines[0]['test_accuracy']:.3f}"}
+                bar.set_postfix(shown, refresh=False)
+            for step, losses in enumerate(steps.advance(first, last), start=first):
+                for (run, log), loss in zip(pairs, losses, strict=True):
+                    if step not in kept:
+                        run.write(log, _line(step, loss, config))
+            bar.update(last - first)
+
+
+def _stretches(first: int, last: int, kept: frozenset[int], at_once: int) -> Iterator[tuple[int, int]]:
+    """(first step, step after the last) of what is done in one call: a checkpoint is only at its beginning.
+
+    The last one is (last, last): its checkpoint is due, and no update.
+    """
+    while first < last:
+        after = next((step for step in range(first + 1, min(first + at_once, last)) if step in kept), None)
+        after = after or min(first + at_once, last)
+        yield first, after
+        first = after
+    yield last, last
+
+
+def _line(step: int, loss: float, config: Any) -> dict[str, Any]:
+    """A line of the metrics. Raises PrismaError if the loss is no number."""
+    if not math.isfinite(loss):
+        raise PrismaError(f"expected a finite loss; found {loss} at step {step}; try a smaller lr")
+    return {"step": step, "loss": loss, "lr": learning_rate(config, step)}
+
+
+def _evaluate(steps: Steps, n: int) -> list[dict[str, float]]:
+    """`test_loss`, `test_accuracy`, `train_loss`, `train_accuracy` of the current weights of each run."""
+    numbers: list[dict[str, float]] = [{} for _ in range(n)]
+    for split in ("test", "train"):
+        for line, (loss, accuracy) in zip(numbers, steps.evaluate(split), strict=True):
+            line |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
+    return numbers
+
+
+def _keep(run: Run, log: MetricsLog, step: int) -> None:
+    """Save the state, then write the checkpoint of a step."""
+    run.save(log, step)
+    with new_folder(checkpoint_folder(run.out, step)) as folder:
+        run.write_model(folder, step)
+    run.ledger.add_checkpoints(step)

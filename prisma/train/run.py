@@ -1,0 +1,57 @@
+"""A run while it trains: its weights, its data on the device, and what it writes at a checkpoint."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.optim import AdamW
+
+from prisma.checkpoint import write_checkpoint
+from prisma.data import task
+from prisma.data.task import Split
+from prisma.ledger import Ledger
+from prisma.run_folder import METRICS, STATE
+from prisma.train.clock import Clock
+from prisma.train.config import Recipe
+from prisma.train.metrics_log import MetricsLog
+from prisma.train.resume import save_state
+from prisma.train.tracking import Log
+from prisma.vit import ViT
+
+
+@dataclass(frozen=True)
+class Run:
+    """The data of the loop. Only the weights and the optimizer's moments change."""
+
+    recipe: Recipe
+    id: str
+    out: Path
+    model: ViT
+    optimizer: AdamW
+    step: int  # the step at which this process begins
+    images: Split  # the training images, on the device
+    inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels) to evaluate, on the device
+    ledger: Ledger  # of the probe and the checkpoints so far
+    clock: Clock
+    expect_alone: Callable[[], None] = lambda: None  # before writing: raises if the folder is another process's by now
+    track: Log = field(default=lambda line: None)
+
+    def save(self, log: MetricsLog, step: int) -> None:
+        """Write the state of `step`, with the hashes of all that was written before it."""
+        self.expect_alone()
+        log.sync()
+        past = {**self.ledger.files, METRICS: log.sha256}
+        save_state(self.out / STATE, self.model, self.optimizer, step, self.id, past)
+        self.clock.save()
+
+    def write_model(self, folder: Path, step: int) -> None:
+        """Write a checkpoint with the present weights."""
+        data, header = task(self.recipe.task), {"step": str(step), "run": self.id}
+        write_checkpoint(folder, self.model, labels=data.labels, transform=data.transform.to_dict(), header=header)
+
+    def write(self, log: MetricsLog, line: Mapping[str, Any]) -> None:
+        """Add a line to the metrics."""
+        log.write(line)
+        self.track(line)

@@ -1,0 +1,156 @@
+"""dSprites: the grid of factors, and pictures against the slow, obvious test of every pixel."""
+
+import hashlib
+import math
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from prisma.data import TASKS, task
+from prisma.data.dsprites import (
+    COUNTS,
+    IMAGES,
+    ORIENTATIONS,
+    SCALES,
+    SHA256,
+    SHAPES,
+    TRAIN,
+    _Box,
+    _labels,
+    _make,
+    dsprites,
+    dsprites_grid,
+)
+from prisma.data.task import Task, coverage, data_hash
+from prisma.errors import PrismaError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def grid() -> tuple[Tensor, Tensor]:
+    return dsprites_grid()
+
+
+def images_of(shape: str, scale: float, turn: int) -> Tensor:
+    """All positions [x, y, row, column]."""
+    return _Box(scale, CPU).draw(shape, turn).unflatten(0, (32, 32)).clone()
+
+
+def test_the_grid_has_every_combination_once_and_never_changes(grid: tuple[Tensor, Tensor]) -> None:
+    images, factors = grid
+    assert (images.dtype, images.shape, factors.dtype, factors.shape) == (
+        torch.uint8,
+        (737_280, 64, 64),
+        torch.int64,
+        (737_280, 5),
+    )
+    assert IMAGES == math.prod(COUNTS) == 3 * 6 * 40 * 32 * 32
+    place = torch.zeros(IMAGES, dtype=torch.int64)
+    for column, count in zip(factors.T, COUNTS, strict=True):
+        assert column.unique().tolist() == list(range(count))
+        place = place * count + column
+    assert torch.equal(place, torch.arange(IMAGES)), "the last factor is fastest"
+    assert images.max() == 1
+    assert not images[:, [0, -1]].any() and not images[:, :, [0, -1]].any(), "a shape touches the border"
+    index = np.ravel_multi_index((2, 4, 7, 3, 21), COUNTS)
+    assert torch.equal(images[index].bool(), images_of("heart", SCALES[4], 7)[3, 21])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("scale", "turn", "x", "y"), [(0.5, 0, 0, 31), (0.8, 7, 13, 2), (1.0, 33, 31, 16)])
+def test_a_pixel_is_white_if_its_centre_is_inside(shape: str, scale: float, turn: int, x: int, y: int) -> None:
+    """In float64, where points within a thousandth of the outline are not asked about."""
+    found, reach = images_of(shape, scale, turn)[x, y], 15 * scale
+    c, s = math.cos(ORIENTATIONS[turn]), math.sin(ORIENTATIONS[turn])
+    for row, column in product(range(64), repeat=2):
+        right, down = column + 0.5 - (16 + x * 32 / 31), row + 0.5 - (16 + y * 32 / 31)
+        a, b = c * right + s * down, c * down - s * right
+        if shape == "square":
+            inside = reach / 2**0.5 - max(abs(a), abs(b))
+        elif shape == "ellipse":
+            inside = reach - math.hypot(a, 2 * b)
+        else:
+            d, b = 0.79 * reach, b - 0.206 * reach
+            in_disc = d / 2**0.5 - math.hypot(abs(a) - d / 2, b + d / 2)
+            inside = max(d - abs(a) - abs(b), in_disc)
+        if abs(inside) > 0.05:
+            assert found[row, column].item() == (inside > 0), (row, column)
+
+
+def test_symmetries() -> None:
+    """A turn by 360 degrees is none; places are mirrored; square and ellipse are symmetric, the heart is not."""
+    for shape in SHAPES:
+        upright = images_of(shape, 0.9, 0)
+        assert torch.equal(upright, images_of(shape, 0.9, 39))
+        assert torch.equal(upright, upright.flip(0).flip(-1)), "left and right"
+        assert torch.equal(upright, upright.flip(1).flip(-2)) == (shape != "heart")
+        turned = images_of(shape, 0.9, 13)
+        assert torch.equal(turned, turned.flip(0, 1).flip(-1, -2)) == (shape != "heart"), "half a turn"
+        assert not torch.equal(turned, upright)
+
+
+def test_larger_shapes_cover_smaller_ones_and_scale_tells_the_area() -> None:
+    for shape in SHAPES:
+        smaller, larger = (images_of(shape, scale, 5)[10, 20] for scale in (0.5, 1.0))
+        assert (larger >= smaller).all()
+        assert larger.sum() / smaller.sum() == pytest.approx(4, rel=0.1)
+
+
+def test_the_splits_are_the_shuffled_grid_and_never_change(grid: tuple[Tensor, Tensor]) -> None:
+    """The hash of the task, from the grid: images of 8 pixels to a byte, then labels, of each split."""
+    packed, shapes = np.packbits(grid[0].numpy().reshape(IMAGES, -1), axis=1), grid[1][:, 0].numpy()
+    order, digest = np.random.RandomState(0).permutation(IMAGES), hashlib.sha256()
+    for rows in (order[:TRAIN], order[TRAIN:]):
+        digest.update(packed[rows].tobytes())
+        digest.update(shapes[rows].tobytes())
+    assert task("dsprites").sha256 == digest.hexdigest()
+    assert (TRAIN, IMAGES - TRAIN) == (552_960, 184_320)
+
+
+def test_a_task_for_each_factor() -> None:
+    assert {name for name in TASKS if name.startswith("dsprites")} == {
+        "dsprites",
+        *(f"dsprites-{target}" for target in ("scale", "orientation", "position")),
+    }
+    rows = torch.randint(IMAGES, (100,), generator=torch.Generator().manual_seed(0))
+    shape, scale, turn, x, y = (torch.from_numpy(i) for i in np.unravel_index(rows.numpy(), COUNTS))
+    expected = {"shape": shape, "scale": scale, "orientation": turn, "position": 32 * x + y}
+    factors = dict(zip(("shape", "scale", "orientation", "x", "y"), (shape, scale, turn, x, y), strict=True))
+    for target, classes in expected.items():
+        data = dsprites(target)
+        assert isinstance(data, Task) and data.sha256 == SHA256[target]
+        assert torch.equal(_labels(target, factors), classes)
+        counts = {"shape": 3, "scale": 6, "orientation": 40, "position": 1024}
+        assert len(data.labels) == len(set(data.labels)) == counts[target]
+        assert [factor.name for factor in data.factors] == list(factors)
+    assert dsprites("position").labels[32 * 3 + 4] == "x 3, y 4"
+    with pytest.raises(PrismaError, match="there is no target 'size' of dSprites; the nearest: "):
+        dsprites("size")
+
+
+def test_the_splits_hold_every_image_once_with_its_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grid of one scale and two orientations."""
+    for name, value in {"COUNTS": (3, 1, 2, 32, 32), "IMAGES": 6144, "TRAIN": 4608}.items():
+        monkeypatch.setattr(sys.modules["prisma.data.dsprites"], name, value)
+    train, test = _make("orientation")
+    assert (len(train.labels), len(test.labels)) == (4608, 1536)
+    images, labels = torch.cat([train.images, test.images])[:, 0], torch.cat([train.labels, test.labels])
+    assert labels.bincount().tolist() == [3072, 3072]
+    found = sorted(x.tobytes() for x in images[labels == 1].numpy())
+    drawn = torch.cat([images_of(shape, 0.5, 1).flatten(0, 1) for shape in SHAPES])
+    assert found == sorted(x.tobytes() for x in drawn.numpy())
+    assert data_hash(train, test) == data_hash(*_make("orientation"))
+    for i in (0, 100, 1000):
+        shape, _, turn, x, y = (int(test.factors[factor.name][i]) for factor in dsprites().factors)
+        assert torch.equal(test.images[i, 0], images_of(SHAPES[shape], 0.5, turn)[x, y])
+    assert test.masks is not None and torch.equal(test.masks, test.images[:, 0])
+    covered = coverage(test.masks[:5], 8)
+    assert covered.shape == (5, 8, 8)
+    assert (covered.sum((1, 2)) * 64).tolist() == test.images[:5].sum((1, 2, 3)).tolist()
+    inputs = dsprites().transform.normalise(test.images[:3])
+    assert inputs.dtype == torch.float32 and torch.equal(inputs, test.images[:3].float())

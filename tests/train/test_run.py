@@ -1,0 +1,38 @@
+"""What a run writes at a checkpoint can be read back."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from prisma.checkpoint import read_checkpoint
+from prisma.data import task
+from prisma.ledger import Ledger
+from prisma.run_folder import METRICS, STATE, read_metrics
+from prisma.train import Recipe
+from prisma.train.clock import Clock
+from prisma.train.initial import initial_model
+from prisma.train.loop import data_on
+from prisma.train.metrics_log import MetricsLog
+from prisma.train.optimizer import make_optimizer
+from prisma.train.resume import load_state
+from prisma.train.run import Run
+
+
+def test_state_checkpoint_and_lines(tiny: Recipe, tmp_path: Path) -> None:
+    model, seen = initial_model(tiny.model, 0), list[object]()
+    optimizer = make_optimizer(model, tiny.training)
+    parts = (*data_on("digits", "cpu", 50), Ledger(tmp_path), Clock(tmp_path, 0))
+    run = Run(tiny, "id", tmp_path, model, optimizer, 0, *parts, lambda: seen.append("looked"), seen.append)
+    with MetricsLog(tmp_path / METRICS, 0) as log:
+        run.save(log, 0)
+        run.write(log, {"step": 0, "loss": 2.5})
+    assert seen == ["looked", {"step": 0, "loss": 2.5}] and read_metrics(tmp_path / METRICS) == seen[1:]
+    run.write_model(tmp_path / "c", 7)
+    checkpoint = read_checkpoint(tmp_path / "c")
+    assert checkpoint.header == {"step": "7", "run": "id"} and checkpoint.labels == task("digits").labels
+    other = initial_model(tiny.model, 1)
+    again = replace(run, model=other, optimizer=make_optimizer(other, tiny.training))
+    assert load_state(tmp_path / STATE, again.model, again.optimizer, "id") == 0
+    for p, q in zip(other.parameters(), model.parameters(), strict=True):
+        assert torch.equal(p, q)
