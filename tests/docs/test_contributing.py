@@ -11,7 +11,7 @@ ROWS = re.findall(r"^\| `(\S+)` \| .+ \| `(\S+)` \|$", (ROOT / "CONTRIBUTING.md"
 
 def test_there_is_a_list_for_each_addition() -> None:
     headings = re.findall(r"^### (.+)$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    assert headings == ["An analysis", "A family of pretrained models", "A task and its mouse", "A tab of the app"]
+    assert headings == ["An analysis", "A family of pretrained models", "A task and its mouse", "A view of the app"]
     assert len(ROWS) >= 20
 
 

@@ -41,11 +41,13 @@ def test_publish_and_app_work_from_any_folder(installed: Installed, demo: Demo, 
     commit = (published / "refs" / "main").read_text().strip()
     assert "lab/again" in (published / "snapshots" / commit / "README.md").read_text()
     with served(installed, tmp_path, "--hub", "hub", "--model", "lab/again") as url:
-        page = urlopen(url, timeout=LIMIT).read().decode()
-    for viewer in ("Attention", "Lens", "Effects", "Images", "Steps"):
-        assert f"class {viewer}" in page, f"the page lacks the script of {viewer}"
-    for title in ("Attention", "Logit lens", "Patching", "lab/again", "prisma/digits"):
-        assert title in page
+        page, models = (
+            urlopen(f"{url.rstrip('/')}/prisma/{name}", timeout=LIMIT).read().decode() for name in ("page.js", "models")
+        )
+    for figure in ("Attention", "Lens", "Patching", "Training", "Decompose"):
+        assert f"class {figure} " in page, f"the page lacks the script of {figure}"
+    for model in ("lab/again", "prisma/digits"):
+        assert model in models
 
 
 @contextmanager

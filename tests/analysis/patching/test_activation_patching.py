@@ -147,9 +147,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "shapes": ({"corrupt": IMAGES[:1]}, r"found \[2, 2, 6, 6\] and \[1, 2, 6, 6\]"),
     "no pair": ({"clean": IMAGES[:0], "corrupt": IMAGES[:0]}, r"found \[0, 2, 6, 6\]"),
     "images": ({"clean": IMAGES[..., :4], "corrupt": IMAGES[..., :4]}, r"expected images .* found \[2, 2, 6, 4\]"),
-    "site": ({"site": "attn.w"}, r"no site of this model matches 'blocks\.0\.attn\.w'"),
+    "site": ({"site": "attn.w"}, r"no site of this model matches 'attn\.w'; the nearest are attn\.z"),
     "glob": ({"site": "attn.*"}, r"one site of every block.*found 'attn\.\*'"),
-    "whole name": ({"site": "blocks.0.attn.z"}, r"no site of this model matches"),
+    "whole name": ({"site": "blocks.0.attn.z"}, r"expected a site of every block, without its number, such as attn\.z"),
     "axis": (
         {"axis": "neuron"},
         r"expected an axis of attn\.z to sweep over \(token, head, d_head, component\); found 'neuron'",
@@ -270,7 +270,7 @@ def test_groups_of_neurons(groups: int | Sequence[Sequence[int]], members: list[
 def test_groups_that_do_not_fit(groups: Any) -> None:
     model = model_of("base")
     images = images_of(model)
-    with pytest.raises(PrismaError, match="groups of d_mlp"):
+    with pytest.raises(PrismaError, match=r"groups of d_mlp|each of groups to be a whole number; found 0\.5"):
         activation_patching(model, images, images, "mlp.post", LogitDiff(0, 1), axis="d_mlp", groups=groups)
 
 
