@@ -13,8 +13,8 @@ import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start; read when torch is imported
 if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` it is ignored, by the processes that tests start too
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of these processes compiles all modules anew
 
 import torch
