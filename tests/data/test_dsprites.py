@@ -15,13 +15,13 @@ from prisma.data.dsprites import (
     COUNTS,
     IMAGES,
     ORIENTATIONS,
-    SCALES,
     SHA256,
     SHAPES,
     TRAIN,
     _Box,
     _labels,
     _make,
+    _pictures,
     dsprites,
     dsprites_grid,
 )
@@ -31,9 +31,10 @@ from prisma.errors import PrismaError
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def grid() -> tuple[Tensor, Tensor]:
-    return dsprites_grid()
+def a_small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One scale and two orientations."""
+    for name, value in {"COUNTS": (3, 1, 2, 32, 32), "IMAGES": 6144, "TRAIN": 4608}.items():
+        monkeypatch.setattr(sys.modules["prisma.data.dsprites"], name, value)
 
 
 def images_of(shape: str, scale: float, turn: int) -> Tensor:
@@ -41,24 +42,38 @@ def images_of(shape: str, scale: float, turn: int) -> Tensor:
     return _Box(scale, CPU).draw(shape, turn).unflatten(0, (32, 32)).clone()
 
 
-def test_the_grid_has_every_combination_once_and_never_changes(grid: tuple[Tensor, Tensor]) -> None:
-    images, factors = grid
+def test_the_grid_has_every_combination_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert IMAGES == math.prod(COUNTS) == 3 * 6 * 40 * 32 * 32 == 737_280
+    a_small_grid(monkeypatch)
+    images, factors = dsprites_grid()
     assert (images.dtype, images.shape, factors.dtype, factors.shape) == (
         torch.uint8,
-        (737_280, 64, 64),
+        (6144, 64, 64),
         torch.int64,
-        (737_280, 5),
+        (6144, 5),
     )
-    assert IMAGES == math.prod(COUNTS) == 3 * 6 * 40 * 32 * 32
-    place = torch.zeros(IMAGES, dtype=torch.int64)
-    for column, count in zip(factors.T, COUNTS, strict=True):
+    assert images.unique().tolist() == [0, 1]
+    for column, count in zip(factors.T, (3, 1, 2, 32, 32), strict=True):
         assert column.unique().tolist() == list(range(count))
-        place = place * count + column
-    assert torch.equal(place, torch.arange(IMAGES)), "the last factor is fastest"
-    assert images.max() == 1
-    assert not images[:, [0, -1]].any() and not images[:, :, [0, -1]].any(), "a shape touches the border"
-    index = np.ravel_multi_index((2, 4, 7, 3, 21), COUNTS)
-    assert torch.equal(images[index].bool(), images_of("heart", SCALES[4], 7)[3, 21])
+    order = torch.stack(list(torch.unravel_index(torch.arange(6144), (3, 1, 2, 32, 32))), 1)
+    assert torch.equal(factors, order), "the last factor is fastest"
+    for i in (0, 1025, 5000, 6143):
+        shape, _, turn, x, y = factors[i].tolist()
+        assert torch.equal(images[i].bool(), images_of(SHAPES[shape], 0.5, turn)[x, y])
+
+
+def test_the_whole_grid_never_changes_and_no_shape_touches_the_border() -> None:
+    """The hash of the task, from the grid: images of 8 pixels to a byte, then labels, of each shuffled split."""
+    packed, shapes = np.empty((IMAGES, 512), np.uint8), np.unravel_index(np.arange(IMAGES), COUNTS)[0]
+    for rows, images in _pictures(None, CPU):
+        assert not images[:, [0, -1]].any() and not images[:, :, [0, -1]].any()
+        packed[rows] = np.packbits(images.numpy().reshape(len(images), -1), axis=1)
+    order, digest = np.random.RandomState(0).permutation(IMAGES), hashlib.sha256()
+    for chosen in (order[:TRAIN], order[TRAIN:]):
+        digest.update(packed[chosen].tobytes())
+        digest.update(shapes[chosen].tobytes())
+    assert task("dsprites").sha256 == digest.hexdigest()
+    assert (TRAIN, IMAGES - TRAIN) == (552_960, 184_320)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -101,17 +116,6 @@ def test_larger_shapes_cover_smaller_ones_and_scale_tells_the_area() -> None:
         assert larger.sum() / smaller.sum() == pytest.approx(4, rel=0.1)
 
 
-def test_the_splits_are_the_shuffled_grid_and_never_change(grid: tuple[Tensor, Tensor]) -> None:
-    """The hash of the task, from the grid: images of 8 pixels to a byte, then labels, of each split."""
-    packed, shapes = np.packbits(grid[0].numpy().reshape(IMAGES, -1), axis=1), grid[1][:, 0].numpy()
-    order, digest = np.random.RandomState(0).permutation(IMAGES), hashlib.sha256()
-    for rows in (order[:TRAIN], order[TRAIN:]):
-        digest.update(packed[rows].tobytes())
-        digest.update(shapes[rows].tobytes())
-    assert task("dsprites").sha256 == digest.hexdigest()
-    assert (TRAIN, IMAGES - TRAIN) == (552_960, 184_320)
-
-
 def test_a_task_for_each_factor() -> None:
     assert {name for name in TASKS if name.startswith("dsprites")} == {
         "dsprites",
@@ -134,9 +138,7 @@ def test_a_task_for_each_factor() -> None:
 
 
 def test_the_splits_hold_every_image_once_with_its_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A grid of one scale and two orientations."""
-    for name, value in {"COUNTS": (3, 1, 2, 32, 32), "IMAGES": 6144, "TRAIN": 4608}.items():
-        monkeypatch.setattr(sys.modules["prisma.data.dsprites"], name, value)
+    a_small_grid(monkeypatch)
     train, test = _make("orientation")
     assert (len(train.labels), len(test.labels)) == (4608, 1536)
     images, labels = torch.cat([train.images, test.images])[:, 0], torch.cat([train.labels, test.labels])
