@@ -60,5 +60,5 @@ class Lane:
             )
 
 
-LIGHT = Lane("light", at_once=2, waiting=24, seconds=30)
+LIGHT = Lane("light", at_once=2, waiting=64, seconds=30)
 HEAVY = Lane("heavy", at_once=1, waiting=6, seconds=120)

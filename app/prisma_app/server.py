@@ -57,14 +57,18 @@ def routes(library: Library) -> list[Mount]:
 
 
 def pack_of(library: Library, what: str, state: State, name: str = "", part: int | None = None) -> bytes:
-    """A view as it travels; kept, so that another visitor with the same address gets the same bytes."""
-    kept = (id(library), what, name, part, state)
+    """A view as it travels; kept, so that another visitor with the same address gets the same bytes.
+
+    An address without a commit means the one that `main` has now.
+    """
+    subject = library.subject(state.model, state.rev)
+    pinned = state.model_copy(update={"model": subject.name, "rev": subject.rev})
 
     def make() -> bytes:
         with (HEAVY if (name, part) in HEAVY_PARTS else LIGHT).place():
-            return view_of(library, what, state, name, part).pack()
+            return view_of(library, what, pinned, name, part).pack()
 
-    return make() if state.rev is None else PACKS.get(kept, make)
+    return PACKS.get((id(library), what, name, part, pinned), make)
 
 
 def view_of(library: Library, what: str, state: State, name: str = "", part: int | None = None) -> View:

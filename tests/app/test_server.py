@@ -105,7 +105,7 @@ def test_too_many_at_once_are_told_so(library: Library, monkeypatch: pytest.Monk
     first.start()
     inside.wait(10)
     try:
-        server.pack_of(library, "answer", State())
+        server.pack_of(library, "answer", State(img="3"))
     except prisma.PrismaError as error:
         refused.append(str(error))
     leave.set()
