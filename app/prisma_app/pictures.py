@@ -31,7 +31,17 @@ MOST_BYTES = 8 * 2**20  # of an uploaded file
 MOST_SIDE, MOST_ASPECT, MOST_DECODED = 12_000, 20, 80 * 2**20  # pixels; longer over shorter side; bytes
 KEPT_SIDE = 768  # pixels of the longer side of what is kept of an upload
 INK_SIDES = range(1, 65)
-UPLOADS: Cache[np.ndarray] = Cache(64 * 2**20, lambda pixels: pixels.nbytes)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What is kept of an uploaded file."""
+
+    pixels: np.ndarray  # [height, width, 3]
+    frames: int  # of the file; the first is shown
+
+
+UPLOADS: Cache[Upload] = Cache(64 * 2**20, lambda upload: upload.pixels.nbytes)
 CHANGES: Mapping[str, str] = {"blur": "blurred", "noise": "with noise", "mean": "replaced by their mean"}
 
 
@@ -51,14 +61,13 @@ def keep_upload(data: bytes) -> str:
     Raises:
         PrismaError: not an image of `FORMATS`, or one that is too large, too long, or damaged.
     """
-    pixels = decoded(data)
     name = f"sha256:{hashlib.sha256(data).hexdigest()[:32]}"
-    UPLOADS.put(name, pixels)
+    UPLOADS.put(name, decoded(data))
     return name
 
 
-def decoded(data: bytes) -> np.ndarray:
-    """The pixels [height, width, 3] of an image file, no longer than KEPT_SIDE. Sizes are checked before decoding.
+def decoded(data: bytes) -> Upload:
+    """The first frame of an image file, no longer than KEPT_SIDE. Sizes are checked before decoding.
 
     Raises:
         PrismaError: see `keep_upload`.
@@ -75,6 +84,7 @@ def decoded(data: bytes) -> np.ndarray:
     with picture:
         _expect_small(picture)
         try:
+            frames = getattr(picture, "n_frames", 1)
             if picture.format == "JPEG":
                 picture.draft("RGB", (KEPT_SIDE, KEPT_SIDE))  # decoded at a half, quarter or eighth of its size
             picture.thumbnail((KEPT_SIDE, KEPT_SIDE), reducing_gap=2.0)
@@ -84,7 +94,7 @@ def decoded(data: bytes) -> np.ndarray:
             if upright.has_transparency_data:
                 upright = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-            return np.array(upright.convert("RGB"))
+            return Upload(np.array(upright.convert("RGB")), frames)
         except Exception as error:
             raise PrismaError(
                 f"expected an image that can be decoded; found a damaged {picture.format} file ({type(error).__name__})"
@@ -113,13 +123,14 @@ def uploaded(name: str, loaded: Loaded) -> Picture:
     Raises:
         PrismaError: it is no longer, or never was, in memory here.
     """
-    pixels = UPLOADS.find(name)
-    if pixels is None:
+    upload = UPLOADS.find(name)
+    if upload is None:
         raise PrismaError(
             "expected the image of this link to be here; found none: it was uploaded by a visitor, and uploads are not "
             "kept. Upload the same file again to see the same figure"
         )
-    return Picture("Your image", transform_of(loaded)(pixels), name)
+    caption = "Your image" if upload.frames == 1 else f"Your image, the first of {upload.frames} frames"
+    return Picture(caption, transform_of(loaded)(upload.pixels), name)
 
 
 def drawing(name: str, loaded: Loaded) -> Picture:

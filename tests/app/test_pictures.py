@@ -71,7 +71,7 @@ def test_files_that_are_refused_and_what_that_costs(data: bytes, sentence: str) 
 def test_a_large_photograph_is_made_smaller_while_it_is_decoded() -> None:
     photograph = saved(Image.effect_noise((6000, 4000), 20).convert("RGB"), "JPEG", quality=20)
     before = peak_memory()
-    assert decoded(photograph).shape == (512, 768, 3)
+    assert decoded(photograph).pixels.shape == (512, 768, 3)
     assert peak_memory() - before < 60 * 2**20
 
 
@@ -79,12 +79,12 @@ def test_pictures_of_every_mode_are_upright_and_of_three_channels() -> None:
     for mode in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16"):
         kind = "JPEG" if mode == "CMYK" else "PNG"
         image = Image.fromarray(np.full((20, 30), 65535, np.uint16)) if mode == "I;16" else Image.new(mode, (30, 20))
-        assert decoded(saved(image, kind)).shape == (20, 30, 3), mode
+        assert decoded(saved(image, kind)).pixels.shape == (20, 30, 3), mode
     turned = Image.new("RGB", (30, 20))
     exif = turned.getexif()
     exif[0x0112] = 6
-    assert decoded(saved(turned, "JPEG", exif=exif)).shape == (30, 20, 3)
-    white = decoded(saved(Image.new("RGBA", (4, 4), (0, 0, 0, 0))))
+    assert decoded(saved(turned, "JPEG", exif=exif)).pixels.shape == (30, 20, 3)
+    white = decoded(saved(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))).pixels
     assert white.min() == 255
 
 
@@ -97,6 +97,15 @@ def test_an_upload_is_what_the_transform_makes_of_it(mouse: Subject) -> None:
     assert torch.equal(picture.x, transform(image)) and picture.img == name
     with pytest.raises(PrismaError, match=r"uploads are not kept\. Upload the same file again"):
         mouse.picture("sha256:" + 32 * "0")
+
+
+def test_of_several_frames_the_first_is_shown_and_said(mouse: Subject) -> None:
+    first, *rest = (Image.new("RGB", (9, 9), (i * 80, 0, 0)) for i in range(3))
+    picture = mouse.picture(keep_upload(saved(first, "GIF", save_all=True, append_images=rest)))
+    assert picture.caption == "Your image, the first of 3 frames"
+    transform = mouse.final.transform
+    assert transform is not None
+    assert torch.equal(picture.x, transform(first))
 
 
 def test_uploads_go_within_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
