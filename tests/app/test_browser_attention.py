@@ -8,6 +8,8 @@ import pytest
 import torch
 from playwright.sync_api import Browser, expect
 from playwright.sync_api import Page as Tab
+from prisma_app import server
+from prisma_app.cache import Cache
 from prisma_app.library import Library, Scene
 from prisma_app.state import State
 from prisma_app.views import attention
@@ -180,6 +182,7 @@ def test_large_models_say_how_they_are_read(
         expect(tab.get_by_text("of one layer are read at a time")).to_be_visible()
         assert near(tab, expected[1][0, 9]) and tab.evaluate(f"{FIGURE}.shownHeads.length") == 3
     monkeypatch.setattr(attention, "MOST_LAYER", 100)
+    monkeypatch.setattr(server, "PACKS", Cache(0, len))  # the server has kept what was read layer by layer
     with visited(browser, f"{query}&token=7") as tab:
         expect(tab.get_by_text("of one token are read at a time")).to_be_visible()
         assert near(tab, expected[1][0, 7])
