@@ -46,6 +46,15 @@ def plainly_served(library: Library) -> Iterator[str]:
 
 
 @contextmanager
+def both_served(mice: Library, pretrained: Library) -> Iterator[str]:
+    """The same over the first mouse and the one pretrained model, the mouse first."""
+    mouse = mice.names[0]
+    names = [mouse, *pretrained.names]
+    with plainly_served(Library(names, lambda name: (mice if name == mouse else pretrained).make(name))) as address:
+        yield address
+
+
+@contextmanager
 def visited(browser: Browser, url: str, width: int = 1280, **how: object) -> Iterator[Tab]:
     """A page on which a script error or a complaint in the console is an error of the test."""
     context = browser.new_context(viewport={"width": width, "height": 900}, **how)  # type: ignore[arg-type]

@@ -17,15 +17,14 @@ from torch import Tensor
 
 import prisma
 from tests.app.conftest import DIGITS
-from tests.app.plain import drawn, plainly_served, visited
+from tests.app.plain import both_served, drawn, visited
 
 FIGURE = "window.prisma.page.figures.attention"
 
 
 @pytest.fixture(scope="module")
 def url(library: Library, vit_library: Library) -> Iterator[str]:
-    both = Library([DIGITS, *vit_library.names], lambda name: (library if name == DIGITS else vit_library).make(name))
-    with plainly_served(both) as address:
+    with both_served(library, vit_library) as address:
         yield address
 
 

@@ -15,7 +15,7 @@ import prisma
 from prisma.repository import Published
 from prisma.run_folder import read_metrics
 from tests.app.conftest import DIGITS
-from tests.app.plain import drawn, plainly_served, visited
+from tests.app.plain import both_served, drawn, visited
 
 FIGURE = "window.prisma.page.figures.training"
 STEPS = [0, 1, 2, 4, 8, 16, 32, 40]
@@ -23,8 +23,7 @@ STEPS = [0, 1, 2, 4, 8, 16, 32, 40]
 
 @pytest.fixture(scope="module")
 def url(library: Library, vit_library: Library) -> Iterator[str]:
-    both = Library([DIGITS, *vit_library.names], lambda name: (library if name == DIGITS else vit_library).make(name))
-    with plainly_served(both) as address:
+    with both_served(library, vit_library) as address:
         yield address
 
 
