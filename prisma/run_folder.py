@@ -25,6 +25,8 @@ CHECKPOINTS = "checkpoints"
 RESULTS = "results.json"
 HASHES = "hashes.json"
 CURVES = "curves"
+WEIGHT_NORM, GRADIENT_NORM, HEADS = "weight_norm", "gradient_norm", "heads"
+"""What a line of `metrics.jsonl` has at a checkpoint beside losses and accuracies; earlier versions had none."""
 CURVE_KINDS = ("loss", "accuracy")
 DYNAMICS = "dynamics"
 CURVE_FORMATS = ("png", "svg")

@@ -28,11 +28,12 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("data",),
     ("pretrained",),
     ("loaded", "view"),
-    ("train", "analysis.result"),
+    ("analysis.result",),
     ("analysis.border",),
     ("analysis.attention", "analysis.attribution", "analysis.lens", "analysis.weights"),
     ("analysis.patching",),
     ("analysis.circuits",),
+    ("train",),  # it scores the heads of every checkpoint as the analysis does
     ("study", "recipes"),
     ("publish",),
     ("cli",),

@@ -19,7 +19,7 @@ from prisma.publish.prose import BEGIN, END
 from prisma.publish.rendering import rendered
 from prisma.recipes import RECIPES
 from prisma.repo_names import expect_repo_name
-from prisma.run_folder import CURVE_KINDS, DYNAMICS, LAST_POWER, METRICS, RECIPE, RESULTS
+from prisma.run_folder import CURVE_KINDS, DYNAMICS, HEADS, LAST_POWER, METRICS, RECIPE, RESULTS
 
 TAGS = ("vision-transformer", "mechanistic-interpretability", "prisma", "mouse")
 PLACES = 10  # environments that a card shows
@@ -129,7 +129,7 @@ def _checkpoints(record: Record) -> list[dict[str, Any]]:
     lines: dict[int, Fact] = {}
     for i, values in enumerate(record.metrics):
         line = Fact(values, f"line {i + 1} of {METRICS}")
-        numbers = {key: value.number(0) for key, value in line.items().items() if key != "step"}
+        numbers = {key: value.number(0) for key, value in line.items().items() if key not in ("step", HEADS)}
         for key in numbers:
             if key.endswith("accuracy"):
                 line[key].number(0, 1)

@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from prisma.errors import PrismaError
 from prisma.files import new_folder
-from prisma.run_folder import checkpoint_folder, checkpoint_steps
+from prisma.run_folder import GRADIENT_NORM, checkpoint_folder, checkpoint_folders, checkpoint_steps
+from prisma.train.dynamics import probed, weights_and_heads
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import learning_rate
 from prisma.train.run import Run
@@ -33,10 +34,8 @@ def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, pro
                 for run, log in pairs:
                     run.save(log, first)
                 stopping.deliver()
-            lines = [_line(first, loss, config) for loss in steps.losses(first)] if first in kept else []
             if first in kept:
-                numbers = _evaluate(steps, len(runs))
-                lines = [line | found for line, found in zip(lines, numbers, strict=True)]
+                lines = _checkpoint_lines(steps, runs, first)
                 for (run, log), line in zip(pairs, lines, strict=True):
                     _keep(run, log, first)
                     run.write(log, line)
@@ -45,7 +44,7 @@ def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, pro
             for step, losses in enumerate(steps.advance(first, last), start=first):
                 for (run, log), loss in zip(pairs, losses, strict=True):
                     if step not in kept:
-                        run.write(log, _line(step, loss, config))
+                        run.write(log, _line(run, step, loss))
             bar.update(last - first)
 
 
@@ -62,11 +61,28 @@ def _stretches(first: int, last: int, kept: frozenset[int], at_once: int) -> Ite
     yield last, last
 
 
-def _line(step: int, loss: float, config: Any) -> dict[str, Any]:
-    """A line of the metrics. Raises PrismaError if the loss is no number."""
-    if not math.isfinite(loss):
-        raise PrismaError(f"expected a finite loss; found {loss} at step {step}; try a smaller lr")
-    return {"step": step, "loss": loss, "lr": learning_rate(config, step)}
+def _line(run: Run, step: int, loss: float, **more: float) -> dict[str, Any]:
+    """A line of the metrics. Raises PrismaError if one of its numbers is none: it says what is left of the run."""
+    line = {"step": step, "loss": loss, "lr": learning_rate(run.recipe.training, step), **more}
+    for name, value in line.items():
+        if not math.isfinite(value):
+            kept = checkpoint_folders(run.out)
+            left = f"its newest checkpoint is {kept[-1].name}" if kept else "it has no checkpoint yet"
+            raise PrismaError(
+                f"expected a finite {name.replace('_', ' ')}; found {value} at step {step} of the run {run.out}; "
+                f"{left}; try a smaller lr"
+            )
+    return line
+
+
+def _checkpoint_lines(steps: Steps, runs: Sequence[Run], step: int) -> list[dict[str, Any]]:
+    """The line of each run at a checkpoint: with losses and accuracies, norms, and the scores of its heads."""
+    lines = []
+    for run, (loss, norm), numbers in zip(runs, steps.measure(step), _evaluate(steps, len(runs)), strict=True):
+        line = _line(run, step, loss, **numbers, **{GRADIENT_NORM: norm})
+        device = str(run.images.labels.device)
+        lines.append(line | weights_and_heads(run.model, probed(run.recipe.task, run.recipe.model, device)))
+    return lines
 
 
 def _evaluate(steps: Steps, n: int) -> list[dict[str, float]]:

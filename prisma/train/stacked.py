@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import AdamW
 from torch.overrides import TorchFunctionMode
 
@@ -58,11 +58,12 @@ class Stacked:
         self.place = torch.zeros(1, dtype=torch.int64, device=self.device)
         self._step = self._captured() if self.device.type == "cuda" else self._take
 
-    def losses(self, step: int) -> list[float]:
+    def measure(self, step: int) -> list[tuple[float, float]]:
         self._fill(step, step + 1)
-        with torch.no_grad():
-            losses: list[float] = self._losses().tolist()
-        return losses
+        losses = self._losses()
+        found = torch.autograd.grad(losses.sum(), list(self.weights.values()), allow_unused=True)
+        norms = self._norms([gradient for gradient in found if gradient is not None])
+        return list(zip(losses.tolist(), norms.tolist(), strict=True))
 
     def advance(self, first: int, last: int) -> list[list[float]]:
         if first == last:
@@ -150,10 +151,15 @@ class Stacked:
             clip_grad_norm_(self.weights.values(), self.config.clip)
             return
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
-        norms = torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1)
-        factors = (self.config.clip / (norms + 1e-6)).clamp(max=1)
+        factors = (self.config.clip / (self._norms(gradients) + 1e-6)).clamp(max=1)
         for gradient in gradients:
             gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
+
+    def _norms(self, gradients: Sequence[Tensor]) -> Tensor:
+        """The norm of the gradient of each run [run]."""
+        if len(self.runs) == 1:
+            return get_total_norm(gradients)[None]
+        return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1)
 
     def _make_optimizer(self) -> AdamW:
         """AdamW over the stacks, with the moments of the runs, or zeros at step 0."""

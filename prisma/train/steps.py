@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch.nn.functional as F
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from prisma.data import task
 from prisma.train.evaluate import evaluate
@@ -24,8 +23,8 @@ class Steps(Protocol):
 
     at_once: int  # at most so many steps in a call of `advance`
 
-    def losses(self, step: int) -> list[float]:
-        """The losses of the present weights on the batches of `step`."""
+    def measure(self, step: int) -> list[tuple[float, float]]:
+        """(loss, norm of its gradient before clipping) of the present weights on the batches of `step`."""
 
     def advance(self, first: int, last: int) -> list[list[float]]:
         """Take the steps from `first` to before `last`, and return the losses before each update [step][run]."""
@@ -47,35 +46,38 @@ class Eager:
 
     def __init__(self, run: Run) -> None:
         self.run, self.transform = run, task(run.recipe.task).transform
-        self._known: tuple[int, Tensor] | None = None  # a step, and its loss with its graph
+        self._known: tuple[int, float] | None = None  # the step whose gradient the parameters hold, and its loss
 
-    def losses(self, step: int) -> list[float]:
-        return [self._loss(step).item()]
+    def measure(self, step: int) -> list[tuple[float, float]]:
+        loss = self._gradient(step)
+        gradients = [p.grad for p in self.run.model.parameters() if p.grad is not None]
+        return [(loss, get_total_norm(gradients).item())]
 
     def advance(self, first: int, last: int) -> list[list[float]]:
         found = []
         for step in range(first, last):
-            loss = self._loss(step)
-            found.append([loss.item()])
-            update(self.run, loss, learning_rate(self.run.recipe.training, step))
+            found.append([self._gradient(step)])
+            update(self.run, learning_rate(self.run.recipe.training, step))
             self._known = None
         return found
 
     def evaluate(self, split: str) -> list[tuple[float, float]]:
         return [evaluate(self.run.model, *self.run.inputs[split])]
 
-    def _loss(self, step: int) -> Tensor:
+    def _gradient(self, step: int) -> float:
+        """The loss on the batch of a step, whose gradient the parameters hold afterwards."""
         if self._known is None or self._known[0] != step:
             images, labels = batch(self.run.images, self.transform, self.run.recipe.training, step)
-            self._known = (step, F.cross_entropy(self.run.model(images), labels))
+            self.run.optimizer.zero_grad()
+            loss = F.cross_entropy(self.run.model(images), labels)
+            loss.backward()
+            self._known = step, loss.item()
         return self._known[1]
 
 
-def update(run: Run, loss: Tensor, lr: float) -> None:
-    """One update of AdamW along the gradient of a loss, which is clipped."""
+def update(run: Run, lr: float) -> None:
+    """One update of AdamW along the gradient that the parameters hold, which is clipped."""
     for group in run.optimizer.param_groups:
         group["lr"] = lr
-    run.optimizer.zero_grad()
-    loss.backward()
     clip_grad_norm_(run.model.parameters(), run.recipe.training.clip)
     run.optimizer.step()

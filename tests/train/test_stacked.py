@@ -43,8 +43,8 @@ def test_runs_side_by_side_are_the_runs_alone(tiny: Recipe, seeds: tuple[int, ..
     for first, last in ((0, 1), (1, 8), (8, 20)):
         if first == 8:  # as a process that resumes
             stacked = Stacked([replace(run, step=first) for run in together])
-        expected = [[way.losses(first)[0] for way in eager]]
-        assert stacked.losses(first) == pytest.approx(expected[0], rel=1e-6)
+        for found, way in zip(stacked.measure(first), eager, strict=True):
+            assert found == pytest.approx(way.measure(first)[0], rel=1e-6)
         each = [way.advance(first, last) for way in eager]
         found = stacked.advance(first, last)
         for own, losses in zip(each, zip(*found, strict=True), strict=True):

@@ -28,7 +28,8 @@ def run_of(recipe: Recipe) -> Run:
 
 def test_eager_steps_are_the_plain_loop_to_the_bit(tiny: Recipe) -> None:
     way, twin, digits = Eager(run_of(tiny)), run_of(tiny), task("digits")
-    found = way.losses(0) + [loss for (loss,) in way.advance(0, 5)]
+    ((first, norm),) = way.measure(0)
+    found = [first, *(loss for (loss,) in way.advance(0, 5))]
     expected = []
     for step in range(5):
         for group in twin.optimizer.param_groups:
@@ -37,7 +38,8 @@ def test_eager_steps_are_the_plain_loop_to_the_bit(tiny: Recipe) -> None:
         loss = F.cross_entropy(twin.model(images), labels)
         twin.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(twin.model.parameters(), tiny.training.clip)
+        found_norm = torch.nn.utils.clip_grad_norm_(twin.model.parameters(), tiny.training.clip)
+        assert step or norm == found_norm.item()
         twin.optimizer.step()
         expected.append(loss.item())
     assert found == [expected[0], *expected]
