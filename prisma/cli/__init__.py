@@ -14,6 +14,7 @@ import typer
 
 from prisma import __version__
 from prisma.cli.analyze import cli as analyze_cli
+from prisma.cli.batches import cli as batches_cli
 from prisma.cli.card import cli as card_cli
 from prisma.cli.mice import cli as mice_cli
 from prisma.cli.models import cli as models_cli
@@ -30,7 +31,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (mice_cli, publishing_cli, card_cli, space_cli, models_cli, analyze_cli, serving_cli):
+for commands in (mice_cli, batches_cli, publishing_cli, card_cli, space_cli, models_cli, analyze_cli, serving_cli):
     cli.add_typer(commands)
 
 

@@ -58,7 +58,11 @@ def move(images: Tensor, moves: Tensor) -> Tensor:
 def batch(data: Split, transform: Transform, config: TrainConfig, step: int) -> tuple[Tensor, Tensor]:
     """The batch of `step`: (normalised images [batch, channel, height, width], labels [batch]), on data's device."""
     chosen = batch_indices(len(data.labels), config.batch_size, config.order_seed, step).to(data.labels.device)
-    images = data.images[chosen]
+    return transform.normalise(moved(data.images[chosen], config, step)), data.labels[chosen]
+
+
+def moved(images: Tensor, config: TrainConfig, step: int) -> Tensor:
+    """The images of the batch of `step`, in its order, moved as the recipe says."""
     if config.shift or config.turn:
-        images = move(as_floats(images), batch_moves(len(images), config, step).to(images.device))
-    return transform.normalise(images), data.labels[chosen]
+        return move(as_floats(images), batch_moves(len(images), config, step).to(images.device))
+    return images

@@ -112,16 +112,19 @@ class Stacked:
 
     def _losses(self) -> Tensor:
         """The losses [run] of the weights on the batches of the present place."""
-        rows_RB = self._at("rows", self.place)
-        images = as_floats(self.data.images[rows_RB.flatten()])
-        if self._moves:
-            images = move(images, self._at("moves", self.place).flatten(0, 1))
-        images = ((images - self.mean) / self.std).unflatten(0, rows_RB.shape)
-        labels_RB = self.data.labels[rows_RB]
+        images, labels_RB = self._batches()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
             if len(self.runs) == 1:
                 return F.cross_entropy(self.model(images[0]).float(), labels_RB[0])[None]
             return _of_each_run(self._loss)(self.weights, images, labels_RB)
+
+    def _batches(self) -> tuple[Tensor, Tensor]:
+        """(images [run, batch, channel, height, width], labels [run, batch]) of the present place."""
+        rows_RB = self._at("rows", self.place)
+        images = as_floats(self.data.images[rows_RB.flatten()])
+        if self._moves:
+            images = move(images, self._at("moves", self.place).flatten(0, 1))
+        return ((images - self.mean) / self.std).unflatten(0, rows_RB.shape), self.data.labels[rows_RB]
 
     def _loss(self, weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(functional_call(self.model, weights, (images,)).float(), labels)
