@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.metrics import above_and_tied, top_share
+from prisma.train.machine import is_out_of_memory
 from prisma.vit import ViT
 
 
@@ -26,7 +27,22 @@ def evaluate(model: ViT, images: Tensor, labels: Tensor, batch: int = 1024) -> t
 def evaluate_each(
     forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, batch: int = 1024
 ) -> list[tuple[float, float]]:
-    """The same for each of several models: `forward` gives the logits of all of them, [model, n, class]."""
+    """The same for each of several models: `forward` gives the logits of all of them, [model, n, class].
+
+    Where memory has no room for a pass, passes of half as many images are tried.
+    """
+    while True:
+        try:
+            return _evaluate_each(forward, images, labels, batch)
+        except (MemoryError, RuntimeError) as error:
+            if batch == 1 or not is_out_of_memory(error):
+                raise
+        batch //= 2
+
+
+def _evaluate_each(
+    forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, batch: int
+) -> list[tuple[float, float]]:
     sums: Tensor | int = 0  # of losses and shares, [2, model]
     for some, wanted in zip(images.split(batch), labels.split(batch), strict=True):
         logits = forward(some)

@@ -15,13 +15,14 @@ import torch
 from prisma import __version__
 from prisma.checkpoint import config_from_dict
 from prisma.data import task
-from prisma.errors import PrismaError, quoted, shown
+from prisma.errors import PrismaError, listed, quoted, shown
 from prisma.ledger import FORMAT
 from prisma.train.config import Recipe
 from prisma.train.optimizer import BETAS, EPS
 
 _IDENTITY = ("recipe", "task", "model", "training", "optimizer")
 _LONGEST_COMMAND = 160  # characters that a message has room for
+_SHOWN = 5  # more differences that a message has room for
 _PACKAGES = ("torch", "numpy", "safetensors")
 
 
@@ -88,17 +89,19 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def expect_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Raise PrismaError unless both describe the same run: it names the first setting that differs, and how to resume.
+    """Raise PrismaError unless both describe the same run: it names the settings that differ, and how to resume.
 
     Args:
         found: what `recipe.json` holds; anybody may have written it.
     """
     rows = [row for key in _IDENTITY for row in _differences(key, wanted.get(key), _today(key, found.get(key)))]
     if rows:
-        name, here, there = rows[0]
+        (name, here, there), *others = rows
+        more = [f"{shown(name)}={quoted(here)}, found {quoted(there)}" for name, here, there in others]
+        rest = f"; and {listed(more, _SHOWN, '; ')}" if more else ""
         raise PrismaError(
-            f"expected the run in {path} to have {shown(name)}={quoted(here)}; found {quoted(there)}; choose another "
-            f"--out{_or_its_own_settings(found, wanted, rows, path)}"
+            f"expected the run in {path} to have {shown(name)}={quoted(here)}; found {quoted(there)}{rest}; choose "
+            f"another --out{_or_its_own_settings(found, wanted, rows, path)}"
         )
 
 

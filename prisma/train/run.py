@@ -12,6 +12,7 @@ from prisma.checkpoint import write_checkpoint
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.ledger import Ledger
+from prisma.outline import expect_finite
 from prisma.run_folder import METRICS, STATE
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
@@ -40,8 +41,13 @@ class Run:
     mean: ViT | None = None  # with the running mean of the weights, if the recipe has one
 
     def save(self, log: MetricsLog, step: int) -> None:
-        """Write the state of `step`, with the hashes of all that was written before it."""
+        """Write the state of `step`, with the hashes of all that was written before it.
+
+        Raises:
+            PrismaError: the weights are NaN or infinite, and the state before stays; or it could not be written.
+        """
         self.expect_alone()
+        expect_finite(self.model.state_dict(), f"step {step} of the run {self.out}")
         log.sync()
         past = {**self.ledger.files, METRICS: log.sha256}
         save_state(self.out / STATE, self.model, self.optimizer, step, self.id, past, self.mean)
