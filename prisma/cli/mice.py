@@ -105,6 +105,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
     settings: SettingsOption = None,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log to TensorBoard, in OUT/tensorboard.")
+    ] = False,
     license: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Licence of the weights, such as cc-by-4.0 (default: the recipe's)."),
@@ -124,7 +127,7 @@ def train(
     from prisma.train import train as run
 
     if table_name is not None or recipe is None:
-        if table_name is None or recipe is not None or settings or wandb or license or dataset:
+        if table_name is None or recipe is not None or settings or wandb or tensorboard or license or dataset:
             raise typer.BadParameter("expected a recipe; or --table without a recipe and its options")
         _train_table(table_name, given(out or Path("runs") / table_name), seeds, resume, as_json)
         return
@@ -136,13 +139,14 @@ def train(
     command = shlex.join(["prisma", "train", recipe, *words])
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     if seeds is not None:
-        if wandb:
-            raise typer.BadParameter("expected --wandb with one run; found --seeds", param_hint="--wandb")
+        for option in (name for name, wanted in (("--wandb", wandb), ("--tensorboard", tensorboard)) if wanted):
+            raise typer.BadParameter(f"expected {option} with one run; found --seeds", param_hint=option)
         _train_seeds(chosen, folder, seeds, resume, command, as_json)
         return
-    again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"
+    again = f"{command} --out {shlex.quote(str(folder))} --resume"
+    again += (" --wandb" if wandb else "") + (" --tensorboard" if tensorboard else "")
     with interruptible(f"{again} continues from here"):
-        results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
+        results = run(chosen, folder, resume=resume, use_wandb=wandb, use_tensorboard=tensorboard, command=command)
     if (stopped := results.get("stopped")) is not None:
         done = f"{done} It ended early, at step {stopped['step']}: {stopped['why']}."
     print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")

@@ -126,6 +126,7 @@ def test_a_table_prints_both_accuracies(prisma: Prisma, monkeypatch: pytest.Monk
         (["--table", "imagenet"], "there is no table 'imagenet'; the nearest: dsprites"),
         (["digits", "--seeds", "3..1"], "expected at most 1,000 different seeds from 0 to 4,294,967,295, such as"),
         (["digits", "--seeds", "0", "--wandb"], "expected --wandb with one run; found --seeds"),
+        (["digits", "--seeds", "0", "--tensorboard"], "expected --tensorboard with one run; found --seeds"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(prisma: Prisma, words: list[str], sentence: str) -> None:
