@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
@@ -154,6 +155,7 @@ class Job:
     out: Path
     command: str = "prisma train"  # what its files state
     resume: bool = False
+    first: ViT | None = None  # a model with the first weights; by default they are drawn
     results: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
     model: ViT | None = None
@@ -164,7 +166,7 @@ class Job:
 
     def is_finished(self, place: torch.device) -> bool:
         """Whether the run was finished before. Raises PrismaError if it can neither start nor go on here."""
-        self.description = describe(self.recipe, place, self.command)
+        self.description = describe(self.recipe, place, self.command, self.first)
         with sentences(self.out):
             if not self.resume:
                 expect_startable(self.out)
@@ -176,7 +178,10 @@ class Job:
         """Draw the first weights, and take the folder for this process."""
         stack.enter_context(sentences(self.out))
         training = self.recipe.training
-        self.model = initial_model(self.recipe.model, training.init_seed, training.init).to(place)
+        drawn = self.first is None
+        first = initial_model(self.recipe.model, training.init_seed, training.init) if drawn else deepcopy(self.first)
+        assert first is not None
+        self.model = first.float().to(place).requires_grad_(True)
         lock = exclusive(self.out, f"train in {self.out}")
         stack.enter_context(folder_for(self.out))
         self.expect_alone = stack.enter_context(lock)
