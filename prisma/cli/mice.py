@@ -117,8 +117,10 @@ def train(
 ) -> None:
     """Train a mouse.
 
-    The run folder gets every checkpoint, the metrics, the curves and the results.
+    The run folder gets every checkpoint, the metrics, the curves and the results. `accelerate launch -m prisma train
+    RECIPE` shares every batch among several GPUs or machines.
     """
+    from prisma.launched import launched_processes
     from prisma.recipes import recipe as find
     from prisma.run_folder import is_finished
     from prisma.train import train as run
@@ -136,13 +138,16 @@ def train(
     command = shlex.join(["prisma", "train", recipe, *words])
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     if seeds is not None:
+        _expect_one_process("--seeds")
         if wandb:
             raise typer.BadParameter("expected --wandb with one run; found --seeds", param_hint="--wandb")
         _train_seeds(chosen, folder, seeds, resume, command, as_json)
         return
     again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"
-    with interruptible(f"{again} continues from here"):
-        results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
+    with interruptible(f"{again} continues from here"), launched_processes() as processes:
+        results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command, processes=processes)
+    if not processes.is_first:
+        return
     print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
 
 
@@ -172,6 +177,17 @@ def import_(
         print(f"The mouse is in {folder}: {config.n_layers} layers, {config.n_heads} heads, {config.activation}.")
 
 
+def _expect_one_process(option: str) -> None:
+    from prisma.launched import launched_processes
+
+    with launched_processes("cpu") as processes:
+        if processes.count > 1:
+            raise typer.BadParameter(
+                f"expected one process; found {processes.count}: several share the batches of one run",
+                param_hint=option,
+            )
+
+
 def _train_seeds(recipe: "Recipe", out: Path, text: str, resume: bool, command: str, as_json: bool) -> None:
     """Train a recipe with several seeds, and print a row for each and their mean."""
     from prisma.train.seeds import over_seeds, seeds_in, train_seeds
@@ -197,6 +213,7 @@ def _train_table(name: str, out: Path, text: str | None, resume: bool, as_json: 
     from prisma.recipes.tables import train_table
     from prisma.train.seeds import seeds_in
 
+    _expect_one_process("--table")
     seeds, rows = seeds_in(text or "0"), dict[str, dict[str, Any]]()
     again = f"prisma train --table {name}{f' --seeds {text}' if text else ''} --out {shlex.quote(str(out))} --resume"
     with interruptible(f"{again} continues from here"):

@@ -14,18 +14,18 @@ from prisma.train.dynamics import probed, weights_and_heads
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import learning_rate
 from prisma.train.run import Run
-from prisma.train.steps import Steps, steps_of
+from prisma.train.steps import Steps
 from prisma.train.stopping import Stopping
 
 
-def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, progress: bool) -> None:
+def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], steps: Steps, stopping: Stopping, progress: bool) -> None:
     """Train runs of one recipe, which differ in their seeds and are at the same step, to their last step.
 
     The last step has no update. At a checkpoint the state is saved first; on resuming, that step is repeated with its
     line and its checkpoint, so that nothing depends on the moment of a kill. If the process is told to stop, the state
     is saved at whatever step it is; `checkpoints/` gets only those of the schedule.
     """
-    steps, config, pairs = steps_of(runs), runs[0].recipe.training, list(zip(runs, logs, strict=True))
+    config, pairs = runs[0].recipe.training, list(zip(runs, logs, strict=True))
     kept = frozenset(checkpoint_steps(config.steps, config.checkpoint_every))
     name = runs[0].recipe.name
     with tqdm(total=config.steps, initial=runs[0].step, desc=name, file=sys.stderr, disable=not progress) as bar:

@@ -3,19 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from prisma.data import task
-from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
 from prisma.files import exclusive, folder_for, to_json, write_json
 from prisma.filesystem import given, sentences
+from prisma.launched import ALONE, Processes
 from prisma.ledger import Ledger, expect_as_finished, write_hashes
 from prisma.run_folder import (
     CURVE_KINDS,
@@ -34,6 +32,7 @@ from prisma.run_folder import (
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
 from prisma.train.curves import draw_curves
+from prisma.train.data_on import data_on
 from prisma.train.fit import fit
 from prisma.train.initial import initial_model
 from prisma.train.machine import cpu_threads, pick_device
@@ -44,6 +43,8 @@ from prisma.train.provenance import describe, seeds
 from prisma.train.resume import expect_run, expect_startable, load_state, remove_checkpoints, start
 from prisma.train.resume import resume as resume_in
 from prisma.train.run import Run
+from prisma.train.shared import Shared, expect_shares, follow, leading
+from prisma.train.steps import steps_of
 from prisma.train.stopping import Stopping
 from prisma.train.tracking import Log, note_page, tracking
 from prisma.vit import ViT
@@ -60,6 +61,7 @@ def train(
     device: str | None = None,
     command: str = "prisma train",
     progress: bool = True,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
@@ -73,16 +75,22 @@ def train(
         device: "cpu", "cuda", "cuda:1"; by default CUDA if there is one.
         command: the command line that recipe.json and results.json state.
         progress: show a progress bar on stderr.
+        processes: those that share every batch (`prisma.train.shared`); all of them call this.
 
     Returns:
-        The content of `results.json`.
+        The content of `results.json`; empty in another process than the first.
 
     Raises:
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
     job = Job(recipe, out, command, resume)
-    return train_together([job], use_wandb=use_wandb, device=device, progress=progress)[0]
+    expect_shares(recipe, processes)
+    if not processes.is_first:
+        follow(recipe, processes)
+        return {}
+    with leading(processes):
+        return train_together([job], use_wandb=use_wandb, device=device, progress=progress, processes=processes)[0]
 
 
 def train_together(
@@ -91,6 +99,7 @@ def train_together(
     use_wandb: bool = False,
     device: str | None = None,
     progress: bool = True,
+    processes: Processes = ALONE,
 ) -> list[dict[str, Any]]:
     """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
 
@@ -104,7 +113,7 @@ def train_together(
         PrismaError: as `train`.
     """
     expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
-    place = pick_device(device)
+    place = pick_device(processes.device or device)
     _expect_alike(jobs, use_wandb)
     with ExitStack() as stack:
         todo = [job for job in jobs if not job.is_finished(place)]
@@ -115,7 +124,8 @@ def train_together(
         begun = [job.begin(stack, place, use_wandb) for job in todo if not job.is_finished_now()]
         for some in _stacks(begun):
             some_runs, logs = zip(*some, strict=True)
-            fit(some_runs, logs, stopping, progress)
+            steps = Shared(some_runs[0], processes) if processes.count > 1 else steps_of(some_runs)
+            fit(some_runs, logs, steps, stopping, progress)
         for job, (run, _) in ((job, pair) for job in todo for pair in begun if pair[0].out == job.out):
             job.results = _finish(run, job.command, stopping)
     return [job.results for job in jobs]
@@ -232,18 +242,6 @@ def _begin(job: Job, place: torch.device, track: Log) -> Run:
     images, inputs = data_on(recipe.task, str(place), EVALUATED)
     clock = Clock(out, step)
     return Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, job.expect_alone, track)
-
-
-@lru_cache(maxsize=1)
-def data_on(name: str, place: str, first: int) -> tuple[Split, Mapping[str, tuple[Tensor, Tensor]]]:
-    """(the training images of a task, and of each split the first images to evaluate, normalised), on a device.
-
-    Runs of one task share them: they are kept until those of another are asked for.
-    """
-    data = task(name)
-    images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
-    some = {split: data.inputs(split, first) for split in ("test", "train")}
-    return images, {split: (x.to(place), y.to(place)) for split, (x, y) in some.items()}
 
 
 def _finish(run: Run, command: str, stopping: Stopping) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from prisma.data import task
 from prisma.train.evaluate import evaluate
 from prisma.train.optimizer import learning_rate
-from prisma.train.order import batch
+from prisma.train.order import WHOLE, batch
 from prisma.train.run import Run
 from prisma.train.stacked import Stacked
 
@@ -45,7 +45,7 @@ class Eager:
     at_once = 1
 
     def __init__(self, run: Run) -> None:
-        self.run, self.transform = run, task(run.recipe.task).transform
+        self.run, self.transform, self.part = run, task(run.recipe.task).transform, WHOLE
         self._known: tuple[int, float] | None = None  # the step whose gradient the parameters hold, and its loss
 
     def measure(self, step: int) -> list[tuple[float, float]]:
@@ -67,7 +67,7 @@ class Eager:
     def _gradient(self, step: int) -> float:
         """The loss on the batch of a step, whose gradient the parameters hold afterwards."""
         if self._known is None or self._known[0] != step:
-            images, labels = batch(self.run.images, self.transform, self.run.recipe.training, step)
+            images, labels = batch(self.run.images, self.transform, self.run.recipe.training, step, self.part)
             self.run.optimizer.zero_grad()
             loss = F.cross_entropy(self.run.model(images), labels)
             loss.backward()
