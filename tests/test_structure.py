@@ -33,7 +33,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.attention", "analysis.attribution", "analysis.lens", "analysis.weights"),
     ("analysis.patching",),
     ("analysis.circuits",),
-    ("study", "recipes"),
+    ("study", "recipes", "smallest"),
     ("publish",),
     ("cli",),
     ("prisma_app",),

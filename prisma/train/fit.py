@@ -17,6 +17,10 @@ from prisma.train.steps import Steps, steps_of
 from prisma.train.stopping import Stopping
 
 
+class DivergedError(PrismaError):
+    """The loss is no number any more."""
+
+
 def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, progress: bool) -> None:
     """Train runs of one recipe, which differ in their seeds and are at the same step, to their last step.
 
@@ -65,7 +69,7 @@ def _stretches(first: int, last: int, kept: frozenset[int], at_once: int) -> Ite
 def _line(step: int, loss: float, config: Any) -> dict[str, Any]:
     """A line of the metrics. Raises PrismaError if the loss is no number."""
     if not math.isfinite(loss):
-        raise PrismaError(f"expected a finite loss; found {loss} at step {step}; try a smaller lr")
+        raise DivergedError(f"expected a finite loss; found {loss} at step {step}; try a smaller lr")
     return {"step": step, "loss": loss, "lr": learning_rate(config, step)}
 
 

@@ -45,7 +45,7 @@ from prisma.train.resume import expect_run, expect_startable, load_state, remove
 from prisma.train.resume import resume as resume_in
 from prisma.train.run import Run
 from prisma.train.stopping import Stopping
-from prisma.train.tracking import Log, note_page, tracking
+from prisma.train.tracking import Log, both, note_page, tracking
 from prisma.vit import ViT
 
 EVALUATED = 6000  # at most this many images of a split are evaluated, so that a checkpoint costs little
@@ -60,6 +60,7 @@ def train(
     device: str | None = None,
     command: str = "prisma train",
     progress: bool = True,
+    on_line: Log | None = None,
 ) -> dict[str, Any]:
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
@@ -73,6 +74,8 @@ def train(
         device: "cpu", "cuda", "cuda:1"; by default CUDA if there is one.
         command: the command line that recipe.json and results.json state.
         progress: show a progress bar on stderr.
+        on_line: is called with each line of the metrics once it is written; what it raises ends the training, which
+            can be resumed.
 
     Returns:
         The content of `results.json`.
@@ -81,7 +84,7 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
-    job = Job(recipe, out, command, resume)
+    job = Job(recipe, out, command, resume, on_line)
     return train_together([job], use_wandb=use_wandb, device=device, progress=progress)[0]
 
 
@@ -156,6 +159,7 @@ class Job:
     out: Path
     command: str = "prisma train"  # what its files state
     resume: bool = False
+    on_line: Log | None = None
     results: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
     model: ViT | None = None
@@ -198,7 +202,7 @@ class Job:
             start(self.out, self.description)
         note_page(self.out, page)
         write_probe(self.out, task(self.recipe.task))
-        run = _begin(self, place, track)
+        run = _begin(self, place, both(track, self.on_line))
         log = stack.enter_context(MetricsLog(self.out / METRICS, run.step, run.ledger.files.get(METRICS)))
         remove_checkpoints(self.out, run.step)  # once all of the past was checked
         return run, log
