@@ -18,6 +18,10 @@ from prisma.train.steps import Steps
 from prisma.train.stopping import Stopping
 
 
+class DivergedError(PrismaError):
+    """The loss is no number any more."""
+
+
 def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], steps: Steps, stopping: Stopping, progress: bool) -> None:
     """Train runs of one recipe, which differ in their seeds and are at the same step, to their last step.
 
@@ -68,7 +72,7 @@ def _line(run: Run, step: int, loss: float, **more: float) -> dict[str, Any]:
         if not math.isfinite(value):
             kept = checkpoint_folders(run.out)
             left = f"its newest checkpoint is {kept[-1].name}" if kept else "it has no checkpoint yet"
-            raise PrismaError(
+            raise DivergedError(
                 f"expected a finite {name.replace('_', ' ')}; found {value} at step {step} of the run {run.out}; "
                 f"{left}; try a smaller lr"
             )

@@ -46,7 +46,7 @@ from prisma.train.run import Run
 from prisma.train.shared import Shared, expect_shares, follow, leading
 from prisma.train.steps import steps_of
 from prisma.train.stopping import Stopping
-from prisma.train.tracking import Log, note_page, tracking
+from prisma.train.tracking import Log, both, note_page, tracking
 from prisma.vit import ViT
 
 EVALUATED = 6000  # at most this many images of a split are evaluated, so that a checkpoint costs little
@@ -62,6 +62,7 @@ def train(
     command: str = "prisma train",
     progress: bool = True,
     processes: Processes = ALONE,
+    on_line: Log | None = None,
 ) -> dict[str, Any]:
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
@@ -76,6 +77,8 @@ def train(
         command: the command line that recipe.json and results.json state.
         progress: show a progress bar on stderr.
         processes: those that share every batch (`prisma.train.shared`); all of them call this.
+        on_line: is called with each line of the metrics once it is written; what it raises ends the training, which
+            can be resumed.
 
     Returns:
         The content of `results.json`; empty in another process than the first.
@@ -84,7 +87,7 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
-    job = Job(recipe, out, command, resume)
+    job = Job(recipe, out, command, resume, on_line)
     expect_shares(recipe, processes)
     if not processes.is_first:
         follow(recipe, processes)
@@ -166,6 +169,7 @@ class Job:
     out: Path
     command: str = "prisma train"  # what its files state
     resume: bool = False
+    on_line: Log | None = None
     results: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
     model: ViT | None = None
@@ -208,7 +212,7 @@ class Job:
             start(self.out, self.description)
         note_page(self.out, page)
         write_probe(self.out, task(self.recipe.task))
-        run = _begin(self, place, track)
+        run = _begin(self, place, both(track, self.on_line))
         log = stack.enter_context(MetricsLog(self.out / METRICS, run.step, run.ledger.files.get(METRICS)))
         remove_checkpoints(self.out, run.step)  # once all of the past was checked
         return run, log

@@ -17,6 +17,17 @@ Log = Callable[[Mapping[str, Any]], None]
 """A function that takes a line of metrics.jsonl."""
 
 
+def both(first: Log, second: Log | None) -> Log:
+    """A function that gives a line to two others."""
+
+    def log(line: Mapping[str, Any]) -> None:
+        first(line)
+        if second is not None:
+            second(line)
+
+    return log
+
+
 @contextmanager
 def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[tuple[Log, str | None]]:
     """A function that logs a line to wandb, or that does nothing, and the address of the run's page, if it has one.
