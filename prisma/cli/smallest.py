@@ -29,7 +29,7 @@ def smallest(
     width: Annotated[str, typer.Option(help="Widths of the residual stream (default: five up to the recipe's).")] = "",
     heads: Annotated[str, typer.Option(help="Numbers of heads (default: 1 and the recipe's).")] = "",
     mlp: Annotated[str, typer.Option(help="MLP widths, as multiples of the width; 0: attention only.")] = "",
-    patch: Annotated[str, typer.Option(help="Patch sizes in pixels (default: the recipe's and its half).")] = "",
+    patch: Annotated[str, typer.Option(help="Patch sizes in pixels (default: the recipe's).")] = "",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe. Repeatable."),

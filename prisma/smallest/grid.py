@@ -49,13 +49,12 @@ class Grid:
             sizes: those that are given, by name, in place of the recipe's.
         """
         model = recipe.model
-        half = [side // 2 for side in model.patch_sides if len(set(model.patch_sides)) == 1 and side % 2 == 0]
         own = {
             "layers": tuple(range(1, max(2, model.n_layers) + 1)),
             "width": tuple(sorted({max(1, round(share * model.d_model)) for share in SHARES})),
             "heads": tuple(sorted({1, model.n_heads})),
             "mlp": tuple(sorted({0, model.d_mlp // model.d_model or 4})),
-            "patch": tuple(sorted({*half[:1], model.patch_sides[0]})),
+            "patch": model.patch_sides[:1],
         }
         return cls(**{**own, **sizes})
 
