@@ -64,7 +64,7 @@ def carry_out(work: Work) -> float | None:
             device=work.device,
             command=work.command,
             progress=False,
-            on_line=look,
+            watch=look,
         )
     except _EnoughError:
         pass

@@ -1,7 +1,8 @@
 """Training a recipe with several seeds: how far is a number the seed's, and how far the recipe's?
 
 A seed counts for both roles, the first weights and the batches. On a GPU the runs take every step together; on a CPU
-each has a process of its own, as many at a time as there are cores for the threads of the recipe.
+each has a process of its own, as many at a time as there are cores for the threads of the recipe. On a task that was
+added in this process, which others do not know, they take their steps together on a CPU too.
 """
 
 import re
@@ -12,6 +13,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from prisma.bounds import NUMBERS
+from prisma.data import is_added
 from prisma.errors import PrismaError, quoted
 from prisma.run_folder import is_run
 from prisma.train.config import Recipe
@@ -61,7 +63,7 @@ def train_seeds(
         PrismaError: as `prisma.train`; other runs go on to their end.
     """
     jobs = [_job(recipe, out, seed, resume, command) for seed in seeds]
-    if len(jobs) == 1 or pick_device(device).type != "cpu":
+    if len(jobs) == 1 or pick_device(device).type != "cpu" or is_added(recipe.task):
         return train_together(jobs, device=device, progress=progress)
     results = in_processes(_train, jobs, at_once(recipe), _lost)
     for result in results:

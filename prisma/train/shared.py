@@ -6,7 +6,7 @@ the optimizer's moments, and make the same update from the mean of their gradien
 process with the same batch up to the order of sums.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from prisma.train.initial import initial_model
 from prisma.train.machine import cpu_threads, pick_device
 from prisma.train.optimizer import make_optimizer
 from prisma.train.run import Run
-from prisma.train.steps import Eager
+from prisma.train.steps import Eager, Steps, steps_of
 from prisma.train.stopping import Stopping
 
 _END, _BEGIN, _MEASURE, _ADVANCE = range(4)
@@ -87,6 +87,11 @@ class Shared(Eager):
                 self.measure(first)
             else:
                 self.advance(first, last)
+
+
+def steps_for(runs: Sequence[Run], processes: Processes) -> Steps:
+    """How runs take their steps: in several processes, or in the fastest way in this one."""
+    return Shared(runs[0], processes) if processes.count > 1 else steps_of(runs)
 
 
 def expect_shares(recipe: Recipe, processes: Processes) -> None:

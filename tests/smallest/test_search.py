@@ -31,7 +31,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         return [function(job) for job in jobs]
 
     monkeypatch.setattr("prisma.smallest.search.in_processes", one_after_the_other)
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
 
 
 def search(recipe: Recipe, out: Path, budget: float = 600) -> Found:

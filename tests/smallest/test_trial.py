@@ -15,7 +15,7 @@ from prisma.train import train
 def test_it_stops_at_the_step_and_goes_on_to_the_bits_of_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
     settings = {"steps": "12", "checkpoint_every": "4", "warmup": "2", "batch_size": "16", "n_layers": "1"}
     short = recipe("digits").override(settings)
     work = Work(short, settings, tmp_path / "parts", 4, time.time() + 600, "cpu")
