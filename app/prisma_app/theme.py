@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import gradio as gr
+from prisma_app.shell import gr
 
 HEAD = '<link rel="stylesheet" href="prisma/page.css"><script defer src="prisma/page.js"></script>'
 CSS = """

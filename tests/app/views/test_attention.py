@@ -67,7 +67,9 @@ def test_scores_and_rollout_are_the_librarys(scene: Callable[..., Scene]) -> Non
     there = scene(model=DIGITS, img="4")
     x, model, layers = there.picture.x[None], there.loaded.model, there.config.n_layers
     facts = attention.view(there, 0).facts
-    assert facts["parts"] == {"scores": layers, "rollout": layers + 1, "token": layers + 2} and list(attention.parts(there)) == [0, 1, 2, 3]
+    assert facts["parts"] == {"scores": layers, "rollout": layers + 1, "token": layers + 2} and list(
+        attention.parts(there)
+    ) == [0, 1, 2, 3]
     scores = attention.view(there, layers)
     found = read(scores, "scores")
     for i, about in enumerate(scores.facts["scores"]):
