@@ -15,7 +15,10 @@ from prisma_app.state import VIEWS
 from tests.app.conftest import DIGITS, GLYPHS, HOSTILE
 from tests.app.visitor import App, served, visit
 
-SHOW = """(query) => { history.replaceState(null, "", `?${query}`); window.dispatchEvent(new PopStateEvent("popstate")); }"""
+SHOW = """(query) => {
+  history.replaceState(null, "", `?${query}`);
+  window.dispatchEvent(new PopStateEvent("popstate"));
+}"""
 SAID = """() => { const { page } = window.prisma, figure = page.figures[page.state.view];
   return { sentence: page.trouble.textContent, stale: page.panel.classList.contains("pz-stale"),
     missing: figure.element.hidden || !(figure.state || figure.steps) }; }"""

@@ -1,5 +1,5 @@
 // Where each token attends, or who attends to it: one map large, and every head of every layer small.
-import { brief, choice, colourBar, node, picture, range, SEQUENTIAL, SEQUENTIAL_PIXELS } from "./core.js";
+import { brief, choice, colourBar, expectScore, node, picture, range, SEQUENTIAL, SEQUENTIAL_PIXELS } from "./core.js";
 import { countTokens, neighbour, strongest, tokenMap, tokenName } from "./tokens.js";
 import { allWeights, fillMean, Pattern, TokenPattern, tokenPatterns } from "./patterns.js";
 import { Tiles } from "./tiles.js";
@@ -139,6 +139,7 @@ export class Attention {
     if (state.map === "rollout") await this.readRollout(ask);
     if (state.sort) await this.readScores(ask);
     if (!current()) return;
+    if (state.sort) expectScore(this.scores, state.sort);
     this.offer();
     this.list();
     this.draw();
@@ -208,9 +209,6 @@ export class Attention {
     this.heads.offer(range(scene.heads).map((i) => [i, i]));
     this.sort.offer([["", "layer"], ...(scores || []).map(({ name, about }) => [name, name === about ? name : `${name.replaceAll("_", " ")}: ${about}`])]);
     const [sign, name] = state.sort?.startsWith("-") ? ["-", state.sort.slice(1)] : ["", state.sort || ""];
-    if (name && scores && !scores.some((score) => score.name === name)) {
-      throw new Error(`Expected a score among ${scores.map((score) => score.name).join(", ")}; found ${name}.`);
-    }
     const chosen = [[this.layers, state.layer], [this.heads, state.head], [this.way, state.way], [this.maps, state.map], [this.scale, state.scale], [this.sort, name], [this.order, sign], [this.top, state.top ?? ""]];
     for (const [control, value] of chosen) control.select.value = value;
     this.cover.value = Math.min(100, state.cover ?? COVER);

@@ -1,4 +1,5 @@
 // The page: its head (model, training step, image), its tabs, and the one state that decides everything that it shows.
+import { Address } from "./address.js";
 import { Compare } from "./compare.js";
 import { Bar } from "./bar.js";
 import { Attention } from "./attention.js";
@@ -10,7 +11,7 @@ import { Lens } from "./lens.js";
 import { Patching } from "./patching.js";
 import { Training } from "./training.js";
 import { nearestFigure, nearestModel } from "./nearest.js";
-import { fromAddress, toAddress, valid, VIEWS } from "./state.js";
+import { fromAddress, valid, VIEWS } from "./state.js";
 import { node } from "./core.js";
 
 const FIGURES = { attention: Attention, lens: Lens, patching: Patching, training: Training, decompose: Decompose };
@@ -19,7 +20,8 @@ const STEPS = ["model", "view", "img", "corrupt", "model2", "img2"];
 
 class Page {
   constructor(root, source) {
-    Object.assign(this, { root, source, turn: 0, ready: false, figures: {}, ...fromAddress(addressed()) });
+    Object.assign(this, { root, source, turn: 0, ready: false, figures: {}, address: new Address(!source.live) });
+    Object.assign(this, fromAddress(this.address.read()));
     this.trouble = node("p", { class: "pz-trouble", role: "alert", hidden: true });
     this.head = new Head(this);
     this.tabs = node("div", { class: "pz-tabs", role: "tablist", "aria-label": "Views" });
@@ -37,7 +39,7 @@ class Page {
 
   // The browser's Back and Forward, or an address that was changed by hand.
   read() {
-    const { state, mistakes } = fromAddress(addressed());
+    const { state, mistakes } = fromAddress(this.address.read());
     this.mistakes = mistakes;
     return this.show(state);
   }
@@ -60,22 +62,15 @@ class Page {
   set(values) {
     const next = { ...this.state, ...values };
     const isStep = STEPS.some((key) => key in values && values[key] !== this.state[key]);
-    this.link(next, isStep ? "pushState" : "replaceState");
+    this.address.write(next, isStep);
     return this.show(next);
-  }
-
-  link(state, how) {
-    const address = toAddress(state);
-    if (address === toAddress(this.state) && how === "pushState") return;
-    const url = this.source.live ? address : `#${address.slice(1)}`;
-    history[how](history.state, "", url);
   }
 
   // What the server filled in belongs to the state, unless the visitor has chosen something else meanwhile.
   fill(values) {
     const known = Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null && value !== undefined));
     this.state = { ...this.state, ...known };
-    this.link(this.state, "replaceState");
+    this.address.write(this.state);
   }
 
   say(sentences) {
@@ -148,9 +143,6 @@ class Page {
     return this.figures[name];
   }
 }
-
-// The keys in the address; a page of files has them behind #, for a server of files may not know ?.
-const addressed = () => (location.hash.includes("=") ? location.hash.replace("#", "?") : location.search);
 
 // Finds the element that the page is in, which Gradio makes later than the script runs.
 function mount() {
