@@ -96,6 +96,11 @@ def test_every_key_of_a_link_may_be_wrong(app: App) -> None:
                     key
                 )
                 assert key != "ablate" or (state["layer"], state["target"]) == (1, 2)
+    query = "v=1&img=3&view=patching&ablate=zzz&corrupt=blur:99&token=5"
+    app.tab.evaluate(SHOW, query)
+    state, said = app.ready(), app.tab.evaluate(SAID)
+    assert (state["img"], state["token"]) == ("3", 5) and not said["stale"]
+    assert "patches from 0 to 15; found 99" in said["sentence"] and "found 'zzz'" in said["sentence"]
 
 
 def test_the_other_side_of_a_link_may_be_wrong(app: App) -> None:

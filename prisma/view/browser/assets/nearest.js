@@ -10,20 +10,20 @@ const OF_A_FIGURE = [["ablate"], ["cell"], ["sort"], ["classes"], ["against"], [
 
 const without = (state, keys) => ({ ...state, ...Object.fromEntries(keys.map((key) => [key, DEFAULTS[key]])) });
 
-// What `draw(state)` gives, or else draw(the state without one of these groups of keys, or without all), after `said` has
-// got the reason. What is not the address's fault is thrown.
+// What `draw(state)` gives; where that fails, what it gives without the keys that are to blame, after `said` has got the
+// reason. Those are to blame without which it fails no longer, or for another reason. Other faults are thrown.
 async function nearestOf(groups, state, said, draw) {
   try {
     return await draw(state);
   } catch (error) {
     if (error instanceof Unanswered) throw error;
-    const blamed = groups.filter((keys) => keys.some((key) => state[key] !== DEFAULTS[key]));
-    const fewer = blamed.length > 1 ? [...blamed, blamed.flat()] : blamed;
-    for (const keys of fewer) {
-      const found = await draw(without(state, keys)).then((value) => ({ value }), () => null);
-      if (!found) continue;
+    for (const keys of groups.filter((some) => some.some((key) => state[key] !== DEFAULTS[key]))) {
+      const fewer = without(state, keys);
+      const found = await draw(fewer).then((value) => ({ value }), (next) => ({ next }));
+      if (found.next instanceof Unanswered) throw found.next;
+      if (found.next?.message === error.message) continue;
       said.push(error.message);
-      return found.value;
+      return found.next ? nearestOf(groups, fewer, said, draw) : found.value;
     }
     throw error;
   }

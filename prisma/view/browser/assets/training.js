@@ -7,6 +7,7 @@ import { Pattern } from "./patterns.js";
 import { Tiles } from "./tiles.js";
 
 const PACE = 400; // milliseconds of a checkpoint when playing
+const FILM_TALLEST = 200; // CSS pixels of the strip of checkpoints
 const NAMED = 5; // heads whose appearance is said
 const CHARTS = [["Accuracy", ["test_accuracy", "train_accuracy"]], ["Loss", ["test_loss", "train_loss", "loss"]]];
 const ONE = "This model was published with one checkpoint, so there is no training to look at. Mice of Prisma have many.";
@@ -174,7 +175,7 @@ export class Training {
       scene, layers: range(scene.layers), heads: scene.heads, count: scene.layers * scene.heads, chosen: state.layer * scene.heads + state.head, high: alike,
       fill: (i, out) => this.fill(index, Math.floor(i / scene.heads), i % scene.heads, out),
     });
-    this.film.draw({ scene, names: steps.map(number), count: steps.length, chosen: index, high: alike, fill: (i, out) => this.fill(i, state.layer, state.head, out) });
+    this.film.draw({ scene, names: steps.map(number), widest: Infinity, tallest: FILM_TALLEST, count: steps.length, chosen: index, high: alike, fill: (i, out) => this.fill(i, state.layer, state.head, out) });
     if (this.scores && this.drawnScore === this.scoreKey()) this.scored.move(this.step);
     this.tell();
     this.ms = performance.now() - began;
