@@ -22,6 +22,7 @@ SHOW = """(query) => {
 SAID = """() => { const { page } = window.prisma, figure = page.figures[page.state.view];
   return { sentence: page.trouble.textContent, stale: page.panel.classList.contains("pz-stale"),
     missing: figure.element.hidden || !(figure.state || figure.steps) }; }"""
+DARKNESS = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).every((c) => c < 128)"
 REFUSED = "Failed to load resource: the server responded with a status of 400"
 
 
@@ -239,6 +240,11 @@ def test_axe_finds_nothing_serious_on_any_view(browser: Browser, url: str, dark:
                 if v["impact"] in ("serious", "critical")
             ]
             assert serious == [], view
+        button = app.tab.get_by_role("button", name="Theme")
+        for name, is_dark in (("auto", dark), ("light", False), ("dark", True)):
+            expect(button).to_have_text(f"Theme: {name}")
+            app.tab.wait_for_function(f"{DARKNESS} === {str(is_dark).lower()}")
+            button.click()
 
 
 @pytest.mark.parametrize("model", [DIGITS, GLYPHS])
@@ -251,8 +257,9 @@ def test_no_view_is_wider_than_a_phone_or_taller_than_a_few_screens(browser: Bro
             assert app.tab.evaluate("document.documentElement.scrollHeight") < 4200, view
 
 
-def test_the_tour(browser: Browser) -> None:
+def test_the_tour_on_a_phone(browser: Browser) -> None:
     with served(None, "mice/induction") as address, visit(browser, address) as app:
+        app.tab.set_viewport_size({"width": 390, "height": 844})
         app.open().ready()
         app.tab.get_by_role("button", name="Findings").click()
         app.tab.get_by_role("button", name="Take the tour").click()
@@ -260,6 +267,9 @@ def test_the_tour(browser: Browser) -> None:
         for _ in range(3):
             state = app.ready()
             shown.append((state["model"], state["view"]))
+            assert app.tab.evaluate("document.documentElement.scrollWidth") <= 390
+            box = app.tab.locator(".pz-note").bounding_box()
+            assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= 844 and box["width"] <= 390
             app.tab.locator(".pz-note button").first.click()
         assert shown == [("mice/sprites", "attention"), ("mice/sprites", "lens"), ("mice/induction", "patching")]
         expect(app.tab.locator(".pz-note")).to_be_hidden()
