@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from prisma.errors import PrismaError
 from prisma_app.answers import answer_of
 from prisma_app.lanes import HEAVY, LIGHT
 from prisma_app.library import Library
 from prisma_app.state import State
+from prisma_app.subject import Subject
 from prisma_app.views import VIEWS
 
 SLOW = ("patching", "training")
@@ -22,8 +24,17 @@ def asked(library: Library, what: str, values: Mapping[str, Any]) -> dict[str, A
 
 
 def entry(library: Library, name: str) -> dict[str, Any]:
-    """A model: its commit, training steps, layers, heads, tokens, classes, and number of examples."""
-    subject = library.subject(name, None)
+    """A model: its commit, training steps, layers, heads, tokens, classes, and number of examples.
+
+    Of one that cannot be read, the reason: the others still can.
+    """
+    try:
+        return _entry(library.subject(name, None), name)
+    except PrismaError as error:
+        return {"model": name, "error": str(error)}
+
+
+def _entry(subject: Subject, name: str) -> dict[str, Any]:
     config = subject.final.config
     return {
         "model": name,
