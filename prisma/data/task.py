@@ -10,7 +10,7 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-from prisma.data.transform import Transform
+from prisma.data.transform import Transform, as_bytes
 from prisma.errors import PrismaError
 
 SEED = 0
@@ -30,7 +30,7 @@ class Factor:
 class Split:
     """Images [n, channel, height, width], labels [n] (int64) and, if known, object masks."""
 
-    images: Tensor  # in [0, 1] (float32); or, of black and white alone, true on white (bool)
+    images: Tensor  # in [0, 1] (float32); or 255 is white (uint8); or, of black and white alone, true on white (bool)
     labels: Tensor
     masks: Tensor | None = None  # [n, height, width], bool: true on the object
     factors: Mapping[str, Tensor] = field(default_factory=dict)  # name -> value of each image [n], int64
@@ -75,18 +75,23 @@ class Task:
 def data_hash(*splits: Split) -> str:
     """SHA-256 over the images (rounded to 8 bits), labels and masks (if any) of the splits, in order.
 
-    Images of black and white count with 8 pixels to a byte, and masks that are these images themselves do not count.
+    Images of black and white count with 8 pixels to a byte, and masks that equal these images do not count.
     """
     digest = hashlib.sha256()
     for split in splits:
         if split.images.dtype == torch.bool:
             digest.update(np.packbits(split.images.numpy()).tobytes())
         else:
-            digest.update((split.images * 255).round().to(torch.uint8).numpy().tobytes())
+            digest.update(as_bytes(split.images).numpy().tobytes())
         digest.update(split.labels.to(torch.int64).numpy().tobytes())
-        if split.masks is not None and split.masks.data_ptr() != split.images.data_ptr():
+        if split.masks is not None and not _are(split.masks, split.images):
             digest.update(split.masks.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _are(masks: Tensor, images: Tensor) -> bool:
+    """Whether masks are the images themselves, of black and white."""
+    return images.dtype == torch.bool and images.shape[1] == 1 and torch.equal(masks, images[:, 0])
 
 
 def coverage(masks: Tensor, patch_size: int | tuple[int, int]) -> Tensor:

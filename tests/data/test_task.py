@@ -111,3 +111,19 @@ def test_every_task_says_its_licence_and_its_factors(name: str) -> None:
     assert len({factor.name for factor in data.factors} - {"image", "label", "mask"}) == len(data.factors)
     assert bool(data.factors) == (name != "digits")
     assert all(factor.words and len(set(factor.values)) == len(factor.values) for factor in data.factors)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_masks_that_equal_black_and_white_images_do_not_count(own: bool) -> None:
+    """Wherever they are in memory: the same values have the same hash."""
+    white = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5
+    split = Split(white, torch.arange(5), white[:, 0] if own else white[:, 0].clone())
+    assert data_hash(split) == data_hash(replace(split, masks=None)) != data_hash(replace(split, masks=~white[:, 0]))
+    grey = replace(split, images=white.float())
+    assert data_hash(grey) != data_hash(replace(grey, masks=None))
+
+
+def test_bytes_and_floats_of_the_same_pixels_have_the_same_hash() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    split = Split(pixels, torch.zeros(1, dtype=torch.int64))
+    assert data_hash(split) == data_hash(replace(split, images=pixels.float() / 255))
