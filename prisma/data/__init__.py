@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping
 
 from prisma.data.circle import CIRCLE, circle
+from prisma.data.clevr import CLEVR
 from prisma.data.digits import DIGITS
 from prisma.data.dsprites import DSPRITES, dsprites, dsprites_grid
 from prisma.data.induction import INDUCTION
+from prisma.data.polygenic import POLYGENIC
 from prisma.data.sprites import SPRITES, SPRITES_NEUTRAL
 from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
@@ -14,7 +16,7 @@ from prisma.errors import PrismaError, nearest
 __all__ = ["TASKS", "dsprites", "dsprites_grid", "task"]
 
 TASKS: Mapping[str, Task] = {
-    task.name: task for task in (DIGITS, INDUCTION, CIRCLE, SPRITES, SPRITES_NEUTRAL, *DSPRITES)
+    task.name: task for task in (DIGITS, INDUCTION, POLYGENIC, CIRCLE, SPRITES, SPRITES_NEUTRAL, *CLEVR, *DSPRITES)
 }
 
 

@@ -103,6 +103,11 @@ class Transform:
         return (x * _per_channel(self.std, x) + _per_channel(self.mean, x)).clamp(0, 1)
 
     @property
+    def plain(self) -> "Transform":
+        """The same resizing and cutting, and then the pixels in [0, 1] as they are."""
+        return replace(self, mean=(0.0,) * len(self.mean), std=(1.0,) * len(self.std))
+
+    @property
     def range(self) -> PixelRange:
         """For each channel, the smallest and the largest number that `normalise` gives."""
         return tuple(((0 - m) / s, (1 - m) / s) for m, s in zip(self.mean, self.std, strict=True))
