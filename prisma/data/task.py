@@ -79,8 +79,14 @@ class Task:
     sha256: str  # hash of the images, labels and masks of both splits
     factors: tuple[Factor, ...] = ()  # with which the images were drawn; none of images that were not drawn
     license: str | None = None  # of the data, as the Hub names it
+    targets: tuple[str, ...] = ()  # factors that are asked for together, instead of the label
     kept: bool = False  # on this machine, once they are made: making them takes longer than reading a file
     kinds: tuple[str, ...] = ()  # what objects can be; none: the one object of an image is what its label says
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine has the data, or can make them."""
+        return bool(self.sha256)
 
     @classmethod
     def of_splits(
@@ -129,6 +135,19 @@ class Task:
         names = {factor.name for factor in self.factors}
         whole = all(split.factors.keys() == names for split in splits.values())
         return splits if whole and data_hash(*splits.values()) == self.sha256 else None
+
+    def answers(self, split: str) -> Mapping[str, Tensor]:
+        """What is asked of the images of a split: the number of each image's answer [n], by the name of the question.
+
+        A task of one question has one, `label`; one of several targets has each of them.
+        """
+        data = self.splits[split]
+        return {name: data.factors[name] for name in self.targets} if self.targets else {"label": data.labels}
+
+    def answer_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the answers, by the name of the question."""
+        named = {factor.name: factor.values for factor in self.factors}
+        return {name: named[name] for name in self.targets} if self.targets else {"label": self.labels}
 
     def inputs(self, split: str, first: int | None = None) -> tuple[Tensor, Tensor]:
         """(normalised images [n, channel, height, width], labels [n]) of the split "train" or "test".

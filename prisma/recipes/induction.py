@@ -1,14 +1,19 @@
-"""A mouse that compares two glyphs: one layer, attention only, 17 tokens.
+"""Mice that compare glyphs: two of them (monogenic induction), or a pattern of four (polygenic).
 
     prisma train induction
 
-5,000 steps of 64 images take about 75 seconds of one CPU core. As in ViT-Prisma's settings for this task, images of
-32x32 come in patches of 8, the width is 128 and there is no MLP. The differences: 8 heads instead of 4, a
-LayerNorm before the attention, and a readout of the class token and the mean of the patches.
+One layer, attention only, 17 tokens. 5,000 steps of 64 images take about 75 seconds of one CPU core. As in
+ViT-Prisma's settings for this task, images of 32x32 come in patches of 8, the width is 128 and there is no MLP. The
+differences: 8 heads instead of 4, a LayerNorm before the attention, and a readout of the class token and the mean of
+the patches.
 
 Seeds: 0 for the first weights (`init_seed`), 0 for the batches (`order_seed`). Expected test accuracy on the 656 test
 images: 1.000; with `--set init_seed=1` and `2` it is 0.983 and 0.980. Another processor or version of torch may
 change the last bits of the weights, and so the answers to some images.
+
+    prisma train induction-polygenic
+
+POLY_WORDS
 """
 
 from prisma.config import ViTConfig
@@ -38,4 +43,29 @@ INDUCTION = Recipe(
     ),
     license="mit",
     expected_accuracy=1.000,
+)
+POLYGENIC = Recipe(
+    name="induction-polygenic",
+    task="induction-polygenic",
+    model=ViTConfig(
+        image_size=64,
+        patch_size=8,
+        channels=1,
+        n_layers=2,
+        d_model=128,
+        n_heads=8,
+        d_mlp=0,
+        n_classes=12,
+        pool="class_mean",
+    ),
+    training=TrainConfig(
+        steps=3500,
+        batch_size=48,
+        lr=3e-3,
+        warmup=100,
+        weight_decay=1.0,
+        checkpoint_every=250,
+    ),
+    license="mit",
+    expected_accuracy=0.9,
 )
