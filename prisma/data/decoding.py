@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 import os
+import shutil
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,7 +78,7 @@ def decoded(
         workers: threads that decode; by default one for each core.
 
     Raises:
-        PrismaError: more than the share cannot be decoded: some are named; or there is no picture.
+        PrismaError: more than the share cannot be decoded: some are named; there is no picture, or no space for them.
     """
     folder = cache_folder()
     if folder is None or key is None:
@@ -91,6 +92,7 @@ def decoded(
             return _of_file(data, shape, stated["labels"], stated["left_out"])
     with sentences(data):
         data.parent.mkdir(parents=True, exist_ok=True)
+        _expect_space(data.parent, n * math.prod(shape))
         partial = partial_of(data)
         try:
             images = torch.from_file(str(partial), shared=True, size=n * math.prod(shape), dtype=torch.uint8)
@@ -101,6 +103,15 @@ def decoded(
             remove(partial)
     write_json(about, {"labels": found.labels.tolist(), "left_out": list(found.left_out)})
     return _of_file(data, shape, found.labels.tolist(), found.left_out)
+
+
+def _expect_space(folder: Path, size: int) -> None:
+    """Raise PrismaError if a file of this size has no place: writing a mapped file without space ends the process."""
+    if size > (free := shutil.disk_usage(folder).free):
+        raise PrismaError(
+            f"expected {size / 1e9:,.1f} GB of free space in {folder}; found {free / 1e9:,.1f} GB: choose another "
+            "folder with PRISMA_CACHE, or a smaller size of pictures"
+        )
 
 
 def _of_file(data: Path, shape: Sequence[int], labels: Sequence[int], left_out: Sequence[str]) -> Decoded:

@@ -42,7 +42,7 @@ def hub_set(
     Args:
         repo: OWNER/NAME on the Hub, or a folder with files that `datasets` reads (such as Parquet).
         config: the name of one of its configurations.
-        revision: a branch, tag or commit.
+        revision: a commit: what was decoded of it is kept (`prisma.data.decoding`); without, it is streamed each time.
         first: only so many rows of each split; needed where the repository does not state how many there are.
         skipped: the largest share of pictures that may fail to decode.
 

@@ -42,6 +42,12 @@ class Split:
     objects: Tensor | None = None  # [n, height, width], uint8: which object a pixel shows, 1, 2, ...; 0: none
     kinds: Tensor | None = None  # [n, object], int64: what each object is, of the task's kinds; -1: it is not there
 
+    @property
+    def masks_are_images(self) -> bool:
+        """Whether the masks equal the images, of black and white."""
+        alike = self.masks is not None and self.images.dtype == torch.bool and self.images.shape[1] == 1
+        return alike and torch.equal(self.masks, self.images[:, 0])
+
     def object_masks(self, rows: slice = slice(None)) -> Tensor:
         """[n, object, height, width], bool: true on the k-th object; an object that is not there has an empty mask.
 
@@ -168,18 +174,13 @@ def data_hash(*splits: Split) -> str:
     for split in splits:
         for images in split.images.split(_SOME):
             whole = images.numpy() if images.dtype == torch.bool else as_bytes(images).numpy()
-            digest.update(np.packbits(whole) if images.dtype == torch.bool else np.ascontiguousarray(whole))
+            digest.update((np.packbits(whole) if images.dtype == torch.bool else whole).tobytes())
         digest.update(split.labels.to(torch.int64).numpy().tobytes())
-        if split.masks is not None and not _are(split.masks, split.images):
+        if split.masks is not None and not split.masks_are_images:
             digest.update(split.masks.numpy().tobytes())
         for more in (split.objects, split.kinds):
             digest.update(b"" if more is None else more.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _are(masks: Tensor, images: Tensor) -> bool:
-    """Whether masks are the images themselves, of black and white."""
-    return images.dtype == torch.bool and images.shape[1] == 1 and torch.equal(masks, images[:, 0])
 
 
 def patch_sides(masks: Tensor, patch_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -2,11 +2,11 @@
 
     prisma train clevr
 
-1,500 steps of 64 images take about SECONDS seconds of one CPU core. An image of 48x48 shows 4 to 8 coloured shapes; the
+1,500 steps of 64 images take about 130 seconds of one CPU core. An image of 48x48 shows 4 to 8 coloured shapes; the
 width is 64, and the readout is of the class token and the mean of the patches.
 
 Seeds: 0 for the first weights (`init_seed`), 0 for the batches (`order_seed`). Expected test accuracy on the 2,000 test
-images: ACCURACY. Another processor or version of torch may change the last bits of the weights, and so the answers to
+images: 0.916. Another processor or version of torch may change the last bits of the weights, and so the answers to
 some images.
 """
 
@@ -28,5 +28,5 @@ CLEVR = Recipe(
         checkpoint_every=250,
     ),
     license="mit",
-    expected_accuracy=0.9,
+    expected_accuracy=0.916,
 )

@@ -4,6 +4,7 @@ import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,3 +84,11 @@ def test_the_picture_of_bytes() -> None:
     for junk in (b"", b"junk", out.getvalue()[:50]):
         with pytest.raises(UnreadableError, match="expected the bytes of a picture; found"):
             picture_of(junk)
+
+
+def test_too_little_space_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRISMA_CACHE", str(tmp_path))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=5e8))
+    with pytest.raises(PrismaError, match=r"expected 1.2 GB of free space in .*; found 0.5 GB: choose another folder"):
+        decoded(iter(()), 10**8, SHAPE, "key")
+    assert not list((tmp_path / "pictures").iterdir())

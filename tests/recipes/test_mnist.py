@@ -23,7 +23,8 @@ def test_it_has_the_sizes_of_vit_prismas_settings() -> None:
 def test_it_trains_on_a_folder_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_set(tmp_path / "somewhere") if (tmp_path / "somewhere").mkdir() is None else None
+    (tmp_path / "somewhere").mkdir()
+    a_set(tmp_path / "somewhere")
     settings = [word for s in ("steps=2", "warmup=1", "batch_size=4", "n_layers=1") for word in ("--set", s)]
     command = ["prisma", "train", "mnist", *settings, "--out", str(tmp_path / "run"), "--json"]
     monkeypatch.setattr(sys, "argv", [*command, "--data", str(tmp_path / "somewhere")])

@@ -53,7 +53,8 @@ def to_parquet(task: Task, split: Split) -> bytes:
     picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     arrays = {IMAGE: pa.array(_pictures(as_bytes(split.images)), picture), LABEL: pa.array(split.labels.numpy())}
     if split.masks is not None:
-        arrays[MASK] = pa.array(_pictures(split.masks[:, None].to(torch.uint8) * 255), picture)
+        of_its_own = not split.masks_are_images
+        arrays[MASK] = pa.array(_pictures(as_bytes(split.masks[:, None])), picture) if of_its_own else arrays[IMAGE]
     arrays |= {factor.name: pa.array(split.factors[factor.name].numpy()) for factor in task.factors}
     about = {"huggingface": json.dumps({"info": {"features": features}})}
     table = pa.table({name: arrays[name] for name in features}).replace_schema_metadata(about)
@@ -96,7 +97,10 @@ def from_parquet(data: bytes, task: Task, like: Split) -> Split:
         table = file.read().to_pydict()
         images = _pixels(table[IMAGE])
         images = _black_or_white(images) if like.images.dtype == torch.bool else images
-        masks = _black_or_white(_pixels(table[MASK]))[:, 0] if MASK in table else None
+        masks = None
+        if MASK in table:  # the same files are not decoded twice
+            shown = images if table[MASK] == table[IMAGE] else _pixels(table[MASK])
+            masks = (shown if shown.dtype == torch.bool else _black_or_white(shown))[:, 0]
         numbers = {name: torch.tensor(table[name], dtype=torch.int64) for name in (LABEL, *_names(task))}
         if table.keys() != {IMAGE, *numbers, *([MASK] if masks is not None else [])}:
             raise ValueError(f"the columns {', '.join(table)}")
