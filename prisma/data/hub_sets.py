@@ -4,8 +4,9 @@ Rows come as a stream, shard after shard, and each picture is decoded and resize
 arrive; nothing but the resized bytes is kept (`prisma.data.decoding`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -49,59 +50,76 @@ def hub_set(
     Raises:
         PrismaError: no such data set, or no network; no such columns or splits; too many pictures cannot be decoded.
     """
-    expect_packages("datasets", "PIL", extra="train")
-    import datasets
-
+    stream = _Stream.of(str(repo), config, revision)
     name = str(repo).rstrip("/").rpartition("/")[2]
-    try:
-        with nullcontext() if given(repo).is_dir() else from_the_hub():
-            found = datasets.load_dataset(str(repo), config, revision=revision, streaming=True)
-    except (ValueError, OSError) as error:
-        if isinstance(error, PrismaError):
-            raise
-        raise PrismaError(f"expected a data set of the Hub or a folder of one at {repo}; found: {error}") from None
-    test = next((split for split in TEST if split in found), None)
-    if "train" not in found:
-        raise PrismaError(f"expected a split train in {repo}; found {listed(list(found))}")
-    features = found["train"].features or {}
-    image, label = (next((key for key in known if key in features), None) for known in (IMAGES, LABELS))
-    labels = getattr(features.get(label), "names", None)
-    if image is None or labels is None:
-        raise PrismaError(f"expected columns of images and of named labels in {repo}; found {quoted(list(features))}")
     transform = Transform(size=(size, size), mean=MEAN, std=STD, shortest=size)
-    state = f"{repo} {config} {revision} {getattr(found['train'].info, 'version', '')} {first}"
+    state = f"{repo} {config} {revision} {first}" if revision else None
 
-    def split_of(name: str) -> Split:
-        stream = found[name].cast_column(image, datasets.Image(decode=False))
-        n = first or _stated(stream, name)
+    def split_of(split: str) -> Split:
+        n = first or stream.stated(split)
         if n is None:
             raise PrismaError(f"expected {repo} to state how many rows it has; found that it does not: give `first`")
-        rows = _pictures(islice(iter(stream), n), image, label, transform.plain)
-        done = decoded(rows, n, (3, size, size), f"{state} {name}" if revision else None, skipped)
+        rows = stream.pictures(split, n, transform.plain)
+        done = decoded(rows, n, (3, size, size), state and f"{state} {split}", skipped)
         return Split(done.images, done.labels)
 
     train = split_of("train")
-    train, held = (train, split_of(test)) if test else divided(train, len(labels))
+    test = next((split for split in TEST if split in stream.splits), None)
+    train, held = (train, split_of(test)) if test else divided(train, len(stream.labels))
     return Task.of_splits(
         name,
         train,
         held,
-        labels=labels,
+        labels=stream.labels,
         transform=transform,
-        summary=f"Which of {len(labels):,} classes? {len(train.labels) + len(held.labels):,} pictures of {name}.",
+        summary=f"Which of {len(stream.labels):,} classes? {len(train.labels) + len(held.labels):,} pictures, {name}.",
         source=f"the data set {repo} of the Hugging Face Hub",
     )
 
 
-def _stated(stream: Any, split: str) -> int | None:
-    splits = getattr(stream.info, "splits", None) or {}
-    found = splits.get(split)
-    return found.num_examples if found is not None and found.num_examples else None
+@dataclass(frozen=True)
+class _Stream:
+    """A data set whose rows are read one after the other."""
 
+    splits: Mapping[str, Any]  # name -> a stream of `datasets`
+    image: str  # the column of the pictures
+    label: str  # the column of the labels
+    labels: tuple[str, ...]  # the names of the classes
 
-def _pictures(rows: Iterator[dict[str, Any]], image: str, label: str | None, plain: Transform) -> Iterator[Picture]:
-    for i, row in enumerate(rows):
-        yield Picture(f"row {i}", partial(_read, row[image], row[label], plain, i))
+    @classmethod
+    def of(cls, repo: str, config: str | None, revision: str | None) -> "_Stream":
+        """Open a data set: nothing but its description is read."""
+        expect_packages("datasets", "PIL", extra="train")
+        import datasets
+
+        try:
+            with nullcontext() if given(repo).is_dir() else from_the_hub():
+                found = datasets.load_dataset(repo, config, revision=revision, streaming=True)
+        except PrismaError:
+            raise
+        except (ValueError, OSError) as error:
+            raise PrismaError(f"expected a data set of the Hub or a folder of one at {repo}; found: {error}") from None
+        if "train" not in found:
+            raise PrismaError(f"expected a split train in {repo}; found {listed(list(found))}")
+        features = found["train"].features or {}
+        image, label = (next((key for key in known if key in features), "") for known in (IMAGES, LABELS))
+        labels = getattr(features.get(label), "names", None)
+        if not image or not labels:
+            raise PrismaError(
+                f"expected columns of images and of named labels in {repo}; found {quoted(list(features))}"
+            )
+        plain = {split: rows.cast_column(image, datasets.Image(decode=False)) for split, rows in found.items()}
+        return cls(plain, image, label, tuple(labels))
+
+    def stated(self, split: str) -> int | None:
+        """How many rows a split has, if that is stated."""
+        about = (getattr(self.splits[split].info, "splits", None) or {}).get(split)
+        return (about.num_examples or None) if about is not None else None
+
+    def pictures(self, split: str, n: int, plain: Transform) -> Iterator[Picture]:
+        """The first `n` rows of a split, not decoded."""
+        for i, row in enumerate(islice(iter(self.splits[split]), n)):
+            yield Picture(f"row {i}", partial(_read, row[self.image], row[self.label], plain, i))
 
 
 def _read(image: dict[str, Any], label: int, plain: Transform, i: int) -> tuple[Tensor, int]:

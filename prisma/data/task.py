@@ -45,8 +45,9 @@ class Split:
     @property
     def masks_are_images(self) -> bool:
         """Whether the masks equal the images, of black and white."""
-        alike = self.masks is not None and self.images.dtype == torch.bool and self.images.shape[1] == 1
-        return alike and torch.equal(self.masks, self.images[:, 0])
+        if self.masks is None or self.images.dtype != torch.bool or self.images.shape[1] != 1:
+            return False
+        return torch.equal(self.masks, self.images[:, 0])
 
     def object_masks(self, rows: slice = slice(None)) -> Tensor:
         """[n, object, height, width], bool: true on the k-th object; an object that is not there has an empty mask.
