@@ -13,7 +13,10 @@ change the last bits of the weights, and so the answers to some images.
 
     prisma train induction-polygenic
 
-POLY_WORDS
+Two layers, attention and MLP, 65 tokens. 3,000 steps of 64 images take about 320 seconds of one
+CPU core, a fifth of it for the accuracies at checkpoints. For the first quarter the mouse tells a row from a column and
+nothing else; then it begins to compare glyphs. It is a mouse for a few minutes: more steps make it better. With the
+same seeds, expected test accuracy on the 3,540 test images: 0.625; chance is 0.083.
 """
 
 from prisma.config import ViTConfig
@@ -67,5 +70,5 @@ POLYGENIC = Recipe(
         checkpoint_every=500,
     ),
     license="mit",
-    expected_accuracy=0.9,
+    expected_accuracy=0.625,
 )
