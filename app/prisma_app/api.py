@@ -8,6 +8,7 @@ import html
 import logging
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from prisma import __version__
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 Name = str | None
 Number = float | None
 Answer = dict[str, Any]
-
-
-ENDPOINTS = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
 
 
 log = logging.getLogger("prisma_app")
@@ -125,6 +123,11 @@ class Endpoints:
 
     def _ask(self, what: str, given: Mapping[str, Any]) -> Answer:
         return _as_sentences(lambda: _programs().asked(self._library(), what, given))
+
+
+NAMES = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
+ENDPOINTS: Mapping[str, int] = {name: len(signature(getattr(Endpoints, name)).parameters) - 1 for name in NAMES}
+"""How many arguments each endpoint has."""
 
 
 def _programs() -> Any:

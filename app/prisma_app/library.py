@@ -55,7 +55,7 @@ class Library:
             if rev is not None:
                 raise PrismaError(f"expected no commit for {name}, which has one state; found {quoted(rev, 40)}")
             return made
-        commit = rev or made.rev
+        commit = made.commit_of(rev)
         return self._kept.get((name, commit), lambda: pinned(made, commit))
 
     def scene(self, state: State) -> "Scene":

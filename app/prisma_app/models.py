@@ -1,5 +1,6 @@
 """Mice as the views need them: published ones, with their checkpoints and probe images, and those in the package."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -51,6 +52,16 @@ class Mouse(Subject):
             return published.commit_of(MAIN)
         return published.file(CONFIG).parent.name
 
+    def commit_of(self, rev: str | None) -> str:
+        """The commit that a revision names now, by default `main`: a label may move while its numbers are kept.
+
+        Raises:
+            PrismaError: no such revision.
+        """
+        if rev is None or re.fullmatch("[0-9a-f]{40}", rev):
+            return rev or self.rev
+        return self.published.file(CONFIG, rev).parent.name
+
     @cached_property
     def steps(self) -> list[int]:
         return [int(entry["step"]) for entry in self._checkpoints]
@@ -91,7 +102,8 @@ class Mouse(Subject):
 
     def code(self, step: int) -> str:
         hub = "" if self.published.hub is None else f", hub={str(self.published.hub)!r}"
-        return f'loaded = prisma.load({self.name!r}, "step-{step:06d}"{hub})'
+        commit = self._checkpoints[self.steps.index(step)]["commit"]  # the label may name another one later
+        return f"loaded = prisma.load({self.name!r}, {commit!r}{hub})"
 
     def code_of(self, picture: Picture) -> str:
         if not picture.img.isdigit():
@@ -103,7 +115,7 @@ class Mouse(Subject):
 
     def _code_of_probe(self, part: str) -> str:
         hub = "" if self.published.hub is None else f", Path({str(self.published.hub)!r})"
-        return f"loaded.transform.normalise(Published({self.name!r}{hub}).probe()[0][{part}])"
+        return f"loaded.transform.normalise(Published({self.name!r}{hub}, commit={self.rev!r}).probe()[0][{part}])"
 
     @cached_property
     def _checkpoints(self) -> list[dict[str, Any]]:
@@ -168,6 +180,9 @@ class Shipped(Subject):
             return super().code_of(picture)
         index = self._spread(N_EXAMPLES)[int(picture.img)]
         return f'task({self._task.name!r}).inputs("test")[0][{index}:{index + 1}]'
+
+    def code_of_examples(self, count: int) -> str:
+        return f'task({self._task.name!r}).inputs("test")[0][{self._spread(N_PROBE)[:count]}]'
 
     @property
     def _recipe(self) -> str:

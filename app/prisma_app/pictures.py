@@ -135,6 +135,13 @@ def uploaded(name: str, loaded: Loaded) -> Picture:
 
 def drawing(name: str, loaded: Loaded) -> Picture:
     """A drawing, white on black, as model input. Raises PrismaError on anything else."""
+    side, levels = ink_levels(name)
+    pixels = np.array([17 * int(level, 16) for level in levels], np.uint8).reshape(side, side)
+    return Picture("Your drawing", transform_of(loaded)(pixels), name)
+
+
+def ink_levels(name: str) -> tuple[int, str]:
+    """The side of a drawing, and its pixels row by row, each a hex digit from 0 to f. Raises PrismaError for others."""
     match = re.fullmatch(r"ink:([0-9]{1,2}):([A-Za-z0-9_-]*)", name)
     side = int(match[1]) if match else 0
     try:
@@ -143,9 +150,7 @@ def drawing(name: str, loaded: Loaded) -> Picture:
         raw = b""
     if side not in INK_SIDES or len(raw) != -(-side * side // 2):
         raise PrismaError(f"expected a drawing as ink:SIDE:BASE64, 4 bits for each pixel; found {quoted(name, 40)}")
-    bytes_ = np.frombuffer(raw, dtype=np.uint8)
-    levels = np.stack([bytes_ >> 4, bytes_ & 15], axis=1).reshape(-1)[: side * side] * 17
-    return Picture("Your drawing", transform_of(loaded)(levels.astype(np.uint8).reshape(side, side)), name)
+    return side, raw.hex()[: side * side]
 
 
 def changed(name: str, clean: Picture, config: ViTConfig) -> Picture:

@@ -17,8 +17,9 @@ SLOW = ("patching", "training")
 
 def asked(library: Library, what: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of a view, or with `what` "answer" the logits, of the state with these keys; None is the default."""
-    scene = library.scene(State.of({name: value for name, value in values.items() if value is not None}))
+    state = State.of(values)
     with (HEAVY if what in SLOW else LIGHT).place():
+        scene = library.scene(state)
         found: dict[str, Any] = answer_of(scene) if what == "answer" else VIEWS[what].values(scene)
         return found
 

@@ -105,7 +105,7 @@ async def _models(library: Library, request: Request) -> Response:
 async def _pack(library: Library, what: str, request: Request) -> Response:
     query = _query(request)
     part = query.pop("part", None)
-    if part is not None and not (part.isascii() and part.isdigit() and len(part) < 5):
+    if part is not None and not (part.isascii() and part.isdigit() and len(part) < 8):
         raise PrismaError("expected part as a whole number; found something else")
     state, name = State.of(query), request.path_params.get("name", "")
     data = await run_in_threadpool(pack_of, library, what, state, name, None if part is None else int(part))
@@ -115,8 +115,15 @@ async def _pack(library: Library, what: str, request: Request) -> Response:
 async def _stream(library: Library, request: Request) -> Response:
     query = _query(request)
     what = query.pop("what", "heads")
-    lines = await run_in_threadpool(VIEWS["patching"].stream, library.scene(State.of(query)), what)
+    lines = await run_in_threadpool(_lines, library, State.of(query), what)
     return StreamingResponse(_as_lines(lines), media_type="application/x-ndjson")
+
+
+def _lines(library: Library, state: State, what: str) -> Iterator[Mapping[str, Any]]:
+    with LIGHT.place():  # the scene of a CLIP reads the visitor's prompts
+        scene = library.scene(state)
+    found: Iterator[Mapping[str, Any]] = VIEWS["patching"].stream(scene, what)
+    return found
 
 
 def _as_lines(lines: Iterator[Mapping[str, Any]]) -> Iterator[bytes]:
@@ -170,6 +177,7 @@ def _guarded(handle: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def sentence(error: PrismaError) -> str:
-    """The message of an error, as a sentence."""
+    """The message of an error, as a sentence. A name that it begins with stays as it is."""
     text = str(error)
-    return f"{text[:1].upper()}{text[1:]}."
+    first = text[:1].upper() if text.partition(" ")[0].isalpha() else text[:1]
+    return f"{first}{text[1:]}."

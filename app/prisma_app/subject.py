@@ -9,7 +9,7 @@ from torch import Tensor
 from prisma.errors import PrismaError, quoted, shown
 from prisma.loaded import Loaded
 from prisma.view.browser import Array, pictures
-from prisma_app.pictures import Picture, changed, drawing, transform_of, uploaded
+from prisma_app.pictures import Picture, changed, drawing, ink_levels, transform_of, uploaded
 
 
 class Subject(ABC):
@@ -64,6 +64,10 @@ class Subject(ABC):
 
     def code_of(self, picture: Picture) -> str:
         """The Python that makes a picture's model input [1, channel, height, width], as an expression."""
+        if picture.img.startswith("ink:"):
+            side, levels = ink_levels(picture.img)
+            made = f"np.array([17 * int(level, 16) for level in {levels!r}], np.uint8).reshape({side}, {side})"
+            return f"loaded.transform({made})[None]"
         return 'loaded.transform("your-image.png")[None]'
 
     def code_of_examples(self, count: int) -> str:

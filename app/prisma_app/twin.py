@@ -61,9 +61,16 @@ def listed(library: Library) -> dict[str, Any]:
 
 
 def file_name(what: str, **asked: Any) -> str:
-    """The name of what the page asks for: `attention/model-lab_digits.step-40.img-3.part-0`."""
+    """The name of what the page asks for: `attention/model-lab_2fdigits.step-40.img-3.part-0`.
+
+    Letters that are not small are written as their code, so that no two models have one name, on no file system.
+    """
     named = ((key, asked[key]) for key in ("model", "step", "img", "part", "what", "stream") if key in asked)
-    return f"{what}/" + ".".join(f"{key}-{re.sub('[^A-Za-z0-9-]+', '_', str(value))}" for key, value in named)
+    return f"{what}/" + ".".join(f"{key}-{_word(str(value))}" for key, value in named)
+
+
+def _word(text: str) -> str:
+    return re.sub("[^a-z0-9-]", lambda found: f"_{ord(found[0]):02x}", text)
 
 
 def _views(library: Library, name: str, images: int, steps: int) -> Iterator[tuple[str, View]]:

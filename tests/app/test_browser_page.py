@@ -48,7 +48,7 @@ def test_a_link_opens_what_it_says(app: App) -> None:
 @pytest.mark.parametrize(
     ("query", "sentences"),
     [
-        ("?step=abc&zz=1", ["The address has step=abc"]),
+        ("?__proto__=1&__defineGetter__=1&constructor=1&step=abc&zz=1", ["The address has step=abc"]),
         ("?model=lab/none&view=lens", ["There is no model 'lab/none' here"]),
         ("?layer=7&step=17&img=99&target=44", ["layer 7", "step 17", "image 99", "target 44"]),
         ("?rev=0000000000000000000000000000000000000000&view=lens", ["revision"]),

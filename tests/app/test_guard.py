@@ -42,6 +42,9 @@ def test_other_pages_cannot_be_read(url: str, path: str) -> None:
         ({"data": [None] * 41}, 422),
         ([1], 422),
         (b"{", 422),
+        (b"[" * 60_000, 422),
+        ({"data": [], "fn_index": 3}, 422),
+        ({"data": [None] * 8, "fn_index": 3}, 422),
         ({"data": ["x" * 70_000]}, 413),
     ],
 )

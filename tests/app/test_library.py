@@ -53,6 +53,7 @@ def test_a_scene_is_at_the_commit_of_the_link(scene: Callable[..., Scene], lab: 
     commit = Published(DIGITS, lab).file("config.json").parent.name
     assert scene(model=DIGITS).subject.rev == scene(model=DIGITS, rev=commit).subject.rev == commit
     assert scene(model=DIGITS).subject is scene(model=DIGITS, rev=commit).subject
+    assert scene(model=DIGITS, rev="main").subject is scene(model=DIGITS).subject  # what it names now, not later
     found = scene(model=DIGITS, rev=commit, step=8, img="2").resolved(token=1)
     assert found == {"model": DIGITS, "rev": commit, "img": "2", "step": 8, "token": 1}
 

@@ -77,7 +77,7 @@ def test_a_port_that_is_taken(lab: Path, taken: int) -> None:
 
 def test_the_page_has_no_events_of_its_own(library: Library) -> None:
     functions = main.page_of(lambda: library).fns.values()
-    assert tuple(function.api_name for function in functions) == ENDPOINTS
+    assert tuple(function.api_name for function in functions) == tuple(ENDPOINTS)
     assert all(not function.targets or function.targets[0][1] is None for function in functions)
 
 

@@ -55,9 +55,10 @@ def test_equal_addresses_have_equal_bytes_and_are_made_once(
     ("path", "keys", "status", "sentence"),
     [
         ("view/attention", {"step": "x"}, 400, "Expected step as a whole number; found 'x'."),
-        ("view/attention", {"step": "3"}, 400, "Lab/digits publishes 8 training steps"),
+        ("view/attention", {"step": "3"}, 400, "lab/digits publishes 8 training steps"),
         ("view/attention", {"part": "x"}, 400, "Expected part as a whole number"),
         ("view/attention", {"part": "9"}, 400, "Expected a layer from 0 to 1; found 9."),
+        ("view/lens", {"part": "21842"}, 400, "Expected a class from 0 to 9; found 21842."),
         ("view/attention", {"model": "../../etc/passwd"}, 400, "There is no model '../../etc/passwd' here"),
         ("view/attention", {"rev": "main/../.."}, 400, ""),
         ("view/nope", {}, 400, "Expected a view among attention, lens"),

@@ -52,6 +52,14 @@ def test_the_first_and_the_last_are_among_a_spread(count: int, n: int, expected:
     assert spread(count, n) == expected
 
 
+def test_no_two_models_have_one_file() -> None:
+    names = [
+        file_name("model", model=model) for model in ("lab/a.b", "lab/a_b", "lab/a-b", "Lab/a.b", "lab/A.b", "la/b_a.b")
+    ]
+    assert len({name.casefold() for name in names}) == len(names)
+    assert file_name("model", model=DIGITS) == "model/model-lab_2fdigits"
+
+
 def test_images_are_of_as_many_classes_as_possible() -> None:
     assert one_of_each([1, 1, 2, 1, 3], 3) == [0, 2, 4]
     assert one_of_each([1, 1, 2, 1, 3], 4) == [0, 1, 2, 4]

@@ -19,7 +19,7 @@ from prisma.view.browser import Array, View, attention_rows, fractions, numbers
 from prisma.vit import ViT
 from prisma_app.library import Scene
 from prisma_app.views.heads import described, scores_of
-from prisma_app.views.shared import code_head, default_token, nested
+from prisma_app.views.shared import code_head, default_token, nested, program
 
 MOST_AT_ONCE = 2**20  # weights of all layers up to which the page reads them at once
 MOST_ALL = 300  # tokens up to which it reads every layer
@@ -27,7 +27,7 @@ MOST_LAYER = 600  # tokens up to which it reads the patterns of a layer; above, 
 MOST_MEMORY = 2**29  # bytes of the patterns of all layers, for scores and rollout
 
 Packed = dict[str, Array]
-_LAYERS: "WeakKeyDictionary[ViT, tuple[str, dict[int, Packed]]]" = WeakKeyDictionary()
+_LAYERS: "WeakKeyDictionary[ViT, tuple[Tensor, dict[int, Packed]]]" = WeakKeyDictionary()
 """The layers of each model's last image, so that a page that asks for one after the other costs two passes."""
 
 
@@ -88,14 +88,15 @@ def patterns(scene: Scene, layers: Sequence[int]) -> list[Tensor]:
 
 def _packed_layer(scene: Scene, layer: int) -> Packed:
     """The first layer that is asked for is computed alone, so that it is drawn soon; the second time, all are."""
-    img, held = _LAYERS.get(scene.loaded.model, ("", {}))
-    if img != scene.picture.img:
+    image = scene.picture.x
+    seen, held = _LAYERS.get(scene.loaded.model, (image, {}))
+    if not torch.equal(seen, image):  # not by its name: two commits of `main` with one checkpoint may name other images
         held = {}
     if layer not in held:
         missing = [i for i in range(scene.config.n_layers) if i not in held] if held else [layer]
         found = [attention_rows("pattern", x, scene.config.n_prefix) for x in patterns(scene, missing)]
         held = {**held, **dict(zip(missing, found, strict=True))}
-        _LAYERS[scene.loaded.model] = (scene.picture.img, held)
+        _LAYERS[scene.loaded.model] = (image, held)
     return held[layer]
 
 
@@ -124,7 +125,7 @@ def _rollout(scene: Scene) -> View:
     _expect_memory(scene.config, "attention rollout")
     found = rollout(scene.loaded.model, scene.picture.x[None]).map
     assert found is not None
-    code = f"{code_head(scene)}values = prisma.rollout(loaded.model, x).map[0]\n"
+    code = program(f"{code_head(scene)}values = prisma.rollout(loaded.model, x).map[0]\n")
     return View({"code": code}, attention_rows("pattern", found, scene.config.n_prefix))
 
 
@@ -152,7 +153,8 @@ def code(scene: Scene) -> str:
 def _code(scene: Scene, layer: int, where: Sequence[int | slice] = ()) -> str:
     site = f"blocks.{layer}.attn.pattern"
     index = ", ".join(":" if isinstance(at, slice) else str(at) for at in (0, *where))
-    return f"{code_head(scene)}_, acts = prisma.record(loaded.model, x, {site!r})\nvalues = acts[{site!r}][{index}]\n"
+    made = f"_, acts = prisma.record(loaded.model, x, {site!r})\nvalues = acts[{site!r}][{index}]\n"
+    return program(f"{code_head(scene)}{made}")
 
 
 def _asked(scene: Scene) -> tuple[int, tuple[int | slice, ...], list[str]]:

@@ -10,7 +10,7 @@ from prisma.view.browser import View, numbers
 from prisma.view.browser.parts import Part, parts_facts, parts_of, written
 from prisma_app.answers import answer
 from prisma_app.library import Scene
-from prisma_app.views.shared import code_head, nested
+from prisma_app.views.shared import code_head, nested, program
 
 PARTS = """values = torch.cat([
     found.heads[0, int(name.split(".")[1])] if name.endswith(".attn") else found.components[0, i : i + 1]
@@ -45,9 +45,9 @@ def values(scene: Scene) -> dict[str, Any]:
 
 def code(scene: Scene) -> str:
     """The Python that computes what each part writes, [part]."""
-    head = code_head(scene).replace("import prisma\n", "import prisma\nimport torch\n", 1)
     metric = f"prisma.{_metric(_asked(scene))!r}"
-    return f"{head}found = prisma.direct_logit_attribution(loaded.model, x, {metric}, sources=False)\n{PARTS}"
+    found = f"found = prisma.direct_logit_attribution(loaded.model, x, {metric}, sources=False)\n"
+    return program(f"{code_head(scene)}{found}{PARTS}")
 
 
 def _parts(scene: Scene) -> tuple[DirectLogitAttribution, list[Part], Tensor]:

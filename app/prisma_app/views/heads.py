@@ -60,13 +60,6 @@ def scores_code(names: Sequence[str]) -> str:
     return f"{functions}\n\nscores = {{\n{own}    **{{name: SCORES[name] for name in {library!r}}},\n}}\n"
 
 
-SCORES_IMPORTS = (
-    "import torch",
-    "from torch import Tensor",
-    "from prisma.analysis.attention.score_functions import SCORES, Score, ScoreContext",
-)
-
-
 def _computable(config: ViTConfig, images: Tensor) -> Mapping[str, Score]:
     """Without those that no image has keys for: induction needs two patches that look the same."""
     context = ScoreContext(

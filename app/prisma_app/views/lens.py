@@ -6,7 +6,7 @@ from prisma.analysis.lens.logit_lens import LogitLens, logit_lens
 from prisma.view.browser import View, fractions
 from prisma.view.browser.lens import lens_arrays, stage_names
 from prisma_app.library import Scene
-from prisma_app.views.shared import code_head, default_token, nested
+from prisma_app.views.shared import code_head, default_token, nested, program
 
 
 def view(scene: Scene, part: int | None = None) -> View:
@@ -46,7 +46,7 @@ def code(scene: Scene) -> str:
     token = scene.state.token
     which = "lens.readout[0]" if token is None else f"lens.tokens[0, :, {token}]"
     of = "the image" if token is None else f"token {token}"
-    return (
+    return program(
         f"{code_head(scene)}lens = prisma.logit_lens(loaded.model, x)\n"
         f"values = {which}  # logits [stage, class] of {of}\n"
         "tokens = lens.tokens[0].softmax(-1)  # [stage, token, class]; the table has its largest over classes\n"

@@ -9,10 +9,19 @@ from prisma_app.library import Scene
 
 IMPORTS = {
     "Path(": "from pathlib import Path",
+    "np.": "import numpy as np",
     "skimage.": "import skimage.data",
+    "torch.": "import torch",
     "load_sample_images(": "from sklearn.datasets import load_sample_images",
+    ": Tensor": "from torch import Tensor",
 }
-"""What the Python of an image may need, beside Prisma, by what is in it."""
+OURS = {
+    "prisma.": "import prisma",
+    "Score(": "from prisma.analysis.attention.score_functions import SCORES, Score, ScoreContext",
+    "task(": "from prisma.data import task",
+    "Published(": "from prisma.repository import Published",
+}
+"""What a program needs, of other libraries and of Prisma, by what is in it."""
 
 
 def default_token(scene: Scene) -> int:
@@ -27,9 +36,13 @@ def nested(scene: Scene, axes: Sequence[str], values: Tensor, **more: Any) -> di
     return {**scene.resolved(), "axes": list(axes), "values": values.detach().cpu().double().tolist(), **more}
 
 
+def program(body: str, imports: Sequence[str] = ()) -> str:
+    """Python with the imports that it needs; `imports` are those of Prisma that `OURS` does not have."""
+    others = [line for name, line in IMPORTS.items() if name in body]
+    ours = [*(line for name, line in OURS.items() if name in body), *imports]
+    return "\n".join([*others, *[""][: len(others)], *ours, "", body])
+
+
 def code_head(scene: Scene) -> str:
     """The Python that loads the model and makes `x`, the input [1, channel, height, width] of the image."""
-    model, image = scene.subject.code(scene.step), scene.subject.code_of(scene.picture)
-    others = [line for name, line in IMPORTS.items() if name in model + image]
-    ours = ["import prisma", *(["from prisma.repository import Published"] if "Published(" in image else [])]
-    return "\n".join([*others, *[""][: len(others)], *ours, "", model, f"x = {image}", ""])
+    return f"{scene.subject.code(scene.step)}\nx = {scene.subject.code_of(scene.picture)}\n"

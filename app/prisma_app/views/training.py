@@ -19,8 +19,8 @@ from prisma.errors import PrismaError
 from prisma.view.browser import View, attention_rows, numbers
 from prisma_app.cache import Cache
 from prisma_app.library import Scene
-from prisma_app.views.heads import SCORES_IMPORTS, appears, described, scores_code, scores_of
-from prisma_app.views.shared import nested
+from prisma_app.views.heads import appears, described, scores_code, scores_of
+from prisma_app.views.shared import nested, program
 
 SCORED = 1  # the part with the scores
 MOST_IMAGES = 32  # over which scores are averaged
@@ -182,19 +182,15 @@ def code(scene: Scene) -> str:
 
 def _code(scene: Scene, steps: Sequence[int]) -> str:
     subject, scored = scene.subject, scored_steps(scene)
-    images = subject.code_of_examples(scored.images)
-    imports = ["import prisma", *SCORES_IMPORTS]
-    if "Path(" in images:
-        imports.append("from pathlib import Path")
-    if "Published(" in images:
-        imports.append("from prisma.repository import Published")
-    checkpoints = [subject.code(step).removeprefix("loaded = ") for step in steps]
-    return "\n".join(
-        [
-            *imports, "\n", scores_code([str(about["name"]) for about in scored.about]),
-            "checkpoints = [", *(f"    {checkpoint}," for checkpoint in checkpoints), "]",
-            "loaded = checkpoints[-1]", f"images = {images}",
-            "results = [prisma.head_scores(loaded.model, images, scores) for loaded in checkpoints]",
-            "values = torch.stack([result.mean for result in results])", "",
-        ]
+    checkpoints = [f"    {subject.code(step).removeprefix('loaded = ')},  # step {step}" for step in steps]
+    return program(
+        "\n".join(
+            [
+                "", scores_code([str(about["name"]) for about in scored.about]),
+                "checkpoints = [", *checkpoints, "]",
+                "loaded = checkpoints[-1]", f"images = {subject.code_of_examples(scored.images)}",
+                "results = [prisma.head_scores(loaded.model, images, scores) for loaded in checkpoints]",
+                "values = torch.stack([result.mean for result in results])", "",
+            ]
+        )
     )  # fmt: skip

@@ -7,7 +7,8 @@ import pytest
 import torch
 from prisma_app.library import Library, Scene
 from prisma_app.state import State
-from prisma_app.views.heads import OWN, SCORES_IMPORTS, appears, described, scores_code, scores_of
+from prisma_app.views.heads import OWN, appears, described, scores_code, scores_of
+from prisma_app.views.shared import program
 
 import prisma
 from prisma.analysis.attention.score_functions import ScoreContext
@@ -82,6 +83,6 @@ def test_the_python_defines_the_same_scores(scene: Callable[..., Scene]) -> None
     images = torch.stack([example.x for example in there.subject.examples()[:2]])
     expected = scores_of(there.loaded.model, images)
     scope: dict[str, object] = {}
-    exec("\n".join([*SCORES_IMPORTS, scores_code(expected.names["score"])]), scope)
+    exec(program(scores_code(expected.names["score"])), scope)
     found = prisma.head_scores(there.loaded.model, images, scope["scores"])  # type: ignore[arg-type]
     assert found.names == expected.names and torch.equal(found.mean, expected.mean)

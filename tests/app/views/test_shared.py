@@ -1,13 +1,18 @@
 """What several views use: default tokens, and the Python around their numbers."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from prisma_app.library import Library, Scene
+from prisma_app.findings import FINDINGS
+from prisma_app.library import Library, Scene, library_of
 from prisma_app.state import State
-from prisma_app.views.shared import code_head, default_token, nested
+from prisma_app.views import VIEWS
+from prisma_app.views.shared import code_head, default_token, nested, program
 
+from prisma.repository import Published
 from tests.app.conftest import DIGITS
 
 
@@ -24,6 +29,21 @@ def test_numbers_have_names_for_their_axes_and_say_what_they_are_of(scene: Calla
 def test_the_python_loads_the_model_and_makes_its_input(scene: Callable[..., Scene], vit_library: Library) -> None:
     for there in (scene(model=DIGITS, step=8, img="3"), vit_library.scene(State.of({"img": "4"}))):
         made: dict[str, Any] = {}
-        exec(code_head(there), made)
+        exec(program(code_head(there)), made)
         assert torch.equal(made["x"][0], there.picture.x)
         assert torch.equal(made["loaded"].model(made["x"]), there.loaded.model(there.picture.x[None]))
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("keys", [{"img": "3"}, {key: FINDINGS[2].keys[key] for key in ("img", "corrupt")}])
+def test_the_python_of_a_mouse_in_the_package_gives_its_numbers(name: str, keys: dict[str, str]) -> None:
+    there, made = library_of(None, "mice/induction", ()).scene(State.of(keys)), dict[str, Any]()
+    exec(VIEWS[name].code(there), made)
+    torch.testing.assert_close(made["values"], torch.tensor(VIEWS[name].values(there)["values"]), rtol=0, atol=2e-6)
+
+
+def test_the_python_names_the_commit_that_is_shown(scene: Callable[..., Scene], lab: Path) -> None:
+    there = scene(model=DIGITS, step=8)
+    at_step = Published(DIGITS, lab).commit_of("step-000008")
+    assert f"prisma.load({DIGITS!r}, {at_step!r}" in code_head(there)
+    assert f"commit={there.subject.rev!r}).probe()" in code_head(there)

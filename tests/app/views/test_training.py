@@ -180,7 +180,7 @@ def test_a_checkpoint_that_has_diverged_is_left_out_and_named(
     assert torch.equal(scores, expected[[STEPS.index(step) for step in left]])
     answer = training.values(there)
     assert (answer["steps"], answer["diverged"]) == (left, [at_step])
-    assert f"step-{at_step:06d}" not in training.code(there) and "step-000032" in training.code(there)
+    assert f"# step {at_step}\n" not in training.code(there) and "# step 32\n" in training.code(there)
     head = answer_view(there)
     assert head.facts["diverged"] and head.facts["top"] == [] and set(head.arrays) == {"image"}
 

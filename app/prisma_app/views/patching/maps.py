@@ -14,7 +14,7 @@ from prisma_app.library import Scene
 from prisma_app.views.patching.estimates import estimates
 from prisma_app.views.patching.question import HEADS, Question, metric_code, question_of
 from prisma_app.views.patching.runs import TOP, exact_heads, time_until
-from prisma_app.views.shared import code_head, nested
+from prisma_app.views.shared import code_head, nested, program
 
 QUICK = 2e10  # multiply-adds up to which both maps are computed at once, exactly: about a second on two cores
 
@@ -85,15 +85,15 @@ def code(scene: Scene) -> str:
 def _code(scene: Scene, question: Question) -> str:
     call = f'prisma.sweep(loaded.model, x, corrupt, "{HEADS}", metric, into={question.into!r})'
     imports, corrupt = _corrupt_code(scene)
-    return f"{imports}{code_head(scene)}{corrupt}metric = {metric_code(question)}\nvalues = {call}\n"
+    return program(f"{code_head(scene)}{corrupt}metric = {metric_code(question)}\nvalues = {call}\n", imports)
 
 
-def _corrupt_code(scene: Scene) -> tuple[str, str]:
+def _corrupt_code(scene: Scene) -> tuple[list[str], str]:
     """The imports that the corrupt image needs, and the Python that makes it from `x`."""
     kind, _, listed = scene.corrupt.img.partition(":")
     names = {"blur": "blur", "noise": "gaussian_noise", "mean": "mean_image"}
     if kind not in names:
-        return "", f"corrupt = {scene.subject.code_of(scene.corrupt)}\n"
+        return [], f"corrupt = {scene.subject.code_of(scene.corrupt)}\n"
     where, lines = "None", ""
     if listed:
         where, lines = (
@@ -105,8 +105,8 @@ def _corrupt_code(scene: Scene) -> tuple[str, str]:
             ),
         )
     more = ", reference=x.mean((-2, -1), keepdim=True).expand_as(x)" if kind == "mean" else ""
-    imports = f"from prisma.analysis.patching.corruptions import {names[kind]}{', patch_pixels' if listed else ''}\n"
-    return ("import torch\n" if listed else "") + imports, f"{lines}corrupt = {names[kind]}(x, {where}{more})\n"
+    imports = f"from prisma.analysis.patching.corruptions import {names[kind]}{', patch_pixels' if listed else ''}"
+    return [imports], f"{lines}corrupt = {names[kind]}(x, {where}{more})\n"
 
 
 def _estimated(question: Question, base: float) -> tuple[dict[str, Array], str | None]:

@@ -164,7 +164,7 @@ export class Files extends Source {
 // The name of the file with what was asked, as app/prisma_app/twin.py writes it: only the model, the training step and the
 // image differ between files, and the part.
 export function fileName(what, keys) {
-  const word = (value) => String(value).replace(/[^A-Za-z0-9-]+/g, "_");
+  const word = (value) => String(value).replace(/[^a-z0-9-]/g, (letter) => `_${letter.charCodeAt(0).toString(16).padStart(2, "0")}`);
   const named = ["model", "step", "img", "part", "what", "stream"].filter((key) => key in keys);
   return `${what}/${named.map((key) => `${key}-${word(keys[key])}`).join(".")}`;
 }

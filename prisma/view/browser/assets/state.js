@@ -39,7 +39,7 @@ export function fromAddress(search) {
   const state = { ...DEFAULTS };
   const mistakes = [];
   for (const [key, value] of new URLSearchParams(search)) {
-    if (!(key in KEYS) || value === "") continue;
+    if (!Object.hasOwn(KEYS, key) || value === "") continue;
     const read = KEYS[key](value);
     if (read === undefined) mistakes.push(`The address has ${key}=${value.slice(0, 40)}, which is none that this page knows.`);
     else if (key !== "v") state[key] = read;
