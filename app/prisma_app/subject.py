@@ -68,7 +68,7 @@ class Subject(ABC):
             side, levels = ink_levels(picture.img)
             made = f"np.array([17 * int(level, 16) for level in {levels!r}], np.uint8).reshape({side}, {side})"
             return f"loaded.transform({made})[None]"
-        return 'loaded.transform("your-image.png")[None]'
+        return 'loaded.transform(decoded(Path("your-image.png").read_bytes()).pixels)[None]'
 
     def code_of_examples(self, count: int) -> str:
         """The Python that makes the model input of the first test images, with the model as `loaded`."""

@@ -138,3 +138,11 @@ def test_the_page_works_from_a_disk(
     with visit(browser, tmp_path.as_uri()) as again:
         again.tab.goto(address)
         assert again.ready()["model"] == GLYPHS
+        assert again.tab.locator(".pz-trouble").first.is_hidden()
+        again.tab.goto("about:blank")
+        again.open(f"/index.html#model={DIGITS}&view=patching&rev=00&corrupt=blur:&target=9&metric=logit&ablate=0.1")
+        state, there = again.ready(), library.scene(State.of({"model": DIGITS}))
+        assert (state["corrupt"], state["metric"], state["rev"]) == (there.corrupt.img, "logit_diff", there.subject.rev)
+        said = again.tab.locator(".pz-trouble").first.inner_text()
+        assert "not computed when the page was made: rev=00, corrupt=blur:, metric=logit, target=9, ablate=0.1." in said
+        assert "ablate" not in state and state["target"] != 9

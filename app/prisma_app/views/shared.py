@@ -20,6 +20,7 @@ OURS = {
     "Score(": "from prisma.analysis.attention.score_functions import SCORES, Score, ScoreContext",
     "task(": "from prisma.data import task",
     "Published(": "from prisma.repository import Published",
+    "decoded(": "from prisma_app.pictures import decoded",
 }
 """What a program needs, of other libraries and of Prisma, by what is in it."""
 

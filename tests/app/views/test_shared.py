@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from prisma_app.findings import FINDINGS
 from prisma_app.library import Library, Scene, library_of
+from prisma_app.pictures import keep_upload
 from prisma_app.state import State
 from prisma_app.views import VIEWS
 from prisma_app.views.shared import code_head, default_token, nested, program
@@ -47,3 +49,13 @@ def test_the_python_names_the_commit_that_is_shown(scene: Callable[..., Scene], 
     at_step = Published(DIGITS, lab).commit_of("step-000008")
     assert f"prisma.load({DIGITS!r}, {at_step!r}" in code_head(there)
     assert f"commit={there.subject.rev!r}).probe()" in code_head(there)
+
+
+def test_the_python_of_an_upload_makes_it_as_small_as_the_app_does(
+    scene: Callable[..., Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((1600, 1200), 90).save("your-image.png")
+    there, made = scene(model=DIGITS, img=keep_upload(Path("your-image.png").read_bytes())), dict[str, Any]()
+    exec(VIEWS["attention"].code(there), made)
+    assert torch.equal(made["x"][0], there.picture.x)

@@ -61,8 +61,10 @@ export class Compare {
       if (!current()) return;
       this.model = model.facts;
       const checked = valid(named, model.facts);
-      said.push(...checked.mistakes);
-      await nearestFigure(checked.state, said, async (state) => {
+      const near = await this.source.nearest(checked.state.view, checked.state);
+      if (!current()) return;
+      said.push(...checked.mistakes, ...near.mistakes);
+      await nearestFigure(near.state, said, async (state) => {
         if (!current()) return;
         const { asked } = this;
         this.filled = Object.fromEntries(Object.entries(state).filter(([key, value]) => value !== asked[key]));

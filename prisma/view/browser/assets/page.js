@@ -34,14 +34,14 @@ class Page {
       node("section", { class: "pz-side", "aria-label": "First" }, this.head.element, this.trouble, this.panel), this.compare.element);
     root.replaceChildren(node("a", { class: "pz-skip", href: "#pz-figure", onclick: skip }, "Skip to the figure"), this.bar.element, this.tabs, this.columns);
     window.addEventListener("popstate", () => this.read());
-    this.show(this.state);
+    this.show(this.state, true);
   }
 
   // The browser's Back and Forward, or an address that was changed by hand.
   read() {
     const { state, mistakes } = fromAddress(this.address.read());
     this.mistakes = mistakes;
-    return this.show(state);
+    return this.show(state, true);
   }
 
   tab(name) {
@@ -78,8 +78,8 @@ class Page {
     this.trouble.hidden = !sentences.length;
   }
 
-  // Draws a state. What does not exist is replaced by its default, and said.
-  async show(state) {
+  // Draws a state. What does not exist is replaced by its default, and said; what a source does not have, if a link asks.
+  async show(state, isLink = false) {
     Object.assign(this, { state, ready: false, turn: this.turn + 1 });
     const mine = this.turn;
     const current = () => mine === this.turn;
@@ -89,8 +89,10 @@ class Page {
       if (!current()) return;
       this.model = model.facts;
       const checked = valid(named, model.facts);
-      said.push(...checked.mistakes);
-      await nearestFigure(checked.state, said, (some) => this.draw(some, model, current));
+      const near = await this.source.nearest(checked.state.view, checked.state);
+      if (!current()) return;
+      said.push(...checked.mistakes, ...(isLink ? near.mistakes : []));
+      await nearestFigure(near.state, said, (some) => this.draw(some, model, current));
     } catch (error) {
       if (!current()) return;
       said.push(error.message);

@@ -39,6 +39,11 @@ class Source {
     return reading;
   }
 
+  // The state nearest to this one that the source has numbers for, and a sentence about what is different.
+  async nearest(what, state) {
+    return { state, mistakes: [] };
+  }
+
   // What the server filled in makes another address of the same numbers.
   alias(what, state, more, { facts }, reading) {
     const address = this.address(what, keysOf(what, { ...state, ...withoutNull(facts.state) }, more));
@@ -152,6 +157,18 @@ export class Files extends Source {
 
   async listed() {
     return this.list;
+  }
+
+  // A file has one pair, metric and class for an image and a training step, and all of one commit.
+  async nearest(what, state) {
+    const read = await this.ask(what, state).catch(() => null); // the figure asks again, and says why
+    if (!read) return super.nearest(what, state);
+    const own = withoutNull(read.facts.state);
+    const other = [...ASKS[what], "ablate"].filter((key) => state[key] !== undefined && state[key] !== own[key]);
+    const words = (values, keys) => keys.map((key) => `${key}=${String(values[key]).slice(0, 40)}`).join(", ");
+    const shown = other.filter((key) => own[key] !== undefined);
+    const mistakes = other.length ? [`This was not computed when the page was made: ${words(state, other)}.${shown.length ? ` The figure is of ${words(own, shown)}.` : ""}`] : [];
+    return { state: { ...state, ...Object.fromEntries(other.map((key) => [key, own[key]])) }, mistakes };
   }
 
   // What a server would compute bit by bit is in one file.
