@@ -61,7 +61,7 @@ export class Compare {
       if (!current()) return;
       this.model = model.facts;
       const checked = valid(named, model.facts);
-      const near = await this.source.nearest(checked.state.view, checked.state);
+      const near = await this.source.nearest(checked.state, model.facts);
       if (!current()) return;
       said.push(...checked.mistakes, ...near.mistakes);
       await nearestFigure(near.state, said, async (state) => {

@@ -89,7 +89,7 @@ class Page {
       if (!current()) return;
       this.model = model.facts;
       const checked = valid(named, model.facts);
-      const near = await this.source.nearest(checked.state.view, checked.state);
+      const near = await this.source.nearest(checked.state, model.facts);
       if (!current()) return;
       said.push(...checked.mistakes, ...(isLink ? near.mistakes : []));
       await nearestFigure(near.state, said, (some) => this.draw(some, model, current));

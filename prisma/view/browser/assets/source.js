@@ -39,8 +39,8 @@ class Source {
     return reading;
   }
 
-  // The state nearest to this one that the source has numbers for, and a sentence about what is different.
-  async nearest(what, state) {
+  // The state of a model nearest to this one that the source has numbers for, and a sentence about what is different.
+  async nearest(state) {
     return { state, mistakes: [] };
   }
 
@@ -160,9 +160,12 @@ export class Files extends Source {
   }
 
   // A file has one pair, metric and class for an image and a training step, and all of one commit.
-  async nearest(what, state) {
-    const read = await this.ask(what, state).catch(() => null); // the figure asks again, and says why
-    if (!read) return super.nearest(what, state);
+  async nearest(asked, model) {
+    const state = { ...asked, step: asked.step ?? model.steps.at(-1) };
+    const what = state.view;
+    const part = what === "attention" ? { part: state.layer } : {}; // its parts are the layers, from the first on
+    const read = await this.ask(what, state, part).catch(() => null); // the figure asks again, and says why
+    if (!read) return super.nearest(asked);
     const own = withoutNull(read.facts.state);
     const other = [...ASKS[what], "ablate"].filter((key) => state[key] !== undefined && state[key] !== own[key]);
     const words = (values, keys) => keys.map((key) => `${key}=${String(values[key]).slice(0, 40)}`).join(", ");
