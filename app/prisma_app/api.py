@@ -6,7 +6,7 @@ axes. `prisma space` asks `/about` and `/answer` after it has made a Space, and 
 
 import html
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -126,8 +126,8 @@ class Endpoints:
 
 
 NAMES = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
-ENDPOINTS: Mapping[str, int] = {name: len(signature(getattr(Endpoints, name)).parameters) - 1 for name in NAMES}
-"""How many arguments each endpoint has."""
+ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, name)).parameters][1:] for name in NAMES}
+"""The names of each endpoint's arguments."""
 
 
 def _programs() -> Any:

@@ -6,7 +6,7 @@ needs none of it (the viewer asks `prisma_app.server`), so that everything else 
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -40,12 +40,14 @@ class Guard:
     """Lets through what the page and programs need, and refuses the rest with one sentence.
 
     Args:
-        endpoints: how many arguments each endpoint has, in the order in which they were added: Gradio also calls them
+        endpoints: the names of each endpoint's arguments, in the order in which they were added: Gradio also calls them
             by number.
         open_: beginnings of further paths that are let through as they are.
     """
 
-    def __init__(self, app: Any, endpoints: Mapping[str, int], open_: Collection[str] = ("/prisma/",)) -> None:
+    def __init__(
+        self, app: Any, endpoints: Mapping[str, Sequence[str]], open_: Collection[str] = ("/prisma/",)
+    ) -> None:
         self.app, self.endpoints, self.open = app, dict(endpoints), tuple(open_)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,10 +93,14 @@ class Guard:
             raise RefusedError(
                 404, f"Expected an endpoint by number, from 0 to {len(self.endpoints) - 1}; found another"
             )
-        name = asked["name"] if "name" in asked else list(self.endpoints)[number]
-        count = self.endpoints[name]
-        if "data" in asked and len(asked["data"]) != count:
-            raise RefusedError(422, f"Expected {count} arguments of /{name}, null for a default; found another number")
+        name = asked["name"] if "name" in asked else list(self.endpoints)[int(number or 0)]
+        known = self.endpoints[name]
+        if "data" in asked and len(asked["data"]) != len(known):
+            raise RefusedError(
+                422, f"Expected {len(known)} arguments of /{name}, null for a default; found another number"
+            )
+        if "data" not in asked and not asked.keys() <= {*known, "name", "fn_index", "session_hash"}:
+            raise RefusedError(422, f"Expected arguments of /{name} among {', '.join(known)}; found another")
 
 
 def _expect_call(body: bytes) -> dict[str, Any]:

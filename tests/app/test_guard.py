@@ -63,3 +63,10 @@ def test_functions_by_number(url: str, number: Any) -> None:
 def test_an_endpoint_can_be_called_without_the_queue(url: str) -> None:
     found = httpx.post(f"{url}gradio_api/run/answer", json={"data": [DIGITS, 8, "0", None, None]}, timeout=60)
     assert found.status_code == 200 and len(found.json()["data"][0]["logits"]) == 10
+
+
+def test_arguments_by_name_are_those_of_the_endpoint(url: str) -> None:
+    path = f"{url}gradio_api/call/v2/attention"
+    assert httpx.post(path, json={"layer": 1}).status_code == 200
+    refused = httpx.post(path, json={"layer": 1, "my secret": 1})
+    assert refused.status_code == 422 and "secret" not in refused.text
