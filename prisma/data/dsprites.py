@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from prisma.data.dsprites_file import read_dsprites
-from prisma.data.task import Factor, Split, Task, data_hash
+from prisma.data.task import Factor, Split, Target, Task, data_hash
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError, nearest
 
@@ -132,18 +132,32 @@ QUESTIONS = {  # what can be asked of an image
     "scale": "How large is the shape?",
     "orientation": "How is the shape turned?",
     "position": "Where is the shape?",
+    "all": "Which shape is it, how large, how turned, and where?",
+    "numbers": "How large is the shape, and where is it? In numbers.",
+}
+SEVERAL: Mapping[str, tuple[Target, ...]] = {  # questions of several parts
+    "all": tuple(
+        Target(factor.name, factor.values or tuple(str(place) for place in range(POSITIONS))) for factor in FACTORS
+    ),
+    "numbers": (Target("scale"), Target("x"), Target("y")),
 }
 
 
 def _classes(target: str) -> tuple[str, ...]:
-    """The names of the answers to a question."""
+    """The names of the answers to a question; of several parts, of all of them."""
+    if target in SEVERAL:
+        return tuple(name for part in SEVERAL[target] for name in part.outputs)
     if target == "position":
         return tuple(f"x {x}, y {y}" for x, y in np.ndindex(POSITIONS, POSITIONS))
     return next(factor.values for factor in FACTORS if factor.name == target)
 
 
 def _labels(target: str, factors: Mapping[str, Tensor]) -> Tensor:
-    """The class of every image, from its factors."""
+    """The class of every image, from its factors; of a question of several parts, a column for each."""
+    if target == "numbers":
+        return torch.stack([torch.tensor(SCALES)[factors["scale"]], factors["x"].float(), factors["y"].float()], 1)
+    if target == "all":
+        return torch.stack([factors[part.name] for part in SEVERAL[target]], 1)
     return factors["x"] * POSITIONS + factors["y"] if target == "position" else factors[target]
 
 
@@ -167,6 +181,8 @@ def _make(target: str, path: str | Path | None = None) -> tuple[Split, Split]:
 def dsprites(target: str = "shape", path: str | Path | None = None) -> Task:
     """The task of one factor: shape, scale, orientation or position. 75 % of the images are for training.
 
+    Or of several at once: "all" factors as classes, each for itself; or "numbers", the scale and the place.
+
     Args:
         path: the original's `.npz` file, which is read instead of drawing.
 
@@ -188,6 +204,7 @@ def dsprites(target: str = "shape", path: str | Path | None = None) -> Task:
         sha256=SHA256[target] if drawn else data_hash(*_make(target, path)),
         factors=FACTORS,
         license="mit" if drawn else "apache-2.0",
+        targets=SEVERAL.get(target, ()),
     )
 
 
@@ -195,6 +212,8 @@ SHA256 = {
     "shape": "dd1c79c524d2ebfdfc62646aab7265e0715e0e92d18f746b9185df6caea6d6fe",
     "scale": "82ecdccf899766975facdda7b7f1a51247058765f673582f6f53df8a991dba53",
     "orientation": "b76a5b8a47602f5803c29049f7d84200d4bbf2be355a65a0677dc5cdff48fc50",
+    "all": "c41985d584d38471c6db971617e2bf0d6a68485ea6086687bff6a70d2b5df9f6",
+    "numbers": "ada74b638b3f875701ad7254293c4997c73c5865e5bb7bc75f82c047d7cf3c23",
     "position": "acc7097aac115fc2ebc1d7ada574047a6511c53bf0a9caeba6f48b161d4d078f",
 }
 DSPRITES = tuple(dsprites(target) for target in SHA256)

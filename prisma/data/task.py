@@ -27,11 +27,28 @@ class Factor:
 
 
 @dataclass(frozen=True)
+class Target:
+    """One of several things that a task asks of every image: one of some classes, or a number."""
+
+    name: str
+    classes: tuple[str, ...] = ()  # none: it is a number
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """A name for each number with which a model answers: the logits of the classes, or the number itself."""
+        return tuple(f"{self.name} {name}" for name in self.classes) or (self.name,)
+
+    def words(self, value: float) -> str:
+        """An answer in words."""
+        return self.outputs[int(value)] if self.classes else f"{self.name} {value:g}"
+
+
+@dataclass(frozen=True)
 class Split:
-    """Images [n, channel, height, width], labels [n] (int64) and, if known, object masks."""
+    """Images [n, channel, height, width], their labels and, if known, object masks."""
 
     images: Tensor  # in [0, 1] (float32); or, of black and white alone, true on white (bool)
-    labels: Tensor
+    labels: Tensor  # [n], int64; of a task with several targets [n, target], float32 if they are numbers
     masks: Tensor | None = None  # [n, height, width], bool: true on the object
     factors: Mapping[str, Tensor] = field(default_factory=dict)  # name -> value of each image [n], int64
 
@@ -43,12 +60,13 @@ class Task:
     name: str
     summary: str  # one sentence, for cards and lists
     source: str  # the origin of the data, and its licence
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # the names of the classes; of several targets, of the outputs of all
     transform: Transform
     make: Callable[[], tuple[Split, Split]]  # (train, test)
     sha256: str  # hash of the images, labels and masks of both splits
     factors: tuple[Factor, ...] = ()  # with which the images were drawn; none of images that were not drawn
     license: str | None = None  # of the data, as the Hub names it
+    targets: tuple[Target, ...] = ()  # of a task that asks several things at once: all of classes, or all numbers
 
     @cached_property
     def splits(self) -> Mapping[str, Split]:
@@ -71,6 +89,13 @@ class Task:
         data = self.splits[split]
         return self.transform.normalise(data.images[:first]), data.labels[:first]
 
+    def words(self, labels: Tensor) -> list[str]:
+        """What labels [n] or [n, target] say, in words: "heart"; or "shape heart, x 3"."""
+        if not self.targets:
+            return [self.labels[label] for label in labels.tolist()]
+        rows = (zip(self.targets, row, strict=True) for row in labels.tolist())
+        return [", ".join(target.words(value) for target, value in row) for row in rows]
+
 
 def data_hash(*splits: Split) -> str:
     """SHA-256 over the images (rounded to 8 bits), labels and masks (if any) of the splits, in order.
@@ -83,7 +108,7 @@ def data_hash(*splits: Split) -> str:
             digest.update(np.packbits(split.images.numpy()).tobytes())
         else:
             digest.update((split.images * 255).round().to(torch.uint8).numpy().tobytes())
-        digest.update(split.labels.to(torch.int64).numpy().tobytes())
+        digest.update((split.labels if split.labels.is_floating_point() else split.labels.long()).numpy().tobytes())
         if split.masks is not None and split.masks.data_ptr() != split.images.data_ptr():
             digest.update(split.masks.numpy().tobytes())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, get_type_hints
 
 from prisma.bounds import NUMBERS, expect_within
@@ -11,7 +12,8 @@ from prisma.data import task
 from prisma.errors import PrismaError, nearest
 from prisma.fields import check_types, expect_choices, parse
 from prisma.repo_names import expect_repo_name
-from prisma.run_folder import checkpoint_steps
+from prisma.run_folder import HEADLINES, OBJECTIVE, checkpoint_steps
+from prisma.train.objectives import OBJECTIVES, Objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +37,22 @@ class TrainConfig:
     decay_all: bool = False  # weight decay on all weights, not on the matrices only
     init: str = "fan_in"  # the first weights: N(0, 1 / fan_in), or kaiming, N(0, 2 / fan_in)
     precision: str = "float32"  # of products on a GPU: float32, or bfloat16 (autocast); weights are float32
+    objective: str = "classification"  # what the model is trained to do (`prisma.train.objectives`)
+    norm_pixels: bool = False  # pixels that are wanted are those of a patch less their mean, over their deviation
+    drop: float = 0.75  # of objective="masked": the share of the patches that the encoder does not see
+    decoder_layers: int = 1  # of objective="masked", as the next two: blocks of the decoder
+    decoder_d_model: int = 32
+    decoder_heads: int = 4
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "init": ("fan_in", "kaiming"),
         "precision": ("float32", "bfloat16"),
+        OBJECTIVE: tuple(HEADLINES),
     }
-    LATER: ClassVar[tuple[str, ...]] = ("decay_every", "decay_factor", "decay_all", "init", "precision")
+    LATER: ClassVar[tuple[str, ...]] = (
+        "decay_every", "decay_factor", "decay_all", "init", "precision", "objective",
+        "norm_pixels", "drop", "decoder_layers", "decoder_d_model", "decoder_heads",
+    )  # fmt: skip
     """Settings that earlier versions did not have, with what they did as the default: stated where they differ."""
 
     def __post_init__(self) -> None:
@@ -71,6 +83,7 @@ class Recipe:
     expected_accuracy: float | None = None  # on the test images, with these seeds
     published_accuracy: float | None = None  # of the mouse whose settings these are, or whose budget
     datasets: tuple[str, ...] = ()  # the repositories of the Hub that hold the data, for the card: OWNER/NAME
+    expected_r2: float | None = None  # instead of the accuracy, of an objective that has none
 
     def __post_init__(self) -> None:
         for repo in self.datasets:
@@ -79,14 +92,22 @@ class Recipe:
         wanted = {
             "image_sides": data.transform.size,
             "channels": len(data.transform.mean),
-            "n_classes": len(data.labels),
+            "n_classes": len(self.objective.names),
         }
         for name, value in wanted.items():
             if (found := getattr(self.model, name)) != value:
-                raise PrismaError(f"expected the model's {name} to be {value} for the task {self.task}; found {found}")
+                what = f" and the objective {self.training.objective}" if name == "n_classes" and self.objective.name != "classification" else ""
+                raise PrismaError(
+                    f"expected the model's {name} to be {value} for the task {self.task}{what}; found {found}"
+                )
         expect_within("trained weights", self.model.n_weights, "the number of weights that are trained")
         pixels = self.training.batch_size * math.prod(self.model.input_shape)
         expect_within("pixels per batch", pixels, "the number of pixels per batch")
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What the model is trained to do."""
+        return OBJECTIVES[self.training.objective].of(self.model, self.training, task(self.task))
 
     def override(self, values: Mapping[str, str]) -> "Recipe":
         """The recipe with other values for some fields of its TrainConfig or ViTConfig, as text: {"steps": "500"}.
