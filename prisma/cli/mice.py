@@ -143,6 +143,8 @@ def train(
     again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"
     with interruptible(f"{again} continues from here"):
         results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
+    if (stopped := results.get("stopped")) is not None:
+        done = f"{done} It ended early, at step {stopped['step']}: {stopped['why']}."
     print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
 
 

@@ -84,7 +84,7 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
         "dynamics": DYNAMICS,
         "settings": {key: value.setting() for key, value in recipe["training"].items().items()},
         "optimizer": {key: value.setting() for key, value in recipe["optimizer"].items().items()},
-        **_schedule(recipe["training"]),
+        **_schedule(recipe["training"], recipe.get("stopped")),
         "places": [_place(place) for place in places[:PLACES]],
         "more_places": max(len(places) - PLACES, 0),
         "duration": None if seconds is None else duration(seconds.number(0)),
@@ -145,7 +145,7 @@ def _checkpoints(record: Record) -> list[dict[str, Any]]:
     return rows
 
 
-def _schedule(training: Fact) -> dict[str, Any]:
+def _schedule(training: Fact, stopped: Fact | None) -> dict[str, Any]:
     """The learning rate and the checkpoints over the steps, as `prisma.train` has them."""
     every, factor = training.get("decay_every"), training.get("decay_factor")
     stairs = f"to {factor.setting() if factor else '0.8'} of itself after each {every.whole():,} steps" if every else ""
@@ -157,6 +157,7 @@ def _schedule(training: Fact) -> dict[str, Any]:
         "every": training["checkpoint_every"].whole(1),
         "power": LAST_POWER,
         "batch": training["batch_size"].whole(1),
+        "stopped": stopped["step"].whole() if stopped else None,
     }
 
 

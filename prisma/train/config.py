@@ -37,6 +37,10 @@ class TrainConfig:
     decay_all: bool = False  # weight decay on all weights, not on the matrices only
     init: str = "fan_in"  # the first weights: N(0, 1 / fan_in), or kaiming, N(0, 2 / fan_in)
     precision: str = "float32"  # of products on a GPU: float32, or bfloat16 (autocast); weights are float32
+    accumulate: int = 1  # parts that a batch is computed in, one after the other: the same gradient in less memory
+    ema: float = 0.0  # the decay of a running mean of the weights (`prisma.train.mean_weights`); 0: none
+    patience: int = 0  # steps without a better `stop_on`, after which the run ends at a checkpoint; 0: it never does
+    stop_on: str = "test_loss"  # what has to get better: a loss lower, an accuracy or r2 higher
     objective: str = "classification"  # what the model is trained to do (`prisma.train.objectives`)
     norm_pixels: bool = False  # pixels that are wanted are those of a patch less their mean, over their deviation
     drop: float = 0.75  # of objective="masked": the share of the patches that the encoder does not see
@@ -48,10 +52,11 @@ class TrainConfig:
         "init": ("fan_in", "kaiming"),
         "precision": ("float32", "bfloat16"),
         OBJECTIVE: tuple(HEADLINES),
+        "stop_on": ("test_loss", "test_accuracy", "test_r2", "train_loss", "train_accuracy", "train_r2"),
     }
     LATER: ClassVar[tuple[str, ...]] = (
-        "decay_every", "decay_factor", "decay_all", "init", "precision", "objective",
-        "norm_pixels", "drop", "decoder_layers", "decoder_d_model", "decoder_heads",
+        "decay_every", "decay_factor", "decay_all", "init", "precision", "accumulate", "ema", "patience", "stop_on",
+        "objective", "norm_pixels", "drop", "decoder_layers", "decoder_d_model", "decoder_heads",
     )  # fmt: skip
     """Settings that earlier versions did not have, with what they did as the default: stated where they differ."""
 
@@ -63,6 +68,10 @@ class TrainConfig:
                 expect_within(field.name, getattr(self, field.name))
         if self.warmup >= self.steps:
             raise PrismaError(f"warmup={self.warmup} contradicts steps={self.steps}: the rise must end before the run")
+        if self.batch_size % self.accumulate:
+            raise PrismaError(
+                f"accumulate={self.accumulate} contradicts batch_size={self.batch_size}: the parts must be of one size"
+            )
         checkpoint_steps(self.steps, self.checkpoint_every)  # raises PrismaError for too many
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,6 +109,11 @@ class Recipe:
                 raise PrismaError(
                     f"expected the model's {name} to be {value} for the task {self.task}{what}; found {found}"
                 )
+        if self.training.patience and (measure := self.training.stop_on.partition("_")[2]) not in self.objective.measures:
+            raise PrismaError(
+                f"expected stop_on to be one of the {', '.join(self.objective.measures)} of the objective "
+                f"{self.training.objective}; found {measure}"
+            )
         expect_within("trained weights", self.model.n_weights, "the number of weights that are trained")
         pixels = self.training.batch_size * math.prod(self.model.input_shape)
         expect_within("pixels per batch", pixels, "the number of pixels per batch")

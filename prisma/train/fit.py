@@ -9,23 +9,37 @@ from tqdm import tqdm
 
 from prisma.errors import PrismaError
 from prisma.files import new_folder
-from prisma.run_folder import GRADIENT_NORM, checkpoint_folder, checkpoint_folders, checkpoint_steps
+from prisma.run_folder import (
+    GRADIENT_NORM,
+    MEAN,
+    checkpoint_folder,
+    checkpoint_folders,
+    checkpoint_steps,
+    read_metrics,
+)
 from prisma.train.dynamics import probed, weights_and_heads
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import learning_rate
+from prisma.train.patience import Patience
 from prisma.train.run import Run
 from prisma.train.steps import Steps, steps_of
 from prisma.train.stopping import Stopping
 
+MEASURED = ((False, ""), (True, "ema_"))
+"""Of which weights losses and accuracies are, the running mean or not -> how their names begin."""
+
 
 def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, progress: bool) -> None:
     """Train runs of one recipe, which differ in their seeds and are at the same step, to their last step.
+
+    A run whose recipe has `patience` is alone, and may end at an earlier checkpoint.
 
     The last step has no update. At a checkpoint the state is saved first; on resuming, that step is repeated with its
     line and its checkpoint, so that nothing depends on the moment of a kill. If the process is told to stop, the state
     is saved at whatever step it is; `checkpoints/` gets only those of the schedule.
     """
     steps, config, pairs = steps_of(runs), runs[0].recipe.training, list(zip(runs, logs, strict=True))
+    patience = Patience(config, read_metrics(logs[0].path) if config.patience and runs[0].step else ())
     kept = frozenset(checkpoint_steps(config.steps, config.checkpoint_every))
     name = runs[0].recipe.name
     with tqdm(total=config.steps, initial=runs[0].step, desc=name, file=sys.stderr, disable=not progress) as bar:
@@ -41,6 +55,8 @@ def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, pro
                     run.write(log, line)
                 shown = {"loss": f"{lines[0]['loss']:.3f}", "accuracy": f"{lines[0]['test_accuracy']:.3f}"}
                 bar.set_postfix(shown, refresh=False)
+                if patience.ends(lines[0]):
+                    break
             for step, losses in enumerate(steps.advance(first, last), start=first):
                 for (run, log), loss in zip(pairs, losses, strict=True):
                     if step not in kept:
@@ -77,20 +93,24 @@ def _line(run: Run, step: int, loss: float, **more: float) -> dict[str, Any]:
 
 def _checkpoint_lines(steps: Steps, runs: Sequence[Run], step: int) -> list[dict[str, Any]]:
     """The line of each run at a checkpoint: with losses and accuracies, norms, and the scores of its heads."""
-    lines = []
-    for run, (loss, norm), numbers in zip(runs, steps.measure(step), _evaluate(steps, len(runs)), strict=True):
+    lines, evaluated = [], _evaluate(steps, len(runs), runs[0].mean is not None)
+    for run, (loss, norm), numbers in zip(runs, steps.measure(step), evaluated, strict=True):
         line = _line(run, step, loss, **numbers, **{GRADIENT_NORM: norm})
         device = str(run.images.labels.device)
         lines.append(line | weights_and_heads(run.model, probed(run.recipe.task, run.recipe.model, device)))
     return lines
 
 
-def _evaluate(steps: Steps, n: int) -> list[dict[str, float]]:
-    """`test_loss`, `test_accuracy`, `train_loss`, `train_accuracy` of the current weights of each run."""
+def _evaluate(steps: Steps, n: int, has_mean: bool) -> list[dict[str, float]]:
+    """`test_loss`, `test_accuracy`, `train_loss`, `train_accuracy` of the current weights of each run.
+
+    The same of the running mean of the weights, if there is one, as `ema_test_loss` and so on.
+    """
     numbers: list[dict[str, float]] = [{} for _ in range(n)]
-    for split in ("test", "train"):
-        for line, (loss, accuracy) in zip(numbers, steps.evaluate(split), strict=True):
-            line |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
+    for mean, start in MEASURED[: 1 + has_mean]:
+        for split in ("test", "train"):
+            for line, (loss, accuracy) in zip(numbers, steps.evaluate(split, mean), strict=True):
+                line |= {f"{start}{split}_loss": loss, f"{start}{split}_accuracy": accuracy}
     return numbers
 
 
@@ -99,4 +119,5 @@ def _keep(run: Run, log: MetricsLog, step: int) -> None:
     run.save(log, step)
     with new_folder(checkpoint_folder(run.out, step)) as folder:
         run.write_model(folder, step)
+        run.write_mean(folder / MEAN, step)
     run.ledger.add_checkpoints(step)

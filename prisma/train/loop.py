@@ -14,33 +14,21 @@ from torch import Tensor
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
-from prisma.files import exclusive, folder_for, to_json, write_json
+from prisma.files import exclusive, folder_for
 from prisma.filesystem import given, sentences
-from prisma.ledger import Ledger, expect_as_finished, write_hashes
-from prisma.run_folder import (
-    CURVE_KINDS,
-    CURVES,
-    DYNAMICS,
-    METRICS,
-    PROBE,
-    RESULTS,
-    STATE,
-    is_finished,
-    read_metrics,
-    read_recipe,
-    read_results,
-    scheduled_steps,
-)
+from prisma.ledger import Ledger, expect_as_finished
+from prisma.run_folder import METRICS, PROBE, STATE, is_finished, read_recipe, read_results, scheduled_steps
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
-from prisma.train.curves import draw_curves
+from prisma.train.finish import finish
 from prisma.train.fit import fit
 from prisma.train.initial import initial_model
 from prisma.train.machine import cpu_threads, pick_device
+from prisma.train.mean_weights import mean_of
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import make_optimizer
 from prisma.train.probe import write_probe
-from prisma.train.provenance import describe, seeds
+from prisma.train.provenance import describe
 from prisma.train.resume import expect_run, expect_startable, load_state, remove_checkpoints, start
 from prisma.train.resume import resume as resume_in
 from prisma.train.run import Run
@@ -95,7 +83,7 @@ def train_together(
     """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
 
     They take every step together: their weights are stacked, so that a GPU has more to do at once. Runs in bfloat16,
-    which are large enough for a GPU, are trained one after the other.
+    which are large enough for a GPU, and runs with `patience` are trained one after the other.
 
     Returns:
         The content of each `results.json`.
@@ -117,13 +105,13 @@ def train_together(
             some_runs, logs = zip(*some, strict=True)
             fit(some_runs, logs, stopping, progress)
         for job, (run, _) in ((job, pair) for job in todo for pair in begun if pair[0].out == job.out):
-            job.results = _finish(run, job.command, stopping)
+            job.results = finish(run, job.command, stopping)
     return [job.results for job in jobs]
 
 
 def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, MetricsLog]]]:
-    """The runs that can take their steps together: at the same step, and in float32."""
-    if begun and begun[0][0].recipe.training.precision != "float32":
+    """The runs that can take their steps together: at the same step, in float32, and each to the last step."""
+    if begun and (begun[0][0].recipe.training.precision != "float32" or begun[0][0].recipe.training.patience):
         return [[pair] for pair in begun]
     by_step = sorted(begun, key=lambda pair: pair[0].step)
     return [list(some) for _, some in groupby(by_step, key=lambda pair: pair[0].step)]
@@ -222,16 +210,21 @@ def _begin(job: Job, place: torch.device, track: Log) -> Run:
     recipe, out, description, model = job.recipe, job.out, job.description, job.model
     assert model is not None and job.expect_alone is not None, "it is locked first"
     optimizer, run_id, ledger, step = make_optimizer(model, recipe.training), description["run"], Ledger(out), 0
+    mean = mean_of(model, recipe.training)
     if (out / STATE).is_file():
         sealed, last = description["format"] is not None, recipe.training.steps
-        step = load_state(out / STATE, model, optimizer, run_id, last=last, files=ledger.files, sealed=sealed)
+        step = load_state(
+            out / STATE, model, optimizer, run_id, last=last, files=ledger.files, sealed=sealed, mean=mean
+        )
     ledger.expect_unchanged()
     if not ledger.files:  # a new run, or one of version 0.1.0
         ledger.add(out / PROBE)
         ledger.add_checkpoints(*(past for past in scheduled_steps(out, description) if past < step))
     images, inputs = data_on(recipe.task, str(place), EVALUATED)
     clock = Clock(out, step)
-    return Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, job.expect_alone, track)
+    return Run(
+        recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, job.expect_alone, track, mean
+    )
 
 
 @lru_cache(maxsize=1)
@@ -244,37 +237,3 @@ def data_on(name: str, place: str, first: int) -> tuple[Split, Mapping[str, tupl
     images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
     some = {split: data.inputs(split, first) for split in ("test", "train")}
     return images, {split: (x.to(place), y.to(place)) for split, (x, y) in some.items()}
-
-
-def _finish(run: Run, command: str, stopping: Stopping) -> dict[str, Any]:
-    """Write the final weights, the curves, and last `results.json`, whose presence means that the run is finished.
-
-    The state of the last step is saved already: a process that is told to stop can do so before the results.
-    """
-    run.expect_alone()
-    steps = run.recipe.training.steps
-    metrics = read_metrics(run.out / METRICS)
-    run.write_model(run.out, steps)
-    draw_curves(metrics, run.out / CURVES, run.recipe.name)
-    results = {
-        "recipe": run.recipe.name,
-        "run": run.id,
-        "seeds": seeds(run.recipe),
-        "command": command,
-        "steps": steps,
-        "parameters": sum(p.numel() for p in run.model.parameters()),
-        "results": [
-            {"name": f"{split} {kind}", "value": metrics[-1][f"{split}_{kind}"], "split": split, "n": len(labels)}
-            for kind in ("accuracy", "loss")
-            for split, (_, labels) in run.inputs.items()
-        ],
-        "curves": [*CURVE_KINDS, DYNAMICS],
-        **run.clock.stated,
-    }
-    run.expect_alone()
-    write_hashes(run.out, to_json(results))
-    stopping.deliver()
-    run.expect_alone()
-    write_json(run.out / RESULTS, results)
-    run.clock.remove()
-    return results

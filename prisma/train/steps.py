@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from prisma.data import task
 from prisma.train.evaluate import evaluate
+from prisma.train.mean_weights import follow, share_of
 from prisma.train.optimizer import learning_rate
 from prisma.train.order import batch
 from prisma.train.run import Run
@@ -29,8 +30,8 @@ class Steps(Protocol):
     def advance(self, first: int, last: int) -> list[list[float]]:
         """Take the steps from `first` to before `last`, and return the losses before each update [step][run]."""
 
-    def evaluate(self, split: str) -> list[tuple[float, float]]:
-        """(loss, accuracy) of the present weights on a split."""
+    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, float]]:
+        """(loss, accuracy) on a split, of the present weights or of their running mean."""
 
 
 def steps_of(runs: Sequence[Run]) -> Steps:
@@ -45,7 +46,7 @@ class Eager:
     at_once = 1
 
     def __init__(self, run: Run) -> None:
-        self.run, self.transform = run, task(run.recipe.task).transform
+        self.run, self.config, self.transform = run, run.recipe.training, task(run.recipe.task).transform
         self._known: tuple[int, float] | None = None  # the step whose gradient the parameters hold, and its loss
 
     def measure(self, step: int) -> list[tuple[float, float]]:
@@ -57,21 +58,27 @@ class Eager:
         found = []
         for step in range(first, last):
             found.append([self._gradient(step)])
-            update(self.run, learning_rate(self.run.recipe.training, step))
+            update(self.run, learning_rate(self.config, step))
+            follow(self.run.mean, self.run.model, share_of(self.config, step))
             self._known = None
         return found
 
-    def evaluate(self, split: str) -> list[tuple[float, float]]:
-        return [evaluate(self.run.model, *self.run.inputs[split])]
+    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, float]]:
+        model = self.run.mean if mean else self.run.model
+        assert model is not None, "the recipe has a running mean"
+        return [evaluate(model, *self.run.inputs[split])]
 
     def _gradient(self, step: int) -> float:
         """The loss on the batch of a step, whose gradient the parameters hold afterwards."""
         if self._known is None or self._known[0] != step:
-            images, labels = batch(self.run.images, self.transform, self.run.recipe.training, step)
+            images, labels = batch(self.run.images, self.transform, self.config, step)
             self.run.optimizer.zero_grad()
-            loss = F.cross_entropy(self.run.model(images), labels)
-            loss.backward()
-            self._known = step, loss.item()
+            parts, whole = self.config.accumulate, 0.0
+            for some, wanted in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+                loss = F.cross_entropy(self.run.model(some), wanted) / parts
+                loss.backward()
+                whole += loss.item()
+            self._known = step, whole
         return self._known[1]
 
 

@@ -85,7 +85,7 @@ SHORT = ("--set", "steps=3", "--set", "warmup=1", "--set", "batch_size=8")
 
 
 def test_seeds_get_a_run_each_and_are_summed_up(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
     code, out, err = prisma("train", "digits", "--seeds", "7", *SHORT, "--out", "runs", "--json")
     assert code == 0, err
     found = json.loads(out)
@@ -98,7 +98,7 @@ def test_seeds_get_a_run_each_and_are_summed_up(prisma: Prisma, monkeypatch: pyt
 def test_a_table_prints_both_accuracies(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
     short = recipe("digits").override({"steps": "3", "warmup": "1", "batch_size": "8"})
     monkeypatch.setattr("prisma.recipes.tables.TABLES", {"t": (replace(short, published_accuracy=0.999),)})
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
     code, out, err = prisma("train", "--table", "t", "--out", "runs")
     assert code == 0, err
     header, row = out.splitlines()

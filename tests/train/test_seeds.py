@@ -40,7 +40,7 @@ def test_what_is_no_list_of_seeds_is_refused(text: str) -> None:
 def test_processes_end_with_the_bits_of_the_runs_alone_whatever_happens_to_others(
     short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)  # here; the other processes draw
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)  # here; the other processes draw
     (tmp_path / "s" / "seed-4").mkdir(parents=True)
     (tmp_path / "s" / "seed-4" / "mine").write_text("x")
     settings = {"device": "cpu", "command": "prisma train tiny", "progress": False}
@@ -60,7 +60,7 @@ def test_side_by_side_every_run_has_its_folder_and_its_numbers(
     short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is finished stays as it is."""
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
     jobs = [Job(with_seed(short, seed), tmp_path / f"{seed}") for seed in (0, 1, 2)]
     train(with_seed(short, 2), tmp_path / "2", device="cpu", progress=False)
     jobs[2].resume = True
