@@ -57,7 +57,9 @@ def objective_of(recipe: Mapping[str, Any]) -> str:
     training = recipe.get("training")
     found = training.get(OBJECTIVE, next(iter(HEADLINES))) if isinstance(training, Mapping) else next(iter(HEADLINES))
     if not isinstance(found, str) or found not in HEADLINES:
-        raise PrismaError(f"expected {OBJECTIVE} in {RECIPE} to be one of {', '.join(HEADLINES)}; found {quoted(found)}")
+        raise PrismaError(
+            f"expected {OBJECTIVE} in {RECIPE} to be one of {', '.join(HEADLINES)}; found {quoted(found)}"
+        )
     return found
 
 
@@ -145,6 +147,8 @@ def read_results(run: Path) -> dict[str, Any]:
                 raise ValueError(f"a number of {row['n']} images")
             if row["name"].endswith("accuracy") and not 0 <= row["value"] <= 1:
                 raise ValueError(f"an accuracy of {row['value']:g}")
+            if row["name"].endswith("r2") and row["value"] > 1:
+                raise ValueError(f"an R² of {row['value']:g}")
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
             f"expected the results and seeds of a run in {run / RESULTS}; found something else "

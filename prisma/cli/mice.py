@@ -81,7 +81,9 @@ def mice(as_json: JsonOption = False) -> None:
             "parameters": sum(p.numel() for p in outline(r.model).parameters()),
             "steps": r.training.steps,
             "batch": r.training.batch_size,
+            "objective": r.training.objective,
             "expected_accuracy": r.expected_accuracy,
+            "expected_r2": r.expected_r2,
             "published_accuracy": r.published_accuracy,
             "shipped": (MICE / r.name).is_dir(),
         }
@@ -181,16 +183,17 @@ def _train_seeds(recipe: "Recipe", out: Path, text: str, resume: bool, command: 
     seeds = seeds_in(text)
     with interruptible(f"{command} --seeds {text} --out {shlex.quote(str(out))} --resume continues from here"):
         results = train_seeds(recipe, out, seeds, resume=resume, command=command)
-    spread = over_seeds(results)
+    name = f"test {recipe.objective.headline}"
+    spread = over_seeds(results, name)
     if as_json:
-        print(json.dumps({"runs": results, "test accuracy": spread}, indent=2))
+        print(json.dumps({"runs": results, name: spread}, indent=2))
         return
     rows = [
         {"seed": seed, **{row["name"]: f"{row['value']:.4f}" for row in found["results"]}}
         for seed, found in zip(seeds, results, strict=True)
     ]
     print(table(rows))
-    print(f"test accuracy over {len(seeds)} seeds: {spread['mean']:.4f}, sd {spread['sd']:.4f}")
+    print(f"{name} over {len(seeds)} seeds: {spread['mean']:.4f}, sd {spread['sd']:.4f}")
     print(f"The runs are in {out}.")
 
 

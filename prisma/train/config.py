@@ -9,11 +9,12 @@ from typing import Any, ClassVar, get_type_hints
 from prisma.bounds import NUMBERS, expect_within
 from prisma.config import ViTConfig
 from prisma.data import task
+from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
-from prisma.fields import check_types, expect_choices, parse
+from prisma.fields import check_types, expect_choices, from_dict, parse
 from prisma.repo_names import expect_repo_name
-from prisma.run_folder import HEADLINES, OBJECTIVE, checkpoint_steps
-from prisma.train.objectives import OBJECTIVES, Objective
+from prisma.run_folder import HEADLINES, OBJECTIVE, RECIPE, checkpoint_steps
+from prisma.train.objectives import CLASSIFICATION, OBJECTIVES, Objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +106,15 @@ class Recipe:
         }
         for name, value in wanted.items():
             if (found := getattr(self.model, name)) != value:
-                what = f" and the objective {self.training.objective}" if name == "n_classes" and self.objective.name != "classification" else ""
                 raise PrismaError(
-                    f"expected the model's {name} to be {value} for the task {self.task}{what}; found {found}"
+                    f"expected the model's {name} to be {value} for the task {self.task}"
+                    f"{self._other_objective * (name == 'n_classes')}; found {found}"
                 )
-        if self.training.patience and (measure := self.training.stop_on.partition("_")[2]) not in self.objective.measures:
+        measures, stop_on = self.objective.measures[:2], self.training.stop_on
+        if self.training.patience and stop_on.partition("_")[2] not in measures:
             raise PrismaError(
-                f"expected stop_on to be one of the {', '.join(self.objective.measures)} of the objective "
-                f"{self.training.objective}; found {measure}"
+                f"expected stop_on to name a {' or '.join(measures)} for the objective {self.training.objective}; "
+                f"found {stop_on}"
             )
         expect_within("trained weights", self.model.n_weights, "the number of weights that are trained")
         pixels = self.training.batch_size * math.prod(self.model.input_shape)
@@ -122,6 +124,12 @@ class Recipe:
     def objective(self) -> Objective:
         """What the model is trained to do."""
         return OBJECTIVES[self.training.objective].of(self.model, self.training, task(self.task))
+
+    @property
+    def _other_objective(self) -> str:
+        """The objective in words, unless it is the one that goes without saying."""
+        name = self.training.objective
+        return "" if name == CLASSIFICATION.name else f" and the objective {name}"
 
     def override(self, values: Mapping[str, str]) -> "Recipe":
         """The recipe with other values for some fields of its TrainConfig or ViTConfig, as text: {"steps": "500"}.
@@ -143,3 +151,13 @@ class Recipe:
             training=replace(self.training, **{key: new[key] for key in new if key in training}),
             model=replace(self.model, **{key: new[key] for key in new if key in model}),
         )
+
+
+def objective_in(recipe: Mapping[str, Any], model: ViTConfig, data: Task) -> Objective:
+    """What a run was trained to do, by the content of its `recipe.json`.
+
+    Raises:
+        PrismaError: `recipe.json` holds no training settings, or these do not fit the model and the task.
+    """
+    training = from_dict(TrainConfig, recipe.get("training"), f"training of {RECIPE}")
+    return OBJECTIVES[training.objective].of(model, training, data)

@@ -83,7 +83,7 @@ def train_together(
     """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
 
     They take every step together: their weights are stacked, so that a GPU has more to do at once. Runs in bfloat16,
-    which are large enough for a GPU, and runs with `patience` are trained one after the other.
+    which are large enough for a GPU, and runs with `patience` or a decoder are trained one after the other.
 
     Returns:
         The content of each `results.json`.
@@ -110,8 +110,9 @@ def train_together(
 
 
 def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, MetricsLog]]]:
-    """The runs that can take their steps together: at the same step, in float32, and each to the last step."""
-    if begun and (begun[0][0].recipe.training.precision != "float32" or begun[0][0].recipe.training.patience):
+    """The runs that can take their steps together: at the same step, in float32, to the last, and without a decoder."""
+    training = begun[0][0].recipe.training if begun else None
+    if training and (training.precision != "float32" or training.patience or begun[0][0].decoder is not None):
         return [[pair] for pair in begun]
     by_step = sorted(begun, key=lambda pair: pair[0].step)
     return [list(some) for _, some in groupby(by_step, key=lambda pair: pair[0].step)]
@@ -209,22 +210,25 @@ def _begin(job: Job, place: torch.device, track: Log) -> Run:
     """The run at its newest state, or at step 0. Raises PrismaError if what it wrote before was changed."""
     recipe, out, description, model = job.recipe, job.out, job.description, job.model
     assert model is not None and job.expect_alone is not None, "it is locked first"
-    optimizer, run_id, ledger, step = make_optimizer(model, recipe.training), description["run"], Ledger(out), 0
-    mean = mean_of(model, recipe.training)
+    decoder = recipe.objective.decoder(recipe.training.init_seed)
+    decoder = None if decoder is None else decoder.to(place)
+    learner, mean = recipe.objective.learner(model, decoder), mean_of(model, recipe.training)
+    optimizer, run_id, ledger, step = make_optimizer(learner, recipe.training), description["run"], Ledger(out), 0
     if (out / STATE).is_file():
         sealed, last = description["format"] is not None, recipe.training.steps
         step = load_state(
-            out / STATE, model, optimizer, run_id, last=last, files=ledger.files, sealed=sealed, mean=mean
+            out / STATE, learner, optimizer, run_id, last=last, files=ledger.files, sealed=sealed, mean=mean
         )
     ledger.expect_unchanged()
     if not ledger.files:  # a new run, or one of version 0.1.0
         ledger.add(out / PROBE)
         ledger.add_checkpoints(*(past for past in scheduled_steps(out, description) if past < step))
     images, inputs = data_on(recipe.task, str(place), EVALUATED)
-    clock = Clock(out, step)
-    return Run(
-        recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, job.expect_alone, track, mean
-    )
+    asked = recipe.objective.targets
+    images = Split(images.images, asked(images.labels))
+    inputs = {split: (x, asked(labels)) for split, (x, labels) in inputs.items()}
+    alone, clock = job.expect_alone, Clock(out, step)
+    return Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, alone, track, mean, decoder)
 
 
 @lru_cache(maxsize=1)

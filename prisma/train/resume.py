@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
@@ -99,7 +99,7 @@ def remove_checkpoints(out: Path, step: int) -> None:
 
 def save_state(
     path: Path,
-    model: ViT,
+    model: nn.Module,
     optimizer: AdamW,
     step: int,
     run: str,
@@ -109,6 +109,7 @@ def save_state(
     """Write `weight.NAME` and Adam's `step.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME`, atomically.
 
     Args:
+        model: all that is trained, a decoder included.
         files: the hashes of the run's files that belong to the past of this step, for the header.
         mean: the model with the running mean of the weights: `ema.NAME`.
 
@@ -126,7 +127,7 @@ def save_state(
 
 def load_state(
     path: Path,
-    model: ViT,
+    model: nn.Module,
     optimizer: AdamW,
     run: str,
     *,
