@@ -94,7 +94,9 @@ def mice(as_json: JsonOption = False) -> None:
 
 @cli.command(epilog="Example: prisma train digits --out runs/wide --set d_model=128 --set steps=500")
 def train(
-    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="A name from `prisma mice`.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="A name from `prisma mice`, or a file of yours.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder, new or empty. Default: runs/RECIPE.")] = None,
     seeds: Annotated[
         str | None,
@@ -107,6 +109,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
     settings: SettingsOption = None,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log to TensorBoard, in OUT/tensorboard.")
+    ] = False,
     license: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Licence of the weights, such as cc-by-4.0 (default: the recipe's)."),
@@ -119,35 +124,34 @@ def train(
 ) -> None:
     """Train a mouse.
 
-    The run folder gets every checkpoint, the metrics, the curves and the results.
+    RECIPE is a name, or a Python file that defines a prisma.train.Recipe. The run folder gets every checkpoint, the
+    metrics, the curves and the results.
     """
-    from prisma.recipes import recipe as find
     from prisma.run_folder import is_finished
     from prisma.train import train as run
 
     if table_name is not None or recipe is None:
-        if table_name is None or recipe is not None or settings or wandb or license or dataset:
+        if table_name is None or recipe is not None or settings or wandb or tensorboard or license or dataset:
             raise typer.BadParameter("expected a recipe; or --table without a recipe and its options")
         _train_table(table_name, given(out or Path("runs") / table_name), seeds, resume, as_json)
         return
-    chosen = find(recipe).override(settings_of(settings or []))
+    chosen = _recipe_of(recipe).override(settings_of(settings or []))
     chosen = replace(chosen, license=license or chosen.license, datasets=tuple(dataset or chosen.datasets))
-    folder = given(out or Path("runs") / recipe)
+    folder = given(out or Path("runs") / chosen.name)
     words = [*(word for s in settings or [] for word in ("--set", s)), *(["--license", license] if license else [])]
     words += [word for repo in dataset or [] for word in ("--dataset", repo)]
     command = shlex.join(["prisma", "train", recipe, *words])
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     if seeds is not None:
-        if wandb:
-            raise typer.BadParameter("expected --wandb with one run; found --seeds", param_hint="--wandb")
+        for option in (name for name, wanted in (("--wandb", wandb), ("--tensorboard", tensorboard)) if wanted):
+            raise typer.BadParameter(f"expected {option} with one run; found --seeds", param_hint=option)
         _train_seeds(chosen, folder, seeds, resume, command, as_json)
         return
-    again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"
+    again = f"{command} --out {shlex.quote(str(folder))} --resume"
+    again += (" --wandb" if wandb else "") + (" --tensorboard" if tensorboard else "")
     with interruptible(f"{again} continues from here"):
-        results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
-    if (stopped := results.get("stopped")) is not None:
-        done = f"{done} It ended early, at step {stopped['step']}: {stopped['why']}."
-    print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
+        results = run(chosen, folder, resume=resume, use_wandb=wandb, use_tensorboard=tensorboard, command=command)
+    print(json.dumps(results, indent=2) if as_json else f"{done}{_early(results)}\n{_results_table(results)}")
 
 
 @cli.command("import", epilog="Example: prisma import model_51200.pth --like induction --set n_heads=4")
@@ -174,6 +178,20 @@ def import_(
         print(json.dumps({"folder": str(folder), "architecture": asdict(config)}, indent=2))
     else:
         print(f"The mouse is in {folder}: {config.n_layers} layers, {config.n_heads} heads, {config.activation}.")
+
+
+def _recipe_of(name: str) -> "Recipe":
+    """The recipe of a name, or in a Python file."""
+    from prisma.recipes import recipe
+    from prisma.recipes.own import is_recipe_file, recipe_in
+
+    return recipe_in(name) if is_recipe_file(name) else recipe(name)
+
+
+def _early(results: dict[str, Any]) -> str:
+    """Why a run ended early, as a sentence after another; nothing of one that did not."""
+    stopped = results.get("stopped")
+    return f" It ended early, at step {stopped['step']}: {stopped['why']}." if stopped else ""
 
 
 def _train_seeds(recipe: "Recipe", out: Path, text: str, resume: bool, command: str, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from prisma.train.machine import is_out_of_memory
 from prisma.train.objectives import CLASSIFICATION, Objective
 
 
@@ -30,7 +31,22 @@ def evaluate_each(
     batch: int = 1024,
     objective: Objective = CLASSIFICATION,
 ) -> list[tuple[float, ...]]:
-    """The same for each of several models: `forward` gives the answers of all of them, [model, n, ...]."""
+    """The same for each of several models: `forward` gives the answers of all of them, [model, n, ...].
+
+    Where memory has no room for a pass, passes of half as many images are tried.
+    """
+    while True:
+        try:
+            return _evaluate_each(forward, images, targets, batch, objective)
+        except (MemoryError, RuntimeError) as error:
+            if batch == 1 or not is_out_of_memory(error):
+                raise
+        batch //= 2
+
+
+def _evaluate_each(
+    forward: Callable[..., Tensor], images: Tensor, targets: Tensor, batch: int, objective: Objective
+) -> list[tuple[float, ...]]:
     sums: Tensor | int = 0  # [model, sum]
     draws = objective.evaluation_draws(len(images))
     for first in range(0, len(images), batch):

@@ -18,6 +18,7 @@ from prisma.run_folder import (
     read_metrics,
 )
 from prisma.train.dynamics import probed, weights_and_heads
+from prisma.train.machine import in_memory
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import learning_rate
 from prisma.train.patience import Patience
@@ -38,11 +39,12 @@ def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, pro
     line and its checkpoint, so that nothing depends on the moment of a kill. If the process is told to stop, the state
     is saved at whatever step it is; `checkpoints/` gets only those of the schedule.
     """
-    steps, config, pairs = steps_of(runs), runs[0].recipe.training, list(zip(runs, logs, strict=True))
+    config, pairs = runs[0].recipe.training, list(zip(runs, logs, strict=True))
     patience = Patience(config, read_metrics(logs[0].path) if config.patience and runs[0].step else ())
     kept = frozenset(checkpoint_steps(config.steps, config.checkpoint_every))
-    name = runs[0].recipe.name
-    with tqdm(total=config.steps, initial=runs[0].step, desc=name, file=sys.stderr, disable=not progress) as bar:
+    name, room = runs[0].recipe.name, in_memory(config.batch_size, config.accumulate, len(runs))
+    with room, tqdm(total=config.steps, initial=runs[0].step, desc=name, file=sys.stderr, disable=not progress) as bar:
+        steps = steps_of(runs)
         for first, last in _stretches(runs[0].step, config.steps, kept, steps.at_once):
             if stopping.wanted:
                 for run, log in pairs:

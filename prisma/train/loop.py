@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
@@ -33,7 +34,7 @@ from prisma.train.resume import expect_run, expect_startable, load_state, remove
 from prisma.train.resume import resume as resume_in
 from prisma.train.run import Run
 from prisma.train.stopping import Stopping
-from prisma.train.tracking import Log, note_page, tracking
+from prisma.train.tracking import EXTRAS, TENSORBOARD, WANDB, Log, note_page, tracking
 from prisma.vit import ViT
 
 EVALUATED = 6000  # at most this many images of a split are evaluated, so that a checkpoint costs little
@@ -45,9 +46,11 @@ def train(
     *,
     resume: bool = False,
     use_wandb: bool = False,
+    use_tensorboard: bool = False,
     device: str | None = None,
     command: str = "prisma train",
     progress: bool = True,
+    watch: Log | None = None,
 ) -> dict[str, Any]:
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
@@ -58,9 +61,11 @@ def train(
     Args:
         resume: continue from the newest state; a finished run is left as it is.
         use_wandb: also log to Weights & Biases.
+        use_tensorboard: also log to TensorBoard, in `out/tensorboard`.
         device: "cpu", "cuda", "cuda:1"; by default CUDA if there is one.
         command: the command line that recipe.json and results.json state.
         progress: show a progress bar on stderr.
+        watch: is called with every line of `metrics.jsonl` once it is written; those of checkpoints have `test_loss`.
 
     Returns:
         The content of `results.json`.
@@ -70,15 +75,17 @@ def train(
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
     job = Job(recipe, out, command, resume)
-    return train_together([job], use_wandb=use_wandb, device=device, progress=progress)[0]
+    trackers = [name for name, wanted in ((WANDB, use_wandb), (TENSORBOARD, use_tensorboard)) if wanted]
+    return train_together([job], trackers=trackers, device=device, progress=progress, watch=watch)[0]
 
 
 def train_together(
     jobs: Sequence["Job"],
     *,
-    use_wandb: bool = False,
+    trackers: Sequence[str] = (),
     device: str | None = None,
     progress: bool = True,
+    watch: Log | None = None,
 ) -> list[dict[str, Any]]:
     """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
 
@@ -91,16 +98,18 @@ def train_together(
     Raises:
         PrismaError: as `train`.
     """
-    expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
+    expect_packages("matplotlib", extra="train")
+    for name in trackers:
+        expect_packages(name, extra=EXTRAS[name])
     place = pick_device(device)
-    _expect_alike(jobs, use_wandb)
+    _expect_alike(jobs, trackers)
     with ExitStack() as stack:
         todo = [job for job in jobs if not job.is_finished(place)]
         for job in todo:
             job.lock(stack, place)
         stack.enter_context(cpu_threads(jobs[0].recipe.training.threads))
         stopping = stack.enter_context(Stopping())
-        begun = [job.begin(stack, place, use_wandb) for job in todo if not job.is_finished_now()]
+        begun = [job.begin(stack, place, trackers, watch) for job in todo if not job.is_finished_now()]
         for some in _stacks(begun):
             some_runs, logs = zip(*some, strict=True)
             fit(some_runs, logs, stopping, progress)
@@ -118,7 +127,7 @@ def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, Met
     return [list(some) for _, some in groupby(by_step, key=lambda pair: pair[0].step)]
 
 
-def _expect_alike(jobs: Sequence["Job"], use_wandb: bool) -> None:
+def _expect_alike(jobs: Sequence["Job"], trackers: Sequence[str]) -> None:
     """Raise PrismaError unless the runs differ in nothing but seeds and folders, and a batch is at most all images."""
     first = jobs[0].recipe
     for job in jobs:
@@ -129,8 +138,10 @@ def _expect_alike(jobs: Sequence["Job"], use_wandb: bool) -> None:
             raise PrismaError("expected runs side by side to differ in their seeds alone; found other recipes")
     if len({job.out for job in jobs}) < len(jobs):
         raise PrismaError("expected a folder of its own for every run; found one twice")
-    if use_wandb and len(jobs) > 1:
-        raise PrismaError(f"expected one run where wandb is wanted; found {len(jobs)}: train them one after the other")
+    if trackers and len(jobs) > 1:
+        raise PrismaError(
+            f"expected one run where {trackers[0]} is wanted; found {len(jobs)}: train them one after the other"
+        )
     if first.training.batch_size > (n := len(task(first.task).splits["train"].labels)):
         raise PrismaError(
             f"expected batch_size to be at most {n}, the number of training images; found {first.training.batch_size}"
@@ -145,6 +156,7 @@ class Job:
     out: Path
     command: str = "prisma train"  # what its files state
     resume: bool = False
+    first: ViT | None = None  # a model with the first weights; by default they are drawn
     results: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
     model: ViT | None = None
@@ -155,7 +167,7 @@ class Job:
 
     def is_finished(self, place: torch.device) -> bool:
         """Whether the run was finished before. Raises PrismaError if it can neither start nor go on here."""
-        self.description = describe(self.recipe, place, self.command)
+        self.description = describe(self.recipe, place, self.command, self.first)
         with sentences(self.out):
             if not self.resume:
                 expect_startable(self.out)
@@ -167,7 +179,10 @@ class Job:
         """Draw the first weights, and take the folder for this process."""
         stack.enter_context(sentences(self.out))
         training = self.recipe.training
-        self.model = initial_model(self.recipe.model, training.init_seed, training.init).to(place)
+        drawn = self.first is None
+        first = initial_model(self.recipe.model, training.init_seed, training.init) if drawn else deepcopy(self.first)
+        assert first is not None
+        self.model = first.float().to(place).requires_grad_(True)
         lock = exclusive(self.out, f"train in {self.out}")
         stack.enter_context(folder_for(self.out))
         self.expect_alone = stack.enter_context(lock)
@@ -180,9 +195,11 @@ class Job:
         self.description = resume_in(self.out, self.description)
         return self._has_results()
 
-    def begin(self, stack: ExitStack, place: torch.device, use_wandb: bool) -> tuple[Run, MetricsLog]:
+    def begin(
+        self, stack: ExitStack, place: torch.device, trackers: Sequence[str], watch: Log | None
+    ) -> tuple[Run, MetricsLog]:
         """The run at its newest state, and its log."""
-        track, page = stack.enter_context(tracking(use_wandb, self.description, self.out))
+        track, page = stack.enter_context(tracking(trackers, self.description, self.out, watch))
         if not self.resume:
             start(self.out, self.description)
         note_page(self.out, page)

@@ -13,6 +13,7 @@ from prisma.checkpoint import write_checkpoint
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.ledger import Ledger
+from prisma.outline import expect_finite
 from prisma.run_folder import METRICS, STATE
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
@@ -54,8 +55,13 @@ class Run:
         return self.recipe.objective.learner(self.mean)
 
     def save(self, log: MetricsLog, step: int) -> None:
-        """Write the state of `step`, with the hashes of all that was written before it."""
+        """Write the state of `step`, with the hashes of all that was written before it.
+
+        Raises:
+            PrismaError: the weights are NaN or infinite, and the state before stays; or it could not be written.
+        """
         self.expect_alone()
+        expect_finite(self.model.state_dict(), f"step {step} of the run {self.out}")
         log.sync()
         past = {**self.ledger.files, METRICS: log.sha256}
         save_state(self.out / STATE, self.learner, self.optimizer, step, self.id, past, self.mean)

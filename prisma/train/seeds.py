@@ -1,7 +1,8 @@
 """Training a recipe with several seeds: how far is a number the seed's, and how far the recipe's?
 
 A seed counts for both roles, the first weights and the batches. On a GPU the runs take every step together; on a CPU
-each has a process of its own, as many at a time as there are cores for the threads of the recipe.
+each has a process of its own, as many at a time as there are cores for the threads of the recipe. On a task that was
+added in this process, which others do not know, they take their steps together on a CPU too.
 """
 
 import os
@@ -19,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from prisma.bounds import NUMBERS
+from prisma.data import is_added
 from prisma.errors import PrismaError, quoted
 from prisma.run_folder import is_run
 from prisma.train.config import Recipe
@@ -67,7 +69,7 @@ def train_seeds(
         PrismaError: as `prisma.train`; other runs go on to their end.
     """
     jobs = [_job(recipe, out, seed, resume, command) for seed in seeds]
-    if len(jobs) == 1 or pick_device(device).type != "cpu":
+    if len(jobs) == 1 or pick_device(device).type != "cpu" or is_added(recipe.task):
         return train_together(jobs, device=device, progress=progress)
     return _in_processes(jobs, max(1, (os.cpu_count() or 1) // recipe.training.threads))
 
