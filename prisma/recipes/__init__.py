@@ -7,14 +7,15 @@ from collections.abc import Mapping
 
 from prisma.errors import PrismaError, nearest
 from prisma.recipes.circle import CIRCLE
-from prisma.recipes.digits import DIGITS
-from prisma.recipes.dsprites import OURS, PUBLISHED, TABLE
+from prisma.recipes.digits import DIGITS, MASKED, RECONSTRUCTION
+from prisma.recipes.dsprites import ALL, OURS, PUBLISHED, TABLE
 from prisma.recipes.induction import INDUCTION
 from prisma.recipes.sprites import SPRITES
 from prisma.train import Recipe
 
 RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (DIGITS, INDUCTION, CIRCLE, SPRITES, *PUBLISHED, *OURS)
+    recipe.name: recipe
+    for recipe in (DIGITS, RECONSTRUCTION, MASKED, INDUCTION, CIRCLE, SPRITES, ALL, *PUBLISHED, *OURS)
 }
 TABLES: Mapping[str, tuple[Recipe, ...]] = {TABLE: OURS}
 """Recipes that answer published mice, of which each has the accuracy to reach: `prisma train --table NAME`."""

@@ -30,3 +30,40 @@ DIGITS = Recipe(
     license="mit",
     expected_accuracy=0.986,
 )
+RECONSTRUCTION = Recipe(
+    name="digits-reconstruction",
+    task="digits",
+    model=ViTConfig(
+        image_size=8, patch_size=4, channels=1, n_layers=2, d_model=6, n_heads=2, d_mlp=64, n_classes=16, pool="mean"
+    ),
+    training=TrainConfig(
+        steps=3000,
+        batch_size=64,
+        lr=1e-2,
+        warmup=100,
+        weight_decay=0.0,
+        checkpoint_every=500,
+        objective="reconstruction",
+    ),
+    license="mit",
+)
+MASKED = Recipe(
+    name="digits-masked",
+    task="digits",
+    model=ViTConfig(
+        image_size=8, patch_size=2, channels=1, n_layers=2, d_model=64, n_heads=4, d_mlp=128, n_classes=0, pool="mean"
+    ),
+    training=TrainConfig(
+        steps=4000,
+        batch_size=128,
+        lr=2e-3,
+        warmup=200,
+        weight_decay=0.05,
+        shift=0.5,
+        turn=10,
+        checkpoint_every=500,
+        objective="masked",
+        norm_pixels=True,
+    ),
+    license="mit",
+)

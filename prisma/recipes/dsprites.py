@@ -120,5 +120,20 @@ def _ours(name: str, kind: str) -> Recipe:
     )
 
 
+ALL = Recipe(
+    "dsprites-all",
+    "dsprites-all",
+    ViTConfig(image_size=64, patch_size=8, channels=1, n_layers=2, d_model=64, n_heads=4, d_mlp=256, n_classes=113),
+    TrainConfig(
+        steps=2000,
+        batch_size=64,
+        lr=2e-3,
+        warmup=200,
+        weight_decay=0.05,
+        checkpoint_every=1000,
+        objective="several",
+    ),
+    license="mit",
+)
 PUBLISHED = tuple(_published(name, kind) for name in SIZES for kind in KINDS)
 OURS = tuple(_ours(name, kind) for name in SIZES for kind in KINDS)

@@ -55,8 +55,9 @@ def linear_probe(model: ViT | None, data: Task, site: str = "pooled", images: in
 
 
 def ridge_map(x: Tensor, labels: Tensor, n_classes: int, ridge: float) -> Tensor:
-    """The map [feature + 1, class] with the least mean squared error plus `ridge` times its squares; the last row, which
-    is not penalised, is the bias.
+    """The map [feature + 1, class] with the least mean squared error plus `ridge` times its squares.
+
+    The last row, which is not penalised, is the bias.
 
     Args:
         x: features [image, feature], float64; labels: [image].

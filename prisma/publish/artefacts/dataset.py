@@ -47,9 +47,14 @@ def of_task(data: Task, repo: str) -> Artefact:
 
     Raises:
         PrismaError: a name that the Hub does not allow; data of another hash than the task states; images that are no
-            pictures; no licence.
+            pictures; no licence; several targets instead of one class for each image.
     """
     expect_repo_name(repo)
+    if data.targets:
+        raise PrismaError(
+            f"expected a task of one class for each image; found {data.name}, with several targets: publish the task of "
+            "one of them, whose images and factors are the same"
+        )
     about = facts_of(data, repo)
     files = tuple(File.of(file_of(name), to_parquet(data, split)) for name, split in data.splits.items())
     return Artefact(DATASET, about, files, render(repo, about))

@@ -97,7 +97,7 @@ class Squares(Objective):
     loss_axis = "mean squared error"
 
     def loss(self, answer: Tensor, wanted: Tensor) -> Tensor:
-        return F.mse_loss(answer, wanted)
+        return F.mse_loss(answer, wanted.to(answer.dtype))
 
     def sums(self, answer: Tensor, wanted: Tensor) -> Tensor:
         rows, own = (x.double().flatten(0, -2) for x in (wanted, answer))
