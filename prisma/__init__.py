@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from prisma.loaded import Loaded, load
     from prisma.metrics import KL, Logit, LogitDiff, Probability, Rank, Similarity
     from prisma.runs import record, run
-    from prisma.train.notebook import train_here as train
+    from prisma.train.notebook import train
     from prisma.vit import ViT
 
 __version__ = "0.1.0"

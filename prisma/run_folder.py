@@ -11,10 +11,11 @@ from typing import Any
 from prisma.bounds import METRICS as METRICS_BYTES
 from prisma.bounds import expect_within
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint
-from prisma.errors import PrismaError, by_number, listed, quoted, shown
+from prisma.errors import PrismaError, by_number, listed, shown
 from prisma.fields import conform
 from prisma.files import LOCK, read_json
 from prisma.filesystem import remove
+from prisma.headlines import HEADLINES, objective_of
 from prisma.reading import parse_json, read_bytes
 
 RECIPE = "recipe.json"
@@ -29,15 +30,6 @@ HASHES = "hashes.json"
 CURVES = "curves"
 WEIGHT_NORM, GRADIENT_NORM, HEADS = "weight_norm", "gradient_norm", "heads"
 """What a line of `metrics.jsonl` has at a checkpoint beside losses and accuracies; earlier versions had none."""
-OBJECTIVE = "objective"  # the setting of a recipe that says what was trained for; the first is the default
-HEADLINES: Mapping[str, str] = {
-    "classification": "accuracy",
-    "several": "accuracy",
-    "regression": "r2",
-    "reconstruction": "r2",
-    "masked": "r2",
-}
-"""What a model can be trained for -> the number beside the loss that says how well it does, at most 1."""
 DYNAMICS = "dynamics"
 CURVE_FORMATS = ("png", "svg")
 ADDED_FILES = (f"{CURVES}/{DYNAMICS}.png",)
@@ -46,21 +38,6 @@ ADDED_FILES = (f"{CURVES}/{DYNAMICS}.png",)
 _TRACES = (RECIPE, PROBE, METRICS, STATE, CHECKPOINTS, RESULTS, HASHES)  # names that only a run has
 
 LAST_POWER = 512  # the last checkpoint at a power of two
-
-
-def objective_of(recipe: Mapping[str, Any]) -> str:
-    """What a run was trained for, by the content of `recipe.json`.
-
-    Raises:
-        PrismaError: something that this version does not know.
-    """
-    training = recipe.get("training")
-    found = training.get(OBJECTIVE, next(iter(HEADLINES))) if isinstance(training, Mapping) else next(iter(HEADLINES))
-    if not isinstance(found, str) or found not in HEADLINES:
-        raise PrismaError(
-            f"expected {OBJECTIVE} in {RECIPE} to be one of {', '.join(HEADLINES)}; found {quoted(found)}"
-        )
-    return found
 
 
 def curve_kinds(recipe: Mapping[str, Any]) -> tuple[str, str]:

@@ -13,10 +13,11 @@ from prisma.data import task
 from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
 from prisma.files import read_json
+from prisma.headlines import HEADLINES, objective_of
 from prisma.loaded import Loaded, load
 from prisma.recipes import recipe
 from prisma.repository import MICE, Published, published_in
-from prisma.run_folder import HEADLINES, METRICS, RECIPE, objective_of, read_metrics
+from prisma.run_folder import METRICS, RECIPE, read_metrics
 from prisma.train.objectives import CLASSIFICATION
 from prisma_app.cache import Cache
 from prisma_app.pictures import Picture, transform_of

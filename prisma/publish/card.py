@@ -10,6 +10,7 @@ from prisma.checkpoint import Checkpoint
 from prisma.config import ViTConfig
 from prisma.describe import describe, what_goes_in
 from prisma.errors import PrismaError
+from prisma.headlines import HEADLINES, objective_of
 from prisma.publish.emissions import Cost, cost, duration
 from prisma.publish.facts import Fact
 from prisma.publish.manifest import Entry, Yanked
@@ -21,14 +22,12 @@ from prisma.recipes import RECIPES
 from prisma.repo_names import expect_repo_name
 from prisma.run_folder import (
     DYNAMICS,
-    HEADLINES,
     HEADS,
     LAST_POWER,
     METRICS,
     RECIPE,
     RESULTS,
     curve_kinds,
-    objective_of,
 )
 from prisma.train.objectives import CLASSIFICATION, OBJECTIVES
 

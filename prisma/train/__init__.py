@@ -1,28 +1,29 @@
 """Training a mouse: from a recipe to a run folder.
 
 `prisma.train(model, task)` trains from Python: this module can be called, so that `import prisma.train.loop` and the
-call go together, whichever comes first. Its function is `prisma.train.notebook.train_here`.
+call go together, whichever comes first. The call is that of `prisma.train.notebook.train`; the function `train` here,
+`prisma.train.loop.train`, takes a recipe.
 """
 
 import sys
 from types import ModuleType
 from typing import Any
 
+from prisma.train import notebook
 from prisma.train.config import Recipe, TrainConfig
 from prisma.train.loop import train
-from prisma.train.notebook import Trained, train_here
+from prisma.train.notebook import Trained
 
 __all__ = ["Recipe", "TrainConfig", "Trained", "train"]
 
 
 class _Callable(ModuleType):
-    """This module, which `train_here` makes a function too."""
+    """This module, which can be called as the function in `notebook`, and looks like it to `inspect`."""
 
-    __doc__ = train_here.__doc__
-    __wrapped__ = staticmethod(train_here)  # what inspect, and so the help of a notebook, takes the signature from
+    __wrapped__ = staticmethod(notebook.train)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Trained:
-        return train_here(*args, **kwargs)
+        return notebook.train(*args, **kwargs)
 
 
 sys.modules[__name__].__class__ = _Callable

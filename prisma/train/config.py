@@ -12,8 +12,9 @@ from prisma.data import task
 from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
 from prisma.fields import check_types, expect_choices, from_dict, parse
+from prisma.headlines import HEADLINES, OBJECTIVE
 from prisma.repo_names import expect_repo_name
-from prisma.run_folder import HEADLINES, OBJECTIVE, RECIPE, checkpoint_steps
+from prisma.run_folder import RECIPE, checkpoint_steps
 from prisma.train.objectives import CLASSIFICATION, OBJECTIVES, Objective
 
 

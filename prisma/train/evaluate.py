@@ -1,16 +1,25 @@
 """Loss and accuracy of a model, or whatever else its objective measures."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from prisma.config import ViTConfig
 from prisma.train.machine import is_out_of_memory
 from prisma.train.objectives import CLASSIFICATION, Objective
 
+MOST = 1024  # images in one pass
+CACHED = 8 * 2**20  # bytes of the largest activation of a pass on a CPU: above, its caches do not hold it
+
 
 def evaluate(
-    learner: nn.Module, images: Tensor, targets: Tensor, batch: int = 1024, objective: Objective = CLASSIFICATION
+    learner: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    batch: int | None = None,
+    objective: Objective = CLASSIFICATION,
 ) -> tuple[float, ...]:
     """The measures of an objective: by default (mean cross-entropy in nats, accuracy) of a ViT.
 
@@ -18,9 +27,18 @@ def evaluate(
         learner: what answers: a ViT, or the objective's learner.
         images: normalised, [n, channel, height, width].
         targets: of the images, as the objective has them: [n] classes.
-        batch: the largest number of images in one pass.
+        batch: the largest number of images in one pass; by default `images_per_pass`.
     """
+    batch = batch or images_per_pass(cast(ViTConfig, learner.config), images.device.type)
     return evaluate_each(lambda *inputs: learner(*inputs)[None], images, targets, batch, objective)[0]
+
+
+def images_per_pass(config: ViTConfig, device: str) -> int:
+    """How many images a pass of evaluation has: as many as are fast."""
+    if device != "cpu":
+        return MOST
+    per_image = 4 * config.n_tokens * max(config.d_model, config.d_mlp)
+    return max(1, min(MOST, CACHED // per_image))
 
 
 @torch.inference_mode()
@@ -28,7 +46,7 @@ def evaluate_each(
     forward: Callable[..., Tensor],
     images: Tensor,
     targets: Tensor,
-    batch: int = 1024,
+    batch: int = MOST,
     objective: Objective = CLASSIFICATION,
 ) -> list[tuple[float, ...]]:
     """The same for each of several models: `forward` gives the answers of all of them, [model, n, ...].

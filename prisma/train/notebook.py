@@ -56,7 +56,7 @@ class Trained:
         return curves_html(self.results["recipe"], self.metrics)
 
 
-def train_here(
+def train(
     model: ViTConfig | ViT | Recipe,
     task: Task | str | None = None,
     out: Path | str | None = None,

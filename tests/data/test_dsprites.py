@@ -119,7 +119,7 @@ def test_larger_shapes_cover_smaller_ones_and_scale_tells_the_area() -> None:
 def test_a_task_for_each_factor() -> None:
     assert {name for name in TASKS if name.startswith("dsprites")} == {
         "dsprites",
-        *(f"dsprites-{target}" for target in ("scale", "orientation", "position")),
+        *(f"dsprites-{target}" for target in ("scale", "orientation", "position", "all", "numbers")),
     }
     rows = torch.randint(IMAGES, (100,), generator=torch.Generator().manual_seed(0))
     shape, scale, turn, x, y = (torch.from_numpy(i) for i in np.unravel_index(rows.numpy(), COUNTS))
@@ -132,6 +132,17 @@ def test_a_task_for_each_factor() -> None:
         counts = {"shape": 3, "scale": 6, "orientation": 40, "position": 1024}
         assert len(data.labels) == len(set(data.labels)) == counts[target]
         assert [factor.name for factor in data.factors] == list(factors)
+    whole, numbers = dsprites("all"), dsprites("numbers")
+    labels = _labels("all", factors)
+    assert torch.equal(labels, torch.stack([shape, scale, turn, x, y], 1))
+    assert [len(target.classes) for target in whole.targets] == [3, 6, 40, 32, 32] and len(whole.labels) == 113
+    assert whole.labels[9] == "orientation 0 degrees" and len(set(whole.labels)) == 113
+    first = [int(column[0]) for column in labels.T]
+    assert whole.words(labels[:1])[0].startswith(f"shape {SHAPES[first[0]]}, scale {0.5 + first[1] / 10:.1f}, orient")
+    assert torch.equal(_labels("numbers", factors), torch.stack([0.5 + scale / 10, x, y], 1).float())
+    assert numbers.labels == ("scale", "x", "y") and numbers.words(torch.tensor([[0.5, 3, 31]])) == [
+        "scale 0.5, x 3, y 31"
+    ]
     assert dsprites("position").labels[32 * 3 + 4] == "x 3, y 4"
     with pytest.raises(PrismaError, match="there is no target 'size' of dSprites; the nearest: "):
         dsprites("size")

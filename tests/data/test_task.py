@@ -14,7 +14,9 @@ SMALL = [name for name in TASKS if not name.startswith("dsprites")]  # the other
 
 def test_tasks_by_name() -> None:
     assert set(SMALL) == {"digits", "induction", "circle", "sprites", "sprites-neutral"}
-    assert set(TASKS) - set(SMALL) == {f"dsprites{end}" for end in ("", "-scale", "-orientation", "-position")}
+    assert set(TASKS) - set(SMALL) == {
+        f"dsprites{end}" for end in ("", "-scale", "-orientation", "-position", "-all", "-numbers")
+    }
     assert all(task(name).name == name for name in TASKS)
     with pytest.raises(PrismaError, match="there is no task 'digit'; the nearest: digits"):
         task("digit")

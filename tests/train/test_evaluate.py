@@ -5,7 +5,7 @@ import torch
 
 from prisma.data import task
 from prisma.train import Recipe
-from prisma.train.evaluate import evaluate, evaluate_each
+from prisma.train.evaluate import evaluate, evaluate_each, images_per_pass
 from prisma.train.loop import initial_model
 
 
@@ -57,3 +57,14 @@ def test_where_a_pass_has_no_room_smaller_ones_are_made() -> None:
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     with pytest.raises(RuntimeError):
         evaluate_each(lambda some: torch.empty(2**55, dtype=torch.uint8), images, labels)
+
+
+def test_on_a_cpu_a_pass_has_as_many_images_as_caches_hold(tiny: Recipe) -> None:
+    wide = tiny.override({"d_mlp": "1000000"}).model
+    assert images_per_pass(tiny.model, "cpu") == images_per_pass(wide, "cuda") == 1024
+    assert images_per_pass(wide, "cpu") == 1
+    sprites = tiny.override({"d_mlp": "2048"}).model
+    assert images_per_pass(sprites, "cpu") == 8 * 2**20 // (4 * 5 * 2048)
+    images, labels = task("digits").inputs("test")
+    model = initial_model(sprites, 0)
+    assert evaluate(model, images, labels) == pytest.approx(evaluate(model, images, labels, 1024), rel=1e-6)

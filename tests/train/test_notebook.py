@@ -21,8 +21,7 @@ from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.files import read_json, sha256
 from prisma.run_folder import read_metrics
-from prisma.train import Recipe, Trained
-from prisma.train.notebook import train_here
+from prisma.train import Recipe, Trained, notebook
 from prisma.train.seeds import train_seeds
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, channels=1, n_layers=1, d_model=8, n_heads=2, d_mlp=8, n_classes=10)
@@ -48,7 +47,7 @@ def own() -> Task:
 def test_the_package_is_a_function_and_a_module_whichever_comes_first() -> None:
     assert prisma.train is sys.modules["prisma.train"] and callable(prisma.train)
     assert prisma.train.loop is sys.modules["prisma.train.loop"] and inspect.isfunction(prisma.train.train)
-    assert inspect.signature(prisma.train) == inspect.signature(train_here)
+    assert inspect.signature(prisma.train) == inspect.signature(notebook.train)
     vars(prisma).pop("train")  # as before anything imported the package
     assert prisma.train is sys.modules["prisma.train"] and "train" in dir(prisma)
     prisma.train = sys.modules["prisma.train"]

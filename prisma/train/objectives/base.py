@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from prisma.config import ViTConfig
 from prisma.data.task import Task
 from prisma.errors import PrismaError, quoted
-from prisma.run_folder import HEADLINES
+from prisma.headlines import HEADLINES
 from prisma.vit import ViT
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ class PatchReadout(nn.Module):
 
     def __init__(self, model: ViT) -> None:
         super().__init__()
-        self.n_prefix = model.config.n_prefix
+        self.config = model.config
         self.embed, self.blocks, self.readout = model.embed, model.blocks, model.readout
 
     def forward(self, images: Tensor) -> Tensor:
         x_BTM = _normed(self.readout, _encoded(self.blocks, self.embed(images)))
-        given: Tensor = self.readout.head(x_BTM[:, self.n_prefix :])
+        given: Tensor = self.readout.head(x_BTM[:, self.config.n_prefix :])
         return given
 
 
@@ -82,7 +82,7 @@ class MaskedAutoencoder(nn.Module):
 
     def __init__(self, model: ViT, decoder: Decoder, n_kept: int) -> None:
         super().__init__()
-        self.n_prefix, self.n_kept = model.config.n_prefix, n_kept
+        self.config, self.n_kept = model.config, n_kept
         self.embed, self.blocks, self.readout = model.embed, model.blocks, model.readout
         self.decoder = decoder
 
@@ -97,7 +97,7 @@ class MaskedAutoencoder(nn.Module):
             kept: the patches of each image that are seen [batch, kept patch].
         """
         x_BTM = self.embed(images)
-        prefix, patches = x_BTM[:, : self.n_prefix], x_BTM[:, self.n_prefix :]
+        prefix, patches = x_BTM.tensor_split([self.config.n_prefix], dim=1)
         seen = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[-1]))
         return _normed(self.readout, _encoded(self.blocks, torch.cat([prefix, seen], dim=1)))
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from prisma.run_folder import HEADLINES
+from prisma.headlines import HEADLINES
 from prisma.train.objectives import CLASSIFICATION, OBJECTIVES
 from prisma.train.objectives.base import Squares
 
