@@ -13,7 +13,7 @@ HEADLINES: Mapping[str, str] = {
     "reconstruction": "r2",
     "masked": "r2",
 }
-"""Objective -> its headline, the number beside the loss: the larger the better, and at most 1. The first is the default.
+"""Objective -> its headline, the number beside the loss: the larger the better, at most 1. The first is the default.
 
 The objectives themselves are in `prisma.train.objectives`.
 """

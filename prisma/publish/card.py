@@ -67,9 +67,8 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
     config, rows = final.model.config, [_result(row) for row in results["results"].rows()]
     if not final.transform:
         raise PrismaError("expected a transform in config.json; found none")
-    objective = objective_of(record.recipe)
-    headline = HEADLINES[objective]
-    places, license, checkpoints = _places(recipe), _license(recipe), _checkpoints(record, headline)
+    goal = _goal(record)
+    places, license, checkpoints = _places(recipe), _license(recipe), _checkpoints(record, goal["headline"])
     spent = cost([place["environment"] for place in places], results)
     task, seconds = recipe["task"], results.get("seconds")
     return {
@@ -91,12 +90,9 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
         "base_model": _ids(recipe, "base_model"),
         "order": recipe["data_order"]["words"].text(),
         "seeds": ", ".join(f"{role} {seed.whole()}" for role, seed in results["seeds"].items().items()),
-        "objective": objective,
-        "explained": OBJECTIVES[objective].explained,
-        "headline": headline,
-        "headline_words": MEASURES[headline],
+        **goal,
         "results": rows,
-        "errors": [row for row in rows if _is_share(row, objective) and row["split"] != "train"],
+        "errors": [row for row in rows if _is_share(row, goal["objective"]) and row["split"] != "train"],
         "curves": [kind.text() for kind in found.rows()] if (found := results.get("curves")) else list(curve_kinds({})),
         "dynamics": DYNAMICS,
         "settings": {key: value.setting() for key, value in recipe["training"].items().items()},
@@ -122,6 +118,17 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
         "license": license,
         "license_name": None if license is None else license_name(license),
         "prose": (BEGIN, END),
+    }
+
+
+def _goal(record: Record) -> dict[str, str]:
+    """What the mouse was trained for, and how its numbers are called."""
+    objective = objective_of(record.recipe)
+    return {
+        "objective": objective,
+        "explained": OBJECTIVES[objective].explained,
+        "headline": (headline := HEADLINES[objective]),
+        "headline_words": MEASURES[headline],
     }
 
 

@@ -52,8 +52,8 @@ def of_task(data: Task, repo: str) -> Artefact:
     expect_repo_name(repo)
     if data.targets:
         raise PrismaError(
-            f"expected a task of one class for each image; found {data.name}, with several targets: publish the task of "
-            "one of them, whose images and factors are the same"
+            f"expected a task of one class for each image; found {data.name}, with several targets: publish the task "
+            "of one of them, whose images and factors are the same"
         )
     about = facts_of(data, repo)
     files = tuple(File.of(file_of(name), to_parquet(data, split)) for name, split in data.splits.items())
