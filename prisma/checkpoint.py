@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from prisma.contents import contents_of
 from prisma.errors import PrismaError, is_text, listed, quoted, shown
 from prisma.fields import from_dict
 from prisma.files import read_json, write_atomic
-from prisma.outline import expect_finite, filled, outline
+from prisma.outline import expect_finite, filled, outline, shapes_in
 from prisma.plain import called_parts, expect_plain, uncompiled
 from prisma.reading import open_file, parse_json
 from prisma.vit import ViT
@@ -82,7 +81,7 @@ def write_checkpoint(
     model = uncompiled(model)
     weights = model.state_dict()
     _expect_labels(labels, model.config, folder / CONFIG)
-    _expect_same(_outlined(model.config), weights, "this model")
+    _expect_same(shapes_in(model.config), weights, "this model")
     expect_plain(model, called_parts(model), "a checkpoint, which holds weights alone")
     config = {
         "model_type": MODEL_TYPE,
@@ -92,12 +91,6 @@ def write_checkpoint(
     }
     write_atomic(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
     write_atomic(folder / WEIGHTS, to_safetensors(weights, header or {}))
-
-
-@lru_cache(maxsize=4)
-def _outlined(config: ViTConfig) -> Mapping[str, Tensor]:
-    """Shapes and types of the weights of an architecture. A run writes hundreds of checkpoints of one."""
-    return outline(config).state_dict()
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:

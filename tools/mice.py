@@ -60,6 +60,9 @@ LINEAR = """`{name}` never saw a label. Its features, the mean over the tokens a
 ridge regression on them, in closed form (`prisma.train.linear_probe`), names the class of the {n} test images of
 {task}. Random weights are those of step 0: the same architecture, untrained."""
 
+COSTS = """CPU time on one thread (`benchmarks/checkpoints.py`), and wall time for the disk. A pass of evaluation has as
+many images as the CPU's caches hold. The shares are of the CPU time of all steps of the recipe."""
+
 SPEED = """The plain loop is a DataLoader that shuffles, timm's VisionTransformer of the same shape and AdamW
 (`benchmarks/train.py`). The ratio is the loop's time over ours for the same number of steps, the median over
 interleaved rounds: above 1, we are faster."""
@@ -157,6 +160,20 @@ def probe(path: Path) -> str:
     return f"{words}\n\n{table(('features', 'test accuracy', 'standard error'), figures)}"
 
 
+def checkpoints(path: Path) -> str:
+    """The table of a file of `benchmarks.checkpoints`."""
+    found = json.loads(path.read_text())
+    parts = ("evaluation", "norms and heads", "writing")
+    whole = "evaluation, 1,024 images a pass"
+    head = ("mouse", "a step", whole, *parts, "disk", *(f"{part}, of all steps" for part in parts))
+    rows = []
+    for row in found["rows"]:
+        times = [f"{row[key]:,.1f} ms" for key in ("step", whole, *parts, "disk")]
+        shares = [row["checkpoints"] * row[part] / (row["steps"] * row["step"]) for part in parts]
+        rows.append((row["recipe"], *times, *(f"{share:.1%}" for share in shares)))
+    return "\n\n".join([table(head, rows), f"torch {found['torch']}, {found['device']}, one thread."])
+
+
 def page() -> str:
     parts = [INTRODUCTION, "## Recipes", recipes(), "## What they are trained to do", OBJECTIVE]
     for path in sorted((ROOT / "hub_cards").glob(f"*/{PROBE}")):
@@ -165,6 +182,7 @@ def page() -> str:
         parts += [f"## The published table: {name}", PUBLISHED, published(rows)]
     parts += ["## How fast training is", SPEED]
     parts += [speed(path) for path in sorted((ROOT / "benchmarks").glob("train-*.json"))]
+    parts += ["## What a checkpoint costs", COSTS, checkpoints(ROOT / "benchmarks" / "checkpoints-cpu.json")]
     return "\n\n".join(parts) + "\n"
 
 

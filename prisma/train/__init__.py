@@ -9,10 +9,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from prisma.train import notebook
 from prisma.train.config import Recipe, TrainConfig
 from prisma.train.loop import train
 from prisma.train.notebook import Trained
+from prisma.train.notebook import train as train_here
 
 __all__ = ["Recipe", "TrainConfig", "Trained", "train"]
 
@@ -20,10 +20,10 @@ __all__ = ["Recipe", "TrainConfig", "Trained", "train"]
 class _Callable(ModuleType):
     """This module, which can be called as the function in `notebook`, and looks like it to `inspect`."""
 
-    __wrapped__ = staticmethod(notebook.train)
+    __wrapped__ = staticmethod(train_here)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Trained:
-        return notebook.train(*args, **kwargs)
+        return train_here(*args, **kwargs)
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from prisma.errors import PrismaError
 from prisma.files import new_folder
+from prisma.launched import ALONE, Processes
 from prisma.run_folder import (
     GRADIENT_NORM,
     MEAN,
@@ -23,14 +24,25 @@ from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import learning_rate
 from prisma.train.patience import Patience
 from prisma.train.run import Run
-from prisma.train.steps import Steps, steps_of
+from prisma.train.shared import steps_for
+from prisma.train.steps import Steps
 from prisma.train.stopping import Stopping
 
 MEASURED = ((False, ""), (True, "ema_"))
 """Of which weights losses and accuracies are, the running mean or not -> how their names begin."""
 
 
-def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, progress: bool) -> None:
+class DivergedError(PrismaError):
+    """A number of the training is not finite any more."""
+
+
+def fit(
+    runs: Sequence[Run],
+    logs: Sequence[MetricsLog],
+    stopping: Stopping,
+    progress: bool,
+    processes: Processes = ALONE,
+) -> None:
     """Train runs of one recipe, which differ in their seeds and are at the same step, to their last step.
 
     A run whose recipe has `patience` is alone, and may end at an earlier checkpoint.
@@ -44,7 +56,7 @@ def fit(runs: Sequence[Run], logs: Sequence[MetricsLog], stopping: Stopping, pro
     kept = frozenset(checkpoint_steps(config.steps, config.checkpoint_every))
     name, room = runs[0].recipe.name, in_memory(config.batch_size, config.accumulate, len(runs))
     with room, tqdm(total=config.steps, initial=runs[0].step, desc=name, file=sys.stderr, disable=not progress) as bar:
-        steps = steps_of(runs)
+        steps = steps_for(runs, processes)
         for first, last in _stretches(runs[0].step, config.steps, kept, steps.at_once):
             if stopping.wanted:
                 for run, log in pairs:
@@ -87,7 +99,7 @@ def _line(run: Run, step: int, loss: float, **more: float) -> dict[str, Any]:
         if not math.isfinite(value):
             kept = checkpoint_folders(run.out)
             left = f"its newest checkpoint is {kept[-1].name}" if kept else "it has no checkpoint yet"
-            raise PrismaError(
+            raise DivergedError(
                 f"expected a finite {name.replace('_', ' ')}; found {value} at step {step} of the run {run.out}; "
                 f"{left}; try a smaller lr"
             )

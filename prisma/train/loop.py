@@ -4,26 +4,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from prisma.data import task
-from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
 from prisma.files import exclusive, folder_for
 from prisma.filesystem import given, sentences
+from prisma.launched import ALONE, Processes
 from prisma.ledger import Ledger, expect_as_finished
 from prisma.run_folder import METRICS, PROBE, STATE, is_finished, read_recipe, read_results, scheduled_steps
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
+from prisma.train.data_on import data_for
 from prisma.train.finish import finish
 from prisma.train.fit import fit
-from prisma.train.initial import initial_model
+from prisma.train.initial import initial_decoder, initial_model
 from prisma.train.machine import cpu_threads, pick_device
 from prisma.train.mean_weights import mean_of
 from prisma.train.metrics_log import MetricsLog
@@ -33,6 +32,7 @@ from prisma.train.provenance import describe
 from prisma.train.resume import expect_run, expect_startable, load_state, remove_checkpoints, start
 from prisma.train.resume import resume as resume_in
 from prisma.train.run import Run
+from prisma.train.shared import expect_shares, follow, leading
 from prisma.train.stopping import Stopping
 from prisma.train.tracking import EXTRAS, TENSORBOARD, WANDB, Log, note_page, tracking
 from prisma.vit import ViT
@@ -51,6 +51,7 @@ def train(
     command: str = "prisma train",
     progress: bool = True,
     watch: Log | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
@@ -66,17 +67,26 @@ def train(
         command: the command line that recipe.json and results.json state.
         progress: show a progress bar on stderr.
         watch: is called with every line of `metrics.jsonl` once it is written; those of checkpoints have `test_loss`.
+            What it raises ends the run, which can be resumed.
+        processes: those that share every batch (`prisma.train.shared`); all of them call this.
 
     Returns:
-        The content of `results.json`.
+        The content of `results.json`; empty in another process than the first.
 
     Raises:
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
     job = Job(recipe, out, command, resume)
+    expect_shares(recipe, processes)
+    if not processes.is_first:
+        follow(recipe, processes)
+        return {}
     trackers = [name for name, wanted in ((WANDB, use_wandb), (TENSORBOARD, use_tensorboard)) if wanted]
-    return train_together([job], trackers=trackers, device=device, progress=progress, watch=watch)[0]
+    with leading(processes):
+        return train_together(
+            [job], trackers=trackers, device=device, progress=progress, watch=watch, processes=processes
+        )[0]
 
 
 def train_together(
@@ -86,6 +96,7 @@ def train_together(
     device: str | None = None,
     progress: bool = True,
     watch: Log | None = None,
+    processes: Processes = ALONE,
 ) -> list[dict[str, Any]]:
     """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
 
@@ -101,7 +112,7 @@ def train_together(
     expect_packages("matplotlib", extra="train")
     for name in trackers:
         expect_packages(name, extra=EXTRAS[name])
-    place = pick_device(device)
+    place = pick_device(processes.device or device)
     _expect_alike(jobs, trackers)
     with ExitStack() as stack:
         todo = [job for job in jobs if not job.is_finished(place)]
@@ -112,7 +123,7 @@ def train_together(
         begun = [job.begin(stack, place, trackers, watch) for job in todo if not job.is_finished_now()]
         for some in _stacks(begun):
             some_runs, logs = zip(*some, strict=True)
-            fit(some_runs, logs, stopping, progress)
+            fit(some_runs, logs, stopping, progress, processes)
         for job, (run, _) in ((job, pair) for job in todo for pair in begun if pair[0].out == job.out):
             job.results = finish(run, job.command, stopping)
     return [job.results for job in jobs]
@@ -227,8 +238,7 @@ def _begin(job: Job, place: torch.device, track: Log) -> Run:
     """The run at its newest state, or at step 0. Raises PrismaError if what it wrote before was changed."""
     recipe, out, description, model = job.recipe, job.out, job.description, job.model
     assert model is not None and job.expect_alone is not None, "it is locked first"
-    decoder = recipe.objective.decoder(recipe.training.init_seed)
-    decoder = None if decoder is None else decoder.to(place)
+    decoder = initial_decoder(recipe, place)
     learner, mean = recipe.objective.learner(model, decoder), mean_of(model, recipe.training)
     optimizer, run_id, ledger, step = make_optimizer(learner, recipe.training), description["run"], Ledger(out), 0
     if (out / STATE).is_file():
@@ -240,21 +250,6 @@ def _begin(job: Job, place: torch.device, track: Log) -> Run:
     if not ledger.files:  # a new run, or one of version 0.1.0
         ledger.add(out / PROBE)
         ledger.add_checkpoints(*(past for past in scheduled_steps(out, description) if past < step))
-    images, inputs = data_on(recipe.task, str(place), EVALUATED)
-    asked = recipe.objective.targets
-    images = Split(images.images, asked(images.labels))
-    inputs = {split: (x, asked(labels)) for split, (x, labels) in inputs.items()}
+    images, inputs = data_for(recipe, place, EVALUATED)
     alone, clock = job.expect_alone, Clock(out, step)
     return Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, alone, track, mean, decoder)
-
-
-@lru_cache(maxsize=1)
-def data_on(name: str, place: str, first: int) -> tuple[Split, Mapping[str, tuple[Tensor, Tensor]]]:
-    """(the training images of a task, and of each split the first images to evaluate, normalised), on a device.
-
-    Runs of one task share them: they are kept until those of another are asked for.
-    """
-    data = task(name)
-    images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
-    some = {split: data.inputs(split, first) for split in ("test", "train")}
-    return images, {split: (x.to(place), y.to(place)) for split, (x, y) in some.items()}

@@ -15,7 +15,7 @@ from prisma.data import task
 from prisma.train.evaluate import evaluate
 from prisma.train.mean_weights import follow, share_of
 from prisma.train.optimizer import learning_rate
-from prisma.train.order import batch
+from prisma.train.order import WHOLE, batch
 from prisma.train.run import Run
 from prisma.train.stacked import Stacked
 
@@ -49,6 +49,7 @@ class Eager:
     def __init__(self, run: Run) -> None:
         self.run, self.config, self.transform = run, run.recipe.training, task(run.recipe.task).transform
         self.objective, self.device = run.recipe.objective, run.images.labels.device
+        self.part = WHOLE  # of each batch
         self._known: tuple[int, float] | None = None  # the step whose gradient the parameters hold, and its loss
 
     def measure(self, step: int) -> list[tuple[float, float]]:
@@ -71,11 +72,11 @@ class Eager:
     def _gradient(self, step: int) -> float:
         """The loss on the batch of a step, whose gradient the parameters hold afterwards."""
         if self._known is None or self._known[0] != step:
-            images, targets = batch(self.run.images, self.transform, self.config, step)
-            draws = self.objective.draws(len(images), step)
+            images, targets = batch(self.run.images, self.transform, self.config, step, self.part)
+            draws = self.objective.draws(self.config.batch_size, step)
             self.run.optimizer.zero_grad()
             parts, whole = self.config.accumulate, 0.0
-            drawn = [None] * parts if draws is None else draws.to(self.device).chunk(parts)
+            drawn = [None] * parts if draws is None else draws[self.part].to(self.device).chunk(parts)
             for some in zip(images.chunk(parts), targets.chunk(parts), drawn, strict=True):
                 loss = self._loss(*some) / parts
                 loss.backward()

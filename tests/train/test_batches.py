@@ -18,8 +18,8 @@ from prisma.recipes import recipe
 from prisma.train import Recipe
 from prisma.train.batches import batch_of, grid_of, rebuilt
 from prisma.train.clock import Clock
+from prisma.train.data_on import data_on
 from prisma.train.initial import initial_model
-from prisma.train.loop import data_on
 from prisma.train.machine import pick_device
 from prisma.train.optimizer import make_optimizer
 from prisma.train.provenance import describe

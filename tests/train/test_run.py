@@ -13,8 +13,8 @@ from prisma.ledger import Ledger
 from prisma.run_folder import METRICS, STATE, read_metrics
 from prisma.train import Recipe
 from prisma.train.clock import Clock
+from prisma.train.data_on import data_on
 from prisma.train.initial import initial_model
-from prisma.train.loop import data_on
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import make_optimizer
 from prisma.train.resume import load_state

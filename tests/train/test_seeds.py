@@ -1,7 +1,7 @@
 """Several seeds: each run is the run alone, whether in a process of its own or side by side."""
 
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +10,7 @@ from prisma.files import read_json
 from prisma.run_folder import read_metrics
 from prisma.train import Recipe, train
 from prisma.train.loop import Job, train_together
-from prisma.train.seeds import _answer_of, over_seeds, seeds_in, train_seeds
+from prisma.train.seeds import over_seeds, seeds_in, train_seeds
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,10 @@ def test_side_by_side_every_run_has_its_folder_and_its_numbers(
         assert found["run"] == expected["run"]
         lines, theirs = (read_metrics(out / "metrics.jsonl") for out in (tmp_path / f"{seed}", alone))
         assert [line["step"] for line in lines] == list(range(13))
-        for key in ("loss", "test_loss", "train_loss"):
+        for line, other in zip(lines, theirs, strict=True):
+            for score, layers in line.get("heads", {}).items():
+                assert layers[0] == pytest.approx(other["heads"][score][0], abs=1e-3)
+        for key in ("loss", "test_loss", "train_loss", "weight_norm", "gradient_norm"):
             ours = [line[key] for line in lines if key in line]
             assert ours == pytest.approx([line[key] for line in theirs if key in line], rel=1e-3)
         assert sorted(path.name for path in (tmp_path / f"{seed}" / "checkpoints").iterdir()) == sorted(
@@ -95,8 +98,10 @@ def test_the_spread_over_seeds() -> None:
     assert over_seeds(results[:1]) == {"mean": 0.5, "sd": 0.0, "least": 0.5, "largest": 0.5}
 
 
-def test_a_process_that_is_killed_is_a_sentence(short: Recipe, tmp_path: Path) -> None:
-    here, there = get_context("spawn").Pipe(duplex=False)
-    there.close()
-    with pytest.raises(PrismaError, match=r"trains in .*run to end by itself; found that it was killed: --resume"):
-        raise _answer_of(here, Job(short, tmp_path / "run"))  # type: ignore[misc]
+def test_a_process_that_is_killed_is_a_sentence(short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(function: Any, jobs: Any, at_once: int, lost: Any) -> list[PrismaError]:
+        return [lost(job) for job in jobs]
+
+    monkeypatch.setattr("prisma.train.seeds.in_processes", killed)
+    with pytest.raises(PrismaError, match=r"trains in .*seed-0 to end by itself; found that it was killed: --resume"):
+        train_seeds(short, tmp_path, (0, 1), device="cpu")

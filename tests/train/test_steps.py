@@ -12,8 +12,8 @@ from prisma.errors import PrismaError
 from prisma.ledger import Ledger
 from prisma.train import Recipe
 from prisma.train.clock import Clock
+from prisma.train.data_on import data_on
 from prisma.train.initial import initial_model
-from prisma.train.loop import data_on
 from prisma.train.optimizer import learning_rate, make_optimizer
 from prisma.train.order import batch
 from prisma.train.run import Run
