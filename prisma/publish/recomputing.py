@@ -5,6 +5,7 @@ numbers are of encoder and decoder, and checkpoints hold the encoder alone, so n
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,12 @@ def loss_problems(
     names = [f"{split}_{measure}" for measure in objective.measures]
     if objective.has_decoder or not {*names} <= line.keys():
         return
-    images, labels = data.splits[split].images[:EVALUATED], data.splits[split].labels[:EVALUATED]
-    images, targets = Transform.from_dict(checkpoint.transform).normalise(images), objective.targets(labels)
+    images, targets = data.splits[split].images[:EVALUATED], objective.targets(data.splits[split])[:EVALUATED]
+    images = Transform.from_dict(checkpoint.transform).normalise(images)
     found = evaluate(objective.learner(checkpoint.model), images, targets, objective=objective)
     for name, value in zip(names, found, strict=True):
         is_share = name.endswith("accuracy")
-        if not _is_close(line[name], value, max(2 / len(labels), SHARE) if is_share else CLOSE * max(1.0, abs(value))):
+        if not _is_close(line[name], value, max(2 / len(images), SHARE) if is_share else CLOSE * max(1.0, abs(value))):
             yield f"expected {name} {shown(line[name])}, as in {METRICS}; found weights that have {value:.6g}"
 
 
@@ -70,8 +71,9 @@ def batch_loss(model: ViT, transform: Transform, recipe: Mapping[str, Any], data
     if objective.has_decoder:
         return None
     training = from_dict(TrainConfig, recipe.get("training"), f"training of {RECIPE}")
-    images, labels = batch(data.splits["train"], transform, training, step)
-    return evaluate(objective.learner(model), images, objective.targets(labels), objective=objective)[0]
+    split = data.splits["train"]
+    images, targets = batch(replace(split, labels=objective.targets(split)), transform, training, step)
+    return evaluate(objective.learner(model), images, targets, objective=objective)[0]
 
 
 def expect_stated_numbers(

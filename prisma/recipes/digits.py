@@ -18,8 +18,8 @@ Two mice that learn from the same images without their labels.
 numbers a token. 3,000 steps of 64 images take about 30 seconds of one CPU core. Expected R² on the test images: 0.798,
 the share of the pixels' variance about the mean patch that is explained.
 
-`digits-masked` is a masked autoencoder (He et al. 2111.06377): it sees 4 of the 16 patches of an image, and a decoder of
-one block, which is thrown away, gives the pixels of the other 12, each patch less its mean and over its standard
+`digits-masked` is a masked autoencoder (He et al. 2111.06377): it sees 4 of the 16 patches of an image, and a decoder
+of one block, which is thrown away, gives the pixels of the other 12, each patch less its mean and over its standard
 deviation. 4,000 steps of 128 images take about 160 seconds of one CPU core. Expected R² of these pixels: 0.409. What a
 linear map reads from its features is in `docs/mice.md`.
 

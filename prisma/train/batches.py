@@ -106,7 +106,7 @@ def rebuilt(recipe: Mapping[str, Any], step: int) -> Batch:
         step=step,
         indices=indices,
         labels=labels,
-        names=tuple(data.words(labels)),
+        names=tuple(data.labels[label] for label in labels.tolist()),
         moves=batch_moves(config.batch_size, config, step) if config.shift or config.turn else None,
         images=images,
         inputs=data.transform.normalise(images),

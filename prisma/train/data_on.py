@@ -14,9 +14,9 @@ from prisma.train.config import Recipe
 def data_for(recipe: Recipe, place: torch.device, first: int) -> tuple[Split, Mapping[str, tuple[Tensor, Tensor]]]:
     """The same as `data_on`, with the targets of the recipe's objective in place of the labels."""
     images, inputs = data_on(recipe.task, str(place), first)
-    targets = recipe.objective.targets
-    asked = {split: (x, targets(labels)) for split, (x, labels) in inputs.items()}
-    return Split(images.images, targets(images.labels)), asked
+    targets = {name: recipe.objective.targets(split) for name, split in task(recipe.task).splits.items()}
+    asked = {name: (x, targets[name][: len(x)].to(place)) for name, (x, _) in inputs.items()}
+    return Split(images.images, targets["train"].to(place)), asked
 
 
 @lru_cache(maxsize=1)

@@ -33,21 +33,13 @@ def write_probe(out: Path, data: Task) -> None:
 
 
 def probe_images(split: Split, n: int = PROBE_IMAGES) -> Split:
-    """The first images of each class, the classes in turn: label 0, 1, ..., 0, 1, ...
-
-    Of a task with several targets, the first images.
-    """
-    if split.labels.ndim > 1:
-        return _chosen(split, torch.arange(min(n, len(split.labels))))
+    """The first images of each class, the classes in turn: label 0, 1, ..., 0, 1, ..."""
     seen: dict[int, int] = {}
     turns: list[tuple[int, int, int]] = []
     for i, label in enumerate(split.labels.tolist()):
         turns.append((seen.get(label, 0), label, i))
         seen[label] = seen.get(label, 0) + 1
-    return _chosen(split, torch.tensor([i for _, _, i in sorted(turns)[:n]]))
-
-
-def _chosen(split: Split, chosen: Tensor) -> Split:
+    chosen: Tensor = torch.tensor([i for _, _, i in sorted(turns)[:n]])
     masks = None if split.masks is None else split.masks[chosen]
     factors = {name: x[chosen] for name, x in split.factors.items()}
     return Split(as_floats(split.images[chosen]), split.labels[chosen], masks, factors)

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import sys
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -132,17 +133,6 @@ def test_a_task_for_each_factor() -> None:
         counts = {"shape": 3, "scale": 6, "orientation": 40, "position": 1024}
         assert len(data.labels) == len(set(data.labels)) == counts[target]
         assert [factor.name for factor in data.factors] == list(factors)
-    whole, numbers = dsprites("all"), dsprites("numbers")
-    labels = _labels("all", factors)
-    assert torch.equal(labels, torch.stack([shape, scale, turn, x, y], 1))
-    assert [len(target.classes) for target in whole.targets] == [3, 6, 40, 32, 32] and len(whole.labels) == 113
-    assert whole.labels[9] == "orientation 0 degrees" and len(set(whole.labels)) == 113
-    first = [int(column[0]) for column in labels.T]
-    assert whole.words(labels[:1])[0].startswith(f"shape {SHAPES[first[0]]}, scale {0.5 + first[1] / 10:.1f}, orient")
-    assert torch.equal(_labels("numbers", factors), torch.stack([0.5 + scale / 10, x, y], 1).float())
-    assert numbers.labels == ("scale", "x", "y") and numbers.words(torch.tensor([[0.5, 3, 31]])) == [
-        "scale 0.5, x 3, y 31"
-    ]
     assert dsprites("position").labels[32 * 3 + 4] == "x 3, y 4"
     with pytest.raises(PrismaError, match="there is no target 'size' of dSprites; the nearest: "):
         dsprites("size")
@@ -167,3 +157,23 @@ def test_the_splits_hold_every_image_once_with_its_mask(monkeypatch: pytest.Monk
     assert (covered.sum((1, 2)) * 64).tolist() == test.images[:5].sum((1, 2, 3)).tolist()
     inputs = dsprites().transform.normalise(test.images[:3])
     assert inputs.dtype == torch.float32 and torch.equal(inputs, test.images[:3].float())
+
+
+def test_all_targets_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labels are the shapes, and the answers are the factors; of one target, the answer is the label."""
+    a_small_grid(monkeypatch)
+    one, every = dsprites("scale"), dsprites("all")
+    assert (every.name, every.sha256) == ("dsprites-all", dsprites().sha256)
+    train, test = every.make()
+    small = Task.of_splits("x", train, test, labels=every.labels, transform=every.transform, summary="", source="")
+    asked = replace(small, targets=every.targets, factors=every.factors)
+    assert torch.equal(train.labels, train.factors["shape"])
+    assert list(asked.answers("test")) == list(asked.answer_names()) == ["shape", "scale", "orientation", "x", "y"]
+    assert all(torch.equal(x, test.factors[name]) for name, x in asked.answers("test").items())
+    assert asked.answer_names()["shape"] == SHAPES and len(asked.answer_names()["orientation"]) == 40
+    assert torch.equal(small.answers("train")["label"], train.labels)
+    assert one.answer_names() == {"label": one.labels} and one.targets == ()
+    numbers = dsprites("numbers")
+    assert numbers.targets == ("scale", "x", "y") and numbers.sha256 == every.sha256
+    assert [len(factor.names) for factor in every.factors] == [3, 6, 40, 32, 32]
+    assert every.factors[3].names[31] == "31" and every.factors[0].names == SHAPES

@@ -23,12 +23,14 @@ def run_of(recipe: Recipe, seed: int) -> Run:
     model, decoder = initial_model(own.model, seed).double(), own.objective.decoder(seed)
     optimizer = make_optimizer(own.objective.learner(model, decoder and decoder.double()), training)
 
-    def targets(labels: Tensor) -> Tensor:
-        found = own.objective.targets(labels)
+    def targets(split: Split) -> Tensor:
+        found = own.objective.targets(split)
         return found.double() if found.is_floating_point() else found
 
-    train = Split(data.splits["train"].images.double(), targets(data.splits["train"].labels))
-    inputs = {name: (x.double(), targets(y)) for name in ("test", "train") for x, y in [data.inputs(name, 100)]}
+    train = Split(data.splits["train"].images.double(), targets(data.splits["train"]))
+    inputs = {
+        name: (data.inputs(name, 100)[0].double(), targets(data.splits[name])[:100]) for name in ("test", "train")
+    }
     ledger, clock = Ledger(none), Clock(none, 0)
     return Run(own, "id", none, model, optimizer, 0, train, inputs, ledger, clock, decoder=decoder)
 

@@ -1,11 +1,9 @@
 """A linear map of features, against least squares with rows added for the penalty."""
 
-import pytest
 import torch
 
 from prisma.config import ViTConfig
 from prisma.data import task
-from prisma.errors import PrismaError
 from prisma.train.initial import initial_model
 from prisma.train.linear_probe import linear_probe, ridge_map
 
@@ -27,8 +25,3 @@ def test_pixels_tell_most_digits_and_a_model_of_one_number_few() -> None:
         image_size=8, patch_size=8, channels=1, n_layers=1, d_model=1, n_heads=1, d_mlp=1, n_classes=0, norm="none"
     )
     assert linear_probe(initial_model(narrow, 0), digits, images=500).accuracy < 0.4
-
-
-def test_a_task_of_several_targets_is_refused() -> None:
-    with pytest.raises(PrismaError, match="expected a task of one class for each image; found dsprites-all, with sev"):
-        linear_probe(None, task("dsprites-all"))

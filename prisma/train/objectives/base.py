@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prisma.config import ViTConfig
-from prisma.data.task import Task
+from prisma.data.task import Split, Task
 from prisma.errors import PrismaError, quoted
 from prisma.headlines import HEADLINES
 from prisma.vit import ViT
@@ -50,9 +50,9 @@ class Objective:
         """The names of what `measured` gives: the loss, the headline, and perhaps more."""
         return ("loss", self.headline)
 
-    def targets(self, labels: Tensor) -> Tensor:
-        """The labels of a split as `question` takes them."""
-        return labels
+    def targets(self, split: Split) -> Tensor:
+        """What is asked of the images of a split, as `question` takes it: their labels [n]."""
+        return split.labels
 
     def decoder(self, seed: int) -> nn.Module | None:
         """The module that is trained beside the model, with its first weights; None if there is none."""

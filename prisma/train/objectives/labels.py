@@ -1,6 +1,6 @@
 """Objectives that ask for the labels of images: one class, several classes at once, or numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.config import ViTConfig
-from prisma.data.task import Target, Task
+from prisma.data.task import Factor, Split, Task
+from prisma.errors import listed
 from prisma.metrics import above_and_tied, top_share
 from prisma.train.objectives.base import Objective, Squares, expect
 
@@ -60,16 +61,20 @@ class Several(Objective):
         "and accuracy without a target the mean of these; loss is the mean of the targets' cross-entropies in nats."
     )
 
-    def __init__(self, targets: Sequence[Target]) -> None:
-        super().__init__(tuple(name for target in targets for name in target.outputs))
-        self.asked = [target.name for target in targets]
-        self.counts = [len(target.classes) for target in targets]
+    def __init__(self, classes: Mapping[str, tuple[str, ...]]) -> None:
+        """classes: target -> the names of its classes."""
+        super().__init__(tuple(f"{target} {name}" for target, names in classes.items() for name in names))
+        self.asked, self.counts = list(classes), [len(names) for names in classes.values()]
 
     @classmethod
     def of(cls, model: ViTConfig, training: "TrainConfig", data: Task) -> Self:
-        fits = bool(data.targets) and all(target.classes for target in data.targets)
+        classes = {factor.name: factor.names for factor in _asked(data)}
+        fits = bool(classes) and all(classes.values())
         expect(fits, cls.name, "a task with several targets, each of classes", _about(data))
-        return cls(data.targets)
+        return cls(classes)
+
+    def targets(self, split: Split) -> Tensor:
+        return torch.stack([split.factors[name] for name in self.asked], 1)
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -105,30 +110,35 @@ class Regression(Squares):
     )
 
     def __init__(self, data: Task) -> None:
-        super().__init__(data.labels)
+        super().__init__(data.targets)
         self._data = data
 
     @classmethod
     def of(cls, model: ViTConfig, training: "TrainConfig", data: Task) -> Self:
-        fits = bool(data.targets) and not any(target.classes for target in data.targets)
-        expect(fits, cls.name, "a task whose targets are numbers", _about(data))
+        expect(bool(data.targets), cls.name, "a task with targets, whose values count as numbers", _about(data))
         return cls(data)
 
-    def targets(self, labels: Tensor) -> Tensor:
-        mean, deviation = (x.to(labels.device) for x in self.scale)
-        return ((labels.double() - mean) / deviation).to(labels.dtype)
+    def targets(self, split: Split) -> Tensor:
+        mean, deviation = self.scale
+        return ((self._numbers(split) - mean) / deviation).float()
 
     @cached_property
     def scale(self) -> tuple[Tensor, Tensor]:
         """(mean, standard deviation) of each number [target] over the training images; a constant has a deviation 1."""
-        numbers = self._data.splits["train"].labels.double()
+        numbers = self._numbers(self._data.splits["train"])
         deviation = numbers.std(0, correction=0)
         return numbers.mean(0), torch.where(deviation > 0, deviation, 1.0)
+
+    def _numbers(self, split: Split) -> Tensor:
+        return torch.stack([split.factors[name].double() for name in self.names], 1)
+
+
+def _asked(data: Task) -> list[Factor]:
+    """The factors that a task asks for, in its order."""
+    known = {factor.name: factor for factor in data.factors}
+    return [known[name] for name in data.targets]
 
 
 def _about(data: Task) -> str:
     """What a task asks, in a few words."""
-    if not data.targets:
-        return f"{data.name}, of one class for each image"
-    kinds = {"classes" if target.classes else "numbers" for target in data.targets}
-    return f"{data.name}, whose targets are {' and '.join(sorted(kinds))}"
+    return f"{data.name}, {f'of the targets {listed(data.targets)}' if data.targets else 'of one class for each image'}"

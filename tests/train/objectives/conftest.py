@@ -4,29 +4,26 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-import torch
 
 from prisma.config import ViTConfig
 from prisma.data import add, task
-from prisma.data.task import Split, Target, Task, data_hash
+from prisma.data.task import Factor, Split, Task
 from prisma.train import Recipe, TrainConfig
 
-PARTS = (Target("digit", tuple("0123456789")), Target("parity", ("even", "odd")))
-NUMBERS = (Target("ink"), Target("digit"))
+PARTS = (Factor("digit", "the digit", tuple("0123456789")), Factor("parity", "is it even?", ("even", "odd")))
+NUMBERS = (Factor("ink", "how much of it is white"), Factor("digit", "the digit"))
 
 
-def _task(name: str, targets: tuple[Target, ...]) -> Task:
+def _task(name: str, factors: tuple[Factor, ...]) -> Task:
     digits = task("digits")
 
     def of(split: Split) -> Split:
-        if targets is PARTS:
-            return Split(split.images, torch.stack([split.labels, split.labels % 2], 1))
-        return Split(split.images, torch.stack([100 * split.images.mean((1, 2, 3)), split.labels.float()], 1))
+        values = {"digit": split.labels, "parity": split.labels % 2, "ink": 100 * split.images.mean((1, 2, 3))}
+        return replace(split, factors={factor.name: values[factor.name] for factor in factors})
 
-    train, test = (of(digits.splits[name]) for name in ("train", "test"))
-    names, sha256 = tuple(output for target in targets for output in target.outputs), data_hash(train, test)
-    about = (digits.summary, digits.source, names, digits.transform)
-    return Task(name, *about, lambda: (train, test), sha256, license="mit", targets=targets)
+    splits = (of(digits.splits["train"]), of(digits.splits["test"]))
+    asked = tuple(factor.name for factor in factors)
+    return replace(digits, name=name, make=lambda: splits, factors=factors, targets=asked)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from prisma.checkpoint import read_checkpoint
 from prisma.config import ViTConfig
 from prisma.data import add, task
-from prisma.data.task import Split, Target, Task, data_hash
+from prisma.data.task import Factor, Split, Task
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.train import Recipe, TrainConfig, train
@@ -19,9 +19,11 @@ from prisma.train.objectives.labels import Classification, Several
 
 
 def test_several_targets_are_separate_cross_entropies_and_accuracies() -> None:
-    targets = (Target("shape", ("a", "b", "c")), Target("x", tuple("0123")), Target("y", ("0", "1")))
-    several, answer = Several(targets), torch.randn(50, 9, dtype=torch.float64)
-    wanted = torch.stack([torch.randint(len(target.classes), (50,)) for target in targets], 1)
+    several, answer = (
+        Several({"shape": tuple("abc"), "x": tuple("0123"), "y": tuple("01")}),
+        torch.randn(50, 9).double(),
+    )
+    wanted = torch.stack([torch.randint(n, (50,)) for n in (3, 4, 2)], 1)
     assert several.names == ("shape a", "shape b", "shape c", "x 0", "x 1", "x 2", "x 3", "y 0", "y 1")
     assert several.measures == ("loss", "accuracy", "shape_accuracy", "x_accuracy", "y_accuracy")
     losses, shares = [], []
@@ -39,7 +41,7 @@ def test_several_targets_are_separate_cross_entropies_and_accuracies() -> None:
 
 def test_one_target_is_classification() -> None:
     answer, labels = torch.randn(20, 4, dtype=torch.float64), torch.randint(4, (20,))
-    one, plain = Several((Target("x", tuple("0123")),)), Classification()
+    one, plain = Several({"x": tuple("0123")}), Classification()
     assert one.loss(answer, labels[:, None]) == plain.loss(answer, labels) == F.cross_entropy(answer, labels)
     sums = plain.sums(answer, labels).tolist()
     assert one.measured(one.sums(answer, labels[:, None]).tolist(), 20) == (*plain.measured(sums, 20), sums[1] / 20)
@@ -52,11 +54,15 @@ def planted() -> tuple[Task, torch.Tensor]:
     images = torch.rand(600, 1, 3, 3, generator=random)
     weights = torch.randn(9, 3, generator=random)
     numbers = images.flatten(1) @ weights * torch.tensor([1.0, 100.0, 0.01]) + torch.tensor([0.0, 5.0, -3.0])
-    train, test = Split(images[:500], numbers[:500]), Split(images[500:], numbers[500:])
-    targets = (Target("first"), Target("second"), Target("third"))
-    names, transform = ("first", "second", "third"), Transform(size=(3, 3), mean=(0.5,), std=(0.3,))
-    sha256 = data_hash(train, test)
-    data = add(Task("planted", "A map.", "here", names, transform, lambda: (train, test), sha256, targets=targets))
+    names = ("first", "second", "third")
+    whole = [
+        Split(images[rows], torch.zeros(len(images[rows]), dtype=torch.long), factors=dict(zip(names, x, strict=True)))
+        for rows in (slice(500), slice(500, None))
+        for x in [numbers[rows].T]
+    ]
+    transform = Transform(size=(3, 3), mean=(0.5,), std=(0.3,))
+    none = Task.of_splits("planted", *whole, labels=("none",), transform=transform, summary="A map.", source="here")
+    data = add(replace(none, factors=tuple(Factor(name, name) for name in names), targets=names))
     return data, weights * torch.tensor([1.0, 100.0, 0.01]) * 0.3 / numbers[:500].std(0, correction=0)
 
 
@@ -83,22 +89,22 @@ def test_regression_recovers_a_planted_linear_map(planted: tuple[Task, torch.Ten
 
 def test_numbers_are_standardised_by_the_training_images(recipes: Mapping[str, Recipe]) -> None:
     objective, data = recipes["regression"].objective, task("digits-numbers")
-    found = objective.targets(data.splits["train"].labels)
+    found = objective.targets(data.splits["train"])
     torch.testing.assert_close(found.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(found.std(0, correction=0), torch.ones(2), atol=1e-5, rtol=0)
-    raw = data.splits["train"].labels.double()
-    mean, deviation = raw.mean(0), ((raw - raw.mean(0)) ** 2).mean(0).sqrt()
-    test = data.splits["test"].labels
-    torch.testing.assert_close(objective.targets(test), ((test - mean) / deviation).float())
+    for i, name in enumerate(("ink", "digit")):
+        raw, test = (data.splits[split].factors[name].double() for split in ("train", "test"))
+        expected = (test - raw.mean()) / ((raw - raw.mean()) ** 2).mean().sqrt()
+        torch.testing.assert_close(objective.targets(data.splits["test"])[:, i], expected.float())
 
 
 @pytest.mark.parametrize(
     ("name", "objective", "sentence"),
     [
         ("several", "classification", "expected a task of one class for each image for the objective classification; "
-         "found 'digits-parts, whose targets are classes'"),
-        ("regression", "several", "each of classes for the objective several; found 'digits-numbers, whose"),
-        ("several", "regression", "expected a task whose targets are numbers for the objective regression; found"),
+         "found 'digits-parts, of the targets digit, parity'"),
+        ("regression", "several", "each of classes for the objective several; found 'digits-numbers, "),
+        ("masked", "regression", "expected a task with targets, whose values count as numbers for the objective reg"),
         ("masked", "several", "found 'digits, of one class for each image'"),
     ],
 )  # fmt: skip
