@@ -49,7 +49,8 @@ An orientation of 360 degrees gives the image of 0 degrees, as in the original: 
 twin, perhaps in the other split. Accuracy is on the first 6,000 of 184,320 test images. The cards, curves and results
 are in `hub_cards/`, the weights are not."""
 
-OBJECTIVE = """The setting `objective` of a recipe says what counts as right: `prisma train digits --set objective=...`.
+OBJECTIVE = """The setting `objective` of a recipe says what counts as right, and needs a model with as many outputs:
+`prisma train digits --set objective=masked --set n_classes=0 --set pool=mean`.
 
 - `classification`: one class for each image; cross-entropy.
 - `several`: several classes for each image at once, such as the shape, scale, orientation and place of
@@ -66,7 +67,7 @@ PROBED = (0, 512, 1000, 2000)  # steps whose features the page shows, beside the
 PROBE = "linear_probe.json"
 LINEAR = """`{name}` never saw a label. Its features, the mean over the tokens at `{site}`, stay as they are, and a
 ridge regression on them, in closed form (`prisma.train.linear_probe`), names the class of the {n} test images of
-{task}. Random weights are those of step 0: the same architecture, untrained."""
+{task}. Random weights are those of step 0: the same architecture, untrained. One seed of each."""
 
 COSTS = """CPU time on one thread (`benchmarks/checkpoints.py`), and wall time for the disk. A pass of evaluation has as
 many images as the CPU's caches hold. The shares are of the CPU time of all steps of the recipe."""

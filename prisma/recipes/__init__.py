@@ -10,7 +10,7 @@ from prisma.recipes.circle import CIRCLE
 from prisma.recipes.clevr import CLEVR
 from prisma.recipes.digits import DIGITS, MASKED, RECONSTRUCTION
 from prisma.recipes.dsprites import ALL, OURS, PUBLISHED, TABLE
-from prisma.recipes.imagenet import IMAGENET
+from prisma.recipes.imagenet import IMAGENET, PIXELS
 from prisma.recipes.imagenet import TABLE as IMAGENET_TABLE
 from prisma.recipes.induction import INDUCTION, POLYGENIC
 from prisma.recipes.mnist import MNIST
@@ -33,6 +33,7 @@ RECIPES: Mapping[str, Recipe] = {
         *PUBLISHED,
         *OURS,
         *IMAGENET,
+        *PIXELS,
     )
 }
 TABLES: Mapping[str, tuple[Recipe, ...]] = {TABLE: OURS, IMAGENET_TABLE: IMAGENET}

@@ -21,7 +21,7 @@ takes hours.
     prisma train dsprites-all   # small, for a CPU: shape, scale, orientation and place at once
 
 2,000 steps of 64 images take about 340 seconds of one CPU core, of which the evaluation of 12,000 images at each of 13
-checkpoints is the larger part, and 5 GB of memory. Expected test accuracy with seed 0, the mean over the five targets:
+checkpoints is the larger part. Expected test accuracy with seed 0, the mean over the five targets:
 0.616 (shape 0.662, scale 0.940, orientation 0.110, x 0.692, y 0.675, where chance is 0.333, 0.167, 0.025, 0.031 and
 0.031). It sees less than a quarter of the training images, and a square's orientation has four answers that look alike.
 """
