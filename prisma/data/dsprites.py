@@ -173,7 +173,7 @@ def _make(target: str, path: str | Path | None = None) -> tuple[Split, Split]:
 
 @cache
 def dsprites(target: str = "shape", path: str | Path | None = None) -> Task:
-    """The task of one factor (shape, scale, orientation or position), or of several. 75 % of the images are for training.
+    """The task of one factor (shape, scale, orientation or position), or of several. 75 % is for training.
 
     Several are "all" factors at once, or "numbers": the scale and the place.
 
