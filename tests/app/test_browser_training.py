@@ -90,7 +90,7 @@ def test_scores_appearance_and_the_click_on_a_curve(tab: Tab, lab: Path) -> None
     said = tab.locator(".pz-appears li").nth(1)
     expect(said).to_contain_text(f"Class token of layer 1, head 2 ends at {expected[-1]:.3f}; it ")
     expect(said).to_contain_text(when)
-    chart = tab.locator(".pz-step-chart").nth(2)
+    chart = tab.locator(".pz-step-chart").last
     x = tab.evaluate(f"{FIGURE}.scored.across(4)")
     chart.hover(position={"x": x + 2, "y": 60})
     expect(tab.locator("#pz-figure .pz-words")).to_contain_text("Step 4: ")
