@@ -150,9 +150,8 @@ def train(
             raise typer.BadParameter(f"expected {option} with one run; found --seeds", param_hint=option)
         _train_seeds(chosen, folder, seeds, resume, command, as_json)
         return
-    trackers = {"use_wandb": wandb, "use_tensorboard": tensorboard}
     here = command if data is None else command.removesuffix("PATH") + shlex.quote(data)
-    _train_one(chosen, folder, resume, (command, here), trackers, as_json)
+    _train_one(chosen, folder, resume, (command, here), {"use_wandb": wandb, "use_tensorboard": tensorboard}, as_json)
 
 
 @cli.command("import", epilog="Example: prisma import model_51200.pth --like induction --set n_heads=4")

@@ -122,12 +122,13 @@ def _recipe(model: ViTConfig | ViT | Recipe, task: Task | str | None, settings: 
         add(task)
     elif not isinstance(task, str):
         raise PrismaError(f"expected a task, or its name; found {quoted(task)}")
-    name, chosen = task_named(_name(task)).name, {**DEFAULTS, **settings}
-    n = len(task_named(name).splits["train"].labels)
+    name, chosen = _name(task), {**DEFAULTS, **settings}
+    data = task_named(name)
+    n = len(data.splits["train"].labels)
     given_no_batch = "batch_size" not in settings
     chosen["batch_size"] = min(chosen["batch_size"], n) if given_no_batch else chosen["batch_size"]
     chosen = {"warmup": chosen["steps"] // 20, "checkpoint_every": max(1, chosen["steps"] // 20), **chosen}
-    return Recipe(name, name, model if isinstance(model, ViTConfig) else model.config, TrainConfig(**chosen))
+    return Recipe(data.name, name, model if isinstance(model, ViTConfig) else model.config, TrainConfig(**chosen))
 
 
 def _name(task: Task | str) -> str:

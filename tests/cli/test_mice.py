@@ -124,7 +124,7 @@ def test_a_table_prints_both_accuracies(prisma: Prisma, monkeypatch: pytest.Monk
         ([], "expected a recipe; or --table without a recipe and its options"),
         (["digits", "--table", "dsprites"], "expected a recipe; or --table without a recipe and its options"),
         (["--table", "dsprites", "--set", "steps=3"], "expected a recipe; or --table without a recipe"),
-        (["--table", "imagenet"], "there is no table 'imagenet'; the nearest: dsprites"),
+        (["--table", "sprites"], "there is no table 'sprites'; the nearest: dsprites"),
         (["digits", "--seeds", "3..1"], "expected at most 1,000 different seeds from 0 to 4,294,967,295, such as"),
         (["digits", "--seeds", "0", "--wandb"], "expected --wandb with one run; found --seeds"),
         (["digits", "--seeds", "0", "--tensorboard"], "expected --tensorboard with one run; found --seeds"),

@@ -23,6 +23,7 @@ from prisma.files import read_json, sha256
 from prisma.run_folder import read_metrics
 from prisma.train import Recipe, Trained, notebook
 from prisma.train.seeds import train_seeds
+from tests.data.test_mnist import a_set
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, channels=1, n_layers=1, d_model=8, n_heads=2, d_mlp=8, n_classes=10)
 SHORT: dict[str, Any] = {"steps": 6, "batch_size": 16}
@@ -150,3 +151,11 @@ def test_a_notebook_gets_curves_while_it_trains(
     run = prisma.train(CONFIG, "digits", tmp_path / "run", device="cpu", **SHORT)
     assert len(shown) == 6 and "step 0:" in shown[0] and shown[-1] == run._repr_html_() and "<svg" in shown[-1]
     assert capsys.readouterr().err == ""
+
+
+def test_a_task_by_the_place_of_its_data_keeps_its_place(tmp_path: Path) -> None:
+    """The run is named after the task; the place stays in the recipe, which finds the data again."""
+    a_set(tmp_path)
+    model = ViTConfig(image_size=28, patch_size=14, channels=1, n_layers=1, d_model=8, n_heads=2, d_mlp=8, n_classes=10)
+    made = notebook._recipe(model, f"mnist:{tmp_path}", {"steps": 20})
+    assert (made.name, made.task, made.training.batch_size) == ("mnist", f"mnist:{tmp_path}", 30)
