@@ -20,6 +20,7 @@ from prisma.recipes import recipe
 from prisma.repository import Published
 from prisma.train import train
 from tests.app.visitor import CHROMIUM, App, closed_loops, served, visit
+from tests.conftest import made_once
 
 DIGITS, GLYPHS = "lab/digits", "lab/glyphs"
 HOSTILE = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{window.harmed=1}}"
@@ -30,16 +31,19 @@ SMALL = {"steps": "40", "warmup": "4", "d_model": "32"}
 @pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder hub that serves a digits mouse, and an attention-only mouse of another task with a hostile label."""
-    hub = tmp_path_factory.mktemp("lab") / "hub"
+    return made_once(tmp_path_factory, "lab", _make_lab) / "hub"
+
+
+def _make_lab(folder: Path) -> None:
+    hub = folder / "hub"
     for name, repo in (("digits", DIGITS), ("induction", GLYPHS)):
-        run = tmp_path_factory.mktemp("runs") / name
+        run = folder / "runs" / name
         train(recipe(name).override(SMALL), run, command=f"prisma train {name}", progress=False)
         publish(run, repo, hub, progress=False)
     config = Published(GLYPHS, hub).file("config.json")
     renamed = config.read_text().replace('"vertical, same"', json.dumps(HOSTILE))
     config.unlink()  # a link to its blob
     config.write_text(renamed)
-    return hub
 
 
 @pytest.fixture(scope="module")
