@@ -6,6 +6,7 @@ Every test process uses one torch thread: pytest-xdist starts one process per co
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` it is ignored, by the processes that tests start too
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of these processes compiles all modules anew
 
+
 import torch
 from filelock import FileLock
 
@@ -25,6 +27,15 @@ from prisma.recipes import recipe
 from prisma.train import train
 
 torch.set_num_threads(1)
+sys.dont_write_bytecode = False  # nor do the tests, whose asserts are rewritten when they are compiled
+
+
+def quick_fsync(descriptor: int) -> None:
+    """What `os.fsync` is in test processes: they are killed, but the machine is not, which keeps what was written."""
+    os.fstat(descriptor)  # an error where it is none
+
+
+os.fsync = quick_fsync
 
 REPO = "lab/tiny"
 SMALL = {"steps": "6", "warmup": "1", "n_layers": "1", "d_model": "8", "n_heads": "2", "d_mlp": "8"}
