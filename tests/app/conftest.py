@@ -19,6 +19,7 @@ from prisma.publish import publish
 from prisma.recipes import recipe
 from prisma.repository import Published
 from prisma.train import train
+from tests.app.plain import plainly_served
 from tests.app.visitor import CHROMIUM, App, closed_loops, served, visit
 from tests.conftest import made_once
 
@@ -129,16 +130,16 @@ def url(lab: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
-def vit_url(vit_folder: Path) -> Iterator[str]:
-    """The same over the small ViT of 224 pixels."""
-    with served(None, vit_folder) as address:
+def vit_url(vit_library: Library) -> Iterator[str]:
+    """The same over the small ViT of 224 pixels, without Gradio."""
+    with plainly_served(vit_library) as address:
         yield address
 
 
 @pytest.fixture(scope="package")
-def clip_url(clip_folder: Path) -> Iterator[str]:
-    """The same over the small CLIP."""
-    with served(None, clip_folder) as address:
+def clip_url(clip_library: Library) -> Iterator[str]:
+    """The same over the small CLIP, without Gradio."""
+    with plainly_served(clip_library) as address:
         yield address
 
 
