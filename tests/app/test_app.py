@@ -2,6 +2,7 @@
 
 import runpy
 import shutil
+import socket
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -24,7 +25,9 @@ def test_a_copy_of_it_serves_the_hub_beside_it(lab: Path, tmp_path: Path, monkey
     shutil.copy(SPACE / "app.py", tmp_path)
     shutil.copytree(lab, tmp_path / "hub", symlinks=True)
     waiting: list[gr.Blocks] = []
-    monkeypatch.setattr(gr.Blocks, "block_thread", waiting.append)
+    monkeypatch.setattr(gr.Blocks, "block_thread", lambda blocks: waiting.append(blocks))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setenv("GRADIO_SERVER_PORT", str(free.getsockname()[1]))
     with closed_loops():
         runpy.run_path(str(tmp_path / "app.py"), run_name="__main__")
         (blocks,) = waiting
