@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from prisma.loaded import Loaded, load
     from prisma.metrics import KL, Logit, LogitDiff, Probability, Rank, Similarity
     from prisma.runs import record, run
+    from prisma.train.notebook import train
     from prisma.vit import ViT
 
 __version__ = "0.1.0"
@@ -96,6 +97,7 @@ __all__ = [
     "run",
     "segmentation",
     "sweep",
+    "train",
     "train_tuned_lens",
     "tuned_lens",
 ]
@@ -133,6 +135,7 @@ _HOME = {
     "loaded": ("Loaded", "load"),
     "metrics": ("KL", "Logit", "LogitDiff", "Probability", "Rank", "Similarity"),
     "runs": ("record", "run"),
+    "train": ("train",),
     "vit": ("ViT",),
 }
 """Module below `prisma` -> the public names that live there."""
@@ -143,7 +146,8 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _MODULE:
         raise AttributeError(f"module 'prisma' has no attribute {name!r}")
-    return getattr(import_module(f"prisma.{_MODULE[name]}"), name)
+    module = import_module(f"prisma.{_MODULE[name]}")
+    return module if name == _MODULE[name] else getattr(module, name)  # the package `train` can be called
 
 
 def __dir__() -> list[str]:

@@ -50,6 +50,9 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "order_seed": (0, 2**32 - 1),
     "decay_every": (0, 100_000_000),
     "decay_factor": (0, 1),
+    "accumulate": (1, LARGEST),
+    "ema": (0, 1),
+    "patience": (0, 100_000_000),
     "threads": (1, 512),  # torch ends the process where the machine cannot start as many
     # an analysis
     "seed": (0, 2**63 - 1),

@@ -16,7 +16,16 @@ from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.errors import PrismaError, shown
 from prisma.files import read_json, sha256, write_json
 from prisma.filesystem import say_once
-from prisma.run_folder import HASHES, METRICS, RESULTS, checkpoint_folder, final_files, read_recipe, scheduled_steps
+from prisma.run_folder import (
+    HASHES,
+    MEAN,
+    METRICS,
+    RESULTS,
+    checkpoint_folder,
+    final_files,
+    read_recipe,
+    scheduled_steps,
+)
 
 FORMAT = 2
 """What `recipe.json` states as `format` if the run has a ledger; 0.1.0 stated none."""
@@ -36,8 +45,9 @@ class Ledger:
                 self.files[file.relative_to(self.run).as_posix()] = sha256(file)
 
     def add_checkpoints(self, *steps: int) -> None:
-        """Record the two files of checkpoints; what else is in their folders, such as `.DS_Store`, is not the run's."""
-        self.add(*(checkpoint_folder(self.run, step) / name for step in steps for name in (CONFIG, WEIGHTS)))
+        """Record the files of checkpoints; what else is in their folders, such as `.DS_Store`, is not the run's."""
+        folders = (checkpoint_folder(self.run, step) / part for step in steps for part in ("", MEAN))
+        self.add(*(folder / name for folder in folders for name in (CONFIG, WEIGHTS)))
 
     def expect_unchanged(self) -> None:
         """Raise PrismaError, which names the first file that was removed or changed since it was recorded.
@@ -78,7 +88,7 @@ def expect_as_finished(run: Path, recipe: Mapping[str, Any], found: Mapping[str,
 
     Args:
         recipe: the content of `recipe.json`.
-        found: the hash of each file by name, if they are known; by default they are read.
+        found: the hash of each file by name, as far as they are known; the others are read.
 
     Raises:
         PrismaError: a file changed, is missing, or is not one of the run's; or there is no record.
@@ -92,8 +102,8 @@ def expect_as_finished(run: Path, recipe: Mapping[str, Any], found: Mapping[str,
             f"expected the hashes of the run's files in {run / HASHES}; found none: restore it, or train again in "
             "another folder"
         )
-    if found is None:
-        found = {name: sha256(run / name) for name in recorded if (run / name).is_file()}
+    known = found or {}
+    found = {name: sha256(run / name) for name in recorded if name not in known and (run / name).is_file()} | {**known}
     for name in (*recorded, *found):
         expect_recorded(name, run, recorded.get(name), found.get(name))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypeVar, overload
 
 import torch
@@ -67,3 +68,9 @@ def _not_finite(x: Tensor) -> str | None:
     """NaN or infinity, if a tensor has them."""
     found = first_not_finite(x)
     return None if found is None else "NaN" if math.isnan(found[1]) else "infinity"
+
+
+@lru_cache(maxsize=4)
+def shapes_in(config: ViTConfig) -> Mapping[str, Tensor]:
+    """Shapes and types of the weights of an architecture. A run writes hundreds of checkpoints of one."""
+    return outline(config).state_dict()

@@ -22,9 +22,13 @@ PROBE = "probe.safetensors"
 METRICS = "metrics.jsonl"
 STATE = "state.safetensors"
 CHECKPOINTS = "checkpoints"
+MEAN = "ema"
+"""In the folder of a checkpoint: the folder of one with the running mean of the weights, if the recipe has it."""
 RESULTS = "results.json"
 HASHES = "hashes.json"
 CURVES = "curves"
+WEIGHT_NORM, GRADIENT_NORM, HEADS = "weight_norm", "gradient_norm", "heads"
+"""What a line of `metrics.jsonl` has at a checkpoint beside losses and accuracies; earlier versions had none."""
 CURVE_KINDS = ("loss", "accuracy")
 DYNAMICS = "dynamics"
 CURVE_FORMATS = ("png", "svg")
@@ -170,18 +174,21 @@ def checkpoint_folders(run: Path, start: int = 0) -> list[Path]:
 
 
 def scheduled_steps(run: Path, recipe: Mapping[str, Any]) -> tuple[int, ...]:
-    """The steps with a checkpoint of a run.
+    """The steps with a checkpoint of a run: to the last of its schedule, or to that at which it stopped early.
 
     Args:
         recipe: the content of `recipe.json`.
 
     Raises:
-        PrismaError: the recipe states no schedule.
+        PrismaError: the recipe states no schedule, or a stop that is not one of its steps.
     """
     try:
         training = recipe["training"]
         steps, every = (conform(name, training[name], int) for name in ("steps", "checkpoint_every"))
-        return checkpoint_steps(steps, every)
+        scheduled = checkpoint_steps(steps, every)
+        if (stopped := recipe.get("stopped")) is None:
+            return scheduled
+        return scheduled[: scheduled.index(conform("stopped", stopped["step"], int)) + 1]
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
             f"expected the training settings of a run in {run / RECIPE}; found others ({shown(str(error), 200)})"

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
-    ("bounds", "filesystem"),
+    ("bounds", "filesystem", "launched"),
     ("fields", "numbers", "reading", "repo_names"),
     ("sites", "files", "config", "contents", "downloads"),
     ("selection", "plain", "pixels", "describe"),
@@ -28,14 +28,16 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("data",),
     ("pretrained",),
     ("loaded", "view"),
-    ("train", "analysis.result"),
+    ("analysis.result",),
     ("analysis.border",),
     ("analysis.attention", "analysis.attribution", "analysis.lens", "analysis.weights"),
     ("analysis.patching",),
     ("analysis.circuits",),
-    ("study", "recipes"),
+    ("train",),  # it scores the heads of every checkpoint as the analysis does
+    ("study", "recipes", "smallest"),
     ("publish",),
     ("cli",),
+    ("__main__",),
     ("prisma_app",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

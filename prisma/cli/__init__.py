@@ -14,11 +14,13 @@ import typer
 
 from prisma import __version__
 from prisma.cli.analyze import cli as analyze_cli
+from prisma.cli.batches import cli as batches_cli
 from prisma.cli.card import cli as card_cli
 from prisma.cli.mice import cli as mice_cli
 from prisma.cli.models import cli as models_cli
 from prisma.cli.publishing import cli as publishing_cli
 from prisma.cli.serving import cli as serving_cli
+from prisma.cli.smallest import cli as smallest_cli
 from prisma.cli.space import cli as space_cli
 from prisma.errors import PrismaError, printable
 from prisma.filesystem import sentence as of_system
@@ -30,7 +32,17 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (mice_cli, publishing_cli, card_cli, space_cli, models_cli, analyze_cli, serving_cli):
+for commands in (
+    mice_cli,
+    batches_cli,
+    smallest_cli,
+    publishing_cli,
+    card_cli,
+    space_cli,
+    models_cli,
+    analyze_cli,
+    serving_cli,
+):
     cli.add_typer(commands)
 
 

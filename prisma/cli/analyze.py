@@ -71,8 +71,8 @@ def analyze(
     It writes result.npz, summary.json and plot.png. If it is stopped, the same command continues from the last complete
     shard of images. `accelerate launch --no_python prisma analyze ...` shares the shards among several GPUs.
     """
+    from prisma.launched import launched_processes
     from prisma.study.catalog import canonical_name, options_of
-    from prisma.study.processes import launched_processes
     from prisma.study.shards import DatasetAnalysis, run_dataset_analysis
     from prisma.train.machine import pick_device
 

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -92,7 +93,9 @@ def mice(as_json: JsonOption = False) -> None:
 
 @cli.command(epilog="Example: prisma train digits --out runs/wide --set d_model=128 --set steps=500")
 def train(
-    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="A name from `prisma mice`.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="A name from `prisma mice`, or a file of yours.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder, new or empty. Default: runs/RECIPE.")] = None,
     seeds: Annotated[
         str | None,
@@ -105,6 +108,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
     settings: SettingsOption = None,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log to TensorBoard, in OUT/tensorboard.")
+    ] = False,
     license: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Licence of the weights, such as cc-by-4.0 (default: the recipe's)."),
@@ -117,33 +123,29 @@ def train(
 ) -> None:
     """Train a mouse.
 
-    The run folder gets every checkpoint, the metrics, the curves and the results.
+    RECIPE is a name, or a Python file that defines a prisma.train.Recipe. The run folder gets every checkpoint, the
+    metrics, the curves and the results. `accelerate launch -m prisma train RECIPE` shares every batch among several
+    GPUs or machines.
     """
-    from prisma.recipes import recipe as find
-    from prisma.run_folder import is_finished
-    from prisma.train import train as run
-
     if table_name is not None or recipe is None:
-        if table_name is None or recipe is not None or settings or wandb or license or dataset:
+        if table_name is None or recipe is not None or settings or wandb or tensorboard or license or dataset:
             raise typer.BadParameter("expected a recipe; or --table without a recipe and its options")
         _train_table(table_name, given(out or Path("runs") / table_name), seeds, resume, as_json)
         return
-    chosen = find(recipe).override(settings_of(settings or []))
+    chosen = _recipe_of(recipe).override(settings_of(settings or []))
     chosen = replace(chosen, license=license or chosen.license, datasets=tuple(dataset or chosen.datasets))
-    folder = given(out or Path("runs") / recipe)
+    folder = given(out or Path("runs") / chosen.name)
     words = [*(word for s in settings or [] for word in ("--set", s)), *(["--license", license] if license else [])]
     words += [word for repo in dataset or [] for word in ("--dataset", repo)]
     command = shlex.join(["prisma", "train", recipe, *words])
-    done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     if seeds is not None:
-        if wandb:
-            raise typer.BadParameter("expected --wandb with one run; found --seeds", param_hint="--wandb")
+        _expect_one_process("--seeds")
+        for option in (name for name, wanted in (("--wandb", wandb), ("--tensorboard", tensorboard)) if wanted):
+            raise typer.BadParameter(f"expected {option} with one run; found --seeds", param_hint=option)
         _train_seeds(chosen, folder, seeds, resume, command, as_json)
         return
-    again = f"{command} --out {shlex.quote(str(folder))} --resume{' --wandb' if wandb else ''}"
-    with interruptible(f"{again} continues from here"):
-        results = run(chosen, folder, resume=resume, use_wandb=wandb, command=command)
-    print(json.dumps(results, indent=2) if as_json else f"{done}\n{_results_table(results)}")
+    trackers = {"use_wandb": wandb, "use_tensorboard": tensorboard}
+    _train_one(chosen, folder, resume, command, trackers, as_json)
 
 
 @cli.command("import", epilog="Example: prisma import model_51200.pth --like induction --set n_heads=4")
@@ -172,6 +174,48 @@ def import_(
         print(f"The mouse is in {folder}: {config.n_layers} layers, {config.n_heads} heads, {config.activation}.")
 
 
+def _recipe_of(name: str) -> "Recipe":
+    """The recipe of a name, or in a Python file."""
+    from prisma.recipes import recipe
+    from prisma.recipes.own import is_recipe_file, recipe_in
+
+    return recipe_in(name) if is_recipe_file(name) else recipe(name)
+
+
+def _early(results: dict[str, Any]) -> str:
+    """Why a run ended early, as a sentence after another; nothing of one that did not."""
+    stopped = results.get("stopped")
+    return f" It ended early, at step {stopped['step']}: {stopped['why']}." if stopped else ""
+
+
+def _train_one(
+    recipe: "Recipe", folder: Path, resume: bool, command: str, trackers: Mapping[str, bool], as_json: bool
+) -> None:
+    """Train one run, in all processes that were launched for it, and print its results."""
+    from prisma.launched import launched_processes
+    from prisma.run_folder import is_finished
+    from prisma.train import train as run
+
+    done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
+    options = [f" --{name.removeprefix('use_')}" for name, wanted in trackers.items() if wanted]
+    again = f"{command} --out {shlex.quote(str(folder))} --resume{''.join(options)}"
+    with interruptible(f"{again} continues from here"), launched_processes() as processes:
+        results = run(recipe, folder, resume=resume, command=command, processes=processes, **trackers)
+    if processes.is_first:
+        print(json.dumps(results, indent=2) if as_json else f"{done}{_early(results)}\n{_results_table(results)}")
+
+
+def _expect_one_process(option: str) -> None:
+    from prisma.launched import launched_processes
+
+    with launched_processes("cpu") as processes:
+        if processes.count > 1:
+            raise typer.BadParameter(
+                f"expected one process; found {processes.count}: several share the batches of one run",
+                param_hint=option,
+            )
+
+
 def _train_seeds(recipe: "Recipe", out: Path, text: str, resume: bool, command: str, as_json: bool) -> None:
     """Train a recipe with several seeds, and print a row for each and their mean."""
     from prisma.train.seeds import over_seeds, seeds_in, train_seeds
@@ -197,6 +241,7 @@ def _train_table(name: str, out: Path, text: str | None, resume: bool, as_json: 
     from prisma.recipes.tables import train_table
     from prisma.train.seeds import seeds_in
 
+    _expect_one_process("--table")
     seeds, rows = seeds_in(text or "0"), dict[str, dict[str, Any]]()
     again = f"prisma train --table {name}{f' --seeds {text}' if text else ''} --out {shlex.quote(str(out))} --resume"
     with interruptible(f"{again} continues from here"):

@@ -11,24 +11,47 @@ from prisma.data.sprites import SPRITES, SPRITES_NEUTRAL
 from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
 
-__all__ = ["TASKS", "dsprites", "dsprites_grid", "task"]
+__all__ = ["TASKS", "add", "dsprites", "dsprites_grid", "task"]
 
 TASKS: Mapping[str, Task] = {
     task.name: task for task in (DIGITS, INDUCTION, CIRCLE, SPRITES, SPRITES_NEUTRAL, *DSPRITES)
 }
 
+_ADDED: dict[str, Task] = {}  # tasks of one's own, by name
 
 _OTHER_CIRCLE = re.compile(r"circle-(\d{1,4})")
 
 
+def add(own: Task) -> Task:
+    """Make a task of your own known by its name in this process, so that recipes can name it; return it.
+
+    Raises:
+        PrismaError: a task of the package, or one with other data, has this name.
+    """
+    if own.name in TASKS or _OTHER_CIRCLE.fullmatch(own.name):
+        if TASKS.get(own.name) is own:
+            return own
+        raise PrismaError(f"expected a name that no task of the package has; found {own.name!r}")
+    known = _ADDED.setdefault(own.name, own)
+    if known.sha256 != own.sha256:
+        raise PrismaError(f"expected a new name for other data; found {own.name!r}, which was added with data before")
+    return known
+
+
+def is_added(name: str) -> bool:
+    """Whether a task was added in this process: another process does not know it."""
+    return name in _ADDED
+
+
 def task(name: str) -> Task:
-    """A task by name, or `circle-P` for modular addition of another modulus.
+    """A task by name, one that was added, or `circle-P` for modular addition of another modulus.
 
     Raises:
         PrismaError: there is no such task (the nearest names are given), or P is not a modulus of the circle task.
     """
     if match := _OTHER_CIRCLE.fullmatch(name):
         return circle(int(match[1]))
-    if name not in TASKS:
-        raise PrismaError(f"there is no task {name!r}; the nearest: {nearest(name, TASKS)}")
-    return TASKS[name]
+    known = {**TASKS, **_ADDED}
+    if name not in known:
+        raise PrismaError(f"there is no task {name!r}; the nearest: {nearest(name, known)}")
+    return known[name]

@@ -19,7 +19,7 @@ from prisma.publish.prose import BEGIN, END
 from prisma.publish.rendering import rendered
 from prisma.recipes import RECIPES
 from prisma.repo_names import expect_repo_name
-from prisma.run_folder import CURVE_KINDS, DYNAMICS, LAST_POWER, METRICS, RECIPE, RESULTS
+from prisma.run_folder import CURVE_KINDS, DYNAMICS, HEADS, LAST_POWER, METRICS, RECIPE, RESULTS
 
 TAGS = ("vision-transformer", "mechanistic-interpretability", "prisma", "mouse")
 PLACES = 10  # environments that a card shows
@@ -84,7 +84,7 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
         "dynamics": DYNAMICS,
         "settings": {key: value.setting() for key, value in recipe["training"].items().items()},
         "optimizer": {key: value.setting() for key, value in recipe["optimizer"].items().items()},
-        **_schedule(recipe["training"]),
+        **_schedule(recipe["training"], recipe.get("stopped")),
         "places": [_place(place) for place in places[:PLACES]],
         "more_places": max(len(places) - PLACES, 0),
         "duration": None if seconds is None else duration(seconds.number(0)),
@@ -129,7 +129,7 @@ def _checkpoints(record: Record) -> list[dict[str, Any]]:
     lines: dict[int, Fact] = {}
     for i, values in enumerate(record.metrics):
         line = Fact(values, f"line {i + 1} of {METRICS}")
-        numbers = {key: value.number(0) for key, value in line.items().items() if key != "step"}
+        numbers = {key: value.number(0) for key, value in line.items().items() if key not in ("step", HEADS)}
         for key in numbers:
             if key.endswith("accuracy"):
                 line[key].number(0, 1)
@@ -145,7 +145,7 @@ def _checkpoints(record: Record) -> list[dict[str, Any]]:
     return rows
 
 
-def _schedule(training: Fact) -> dict[str, Any]:
+def _schedule(training: Fact, stopped: Fact | None) -> dict[str, Any]:
     """The learning rate and the checkpoints over the steps, as `prisma.train` has them."""
     every, factor = training.get("decay_every"), training.get("decay_factor")
     stairs = f"to {factor.setting() if factor else '0.8'} of itself after each {every.whole():,} steps" if every else ""
@@ -157,6 +157,7 @@ def _schedule(training: Fact) -> dict[str, Any]:
         "every": training["checkpoint_every"].whole(1),
         "power": LAST_POWER,
         "batch": training["batch_size"].whole(1),
+        "stopped": stopped["step"].whole() if stopped else None,
     }
 
 

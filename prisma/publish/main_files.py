@@ -29,7 +29,7 @@ from prisma.publish.prose import prose_of, with_prose
 from prisma.publish.sources import Source
 from prisma.reading import read_bytes, read_text
 from prisma.repository import MANIFEST
-from prisma.run_folder import METRICS, RECIPE, RESULTS, read_metrics, read_results
+from prisma.run_folder import METRICS, RECIPE, RESULTS, read_metrics, read_results, scheduled_steps
 from prisma.train.config import TrainConfig
 from prisma.train.loop import EVALUATED
 from prisma.train.optimizer import learning_rate
@@ -152,14 +152,15 @@ def _result_problems(results: Mapping[str, Any], last: Mapping[str, Any]) -> Ite
 
 def _recipe_problems(main: Main, recipe: Mapping[str, Any]) -> Iterator[str]:
     training = from_dict(TrainConfig, recipe.get("training"), f"training of {RECIPE}")
+    last = scheduled_steps(Path(), recipe)[-1]
     if main.metrics is not None:
-        if [line.get("step") for line in main.metrics] != list(range(training.steps + 1)):
-            yield f"expected a line for every step from 0 to {training.steps} in {METRICS}; found others"
+        if [line.get("step") for line in main.metrics] != list(range(last + 1)):
+            yield f"expected a line for every step from 0 to {last} in {METRICS}; found others"
         if not all(type(line.get(name)) in (int, float) for line in main.metrics for name in ("loss", "lr")):
             yield f"expected numbers for loss and lr on every line of {METRICS}; found others"
         for line in main.metrics:
             step, found = line.get("step"), line.get("lr")
-            if type(step) is int and 0 <= step <= training.steps and isinstance(found, int | float):
+            if type(step) is int and 0 <= step <= last and isinstance(found, int | float):
                 wanted = learning_rate(training, step)
                 if not math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-15):
                     yield f"expected learning rate {wanted:g} at step {step}, by {RECIPE}; found {found:g} in {METRICS}"

@@ -31,10 +31,10 @@ from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError, is_text, quoted, shown
 from prisma.files import clear_leftovers_in, exclusive, expect_empty, folder_for, read_json, write_json
 from prisma.filesystem import given, sentences
+from prisma.launched import Processes
 from prisma.study.catalog import analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.merging import merge_results, save_plot, summarise
-from prisma.study.processes import Processes
 from prisma.vit import ViT
 
 _AnyResult = TypeVar("_AnyResult", bound=Result)

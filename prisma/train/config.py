@@ -35,12 +35,19 @@ class TrainConfig:
     decay_all: bool = False  # weight decay on all weights, not on the matrices only
     init: str = "fan_in"  # the first weights: N(0, 1 / fan_in), or kaiming, N(0, 2 / fan_in)
     precision: str = "float32"  # of products on a GPU: float32, or bfloat16 (autocast); weights are float32
+    accumulate: int = 1  # parts that a batch is computed in, one after the other: the same gradient in less memory
+    ema: float = 0.0  # the decay of a running mean of the weights (`prisma.train.mean_weights`); 0: none
+    patience: int = 0  # steps without a better `stop_on`, after which the run ends at a checkpoint; 0: it never does
+    stop_on: str = "test_loss"  # what has to get better: a loss lower, an accuracy higher
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "init": ("fan_in", "kaiming"),
         "precision": ("float32", "bfloat16"),
+        "stop_on": ("test_loss", "test_accuracy", "train_loss", "train_accuracy"),
     }
-    LATER: ClassVar[tuple[str, ...]] = ("decay_every", "decay_factor", "decay_all", "init", "precision")
+    LATER: ClassVar[tuple[str, ...]] = (
+        "decay_every", "decay_factor", "decay_all", "init", "precision", "accumulate", "ema", "patience", "stop_on",
+    )  # fmt: skip
     """Settings that earlier versions did not have, with what they did as the default: stated where they differ."""
 
     def __post_init__(self) -> None:
@@ -51,6 +58,10 @@ class TrainConfig:
                 expect_within(field.name, getattr(self, field.name))
         if self.warmup >= self.steps:
             raise PrismaError(f"warmup={self.warmup} contradicts steps={self.steps}: the rise must end before the run")
+        if self.batch_size % self.accumulate:
+            raise PrismaError(
+                f"accumulate={self.accumulate} contradicts batch_size={self.batch_size}: the parts must be of one size"
+            )
         checkpoint_steps(self.steps, self.checkpoint_every)  # raises PrismaError for too many
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,50 +2,39 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from prisma.data import task
-from prisma.data.task import Split
 from prisma.errors import PrismaError, expect_packages
-from prisma.files import exclusive, folder_for, to_json, write_json
+from prisma.files import exclusive, folder_for
 from prisma.filesystem import given, sentences
-from prisma.ledger import Ledger, expect_as_finished, write_hashes
-from prisma.run_folder import (
-    CURVE_KINDS,
-    CURVES,
-    DYNAMICS,
-    METRICS,
-    PROBE,
-    RESULTS,
-    STATE,
-    is_finished,
-    read_metrics,
-    read_recipe,
-    read_results,
-    scheduled_steps,
-)
+from prisma.launched import ALONE, Processes
+from prisma.ledger import Ledger, expect_as_finished
+from prisma.run_folder import METRICS, PROBE, STATE, is_finished, read_recipe, read_results, scheduled_steps
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
-from prisma.train.curves import draw_curves
+from prisma.train.data_on import data_on
+from prisma.train.finish import finish
 from prisma.train.fit import fit
 from prisma.train.initial import initial_model
 from prisma.train.machine import cpu_threads, pick_device
+from prisma.train.mean_weights import mean_of
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import make_optimizer
 from prisma.train.probe import write_probe
-from prisma.train.provenance import describe, seeds
+from prisma.train.provenance import describe
 from prisma.train.resume import expect_run, expect_startable, load_state, remove_checkpoints, start
 from prisma.train.resume import resume as resume_in
 from prisma.train.run import Run
+from prisma.train.shared import expect_shares, follow, leading
 from prisma.train.stopping import Stopping
-from prisma.train.tracking import Log, note_page, tracking
+from prisma.train.tracking import EXTRAS, TENSORBOARD, WANDB, Log, note_page, tracking
 from prisma.vit import ViT
 
 EVALUATED = 6000  # at most this many images of a split are evaluated, so that a checkpoint costs little
@@ -57,9 +46,12 @@ def train(
     *,
     resume: bool = False,
     use_wandb: bool = False,
+    use_tensorboard: bool = False,
     device: str | None = None,
     command: str = "prisma train",
     progress: bool = True,
+    watch: Log | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
@@ -70,32 +62,46 @@ def train(
     Args:
         resume: continue from the newest state; a finished run is left as it is.
         use_wandb: also log to Weights & Biases.
+        use_tensorboard: also log to TensorBoard, in `out/tensorboard`.
         device: "cpu", "cuda", "cuda:1"; by default CUDA if there is one.
         command: the command line that recipe.json and results.json state.
         progress: show a progress bar on stderr.
+        watch: is called with every line of `metrics.jsonl` once it is written; those of checkpoints have `test_loss`.
+            What it raises ends the run, which can be resumed.
+        processes: those that share every batch (`prisma.train.shared`); all of them call this.
 
     Returns:
-        The content of `results.json`.
+        The content of `results.json`; empty in another process than the first.
 
     Raises:
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
     job = Job(recipe, out, command, resume)
-    return train_together([job], use_wandb=use_wandb, device=device, progress=progress)[0]
+    expect_shares(recipe, processes)
+    if not processes.is_first:
+        follow(recipe, processes)
+        return {}
+    trackers = [name for name, wanted in ((WANDB, use_wandb), (TENSORBOARD, use_tensorboard)) if wanted]
+    with leading(processes):
+        return train_together(
+            [job], trackers=trackers, device=device, progress=progress, watch=watch, processes=processes
+        )[0]
 
 
 def train_together(
     jobs: Sequence["Job"],
     *,
-    use_wandb: bool = False,
+    trackers: Sequence[str] = (),
     device: str | None = None,
     progress: bool = True,
+    watch: Log | None = None,
+    processes: Processes = ALONE,
 ) -> list[dict[str, Any]]:
     """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
 
     They take every step together: their weights are stacked, so that a GPU has more to do at once. Runs in bfloat16,
-    which are large enough for a GPU, are trained one after the other.
+    which are large enough for a GPU, and runs with `patience` are trained one after the other.
 
     Returns:
         The content of each `results.json`.
@@ -103,33 +109,35 @@ def train_together(
     Raises:
         PrismaError: as `train`.
     """
-    expect_packages("matplotlib", *(["wandb"] if use_wandb else []), extra="train")
-    place = pick_device(device)
-    _expect_alike(jobs, use_wandb)
+    expect_packages("matplotlib", extra="train")
+    for name in trackers:
+        expect_packages(name, extra=EXTRAS[name])
+    place = pick_device(processes.device or device)
+    _expect_alike(jobs, trackers)
     with ExitStack() as stack:
         todo = [job for job in jobs if not job.is_finished(place)]
         for job in todo:
             job.lock(stack, place)
         stack.enter_context(cpu_threads(jobs[0].recipe.training.threads))
         stopping = stack.enter_context(Stopping())
-        begun = [job.begin(stack, place, use_wandb) for job in todo if not job.is_finished_now()]
+        begun = [job.begin(stack, place, trackers, watch) for job in todo if not job.is_finished_now()]
         for some in _stacks(begun):
             some_runs, logs = zip(*some, strict=True)
-            fit(some_runs, logs, stopping, progress)
+            fit(some_runs, logs, stopping, progress, processes)
         for job, (run, _) in ((job, pair) for job in todo for pair in begun if pair[0].out == job.out):
-            job.results = _finish(run, job.command, stopping)
+            job.results = finish(run, job.command, stopping)
     return [job.results for job in jobs]
 
 
 def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, MetricsLog]]]:
-    """The runs that can take their steps together: at the same step, and in float32."""
-    if begun and begun[0][0].recipe.training.precision != "float32":
+    """The runs that can take their steps together: at the same step, in float32, and each to the last step."""
+    if begun and (begun[0][0].recipe.training.precision != "float32" or begun[0][0].recipe.training.patience):
         return [[pair] for pair in begun]
     by_step = sorted(begun, key=lambda pair: pair[0].step)
     return [list(some) for _, some in groupby(by_step, key=lambda pair: pair[0].step)]
 
 
-def _expect_alike(jobs: Sequence["Job"], use_wandb: bool) -> None:
+def _expect_alike(jobs: Sequence["Job"], trackers: Sequence[str]) -> None:
     """Raise PrismaError unless the runs differ in nothing but seeds and folders, and a batch is at most all images."""
     first = jobs[0].recipe
     for job in jobs:
@@ -140,8 +148,10 @@ def _expect_alike(jobs: Sequence["Job"], use_wandb: bool) -> None:
             raise PrismaError("expected runs side by side to differ in their seeds alone; found other recipes")
     if len({job.out for job in jobs}) < len(jobs):
         raise PrismaError("expected a folder of its own for every run; found one twice")
-    if use_wandb and len(jobs) > 1:
-        raise PrismaError(f"expected one run where wandb is wanted; found {len(jobs)}: train them one after the other")
+    if trackers and len(jobs) > 1:
+        raise PrismaError(
+            f"expected one run where {trackers[0]} is wanted; found {len(jobs)}: train them one after the other"
+        )
     if first.training.batch_size > (n := len(task(first.task).splits["train"].labels)):
         raise PrismaError(
             f"expected batch_size to be at most {n}, the number of training images; found {first.training.batch_size}"
@@ -156,6 +166,7 @@ class Job:
     out: Path
     command: str = "prisma train"  # what its files state
     resume: bool = False
+    first: ViT | None = None  # a model with the first weights; by default they are drawn
     results: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
     model: ViT | None = None
@@ -166,7 +177,7 @@ class Job:
 
     def is_finished(self, place: torch.device) -> bool:
         """Whether the run was finished before. Raises PrismaError if it can neither start nor go on here."""
-        self.description = describe(self.recipe, place, self.command)
+        self.description = describe(self.recipe, place, self.command, self.first)
         with sentences(self.out):
             if not self.resume:
                 expect_startable(self.out)
@@ -178,7 +189,10 @@ class Job:
         """Draw the first weights, and take the folder for this process."""
         stack.enter_context(sentences(self.out))
         training = self.recipe.training
-        self.model = initial_model(self.recipe.model, training.init_seed, training.init).to(place)
+        drawn = self.first is None
+        first = initial_model(self.recipe.model, training.init_seed, training.init) if drawn else deepcopy(self.first)
+        assert first is not None
+        self.model = first.float().to(place).requires_grad_(True)
         lock = exclusive(self.out, f"train in {self.out}")
         stack.enter_context(folder_for(self.out))
         self.expect_alone = stack.enter_context(lock)
@@ -191,9 +205,11 @@ class Job:
         self.description = resume_in(self.out, self.description)
         return self._has_results()
 
-    def begin(self, stack: ExitStack, place: torch.device, use_wandb: bool) -> tuple[Run, MetricsLog]:
+    def begin(
+        self, stack: ExitStack, place: torch.device, trackers: Sequence[str], watch: Log | None
+    ) -> tuple[Run, MetricsLog]:
         """The run at its newest state, and its log."""
-        track, page = stack.enter_context(tracking(use_wandb, self.description, self.out))
+        track, page = stack.enter_context(tracking(trackers, self.description, self.out, watch))
         if not self.resume:
             start(self.out, self.description)
         note_page(self.out, page)
@@ -222,59 +238,18 @@ def _begin(job: Job, place: torch.device, track: Log) -> Run:
     recipe, out, description, model = job.recipe, job.out, job.description, job.model
     assert model is not None and job.expect_alone is not None, "it is locked first"
     optimizer, run_id, ledger, step = make_optimizer(model, recipe.training), description["run"], Ledger(out), 0
+    mean = mean_of(model, recipe.training)
     if (out / STATE).is_file():
         sealed, last = description["format"] is not None, recipe.training.steps
-        step = load_state(out / STATE, model, optimizer, run_id, last=last, files=ledger.files, sealed=sealed)
+        step = load_state(
+            out / STATE, model, optimizer, run_id, last=last, files=ledger.files, sealed=sealed, mean=mean
+        )
     ledger.expect_unchanged()
     if not ledger.files:  # a new run, or one of version 0.1.0
         ledger.add(out / PROBE)
         ledger.add_checkpoints(*(past for past in scheduled_steps(out, description) if past < step))
     images, inputs = data_on(recipe.task, str(place), EVALUATED)
     clock = Clock(out, step)
-    return Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, job.expect_alone, track)
-
-
-@lru_cache(maxsize=1)
-def data_on(name: str, place: str, first: int) -> tuple[Split, Mapping[str, tuple[Tensor, Tensor]]]:
-    """(the training images of a task, and of each split the first images to evaluate, normalised), on a device.
-
-    Runs of one task share them: they are kept until those of another are asked for.
-    """
-    data = task(name)
-    images = Split(data.splits["train"].images.to(place), data.splits["train"].labels.to(place))
-    some = {split: data.inputs(split, first) for split in ("test", "train")}
-    return images, {split: (x.to(place), y.to(place)) for split, (x, y) in some.items()}
-
-
-def _finish(run: Run, command: str, stopping: Stopping) -> dict[str, Any]:
-    """Write the final weights, the curves, and last `results.json`, whose presence means that the run is finished.
-
-    The state of the last step is saved already: a process that is told to stop can do so before the results.
-    """
-    run.expect_alone()
-    steps = run.recipe.training.steps
-    metrics = read_metrics(run.out / METRICS)
-    run.write_model(run.out, steps)
-    draw_curves(metrics, run.out / CURVES, run.recipe.name)
-    results = {
-        "recipe": run.recipe.name,
-        "run": run.id,
-        "seeds": seeds(run.recipe),
-        "command": command,
-        "steps": steps,
-        "parameters": sum(p.numel() for p in run.model.parameters()),
-        "results": [
-            {"name": f"{split} {kind}", "value": metrics[-1][f"{split}_{kind}"], "split": split, "n": len(labels)}
-            for kind in ("accuracy", "loss")
-            for split, (_, labels) in run.inputs.items()
-        ],
-        "curves": [*CURVE_KINDS, DYNAMICS],
-        **run.clock.stated,
-    }
-    run.expect_alone()
-    write_hashes(run.out, to_json(results))
-    stopping.deliver()
-    run.expect_alone()
-    write_json(run.out / RESULTS, results)
-    run.clock.remove()
-    return results
+    return Run(
+        recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, job.expect_alone, track, mean
+    )

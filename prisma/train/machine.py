@@ -25,6 +25,35 @@ def pick_device(name: str | None) -> torch.device:
     return device
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is what torch or Python raises where memory, of a device or of the machine, has no more room."""
+    cpu = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+@contextmanager
+def in_memory(batch_size: int, accumulate: int, runs: int) -> Iterator[None]:
+    """Steps within: where they have no room, the error says which settings to try.
+
+    Raises:
+        PrismaError: out of memory; with half the batch, and with the next larger number of parts that divides it.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        smaller = [f"batch_size={batch_size // 2}"] if batch_size > 1 else ["a smaller model"]
+        parts = next((n for n in range(accumulate + 1, batch_size + 1) if batch_size % n == 0), None)
+        smaller += [f"the same batch in parts, accumulate={parts}"] if parts else []
+        smaller += ["fewer seeds at once"] if runs > 1 else []
+        of = f" of each of {runs} runs" if runs > 1 else ""
+        raise PrismaError(
+            f"expected a step of {batch_size:,} images{of} to fit into memory; found no room for it: try "
+            f"{', or '.join(smaller)} (with --set), in another folder; its checkpoints so far are kept"
+        ) from None
+
+
 @contextmanager
 def cpu_threads(n: int) -> Iterator[None]:
     """Let torch use `n` threads in the block, and its previous number afterwards."""

@@ -16,6 +16,7 @@ from prisma.data.task import Split
 from prisma.data.transform import Transform, as_floats
 from prisma.train.config import TrainConfig
 
+WHOLE = slice(None)  # a batch
 _ORDER, _MOVES = 0, 1  # separate streams of random numbers from one seed
 
 
@@ -55,10 +56,20 @@ def move(images: Tensor, moves: Tensor) -> Tensor:
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def batch(data: Split, transform: Transform, config: TrainConfig, step: int) -> tuple[Tensor, Tensor]:
-    """The batch of `step`: (normalised images [batch, channel, height, width], labels [batch]), on data's device."""
-    chosen = batch_indices(len(data.labels), config.batch_size, config.order_seed, step).to(data.labels.device)
-    images = data.images[chosen]
+def batch(
+    data: Split, transform: Transform, config: TrainConfig, step: int, part: slice = WHOLE
+) -> tuple[Tensor, Tensor]:
+    """The batch of `step`: (normalised images [batch, channel, height, width], labels [batch]), on data's device.
+
+    Args:
+        part: take only these places of the batch.
+    """
+    chosen = batch_indices(len(data.labels), config.batch_size, config.order_seed, step)[part].to(data.labels.device)
+    return transform.normalise(moved(data.images[chosen], config, step, part)), data.labels[chosen]
+
+
+def moved(images: Tensor, config: TrainConfig, step: int, part: slice = WHOLE) -> Tensor:
+    """The images of the batch of `step`, or of a part of it, in its order, moved as the recipe says."""
     if config.shift or config.turn:
-        images = move(as_floats(images), batch_moves(len(images), config, step).to(images.device))
-    return transform.normalise(images), data.labels[chosen]
+        return move(as_floats(images), batch_moves(config.batch_size, config, step)[part].to(images.device))
+    return images

@@ -40,4 +40,6 @@ def probe_images(split: Split, n: int = PROBE_IMAGES) -> Split:
         turns.append((seen.get(label, 0), label, i))
         seen[label] = seen.get(label, 0) + 1
     chosen: Tensor = torch.tensor([i for _, _, i in sorted(turns)[:n]])
-    return Split(as_floats(split.images[chosen]), split.labels[chosen])
+    masks = None if split.masks is None else split.masks[chosen]
+    factors = {name: x[chosen] for name, x in split.factors.items()}
+    return Split(as_floats(split.images[chosen]), split.labels[chosen], masks, factors)

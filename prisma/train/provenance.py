@@ -13,20 +13,26 @@ from typing import Any
 import torch
 
 from prisma import __version__
-from prisma.checkpoint import config_from_dict
+from prisma.checkpoint import config_from_dict, weights_hash
 from prisma.data import task
-from prisma.errors import PrismaError, quoted, shown
+from prisma.errors import PrismaError, listed, quoted, shown
 from prisma.ledger import FORMAT
 from prisma.train.config import Recipe
 from prisma.train.optimizer import BETAS, EPS
+from prisma.vit import ViT
 
-_IDENTITY = ("recipe", "task", "model", "training", "optimizer")
+_IDENTITY = ("recipe", "task", "model", "training", "optimizer", "first_weights")
 _LONGEST_COMMAND = 160  # characters that a message has room for
+_SHOWN = 5  # more differences that a message has room for
 _PACKAGES = ("torch", "numpy", "safetensors")
 
 
-def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, Any]:
-    """The content of `recipe.json`. `run`, the run's id, is a hash of the settings that determine its weights."""
+def describe(recipe: Recipe, device: torch.device, command: str, first: ViT | None = None) -> dict[str, Any]:
+    """The content of `recipe.json`. `run`, the run's id, is a hash of the settings that determine its weights.
+
+    Args:
+        first: the model that training began with, if its first weights are not drawn: `first_weights` is their hash.
+    """
     data = task(recipe.task)
     decay = "all weights" if recipe.training.decay_all else "weights of linear maps only"
     splits = {name: len(split.labels) for name, split in data.splits.items()}
@@ -37,6 +43,8 @@ def describe(recipe: Recipe, device: torch.device, command: str) -> dict[str, An
         "training": recipe.training.to_dict(),
         "optimizer": {"name": "AdamW", "betas": BETAS, "eps": EPS, "decay": decay},
     }
+    if first is not None:
+        identity["first_weights"] = {"sha256": weights_hash(first.state_dict())}
     identity = _as_in_a_file(identity)
     return {
         "format": FORMAT,
@@ -88,17 +96,19 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def expect_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Raise PrismaError unless both describe the same run: it names the first setting that differs, and how to resume.
+    """Raise PrismaError unless both describe the same run: it names the settings that differ, and how to resume.
 
     Args:
         found: what `recipe.json` holds; anybody may have written it.
     """
     rows = [row for key in _IDENTITY for row in _differences(key, wanted.get(key), _today(key, found.get(key)))]
     if rows:
-        name, here, there = rows[0]
+        (name, here, there), *others = rows
+        more = [f"{shown(name)}={quoted(here)}, found {quoted(there)}" for name, here, there in others]
+        rest = f"; and {listed(more, _SHOWN, '; ')}" if more else ""
         raise PrismaError(
-            f"expected the run in {path} to have {shown(name)}={quoted(here)}; found {quoted(there)}; choose another "
-            f"--out{_or_its_own_settings(found, wanted, rows, path)}"
+            f"expected the run in {path} to have {shown(name)}={quoted(here)}; found {quoted(there)}{rest}; choose "
+            f"another --out{_or_its_own_settings(found, wanted, rows, path)}"
         )
 
 

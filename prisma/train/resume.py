@@ -15,7 +15,17 @@ from prisma.files import clear_leftovers_in, expect_empty, write_atomic, write_j
 from prisma.filesystem import remove
 from prisma.ledger import seal, warn_unrecorded
 from prisma.reading import parse_json
-from prisma.run_folder import RECIPE, STATE, checkpoint_folders, has_traces, is_finished, is_run, read_recipe, step_in
+from prisma.run_folder import (
+    MEAN,
+    RECIPE,
+    STATE,
+    checkpoint_folders,
+    has_traces,
+    is_finished,
+    is_run,
+    read_recipe,
+    step_in,
+)
 from prisma.train.provenance import expect_same
 from prisma.train.tracking import OWN
 from prisma.vit import ViT
@@ -88,12 +98,19 @@ def remove_checkpoints(out: Path, step: int) -> None:
 
 
 def save_state(
-    path: Path, model: ViT, optimizer: AdamW, step: int, run: str, files: Mapping[str, str] | None = None
+    path: Path,
+    model: ViT,
+    optimizer: AdamW,
+    step: int,
+    run: str,
+    files: Mapping[str, str] | None = None,
+    mean: ViT | None = None,
 ) -> None:
     """Write `weight.NAME` and Adam's `step.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME`, atomically.
 
     Args:
         files: the hashes of the run's files that belong to the past of this step, for the header.
+        mean: the model with the running mean of the weights: `ema.NAME`.
 
     Raises:
         PrismaError: the file could not be written; the previous one is unchanged.
@@ -102,6 +119,7 @@ def save_state(
         name: {_WEIGHT: parameter, **optimizer.state.get(parameter, {})} for name, parameter in model.named_parameters()
     }
     tensors = {f"{kind}.{name}": x for name, part in parts.items() for kind, x in part.items()}
+    tensors |= {f"{MEAN}.{name}": x for name, x in mean.named_parameters()} if mean is not None else {}
     header = {"step": str(step), "run": run, "files": json.dumps(dict(files or {}), sort_keys=True)}
     write_atomic(path, to_safetensors(tensors, {**header, _SEAL: seal(header, weights_hash(tensors))}))
 
@@ -115,8 +133,9 @@ def load_state(
     last: int = 2**32,
     files: dict[str, str] | None = None,
     sealed: bool = True,
+    mean: ViT | None = None,
 ) -> int:
-    """Restore model and optimizer as `save_state` saved them, and return the step.
+    """Restore model, optimizer and running mean as `save_state` saved them, and return the step.
 
     Args:
         last: the run's last step.
@@ -132,7 +151,7 @@ def load_state(
         raise PrismaError(f"expected the state of run {run} in {path}; found that of {shown(header.get('run'))}")
     step = _step(header.get("step"), last, path)
     parameters = dict(model.named_parameters())
-    _expect_state(tensors, parameters, step, path)
+    _expect_state(tensors, parameters, step, path, mean is not None)
     if _SEAL in header or sealed:
         stated = {name: value for name, value in header.items() if name != _SEAL}
         if header.get(_SEAL) != seal(stated, weights_hash(tensors)):
@@ -143,6 +162,8 @@ def load_state(
     names = {id(parameter): name for name, parameter in parameters.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     model.load_state_dict({name: tensors[f"{_WEIGHT}.{name}"] for name in order})
+    if mean is not None:
+        mean.load_state_dict({name: tensors[f"{MEAN}.{name}"] for name in order})
     state = {i: {kind: tensors[f"{kind}.{name}"] for kind in _MOMENTS} for i, name in enumerate(order)} if step else {}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return step
@@ -169,12 +190,14 @@ def _recorded(header: Mapping[str, str], path: Path) -> dict[str, str]:
     return found
 
 
-def _expect_state(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor], step: int, path: Path) -> None:
-    """Raise PrismaError unless these are the weights and, after the first update, the moments of these parameters.
+def _expect_state(
+    tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor], step: int, path: Path, mean: bool
+) -> None:
+    """Raise PrismaError unless these are the weights, the mean if wanted, and after an update the moments.
 
     The optimizer itself would take moments of any shape and type, and its kernels would read beyond their ends.
     """
-    kinds = (_WEIGHT, *(_MOMENTS if step else ()))
+    kinds = (_WEIGHT, *((MEAN,) if mean else ()), *(_MOMENTS if step else ()))
     scalar = torch.zeros(())
     wanted = {
         f"{kind}.{name}": scalar if kind == "step" else x for kind in kinds for name, x in sorted(parameters.items())

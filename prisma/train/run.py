@@ -12,6 +12,7 @@ from prisma.checkpoint import write_checkpoint
 from prisma.data import task
 from prisma.data.task import Split
 from prisma.ledger import Ledger
+from prisma.outline import expect_finite
 from prisma.run_folder import METRICS, STATE
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
@@ -37,19 +38,33 @@ class Run:
     clock: Clock
     expect_alone: Callable[[], None] = lambda: None  # before writing: raises if the folder is another process's by now
     track: Log = field(default=lambda line: None)
+    mean: ViT | None = None  # with the running mean of the weights, if the recipe has one
 
     def save(self, log: MetricsLog, step: int) -> None:
-        """Write the state of `step`, with the hashes of all that was written before it."""
+        """Write the state of `step`, with the hashes of all that was written before it.
+
+        Raises:
+            PrismaError: the weights are NaN or infinite, and the state before stays; or it could not be written.
+        """
         self.expect_alone()
+        expect_finite(self.model.state_dict(), f"step {step} of the run {self.out}")
         log.sync()
         past = {**self.ledger.files, METRICS: log.sha256}
-        save_state(self.out / STATE, self.model, self.optimizer, step, self.id, past)
+        save_state(self.out / STATE, self.model, self.optimizer, step, self.id, past, self.mean)
         self.clock.save()
 
     def write_model(self, folder: Path, step: int) -> None:
         """Write a checkpoint with the present weights."""
+        self._write(folder, self.model, step)
+
+    def write_mean(self, folder: Path, step: int) -> None:
+        """Write a checkpoint with the running mean of the weights, if there is one."""
+        if self.mean is not None:
+            self._write(folder, self.mean, step)
+
+    def _write(self, folder: Path, model: ViT, step: int) -> None:
         data, header = task(self.recipe.task), {"step": str(step), "run": self.id}
-        write_checkpoint(folder, self.model, labels=data.labels, transform=data.transform.to_dict(), header=header)
+        write_checkpoint(folder, model, labels=data.labels, transform=data.transform.to_dict(), header=header)
 
     def write(self, log: MetricsLog, line: Mapping[str, Any]) -> None:
         """Add a line to the metrics."""

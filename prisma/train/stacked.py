@@ -8,22 +8,23 @@ Shapes: R run, B batch.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import AdamW
-from torch.overrides import TorchFunctionMode
 
 from prisma.data import task
 from prisma.data.transform import as_floats
+from prisma.train.each_run import of_each_run
 from prisma.train.evaluate import evaluate, evaluate_each
+from prisma.train.mean_weights import move_to, share_of
 from prisma.train.optimizer import BETAS, EPS, decay_groups, learning_rate
 from prisma.train.order import batch_indices, batch_moves, move
 from prisma.train.run import Run
+from prisma.vit import ViT
 
 AT_ONCE = 128  # steps in a call, so that a signal waits a second at most
 _WARM_UP = 3  # steps before a graph is captured, as torch.cuda.graphs asks for
@@ -43,7 +44,8 @@ class Stacked:
         transform = task(runs[0].recipe.task).transform
         per_channel = [torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (transform.mean, transform.std)]
         self.mean, self.std = per_channel
-        self.weights = _stack_weights(runs)
+        self.weights = _stack_weights([run.model for run in runs])
+        self.mean_weights = _stack_weights([run.mean for run in runs if run.mean is not None])
         self.lr = torch.zeros((), device=self.device)
         self.optimizer, self._has_shared = self._make_optimizer(), False
         if runs[0].step:
@@ -53,16 +55,18 @@ class Stacked:
             "rows": torch.zeros(shape, dtype=torch.int64, device=self.device),
             "moves": torch.zeros(*shape, 3, device=self.device) if self._moves else None,
             "lr": torch.zeros(AT_ONCE, device=self.device),
+            "share": torch.zeros(AT_ONCE, device=self.device),
             "loss": torch.zeros(AT_ONCE, len(runs), device=self.device),
         }
         self.place = torch.zeros(1, dtype=torch.int64, device=self.device)
         self._step = self._captured() if self.device.type == "cuda" else self._take
 
-    def losses(self, step: int) -> list[float]:
+    def measure(self, step: int) -> list[tuple[float, float]]:
         self._fill(step, step + 1)
-        with torch.no_grad():
-            losses: list[float] = self._losses().tolist()
-        return losses
+        losses = self._gradients()
+        norms = self._norms([weight.grad for weight in self.weights.values() if weight.grad is not None])
+        self.optimizer.zero_grad()
+        return list(zip(losses.tolist(), norms.tolist(), strict=True))
 
     def advance(self, first: int, last: int) -> list[list[float]]:
         if first == last:
@@ -75,14 +79,15 @@ class Stacked:
         losses: list[list[float]] = self._at("loss", slice(last - first)).tolist()
         return losses
 
-    def evaluate(self, split: str) -> list[tuple[float, float]]:
+    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, float]]:
         images, labels = self.runs[0].inputs[split]
-        if len(self.runs) == 1:
+        model, weights = (self.runs[0].mean, self.mean_weights) if mean else (self.model, self.weights)
+        if len(self.runs) == 1 and model is not None:
             with self._precise():
-                return [evaluate(self.model, images, labels)]
-        each = _of_each_run(lambda weights, x: functional_call(self.model, weights, (x,)), (0, None))
+                return [evaluate(model, images, labels)]
+        each = of_each_run(lambda weights, x: functional_call(self.model, weights, (x,)), (0, None))
         with self._precise():
-            return evaluate_each(lambda x: each(self.weights, x), images, labels)
+            return evaluate_each(lambda x: each(weights, x), images, labels)
 
     @property
     def _moves(self) -> bool:
@@ -107,20 +112,34 @@ class Stacked:
             self._at("moves", here).copy_(torch.stack(moves))
         rates = [learning_rate(self.config, step) for step in range(first, last)]
         self._at("lr", here).copy_(torch.tensor(rates))
+        self._at("share", here).copy_(torch.tensor([share_of(self.config, step) for step in range(first, last)]))
         self.place.zero_()
 
-    def _losses(self) -> Tensor:
-        """The losses [run] of the weights on the batches of the present place."""
+    def _gradients(self) -> Tensor:
+        """The losses [run] on the batches of the present place, whose gradients the weights hold afterwards."""
+        self.optimizer.zero_grad()
+        parts, whole = self.config.accumulate, torch.zeros(len(self.runs), device=self.device)
+        images, labels_RB = self._batches()
+        for some, wanted in zip(images.chunk(parts, 1), labels_RB.chunk(parts, 1), strict=True):
+            losses = self._losses(some, wanted) / parts
+            losses.sum().backward()
+            whole = whole + losses.detach()
+        return whole
+
+    def _losses(self, images: Tensor, labels_RB: Tensor) -> Tensor:
+        """The losses [run] of the weights on a batch for each."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
+            if len(self.runs) == 1:
+                return F.cross_entropy(self.model(images[0]).float(), labels_RB[0])[None]
+            return of_each_run(self._loss)(self.weights, images, labels_RB)
+
+    def _batches(self) -> tuple[Tensor, Tensor]:
+        """(images [run, batch, channel, height, width], labels [run, batch]) of the present place."""
         rows_RB = self._at("rows", self.place)
         images = as_floats(self.data.images[rows_RB.flatten()])
         if self._moves:
             images = move(images, self._at("moves", self.place).flatten(0, 1))
-        images = ((images - self.mean) / self.std).unflatten(0, rows_RB.shape)
-        labels_RB = self.data.labels[rows_RB]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
-            if len(self.runs) == 1:
-                return F.cross_entropy(self.model(images[0]).float(), labels_RB[0])[None]
-            return _of_each_run(self._loss)(self.weights, images, labels_RB)
+        return ((images - self.mean) / self.std).unflatten(0, rows_RB.shape), self.data.labels[rows_RB]
 
     def _loss(self, weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(functional_call(self.model, weights, (images,)).float(), labels)
@@ -135,13 +154,12 @@ class Stacked:
 
     def _take(self) -> None:
         """One step of all runs: everything that it needs is on the device."""
-        self.optimizer.zero_grad()
-        losses = self._losses()
-        losses.sum().backward()
+        losses = self._gradients()
         self._clip()
         self.lr.copy_(self._at("lr", self.place))
         self.optimizer.step()
-        self._at("loss", slice(None)).index_copy_(0, self.place, losses.detach()[None])
+        move_to(self.mean_weights.values(), self.weights.values(), self._at("share", self.place))
+        self._at("loss", slice(None)).index_copy_(0, self.place, losses[None])
         self.place.add_(1)
 
     def _clip(self) -> None:
@@ -150,10 +168,15 @@ class Stacked:
             clip_grad_norm_(self.weights.values(), self.config.clip)
             return
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
-        norms = torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1)
-        factors = (self.config.clip / (norms + 1e-6)).clamp(max=1)
+        factors = (self.config.clip / (self._norms(gradients) + 1e-6)).clamp(max=1)
         for gradient in gradients:
             gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
+
+    def _norms(self, gradients: Sequence[Tensor]) -> Tensor:
+        """The norm of the gradient of each run [run]."""
+        if len(self.runs) == 1:
+            return get_total_norm(gradients)[None]
+        return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1)
 
     def _make_optimizer(self) -> AdamW:
         """AdamW over the stacks, with the moments of the runs, or zeros at step 0."""
@@ -192,7 +215,7 @@ class Stacked:
     def _captured(self) -> Callable[[], None]:
         """A step as one CUDA graph. Weights, moments and tables are afterwards as they were."""
         states = [x for state in self.optimizer.state.values() for x in state.values()]
-        changed = [*self.weights.values(), *states, self.place]
+        changed = [*self.weights.values(), *self.mean_weights.values(), *states, self.place]
         with torch.no_grad():
             before = [x.detach().clone() for x in changed]
         own = torch.cuda.Stream(self.device)
@@ -210,59 +233,14 @@ class Stacked:
         return graph.replay
 
 
-def _of_each_run(function: Callable[..., Tensor], dims: tuple[int | None, ...] | int = 0) -> Callable[..., Tensor]:
-    """The function of one run for all of them."""
-
-    def of_each(*arguments: object) -> Tensor:
-        with _Merged():
-            found: Tensor = torch.vmap(function, in_dims=dims)(*arguments)
-        return found
-
-    return of_each
-
-
-class _Merged(TorchFunctionMode):
-    """What torch does not stack well: a linear map of every image alone, with copies of its weights; and attention."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is F.linear and args[0].ndim > 2:
-            x, *rest = args
-            return func(x.flatten(0, -2), *rest, **(kwargs or {})).unflatten(0, x.shape[:-1])
-        if func is F.scaled_dot_product_attention and (kwargs or {}).get("attn_mask") is None and len(args) == 3:
-            return _Attention.apply(*args)
-        return func(*args, **(kwargs or {}))
-
-
-class _Attention(torch.autograd.Function):
-    """Fused attention of images of several runs, which are only more images to it. Its gradient is torch's own."""
-
-    @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        raise NotImplementedError  # it is called on stacks alone
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        raise NotImplementedError
-
-    @staticmethod
-    def vmap(info: Any, dims: Sequence[int | None], *stacks: Tensor) -> tuple[Tensor, int]:
-        q, k, v = (
-            (x.movedim(dim, 0) if dim is not None else x.expand(info.batch_size, *x.shape)).flatten(0, 1)
-            for x, dim in zip(stacks, dims, strict=True)
-        )
-        return F.scaled_dot_product_attention(q, k, v).unflatten(0, (info.batch_size, -1)), 0
-
-
-def _stack_weights(runs: Sequence[Run]) -> dict[str, Tensor]:
-    """The parameters of all runs by name, [run, ...]; of one run, its own."""
-    if len(runs) == 1:
-        return dict(runs[0].model.named_parameters())
+def _stack_weights(models: Sequence[ViT]) -> dict[str, Tensor]:
+    """The parameters of all models by name, [model, ...]; of one model, its own; of none, none."""
+    if len(models) < 2:
+        return {name: parameter for model in models for name, parameter in model.named_parameters()}
     stacks = {}
-    for name, _ in runs[0].model.named_parameters():
-        parameters = [run.model.get_parameter(name) for run in runs]
-        stacks[name] = torch.stack([p.detach() for p in parameters]).requires_grad_()
+    for name, first in models[0].named_parameters():
+        parameters = [model.get_parameter(name) for model in models]
+        stacks[name] = torch.stack([p.detach() for p in parameters]).requires_grad_(first.requires_grad)
         for i, parameter in enumerate(parameters):
             parameter.data = stacks[name].detach()[i]
     return stacks

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch.nn.functional as F
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from prisma.data import task
 from prisma.train.evaluate import evaluate
+from prisma.train.mean_weights import follow, share_of
 from prisma.train.optimizer import learning_rate
-from prisma.train.order import batch
+from prisma.train.order import WHOLE, batch
 from prisma.train.run import Run
 from prisma.train.stacked import Stacked
 
@@ -24,14 +24,14 @@ class Steps(Protocol):
 
     at_once: int  # at most so many steps in a call of `advance`
 
-    def losses(self, step: int) -> list[float]:
-        """The losses of the present weights on the batches of `step`."""
+    def measure(self, step: int) -> list[tuple[float, float]]:
+        """(loss, norm of its gradient before clipping) of the present weights on the batches of `step`."""
 
     def advance(self, first: int, last: int) -> list[list[float]]:
         """Take the steps from `first` to before `last`, and return the losses before each update [step][run]."""
 
-    def evaluate(self, split: str) -> list[tuple[float, float]]:
-        """(loss, accuracy) of the present weights on a split."""
+    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, float]]:
+        """(loss, accuracy) on a split, of the present weights or of their running mean."""
 
 
 def steps_of(runs: Sequence[Run]) -> Steps:
@@ -46,36 +46,46 @@ class Eager:
     at_once = 1
 
     def __init__(self, run: Run) -> None:
-        self.run, self.transform = run, task(run.recipe.task).transform
-        self._known: tuple[int, Tensor] | None = None  # a step, and its loss with its graph
+        self.run, self.config, self.transform = run, run.recipe.training, task(run.recipe.task).transform
+        self.part = WHOLE  # of each batch
+        self._known: tuple[int, float] | None = None  # the step whose gradient the parameters hold, and its loss
 
-    def losses(self, step: int) -> list[float]:
-        return [self._loss(step).item()]
+    def measure(self, step: int) -> list[tuple[float, float]]:
+        loss = self._gradient(step)
+        gradients = [p.grad for p in self.run.model.parameters() if p.grad is not None]
+        return [(loss, get_total_norm(gradients).item())]
 
     def advance(self, first: int, last: int) -> list[list[float]]:
         found = []
         for step in range(first, last):
-            loss = self._loss(step)
-            found.append([loss.item()])
-            update(self.run, loss, learning_rate(self.run.recipe.training, step))
+            found.append([self._gradient(step)])
+            update(self.run, learning_rate(self.config, step))
+            follow(self.run.mean, self.run.model, share_of(self.config, step))
             self._known = None
         return found
 
-    def evaluate(self, split: str) -> list[tuple[float, float]]:
-        return [evaluate(self.run.model, *self.run.inputs[split])]
+    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, float]]:
+        model = self.run.mean if mean else self.run.model
+        assert model is not None, "the recipe has a running mean"
+        return [evaluate(model, *self.run.inputs[split])]
 
-    def _loss(self, step: int) -> Tensor:
+    def _gradient(self, step: int) -> float:
+        """The loss on the batch of a step, whose gradient the parameters hold afterwards."""
         if self._known is None or self._known[0] != step:
-            images, labels = batch(self.run.images, self.transform, self.run.recipe.training, step)
-            self._known = (step, F.cross_entropy(self.run.model(images), labels))
+            images, labels = batch(self.run.images, self.transform, self.config, step, self.part)
+            self.run.optimizer.zero_grad()
+            parts, whole = self.config.accumulate, 0.0
+            for some, wanted in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+                loss = F.cross_entropy(self.run.model(some), wanted) / parts
+                loss.backward()
+                whole += loss.item()
+            self._known = step, whole
         return self._known[1]
 
 
-def update(run: Run, loss: Tensor, lr: float) -> None:
-    """One update of AdamW along the gradient of a loss, which is clipped."""
+def update(run: Run, lr: float) -> None:
+    """One update of AdamW along the gradient that the parameters hold, which is clipped."""
     for group in run.optimizer.param_groups:
         group["lr"] = lr
-    run.optimizer.zero_grad()
-    loss.backward()
     clip_grad_norm_(run.model.parameters(), run.recipe.training.clip)
     run.optimizer.step()

@@ -1,16 +1,22 @@
-"""Logging to Weights & Biases, if wanted; wandb reads WANDB_MODE and its other variables itself."""
+"""Who is told of every line of `metrics.jsonl`, beside the file: Weights & Biases, TensorBoard, a function.
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+wandb reads WANDB_MODE and its other variables itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from prisma.errors import PrismaError
 from prisma.files import read_json, write_json
 from prisma.filesystem import remove
-from prisma.run_folder import RECIPE
+from prisma.run_folder import HEADS, RECIPE
 
-OWN = "wandb"
+WANDB, TENSORBOARD = "wandb", "tensorboard"
+EXTRAS: Mapping[str, str] = {WANDB: "train", TENSORBOARD: "tensorboard"}
+"""A tracker, whose package and whose folder in a run have its name -> the extra that installs the package."""
+OWN = WANDB
 """The folder in which wandb keeps its files of a run. It is begun before the run is, and is no part of it."""
 
 Log = Callable[[Mapping[str, Any]], None]
@@ -18,17 +24,48 @@ Log = Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
-def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iterator[tuple[Log, str | None]]:
-    """A function that logs a line to wandb, or that does nothing, and the address of the run's page, if it has one.
+def tracking(
+    trackers: Sequence[str], description: Mapping[str, Any], folder: Path, watch: Log | None = None
+) -> Iterator[tuple[Log, str | None]]:
+    """A function that gives a line to all trackers, and the address of the run's page on wandb, if it has one.
 
-    A resumed run continues its wandb run, by its id.
+    Args:
+        trackers: names in `EXTRAS`.
+        watch: one more that is told of every line.
 
     Raises:
         PrismaError: wandb cannot begin, for example without a login. Its files are removed.
     """
-    if not wanted:
-        yield lambda line: None, None
-        return
+    page, logs = None, [] if watch is None else [watch]
+    with ExitStack() as stack:
+        if WANDB in trackers:
+            log, page = stack.enter_context(_wandb(description, folder))
+            logs.append(log)
+        if TENSORBOARD in trackers:
+            logs.append(stack.enter_context(_tensorboard(folder / TENSORBOARD)))
+
+        def tell(line: Mapping[str, Any]) -> None:
+            for log in logs:
+                log(line)
+
+        yield tell, page
+
+
+def numbers_in(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line but its step, the score of a head as `heads/entropy/0.3`: of layer 0 and head 3."""
+    plain = {name: value for name, value in line.items() if name not in ("step", HEADS)}
+    scores = {
+        f"{HEADS}/{name}/{layer}.{head}": value
+        for name, layers in line.get(HEADS, {}).items()
+        for layer, heads in enumerate(layers)
+        for head, value in enumerate(heads)
+    }
+    return plain | scores
+
+
+@contextmanager
+def _wandb(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[Log, str | None]]:
+    """A resumed run continues its wandb run, by its id."""
     import wandb
 
     own = folder / OWN
@@ -53,9 +90,29 @@ def tracking(wanted: bool, description: Mapping[str, Any], folder: Path) -> Iter
     with begun as run:
         url = getattr(run, "url", None)  # offline there is none
         yield (
-            lambda line: run.log({key: value for key, value in line.items() if key != "step"}, step=line["step"]),
+            lambda line: run.log(numbers_in(line), step=line["step"]),
             url if isinstance(url, str) else None,
         )
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> Iterator[Log]:
+    """It begins with the first line. Of a resumed run, TensorBoard drops what it had from the step of that line on."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writers: list[Any] = []
+
+    def log(line: Mapping[str, Any]) -> None:
+        if not writers:
+            writers.append(SummaryWriter(log_dir=str(folder), purge_step=line["step"] or None))
+        for name, value in numbers_in(line).items():
+            writers[0].add_scalar(name, value, line["step"])
+
+    try:
+        yield log
+    finally:
+        for writer in writers:
+            writer.close()
 
 
 def note_page(out: Path, url: str | None) -> None:

@@ -12,6 +12,7 @@ from prisma.train import Recipe
 from tests import processes
 from tests.cli.commands import command_on_a_full_disk
 from tests.cli.running import Prisma, one_sentence
+from tests.recipes.test_own import TEXT
 
 
 def test_mice_lists_every_recipe(prisma: Prisma) -> None:
@@ -85,7 +86,7 @@ SHORT = ("--set", "steps=3", "--set", "warmup=1", "--set", "batch_size=8")
 
 
 def test_seeds_get_a_run_each_and_are_summed_up(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
     code, out, err = prisma("train", "digits", "--seeds", "7", *SHORT, "--out", "runs", "--json")
     assert code == 0, err
     found = json.loads(out)
@@ -98,7 +99,7 @@ def test_seeds_get_a_run_each_and_are_summed_up(prisma: Prisma, monkeypatch: pyt
 def test_a_table_prints_both_accuracies(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
     short = recipe("digits").override({"steps": "3", "warmup": "1", "batch_size": "8"})
     monkeypatch.setattr("prisma.recipes.tables.TABLES", {"t": (replace(short, published_accuracy=0.999),)})
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
     code, out, err = prisma("train", "--table", "t", "--out", "runs")
     assert code == 0, err
     header, row = out.splitlines()
@@ -126,9 +127,22 @@ def test_a_table_prints_both_accuracies(prisma: Prisma, monkeypatch: pytest.Monk
         (["--table", "imagenet"], "there is no table 'imagenet'; the nearest: dsprites"),
         (["digits", "--seeds", "3..1"], "expected at most 1,000 different seeds from 0 to 4,294,967,295, such as"),
         (["digits", "--seeds", "0", "--wandb"], "expected --wandb with one run; found --seeds"),
+        (["digits", "--seeds", "0", "--tensorboard"], "expected --tensorboard with one run; found --seeds"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(prisma: Prisma, words: list[str], sentence: str) -> None:
     code, out, err = prisma("train", *words)
     assert code != 0 and out == "" and sentence in " ".join(err.split())
     assert not Path("runs").exists()
+
+
+def test_a_file_is_trained_like_a_recipe_of_the_package(
+    prisma: Prisma, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
+    (tmp_path / "my_recipe.py").write_text(TEXT)
+    code, out, err = prisma("train", str(tmp_path / "my_recipe.py"), "--set", "steps=3", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["recipe"], found["steps"]) == ("mine", 3) and Path("runs/mine/results.json").is_file()
+    assert found["command"] == f"prisma train {tmp_path / 'my_recipe.py'} --set steps=3"

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 def public_names() -> dict[str, object]:
     """Full name -> what `prisma` exports, and the public functions and classes that the modules of analyses define."""
-    objects = [getattr(prisma, name) for name in prisma.__all__]
+    objects = [inspect.unwrap(getattr(prisma, name)) for name in prisma.__all__]  # `prisma.train` wraps its function
     for _, name, folder in pkgutil.walk_packages(prisma.analysis.__path__, "prisma.analysis."):
         found = [] if folder else vars(import_module(name)).items()
         objects += [

@@ -15,7 +15,7 @@ def test_the_first_seed_of_all_comes_first(tmp_path: Path, monkeypatch: pytest.M
     digits = recipe("digits").override({"steps": "4", "warmup": "1", "batch_size": "8"})
     two = tuple(replace(digits, name=name, published_accuracy=x) for name, x in (("low", 0.0), ("high", 1.0)))
     monkeypatch.setattr("prisma.recipes.tables.TABLES", {"t": two})
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
     trained: list[str] = []
     look = Job.is_finished
 

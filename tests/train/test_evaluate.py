@@ -5,7 +5,7 @@ import torch
 
 from prisma.data import task
 from prisma.train import Recipe
-from prisma.train.evaluate import evaluate
+from prisma.train.evaluate import evaluate, evaluate_each, images_per_pass
 from prisma.train.loop import initial_model
 
 
@@ -41,3 +41,30 @@ def test_constant_logits_have_the_accuracy_of_chance(tiny: Recipe) -> None:
     model.readout.head.bias.data[9] = 2.0  # nine classes tie
     share = (labels != 9).double().mean().item() / 9
     assert evaluate(model, images, labels)[1] == pytest.approx(share)
+
+
+def test_where_a_pass_has_no_room_smaller_ones_are_made() -> None:
+    images, labels, sizes = torch.randn(10, 4), torch.arange(10) % 4, list[int]()
+
+    def forward(some: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(some))
+        if len(some) > 3:
+            torch.empty(2**55, dtype=torch.uint8)  # the real error
+        return some[None]
+
+    found = evaluate_each(forward, images, labels, batch=8)
+    assert found == evaluate_each(lambda some: some[None], images, labels, batch=2)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]
+    with pytest.raises(RuntimeError):
+        evaluate_each(lambda some: torch.empty(2**55, dtype=torch.uint8), images, labels)
+
+
+def test_on_a_cpu_a_pass_has_as_many_images_as_caches_hold(tiny: Recipe) -> None:
+    wide = tiny.override({"d_mlp": "1000000"}).model
+    assert images_per_pass(tiny.model, "cpu") == images_per_pass(wide, "cuda") == 1024
+    assert images_per_pass(wide, "cpu") == 1
+    sprites = tiny.override({"d_mlp": "2048"}).model
+    assert images_per_pass(sprites, "cpu") == 8 * 2**20 // (4 * 5 * 2048)
+    images, labels = task("digits").inputs("test")
+    model = initial_model(sprites, 0)
+    assert evaluate(model, images, labels) == pytest.approx(evaluate(model, images, labels, 1024), rel=1e-6)

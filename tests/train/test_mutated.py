@@ -83,7 +83,7 @@ def continued(run: Path) -> dict[str, object] | None:
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are drawn from the metrics alone, and take most of the time."""
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
 
 
 @pytest.mark.parametrize("name", RUN_FILES)

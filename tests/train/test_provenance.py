@@ -46,11 +46,15 @@ def test_the_run_is_named_after_its_settings_and_not_after_the_machine_or_the_ti
     assert len({name, *others}) == 4
 
 
-def test_the_first_setting_that_differs_is_named(tiny: Recipe) -> None:
+def test_the_settings_that_differ_are_named(tiny: Recipe) -> None:
     ours, theirs = (describe(tiny.override({"steps": n, "lr": lr}), CPU, "") for n, lr in (("90", "1"), ("80", "2")))
     expect_same(ours, {**ours, "command": "another", "environment": {}}, Path("run"))
-    with pytest.raises(PrismaError, match=r"expected the run in run to have training\.steps=90; found 80"):
+    both = r"to have training\.steps=90; found 80; and training\.lr=1\.0, found 2\.0; choose another --out"
+    with pytest.raises(PrismaError, match=both):
         expect_same(theirs, ours, Path("run"))
+    other = describe(recipe("induction"), CPU, "")
+    with pytest.raises(PrismaError, match=r"to have recipe='tiny'; found 'induction'; and .* and \d+ more; choose"):
+        expect_same(other, ours, Path("run"))
 
 
 def test_git_state_is_that_of_the_checkout_that_tracks_the_code(tmp_path: Path) -> None:

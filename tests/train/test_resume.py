@@ -42,7 +42,9 @@ def test_a_run_is_resumed_only_where_it_is(tiny: Recipe, tmp_path: Path) -> None
             resume(folder, description)
     start(tmp_path / "run", description)
     resume(tmp_path / "run", description)
-    with pytest.raises(PrismaError, match=r"to have model\.n_heads=4; found 2; choose another --out"):
+    with pytest.raises(
+        PrismaError, match=r"to have model\.n_heads=4; found 2; and model\.d_head=4, found 8; choose another --out"
+    ):
         resume(tmp_path / "run", describe(tiny.override({"n_heads": "4"}), CPU, ""))
     (tmp_path / "run" / "recipe.json").write_text("{")
     with pytest.raises(PrismaError, match="expected JSON"):

@@ -1,7 +1,7 @@
 """Several seeds: each run is the run alone, whether in a process of its own or side by side."""
 
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +10,7 @@ from prisma.files import read_json
 from prisma.run_folder import read_metrics
 from prisma.train import Recipe, train
 from prisma.train.loop import Job, train_together
-from prisma.train.seeds import _answer_of, over_seeds, seeds_in, train_seeds
+from prisma.train.seeds import over_seeds, seeds_in, train_seeds
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_what_is_no_list_of_seeds_is_refused(text: str) -> None:
 def test_processes_end_with_the_bits_of_the_runs_alone_whatever_happens_to_others(
     short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)  # here; the other processes draw
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)  # here; the other processes draw
     (tmp_path / "s" / "seed-4").mkdir(parents=True)
     (tmp_path / "s" / "seed-4" / "mine").write_text("x")
     settings = {"device": "cpu", "command": "prisma train tiny", "progress": False}
@@ -60,7 +60,7 @@ def test_side_by_side_every_run_has_its_folder_and_its_numbers(
     short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is finished stays as it is."""
-    monkeypatch.setattr("prisma.train.loop.draw_curves", lambda *_: None)
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
     jobs = [Job(with_seed(short, seed), tmp_path / f"{seed}") for seed in (0, 1, 2)]
     train(with_seed(short, 2), tmp_path / "2", device="cpu", progress=False)
     jobs[2].resume = True
@@ -95,8 +95,10 @@ def test_the_spread_over_seeds() -> None:
     assert over_seeds(results[:1]) == {"mean": 0.5, "sd": 0.0, "least": 0.5, "largest": 0.5}
 
 
-def test_a_process_that_is_killed_is_a_sentence(short: Recipe, tmp_path: Path) -> None:
-    here, there = get_context("spawn").Pipe(duplex=False)
-    there.close()
-    with pytest.raises(PrismaError, match=r"trains in .*run to end by itself; found that it was killed: --resume"):
-        raise _answer_of(here, Job(short, tmp_path / "run"))  # type: ignore[misc]
+def test_a_process_that_is_killed_is_a_sentence(short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(function: Any, jobs: Any, at_once: int, lost: Any) -> list[PrismaError]:
+        return [lost(job) for job in jobs]
+
+    monkeypatch.setattr("prisma.train.seeds.in_processes", killed)
+    with pytest.raises(PrismaError, match=r"trains in .*seed-0 to end by itself; found that it was killed: --resume"):
+        train_seeds(short, tmp_path, (0, 1), device="cpu")

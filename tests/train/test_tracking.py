@@ -4,7 +4,7 @@ import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,7 +12,8 @@ from prisma.errors import PrismaError
 from prisma.files import read_json, write_json
 from prisma.run_folder import read_metrics
 from prisma.train import Recipe, train
-from prisma.train.tracking import note_page, tracking
+from prisma.train.metrics_log import MetricsLog
+from prisma.train.tracking import note_page, numbers_in, tracking
 from tests import processes
 
 PAGE = "https://wandb.ai/lab/prisma/runs/1"
@@ -57,7 +58,9 @@ def test_wandb_gets_every_line_under_the_name_of_the_run(tiny: Recipe, tmp_path:
     short = tiny.override({"steps": "3", "warmup": "1"})
     results = train(short, tmp_path / "run", use_wandb=True, device="cpu", progress=False)
     (run,) = runs
-    assert run.lines == read_metrics(tmp_path / "run" / "metrics.jsonl") and len(run.lines) == 4
+    metrics = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert run.lines == [{"step": line["step"], **numbers_in(line)} for line in metrics] and len(run.lines) == 4
+    assert run.lines[-1]["heads/entropy/0.1"] == metrics[-1]["heads"]["entropy"][0][1]
     assert run.settings["id"] == results["run"] and run.settings["resume"] == "allow"
     assert run.settings["name"] == f"tiny-{results['run']}"
     assert run.settings["config"]["training"]["steps"] == 3
@@ -69,7 +72,7 @@ def test_a_run_without_a_page_notes_none(tiny: Recipe, tmp_path: Path, runs: lis
     write_json(tmp_path / "recipe.json", {"run": "r"})
     note_page(tmp_path, None)
     assert read_json(tmp_path / "recipe.json") == {"run": "r"}
-    with tracking(False, {}, tmp_path) as (_, page):
+    with tracking((), {}, tmp_path) as (_, page):
         assert page is None
 
 
@@ -167,3 +170,67 @@ def test_an_error_when_only_wandb_has_begun_leaves_a_folder_to_begin_in(
     assert [path.name for path in out.iterdir()] == ["wandb"] and runs[0].ended
     (out / "wandb" / "offline-run").rmdir()
     assert train(short, out, use_wandb=True, device="cpu", progress=False)["steps"] == 2
+
+
+class FakeWriter:
+    made: ClassVar[list["FakeWriter"]] = []
+
+    def __init__(self, log_dir: str, purge_step: int | None) -> None:
+        self.settings, self.scalars, self.ended = (log_dir, purge_step), list[tuple[str, float, int]](), False
+        self.made.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.scalars.append((name, value, step))
+
+    def close(self) -> None:
+        self.ended = True
+
+
+@pytest.fixture
+def writers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWriter]:
+    """What was sent to a TensorBoard that only listens."""
+    package, module = ModuleType("tensorboard"), ModuleType("torch.utils.tensorboard")
+    package.__spec__ = ModuleSpec("tensorboard", None)
+    module.SummaryWriter = FakeWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorboard", package)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    monkeypatch.setattr(FakeWriter, "made", [])
+    return FakeWriter.made
+
+
+def test_tensorboard_gets_every_number_and_forgets_what_a_resumed_run_repeats(
+    tiny: Recipe, tmp_path: Path, writers: list[FakeWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
+    short, out, write = tiny.override({"steps": "6", "warmup": "1"}), tmp_path / "run", MetricsLog.write
+
+    def stopping(log: MetricsLog, line: dict[str, Any]) -> None:
+        if line["step"] == 5:
+            raise KeyboardInterrupt
+        write(log, line)
+
+    monkeypatch.setattr(MetricsLog, "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(short, out, use_tensorboard=True, device="cpu", progress=False)
+    monkeypatch.setattr(MetricsLog, "write", write)
+    train(short, out, resume=True, use_tensorboard=True, device="cpu", progress=False)
+    assert [writer.settings for writer in writers] == [(str(out / "tensorboard"), step) for step in (None, 4)]
+    assert all(writer.ended for writer in writers)
+    expected = [
+        (name, value, line["step"])
+        for line in read_metrics(out / "metrics.jsonl")
+        for name, value in numbers_in(line).items()
+    ]
+    before = [scalar for scalar in writers[0].scalars if scalar[2] < 4]
+    assert before + writers[1].scalars == expected
+    assert {"loss", "lr", "test_accuracy", "weight_norm", "heads/class_token/0.0"} <= {name for name, _, _ in expected}
+
+
+def test_without_tensorboard_it_is_a_sentence_before_anything_is_written(
+    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    sentence = r"expected the package tensorboard; found none: install it with pip install 'prisma-vit\[tensorboard\]'"
+    with pytest.raises(PrismaError, match=sentence):
+        train(tiny, tmp_path / "run", use_tensorboard=True, device="cpu", progress=False)
+    assert not (tmp_path / "run").exists()

@@ -10,16 +10,10 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.attention.head_scores import HeadScores, head_scores, pixel_content
-from prisma.analysis.attention.score_functions import SCORES, Score, ScoreContext, computable_scores
+from prisma.analysis.attention.score_functions import ENTROPY, SCORES, Score, ScoreContext, computable_scores
 from prisma.analysis.attention.token_grid import TokenGrid, uniform_attention
 from prisma.config import ViTConfig
 from prisma.vit import ViT
-
-
-def entropy(pattern: Tensor, context: ScoreContext) -> Tensor:
-    """Bits: 0 is attention to one token, log2(tokens) is attention to all alike; mean over queries."""
-    bits = -(pattern * pattern.clamp(min=1e-30).log2()).sum(-1)
-    return bits[..., context.queries].mean(-1)
 
 
 def distance(pattern: Tensor, context: ScoreContext) -> Tensor:
@@ -32,7 +26,7 @@ def distance(pattern: Tensor, context: ScoreContext) -> Tensor:
 
 
 OWN: Mapping[str, Score] = {
-    "entropy": Score("entropy of attention, in bits", entropy),
+    "entropy": ENTROPY,
     "distance": Score("mean distance that a patch attends over, in patches", distance),
 }
 

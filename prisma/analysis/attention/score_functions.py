@@ -137,6 +137,15 @@ def _sink(pattern_BHQK: Tensor, context: ScoreContext) -> Tensor:
     return received_BHK.amax(-1)
 
 
+def entropy(pattern: Tensor, context: ScoreContext) -> Tensor:
+    """Bits: 0 is attention to one token, log2(tokens) is attention to all alike; mean over queries."""
+    bits = -(pattern * pattern.clamp(min=1e-30).log2()).sum(-1)
+    return bits[..., context.queries].mean(-1)
+
+
+ENTROPY = Score("entropy of attention, in bits", entropy)
+"""Not among `SCORES`, because it is no share of attention."""
+
 _QUERIES = ("tokens as queries",)
 
 SCORES: Mapping[str, Score] = {

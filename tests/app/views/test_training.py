@@ -39,7 +39,8 @@ def test_rows_are_those_of_the_class_token_at_every_step(scene: Callable[..., Sc
 def test_curves_are_what_the_run_logged(scene: Callable[..., Scene], lab: Path) -> None:
     lines = list(read_metrics(Published(DIGITS, lab).file("metrics.jsonl")))
     curves = training.view(scene(model=DIGITS)).facts["curves"]
-    assert set(curves) == {"loss", "lr", "test_loss", "test_accuracy", "train_loss", "train_accuracy"}
+    evaluated = {f"{split}_{kind}" for split in ("test", "train") for kind in ("loss", "accuracy")}
+    assert set(curves) == {"loss", "lr", *evaluated, "weight_norm", "gradient_norm"}
     for name, curve in curves.items():
         logged = [(line["step"], line[name]) for line in lines if name in line]
         assert list(zip(curve["steps"], curve["values"], strict=True)) == logged and curve["count"] == len(logged)

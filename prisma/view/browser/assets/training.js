@@ -8,7 +8,7 @@ import { Tiles } from "./tiles.js";
 
 const PACE = 400; // milliseconds of a checkpoint when playing
 const NAMED = 5; // heads whose appearance is said
-const CHARTS = [["Accuracy", ["test_accuracy", "train_accuracy"]], ["Loss", ["test_loss", "train_loss", "loss"]]];
+const CHARTS = [["Accuracy", ["test_accuracy", "train_accuracy"]], ["Loss", ["test_loss", "train_loss", "loss"]], ["Norm of the weights", ["weight_norm"]], ["Norm of the gradient", ["gradient_norm"]]];
 const ONE = "This model was published with one checkpoint, so there is no training to look at. Mice of Prisma have many.";
 const wordsOf = (name) => name.replaceAll("_", " ");
 const number = (step) => step.toLocaleString("en");

@@ -1,4 +1,4 @@
-"""The processes that share an analysis: those started by `accelerate launch` or `torchrun`, or this one alone."""
+"""The processes that share a piece of work: those started by `accelerate launch` or `torchrun`, or this one alone."""
 
 import os
 import re
@@ -34,6 +34,9 @@ class Processes:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+
+ALONE = Processes()
 
 
 def _stated(name: str, what: str, default: str, most: int = MOST) -> int:

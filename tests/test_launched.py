@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from prisma import PrismaError
-from prisma.study.processes import launched_processes
+from prisma.launched import launched_processes
 from prisma.study.shards import run_dataset_analysis
 from tests import processes
 from tests.study.study import job_of

@@ -1,0 +1,29 @@
+"""Ending a run early: when did the number that has to get better last get better?"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prisma.train.config import TrainConfig
+
+
+class Patience:
+    """Of one run: it is shown the line of every checkpoint, in order, and says when the run ends, and why."""
+
+    def __init__(self, config: TrainConfig, lines: Iterable[Mapping[str, Any]] = ()) -> None:
+        """lines: of the steps before, as `metrics.jsonl` has them, so that a resumed run ends where it would have."""
+        self.config, self._best = config, (float("inf"), 0)  # the best value, lower is better, and its step
+        for line in lines:
+            self.ends(line)
+
+    def ends(self, line: Mapping[str, Any]) -> str | None:
+        """Why the run ends at this line's step; None if it goes on. A value as good as the best is none better."""
+        name = self.config.stop_on
+        if not self.config.patience or name not in line:
+            return None
+        sign = -1 if name.endswith("accuracy") else 1
+        if sign * line[name] < self._best[0]:
+            self._best = sign * line[name], line["step"]
+        best, step = sign * self._best[0], self._best[1]
+        if line["step"] - step < self.config.patience:
+            return None
+        return f"no better {name} than {best:.6g}, which was that of step {step}, in {line['step'] - step} steps"
