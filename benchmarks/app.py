@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -95,16 +96,21 @@ def opened(page: Page, url: str) -> float:
     return int(page.evaluate("document.documentElement.dataset.prismaFigureMs")) / 1000
 
 
-def weight(page: Page, url: str) -> float:
-    """Megabytes that a page loads, with all layers."""
+def weights(page: Page, url: str) -> tuple[float, float]:
+    """Megabytes that a page loads: at opening, and when every layer has been looked at."""
     session, loaded = page.context.new_cdp_session(page), [0.0]
     session.send("Network.enable")
     session.send("Network.setCacheDisabled", {"cacheDisabled": True})
     session.on("Network.loadingFinished", lambda event: loaded.append(event["encodedDataLength"]))
     opened(page, url)
+    page.wait_for_function("window.prisma.page.figures.attention.scores", timeout=120_000)
+    page.wait_for_load_state("networkidle")
+    opening = sum(loaded) / 1e6
+    page.hover(".pz-view:not([hidden]) .pz-map")
     page.wait_for_function("window.prisma.page.figures.attention.patterns.every(Boolean)", timeout=120_000)
+    page.wait_for_load_state("networkidle")
     session.detach()
-    return sum(loaded) / 1e6
+    return opening, sum(loaded) / 1e6
 
 
 def in_browser(mouse: str, large: str, rounds: int) -> list[Line]:
@@ -116,7 +122,7 @@ def in_browser(mouse: str, large: str, rounds: int) -> list[Line]:
         first = {name: median(opened(page, url) for _ in range(rounds)) for name, url in (("m", mouse), ("l", large))}
         opened(page, mouse)
         scrub = p95(page.evaluate(SCRUB, 60)) / 1000
-        heavy = weight(page, large)
+        opening, whole = weights(page, large)
         hover = p95(page.evaluate(HOVER, ".pz-view:not([hidden]) .pz-map")) / 1000
         opened(page, f"{large}?v=1&view=lens")
         lens = p95(page.evaluate(HOVER, ".pz-view:not([hidden]) canvas")) / 1000
@@ -124,7 +130,8 @@ def in_browser(mouse: str, large: str, rounds: int) -> list[Line]:
     return [
         seconds("first figure of a mouse", first["m"], 1.5),
         seconds("first figure of ViT-B/16", first["l"], 3.0),
-        Line("weight of the page of ViT-B/16", "", 0.0, 0.0, heavy, "MB", 4.0),
+        Line("weight of the page of ViT-B/16", "", 0.0, 0.0, opening, "MB", 4.0),
+        Line("the same when every layer has been looked at", "", 0.0, 0.0, whole, "MB", inf),
         seconds("attention, redraw on hover, 95th percentile", hover, 0.008),
         seconds("logit lens, redraw on hover, 95th percentile", lens, 0.008),
         seconds("another checkpoint of a mouse, 95th percentile", scrub, 0.15),
@@ -135,13 +142,15 @@ def seconds(what: str, value: float, target: float) -> Line:
     return Line(what, "", value, 0.0, value, "s", target)
 
 
-def visitors(url: str) -> list[Line]:
+def visitors(url: str, pid: int) -> list[Line]:
     """Visitors who all come at once, each with what a page asks for."""
     times: list[float] = []
     errors: list[int] = []
+    together = threading.Barrier(VISITORS + 1)  # making a client takes longer than what it asks for
 
     def visit(number: int) -> None:
         with httpx.Client(base_url=f"{url}prisma/", timeout=120) as client:
+            together.wait()
             began = time.perf_counter()
             asked = {"model": f"lab/digits-{number % 5}", "img": str(number % 20)}
             for path, more in (("model", {}), ("answer", {}), *(("view/attention", {"part": i}) for i in range(2))):
@@ -152,12 +161,22 @@ def visitors(url: str) -> list[Line]:
     threads = [threading.Thread(target=visit, args=(i,)) for i in range(VISITORS)]
     for thread in threads:
         thread.start()
+    before = cpu_seconds(pid)
+    together.wait()
     for thread in threads:
         thread.join()
+    each = (cpu_seconds(pid) - before) / (4 * VISITORS)
     return [
         seconds(f"{VISITORS} visitors at once, 95th percentile", p95(times), 2.0),
         Line("their errors", "", 0.0, 0.0, float(len(errors)), "", 0.0),
+        seconds("time of the processors for each of their requests", each, inf),
     ]
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the processors."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def growth(url: str, pid: int) -> Line:
@@ -192,7 +211,7 @@ def main() -> None:
         hub, vit = models(Path(temporary))
         with served("--hub", hub) as (mouse, starting, pid), served("--model", vit) as (large, _, _):
             lines = [seconds("prisma app prints its address, for a mouse", starting, 5.0)]
-            lines += in_browser(mouse, large, args.rounds) + visitors(mouse) + [growth(mouse, pid)]
+            lines += in_browser(mouse, large, args.rounds) + visitors(mouse, pid) + [growth(mouse, pid)]
     report(lines, args, {"timm": timm.__version__, "gradio": gradio.__version__})
 
 

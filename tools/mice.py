@@ -41,6 +41,9 @@ An orientation of 360 degrees gives the image of 0 degrees, as in the original: 
 twin, perhaps in the other split. Accuracy is on the first 6,000 of 184,320 test images. The cards, curves and results
 are in `hub_cards/`, the weights are not."""
 
+COSTS = """CPU time on one thread (`benchmarks/checkpoints.py`), and wall time for the disk. A pass of evaluation has as
+many images as the CPU's caches hold. The shares are of the CPU time of all steps of the recipe."""
+
 SPEED = """The plain loop is a DataLoader that shuffles, timm's VisionTransformer of the same shape and AdamW
 (`benchmarks/train.py`). The ratio is the loop's time over ours for the same number of steps, the median over
 interleaved rounds: above 1, we are faster."""
@@ -122,12 +125,27 @@ def speed(path: Path) -> str:
     return "\n\n".join([table(("mouse", "against", "ours", "loop", "ratio"), rows), *many, *notes, where])
 
 
+def checkpoints(path: Path) -> str:
+    """The table of a file of `benchmarks.checkpoints`."""
+    found = json.loads(path.read_text())
+    parts = ("evaluation", "norms and heads", "writing")
+    whole = "evaluation, 1,024 images a pass"
+    head = ("mouse", "a step", whole, *parts, "disk", *(f"{part}, of all steps" for part in parts))
+    rows = []
+    for row in found["rows"]:
+        times = [f"{row[key]:,.1f} ms" for key in ("step", whole, *parts, "disk")]
+        shares = [row["checkpoints"] * row[part] / (row["steps"] * row["step"]) for part in parts]
+        rows.append((row["recipe"], *times, *(f"{share:.1%}" for share in shares)))
+    return "\n\n".join([table(head, rows), f"torch {found['torch']}, {found['device']}, one thread."])
+
+
 def page() -> str:
     parts = [INTRODUCTION, "## Recipes", recipes()]
     for name, rows in TABLES.items():
         parts += [f"## The published table: {name}", PUBLISHED, published(rows)]
     parts += ["## How fast training is", SPEED]
     parts += [speed(path) for path in sorted((ROOT / "benchmarks").glob("train-*.json"))]
+    parts += ["## What a checkpoint costs", COSTS, checkpoints(ROOT / "benchmarks" / "checkpoints-cpu.json")]
     return "\n\n".join(parts) + "\n"
 
 

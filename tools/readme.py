@@ -4,6 +4,7 @@ These are `hub_cards/*/results.json` and `benchmarks/*.json`.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -100,7 +101,8 @@ def app() -> str:
         if line["unit"] == "s" and line["target"] >= 1:
             by, unit = 1, "s"
         value, target = (f"{by * line[key]:.3g} {unit}".rstrip() for key in ("value", "target"))
-        lines.append(f"| {line['what']} | {value} | at most {target} |")
+        wanted = f"at most {target}" if math.isfinite(line["target"]) else ""
+        lines.append(f"| {line['what']} | {value} | {wanted} |")
     where = f"Chromium, gradio {measured['gradio']}, torch {measured['torch']}, {measured['threads']} threads"
     return "\n".join([*lines, "", f"{where}, {measured['device']}."])
 

@@ -59,17 +59,23 @@ def thumbnails(subject: Subject, examples: Sequence[Picture]) -> Array:
 
 
 def answer_view(scene: Scene) -> View:
-    """What the model answers for the state's image: its likeliest classes, and the image to show."""
+    """What the model answers for the state's image: its likeliest classes, and the image to show.
+
+    A model that has diverged answers nothing, and the view says so: other checkpoints can still be looked at.
+    """
     picture, labels = scene.picture, scene.subject.labels
     probability = answer(scene).softmax(-1)
-    order = probability.argsort(descending=True)[:TOP].tolist()
+    finite = bool(probability.isfinite().all())
+    order = probability.argsort(descending=True)[:TOP].tolist() if finite else []
     facts = {
         "caption": picture.caption,
         "label": None if picture.label is None or picture.label >= len(labels) else labels[picture.label],
         "top": [{"class": i, "label": labels[i], "probability": float(probability[i])} for i in order],
+        "diverged": not finite,
         "state": scene.resolved(),
     }
-    return View(facts, {"image": scene.subject.shown(picture.x[None]), "probability": fractions(probability)})
+    image = {"image": scene.subject.shown(picture.x[None])}
+    return View(facts, {**image, "probability": fractions(probability)} if finite else image)
 
 
 def answer(scene: Scene) -> torch.Tensor:

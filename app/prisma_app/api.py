@@ -5,19 +5,17 @@ axes. `prisma space` asks `/about` and `/answer` after it has made a Space, and 
 """
 
 import html
+import logging
 from collections.abc import Callable, Mapping
-from typing import Any
-
-import gradio as gr
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from prisma import __version__
 from prisma.errors import PrismaError
-from prisma_app.answers import answer_of
-from prisma_app.lanes import HEAVY, LIGHT, Lane
-from prisma_app.library import Library, Scene
-from prisma_app.server import log
-from prisma_app.state import State
-from prisma_app.views import VIEWS
+from prisma_app.shell import gr
+
+if TYPE_CHECKING:
+    from prisma_app.library import Library
 
 # Gradio makes the documentation of an endpoint from its annotations, and checks nothing: `State.of` does.
 Name = str | None
@@ -28,8 +26,11 @@ Answer = dict[str, Any]
 ENDPOINTS = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
 
 
-def offer(library: Library) -> None:
-    """Add the endpoints, inside a `gr.Blocks`."""
+log = logging.getLogger("prisma_app")
+
+
+def offer(library: "Callable[[], Library]") -> None:
+    """Add the endpoints, inside a `gr.Blocks`. The first call of one asks for the library."""
     endpoints = Endpoints(library)
     for name in ENDPOINTS:
         # No limit here: the lanes limit what runs, whichever way a question comes.
@@ -39,22 +40,24 @@ def offer(library: Library) -> None:
 class Endpoints:
     """One method for each endpoint. Its docstring and arguments are what a program sees."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: "Callable[[], Library]") -> None:
         self._library = library
 
     def about(self) -> Answer:
         """The version of Prisma, the names of the models, and the build of the Space (None elsewhere)."""
-        return {"prisma": __version__, "models": list(self._library.names), "build": self._library.build}
+        library = self._library()
+        return {"prisma": __version__, "models": list(library.names), "build": library.build}
 
     def models(self) -> Answer:
         """The models: their names, commits, training steps, layers, heads, and classes."""
-        return _as_sentences(lambda: {"models": [_entry(self._library, name) for name in self._library.names]})
+        library, programs = self._library, _programs
+        return _as_sentences(lambda: {"models": [programs().entry(library(), name) for name in library().names]})
 
     def answer(
         self, model: Name = None, step: Number = None, img: Name = None, rev: Name = None, prompts: Name = None
     ) -> Answer:
         """What a model answers for an image: the logit of every class."""
-        return self._ask({"model": model, "step": step, "img": img, "rev": rev, "prompts": prompts}, answer_of)
+        return self._ask("answer", {"model": model, "step": step, "img": img, "rev": rev, "prompts": prompts})
 
     def attention(
         self,
@@ -68,7 +71,7 @@ class Endpoints:
     ) -> Answer:
         """Attention patterns of a layer [head, query, key]; of one head, or from one token, if they are given."""
         given = {"model": model, "rev": rev, "img": img, "step": step, "layer": layer, "head": head, "token": token}
-        return self._ask(given, VIEWS["attention"].values)
+        return self._ask("attention", given)
 
     def lens(
         self,
@@ -81,7 +84,7 @@ class Endpoints:
     ) -> Answer:
         """The logit lens: logits [stage, class] of the whole image, or of one token alone if it is given."""
         given = {"model": model, "rev": rev, "img": img, "step": step, "token": token, "prompts": prompts}
-        return self._ask(given, VIEWS["lens"].values)
+        return self._ask("lens", given)
 
     def patching(
         self,
@@ -100,7 +103,7 @@ class Endpoints:
         """Exact activation patching: the metric after each head [layer, head] was patched, and the recovered share."""
         given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
         asked = {"corrupt": corrupt, "metric": metric, "into": into, "site": site, "target": target, "against": against}
-        return self._ask({**given, **asked}, VIEWS["patching"].values, HEAVY)
+        return self._ask("patching", {**given, **asked})
 
     def decompose(
         self,
@@ -114,35 +117,19 @@ class Endpoints:
     ) -> Answer:
         """Direct logit attribution: what each component writes to a class's logit; the parts sum to the logit."""
         given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
-        return self._ask({**given, "target": target, "against": against}, VIEWS["decompose"].values)
+        return self._ask("decompose", {**given, "target": target, "against": against})
 
     def training(self, model: Name = None, rev: Name = None, img: Name = None) -> Answer:
         """Training: what the run logged, and the scores of every head at every published step."""
-        return self._ask({"model": model, "rev": rev, "img": img}, VIEWS["training"].values, HEAVY)
+        return self._ask("training", {"model": model, "rev": rev, "img": img})
 
-    def _ask(self, given: Mapping[str, Any], answer: Callable[[Scene], dict[str, Any]], lane: Lane = LIGHT) -> Answer:
-        return _as_sentences(lambda: _answered(self._library, given, answer, lane))
-
-
-def _answered(library: Library, values: Mapping[str, Any], answer: Callable[[Scene], Any], lane: Lane) -> Any:
-    scene = library.scene(State.of({name: value for name, value in values.items() if value is not None}))
-    with lane.place():
-        return answer(scene)
+    def _ask(self, what: str, given: Mapping[str, Any]) -> Answer:
+        return _as_sentences(lambda: _programs().asked(self._library(), what, given))
 
 
-def _entry(library: Library, name: str) -> dict[str, Any]:
-    subject = library.subject(name, None)
-    config = subject.final.config
-    return {
-        "model": name,
-        "rev": subject.rev,
-        "steps": subject.steps,
-        "layers": config.n_layers,
-        "heads": config.n_heads,
-        "tokens": config.n_tokens,
-        "labels": subject.labels,
-        "examples": len(subject.examples()),
-    }
+def _programs() -> Any:
+    """By name, and not at the top: it imports torch, and an address is printed before that."""
+    return import_module("prisma_app.programs")
 
 
 def _as_sentences(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

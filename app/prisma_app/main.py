@@ -1,22 +1,31 @@
-"""Build the app, and serve it on this machine only."""
+"""Build the app, and serve it on this machine only.
+
+Importing torch takes as long as all the rest, and the page needs no model to open. So nothing here imports it, and what
+does is imported by name when the address is printed; whoever asks for a figure before it is there waits for it.
+"""
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gradio as gr
 from starlette.middleware import Middleware
+from starlette.routing import Mount
 
 from prisma.errors import PrismaError
 from prisma_app.api import ENDPOINTS, offer
 from prisma_app.guard import Guard
-from prisma_app.library import Library, library_of
-from prisma_app.server import routes
+from prisma_app.later import Later, LaterApp
+from prisma_app.shell import gr
 from prisma_app.theme import CSS, HEAD, theme
+
+if TYPE_CHECKING:
+    from prisma_app.library import Library
 
 HOST, FIRST_PORT, PORTS = "127.0.0.1", 7860, 100
 LAUNCH: Mapping[str, Any] = {
@@ -36,7 +45,7 @@ LAUNCH: Mapping[str, Any] = {
 """What `launch` needs here and on a Space alike."""
 
 
-def page_of(library: Library) -> gr.Blocks:
+def page_of(library: "Callable[[], Library]") -> gr.Blocks:
     """The page, and what programs can ask it (`prisma_app.api`). The page itself is the viewer, of `prisma.view`."""
     with gr.Blocks(title="Prisma", analytics_enabled=False) as blocks:
         # The template holds no placeholder: Gradio evaluates what it puts into one, and a label could be code.
@@ -45,11 +54,12 @@ def page_of(library: Library) -> gr.Blocks:
     return blocks
 
 
-def launch(library: Library, **how: Any) -> tuple[gr.Blocks, str]:
-    """Start the server of a library, and return the page and its address."""
+def launch(library: "Callable[[], Library]", **how: Any) -> tuple[gr.Blocks, str]:
+    """Start the server of a library, which the first figure asks for, and return the page and its address."""
     blocks = page_of(library)
     open_ = ("/prisma/", "/gradio_api/mcp/") if how.get("mcp_server") else ("/prisma/",)
-    inside = {"routes": routes(library), "middleware": [Middleware(Guard, endpoints=ENDPOINTS, open_=open_)]}
+    asked = Mount("/prisma", app=LaterApp(lambda: import_module("prisma_app.server").app_of(library())))
+    inside = {"routes": [asked], "middleware": [Middleware(Guard, endpoints=ENDPOINTS, open_=open_)]}
     settings: dict[str, Any] = {**LAUNCH, "theme": theme(), "app_kwargs": inside, **how}
     return blocks, str(blocks.launch(**settings)[1])
 
@@ -78,24 +88,32 @@ def serve(
         raise PrismaError(f"expected a free port; found port {port} in use")
     if mcp and find_spec("mcp") is None:
         raise PrismaError("expected the package mcp for --mcp; found none: pip install 'prisma-vit[mcp]' installs it")
-    library = library_of(hub, model, prompts)
+    library: Later[Library] = Later(lambda: import_module("prisma_app.library").library_of(hub, model, prompts))
+    if prompts or not _is_plain(hub, model):
+        library()  # a mistake is said before anything opens
     blocks, url = _launch(library, [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS), mcp)
-    print(f"Prisma is open at {url}", flush=True)  # noqa: T201
-    if block:
-        _wait(blocks)
+    try:
+        print(f"Prisma is open at {url}", flush=True)  # noqa: T201
+        library()
+        while block:
+            time.sleep(1)
+    except BaseException:  # an interrupt too
+        blocks.close(verbose=False)
+        raise
     return blocks
 
 
-def _wait(blocks: gr.Blocks) -> None:
-    """Serve until an exception, such as KeyboardInterrupt, arrives in this thread; then close the server."""
-    try:
-        while True:
-            time.sleep(1)
-    finally:
-        blocks.close(verbose=False)
+def _is_plain(hub: Path | None, model: str | None) -> bool:
+    """Whether it is plain to see that these mice exist: those in the package, or those of a folder hub."""
+    if model is not None and model.startswith("mice/"):
+        return (files("prisma") / model).is_dir()
+    if hub is None:
+        return model is None
+    wanted = None if model is None else f"models--{model.replace('/', '--')}"
+    return any((folder / "refs/main").is_file() for folder in hub.glob("models--*--*") if wanted in (None, folder.name))
 
 
-def _launch(library: Library, ports: Sequence[int], mcp: bool) -> tuple[gr.Blocks, str]:
+def _launch(library: "Callable[[], Library]", ports: Sequence[int], mcp: bool) -> tuple[gr.Blocks, str]:
     """Serve at the first of these ports that is free, and return the page and the address.
 
     Raises:

@@ -15,7 +15,7 @@ from prisma.errors import PrismaError, nearest
 from prisma.files import read_json
 from prisma.loaded import Loaded, load
 from prisma.recipes import recipe
-from prisma.repository import MICE, Published, published_in
+from prisma.repository import MAIN, MICE, Published, published_in
 from prisma.run_folder import METRICS, read_metrics
 from prisma_app.cache import Cache
 from prisma_app.pictures import Picture, transform_of
@@ -31,7 +31,7 @@ def weight_bytes(loaded: Loaded) -> int:
 
 
 LOADED: Cache[Loaded] = Cache(WEIGHTS_BUDGET, weight_bytes)
-"""By snapshot folder, which names the commit: when a label moves, its new commit is loaded."""
+"""By hub, name and commit: when a label moves, its new commit is loaded. Nothing is read that is held."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,10 @@ class Mouse(Subject):
 
     @cached_property
     def rev(self) -> str:
-        return self.published.file(CONFIG).parent.name
+        published = self.published
+        if published.hub is not None and published.commit is None:  # every request without a commit asks for it
+            return published.commit_of(MAIN)
+        return published.file(CONFIG).parent.name
 
     @cached_property
     def steps(self) -> list[int]:
@@ -55,11 +58,13 @@ class Mouse(Subject):
     @property
     def final(self) -> Loaded:
         """The model on the branch `main`."""
-        return self._load(None)
+        return self._load(self.rev)
 
     def _checkpoint(self, step: int) -> Loaded:
         entry = self._checkpoints[self.steps.index(step)]
-        return self._load(entry["commit" if self.published.commit else "revision"])  # a label may move, a commit not
+        if self.published.commit:
+            return self._load(entry["commit"])
+        return self._load(self.published.file(CONFIG, entry["revision"]).parent.name)  # a label may move
 
     def examples(self) -> list[Picture]:
         """The first test images that are published with the mouse."""
@@ -112,10 +117,13 @@ class Mouse(Subject):
         images, labels = (x[:N_EXAMPLES] for x in self.published.probe())
         return _named(transform_of(self.final).normalise(images), labels, self.labels, range(len(images)))
 
-    def _load(self, revision: str | None) -> Loaded:
-        folder = self.published.file(CONFIG, revision).parent
-        self.published.file(WEIGHTS, revision)
-        return LOADED.get(folder, lambda: expect_still_images(load(Path(folder))))
+    def _load(self, commit: str) -> Loaded:
+        return LOADED.get((self.published.hub, self.name, commit), lambda: self._read(commit))
+
+    def _read(self, commit: str) -> Loaded:
+        folder = self.published.file(CONFIG, commit).parent
+        self.published.file(WEIGHTS, commit)
+        return expect_still_images(load(folder))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,12 @@ log = logging.getLogger("prisma_app")
 
 
 def routes(library: Library) -> list[Mount]:
-    """The routes under /prisma, for `launch(app_kwargs={"routes": ...})`."""
+    """What the page asks for, under /prisma."""
+    return [Mount("/prisma", app=app_of(library))]
+
+
+def app_of(library: Library) -> Starlette:
+    """The same, for whoever mounts it."""
     page = {"page.js": (script("page"), "text/javascript"), "page.css": (style(), "text/css")}
     inner = [
         *(Route(f"/{name}", partial(_file, text=text, kind=kind)) for name, (text, kind) in page.items()),
@@ -53,7 +58,7 @@ def routes(library: Library) -> list[Mount]:
         Route("/stream/patching", _guarded(partial(_stream, library))),
         Route("/image", _guarded(_image), methods=["POST"]),
     ]
-    return [Mount("/prisma", app=Starlette(routes=inner))]
+    return Starlette(routes=inner)
 
 
 def pack_of(library: Library, what: str, state: State, name: str = "", part: int | None = None) -> bytes:

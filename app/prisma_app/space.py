@@ -28,7 +28,7 @@ def start(folder: Path) -> None:
     except PrismaError as error:
         source = SPACE if (folder / SPACE).is_file() else f"The variable PRISMA_MODEL or the folder {HUB}/"
         sys.exit(f"{source} is wrong: {error}")
-    launch(library)
+    launch(lambda: library)
 
 
 def library_in(folder: Path) -> Library:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-import gradio as gr
+from prisma_app.shell import gr
 
 HEAD = '<link rel="stylesheet" href="prisma/page.css"><script defer src="prisma/page.js"></script>'
+# Gradio writes the colours of the body as the system wants them, whatever the visitor chooses with the theme button.
 CSS = """
+body { background: var(--body-background-fill) !important; color: var(--body-text-color) !important; }
 .dark { --color-accent: #8fa8ec; }
 .gradio-container { width: 100% !important; max-width: none !important; margin: 0 !important; }
 .gradio-container > main { padding: 14px 20px !important; max-width: none !important; }

@@ -189,7 +189,7 @@ def _early(results: dict[str, Any]) -> str:
 
 
 def _train_one(
-    recipe: "Recipe", folder: Path, resume: bool, command: str, trackers: Mapping[str, bool], as_json: bool
+    recipe: "Recipe", folder: Path, resume: bool, command: str, trackers: Mapping[str, Any], as_json: bool
 ) -> None:
     """Train one run, in all processes that were launched for it, and print its results."""
     from prisma.launched import launched_processes

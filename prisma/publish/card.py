@@ -145,7 +145,7 @@ def _checkpoints(record: Record) -> list[dict[str, Any]]:
     return rows
 
 
-def _schedule(training: Fact, stopped: Fact | None) -> dict[str, Any]:
+def _schedule(training: Fact, stopped: Fact | None = None) -> dict[str, Any]:
     """The learning rate and the checkpoints over the steps, as `prisma.train` has them."""
     every, factor = training.get("decay_every"), training.get("decay_factor")
     stairs = f"to {factor.setting() if factor else '0.8'} of itself after each {every.whole():,} steps" if every else ""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import open_clip
 import pytest
@@ -13,7 +14,9 @@ from prisma_app.library import Library, Scene, library_of
 from prisma_app.state import State
 from safetensors.torch import save_file
 from timm.models import save_for_hf
+from typer.testing import CliRunner
 
+from prisma.cli import serving
 from prisma.pretrained.parity import randomise
 from prisma.publish import publish
 from prisma.recipes import recipe
@@ -137,9 +140,12 @@ def vit_url(vit_library: Library) -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
-def clip_url(clip_library: Library) -> Iterator[str]:
-    """The same over the small CLIP, without Gradio."""
-    with plainly_served(clip_library) as address:
+def clip_url(clip_folder: Path) -> Iterator[str]:
+    """The app over the small CLIP, as `prisma app --prompts` asks for it."""
+    with patch.object(serving, "serve") as serve:
+        CliRunner().invoke(serving.cli, ["--model", str(clip_folder), "--prompts", "a cat,  two dogs"])
+    hub, model, _, prompts = serve.call_args.args
+    with served(hub, model, prompts) as address:
         yield address
 
 

@@ -171,6 +171,37 @@ def test_few_heads_use_the_width_and_stay_short(browser: Browser, url: str, vit_
         assert near(tab, patterns(vit_library.scene(State()))[0][0, 0])
 
 
+def test_layers_are_read_when_they_are_looked_at(
+    browser: Browser, url: str, vit_library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(server, "PACKS", Cache(0, len))  # the server has kept what was read at once
+    expected = patterns(vit_library.scene(State(img="5")))
+    tile = f"""(i) => {{ const f = {FIGURE}, out = new Float32Array(197), top = f.tiles.what.fill(i, out);
+      return [top, Array.from(out)]; }}"""
+
+    def small(layer: int, head: int) -> tuple[float, Tensor]:
+        top, values = tab.evaluate(tile, 3 * layer + head)
+        return top, torch.tensor(values, dtype=torch.float64)
+
+    with visited(browser, f"{url}?model={vit_library.names[0]}&img=5&token=9") as tab:
+        tab.wait_for_function(f"{FIGURE}.scores")
+        assert tab.evaluate(f"{FIGURE}.patterns.map(Boolean)") == [True, False]
+        for layer in (0, 1):  # the small maps of both layers are there
+            assert (small(layer, 2)[1] - expected[layer][2, 9]).abs().max() <= 2.1e-3
+        tab.route("**/view/attention?*part=1*", lambda route: asked.append(route))
+        asked: list[Any] = []
+        hover(tab, 1, 1, 14)
+        tab.wait_for_function(f"{FIGURE}.hover === 16")
+        assert near(tab, expected[0][0, 16]) and small(1, 2)[0] == -1  # not those of another token
+        tab.wait_for_timeout(50)
+        asked[0].continue_()
+        tab.wait_for_function(f"{FIGURE}.patterns.every(Boolean)")
+        assert (small(1, 2)[1] - expected[1][2, 16]).abs().max() <= 2.1e-3 and len(asked) == 1
+        tab.locator(".pz-stage").press("ArrowRight")
+        assert near(drawn(tab), expected[0][0, 17])
+
+
 def test_large_models_say_how_they_are_read(
     browser: Browser, url: str, vit_library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ def test_pointing_is_quick_with_197_tokens(browser: Browser, vit_url: str) -> No
 def test_a_visitor_types_prompts(browser: Browser, clip_url: str, clip_library: Library) -> None:
     with visit(browser, clip_url) as visitor:
         visitor.open("?v=1&view=lens").ready("s.view === 'lens'")
+        assert visitor.figure("f.labels") == ["a cat", "two dogs"]  # those of the command line
         visitor.tab.get_by_text("The classes are prompts: type your own").click()
         visitor.tab.get_by_label("Prompts, one in each line").fill("a red square\na <b>blue</b> circle")
         visitor.tab.get_by_role("button", name="Use these prompts").click()

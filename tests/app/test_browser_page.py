@@ -15,6 +15,14 @@ from prisma_app.state import VIEWS
 from tests.app.conftest import DIGITS, GLYPHS, HOSTILE
 from tests.app.visitor import App, served, visit
 
+SHOW = """(query) => {
+  history.replaceState(null, "", `?${query}`);
+  window.dispatchEvent(new PopStateEvent("popstate"));
+}"""
+SAID = """() => { const { page } = window.prisma, figure = page.figures[page.state.view];
+  return { sentence: page.trouble.textContent, stale: page.panel.classList.contains("pz-stale"),
+    missing: figure.element.hidden || !(figure.state || figure.steps) }; }"""
+DARKNESS = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).every((c) => c < 128)"
 REFUSED = "Failed to load resource: the server responded with a status of 400"
 
 
@@ -43,7 +51,7 @@ def test_a_link_opens_what_it_says(app: App) -> None:
         ("?step=abc&zz=1", ["The address has step=abc"]),
         ("?model=lab/none&view=lens", ["There is no model 'lab/none' here"]),
         ("?layer=7&step=17&img=99&target=44", ["layer 7", "step 17", "image 99", "target 44"]),
-        ("?rev=0000000000000000000000000000000000000000", ["revision"]),
+        ("?rev=0000000000000000000000000000000000000000&view=lens", ["revision"]),
         ("?img=sha256:00", ["Upload the same file again"]),
         (
             "?" + "&".join(f"{key}={quote(HOSTILE)}" for key in ("model", "img", "site", "prompts", "rev")),
@@ -58,6 +66,68 @@ def test_a_link_to_what_does_not_exist_shows_a_figure_and_says_why(app: App, que
     assert all(sentence in said for sentence in sentences), said
     assert app.tab.evaluate("window.harmed") is None
     assert app.tab.locator(".pz-view:not([hidden])").count() == 1
+
+
+def test_every_key_of_a_link_may_be_wrong(app: App) -> None:
+    """Each time the figure is drawn without it, and the sentence says so; what is right in the link stays."""
+    app.allowed = (REFUSED,)
+    wrong = {
+        "patching": {
+            "ablate": ("zzz", "9.9", "0.1,"), "corrupt": ("blur:999", "zzz", "99", "3", "sha256:00", "ink:3:x"),
+            "cell": ("zzz",), "prompts": ("a cat",), "against": ("2",), "site": ("zzz",), "metric": ("zzz",),
+            "into": ("zzz",), "rev": ("0" * 40, "zzz"), "img": ("ink:3:x", "-1"), "token": ("99",),
+        },
+        "attention": {"sort": ("zzz", "-zzz"), "top": ("0",), "map": ("zzz",), "step": ("3", "1e9")},
+        "lens": {"classes": ("3,77", "x"), "target": ("99",)},
+        "decompose": {"against": ("4", "99"), "bars": ("zzz",)},
+        "training": {"sort": ("zzz",)},
+    }  # fmt: skip
+    kept = {"patching": "layer=1&target=2", "decompose": "target=4"}
+    said: Any = None
+    for view, keys in wrong.items():
+        app.open(f"?img=3&view={view}").ready()
+        for key, values in keys.items():
+            for value in values:
+                query = "&".join([f"v=1&img=3&view={view}", kept.get(view, "layer=1"), f"{key}={quote(value)}"])
+                app.tab.evaluate(SHOW, query)
+                state, said = app.ready(), app.tab.evaluate(SAID)
+                assert said["sentence"] and not said["stale"] and not said["missing"], (view, key, value, said)
+                assert state.get(key) != value and state["view"] == view, (key, value)
+                assert key in ("img", "target", "token", "rev", "step") or (state["img"], state["step"]) == ("3", 40), (
+                    key
+                )
+                assert key != "ablate" or (state["layer"], state["target"]) == (1, 2)
+    query = "v=1&img=3&view=patching&ablate=zzz&corrupt=blur:99&token=5"
+    app.tab.evaluate(SHOW, query)
+    state, said = app.ready(), app.tab.evaluate(SAID)
+    assert (state["img"], state["token"]) == ("3", 5) and not said["stale"]
+    assert "patches from 0 to 15; found 99" in said["sentence"] and "found 'zzz'" in said["sentence"]
+
+
+def test_the_other_side_of_a_link_may_be_wrong(app: App) -> None:
+    app.allowed = (REFUSED,)
+    second = app.tab.locator(".pz-side").nth(1)
+    for query, sentence in (
+        ("model2=lab/none", "There is no model"),
+        ("img2=77", "The address asks for image 77"),
+        ("step2=3", "The address asks for step 3"),
+        ("img2=sha256:00", "Upload the same file again"),
+    ):
+        app.open(f"?view=decompose&{query}").ready()
+        expect(second.locator(".pz-trouble")).to_contain_text(sentence)
+        assert app.tab.evaluate("window.prisma.page.compare.figures.decompose.shown.length") > 5, query
+
+
+def test_the_second_side_is_asked_of_the_classes_of_the_first(app: App) -> None:
+    both = """() => [window.prisma.page, window.prisma.page.compare].map((side) => {
+      const f = side.figures[window.prisma.state.view];
+      return [f.facts.state.target, f.facts.state.against, f.facts.value ?? f.facts.runs]; })"""
+    for view in ("patching", "decompose"):
+        state = app.open(f"?view={view}&img=3&img2=5").ready()
+        numbers = app.tab.evaluate(both)
+        assert [numbers[0][0], numbers[1][0]] == [state["target"]] * 2, view
+        again = app.open(app.tab.url.removeprefix(app.url)).ready()
+        assert again == state and app.tab.evaluate(both) == numbers
 
 
 def test_back_leads_to_the_figure_before(app: App) -> None:
@@ -170,6 +240,11 @@ def test_axe_finds_nothing_serious_on_any_view(app: App, scheme: Any, rules: dic
             if v["impact"] in ("serious", "critical")
         ]
         assert serious == [], view
+    button = app.tab.get_by_role("button", name="Theme")
+    for name, is_dark in (("auto", scheme == "dark"), ("light", False), ("dark", True)):
+        expect(button).to_have_text(f"Theme: {name}")
+        app.tab.wait_for_function(f"{DARKNESS} === {str(is_dark).lower()}")
+        button.click()
 
 
 @pytest.mark.parametrize("model", [DIGITS, GLYPHS])
@@ -181,8 +256,9 @@ def test_no_view_is_wider_than_a_phone_or_taller_than_a_few_screens(app: App, mo
         assert app.tab.evaluate("document.documentElement.scrollHeight") < 4200, view
 
 
-def test_the_tour(browser: Browser) -> None:
+def test_the_tour_on_a_phone(browser: Browser) -> None:
     with served(None, "mice/induction") as address, visit(browser, address) as app:
+        app.tab.set_viewport_size({"width": 390, "height": 844})
         app.open().ready()
         app.tab.get_by_role("button", name="Findings").click()
         app.tab.get_by_role("button", name="Take the tour").click()
@@ -190,6 +266,9 @@ def test_the_tour(browser: Browser) -> None:
         for _ in range(3):
             state = app.ready()
             shown.append((state["model"], state["view"]))
+            assert app.tab.evaluate("document.documentElement.scrollWidth") <= 390
+            box = app.tab.locator(".pz-note").bounding_box()
+            assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= 844 and box["width"] <= 390
             app.tab.locator(".pz-note button").first.click()
         assert shown == [("mice/sprites", "attention"), ("mice/sprites", "lens"), ("mice/induction", "patching")]
         expect(app.tab.locator(".pz-note")).to_be_hidden()

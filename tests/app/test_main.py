@@ -76,11 +76,42 @@ def test_a_port_that_is_taken(lab: Path, taken: int) -> None:
 
 
 def test_the_page_has_no_events_of_its_own(library: Library) -> None:
-    functions = main.page_of(library).fns.values()
+    functions = main.page_of(lambda: library).fns.values()
     assert tuple(function.api_name for function in functions) == ENDPOINTS
     assert all(not function.targets or function.targets[0][1] is None for function in functions)
 
 
 def test_the_template_is_constant(library: Library) -> None:
-    page = next(block for block in main.page_of(library).blocks.values() if isinstance(block, gr.HTML))
+    page = next(block for block in main.page_of(lambda: library).blocks.values() if isinstance(block, gr.HTML))
     assert page.value == '<div id="prisma" class="pz-root"></div>'
+
+
+def test_an_address_comes_before_the_models_where_they_are_plain_to_see(lab: Path, tmp_path: Path) -> None:
+    seen = [(None, None), (None, "mice/sprites"), (lab, None), (lab, DIGITS)]
+    assert all(main._is_plain(hub, model) for hub, model in seen)
+    others = [
+        (None, "mice/none"),
+        (None, "lab/digits"),
+        (lab, "lab/none"),
+        (lab, "*"),
+        (tmp_path, None),
+        (tmp_path / "no", None),
+    ]
+    assert not any(main._is_plain(hub, model) for hub, model in others)
+
+
+def test_models_that_turn_out_wrong_close_what_was_opened(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+
+    class Page:
+        def close(self, verbose: bool) -> None:
+            closed.append(True)
+
+    def damaged(*_: Any) -> None:
+        raise PrismaError("this hub is damaged")
+
+    monkeypatch.setattr("prisma_app.library.library_of", damaged)
+    monkeypatch.setattr(main, "_launch", lambda *_: (Page(), "http://127.0.0.1:1/"))
+    with pytest.raises(PrismaError, match="this hub is damaged"):
+        main.serve(lab, DIGITS, block=False)
+    assert closed == [True]

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,12 +13,15 @@ from playwright.sync_api import Browser
 from prisma_app.library import Library
 from prisma_app.state import VIEWS, State
 from prisma_app.twin import file_name, files_of, one_of_each, spread
+from prisma_app.views import attention as attention_view
 
 import prisma
 from prisma.repository import Published
 from tests.app.conftest import DIGITS, GLYPHS
 from tests.app.unpack import attention, unpack
 from tests.app.visitor import ROW, near, visit
+
+FEW = "window.prisma.page.figures.attention.few"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,10 @@ def mice(lab: Path) -> list[Published]:
 
 @pytest.fixture(scope="module")
 def files(mice: list[Published]) -> dict[str, bytes]:
-    return files_of(mice, "<b>a & b", 2, 2)
+    with patch.object(
+        attention_view, "MOST_AT_ONCE", 1
+    ):  # as of larger models: layers are read when they are looked at
+        return files_of(mice, "<b>a & b", 2, 2)
 
 
 def packed(script: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -105,6 +112,11 @@ def test_the_page_works_from_a_disk(
         _, acts = prisma.record(there.loaded.model, there.picture.x[None], "blocks.0.attn.pattern")
         expected = acts["blocks.0.attn.pattern"][0, shown["head"], shown["token"]]
         assert near(page.figure("Array.from(f.values)"), expected, ROW)
+        page.tab.wait_for_function(f"{FEW}.layers?.length === 2")
+        assert page.figure("f.patterns.map(Boolean)") == [True, False]
+        page.over(page.tab.locator(".pz-stage .pz-map"), 1, 2)
+        page.tab.wait_for_function(f"{FEW.removesuffix('.few')}.patterns.every(Boolean)")
+        page.tab.locator(".pz-stage").press("Escape")
         for view in VIEWS:
             page.tab.locator(f"#pz-tab-{view}").click()
             page.ready(f"s.view === '{view}'")

@@ -71,7 +71,10 @@ def test_side_by_side_every_run_has_its_folder_and_its_numbers(
         assert found["run"] == expected["run"]
         lines, theirs = (read_metrics(out / "metrics.jsonl") for out in (tmp_path / f"{seed}", alone))
         assert [line["step"] for line in lines] == list(range(13))
-        for key in ("loss", "test_loss", "train_loss"):
+        for line, other in zip(lines, theirs, strict=True):
+            for score, layers in line.get("heads", {}).items():
+                assert layers[0] == pytest.approx(other["heads"][score][0], abs=1e-3)
+        for key in ("loss", "test_loss", "train_loss", "weight_norm", "gradient_norm"):
             ours = [line[key] for line in lines if key in line]
             assert ours == pytest.approx([line[key] for line in theirs if key in line], rel=1e-3)
         assert sorted(path.name for path in (tmp_path / f"{seed}" / "checkpoints").iterdir()) == sorted(

@@ -1,6 +1,7 @@
 """Attention: which tokens each head of each layer reads from, for one image.
 
-The parts of the view are the layers, from 0; then the scores of all heads; then attention rollout.
+The parts of the view are the layers, from 0; then the scores of all heads; then attention rollout; then, for a model
+whose layers are read when they are looked at, what one token gives and gets in every head of every layer.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from prisma_app.library import Scene
 from prisma_app.views.heads import described, scores_of
 from prisma_app.views.shared import code_head, default_token, nested
 
-MOST_ALL = 300  # tokens up to which the page reads every layer
+MOST_AT_ONCE = 2**20  # weights of all layers up to which the page reads them at once
+MOST_ALL = 300  # tokens up to which it reads every layer
 MOST_LAYER = 600  # tokens up to which it reads the patterns of a layer; above, those from and to one token
 MOST_MEMORY = 2**29  # bytes of the patterns of all layers, for scores and rollout
 
@@ -30,9 +32,15 @@ _LAYERS: "WeakKeyDictionary[ViT, tuple[str, dict[int, Packed]]]" = WeakKeyDictio
 
 
 def mode_of(config: ViTConfig) -> str:
-    """How much of the attention the page reads: "all" layers, one "layer" at a time, or one "token" at a time."""
+    """How the page reads attention.
+
+    "all": every layer at once. "looked": what one token gives and gets in every layer, and the layers when they are
+    looked at. "layer" and "token": the patterns of one layer, or of one token in it, at a time.
+    """
     tokens = config.n_tokens
-    return "all" if tokens <= MOST_ALL else "layer" if tokens <= MOST_LAYER else "token"
+    if tokens > MOST_ALL:
+        return "layer" if tokens <= MOST_LAYER else "token"
+    return "all" if config.n_layers * config.n_heads * tokens**2 <= MOST_AT_ONCE else "looked"
 
 
 def view(scene: Scene, part: int | None = None) -> View:
@@ -46,27 +54,28 @@ def view(scene: Scene, part: int | None = None) -> View:
         return _scores(scene)
     if part == layers + 1:
         return _rollout(scene)
+    if part == layers + 2 and mode_of(scene.config) == "looked":
+        return _of_token(scene)
     layer = scene.index("layer", scene.state.layer if part is None else part, layers)
     mode, token = mode_of(scene.config), default_token(scene)
     facts = {
         "layer": layer,
         "mode": mode,
-        "parts": {"scores": layers, "rollout": layers + 1},
+        "parts": {"scores": layers, "rollout": layers + 1, "token": layers + 2},
         "state": scene.resolved(layer=layer, token=token),
         "code": _code(scene, layer),
     }
-    if mode == "all":
+    if mode in ("all", "looked"):
         return View(facts, _packed_layer(scene, layer))
-    pattern, prefix = patterns(scene, [layer])[0], scene.config.n_prefix
+    pattern = patterns(scene, [layer])[0]
     if mode == "layer":
-        return View(facts, attention_rows("pattern", pattern, prefix))
-    rows = attention_rows("pattern", pattern[:, token : token + 1], prefix)
-    return View({**facts, "token": token}, {**rows, "from": fractions(pattern[:, :, token])})
+        return View(facts, attention_rows("pattern", pattern, scene.config.n_prefix))
+    return View({**facts, "token": token}, _packed_token(scene, pattern, token))
 
 
 def parts(scene: Scene) -> range:
     """The parts of the view of a scene."""
-    return range(scene.config.n_layers + 2)
+    return range(scene.config.n_layers + (3 if mode_of(scene.config) == "looked" else 2))
 
 
 def patterns(scene: Scene, layers: Sequence[int]) -> list[Tensor]:
@@ -88,6 +97,19 @@ def _packed_layer(scene: Scene, layer: int) -> Packed:
         held = {**held, **dict(zip(missing, found, strict=True))}
         _LAYERS[scene.loaded.model] = (scene.picture.img, held)
     return held[layer]
+
+
+def _of_token(scene: Scene) -> View:
+    """What the state's token gives and gets in all heads of all layers, one after the other."""
+    token = default_token(scene)
+    found = torch.cat(patterns(scene, range(scene.config.n_layers)))
+    return View({"token": token}, _packed_token(scene, found, token))
+
+
+def _packed_token(scene: Scene, pattern: Tensor, token: int) -> Packed:
+    """Of patterns [head, query, key], the rows of one query, and the column of the same token as a key."""
+    rows = attention_rows("pattern", pattern[:, token : token + 1], scene.config.n_prefix)
+    return {**rows, "from": fractions(pattern[:, :, token])}
 
 
 def _scores(scene: Scene) -> View:

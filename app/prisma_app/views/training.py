@@ -1,7 +1,7 @@
 """Training: what the run logged, and what every head did at every published step.
 
 The first part of the view has the logged curves and the attention to the image's tokens at every step; part 1 has the
-scores of all heads at every step, over test images.
+scores of all heads at every step, over test images. A checkpoint that has diverged is left out of both, and named.
 
 Shapes: a row is the attention [key] from one token; scores are [step, score, layer, head].
 """
@@ -37,6 +37,7 @@ class Scored:
     images: int
 
 
+_FINITE: Cache[tuple[int, ...]] = Cache(4096, lambda _: 1)
 _SCORED: Cache[Scored] = Cache(32 * 2**20, lambda scored: scored.values.numel() * scored.values.element_size())
 
 
@@ -47,15 +48,17 @@ def view(scene: Scene, part: int | Sequence[int] | None = None) -> View:
         part: or training steps: both parts in one, of these steps alone, as pages without a server have them.
 
     Raises:
-        PrismaError: a checkpoint cannot be read or has diverged, there is no such image or part.
+        PrismaError: a checkpoint cannot be read, all have diverged, there is no such image or part.
     """
+    known = finite_steps(scene)
     if isinstance(part, int):
         if part != SCORED:
             raise PrismaError(f"expected part {SCORED} of training; found {part}")
-        return _scores(scene, scene.subject.steps)
+        return _scores(scene, known)
     if part is None:
-        return _first(scene, scene.subject.steps)
-    views = [_first(scene, part), _scores(scene, part)]
+        return _first(scene, known)
+    steps = [step for step in part if step in known]
+    views = [_first(scene, steps), _scores(scene, steps)]
     return View({**views[1].facts, **views[0].facts}, {**views[0].arrays, **views[1].arrays})
 
 
@@ -63,15 +66,41 @@ def _first(scene: Scene, steps: Sequence[int]) -> View:
     config = scene.subject.final.config
     of = "the class token" if config.class_token else "all tokens, on average"
     curves = {name: _thinned(curve) for name, curve in logged(scene).items()}
-    facts = {"steps": list(steps), "curves": curves, "of": of, "state": scene.resolved()}
+    facts = {"steps": list(steps), "diverged": _diverged(scene), "curves": curves, "of": of, "state": scene.resolved()}
     return View(facts, attention_rows("rows", rows(scene, steps), config.n_prefix) if len(steps) > 1 else {})
 
 
 def _scores(scene: Scene, steps: Sequence[int]) -> View:
-    scored, known = scored_steps(scene), scene.subject.steps
+    scored, known = scored_steps(scene), finite_steps(scene)
     facts = {"scores": scored.about, "images": scored.images, "code": _code(scene, steps)}
     shown = scored.values[[known.index(step) for step in steps]]
     return View(facts, {"scores": numbers(shown), "appears": numbers(appears(scored.values, known))})
+
+
+def finite_steps(scene: Scene) -> Sequence[int]:
+    """The published steps whose model answers the first example with finite numbers.
+
+    Raises:
+        PrismaError: there are none.
+    """
+    subject = scene.subject
+    if subject.rev is None:
+        return subject.steps
+    found = _FINITE.get((subject.name, subject.rev), lambda: _finite(scene))
+    if not found:
+        raise PrismaError(f"expected a checkpoint with finite numbers; found that all of {subject.name} have diverged")
+    return found
+
+
+def _finite(scene: Scene) -> tuple[int, ...]:
+    x = scene.subject.examples()[0].x[None]
+    with torch.no_grad():
+        return tuple(s for s in scene.subject.steps if bool(scene.at_step(s).loaded.model(x).isfinite().all()))
+
+
+def _diverged(scene: Scene) -> list[int]:
+    known = finite_steps(scene)
+    return [step for step in scene.subject.steps if step not in known]
 
 
 def rows(scene: Scene, steps: Sequence[int]) -> Tensor:
@@ -107,7 +136,7 @@ def _thinned(curve: Mapping[str, list[Any]]) -> dict[str, Any]:
 
 
 def scored_steps(scene: Scene) -> Scored:
-    """The scores at every published step, over the same test images."""
+    """The scores at every step of `finite_steps`, over the same test images."""
     subject = scene.subject
     if subject.rev is None:
         return _score(scene)
@@ -116,7 +145,7 @@ def scored_steps(scene: Scene) -> Scored:
 
 def _score(scene: Scene) -> Scored:
     images = _images(scene)
-    results = [scores_of(scene.at_step(step).loaded.model, images) for step in scene.subject.steps]
+    results = [scores_of(scene.at_step(step).loaded.model, images) for step in finite_steps(scene)]
     return Scored(torch.stack([result.mean for result in results]), described(results[-1]), len(images))
 
 
@@ -131,17 +160,24 @@ def _images(scene: Scene) -> Tensor:
 
 def values(scene: Scene) -> dict[str, Any]:
     """Scores [step, score, layer, head], the step at which each appears, and what the run logged."""
-    scored, steps = scored_steps(scene), scene.subject.steps
+    scored, steps = scored_steps(scene), list(finite_steps(scene))
     metrics = {name: {"axes": ["step"], **curve} for name, curve in logged(scene).items()}
     when = {"axes": ["score", "layer", "head"], "values": appears(scored.values, steps).tolist()}
     axes = ["step", "score", "layer", "head"]
-    more = {"steps": steps, "scores": scored.about, "images": scored.images, "appears": when, "metrics": metrics}
+    more = {
+        "steps": steps,
+        "diverged": _diverged(scene),
+        "scores": scored.about,
+        "images": scored.images,
+        "appears": when,
+        "metrics": metrics,
+    }
     return nested(scene, axes, scored.values, **more)
 
 
 def code(scene: Scene) -> str:
     """The Python that computes the scores [step, score, layer, head]."""
-    return _code(scene, scene.subject.steps)
+    return _code(scene, finite_steps(scene))
 
 
 def _code(scene: Scene, steps: Sequence[int]) -> str:

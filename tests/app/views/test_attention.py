@@ -67,7 +67,9 @@ def test_scores_and_rollout_are_the_librarys(scene: Callable[..., Scene]) -> Non
     there = scene(model=DIGITS, img="4")
     x, model, layers = there.picture.x[None], there.loaded.model, there.config.n_layers
     facts = attention.view(there, 0).facts
-    assert facts["parts"] == {"scores": layers, "rollout": layers + 1} and list(attention.parts(there)) == [0, 1, 2, 3]
+    assert facts["parts"] == {"scores": layers, "rollout": layers + 1, "token": layers + 2} and list(
+        attention.parts(there)
+    ) == [0, 1, 2, 3]
     scores = attention.view(there, layers)
     found = read(scores, "scores")
     for i, about in enumerate(scores.facts["scores"]):
@@ -82,6 +84,19 @@ def test_scores_and_rollout_are_the_librarys(scene: Callable[..., Scene]) -> Non
     scope: dict[str, Any] = {}
     exec(rollout.facts["code"], scope)
     assert torch.equal(scope["values"], expected_map[0])
+
+
+def test_what_one_token_gives_and_gets_in_every_layer(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = scene(model=DIGITS, token=5)
+    with pytest.raises(PrismaError, match="expected a layer from 0 to 1; found 4"):
+        attention.view(there, 4)  # all layers are read at once
+    monkeypatch.setattr(attention, "MOST_AT_ONCE", 2 * 4 * 17**2 - 1)
+    assert attention.view(there, 0).facts["mode"] == "looked" and list(attention.parts(there)) == [0, 1, 2, 3, 4]
+    expected, view = torch.cat(patterns(there)), attention.view(there, 4)
+    assert view.facts["token"] == 5 and near(shown(view), expected[:, 5:6], 1)
+    torch.testing.assert_close(read(view, "from"), expected[:, :, 5], rtol=0, atol=8e-6)
 
 
 def test_large_models_are_read_by_layer_or_by_token(

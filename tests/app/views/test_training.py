@@ -1,12 +1,17 @@
 """The training view: rows, scores and curves at every checkpoint equal the library's, and its Python gives them."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from prisma_app.answers import answer_view
+from prisma_app.cache import Cache
 from prisma_app.library import Library, Scene
+from prisma_app.models import Mouse
 from prisma_app.pictures import Picture
 from prisma_app.state import State
 from prisma_app.subject import Subject
@@ -138,3 +143,52 @@ def test_without_a_class_token_rows_are_means_over_tokens() -> None:
     assert view.facts["of"] == "all tokens, on average"
     assert view.facts["curves"] == {"loss": {"count": 1, "steps": [5], "values": [1.0]}}
     assert training.values(scene)["images"] == 1
+
+
+@dataclass(frozen=True)
+class Broken(Mouse):
+    """A mouse whose checkpoint of one step has diverged."""
+
+    at_step: int
+
+    def _checkpoint(self, step: int) -> Loaded:
+        loaded = super()._checkpoint(step)
+        if step != self.at_step:
+            return loaded
+        model = deepcopy(loaded.model)
+        model.readout.head.bias.data[0] = torch.nan
+        return replace(loaded, model=model)
+
+
+@pytest.mark.parametrize("at_step", [16, 40])
+def test_a_checkpoint_that_has_diverged_is_left_out_and_named(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, at_step: int
+) -> None:
+    monkeypatch.setattr(training, "_FINITE", Cache(9, lambda _: 1))
+    monkeypatch.setattr(training, "_SCORED", Cache(9, lambda _: 1))
+    whole = scene(model=DIGITS)
+    expected = unpack(training.view(whole, training.SCORED).pack())[1]["scores"]
+    monkeypatch.setattr(training, "_FINITE", Cache(9, lambda _: 1))
+    monkeypatch.setattr(training, "_SCORED", Cache(9, lambda _: 1))
+    mouse = whole.subject
+    assert isinstance(mouse, Mouse)
+    there = Scene(State(step=at_step), Broken(mouse.published, at_step))
+    left = [step for step in STEPS if step != at_step]
+    facts, arrays = unpack(training.view(there).pack())
+    assert (facts["steps"], facts["diverged"], len(arrays["rows"])) == (left, [at_step], 7)
+    scores = unpack(training.view(there, training.SCORED).pack())[1]["scores"]
+    assert torch.equal(scores, expected[[STEPS.index(step) for step in left]])
+    answer = training.values(there)
+    assert (answer["steps"], answer["diverged"]) == (left, [at_step])
+    assert f"step-{at_step:06d}" not in training.code(there) and "step-000032" in training.code(there)
+    head = answer_view(there)
+    assert head.facts["diverged"] and head.facts["top"] == [] and set(head.arrays) == {"image"}
+
+
+def test_a_run_that_has_diverged_from_the_start_is_a_sentence(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_FINITE", Cache(9, lambda _: 1))
+    monkeypatch.setattr(training, "_finite", lambda _: ())
+    with pytest.raises(PrismaError, match="found that all of lab/digits have diverged"):
+        training.view(scene(model=DIGITS))

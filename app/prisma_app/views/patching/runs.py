@@ -1,12 +1,13 @@
 """Exact patches, some at a time: a page shows each when it is there, and a visitor who goes away ends the rest.
 
 A place of the heavy lane is taken for each part, not for the whole stream: many visitors share it in turns, and one who
-reads slowly holds none.
+reads slowly holds none. What was computed is kept, so that who asks the same question again needs no place at all.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,17 +15,33 @@ from torch import Tensor
 from prisma.analysis.patching.activation_patching import patch_sets
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError, quoted
+from prisma_app.cache import Cache
 from prisma_app.lanes import HEAVY, BusyError
 from prisma_app.library import Scene
 from prisma_app.views.patching.estimates import token_estimate
 from prisma_app.views.patching.question import HEADS, Question, question_of
 
+T = TypeVar("T")
 TOP = 20  # cells of the token map that are computed exactly without being asked for
 AT_ONCE = 6.0  # whole forward passes of one part
 MOST_SECONDS = 900.0  # of one stream
 
 Cell = tuple[int, int]
 """A layer, and a head or token."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which cells a stream computes, and the metric of the changed run, and how far the other run's is from it."""
+
+    cells: Sequence[Cell]
+    base: float
+    gap: float | None
+
+
+PLANS: Cache[Plan] = Cache(16 * 2**20, lambda plan: 200 + 120 * len(plan.cells))
+VALUES: Cache[list[float]] = Cache(32 * 2**20, lambda values: 500 + 150 * len(values))
+"""The metric of the cells of one part, by question and part. A place is taken before a key, never the other way."""
 
 
 def stream(scene: Scene, what: str = "heads") -> Iterator[dict[str, Any]]:
@@ -43,19 +60,42 @@ def stream(scene: Scene, what: str = "heads") -> Iterator[dict[str, Any]]:
 
 def _lines(scene: Scene, what: str) -> Iterator[dict[str, Any]]:
     axis, expect_time = "head" if what == "heads" else "token", time_until(MOST_SECONDS)
-    with HEAVY.place():
-        question = question_of(scene)
-        cells = CHOICES[what](question)
-        runs = {run: question.measured(logits) for run, logits in question.logits().items()}
-    yield {"cells": len(cells)}
-    for part in parts(cells, question.config):
-        with HEAVY.place():
-            found = exact(question, axis, part)
-        shares = question.recovered(found, runs)
-        for i, (layer, unit) in enumerate(part):
-            share = None if shares is None else shares[i].item()
-            yield {"layer": layer, axis: unit, "value": found[i].item(), "recovered": share}
+    asked, known = _asked(scene), list[Question]()
+
+    def question() -> Question:
+        if not known:
+            known.append(question_of(scene))
+        return known[0]
+
+    plan = _kept(PLANS, (*asked, what), lambda: _plan(question(), what))
+    yield {"cells": len(plan.cells)}
+    for part in parts(plan.cells, scene.config):
+        key = (*asked, axis, tuple(part))
+        found = _kept(VALUES, key, lambda part=part: exact(question(), axis, part).tolist())  # type: ignore[misc]
+        for (layer, unit), value in zip(part, found, strict=True):
+            share = None if plan.gap is None else (value - plan.base) / plan.gap
+            yield {"layer": layer, axis: unit, "value": value, "recovered": share}
         expect_time()
+
+
+def _plan(question: Question, what: str) -> Plan:
+    runs = {run: question.measured(logits) for run, logits in question.logits().items()}
+    return Plan(CHOICES[what](question), runs[question.into], question.gap(runs))
+
+
+def _asked(scene: Scene) -> tuple[Hashable, ...]:
+    """All that decides the numbers."""
+    state, subject = scene.state, scene.subject
+    pair = (subject.name, subject.rev, scene.step, scene.picture.img, scene.corrupt.img)
+    return (*pair, state.metric, state.into, state.site, state.target, state.against, state.prompts)
+
+
+def _kept(cache: Cache[T], key: Hashable, make: Callable[[], T]) -> T:
+    found = cache.find(key)
+    if found is None:
+        with HEAVY.place():
+            found = cache.get(key, make)
+    return found
 
 
 def exact(question: Question, axis: str, cells: Sequence[Cell]) -> Tensor:

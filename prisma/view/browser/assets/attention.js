@@ -1,15 +1,18 @@
 // Where each token attends, or who attends to it: one map large, and every head of every layer small.
-import { brief, choice, colourBar, css, level, node, picture, range, SEQUENTIAL, SEQUENTIAL_PIXELS } from "./core.js";
-import { countTokens, layout, neighbour, strongest, tokenMap, tokenName } from "./tokens.js";
-import { allWeights, fillMean, Pattern, TokenPattern } from "./patterns.js";
+import { brief, choice, colourBar, expectScore, node, picture, range, SEQUENTIAL, SEQUENTIAL_PIXELS } from "./core.js";
+import { countTokens, neighbour, strongest, tokenMap, tokenName } from "./tokens.js";
+import { allWeights, fillMean, Pattern, TokenPattern, tokenPatterns } from "./patterns.js";
 import { Tiles } from "./tiles.js";
+import { attentionSvg } from "./attention_drawing.js";
 
 const ATTENTION_KEYS = "Arrow keys move the token, 0 is the first token, square brackets change the layer, comma and full stop the head, Enter pins, Escape unpins. With a pinned token, arrow keys move the token that it is compared with.";
 const ATTENTION_MODES = {
   all: "",
+  looked: "",
   layer: "This model has many tokens: the heads of one layer are read at a time.",
   token: "This model has very many tokens: the weights of one token are read at a time. Click a token to read its weights.",
 };
+const EVERY_LAYER = ["all", "looked"]; // the modes in which the heads of all layers are shown
 const COVER = 100; // per cent of the map over the image: below 100, colours are not quite those of the colour bar
 const ATTENTION_MAPS = [["heads", "one head"], ["mean", "mean of the layer's heads"], ["rollout", "rollout over all layers"]];
 
@@ -17,7 +20,7 @@ export class Attention {
   static TITLE = "Attention";
 
   constructor(root, page) {
-    Object.assign(this, { page, hover: null, peek: null, patterns: [] });
+    Object.assign(this, { page, hover: null, peek: null, patterns: [], few: {} });
     this.layers = choice("Layer", [], (value) => page.set({ layer: Number(value) }));
     this.heads = choice("Head", [], (value) => page.set({ head: Number(value) }));
     this.way = choice("Show", [["to", "where it attends"], ["from", "who attends to it"]], (way) => page.set({ way }));
@@ -72,19 +75,27 @@ export class Attention {
 
   // The layer and head of the large map: those of the state, or of the tile under the pointer.
   get place() {
-    return this.peek && this.patterns[this.peek.layer] && this.state.map === "heads" ? this.peek : this.state;
+    return this.peek && this.state.map === "heads" && this.of(this.peek.layer) ? this.peek : this.state;
   }
 
   get pattern() {
-    return this.state.map === "rollout" ? this.rollout : this.patterns[this.place.layer];
+    return this.state.map === "rollout" ? this.rollout : this.of(this.place.layer);
   }
 
+  // What is known of a layer: all of it, or the weights of the state's token; undefined for nothing.
+  of(layer) {
+    return this.patterns[layer] || (this.few.token === this.state.token ? this.few.layers[layer] : undefined);
+  }
+
+  // The pointer or a key has come: from now on other tokens are looked at.
   show(values) {
     Object.assign(this, values);
     if (this.state) this.draw();
+    this.readLayers();
   }
 
   key(event) {
+    this.readLayers();
     if (!this.state || event.ctrlKey || event.metaKey || event.altKey) return false;
     const { state, scene } = this;
     if (event.key.startsWith("Arrow")) {
@@ -121,18 +132,19 @@ export class Attention {
     const { facts } = found;
     if (state.token === undefined) this.page.fill({ token: facts.state.token });
     const fresh = image !== this.image;
-    if (fresh) Object.assign(this, { image, rollout: null, scores: null, peek: null, drawn: picture(shown.image, 0) });
-    if (fresh || facts.mode !== "all") this.patterns = Array(scene.layers).fill(null);
+    if (fresh) Object.assign(this, { image, rollout: null, scores: null, peek: null, few: {}, reading: null, layersOf: null, drawn: picture(shown.image, 0) });
+    if (fresh || !EVERY_LAYER.includes(facts.mode)) this.patterns = Array(scene.layers).fill(null);
     this.patterns[state.layer] ||= facts.mode === "token" ? new TokenPattern(found, scene.prefix.length) : new Pattern(found.arrays, scene.prefix.length);
-    Object.assign(this, { state: { ...state, token: state.token ?? facts.state.token }, scene, facts });
+    Object.assign(this, { state: { ...state, token: state.token ?? facts.state.token }, scene, facts, ask });
     if (state.map === "rollout") await this.readRollout(ask);
     if (state.sort) await this.readScores(ask);
     if (!current()) return;
+    if (state.sort) expectScore(this.scores, state.sort);
     this.offer();
     this.list();
     this.draw();
     this.tabulate();
-    this.rest(ask, image);
+    this.rest(image);
   }
 
   async readRollout(ask) {
@@ -149,26 +161,46 @@ export class Attention {
     this.scores = facts.scores.map((score, i) => ({ ...score, values: values.subarray(i * layers * heads, (i + 1) * layers * heads) }));
   }
 
-  // What the first drawing does not need: the scores of heads, and the other layers for the small maps.
-  async rest(ask, image) {
-    if (this.reading === image) return;
+  // What the first drawing does not need: the other layers for the small maps, then the scores of heads.
+  async rest(image) {
+    await (this.facts.mode === "looked" ? this.readToken() : this.readLayers());
+    if (image !== this.image || this.reading === image) return;
     this.reading = image;
-    const mine = () => image === this.image;
-    if (this.facts.mode === "all") {
-      for (let layer = 0; layer < this.scene.layers && mine(); layer += 1) {
-        if (this.patterns[layer]) continue;
-        const { arrays } = await ask(layer).catch(() => ({}));
-        if (!mine() || !arrays) break;
-        this.patterns[layer] = new Pattern(arrays, this.scene.prefix.length);
-        this.tiles.paint();
-      }
-    }
-    if (mine()) await this.readScores(ask).catch(() => {}); // too large, or a page without a server: heads stay by layer
-    if (!mine()) return;
+    await this.readScores(this.ask).catch(() => {}); // too large, or a page without a server: heads stay by layer
+    if (image !== this.image) return;
     this.offer();
     this.list();
     this.draw();
     this.tabulate();
+  }
+
+  // What the state's token gives and gets in every layer.
+  async readToken() {
+    const { image, facts, scene, state: { token } } = this;
+    if (this.few.token === token || this.layersOf === image) return;
+    const found = await this.ask(facts.parts.token, { token }).catch(() => null);
+    if (image !== this.image || !found) return;
+    if (found.facts.token !== token) await this.readLayers(); // a page without a server has those of one token
+    else if (token === this.state.token) {
+      this.few = { token, layers: tokenPatterns(found, scene.layers, scene.prefix.length) };
+      this.draw();
+    }
+  }
+
+  // Every layer that is not there yet; each is drawn as soon as it is.
+  async readLayers() {
+    const { image, ask } = this;
+    if (!EVERY_LAYER.includes(this.facts?.mode) || this.layersOf === image) return;
+    this.layersOf = image;
+    for (let layer = 0; layer < this.scene.layers; layer += 1) {
+      if (this.patterns[layer]) continue;
+      const found = await ask(layer).catch(() => null);
+      if (image !== this.image) return;
+      if (!found) this.layersOf = null; // asked again when the pointer moves on
+      if (!found) return;
+      this.patterns[layer] = new Pattern(found.arrays, this.scene.prefix.length);
+      this.draw();
+    }
   }
 
   offer() {
@@ -177,9 +209,6 @@ export class Attention {
     this.heads.offer(range(scene.heads).map((i) => [i, i]));
     this.sort.offer([["", "layer"], ...(scores || []).map(({ name, about }) => [name, name === about ? name : `${name.replaceAll("_", " ")}: ${about}`])]);
     const [sign, name] = state.sort?.startsWith("-") ? ["-", state.sort.slice(1)] : ["", state.sort || ""];
-    if (name && scores && !scores.some((score) => score.name === name)) {
-      throw new Error(`Expected a score among ${scores.map((score) => score.name).join(", ")}; found ${name}.`);
-    }
     const chosen = [[this.layers, state.layer], [this.heads, state.head], [this.way, state.way], [this.maps, state.map], [this.scale, state.scale], [this.sort, name], [this.order, sign], [this.top, state.top ?? ""]];
     for (const [control, value] of chosen) control.select.value = value;
     this.cover.value = Math.min(100, state.cover ?? COVER);
@@ -193,7 +222,7 @@ export class Attention {
   // Which heads are shown small, and in which order.
   list() {
     const { scene, state, score } = this;
-    const layers = this.facts.mode === "all" ? range(scene.layers) : [state.layer];
+    const layers = EVERY_LAYER.includes(this.facts.mode) ? range(scene.layers) : [state.layer];
     const all = layers.flatMap((layer) => range(scene.heads).map((head) => ({ layer, head })));
     const value = ({ layer, head }) => (this.sign ? -1 : 1) * score.values[layer * scene.heads + head];
     if (score) all.sort((a, b) => value(b) - value(a));
@@ -244,8 +273,8 @@ export class Attention {
   lay() {
     const { scene, state, shownHeads } = this;
     const fill = (i, out) => {
-      const pattern = this.patterns[shownHeads[i].layer];
-      return pattern ? pattern.fill(this.state.way, shownHeads[i].head, this.token, out) : -1;
+      const pattern = this.of(shownHeads[i].layer);
+      return pattern?.has(this.token) ? pattern.fill(this.state.way, shownHeads[i].head, this.token, out) : -1;
     };
     this.tiles.draw({ scene, count: shownHeads.length, chosen: state.map === "heads" ? this.chosen() : -1, fill, high: null, ...this.listed });
   }
@@ -253,8 +282,8 @@ export class Attention {
   // The largest weight of a patch over all heads that have been read.
   highest(token) {
     let high = 1e-6;
-    for (const pattern of this.patterns) {
-      for (let head = 0; pattern && head < pattern.heads; head += 1) high = Math.max(high, pattern.fill(this.state.way, head, token, this.scratch));
+    for (const pattern of range(this.scene.layers).map((layer) => this.of(layer))) {
+      for (let head = 0; pattern?.has(token) && head < pattern.heads; head += 1) high = Math.max(high, pattern.fill(this.state.way, head, token, this.scratch));
     }
     return high;
   }
@@ -319,23 +348,4 @@ export class Attention {
       code: state.map === "rollout" ? this.rolloutCode : facts.code,
     };
   }
-}
-
-const escapedXml = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
-
-// The large map as rectangles, its colour bar, and the small maps as one picture.
-function attentionSvg({ scene, values, high, tiles }, title) {
-  const [side, top] = [420, 34];
-  const place = layout(scene, side, scene.grid[0] / scene.grid[1]);
-  const fill = (value) => css(SEQUENTIAL[level(value, 0, high)]);
-  const rects = place.boxes.map(([x, y, w, h], i) => `<rect x="${x}" y="${y}" width="${w}" height="${h}" fill="${fill(values[i])}"><title>${escapedXml(tokenName(scene, i))}: ${brief(values[i])}</title></rect>`);
-  const bar = range(64).map((i) => `<rect x="${(i * side) / 64}" y="${place.bottom + 8}" width="${side / 64 + 0.5}" height="8" fill="${css(SEQUENTIAL[i * 4])}"/>`);
-  const text = (x, y, words, anchor = "start", size = 12) => `<text x="${x}" y="${y}" font-size="${size}" text-anchor="${anchor}">${escapedXml(words)}</text>`;
-  const small = tiles.picture();
-  const height = top + Math.max(place.bottom + 36, small.height + 10);
-  const labels = small.labels.map(([words, x, y]) => text(x, y + 4, words, "middle", 10));
-  return `<svg xmlns="http:${"//"}www.w3.org/2000/svg" viewBox="0 0 ${side + 40 + small.width} ${height}" width="${side + 40 + small.width}" height="${height}" font-family="sans-serif" fill="#1d2129">`
-    + `<rect width="100%" height="100%" fill="#ffffff"/>${text(10, 20, title, "start", 14)}`
-    + `<g transform="translate(10,${top})" shape-rendering="crispEdges">${rects.join("")}${bar.join("")}${text(0, place.bottom + 30, "0")}${text(side, place.bottom + 30, brief(high), "end")}</g>`
-    + `<g transform="translate(${side + 30},${top})"><image href="${small.url}" width="${small.width}" height="${small.height}"/>${labels.join("")}</g></svg>`;
 }

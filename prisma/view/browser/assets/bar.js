@@ -26,7 +26,7 @@ export class Bar {
   }
 
   async copy() {
-    const { href } = location;
+    const { href } = this.page.address;
     try {
       await navigator.clipboard.writeText(href);
       this.said.textContent = this.page.state.img.startsWith("sha256:") ? "Copied; who opens it must upload the same image." : "Link copied.";

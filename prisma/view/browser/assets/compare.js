@@ -1,13 +1,14 @@
 // A second model, image or training step beside the first: the same figure of the same layer, head and token.
 import { Head } from "./head.js";
 import { node } from "./core.js";
+import { nearestFigure, nearestModel } from "./nearest.js";
 import { valid } from "./state.js";
 
 const SECOND = { model: "model2", rev: "rev2", img: "img2", step: "step2" };
 
 export class Compare {
   constructor(page, figures) {
-    Object.assign(this, { page, classes: figures, figures: {} });
+    Object.assign(this, { page, classes: figures, figures: {}, filled: {} });
     this.source = page.source;
     this.head = new Head(this);
     this.panel = node("div", {});
@@ -19,8 +20,12 @@ export class Compare {
     return Object.values(SECOND).some((key) => this.page.state[key] !== undefined);
   }
 
-  // The state of this side: the page's, with its own model, image and training step.
+  // The state of this side: the page's, with its own model, image and training step, and what follows from these.
   get state() {
+    return { ...this.asked, ...this.filled };
+  }
+
+  get asked() {
     const { state } = this.page;
     const own = { ...state, rev: state.model2 === undefined ? state.rev : state.rev2, step: state.model2 === undefined ? state.step : undefined };
     for (const [key, mine] of Object.entries(SECOND)) if (state[mine] !== undefined) own[key] = state[mine];
@@ -34,6 +39,7 @@ export class Compare {
   }
 
   fill(values) {
+    Object.assign(this.filled, Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null && value !== undefined)));
     const own = Object.fromEntries(Object.entries(values || {}).filter(([key]) => ["model", "rev", "step"].includes(key) && this.page.state[SECOND[key]] === undefined && this.page.state.model2 !== undefined).map(([key, value]) => [SECOND[key], value]));
     if (Object.keys(own).length) this.page.fill(own);
   }
@@ -47,21 +53,29 @@ export class Compare {
 
   async update(current) {
     this.element.hidden = !this.open;
+    this.filled = {};
     if (!this.open) return;
-    this.words.hidden = true;
+    const said = [];
     try {
-      const model = await this.source.ask("model", this.state);
+      const { model, state: named } = await nearestModel(this.source, this.asked, said);
       if (!current()) return;
       this.model = model.facts;
-      this.fill({ model: model.facts.name, rev: model.facts.rev, step: this.state.step ?? model.facts.steps.at(-1) });
-      const { state } = valid(this.state, model.facts);
-      this.head.update(model, state, current).catch(() => {});
-      await this.figure(state.view).update(state, this.model, current);
+      const checked = valid(named, model.facts);
+      said.push(...checked.mistakes);
+      await nearestFigure(checked.state, said, async (state) => {
+        if (!current()) return;
+        const { asked } = this;
+        this.filled = Object.fromEntries(Object.entries(state).filter(([key, value]) => value !== asked[key]));
+        this.fill({ model: model.facts.name, rev: model.facts.rev, step: state.step ?? model.facts.steps.at(-1) });
+        const head = this.head.update(model, this.state, current);
+        await Promise.all([head, this.figure(state.view).update(this.state, this.model, current)]);
+      });
     } catch (error) {
-      if (!current()) return;
-      this.words.textContent = error.message;
-      this.words.hidden = false;
+      said.push(error.message);
     }
+    if (!current()) return;
+    this.words.textContent = said.join(" ");
+    this.words.hidden = !said.length;
   }
 
   figure(name) {

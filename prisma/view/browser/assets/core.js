@@ -108,6 +108,13 @@ export function choice(name, pairs, onchange) {
   return { element, select, offer };
 }
 
+// Throws if an address asks for a score that none of [{name}, ...] is: "entropy", or "-entropy" for the lowest first.
+export function expectScore(scores, sort) {
+  const name = (sort || "").replace(/^-/, "");
+  if (!name || scores.some((score) => score.name === name)) return;
+  throw new Error(`Expected a score among ${scores.map((score) => score.name).join(", ")}; found ${name.slice(0, 40)}.`);
+}
+
 export const range = (count) => [...Array(count).keys()];
 
 // A number as people read it: three decimals, or four digits of larger and smaller ones.

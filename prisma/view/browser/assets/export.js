@@ -12,7 +12,7 @@ export function originOf(page, { title, name }) {
   const { model, state } = page;
   return {
     title, view: name, model: state.model ?? model.name, rev: state.rev ?? null, step: state.step ?? null, image: state.img ?? null,
-    prisma: model.prisma ?? null, link: page.embedded ? null : location.href,
+    prisma: model.prisma ?? null, link: page.embedded ? null : page.address.href,
   };
 }
 

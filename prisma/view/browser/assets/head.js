@@ -82,7 +82,7 @@ export class Head {
     image.setAttribute("aria-label", facts.caption);
     image.classList.toggle("pz-smooth", image.width > 64);
     this.large.replaceChildren(image);
-    this.caption.textContent = facts.caption;
+    this.caption.textContent = facts.diverged ? `${facts.caption}. This checkpoint has diverged: its answer is not a number.` : facts.caption;
     this.top.replaceChildren(...facts.top.map(({ label, probability }) => node("li", { class: label === facts.label ? "pz-right" : null },
       node("span", { class: "pz-fill", style: `width:${100 * probability}%` }),
       node("span", { class: "pz-name" }, label), node("span", { class: "pz-value" }, share(probability)))));

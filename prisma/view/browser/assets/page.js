@@ -1,4 +1,5 @@
 // The page: its head (model, training step, image), its tabs, and the one state that decides everything that it shows.
+import { Address } from "./address.js";
 import { Compare } from "./compare.js";
 import { Bar } from "./bar.js";
 import { Attention } from "./attention.js";
@@ -9,7 +10,8 @@ import { Files, Server } from "./source.js";
 import { Lens } from "./lens.js";
 import { Patching } from "./patching.js";
 import { Training } from "./training.js";
-import { DEFAULTS, fromAddress, toAddress, valid, VIEWS } from "./state.js";
+import { nearestFigure, nearestModel } from "./nearest.js";
+import { fromAddress, valid, VIEWS } from "./state.js";
 import { node } from "./core.js";
 
 const FIGURES = { attention: Attention, lens: Lens, patching: Patching, training: Training, decompose: Decompose };
@@ -18,9 +20,8 @@ const STEPS = ["model", "view", "img", "corrupt", "model2", "img2"];
 
 class Page {
   constructor(root, source) {
-    Object.assign(this, { root, source, turn: 0, ready: false, figures: {} });
-    const { state, mistakes } = fromAddress(addressed());
-    Object.assign(this, { state, mistakes });
+    Object.assign(this, { root, source, turn: 0, ready: false, figures: {}, address: new Address(!source.live) });
+    Object.assign(this, fromAddress(this.address.read()));
     this.trouble = node("p", { class: "pz-trouble", role: "alert", hidden: true });
     this.head = new Head(this);
     this.tabs = node("div", { class: "pz-tabs", role: "tablist", "aria-label": "Views" });
@@ -32,8 +33,15 @@ class Page {
     this.columns = node("div", { class: "pz-both" },
       node("section", { class: "pz-side", "aria-label": "First" }, this.head.element, this.trouble, this.panel), this.compare.element);
     root.replaceChildren(node("a", { class: "pz-skip", href: "#pz-figure", onclick: skip }, "Skip to the figure"), this.bar.element, this.tabs, this.columns);
-    window.addEventListener("popstate", () => this.show(fromAddress(addressed()).state));
-    this.show(state);
+    window.addEventListener("popstate", () => this.read());
+    this.show(this.state);
+  }
+
+  // The browser's Back and Forward, or an address that was changed by hand.
+  read() {
+    const { state, mistakes } = fromAddress(this.address.read());
+    this.mistakes = mistakes;
+    return this.show(state);
   }
 
   tab(name) {
@@ -54,22 +62,15 @@ class Page {
   set(values) {
     const next = { ...this.state, ...values };
     const isStep = STEPS.some((key) => key in values && values[key] !== this.state[key]);
-    this.link(next, isStep ? "pushState" : "replaceState");
+    this.address.write(next, isStep);
     return this.show(next);
-  }
-
-  link(state, how) {
-    const address = toAddress(state);
-    if (address === toAddress(this.state) && how === "pushState") return;
-    const url = this.source.live ? address : `#${address.slice(1)}`;
-    history[how](history.state, "", url);
   }
 
   // What the server filled in belongs to the state, unless the visitor has chosen something else meanwhile.
   fill(values) {
     const known = Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null && value !== undefined));
     this.state = { ...this.state, ...known };
-    this.link(this.state, "replaceState");
+    this.address.write(this.state);
   }
 
   say(sentences) {
@@ -77,43 +78,37 @@ class Page {
     this.trouble.hidden = !sentences.length;
   }
 
-  // Draws a state. What the model does not have is replaced by its default, and said.
-  async show(state, mistakes = []) {
-    this.state = state;
-    this.ready = false;
-    this.turn += 1;
+  // Draws a state. What does not exist is replaced by its default, and said.
+  async show(state) {
+    Object.assign(this, { state, ready: false, turn: this.turn + 1 });
     const mine = this.turn;
     const current = () => mine === this.turn;
+    const said = this.mistakes.splice(0);
     try {
-      const named = { ...state, model: state.model ?? (await this.source.listed()).models[0] };
-      const model = await this.source.ask("model", named);
+      const { model, state: named } = await nearestModel(this.source, state, said);
       if (!current()) return;
       this.model = model.facts;
       const checked = valid(named, model.facts);
-      this.state = checked.state;
-      this.fill({ model: model.facts.name, rev: model.facts.rev, step: checked.state.step ?? model.facts.steps.at(-1) });
-      this.mark([...mistakes, ...this.mistakes.splice(0), ...checked.mistakes]);
-      const head = this.head.update(model, this.state, current);
-      const figure = this.figure(this.state.view).update(this.state, this.model, current);
-      await Promise.all([head, figure, this.compare.update(current)]);
-      if (current()) this.done();
+      said.push(...checked.mistakes);
+      await nearestFigure(checked.state, said, (some) => this.draw(some, model, current));
     } catch (error) {
-      if (current()) await this.recover(state, [...mistakes, error.message]);
+      if (!current()) return;
+      said.push(error.message);
+      this.panel.classList.add("pz-stale"); // what is still seen is of another state
     }
+    if (!current()) return;
+    this.say(said);
+    this.done();
   }
 
-  // What could not be shown: another model and its first image can, and the sentence says why they are shown.
-  async recover(state, mistakes) {
-    const known = this.model?.name;
-    if (mistakes.length < 3 && !known && (state.model || state.rev)) {
-      await this.show({ ...DEFAULTS, view: state.view }, mistakes);
-    } else if (mistakes.length < 3 && known && !/^\d+$/.test(state.img)) {
-      await this.show({ ...state, img: "0", corrupt: undefined, target: undefined, against: undefined }, mistakes);
-    } else {
-      this.say(mistakes);
-      this.panel.classList.add("pz-stale"); // what is still seen is of another state
-      this.done();
-    }
+  async draw(state, model, current) {
+    if (!current()) return;
+    this.state = state;
+    this.fill({ model: model.facts.name, rev: model.facts.rev, step: state.step ?? model.facts.steps.at(-1) });
+    this.mark();
+    const head = this.head.update(model, this.state, current);
+    await Promise.all([head, this.figure(this.state.view).update(this.state, this.model, current)]);
+    if (current()) await this.compare.update(current); // second, because it is asked of the classes that the first is
   }
 
   done() {
@@ -121,8 +116,8 @@ class Page {
     document.documentElement.dataset.prismaFigureMs ??= String(Math.round(performance.now()));
   }
 
-  mark(mistakes) {
-    this.say(mistakes);
+  mark() {
+    this.say([]);
     this.panel.classList.remove("pz-stale");
     this.columns.classList.toggle("pz-two", this.compare.open);
     this.bar.update();
@@ -148,9 +143,6 @@ class Page {
     return this.figures[name];
   }
 }
-
-// The keys in the address; a page of files has them behind #, for a server of files may not know ?.
-const addressed = () => (location.hash.includes("=") ? location.hash.replace("#", "?") : location.search);
 
 // Finds the element that the page is in, which Gradio makes later than the script runs.
 function mount() {

@@ -1,6 +1,7 @@
 // Attention as payload.py writes it: patches are 8-bit shares of the largest patch in their row. Nothing is copied: the
 // weights from a token ("to") or to it ("from") are written into an array of the caller, `out`; the largest weight of a
 // patch, or of a patch's query, is returned, because a prefix token that draws most of the attention must not hide them.
+import { range } from "./core.js";
 
 export class Pattern {
   constructor(arrays, prefix) {
@@ -65,6 +66,16 @@ export class TokenPattern {
   has(token) {
     return token === this.token;
   }
+}
+
+// Such patterns of all heads, one layer after the other -> one for each layer.
+export function tokenPatterns({ arrays, facts }, layers, prefix) {
+  const part = ({ shape, values }, layer) => {
+    const size = values.length / layers;
+    return { shape: [shape[0] / layers, ...shape.slice(1)], values: values.subarray(layer * size, (layer + 1) * size) };
+  };
+  const of = (layer) => Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, part(array, layer)]));
+  return range(layers).map((layer) => new TokenPattern({ arrays: of(layer), facts }, prefix));
 }
 
 // The mean over the heads of a layer, written into `out`; `scratch` is as long.

@@ -10,6 +10,9 @@ const keysOf = (what, state, more) => {
   return { ...asked, ...more };
 };
 
+// No answer, whatever was asked: the server is away, busy or broken.
+export class Unanswered extends Error {}
+
 class Source {
   constructor() {
     this.kept = new Map(); // address -> a promise of what was read; the oldest go first
@@ -77,11 +80,11 @@ export class Server extends Source {
       response = await fetch(address, how);
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new Error("The server does not answer: is it still running?");
+      throw new Unanswered("The server does not answer: is it still running?");
     }
     if (!response.ok) {
       const said = await response.json().catch(() => ({}));
-      throw new Error(said.error || `The server answered with status ${response.status}.`);
+      throw new (response.status < 500 ? Error : Unanswered)(said.error || `The server answered with status ${response.status}.`);
     }
     return response;
   }

@@ -3,6 +3,7 @@
 // page's own: how a figure is drawn, and not which numbers it shows.
 
 const whole = (text) => (/^\d{1,12}$/.test(text) ? Number(text) : undefined);
+const positive = (text) => whole(text) || undefined;
 const text = (value) => value;
 const oneOf = (...known) => (value) => (known.includes(value) ? value : undefined);
 
@@ -19,7 +20,7 @@ export const KEYS = {
   scale: oneOf("row", "alike"), // colours of each map by its own largest value, or of all maps alike
   cover: whole, // per cent of the map over the image
   sort: text, // the score by which heads are sorted, the highest first; "-entropy": the lowest first
-  top: whole, // how many of the sorted heads are shown
+  top: positive, // how many of the sorted heads are shown
   unit: oneOf("recovered", "metric"), // what the colours of patching are: a share of the gap, or the metric
   every: oneOf("1"), // patching computes every token exactly, not only the largest
   classes: text, // whose probability the lens draws over the layers: "3,5"
@@ -73,6 +74,12 @@ export function valid(state, model) {
     if (found[key] === undefined || values.includes(found[key])) continue;
     mistakes.push(`The address asks for ${key} ${String(found[key]).slice(0, 40)}; ${model.name} has ${values.length > 12 ? `${values.length} from ${values[0]} to ${values.at(-1)}` : values.join(", ")}.`);
     found[key] = DEFAULTS[key];
+  }
+  const asked = String(found.classes ?? "").split(",").filter(Boolean);
+  const kept = asked.filter((c) => /^\d{1,6}$/.test(c) && Number(c) < model.labels.length);
+  if (kept.length < asked.length) {
+    mistakes.push(`The address asks for classes ${found.classes.slice(0, 40)}; ${model.name} has classes from 0 to ${model.labels.length - 1}.`);
+    found.classes = kept.join(",") || undefined;
   }
   if (/^\d+$/.test(found.img) && !model.examples.some(({ img }) => img === found.img)) {
     mistakes.push(`The address asks for image ${found.img.slice(0, 12)}; ${model.name} has ${model.examples.length} example images.`);

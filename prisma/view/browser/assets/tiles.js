@@ -8,12 +8,14 @@ const TILE_CAPTION = 15;
 const TILE_MARGIN = 20;
 const LETTER = 6.7;
 
-// Tiles of `count` in the number of columns that makes them largest -> {boxes: [[x, y, width, height]], labels, height}.
-function flowOfTiles(names, widest, width, aspect) {
-  const sideOf = (columns) => Math.min(widest, width / columns, (TILES_TALLEST / Math.ceil(names.length / columns) - TILE_CAPTION) / aspect);
-  let columns = 1;
-  for (let more = 2; more <= names.length; more += 1) if (sideOf(more) >= sideOf(columns)) columns = more;
-  const side = Math.max(14, sideOf(columns));
+// Tiles in as many equal rows as make them largest -> {boxes: [[x, y, width, height]], labels, height}.
+function flowOfTiles(names, { widest = TILE_WIDEST, tallest = TILES_TALLEST }, width, aspect) {
+  const columnsOf = (rows) => Math.ceil(names.length / rows);
+  const sideOf = (rows) => Math.min(widest, width / columnsOf(rows), (tallest / rows - TILE_CAPTION) / aspect);
+  let rows = 1;
+  for (let more = 2; more <= names.length; more += 1) if (sideOf(more) > sideOf(rows)) rows = more;
+  const columns = columnsOf(rows);
+  const side = Math.max(14, sideOf(rows));
   const boxes = names.map((_, i) => [(i % columns) * side, Math.floor(i / columns) * (side * aspect + TILE_CAPTION), side - 2, side * aspect - 2]);
   const fitting = (texts) => [texts].flat().find((text) => text.length * LETTER < side) ?? "";
   const labels = boxes.map(([x, y], i) => [fitting(names[i]), x + side / 2, y + side * aspect + TILE_CAPTION / 2 - 1]);
@@ -75,14 +77,14 @@ export class Tiles {
 
   // Where the tiles stand is decided here, and not when only their numbers change, `paint`: reading the width of an
   // element after a text has changed makes the browser lay out the page.
-  // what: {scene, count, names (a caption for each tile, or several, of which the first that fits is shown; widest) or layers and heads, chosen, fill(i, out) -> top or -1, high}
+  // what: {scene, count, names (a caption for each tile, or several, of which the first that fits is shown; widest, tallest) or layers and heads, chosen, fill(i, out) -> top or -1, high}
   draw(what) {
     this.what = what;
     this.width ||= this.canvas.clientWidth || 320;
     const [rows, columns] = what.scene.grid;
     const aspect = rows / columns;
     const key = JSON.stringify([this.width, rows, columns, what.names || [what.layers, what.heads]]);
-    if (key !== this.key) this.lay(key, what.names ? flowOfTiles(what.names, what.widest || TILE_WIDEST, this.width, aspect) : matrixOfTiles(what.layers, what.heads, this.width, aspect));
+    if (key !== this.key) this.lay(key, what.names ? flowOfTiles(what.names, what, this.width, aspect) : matrixOfTiles(what.layers, what.heads, this.width, aspect));
     this.choose(what.chosen);
     this.paint();
   }

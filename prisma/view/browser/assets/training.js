@@ -1,15 +1,21 @@
 // How a model came to be: its curves, what every head attended to at every checkpoint, and when each behaviour appears.
 // All checkpoints are in one small file, so that moving through training asks the server for nothing.
-import { brief, choice, colourBar, drawn, node, picture, range, SEQUENTIAL, SEQUENTIAL_PIXELS } from "./core.js";
+import { brief, choice, colourBar, drawn, expectScore, node, picture, range, SEQUENTIAL, SEQUENTIAL_PIXELS } from "./core.js";
 import { StepCurves, valueAt } from "./step_curves.js";
 import { countTokens, tokenMap, tokenName } from "./tokens.js";
 import { Pattern } from "./patterns.js";
 import { Tiles } from "./tiles.js";
 
 const PACE = 400; // milliseconds of a checkpoint when playing
+const FILM_TALLEST = 200; // CSS pixels of the strip of checkpoints
 const NAMED = 5; // heads whose appearance is said
 const CHARTS = [["Accuracy", ["test_accuracy", "train_accuracy"]], ["Loss", ["test_loss", "train_loss", "loss"]], ["Norm of the weights", ["weight_norm"]], ["Norm of the gradient", ["gradient_norm"]]];
 const ONE = "This model was published with one checkpoint, so there is no training to look at. Mice of Prisma have many.";
+// Which checkpoints are left out, and which one stands for the one that is asked for.
+function divergedWords(steps, shown, asked) {
+  const words = steps.length === 1 ? `The checkpoint of step ${number(steps[0])} has diverged: its numbers are not finite, and it is` : `The checkpoints of steps ${steps.map(number).join(", ")} have diverged: their numbers are not finite, and they are`;
+  return `${words} left out.${steps.includes(asked) ? ` Step ${number(shown)} is shown.` : ""}`;
+}
 const wordsOf = (name) => name.replaceAll("_", " ");
 const number = (step) => step.toLocaleString("en");
 
@@ -35,6 +41,7 @@ export class Training {
     this.charts = CHARTS.map(([title]) => new StepCurves(title, handlers));
     this.scored = new StepCurves("Score of heads", handlers);
     this.late = node("p", { class: "pz-quiet", role: "status" });
+    this.gone = node("p", { class: "pz-trouble", hidden: true });
     this.appears = node("ul", { class: "pz-appears" });
     this.more = node("details", { class: "pz-more", ontoggle: () => this.tabulate() }, node("summary", {}, "Show as table"));
     this.one = node("p", { class: "pz-help", hidden: true }, ONE);
@@ -44,10 +51,11 @@ export class Training {
       this.words,
       node("div", { class: "pz-columns pz-training" },
         node("figure", { class: "pz-figure" }, this.caption, this.map.element, this.bar.element),
-        node("div", {}, this.tiles.element, this.film.element)));
+        this.tiles.element),
+      this.film.element);
     root.append(
       node("p", { class: "pz-help" }, "What the model learned and when. Move through the checkpoints; a click on a curve goes to the nearest one."),
-      this.one, this.moving, node("div", { class: "pz-charts" }, ...this.charts.map(({ element }) => element), this.scored.element),
+      this.gone, this.one, this.moving, node("div", { class: "pz-charts" }, ...this.charts.map(({ element }) => element), this.scored.element),
       this.late, this.appears, this.more,
     );
   }
@@ -97,7 +105,10 @@ export class Training {
       this.offer();
       this.curves();
     }
-    Object.assign(this, { state, index: steps.indexOf(state.step) });
+    const before = steps.filter((step) => step <= state.step).length - 1; // of a step that has diverged, the one before
+    Object.assign(this, { state, index: Math.max(0, before), step: steps[Math.max(0, before)] });
+    this.gone.textContent = divergedWords(facts.diverged, this.step, state.step);
+    this.gone.hidden = !facts.diverged.length;
     [this.one.hidden, this.moving.hidden, this.scored.element.hidden] = [steps.length > 1, steps.length < 2, steps.length < 2];
     this.draw();
     if (steps.length > 1) await this.readScores(state, current);
@@ -119,6 +130,7 @@ export class Training {
         return;
       }
     }
+    expectScore(this.scores, state.sort);
     this.drawScores();
     this.tell();
   }
@@ -143,11 +155,11 @@ export class Training {
   draw() {
     const { scene, state, index, steps, pattern } = this;
     const began = performance.now();
-    this.charts.forEach((chart) => chart.curves && !chart.element.hidden && chart.move(state.step));
+    this.charts.forEach((chart) => chart.curves && !chart.element.hidden && chart.move(this.step));
     if (!pattern) return;
     this.slider.value = index;
-    this.slider.setAttribute("aria-valuetext", `step ${number(state.step)}`);
-    this.now.textContent = `step ${number(state.step)}`;
+    this.slider.setAttribute("aria-valuetext", `step ${number(this.step)}`);
+    this.now.textContent = `step ${number(this.step)}`;
     for (const [control, value] of [[this.layers, state.layer], [this.heads, state.head], [this.scale, state.scale]]) control.select.value = value;
     const count = countTokens(scene);
     if (this.values?.length !== count) this.values = new Float32Array(count);
@@ -163,8 +175,8 @@ export class Training {
       scene, layers: range(scene.layers), heads: scene.heads, count: scene.layers * scene.heads, chosen: state.layer * scene.heads + state.head, high: alike,
       fill: (i, out) => this.fill(index, Math.floor(i / scene.heads), i % scene.heads, out),
     });
-    this.film.draw({ scene, names: steps.map(number), widest: 96, count: steps.length, chosen: index, high: alike, fill: (i, out) => this.fill(i, state.layer, state.head, out) });
-    if (this.scores && this.drawnScore === this.scoreKey()) this.scored.move(state.step);
+    this.film.draw({ scene, names: steps.map(number), widest: Infinity, tallest: FILM_TALLEST, count: steps.length, chosen: index, high: alike, fill: (i, out) => this.fill(i, state.layer, state.head, out) });
+    if (this.scores && this.drawnScore === this.scoreKey()) this.scored.move(this.step);
     this.tell();
     this.ms = performance.now() - began;
     document.documentElement.dataset.prismaDrawMs = this.ms.toFixed(2);
@@ -182,7 +194,6 @@ export class Training {
   get score() {
     const wanted = this.state.sort?.replace(/^-/, "");
     const found = this.scores.findIndex(({ name }) => name === wanted);
-    if (wanted && found < 0) throw new Error(`Expected a score among ${this.scores.map(({ name }) => name).join(", ")}; found ${wanted.slice(0, 40)}.`);
     if (found >= 0) return found;
     const last = this.steps.length - 1;
     const gained = (i) => (this.scores[i].share ? Math.max(...this.all(i, last).map((value, head) => value - this.all(i, 0)[head])) : -1);
@@ -214,7 +225,7 @@ export class Training {
     const title = `${about.about[0].toUpperCase()}${about.about.slice(1)}`;
     Object.assign(this.scored, { title });
     this.scored.caption.textContent = `${title}; other heads are thin`;
-    this.scored.draw([...heads, { name: `layer ${state.layer}, head ${state.head}`, ...curve(chosen) }, { name: "uniform attention", steps, values: steps.map(() => about.chance) }], steps, state.step);
+    this.scored.draw([...heads, { name: `layer ${state.layer}, head ${state.head}`, ...curve(chosen) }, { name: "uniform attention", steps, values: steps.map(() => about.chance) }], steps, this.step);
     this.say(score, chosen);
   }
 
@@ -245,7 +256,7 @@ export class Training {
 
   tell() {
     const { scene, state, facts, steps } = this;
-    const step = this.peek ?? state.step;
+    const step = this.peek ?? this.step;
     const index = steps.indexOf(step);
     const values = this.peek === null ? this.values : (this.peeked ||= new Float32Array(this.values.length));
     if (this.peek !== null) this.fill(index, state.layer, state.head, values);
@@ -290,7 +301,7 @@ export class Training {
       numbers[`${name}_steps`] = { axes: ["line"], shape: [curve.steps.length], values: Float32Array.from(curve.steps) };
       numbers[name] = { axes: ["line"], shape: [curve.values.length], values: Float32Array.from(curve.values) };
     }
-    return { name: "training", title: `Training, step ${number(state.step)}`, numbers, svg: () => trainingSvg(this), code: this.code || "" };
+    return { name: "training", title: `Training, step ${number(this.step)}`, numbers, svg: () => trainingSvg(this), code: this.code || "" };
   }
 }
 

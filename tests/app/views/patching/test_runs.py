@@ -74,6 +74,17 @@ def test_who_goes_away_ends_the_rest_and_holds_no_place(
     assert HEAVY._inside == 0
 
 
+def test_who_asks_again_needs_no_place(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"img": "5", "corrupt": "7", "target": 1, "against": 2}
+    first = list(runs.stream(scene(**given), "heads"))
+    monkeypatch.setattr(runs, "exact", None)  # a second computation would fail
+    with HEAVY.place():
+        assert list(runs.stream(scene(**given, layer=1, head=3, view="lens"), "heads")) == first
+    for other in ({"corrupt": "8"}, {"step": 8}, {"into": "corrupt"}, {"metric": "logit"}, {"img": "6"}, {"target": 3}):
+        with pytest.raises(TypeError, match="not callable"):
+            list(runs.stream(scene(**{**given, **other}), "heads"))
+
+
 def test_time_ends(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "MOST_SECONDS", -1.0)
     with pytest.raises(BusyError, match="longer than the -1 seconds"):

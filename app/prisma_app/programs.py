@@ -1,0 +1,48 @@
+"""What the endpoints answer. Apart from `api`, because this imports torch, and the endpoints are offered before."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from prisma.errors import PrismaError
+from prisma_app.answers import answer_of
+from prisma_app.lanes import HEAVY, LIGHT
+from prisma_app.library import Library
+from prisma_app.state import State
+from prisma_app.subject import Subject
+from prisma_app.views import VIEWS
+
+SLOW = ("patching", "training")
+"""What is computed in the heavy lane."""
+
+
+def asked(library: Library, what: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a view, or with `what` "answer" the logits, of the state with these keys; None is the default."""
+    scene = library.scene(State.of({name: value for name, value in values.items() if value is not None}))
+    with (HEAVY if what in SLOW else LIGHT).place():
+        found: dict[str, Any] = answer_of(scene) if what == "answer" else VIEWS[what].values(scene)
+        return found
+
+
+def entry(library: Library, name: str) -> dict[str, Any]:
+    """A model: its commit, training steps, layers, heads, tokens, classes, and number of examples.
+
+    Of one that cannot be read, the reason: the others still can.
+    """
+    try:
+        return _entry(library.subject(name, None), name)
+    except PrismaError as error:
+        return {"model": name, "error": str(error)}
+
+
+def _entry(subject: Subject, name: str) -> dict[str, Any]:
+    config = subject.final.config
+    return {
+        "model": name,
+        "rev": subject.rev,
+        "steps": subject.steps,
+        "layers": config.n_layers,
+        "heads": config.n_heads,
+        "tokens": config.n_tokens,
+        "labels": subject.labels,
+        "examples": len(subject.examples()),
+    }
