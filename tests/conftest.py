@@ -17,6 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start; read 
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` it is ignored, by the processes that tests start too
+os.environ["PRISMA_CACHE"] = str(Path(__file__).parent.parent / ".pytest_cache" / "prisma")  # shared by all processes
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of these processes compiles all modules anew
 
 

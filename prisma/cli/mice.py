@@ -119,6 +119,10 @@ def train(
         list[str] | None,
         typer.Option(metavar="OWNER/NAME", help="Where the data are published, for the card to name; repeatable."),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Where the recipe's data are, such as MNIST's folder or dSprites' file."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a mouse.
@@ -130,13 +134,15 @@ def train(
     if table_name is not None or recipe is None:
         if table_name is None or recipe is not None or settings or wandb or tensorboard or license or dataset:
             raise typer.BadParameter("expected a recipe; or --table without a recipe and its options")
-        _train_table(table_name, given(out or Path("runs") / table_name), seeds, resume, as_json)
+        _train_table(table_name, given(out or Path("runs") / table_name), seeds, resume, as_json, data)
         return
     chosen = _recipe_of(recipe).override(settings_of(settings or []))
+    chosen = chosen if data is None else replace(chosen, task=f"{chosen.task}:{data}")
     chosen = replace(chosen, license=license or chosen.license, datasets=tuple(dataset or chosen.datasets))
     folder = given(out or Path("runs") / chosen.name)
     words = [*(word for s in settings or [] for word in ("--set", s)), *(["--license", license] if license else [])]
     words += [word for repo in dataset or [] for word in ("--dataset", repo)]
+    words += [] if data is None else ["--data", "PATH"]  # what is published does not name a place of this machine
     command = shlex.join(["prisma", "train", recipe, *words])
     if seeds is not None:
         _expect_one_process("--seeds")
@@ -145,7 +151,8 @@ def train(
         _train_seeds(chosen, folder, seeds, resume, command, as_json)
         return
     trackers = {"use_wandb": wandb, "use_tensorboard": tensorboard}
-    _train_one(chosen, folder, resume, command, trackers, as_json)
+    here = command if data is None else command.removesuffix("PATH") + shlex.quote(data)
+    _train_one(chosen, folder, resume, (command, here), trackers, as_json)
 
 
 @cli.command("import", epilog="Example: prisma import model_51200.pth --like induction --set n_heads=4")
@@ -189,18 +196,23 @@ def _early(results: dict[str, Any]) -> str:
 
 
 def _train_one(
-    recipe: "Recipe", folder: Path, resume: bool, command: str, trackers: Mapping[str, Any], as_json: bool
+    recipe: "Recipe", folder: Path, resume: bool, commands: tuple[str, str], trackers: Mapping[str, Any], as_json: bool
 ) -> None:
-    """Train one run, in all processes that were launched for it, and print its results."""
+    """Train one run, in all processes that were launched for it, and print its results.
+
+    Args:
+        commands: the command line as the run states it, and as this machine needs it.
+    """
     from prisma.launched import launched_processes
     from prisma.run_folder import is_finished
     from prisma.train import train as run
 
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     options = [f" --{name.removeprefix('use_')}" for name, wanted in trackers.items() if wanted]
-    again = f"{command} --out {shlex.quote(str(folder))} --resume{''.join(options)}"
+    stated, here = commands
+    again = f"{here} --out {shlex.quote(str(folder))} --resume{''.join(options)}"
     with interruptible(f"{again} continues from here"), launched_processes() as processes:
-        results = run(recipe, folder, resume=resume, command=command, processes=processes, **trackers)
+        results = run(recipe, folder, resume=resume, command=stated, processes=processes, **trackers)
     if processes.is_first:
         print(json.dumps(results, indent=2) if as_json else f"{done}{_early(results)}\n{_results_table(results)}")
 
@@ -236,16 +248,18 @@ def _train_seeds(recipe: "Recipe", out: Path, text: str, resume: bool, command: 
     print(f"The runs are in {out}.")
 
 
-def _train_table(name: str, out: Path, text: str | None, resume: bool, as_json: bool) -> None:
+def _train_table(name: str, out: Path, text: str | None, resume: bool, as_json: bool, data: str | None = None) -> None:
     """Train the recipes of a table, and print our accuracies beside the published ones."""
     from prisma.recipes.tables import train_table
     from prisma.train.seeds import seeds_in
 
     _expect_one_process("--table")
     seeds, rows = seeds_in(text or "0"), dict[str, dict[str, Any]]()
-    again = f"prisma train --table {name}{f' --seeds {text}' if text else ''} --out {shlex.quote(str(out))} --resume"
+    words = f" --seeds {text}" if text else ""
+    words += f" --data {shlex.quote(data)}" if data else ""
+    again = f"prisma train --table {name}{words} --out {shlex.quote(str(out))} --resume"
     with interruptible(f"{again} continues from here"):
-        for row in train_table(name, out, seeds, resume=resume):
+        for row in train_table(name, out, seeds, resume=resume, data=data):
             rows[row["recipe"]] = row
     print(json.dumps(list(rows.values()), indent=2) if as_json else table([_in_words(row) for row in rows.values()]))
 

@@ -3,18 +3,42 @@
 import re
 from collections.abc import Mapping
 
+from prisma.data.cifar import cifar
 from prisma.data.circle import CIRCLE, circle
+from prisma.data.clevr import CLEVR
 from prisma.data.digits import DIGITS
 from prisma.data.dsprites import DSPRITES, dsprites, dsprites_grid
+from prisma.data.hub_sets import hub_set
 from prisma.data.induction import INDUCTION
+from prisma.data.mnist import mnist
+from prisma.data.own import task_of
+from prisma.data.patch_labels import PatchLabels, Segmentations, patch_labels
+from prisma.data.picture_sets import picture_set
+from prisma.data.places import ABSENT, task_at
+from prisma.data.polygenic import POLYGENIC
 from prisma.data.sprites import SPRITES, SPRITES_NEUTRAL
 from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
 
-__all__ = ["TASKS", "add", "dsprites", "dsprites_grid", "task"]
+__all__ = [
+    "TASKS",
+    "PatchLabels",
+    "Segmentations",
+    "add",
+    "cifar",
+    "dsprites",
+    "dsprites_grid",
+    "hub_set",
+    "is_added",
+    "mnist",
+    "patch_labels",
+    "picture_set",
+    "task",
+    "task_of",
+]
 
 TASKS: Mapping[str, Task] = {
-    task.name: task for task in (DIGITS, INDUCTION, CIRCLE, SPRITES, SPRITES_NEUTRAL, *DSPRITES)
+    task.name: task for task in (DIGITS, INDUCTION, POLYGENIC, CIRCLE, SPRITES, SPRITES_NEUTRAL, *CLEVR, *DSPRITES)
 }
 
 _ADDED: dict[str, Task] = {}  # tasks of one's own, by name
@@ -44,14 +68,17 @@ def is_added(name: str) -> bool:
 
 
 def task(name: str) -> Task:
-    """A task by name, one that was added, or `circle-P` for modular addition of another modulus.
+    """A task by name, one that was added, `circle-P` for another modulus, or `NAME:PATH` for data on this machine.
 
     Raises:
-        PrismaError: there is no such task (the nearest names are given), or P is not a modulus of the circle task.
+        PrismaError: there is no such task (the nearest names are given), P is not a modulus of the circle task, or
+            there are no such data at PATH.
     """
     if match := _OTHER_CIRCLE.fullmatch(name):
         return circle(int(match[1]))
-    known = {**TASKS, **_ADDED}
+    if (found := task_at(name)) is not None:
+        return found
+    known = {**ABSENT, **TASKS, **_ADDED}
     if name not in known:
         raise PrismaError(f"there is no task {name!r}; the nearest: {nearest(name, known)}")
     return known[name]

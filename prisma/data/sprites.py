@@ -19,6 +19,7 @@ from prisma.data.transform import Transform
 
 SIDE, SPRITE = 28, 12  # pixels
 TRAIN, TEST = 24_000, 1_000  # images
+SOME = 1000  # images that are drawn in one go
 HUES = {  # red, green and blue from 0 to 255
     "red": (220, 50, 50),
     "yellow": (210, 190, 40),
@@ -66,20 +67,22 @@ def _split(n: int, own: float, random: np.random.RandomState) -> Split:
     colours = np.array(list(HUES.values()))
     pixels = np.empty((n, 3, SIDE, SIDE), dtype=np.uint8)
     masks = np.zeros((n, SIDE, SIDE), dtype=bool)
-    for i in range(n):
-        box = slice(tops[i], tops[i] + SPRITE), slice(lefts[i], lefts[i] + SPRITE)
-        masks[i][box] = list(SHAPES.values())[shapes[i]]
-        ground = (colours[grounds[i]] + DULL)[:, None, None] // 2 + _noise(random)
-        pixels[i] = np.where(masks[i], (colours[hues[i]] + shades[i])[:, None, None], ground.clip(0, 255))
+    for shape, sprite in enumerate(SHAPES.values()):
+        here, stamp = np.flatnonzero(shapes == shape), np.argwhere(sprite)
+        masks[here[:, None], tops[here, None] + stamp[:, 0], lefts[here, None] + stamp[:, 1]] = True
+    for some in (slice(i, i + SOME) for i in range(0, n, SOME)):
+        ground = (colours[grounds[some]] + DULL)[:, :, None, None] // 2 + _noise(len(labels[some]), random)
+        paint = (colours[hues[some]] + shades[some])[:, :, None, None]
+        pixels[some] = np.where(masks[some, None], paint, ground.clip(0, 255))
     images = torch.from_numpy(pixels).float() / 255
     values = (shapes, hues, grounds, tops, lefts, *shades.T)
     factors = {factor.name: torch.from_numpy(x.astype(np.int64)) for factor, x in zip(FACTORS, values, strict=True)}
     return Split(images, torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(masks), factors)
 
 
-def _noise(random: np.random.RandomState) -> np.ndarray:
-    """Whole numbers [3, SIDE, SIDE]: bicubic interpolation between random knots."""
-    knots = random.randint(-NOISE, NOISE + 1, size=(3, _WEIGHTS.shape[1], _WEIGHTS.shape[1]))
+def _noise(n: int, random: np.random.RandomState) -> np.ndarray:
+    """Whole numbers [n, 3, SIDE, SIDE]: bicubic interpolation between random knots."""
+    knots = random.randint(-NOISE, NOISE + 1, size=(n, 3, _WEIGHTS.shape[1], _WEIGHTS.shape[1]))
     return _WEIGHTS @ knots @ _WEIGHTS.T // _WHOLE**2
 
 

@@ -94,13 +94,18 @@ class Transform:
         return replace(self, size=size, shortest=shortest, stretch=stretch)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Pixels [..., channel, height, width] -> the model's input. Black is 0 or False, white is 1 or True."""
+        """Pixels [..., channel, height, width] -> the model's input. White is 1, True, or 255 of bytes; black is 0."""
         pixels = as_floats(pixels)
         return (pixels - _per_channel(self.mean, pixels)) / _per_channel(self.std, pixels)
 
     def pixels(self, x: Tensor) -> Tensor:
         """The inverse of `normalise`, clipped to [0, 1], for display."""
         return (x * _per_channel(self.std, x) + _per_channel(self.mean, x)).clamp(0, 1)
+
+    @property
+    def plain(self) -> "Transform":
+        """The same resizing and cutting, and then the pixels in [0, 1] as they are."""
+        return replace(self, mean=(0.0,) * len(self.mean), std=(1.0,) * len(self.std))
 
     @property
     def range(self) -> PixelRange:
@@ -217,8 +222,17 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
 
 
 def as_floats(pixels: Tensor) -> Tensor:
-    """Pixels in [0, 1]: those of black and white images, which are True where it is white, as float32."""
+    """Pixels in [0, 1], float32 where they are bytes (255 is white) or black and white alone (True is white)."""
+    if pixels.dtype == torch.uint8:
+        return pixels.float() / 255
     return pixels.float() if pixels.dtype == torch.bool else pixels
+
+
+def as_bytes(pixels: Tensor) -> Tensor:
+    """Pixels as whole numbers from 0 to 255, uint8, whichever of the three they are."""
+    if pixels.dtype == torch.bool:
+        return pixels.to(torch.uint8) * 255
+    return pixels if pixels.dtype == torch.uint8 else (pixels * 255).round().to(torch.uint8)
 
 
 def _per_channel(values: tuple[float, ...], x: Tensor) -> Tensor:

@@ -61,11 +61,12 @@ class Main:
 
     @property
     def task(self) -> Task | None:
-        """The task of the recipe, if this version of Prisma can build it."""
+        """The task of the recipe, if this version of Prisma can build it here."""
         try:
-            return task(self.recipe["task"]["name"]) if self.recipe else None
+            found = task(self.recipe["task"]["name"]) if self.recipe else None
         except (PrismaError, KeyError, TypeError):
             return None
+        return found if found is not None and found.is_here else None
 
     def line(self, step: int) -> Mapping[str, Any]:
         """The metrics of a step; nothing if there are none."""

@@ -7,16 +7,21 @@ from collections.abc import Mapping
 
 from prisma.errors import PrismaError, nearest
 from prisma.recipes.circle import CIRCLE
+from prisma.recipes.clevr import CLEVR
 from prisma.recipes.digits import DIGITS
 from prisma.recipes.dsprites import OURS, PUBLISHED, TABLE
-from prisma.recipes.induction import INDUCTION
+from prisma.recipes.imagenet import IMAGENET
+from prisma.recipes.imagenet import TABLE as IMAGENET_TABLE
+from prisma.recipes.induction import INDUCTION, POLYGENIC
+from prisma.recipes.mnist import MNIST
 from prisma.recipes.sprites import SPRITES
 from prisma.train import Recipe
 
 RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (DIGITS, INDUCTION, CIRCLE, SPRITES, *PUBLISHED, *OURS)
+    recipe.name: recipe
+    for recipe in (DIGITS, INDUCTION, POLYGENIC, CIRCLE, SPRITES, CLEVR, MNIST, *PUBLISHED, *OURS, *IMAGENET)
 }
-TABLES: Mapping[str, tuple[Recipe, ...]] = {TABLE: OURS}
+TABLES: Mapping[str, tuple[Recipe, ...]] = {TABLE: OURS, IMAGENET_TABLE: IMAGENET}
 """Recipes that answer published mice, of which each has the accuracy to reach: `prisma train --table NAME`."""
 
 

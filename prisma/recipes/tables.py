@@ -1,6 +1,7 @@
 """Training a table of recipes: our accuracies beside those that were published."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ def train_table(
     resume: bool = False,
     device: str | None = None,
     progress: bool = True,
+    data: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Train the recipes of a table, the first seed of all before the others, each into `out/RECIPE/seed-SEED`.
+
+    Args:
+        data: where the recipes' data are, if they do not come with the package.
 
     Yields:
         After each recipe, its row: `row_of`.
@@ -32,9 +37,10 @@ def train_table(
     found: dict[str, list[dict[str, Any]]] = {}
     for some in (seeds[:1], seeds[1:]):
         for recipe in TABLES[name] if some else ():
-            command = f"prisma train {recipe.name}"
+            command = f"prisma train {recipe.name}{'' if data is None else ' --data PATH'}"
+            here = recipe if data is None else replace(recipe, task=f"{recipe.task}:{data}")
             results = train_seeds(
-                recipe, out / recipe.name, some, resume=resume, device=device, command=command, progress=progress
+                here, out / recipe.name, some, resume=resume, device=device, command=command, progress=progress
             )
             found.setdefault(recipe.name, []).extend(results)
             yield row_of(recipe, found[recipe.name])

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import sys
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_larger_shapes_cover_smaller_ones_and_scale_tells_the_area() -> None:
 def test_a_task_for_each_factor() -> None:
     assert {name for name in TASKS if name.startswith("dsprites")} == {
         "dsprites",
-        *(f"dsprites-{target}" for target in ("scale", "orientation", "position")),
+        *(f"dsprites-{target}" for target in ("scale", "orientation", "position", "all")),
     }
     rows = torch.randint(IMAGES, (100,), generator=torch.Generator().manual_seed(0))
     shape, scale, turn, x, y = (torch.from_numpy(i) for i in np.unravel_index(rows.numpy(), COUNTS))
@@ -156,3 +157,19 @@ def test_the_splits_hold_every_image_once_with_its_mask(monkeypatch: pytest.Monk
     assert (covered.sum((1, 2)) * 64).tolist() == test.images[:5].sum((1, 2, 3)).tolist()
     inputs = dsprites().transform.normalise(test.images[:3])
     assert inputs.dtype == torch.float32 and torch.equal(inputs, test.images[:3].float())
+
+
+def test_all_targets_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labels are the shapes, and the answers are the factors; of one target, the answer is the label."""
+    a_small_grid(monkeypatch)
+    one, every = dsprites("scale"), dsprites("all")
+    assert (every.name, every.sha256) == ("dsprites-all", dsprites().sha256)
+    train, test = every.make()
+    small = Task.of_splits("x", train, test, labels=every.labels, transform=every.transform, summary="", source="")
+    asked = replace(small, targets=every.targets, factors=every.factors)
+    assert torch.equal(train.labels, train.factors["shape"])
+    assert list(asked.answers("test")) == list(asked.answer_names()) == ["shape", "scale", "orientation", "x", "y"]
+    assert all(torch.equal(x, test.factors[name]) for name, x in asked.answers("test").items())
+    assert asked.answer_names()["shape"] == SHAPES and len(asked.answer_names()["orientation"]) == 40
+    assert torch.equal(small.answers("train")["label"], train.labels)
+    assert one.answer_names() == {"label": one.labels} and one.targets == ()

@@ -19,7 +19,7 @@ from PIL import Image
 
 from prisma import PrismaError
 from prisma.data import task
-from prisma.data.transform import MAX_PIXELS, Transform
+from prisma.data.transform import MAX_PIXELS, Transform, as_bytes, as_floats
 
 GREY = Transform(size=(8, 8), mean=(0.0,), std=(1.0,))
 COLOUR = Transform(size=(4, 6), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
@@ -329,3 +329,13 @@ def test_a_ribbon_is_not_blown_up_without_bound() -> None:
     ribbon = Image.new("RGB", (40_000, 1))
     with pytest.raises(PrismaError, match=r"differ less; found 40,000 x 1, which becomes 8,960,000 x 224 when"):
         Transform((224, 224), MEAN, STD, shortest=224)(ribbon)
+
+
+def test_bytes_floats_and_black_and_white_are_the_same_pixels() -> None:
+    pixels = torch.tensor([[[[0, 255], [255, 0]]]], dtype=torch.uint8)
+    transform = Transform(size=(2, 2), mean=(0.5,), std=(0.25,))
+    for same in (pixels, pixels == 255, pixels.float() / 255):
+        assert torch.equal(as_bytes(same), pixels)
+        assert torch.equal(transform.normalise(same), torch.tensor([[[[-2.0, 2.0], [2.0, -2.0]]]]))
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(as_bytes(as_floats(grey)), grey) and as_floats(grey).dtype == torch.float32

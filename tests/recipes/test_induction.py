@@ -19,3 +19,9 @@ def test_a_hundred_steps_are_above_chance(tmp_path: Path, monkeypatch: pytest.Mo
     accuracy = train(short, tmp_path / "run", device="cpu", progress=False)["results"][0]
     assert accuracy["name"] == "test accuracy" and accuracy["n"] == 656
     assert accuracy["value"] > 0.35  # chance is 0.25
+
+
+def test_the_polygenic_one_is_of_two_layers() -> None:
+    polygenic = recipe("induction-polygenic")
+    assert (polygenic.task, polygenic.model.n_layers, polygenic.model.d_mlp) == ("induction-polygenic", 2, 128)
+    assert polygenic.model.n_patches + polygenic.model.n_prefix == 65 and polygenic.model.n_classes == 12

@@ -12,9 +12,10 @@ from torch import Tensor
 from prisma import __version__
 from prisma.data import task
 from prisma.data.task import SEED, Factor, Split, Task, data_hash
+from prisma.data.transform import as_bytes
 from prisma.errors import PrismaError, listed, shown
 from prisma.publish.artefacts.artefact import Artefact
-from prisma.publish.artefacts.parquet import IMAGE, LABEL, MASK, as_bytes, from_parquet, to_parquet
+from prisma.publish.artefacts.parquet import IMAGE, LABEL, MASK, from_parquet, to_parquet
 from prisma.publish.commits import File
 from prisma.publish.facts import Fact
 from prisma.publish.markdown import LABELS, listing, one_line, text
@@ -84,7 +85,7 @@ def facts_of(data: Task, repo: str) -> dict[str, Any]:
 
 def _rounding(images: Tensor) -> float:
     """The largest difference between a pixel and its value in 8 bits."""
-    if images.dtype == torch.bool:
+    if images.dtype in (torch.bool, torch.uint8):
         return 0.0
     found: float = (as_bytes(images).float() / 255 - images).abs().max().item()
     return 0.0 if found < 1e-6 else float(f"{found:.1g}")
@@ -208,7 +209,7 @@ def problems(folder: Path, repo: str, about: Mapping[str, Any], *, deep: bool) -
     if wrong := [key for key in facts if key != "environment" and facts[key] != about.get(key)]:
         yield f"expected what the task {name} is in {ARTEFACT}; found others of {listed(wrong)}"
     splits = {
-        split: from_parquet(read_bytes(folder / file_of(split), LARGEST), data, len(wanted.labels))
+        split: from_parquet(read_bytes(folder / file_of(split), LARGEST), data, wanted)
         for split, wanted in data.splits.items()
     }
     if (found := data_hash(*splits.values())) != data.sha256:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from prisma.data.task import Split, Task
+from prisma.data.transform import as_bytes
 from prisma.errors import PrismaError, expect_packages, quoted
 
 ROWS = 1000  # of a group: a viewer reads few at a time
@@ -52,20 +53,14 @@ def to_parquet(task: Task, split: Split) -> bytes:
     picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     arrays = {IMAGE: pa.array(_pictures(as_bytes(split.images)), picture), LABEL: pa.array(split.labels.numpy())}
     if split.masks is not None:
-        arrays[MASK] = pa.array(_pictures(split.masks[:, None].to(torch.uint8) * 255), picture)
+        of_its_own = not split.masks_are_images
+        arrays[MASK] = pa.array(_pictures(as_bytes(split.masks[:, None])), picture) if of_its_own else arrays[IMAGE]
     arrays |= {factor.name: pa.array(split.factors[factor.name].numpy()) for factor in task.factors}
     about = {"huggingface": json.dumps({"info": {"features": features}})}
     table = pa.table({name: arrays[name] for name in features}).replace_schema_metadata(about)
     out = io.BytesIO()
     parquet.write_table(table, out, row_group_size=ROWS, compression="zstd", write_page_index=True)
     return out.getvalue()
-
-
-def as_bytes(images: Tensor) -> Tensor:
-    """Images in [0, 1], or true on white, as whole numbers from 0 to 255, uint8."""
-    if images.dtype == torch.bool:
-        return images.to(torch.uint8) * 255
-    return (images * 255).round().to(torch.uint8)
 
 
 def _pictures(images: Tensor) -> list[dict[str, Any]]:
@@ -80,11 +75,12 @@ def _pictures(images: Tensor) -> list[dict[str, Any]]:
     return found
 
 
-def from_parquet(data: bytes, task: Task, rows: int) -> Split:
-    """The split that a Parquet file of a task holds: what `to_parquet` wrote, pixels rounded to 8 bits.
+def from_parquet(data: bytes, task: Task, like: Split) -> Split:
+    """The split that a Parquet file of a task holds: what `to_parquet` wrote, its pixels as bytes (uint8).
 
     Args:
-        rows: how many images it must have; of any other number, none is read.
+        like: the split that it must be. It says how many images: of any other number, none is read; and whether they
+            are of black and white alone: then they are bool.
 
     Raises:
         PrismaError: it holds something else; a library is missing.
@@ -96,11 +92,15 @@ def from_parquet(data: bytes, task: Task, rows: int) -> Split:
         file = parquet.ParquetFile(io.BytesIO(data))
         about = file.metadata
         size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
-        if about.num_rows != rows or size > LARGEST_TABLE:
+        if about.num_rows != (rows := len(like.labels)) or size > LARGEST_TABLE:
             raise ValueError(f"{about.num_rows:,} rows of {size:,} bytes instead of {rows:,} rows")
         table = file.read().to_pydict()
-        images = _tensor(table[IMAGE])
-        masks = _tensor(table[MASK])[:, 0] > 0.5 if MASK in table else None
+        images = _pixels(table[IMAGE])
+        images = _black_or_white(images) if like.images.dtype == torch.bool else images
+        masks = None
+        if MASK in table:  # the same files are not decoded twice
+            shown = images if table[MASK] == table[IMAGE] else _pixels(table[MASK])
+            masks = (shown if shown.dtype == torch.bool else _black_or_white(shown))[:, 0]
         numbers = {name: torch.tensor(table[name], dtype=torch.int64) for name in (LABEL, *_names(task))}
         if table.keys() != {IMAGE, *numbers, *([MASK] if masks is not None else [])}:
             raise ValueError(f"the columns {', '.join(table)}")
@@ -113,8 +113,8 @@ def _names(task: Task) -> list[str]:
     return [factor.name for factor in task.factors]
 
 
-def _tensor(pictures: list[Mapping[str, Any]]) -> Tensor:
-    """Pictures as float32 [n, channel, height, width] in [0, 1]."""
+def _pixels(pictures: list[Mapping[str, Any]]) -> Tensor:
+    """Pictures as uint8 [n, channel, height, width]."""
     from PIL import Image
 
     found = []
@@ -122,6 +122,16 @@ def _tensor(pictures: list[Mapping[str, Any]]) -> Tensor:
         with Image.open(io.BytesIO(picture["bytes"]), formats=["PNG"]) as image:
             if max(image.size) > LARGEST:
                 raise ValueError(f"a picture of {image.size} pixels")
+            if image.mode not in ("L", "RGB"):
+                raise ValueError(f"a picture of mode {image.mode}")
             pixels = torch.from_numpy(np.array(image))
         found.append(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))
-    return torch.stack(found).float() / 255
+    return torch.stack(found)
+
+
+def _black_or_white(pixels: Tensor) -> Tensor:
+    """Pixels that are true on white. Raises ValueError where one is grey."""
+    white = pixels == 255
+    if (white != (pixels > 0)).any():
+        raise ValueError("a pixel that is neither black nor white")
+    return white

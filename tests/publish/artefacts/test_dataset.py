@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from prisma.data import task
+from prisma.data import TASKS, task
+from prisma.data.task import Split, data_hash
 from prisma.errors import PrismaError
 from prisma.publish import audit, diff, forecast, publish
 from prisma.publish.artefacts.artefact import ArtefactManifest
 from prisma.publish.artefacts.dataset import SIZES, facts_of, file_of, of_task, render
 from prisma.publish.metadata import problems
 from prisma.repository import ARTEFACT, DATASET, Published
+from tests.data.test_dsprites import a_small_grid
 from tests.docs.test_tutorials import blocks
 from tests.hubserver.running import Hub
 
@@ -148,3 +150,22 @@ def test_the_files_are_the_manifests(tmp_path: Path) -> None:
     manifest = ArtefactManifest.parse(b"".join(commit.file(ARTEFACT).chunks()))
     assert [record.name for record in manifest.files] == ["README.md", file_of("train"), file_of("test")]
     assert manifest.id == artefact.run and manifest.kind == DATASET
+
+
+def test_dsprites_comes_back_as_it_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of black and white alone, whose masks they are: a part of the grid, audited to its last byte."""
+    a_small_grid(monkeypatch)
+    whole = task("dsprites")
+
+    def make() -> tuple[Split, Split]:
+        def part(split: Split) -> Split:
+            some = split.images[:150]
+            return Split(some, split.labels[:150], some[:, 0], {key: x[:150] for key, x in split.factors.items()})
+
+        train, test = (part(split) for split in whole.make())
+        return train, test
+
+    small = replace(whole, make=make, sha256=data_hash(*make()))
+    monkeypatch.setitem(TASKS, "dsprites", small)  # type: ignore[arg-type]
+    publish("task:dsprites", "lab/dsprites", tmp_path / "hub")
+    assert audit("datasets/lab/dsprites", tmp_path / "hub", deep=True) == []
