@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _COLOURS = {"train": "#7a7f87", "test": "#d1495b"}
 _LEAST = 1e-12  # nats: what a logarithmic axis shows for a loss of 0
 _LOWEST = -1.0  # of an R², which has no least value: below, the curve is cut off
+_MARGINS = {"bottom": 0.12, "top": 0.9}  # fixed: to fit them to the text takes longer than to draw the picture
 _METADATA: Mapping[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
 
@@ -41,7 +42,8 @@ def draw_curves(
     evaluated = [line for line in metrics if "test_loss" in line]
     for kind in objective.measures[:2]:
         with rc_context(STYLE):
-            figure = Figure(figsize=(6.4, 3.8), dpi=150, layout="constrained")
+            figure = Figure(figsize=(6.4, 3.8), dpi=150)
+            figure.subplots_adjust(**_MARGINS, left=0.09, right=0.95)
             axes = _prepared(figure.subplots(), f"{title}: {kind}")
             if kind == "loss":
                 _draw_batches(axes, metrics)
@@ -49,7 +51,8 @@ def draw_curves(
             for format in CURVE_FORMATS:
                 _write(figure, folder, f"{kind}.{format}")
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.8), dpi=150, layout="constrained")
+        figure = Figure(figsize=(9.6, 3.8), dpi=150)
+        figure.subplots_adjust(**_MARGINS, left=0.07, right=0.975, wspace=0.2)
         loss, rate = figure.subplots(1, 2, width_ratios=(2, 1))
         _draw_dynamics(_prepared(loss, f"{title}: loss, logarithmic"), metrics, evaluated, objective.loss_axis)
         _draw_rate(_prepared(rate, "learning rate"), metrics)
