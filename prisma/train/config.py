@@ -12,6 +12,7 @@ from prisma.errors import PrismaError, nearest
 from prisma.fields import check_types, expect_choices, parse
 from prisma.repo_names import expect_repo_name
 from prisma.run_folder import checkpoint_steps
+from prisma.train.trained import expect_trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class TrainConfig:
     ema: float = 0.0  # the decay of a running mean of the weights (`prisma.train.mean_weights`); 0: none
     patience: int = 0  # steps without a better `stop_on`, after which the run ends at a checkpoint; 0: it never does
     stop_on: str = "test_loss"  # what has to get better: a loss lower, an accuracy higher
+    trained: str = "all"  # which weights: all, head, or the last blocks and the head, such as last:2
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "init": ("fan_in", "kaiming"),
@@ -47,12 +49,14 @@ class TrainConfig:
     }
     LATER: ClassVar[tuple[str, ...]] = (
         "decay_every", "decay_factor", "decay_all", "init", "precision", "accumulate", "ema", "patience", "stop_on",
+        "trained",
     )  # fmt: skip
     """Settings that earlier versions did not have, with what they did as the default: stated where they differ."""
 
     def __post_init__(self) -> None:
         check_types(self)
         expect_choices(self, self.CHOICES)
+        expect_trained(self.trained)
         for field in fields(self):
             if field.name in NUMBERS:
                 expect_within(field.name, getattr(self, field.name))
@@ -82,9 +86,10 @@ class Recipe:
     expected_accuracy: float | None = None  # on the test images, with these seeds
     published_accuracy: float | None = None  # of the mouse whose settings these are, or whose budget
     datasets: tuple[str, ...] = ()  # the repositories of the Hub that hold the data, for the card: OWNER/NAME
+    base_model: tuple[str, ...] = ()  # and those of the models that it was fine-tuned from
 
     def __post_init__(self) -> None:
-        for repo in self.datasets:
+        for repo in (*self.datasets, *self.base_model):
             expect_repo_name(repo)
         data = task(self.task)
         wanted = {
