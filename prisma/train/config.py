@@ -16,6 +16,7 @@ from prisma.headlines import HEADLINES, OBJECTIVE
 from prisma.repo_names import expect_repo_name
 from prisma.run_folder import RECIPE, checkpoint_steps
 from prisma.train.objectives import CLASSIFICATION, OBJECTIVES, Objective
+from prisma.train.trained import expect_trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class TrainConfig:
     ema: float = 0.0  # the decay of a running mean of the weights (`prisma.train.mean_weights`); 0: none
     patience: int = 0  # steps without a better `stop_on`, after which the run ends at a checkpoint; 0: it never does
     stop_on: str = "test_loss"  # what has to get better: a loss lower, an accuracy or r2 higher
+    trained: str = "all"  # which weights: all, head, or the last blocks and the head, such as last:2
     objective: str = "classification"  # what the model is trained to do (`prisma.train.objectives`)
     norm_pixels: bool = False  # pixels that are wanted are those of a patch less their mean, over their deviation
     drop: float = 0.75  # of objective="masked": the share of the patches that the encoder does not see
@@ -59,12 +61,14 @@ class TrainConfig:
     LATER: ClassVar[tuple[str, ...]] = (
         "decay_every", "decay_factor", "decay_all", "init", "precision", "accumulate", "ema", "patience", "stop_on",
         "objective", "norm_pixels", "drop", "decoder_layers", "decoder_d_model", "decoder_heads",
+        "trained",
     )  # fmt: skip
     """Settings that earlier versions did not have, with what they did as the default: stated where they differ."""
 
     def __post_init__(self) -> None:
         check_types(self)
         expect_choices(self, self.CHOICES)
+        expect_trained(self.trained)
         for field in fields(self):
             if field.name in NUMBERS:
                 expect_within(field.name, getattr(self, field.name))
@@ -95,9 +99,10 @@ class Recipe:
     published_accuracy: float | None = None  # of the mouse whose settings these are, or whose budget
     datasets: tuple[str, ...] = ()  # the repositories of the Hub that hold the data, for the card: OWNER/NAME
     expected_r2: float | None = None  # instead of the accuracy, of an objective that has none
+    base_model: tuple[str, ...] = ()  # and those of the models that it was fine-tuned from
 
     def __post_init__(self) -> None:
-        for repo in self.datasets:
+        for repo in (*self.datasets, *self.base_model):
             expect_repo_name(repo)
         data = task(self.task)
         wanted = {

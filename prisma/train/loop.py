@@ -35,6 +35,7 @@ from prisma.train.run import Run
 from prisma.train.shared import expect_shares, follow, leading
 from prisma.train.stopping import Stopping
 from prisma.train.tracking import EXTRAS, TENSORBOARD, WANDB, Log, note_page, tracking
+from prisma.train.trained import ALL, train_only
 from prisma.vit import ViT
 
 EVALUATED = 6000  # at most this many images of a split are evaluated, so that a checkpoint costs little
@@ -52,6 +53,7 @@ def train(
     progress: bool = True,
     watch: Log | None = None,
     processes: Processes = ALONE,
+    first: ViT | None = None,
 ) -> dict[str, Any]:
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
@@ -69,6 +71,7 @@ def train(
         watch: is called with every line of `metrics.jsonl` once it is written; those of checkpoints have `test_loss`.
             What it raises ends the run, which can be resumed.
         processes: those that share every batch (`prisma.train.shared`); all of them call this.
+        first: a model with the first weights, of the recipe's architecture; by default they are drawn.
 
     Returns:
         The content of `results.json`; empty in another process than the first.
@@ -77,7 +80,7 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
-    job = Job(recipe, out, command, resume)
+    job = Job(recipe, out, command, resume, first)
     expect_shares(recipe, processes)
     if not processes.is_first:
         follow(recipe, processes)
@@ -130,9 +133,13 @@ def train_together(
 
 
 def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, MetricsLog]]]:
-    """The runs that can take their steps together: at the same step, in float32, to the last, and without a decoder."""
+    """The runs that can take their steps together: at the same step, of all weights in float32, to the last step.
+
+    A decoder is trained with its own model alone.
+    """
     training = begun[0][0].recipe.training if begun else None
-    if training and (training.precision != "float32" or training.patience or begun[0][0].decoder is not None):
+    alone = bool(begun) and begun[0][0].decoder is not None
+    if training and (training.precision != "float32" or training.patience or training.trained != ALL or alone):
         return [[pair] for pair in begun]
     by_step = sorted(begun, key=lambda pair: pair[0].step)
     return [list(some) for _, some in groupby(by_step, key=lambda pair: pair[0].step)]
@@ -193,7 +200,8 @@ class Job:
         drawn = self.first is None
         first = initial_model(self.recipe.model, training.init_seed, training.init) if drawn else deepcopy(self.first)
         assert first is not None
-        self.model = first.float().to(place).requires_grad_(True)
+        self.model = first.float().to(place)
+        train_only(self.model, training.trained)
         lock = exclusive(self.out, f"train in {self.out}")
         stack.enter_context(folder_for(self.out))
         self.expect_alone = stack.enter_context(lock)

@@ -12,8 +12,11 @@ BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 def decay_groups(model: nn.Module, weight_decay: float, everything: bool = False) -> list[dict[str, Any]]:
-    """Weights of linear maps decay; biases, norms, layer scales, prefix tokens and positions only if `everything`."""
-    parameters = list(model.parameters())
+    """Weights of linear maps decay; biases, norms, layer scales, prefix tokens and positions only if `everything`.
+
+    Weights that need no gradient are in no group.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
     matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     if everything:
         matrices = set(map(id, parameters))

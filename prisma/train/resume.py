@@ -162,9 +162,9 @@ def load_state(
         warn_unrecorded(path.parent)
     names = {id(parameter): name for name, parameter in parameters.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-    model.load_state_dict({name: tensors[f"{_WEIGHT}.{name}"] for name in order})
+    model.load_state_dict({name: tensors[f"{_WEIGHT}.{name}"] for name in parameters})
     if mean is not None:
-        mean.load_state_dict({name: tensors[f"{MEAN}.{name}"] for name in order})
+        mean.load_state_dict({name: tensors[f"{MEAN}.{name}"] for name in parameters})
     state = {i: {kind: tensors[f"{kind}.{name}"] for kind in _MOMENTS} for i, name in enumerate(order)} if step else {}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return step
@@ -201,7 +201,10 @@ def _expect_state(
     kinds = (_WEIGHT, *((MEAN,) if mean else ()), *(_MOMENTS if step else ()))
     scalar = torch.zeros(())
     wanted = {
-        f"{kind}.{name}": scalar if kind == "step" else x for kind in kinds for name, x in sorted(parameters.items())
+        f"{kind}.{name}": scalar if kind == "step" else x
+        for kind in kinds
+        for name, x in sorted(parameters.items())
+        if x.requires_grad or kind not in _MOMENTS
     }
     for name in wanted:
         if name not in tensors:

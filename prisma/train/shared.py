@@ -26,6 +26,7 @@ from prisma.train.optimizer import make_optimizer
 from prisma.train.run import Run
 from prisma.train.steps import Eager, Steps, steps_of
 from prisma.train.stopping import Stopping
+from prisma.train.trained import train_only
 
 _END, _BEGIN, _MEASURE, _ADVANCE = range(4)
 """What the first process tells the others to do, with two numbers."""
@@ -70,7 +71,7 @@ class Shared(Eager):
         """Give the weights and moments of the first process to all."""
         for parameter in self.run.learner.parameters():
             dist.broadcast(parameter.detach(), 0)
-            if self.run.step:
+            if self.run.step and parameter.requires_grad:
                 state = self.run.optimizer.state[parameter]
                 if not state:
                     step = torch.tensor(float(self.run.step))
@@ -135,6 +136,7 @@ def follow(recipe: Recipe, processes: Processes) -> None:
         what, step, _ = _told(place)
         if what == _BEGIN:
             model = initial_model(recipe.model, config.init_seed, config.init).to(place)
+            train_only(model, config.trained)
             decoder, (images, _) = initial_decoder(recipe, place), data_for(recipe, place, 0)
             optimizer, nowhere = make_optimizer(recipe.objective.learner(model, decoder), config), Path()
             ledger, clock = Ledger(nowhere), Clock(nowhere, 0)

@@ -18,6 +18,7 @@ from prisma.train.optimizer import learning_rate
 from prisma.train.order import WHOLE, batch
 from prisma.train.run import Run
 from prisma.train.stacked import Stacked
+from prisma.train.trained import ALL
 
 
 class Steps(Protocol):
@@ -38,7 +39,8 @@ class Steps(Protocol):
 def steps_of(runs: Sequence[Run]) -> Steps:
     """The fastest way for these runs on their device. A run with a decoder is alone."""
     alone_on_cpu = len(runs) == 1 and runs[0].images.labels.device.type == "cpu"
-    return Eager(runs[0]) if alone_on_cpu or runs[0].decoder is not None else Stacked(runs)
+    some_are_frozen = runs[0].recipe.training.trained != ALL
+    return Eager(runs[0]) if alone_on_cpu or some_are_frozen or runs[0].decoder is not None else Stacked(runs)
 
 
 class Eager:

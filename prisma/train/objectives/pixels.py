@@ -84,6 +84,7 @@ class Masked(Squares):
         plain = model.pool in ("class", "mean", "class_mean") and not model.norm_pooled
         expect(plain, cls.name, "pool=class, mean or class_mean, after the final norm,", f"pool={model.pool}")
         expect(not training.ema, cls.name, "ema=0, because a decoder has no running mean,", training.ema)
+        expect(training.trained == "all", cls.name, "trained=all, because a decoder needs all,", training.trained)
         _expect_contrast(model, training, cls.name)
         decoder_config(model, training.decoder_layers, training.decoder_d_model, training.decoder_heads)
         found = cls(model, training)
