@@ -94,13 +94,13 @@ class Guard:
                 404, f"Expected an endpoint by number, from 0 to {len(self.endpoints) - 1}; found another"
             )
         name = asked["name"] if "name" in asked else list(self.endpoints)[int(number or 0)]
-        known = self.endpoints[name]
-        if "data" in asked and len(asked["data"]) != len(known):
+        arguments = self.endpoints[name]
+        if "data" in asked and len(asked["data"]) != len(arguments):
             raise RefusedError(
-                422, f"Expected {len(known)} arguments of /{name}, null for a default; found another number"
+                422, f"Expected {len(arguments)} arguments of /{name}, null for a default; found another number"
             )
-        if "data" not in asked and not asked.keys() <= {*known, "name", "fn_index", "session_hash"}:
-            raise RefusedError(422, f"Expected arguments of /{name} among {', '.join(known)}; found another")
+        if "data" not in asked and not asked.keys() <= {*arguments, "name", "fn_index", "session_hash"}:
+            raise RefusedError(422, f"Expected arguments of /{name} among {', '.join(arguments)}; found another")
 
 
 def _expect_call(body: bytes) -> dict[str, Any]:
