@@ -105,8 +105,9 @@ class Mouse(Subject):
         found = {"value": float(test["value"]), "n": int(test["n"])} if test else None
         accuracy = found if self._objective == CLASSIFICATION.name else None
         result = {"name": name, **found} if found and not accuracy else None
-        task, text = str(recipe.get("name", "")), card.partition("\n---\n")[2]
-        return {"accuracy": accuracy, "result": result, "task": task, "card": text}
+        task, text = recipe.get("task"), card.partition("\n---\n")[2]
+        about = str(task.get("name", "")) if isinstance(task, dict) else ""
+        return {"accuracy": accuracy, "result": result, "task": about, "card": text}
 
     def code(self, step: int) -> str:
         hub = "" if self.published.hub is None else f", hub={str(self.published.hub)!r}"

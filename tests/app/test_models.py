@@ -89,7 +89,7 @@ def test_a_mouse_that_tells_no_classes_has_no_accuracy_and_examples_without_a_cl
     publish(tmp_path / "run", "lab/masked", tmp_path / "hub", progress=False)
     mouse = Mouse(Published("lab/masked", tmp_path / "hub"))
     about = mouse.about()
-    assert about["accuracy"] is None
+    assert about["accuracy"] is None and about["task"] == "digits"
     assert about["result"] == {"name": "test r2", "value": found["results"][0]["value"], "n": 360}
     assert mouse.probe() is None and mouse.kinds() == list(range(N_EXAMPLES))
     assert {example.label for example in mouse.examples()} == {None}
