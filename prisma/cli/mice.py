@@ -144,13 +144,13 @@ def train(
     words += [word for repo in dataset or [] for word in ("--dataset", repo)]
     words += [] if data is None else ["--data", "PATH"]  # what is published does not name a place of this machine
     command = shlex.join(["prisma", "train", recipe, *words])
+    here = command if data is None else command.removesuffix("PATH") + shlex.quote(data)
     if seeds is not None:
         _expect_one_process("--seeds")
         for option in (name for name, wanted in (("--wandb", wandb), ("--tensorboard", tensorboard)) if wanted):
             raise typer.BadParameter(f"expected {option} with one run; found --seeds", param_hint=option)
-        _train_seeds(chosen, folder, seeds, resume, command, as_json)
+        _train_seeds(chosen, folder, seeds, resume, (command, here), as_json)
         return
-    here = command if data is None else command.removesuffix("PATH") + shlex.quote(data)
     _train_one(chosen, folder, resume, (command, here), {"use_wandb": wandb, "use_tensorboard": tensorboard}, as_json)
 
 
@@ -227,13 +227,15 @@ def _expect_one_process(option: str) -> None:
             )
 
 
-def _train_seeds(recipe: "Recipe", out: Path, text: str, resume: bool, command: str, as_json: bool) -> None:
-    """Train a recipe with several seeds, and print a row for each and their mean."""
+def _train_seeds(
+    recipe: "Recipe", out: Path, text: str, resume: bool, commands: tuple[str, str], as_json: bool
+) -> None:
+    """Train a recipe with several seeds, and print a row for each and their mean. `commands` as in `_train_one`."""
     from prisma.train.seeds import over_seeds, seeds_in, train_seeds
 
-    seeds = seeds_in(text)
-    with interruptible(f"{command} --seeds {text} --out {shlex.quote(str(out))} --resume continues from here"):
-        results = train_seeds(recipe, out, seeds, resume=resume, command=command)
+    seeds, (stated, here) = seeds_in(text), commands
+    with interruptible(f"{here} --seeds {text} --out {shlex.quote(str(out))} --resume continues from here"):
+        results = train_seeds(recipe, out, seeds, resume=resume, command=stated)
     spread = over_seeds(results)
     if as_json:
         print(json.dumps({"runs": results, "test accuracy": spread}, indent=2))

@@ -76,7 +76,8 @@ class Eager:
             self.run.optimizer.zero_grad()
             parts, whole = self.config.accumulate, 0.0
             for some, wanted in zip(images.chunk(parts), labels.chunk(parts), strict=True):
-                loss = F.cross_entropy(self.run.model(some), wanted) / parts
+                share = len(wanted) / len(labels)  # a process's part of a batch may not divide into equal parts
+                loss = F.cross_entropy(self.run.model(some), wanted) * share
                 loss.backward()
                 whole += loss.item()
             self._known = step, whole
