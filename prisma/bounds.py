@@ -53,6 +53,10 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "accumulate": (1, LARGEST),
     "ema": (0, 1),
     "patience": (0, 100_000_000),
+    "drop": (0, 1),
+    "decoder_layers": (0, 1_000),
+    "decoder_d_model": (1, LARGEST),
+    "decoder_heads": (1, 10_000),
     "threads": (1, 512),  # torch ends the process where the machine cannot start as many
     # an analysis
     "seed": (0, 2**63 - 1),

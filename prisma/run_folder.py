@@ -15,6 +15,7 @@ from prisma.errors import PrismaError, by_number, listed, shown
 from prisma.fields import conform
 from prisma.files import LOCK, read_json
 from prisma.filesystem import remove
+from prisma.headlines import HEADLINES, objective_of
 from prisma.reading import parse_json, read_bytes
 
 RECIPE = "recipe.json"
@@ -29,18 +30,25 @@ HASHES = "hashes.json"
 CURVES = "curves"
 WEIGHT_NORM, GRADIENT_NORM, HEADS = "weight_norm", "gradient_norm", "heads"
 """What a line of `metrics.jsonl` has at a checkpoint beside losses and accuracies; earlier versions had none."""
-CURVE_KINDS = ("loss", "accuracy")
 DYNAMICS = "dynamics"
 CURVE_FORMATS = ("png", "svg")
-CURVE_FILES = tuple(f"{CURVES}/{kind}.{ending}" for kind in CURVE_KINDS for ending in CURVE_FORMATS)
-FINAL_FILES = (CONFIG, WEIGHTS, METRICS, RECIPE, RESULTS, PROBE, *CURVE_FILES)
-"""The files of a finished run, beside its checkpoints; all are published."""
 ADDED_FILES = (f"{CURVES}/{DYNAMICS}.png",)
 """More of them, which runs of earlier versions lack."""
 
 _TRACES = (RECIPE, PROBE, METRICS, STATE, CHECKPOINTS, RESULTS, HASHES)  # names that only a run has
 
 LAST_POWER = 512  # the last checkpoint at a power of two
+
+
+def curve_kinds(recipe: Mapping[str, Any]) -> tuple[str, str]:
+    """The numbers of a run that are drawn over its steps, each in a picture. Raises PrismaError as `objective_of`."""
+    return "loss", HEADLINES[objective_of(recipe)]
+
+
+def needed_files(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files of a finished run, beside its checkpoints; all are published. Raises PrismaError as `objective_of`."""
+    curves = (f"{CURVES}/{kind}.{ending}" for kind in curve_kinds(recipe) for ending in CURVE_FORMATS)
+    return (CONFIG, WEIGHTS, METRICS, RECIPE, RESULTS, PROBE, *curves)
 
 
 def is_run(run: Path) -> bool:
@@ -54,8 +62,12 @@ def is_finished(run: Path) -> bool:
 
 
 def final_files(run: Path) -> tuple[str, ...]:
-    """The names of the files of a finished run, beside its checkpoints: all that are published."""
-    return (*FINAL_FILES, *(name for name in ADDED_FILES if (run / name).is_file()))
+    """The names of the files of a finished run, beside its checkpoints: all that are published.
+
+    Raises:
+        PrismaError: its recipe cannot be read.
+    """
+    return (*needed_files(read_recipe(run)), *(name for name in ADDED_FILES if (run / name).is_file()))
 
 
 def has_traces(run: Path) -> bool:
@@ -84,13 +96,12 @@ def expect_finished(run: Path) -> None:
     """Raise PrismaError unless `run` holds a finished run with all its files."""
     if not run.is_dir():
         raise PrismaError(f"expected a run folder at {run}; found none; `prisma train` makes one")
-    if has_traces(run):
-        read_recipe(run)
+    recipe = read_recipe(run) if has_traces(run) else {}
     if not is_finished(run):
         raise PrismaError(
             f"expected a finished run at {run}; found no {RESULTS}; finish it with `prisma train --resume`"
         )
-    for name in FINAL_FILES:
+    for name in needed_files(recipe):
         if not (run / name).is_file():
             raise PrismaError(f"expected {name} in the run {run}; found no such file: restore it, or train again")
 
@@ -113,6 +124,8 @@ def read_results(run: Path) -> dict[str, Any]:
                 raise ValueError(f"a number of {row['n']} images")
             if row["name"].endswith("accuracy") and not 0 <= row["value"] <= 1:
                 raise ValueError(f"an accuracy of {row['value']:g}")
+            if row["name"].endswith("r2") and row["value"] > 1:
+                raise ValueError(f"an R² of {row['value']:g}")
     except (KeyError, TypeError, ValueError) as error:
         raise PrismaError(
             f"expected the results and seeds of a run in {run / RESULTS}; found something else "

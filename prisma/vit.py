@@ -38,6 +38,16 @@ def expect_pixels(config: ViTConfig, ours: torch.dtype, pixels: Tensor) -> None:
         raise PrismaError(f"expected pixels of {ours}, like the weights; found {pixels.dtype}: use images.to({ours})")
 
 
+def patches_of(config: ViTConfig, pixels: Tensor) -> Tensor:
+    """Images [batch, channel, (frame,) height, width] -> the pixels of every patch [batch, patch, pixel].
+
+    Patches are in raster order; the pixels of one are in the order channel, frame, row, column.
+    """
+    (t, h, w), (p, q) = config.grid, config.patch_sides
+    tubes = pixels.view(len(pixels), config.channels, config.frames, *config.image_sides)[..., : h * p, : w * q]
+    return rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) (c f p q)", t=t, h=h, w=w, p=p, q=q)
+
+
 class Embed(nn.Module):
     """Pixels -> tokens."""
 
@@ -54,9 +64,7 @@ class Embed(nn.Module):
     def forward(self, pixels: Tensor, tap: AnyTap = no_tap) -> Tensor:
         c = self.config
         expect_pixels(c, self.prefix.dtype, pixels)
-        (t, h, w), (p, q) = c.grid, c.patch_sides
-        tubes = pixels.view(len(pixels), c.channels, c.frames, *c.image_sides)[..., : h * p, : w * q]
-        patches = rearrange(tubes, "b c (t f) (h p) (w q) -> b (t h w) (c f p q)", t=t, h=h, w=w, p=p, q=q)
+        patches = patches_of(c, pixels)
         prefix_BTM = self.prefix.expand(len(pixels), -1, -1)
         x_BTM = tap("embed", torch.cat([prefix_BTM, self.ln_patch(self.patch(patches))], dim=1))
         if self.positions is not None:
@@ -150,17 +158,22 @@ class ViT(Tower):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the weights from torch's global generator: matrices N(0, 1 / fan_in), tokens N(0, 0.02^2), biases 0."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        draw_matrices(self)
         tokens = [self.embed.prefix, self.embed.positions]
         if self.readout.attention_pool is not None:
             tokens.append(self.readout.attention_pool.query)
         for token in tokens:
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
+
+
+def draw_matrices(module: nn.Module) -> None:
+    """Draw the weights of all linear maps of a module from torch's global generator: N(0, 1 / fan_in), biases 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=part.in_features**-0.5)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
 
 
 def build(config: ViTConfig) -> ViT:

@@ -3,9 +3,11 @@
 Every test process uses one torch thread: pytest-xdist starts one process per core, and the models are tiny.
 """
 
+import gc
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ if hasattr(signal, "SIGHUP"):
 os.environ["PRISMA_CACHE"] = str(Path(__file__).parent.parent / ".pytest_cache" / "prisma")  # shared by all processes
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of these processes compiles all modules anew
 
+
 import torch
 from filelock import FileLock
 
@@ -26,6 +29,15 @@ from prisma.recipes import recipe
 from prisma.train import train
 
 torch.set_num_threads(1)
+sys.dont_write_bytecode = False  # nor do the tests, whose asserts are rewritten when they are compiled
+
+
+def quick_fsync(descriptor: int) -> None:
+    """What `os.fsync` is in test processes: they are killed, but the machine is not, which keeps what was written."""
+    os.fstat(descriptor)  # an error where it is none
+
+
+os.fsync = quick_fsync
 
 REPO = "lab/tiny"
 SMALL = {"steps": "6", "warmup": "1", "n_layers": "1", "d_model": "8", "n_heads": "2", "d_mlp": "8"}
@@ -39,12 +51,31 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-FIRST = ("tests/e2e/test_demo.py", "tests/docs/test_pages.py", "tests/app/test_browser.py")
+FIRST = (
+    "tests/e2e/test_demo.py",
+    "tests/docs/test_pages.py",
+    "tests/docs/test_site.py",
+    "tests/app/test_browser_page.py",
+    "tests/app/test_browser_patching.py",
+    "tests/publish/test_publishing.py",
+    "tests/train/test_loop.py",
+)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The slowest files first, so that no worker begins one when the others are done."""
+    assert all((config.rootpath / name).is_file() for name in FIRST), "one of FIRST has another name now"
     items.sort(key=lambda item: item.nodeid.split("::")[0] not in FIRST)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # libraries that count what is left of them at the end complain otherwise
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

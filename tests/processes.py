@@ -20,6 +20,7 @@ PRELOADED = [
     "huggingface_hub.constants",
     "huggingface_hub.file_download",
     "huggingface_hub.hf_api",
+    "tests.conftest",  # its `os.fsync`
     "tests.hubserver.running",
     "tests.publish.small_plans",
     "pytest",

@@ -9,13 +9,13 @@ from prisma.errors import PrismaError
 from prisma.files import write_json
 from prisma.run_folder import (
     ADDED_FILES,
-    FINAL_FILES,
     checkpoint_folders,
     checkpoint_steps,
     expect_finished,
     final_files,
     is_finished,
     is_run,
+    needed_files,
     read_all_metrics,
     read_metrics,
     read_results,
@@ -91,14 +91,14 @@ def test_results_that_no_images_can_give_are_refused(tmp_path: Path, row: dict[s
 def test_the_files_of_a_run_are_those_that_the_trainer_writes(finished_run: Path) -> None:
     files = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
     assert {name for name in files if not name.startswith("checkpoints/")} == {
-        *FINAL_FILES,
+        *needed_files({}),
         *ADDED_FILES,
         "state.safetensors",
         "hashes.json",
     }
     assert is_run(finished_run) and is_finished(finished_run)
     expect_finished(finished_run)
-    assert final_files(finished_run) == (*FINAL_FILES, *ADDED_FILES)
+    assert final_files(finished_run) == (*needed_files({}), *ADDED_FILES)
     wanted = ["step-000000", "step-000001", "step-000002", "step-000004", "step-000006"]
     assert [folder.name for folder in scheduled_folders(finished_run, RECIPE)] == wanted
     assert [folder.name for folder in checkpoint_folders(finished_run)] == wanted

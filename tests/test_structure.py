@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
     ("bounds", "filesystem", "launched"),
-    ("fields", "numbers", "reading", "repo_names"),
+    ("fields", "numbers", "reading", "repo_names", "headlines"),
     ("sites", "files", "config", "contents", "downloads"),
     ("selection", "plain", "pixels", "describe"),
     ("edits", "layers"),

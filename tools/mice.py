@@ -49,6 +49,26 @@ An orientation of 360 degrees gives the image of 0 degrees, as in the original: 
 twin, perhaps in the other split. Accuracy is on the first 6,000 of 184,320 test images. The cards, curves and results
 are in `hub_cards/`, the weights are not."""
 
+OBJECTIVE = """The setting `objective` of a recipe says what counts as right, and needs a model with as many outputs:
+`prisma train digits --set objective=masked --set n_classes=0 --set pool=mean`.
+
+- `classification`: one class for each image; cross-entropy.
+- `several`: several classes for each image at once, such as the shape, scale, orientation and place of
+  `dsprites-all`; the mean of their cross-entropies, and an accuracy for each.
+- `regression`: numbers, such as the scale and place of the task `dsprites-numbers`, standardised; squared error and R².
+- `reconstruction`: the token of every patch gives back the patch's pixels; squared error and R².
+- `masked`: a masked autoencoder. The encoder sees a quarter of the patches (`drop`), and a small decoder gives the
+  pixels of the others. The decoder stays in `state.safetensors`: checkpoints hold the encoder alone, an ordinary model.
+
+`norm_pixels` asks for each patch less its mean and over its standard deviation. In the list above, R² is the share of
+the variance on the test images that is explained, of the pixels about the mean patch."""
+
+PROBED = (0, 512, 1000, 2000)  # steps whose features the page shows, beside the last
+PROBE = "linear_probe.json"
+LINEAR = """`{name}` never saw a label. Its features, the mean over the tokens at `{site}`, stay as they are, and a
+ridge regression on them, in closed form (`prisma.train.linear_probe`), names the class of the {n} test images of
+{task}. Random weights are those of step 0: the same architecture, untrained. One seed of each."""
+
 COSTS = """CPU time on one thread (`benchmarks/checkpoints.py`), and wall time for the disk. A pass of evaluation has as
 many images as the CPU's caches hold. The shares are of the CPU time of all steps of the recipe."""
 IMAGENET = """ViT-Prisma published these nine mice in 2024. `prisma train --table imagenet --data FOLDER` trains ours;
@@ -69,7 +89,7 @@ def parameters(recipe: Recipe) -> int:
 
 def recipes() -> str:
     """A row for every recipe."""
-    head = ("mouse", "task", "layers", "heads", "width", "MLP", "parameters", "steps", "accuracy", "weights")
+    head = ("mouse", "task", "layers", "heads", "width", "MLP", "parameters", "steps", "accuracy or R²", "weights")
     rows = [
         (
             f"`{r.name}`",
@@ -80,7 +100,7 @@ def recipes() -> str:
             r.model.d_mlp or "none",
             f"{parameters(r):,}",
             f"{r.training.steps:,} of {r.training.batch_size}",
-            _number(r.expected_accuracy),
+            _number(r.expected_accuracy) if r.expected_r2 is None else f"R² {_number(r.expected_r2)}",
             "in the package" if (MICE / r.name).is_dir() else "",
         )
         for r in RECIPES.values()
@@ -151,6 +171,22 @@ def speed(path: Path) -> str:
     return "\n\n".join([table(("mouse", "against", "ours", "loop", "ratio"), rows), *many, *notes, where])
 
 
+def probe(path: Path) -> str:
+    """What a linear map reads from the features of a mouse at some of its checkpoints."""
+    found, name = json.loads(path.read_text()), path.parent.name
+    rows = found["checkpoints"]
+    some = [row for i, row in enumerate(rows) if row["step"] in PROBED or i == len(rows) - 1]
+    lines = [(f"`{name}`, step {row['step']:,}" if row["step"] else "random weights", row) for row in some]
+    lines.append(("the pixels themselves", found["pixels"]))
+    best = rows[-1]
+    figures = [
+        (what, f"{row['accuracy']:.3f}", f"{(row['accuracy'] * (1 - row['accuracy']) / row['n']) ** 0.5:.3f}")
+        for what, row in lines
+    ]
+    words = LINEAR.format(name=name, site=found["site"], n=best["n"], task=found["task"])
+    return f"{words}\n\n{table(('features', 'test accuracy', 'standard error'), figures)}"
+
+
 def checkpoints(path: Path) -> str:
     """The table of a file of `benchmarks.checkpoints`."""
     found = json.loads(path.read_text())
@@ -166,7 +202,9 @@ def checkpoints(path: Path) -> str:
 
 
 def page() -> str:
-    parts = [INTRODUCTION, "## Recipes", recipes()]
+    parts = [INTRODUCTION, "## Recipes", recipes(), "## What they are trained to do", OBJECTIVE]
+    for path in sorted((ROOT / "hub_cards").glob(f"*/{PROBE}")):
+        parts += ["## What a mouse without labels has learned", probe(path)]
     for name, rows in TABLES.items():
         trained = any((ROOT / "hub_cards" / recipe.name / "results.json").is_file() for recipe in rows)
         parts += [f"## The published table: {name}", TEXTS[name], published(rows) if trained else untrained(rows)]

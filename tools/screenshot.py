@@ -38,7 +38,7 @@ PICTURES = {
     ),
     "prisma/digits": (
         Picture("app.png", "?v=1&model=prisma/digits&view=attention&img=3&head=1&token=6&pin=1"),
-        Picture("app/training.png", "?v=1&model=prisma/digits&view=training&img=3&step=512"),
+        Picture("app/training.png", "?v=1&model=prisma/digits&view=training&img=3&step=512", height=1640),
         Picture("app/compare.png", "?v=1&model=prisma/digits&view=attention&img=3&step=64&img2=3&step2=1500"),
     ),
     "real/dinov2-s14": (

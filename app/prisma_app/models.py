@@ -13,10 +13,12 @@ from prisma.data import task
 from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
 from prisma.files import read_json
+from prisma.headlines import HEADLINES, objective_of
 from prisma.loaded import Loaded, load
 from prisma.recipes import recipe
 from prisma.repository import MAIN, MICE, Published, published_in
-from prisma.run_folder import METRICS, read_metrics
+from prisma.run_folder import METRICS, RECIPE, read_metrics
+from prisma.train.objectives import CLASSIFICATION
 from prisma_app.cache import Cache
 from prisma_app.pictures import Picture, transform_of
 from prisma_app.subject import Subject, expect_still_images
@@ -71,10 +73,12 @@ class Mouse(Subject):
         return self._examples
 
     def kinds(self) -> list[int]:
-        """The class of each example."""
-        return [picture.label or 0 for picture in self._examples]
+        """The class of each example; without classes, each is one of its kind."""
+        return [i if picture.label is None else picture.label for i, picture in enumerate(self._examples)]
 
     def probe(self) -> tuple[Tensor, Tensor] | None:
+        if self._objective != CLASSIFICATION.name:
+            return None
         images, labels = self.published.probe()
         return transform_of(self.final).normalise(images), labels
 
@@ -82,12 +86,16 @@ class Mouse(Subject):
         return list(read_metrics(self.published.file(METRICS)))
 
     def about(self) -> dict[str, Any]:
-        """The test accuracy of `results.json`, the task, and the card."""
+        """The test accuracy of `results.json`, or what stands in its place, the task, and the card."""
         results, recipe = (read_json(self.published.file(name)) for name in ("results.json", "recipe.json"))
-        test = next((row for row in results.get("results", []) if row.get("name") == "test accuracy"), None)
+        name = f"test {HEADLINES[self._objective]}"
+        test = next((row for row in results.get("results", []) if row.get("name") == name), None)
         card = self.published.file("README.md").read_text("utf-8", errors="replace")
-        accuracy = {"value": float(test["value"]), "n": int(test["n"])} if test else None
-        return {"accuracy": accuracy, "task": str(recipe.get("name", "")), "card": card.partition("\n---\n")[2]}
+        found = {"value": float(test["value"]), "n": int(test["n"])} if test else None
+        accuracy = found if self._objective == CLASSIFICATION.name else None
+        result = {"name": name, **found} if found and not accuracy else None
+        task, text = str(recipe.get("name", "")), card.partition("\n---\n")[2]
+        return {"accuracy": accuracy, "result": result, "task": task, "card": text}
 
     def code(self, step: int) -> str:
         hub = "" if self.published.hub is None else f", hub={str(self.published.hub)!r}"
@@ -115,7 +123,17 @@ class Mouse(Subject):
     @cached_property
     def _examples(self) -> list[Picture]:
         images, labels = (x[:N_EXAMPLES] for x in self.published.probe())
-        return _named(transform_of(self.final).normalise(images), labels, self.labels, range(len(images)))
+        own = labels if self._objective == CLASSIFICATION.name else None
+        return _named(transform_of(self.final).normalise(images), own, self.labels, range(len(images)))
+
+    @cached_property
+    def _objective(self) -> str:
+        """What it was trained for: where that is not classification, the logits are not those of the labels."""
+        try:
+            recipe = read_json(self.published.file(RECIPE))
+        except PrismaError:  # the views need none
+            recipe = {}
+        return objective_of(recipe)
 
     def _load(self, commit: str) -> Loaded:
         return LOADED.get((self.published.hub, self.name, commit), lambda: self._read(commit))
@@ -152,9 +170,11 @@ class Shipped(Subject):
         return self._examples
 
     def kinds(self) -> list[int]:
-        return [picture.label or 0 for picture in self._examples]
+        return [i if picture.label is None else picture.label for i, picture in enumerate(self._examples)]
 
     def probe(self) -> tuple[Tensor, Tensor] | None:
+        if self._objective != CLASSIFICATION.name:
+            return None
         images, labels = self._task.inputs("test")
         chosen = self._spread(N_PROBE)
         return images[chosen], labels[chosen]
@@ -174,13 +194,18 @@ class Shipped(Subject):
         return self.ref.removeprefix("mice/")
 
     @property
+    def _objective(self) -> str:
+        return recipe(self._recipe).training.objective
+
+    @property
     def _task(self) -> Task:
         return task(recipe(self._recipe).task)
 
     @cached_property
     def _examples(self) -> list[Picture]:
         inputs, labels = self._task.inputs("test")
-        return _named(inputs, labels, self.labels, self._spread(N_EXAMPLES))
+        own = labels if self._objective == CLASSIFICATION.name else None
+        return _named(inputs, own, self.labels, self._spread(N_EXAMPLES))
 
     def _spread(self, count: int) -> list[int]:
         """Indices of test images, evenly spread: some tasks have one class after the other."""
@@ -188,10 +213,13 @@ class Shipped(Subject):
         return sorted({round(i * last / (count - 1)) for i in range(count)})
 
 
-def _named(inputs: Tensor, labels: Tensor, known: Sequence[str], indices: Sequence[int]) -> list[Picture]:
-    """The images of these indices, as examples."""
+def _named(inputs: Tensor, labels: Tensor | None, known: Sequence[str], indices: Sequence[int]) -> list[Picture]:
+    """The images of these indices, as examples; with their classes, if the model tells these."""
     made = []
     for example, index in enumerate(indices):
+        if labels is None:
+            made.append(Picture(f"Test image {index}", inputs[index], str(example)))
+            continue
         label = int(labels[index])
         name = known[label] if label < len(known) else f"class {label}"
         made.append(Picture(f"Test image {index}, labelled {name}", inputs[index], str(example), label))

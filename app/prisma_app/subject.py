@@ -55,7 +55,10 @@ class Subject(ABC):
         return []
 
     def about(self) -> Mapping[str, Any]:
-        """What else to say of the model: `{"accuracy": {"value", "n"}, "task", "card": Markdown}`, as far as known."""
+        """What else to say of the model: `{"accuracy": {"value", "n"}, "task", "card": Markdown}`, as far as known.
+
+        A model whose logits are not classes has `"result": {"name", "value", "n"}` in place of an accuracy.
+        """
         return {}
 
     def code(self, step: int) -> str:

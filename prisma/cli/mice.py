@@ -3,12 +3,13 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prisma.cli.asked import Asked, asked_for
 from prisma.cli.publishing import report_text
 from prisma.cli.serving import serve
 from prisma.cli.shared import HubOption, JsonOption, interruptible, settings_of, table
@@ -82,7 +83,9 @@ def mice(as_json: JsonOption = False) -> None:
             "parameters": sum(p.numel() for p in outline(r.model).parameters()),
             "steps": r.training.steps,
             "batch": r.training.batch_size,
+            "objective": r.training.objective,
             "expected_accuracy": r.expected_accuracy,
+            "expected_r2": r.expected_r2,
             "published_accuracy": r.published_accuracy,
             "shipped": (MICE / r.name).is_dir(),
         }
@@ -123,6 +126,10 @@ def train(
         str | None,
         typer.Option(metavar="PATH", help="Where the recipe's data are, such as MNIST's folder or dSprites' file."),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--from", metavar="REF", help="Fine-tune this model, as for prisma.load. See --set trained=head."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a mouse.
@@ -136,22 +143,16 @@ def train(
             raise typer.BadParameter("expected a recipe; or --table without a recipe and its options")
         _train_table(table_name, given(out or Path("runs") / table_name), seeds, resume, as_json, data)
         return
-    chosen = _recipe_of(recipe).override(settings_of(settings or []))
-    chosen = chosen if data is None else replace(chosen, task=f"{chosen.task}:{data}")
-    chosen = replace(chosen, license=license or chosen.license, datasets=tuple(dataset or chosen.datasets))
-    folder = given(out or Path("runs") / chosen.name)
-    words = [*(word for s in settings or [] for word in ("--set", s)), *(["--license", license] if license else [])]
-    words += [word for repo in dataset or [] for word in ("--dataset", repo)]
-    words += [] if data is None else ["--data", "PATH"]  # what is published does not name a place of this machine
-    command = shlex.join(["prisma", "train", recipe, *words])
-    here = command if data is None else command.removesuffix("PATH") + shlex.quote(data)
-    if seeds is not None:
-        _expect_one_process("--seeds")
-        for option in (name for name, wanted in (("--wandb", wandb), ("--tensorboard", tensorboard)) if wanted):
-            raise typer.BadParameter(f"expected {option} with one run; found --seeds", param_hint=option)
-        _train_seeds(chosen, folder, seeds, resume, (command, here), as_json)
+    asked = asked_for(recipe, settings or [], data, license, dataset or [], base)
+    folder = given(out or Path("runs") / asked.recipe.name)
+    if seeds is None:
+        _train_one(asked, folder, resume, {"use_wandb": wandb, "use_tensorboard": tensorboard}, as_json)
         return
-    _train_one(chosen, folder, resume, (command, here), {"use_wandb": wandb, "use_tensorboard": tensorboard}, as_json)
+    _expect_one_process("--seeds")
+    for option, wanted in (("--wandb", wandb), ("--tensorboard", tensorboard), ("--from", base)):
+        if wanted:
+            raise typer.BadParameter(f"expected {option} with one run; found --seeds", param_hint=option)
+    _train_seeds(asked.recipe, folder, seeds, resume, (asked.stated, asked.here), as_json)
 
 
 @cli.command("import", epilog="Example: prisma import model_51200.pth --like induction --set n_heads=4")
@@ -180,38 +181,24 @@ def import_(
         print(f"The mouse is in {folder}: {config.n_layers} layers, {config.n_heads} heads, {config.activation}.")
 
 
-def _recipe_of(name: str) -> "Recipe":
-    """The recipe of a name, or in a Python file."""
-    from prisma.recipes import recipe
-    from prisma.recipes.own import is_recipe_file, recipe_in
-
-    return recipe_in(name) if is_recipe_file(name) else recipe(name)
-
-
 def _early(results: dict[str, Any]) -> str:
     """Why a run ended early, as a sentence after another; nothing of one that did not."""
     stopped = results.get("stopped")
     return f" It ended early, at step {stopped['step']}: {stopped['why']}." if stopped else ""
 
 
-def _train_one(
-    recipe: "Recipe", folder: Path, resume: bool, commands: tuple[str, str], trackers: Mapping[str, Any], as_json: bool
-) -> None:
-    """Train one run, in all processes that were launched for it, and print its results.
-
-    Args:
-        commands: the command line as the run states it, and as this machine needs it.
-    """
+def _train_one(asked: Asked, folder: Path, resume: bool, trackers: Mapping[str, Any], as_json: bool) -> None:
+    """Train one run, in all processes that were launched for it, and print its results."""
     from prisma.launched import launched_processes
     from prisma.run_folder import is_finished
     from prisma.train import train as run
 
     done = f"The run in {folder} was already finished." if is_finished(folder) else f"The run is in {folder}."
     options = [f" --{name.removeprefix('use_')}" for name, wanted in trackers.items() if wanted]
-    stated, here = commands
-    again = f"{here} --out {shlex.quote(str(folder))} --resume{''.join(options)}"
+    again = f"{asked.here} --out {shlex.quote(str(folder))} --resume{''.join(options)}"
+    how = {"resume": resume, "command": asked.stated, "first": asked.first, **trackers}
     with interruptible(f"{again} continues from here"), launched_processes() as processes:
-        results = run(recipe, folder, resume=resume, command=stated, processes=processes, **trackers)
+        results = run(asked.recipe, folder, processes=processes, **how)
     if processes.is_first:
         print(json.dumps(results, indent=2) if as_json else f"{done}{_early(results)}\n{_results_table(results)}")
 
@@ -236,16 +223,17 @@ def _train_seeds(
     seeds, (stated, here) = seeds_in(text), commands
     with interruptible(f"{here} --seeds {text} --out {shlex.quote(str(out))} --resume continues from here"):
         results = train_seeds(recipe, out, seeds, resume=resume, command=stated)
-    spread = over_seeds(results)
+    name = f"test {recipe.objective.headline}"
+    spread = over_seeds(results, name)
     if as_json:
-        print(json.dumps({"runs": results, "test accuracy": spread}, indent=2))
+        print(json.dumps({"runs": results, name: spread}, indent=2))
         return
     rows = [
         {"seed": seed, **{row["name"]: f"{row['value']:.4f}" for row in found["results"]}}
         for seed, found in zip(seeds, results, strict=True)
     ]
     print(table(rows))
-    print(f"test accuracy over {len(seeds)} seeds: {spread['mean']:.4f}, sd {spread['sd']:.4f}")
+    print(f"{name} over {len(seeds)} seeds: {spread['mean']:.4f}, sd {spread['sd']:.4f}")
     print(f"The runs are in {out}.")
 
 

@@ -124,30 +124,34 @@ FACTORS = (
         "how the shape is turned, clockwise",
         (*(f"{round(angle * 180 / pi)} degrees" for angle in ORIENTATIONS[:-1]), "360 degrees, as 0"),
     ),
-    Factor("x", "the place from left to right, 0 to 31"),
-    Factor("y", "the place from top to bottom, 0 to 31"),
+    Factor("x", "the place from left to right, 0 to 31", count=POSITIONS),
+    Factor("y", "the place from top to bottom, 0 to 31", count=POSITIONS),
 )
-ALL = "all"
+SEVERAL: Mapping[str, tuple[str, ...]] = {  # questions of several parts, which are factors
+    "all": tuple(factor.name for factor in FACTORS),
+    "numbers": ("scale", "x", "y"),
+}
 QUESTIONS = {  # what can be asked of an image
     "shape": "Which shape is it: square, ellipse or heart?",
     "scale": "How large is the shape?",
     "orientation": "How is the shape turned?",
     "position": "Where is the shape?",
-    ALL: "Which shape is it, how large, how turned, and where?",
+    "all": "Which shape is it, how large, how turned, and where?",
+    "numbers": "How large is the shape, and where is it? In numbers.",
 }
 
 
 def _classes(target: str) -> tuple[str, ...]:
-    """The names of the answers to a question; of all, those of the first."""
-    target = "shape" if target == ALL else target
+    """The names of the answers to a question; of one of several parts, the shapes."""
+    target = "shape" if target in SEVERAL else target
     if target == "position":
         return tuple(f"x {x}, y {y}" for x, y in np.ndindex(POSITIONS, POSITIONS))
     return next(factor.values for factor in FACTORS if factor.name == target)
 
 
 def _labels(target: str, factors: Mapping[str, Tensor]) -> Tensor:
-    """The class of every image, from its factors; if all are asked for, that of its shape."""
-    target = "shape" if target == ALL else target
+    """The class of every image, from its factors; if several are asked for, that of its shape."""
+    target = "shape" if target in SEVERAL else target
     return factors["x"] * POSITIONS + factors["y"] if target == "position" else factors[target]
 
 
@@ -169,7 +173,9 @@ def _make(target: str, path: str | Path | None = None) -> tuple[Split, Split]:
 
 @cache
 def dsprites(target: str = "shape", path: str | Path | None = None) -> Task:
-    """The task of one factor (shape, scale, orientation or position) or of all. 75 % of the images are for training.
+    """The task of one factor (shape, scale, orientation or position), or of several. 75 % is for training.
+
+    Several are "all" factors at once, or "numbers": the scale and the place.
 
     Args:
         path: the original's `.npz` file, which is read instead of drawing.
@@ -192,7 +198,7 @@ def dsprites(target: str = "shape", path: str | Path | None = None) -> Task:
         make=lambda: made or _make(target),
         sha256=SHA256[target] if made is None else data_hash(*made),
         factors=FACTORS,
-        targets=tuple(factor.name for factor in FACTORS) if target == ALL else (),
+        targets=SEVERAL.get(target, ()),
         license="mit" if drawn else "apache-2.0",
     )
 
@@ -202,6 +208,7 @@ SHA256 = {
     "scale": "82ecdccf899766975facdda7b7f1a51247058765f673582f6f53df8a991dba53",
     "orientation": "b76a5b8a47602f5803c29049f7d84200d4bbf2be355a65a0677dc5cdff48fc50",
     "position": "acc7097aac115fc2ebc1d7ada574047a6511c53bf0a9caeba6f48b161d4d078f",
-    ALL: "dd1c79c524d2ebfdfc62646aab7265e0715e0e92d18f746b9185df6caea6d6fe",  # its labels are the shapes
+    "all": "dd1c79c524d2ebfdfc62646aab7265e0715e0e92d18f746b9185df6caea6d6fe",  # its labels are the shapes
+    "numbers": "dd1c79c524d2ebfdfc62646aab7265e0715e0e92d18f746b9185df6caea6d6fe",
 }
 DSPRITES = tuple(dsprites(target) for target in SHA256)

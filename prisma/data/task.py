@@ -29,6 +29,12 @@ class Factor:
     name: str  # of its values in `Split.factors`
     words: str  # what it is, as a phrase
     values: tuple[str, ...] = ()  # the names of the values 0, 1, ...; none: the values are numbers that mean themselves
+    count: int = 0  # of such numbers, where they are 0, 1, ... and so many; 0: any
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each value, where it has finitely many; else none."""
+        return self.values or tuple(str(value) for value in range(self.count))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from prisma.checkpoint import Checkpoint
 from prisma.config import ViTConfig
 from prisma.describe import describe, what_goes_in
 from prisma.errors import PrismaError
+from prisma.headlines import HEADLINES, objective_of
 from prisma.publish.emissions import Cost, cost, duration
 from prisma.publish.facts import Fact
 from prisma.publish.manifest import Entry, Yanked
@@ -19,11 +20,21 @@ from prisma.publish.prose import BEGIN, END
 from prisma.publish.rendering import rendered
 from prisma.recipes import RECIPES
 from prisma.repo_names import expect_repo_name
-from prisma.run_folder import CURVE_KINDS, DYNAMICS, HEADS, LAST_POWER, METRICS, RECIPE, RESULTS
+from prisma.run_folder import (
+    DYNAMICS,
+    HEADS,
+    LAST_POWER,
+    METRICS,
+    RECIPE,
+    RESULTS,
+    curve_kinds,
+)
+from prisma.train.objectives import CLASSIFICATION, OBJECTIVES
 
 TAGS = ("vision-transformer", "mechanistic-interpretability", "prisma", "mouse")
 PLACES = 10  # environments that a card shows
 SHOWN = 100  # checkpoints that a card shows of the first, and of the last
+MEASURES = {"accuracy": "accuracy", "r2": "R²"}  # what is beside the loss, as a card calls it
 _PAGE = re.compile(r"https://[A-Za-z0-9.-]+(/[A-Za-z0-9._/-]*)?")
 
 
@@ -56,7 +67,8 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
     config, rows = final.model.config, [_result(row) for row in results["results"].rows()]
     if not final.transform:
         raise PrismaError("expected a transform in config.json; found none")
-    places, license, checkpoints = _places(recipe), _license(recipe), _checkpoints(record)
+    goal = _goal(record)
+    places, license, checkpoints = _places(recipe), _license(recipe), _checkpoints(record, goal["headline"])
     spent = cost([place["environment"] for place in places], results)
     task, seconds = recipe["task"], results.get("seconds")
     return {
@@ -78,9 +90,10 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
         "base_model": _ids(recipe, "base_model"),
         "order": recipe["data_order"]["words"].text(),
         "seeds": ", ".join(f"{role} {seed.whole()}" for role, seed in results["seeds"].items().items()),
+        **goal,
         "results": rows,
-        "errors": [row for row in rows if row["measure"] == "accuracy" and row["split"] != "train"],
-        "curves": [kind.text() for kind in found.rows()] if (found := results.get("curves")) else list(CURVE_KINDS),
+        "errors": [row for row in rows if _is_share(row, goal["objective"]) and row["split"] != "train"],
+        "curves": [kind.text() for kind in found.rows()] if (found := results.get("curves")) else list(curve_kinds({})),
         "dynamics": DYNAMICS,
         "settings": {key: value.setting() for key, value in recipe["training"].items().items()},
         "optimizer": {key: value.setting() for key, value in recipe["optimizer"].items().items()},
@@ -98,7 +111,7 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
         "last": checkpoints[-1],
         "yanked": record.yanked,
         "middle": checkpoints[len(checkpoints) // 2],
-        "measured": all(row["accuracy"] is not None and row["loss"] is not None for row in checkpoints),
+        "measured": all(row["headline"] is not None and row["loss"] is not None for row in checkpoints),
         "run": recipe["run"].text(),
         "version": recipe["environment"]["prisma"].text(),
         "page": _page(recipe),
@@ -108,38 +121,61 @@ def _facts(record: Record, final: Checkpoint) -> dict[str, Any]:
     }
 
 
+def _goal(record: Record) -> dict[str, str]:
+    """What the mouse was trained for, and how its numbers are called."""
+    objective = objective_of(record.recipe)
+    return {
+        "objective": objective,
+        "explained": OBJECTIVES[objective].explained,
+        "headline": (headline := HEADLINES[objective]),
+        "headline_words": MEASURES[headline],
+    }
+
+
 def _result(row: Fact) -> dict[str, Any]:
     """A row of the results, with the standard error of an accuracy."""
     name, split, n = row["name"].text(), row["split"].text(), row["n"].whole(1)
     measure = one_line(name).removeprefix(f"{one_line(split)} ")
-    value = row["value"].number(0, 1 if measure.endswith("accuracy") else math.inf)
+    value = row["value"].number(*_bounds(measure))
     return {
         "name": name,
         "split": split,
         "n": n,
         "value": value,
         "measure": measure,
-        "error": math.sqrt(value * (1 - value) / n) if value <= 1 else 0,
+        "error": math.sqrt(value * (1 - value) / n) if 0 <= value <= 1 else 0,
         "least": 0.05 ** (1 / n),  # the accuracy at which n images are all right once in twenty times
     }
 
 
-def _checkpoints(record: Record) -> list[dict[str, Any]]:
-    """A row for each checkpoint; accuracy and loss are None where they were not measured."""
+def _is_share(row: Mapping[str, Any], objective: str) -> bool:
+    """Whether a row is the share of images that are right, whose standard error follows: a mean of several is none."""
+    single = objective == CLASSIFICATION.name
+    return row["measure"] == "accuracy" if single else re.fullmatch(r"(?!ema ).+ accuracy", row["measure"]) is not None
+
+
+def _bounds(measure: str) -> tuple[float, float]:
+    """The least and the largest value of a number that training measures."""
+    if measure.endswith("r2"):
+        return -math.inf, 1
+    return 0, 1 if measure.endswith("accuracy") else math.inf
+
+
+def _checkpoints(record: Record, headline: str) -> list[dict[str, Any]]:
+    """A row for each checkpoint; its headline (accuracy) and loss are None where they were not measured."""
     lines: dict[int, Fact] = {}
     for i, values in enumerate(record.metrics):
         line = Fact(values, f"line {i + 1} of {METRICS}")
-        numbers = {key: value.number(0) for key, value in line.items().items() if key not in ("step", HEADS)}
-        for key in numbers:
-            if key.endswith("accuracy"):
-                line[key].number(0, 1)
+        for key, value in line.items().items():
+            if key not in ("step", HEADS):
+                value.number(*_bounds(key))
         lines[line["step"].whole()] = line
     if not record.entries:
         raise PrismaError("expected a checkpoint in the manifest; found none")
     rows = []
     for entry in record.entries:
         line = lines.get(entry.step, Fact({}, METRICS))
-        found = {key: line.get(f"test_{key}") for key in ("accuracy", "loss")}
+        found = {"headline": line.get(f"test_{headline}"), "loss": line.get("test_loss")}
         measures = {key: None if value is None else value.number() for key, value in found.items()}
         rows.append({"step": entry.step, "revision": entry.revision, "sha256": entry.sha256, **measures})
     return rows
@@ -209,7 +245,7 @@ def _metadata(
     repo: str, recipe: Fact, config: ViTConfig, rows: Sequence[Mapping[str, Any]], spent: Cost | None
 ) -> dict[str, Any]:
     """The fields of the front matter, in the order in which the Hub documents them."""
-    if config.n_classes:
+    if config.n_classes and HEADLINES[objective_of(recipe.value)] == "accuracy":
         kind = "video-classification" if config.frames > 1 else "image-classification"
     else:
         kind = "image-feature-extraction"

@@ -30,7 +30,7 @@ from prisma.publish.sources import Source
 from prisma.reading import read_bytes, read_text
 from prisma.repository import MANIFEST
 from prisma.run_folder import METRICS, RECIPE, RESULTS, read_metrics, read_results, scheduled_steps
-from prisma.train.config import TrainConfig
+from prisma.train.config import TrainConfig, objective_in
 from prisma.train.loop import EVALUATED
 from prisma.train.optimizer import learning_rate
 
@@ -174,15 +174,19 @@ def _recipe_problems(main: Main, recipe: Mapping[str, Any]) -> Iterator[str]:
         if main.results is not None and main.results.get("parameters") != parameters:
             yield f"expected {parameters} parameters in {RESULTS}; found {shown(main.results.get('parameters'))}"
     if (data := main.task) is not None:
-        yield from _task_problems(main, recipe["task"], data)
+        yield from _task_problems(main, recipe, data)
 
 
-def _task_problems(main: Main, stated: Mapping[str, Any], data: Task) -> Iterator[str]:
+def _task_problems(main: Main, recipe: Mapping[str, Any], data: Task) -> Iterator[str]:
+    stated = recipe["task"]
     if stated.get("sha256") != data.sha256:
         found = shown(stated.get("sha256"))
         yield f"expected data of hash {data.sha256} for the task {data.name} in {RECIPE}; found {found}"
-    if main.model is not None and main.model.labels != data.labels:
-        yield f"expected the labels of the task {data.name} in {CONFIG}; found others: {listed(main.model.labels, 5)}"
+    if main.model is not None:
+        names = objective_in(recipe, main.model.model.config, data).names
+        if main.model.labels != names:
+            found = listed(main.model.labels, 5)
+            yield f"expected the labels of the task {data.name} in {CONFIG}; found others: {found}"
     if main.model is not None and dict(main.model.transform) != data.transform.to_dict():
         yield f"expected the transform of the task {data.name} in {CONFIG}; found another"
     images = stated.get("images")

@@ -14,14 +14,14 @@ from prisma.publish.manifest import Entry, Manifest
 from prisma.publish.plan import CARD
 from prisma.publish.signing import SIGNATURE
 from prisma.repository import MAIN, MANIFEST
-from prisma.run_folder import CURVES, FINAL_FILES, RECIPE, revision_of, scheduled_steps
+from prisma.run_folder import CURVES, RECIPE, needed_files, revision_of, scheduled_steps
 
-_CURVE = re.compile(rf"{CURVES}/[a-z_]+\.(png|svg)")
+_CURVE = re.compile(rf"{CURVES}/[a-z0-9_]+\.(png|svg)")
 
 
 def is_published_name(name: str) -> bool:
     """Whether a file of this name may be in `main` of a published mouse: the allow-list."""
-    return name in (CARD, MANIFEST, SIGNATURE, *FINAL_FILES) or _CURVE.fullmatch(name) is not None
+    return name in (CARD, MANIFEST, SIGNATURE, *needed_files({})) or _CURVE.fullmatch(name) is not None
 
 
 def manifest_findings(manifest: Manifest, recipe: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -40,7 +40,7 @@ def manifest_findings(manifest: Manifest, recipe: Mapping[str, Any] | None) -> I
     yield from _step_findings(manifest)
     for row in manifest.checkpoints:
         yield from (Finding(row.revision, problem) for problem in _row_problems(row, manifest))
-    yield from (Finding(MAIN, problem) for problem in _file_problems(manifest))
+    yield from (Finding(MAIN, problem) for problem in gathered(_file_problems(manifest, recipe or {})))
     for taken in manifest.yanked:
         if taken.step not in manifest.steps or taken.revision != revision_of(taken.step):
             yield Finding(taken.revision, f"expected a yanked step of the schedule in {MANIFEST}; found {taken.step}")
@@ -108,9 +108,9 @@ def _row_problems(row: Entry, manifest: Manifest) -> Iterator[str]:
         yield f"expected one SHA-256 and size of {WEIGHTS} in its row of {MANIFEST}; found two that differ"
 
 
-def _file_problems(manifest: Manifest) -> Iterator[str]:
+def _file_problems(manifest: Manifest, recipe: Mapping[str, Any]) -> Iterator[str]:
     names, own = Counter(record.name for record in manifest.files), (MANIFEST, SIGNATURE)
-    if missing := sorted({*FINAL_FILES, CARD} - names.keys()):
+    if missing := sorted({*needed_files(recipe), CARD} - names.keys()):
         yield f"expected every file of main in {MANIFEST}; found no {listed(missing, 10)}"
     if odd := sorted(name for name, n in names.items() if n > 1 or not is_published_name(name) or name in own):
         yield f"expected each file that Prisma publishes once in {MANIFEST}; found {listed(odd, 10)}"

@@ -16,6 +16,7 @@ from prisma.publish.manifest import TOLERANCE, Entry, agrees, fingerprint
 from prisma.publish.recomputing import batch_problems, loss_problems
 from prisma.repository import MAIN
 from prisma.run_folder import PROBE, revision_of, step_in
+from prisma.train.config import objective_in
 from prisma.train.probe import probe_images
 
 
@@ -57,9 +58,9 @@ class WeightsCheck:
         self._hashes[label] = weights_hash(checkpoint.model.state_dict())
         data, recipe = self.main.task, self.main.recipe
         if self.losses and step is not None and data is not None and recipe is not None:
-            line = self.main.line(step)
+            line, objective = self.main.line(step), objective_in(recipe, checkpoint.model.config, data)
             for split in ("test", "train") if label == MAIN else ("test",):
-                yield from loss_problems(checkpoint, line, data, split)
+                yield from loss_problems(checkpoint, line, data, split, objective)
             yield from batch_problems(checkpoint, line, data, recipe, step)
         if entry and self.images is not None and not agrees(fingerprint(checkpoint, self.images), entry.fingerprint):
             yield f"expected the manifest's logits on the probe images within {TOLERANCE:g}; found others"

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from prisma.errors import PrismaError, nearest
 from prisma.recipes.circle import CIRCLE
 from prisma.recipes.clevr import CLEVR
-from prisma.recipes.digits import DIGITS
-from prisma.recipes.dsprites import OURS, PUBLISHED, TABLE
-from prisma.recipes.imagenet import IMAGENET
+from prisma.recipes.digits import DIGITS, MASKED, RECONSTRUCTION
+from prisma.recipes.dsprites import ALL, OURS, PUBLISHED, TABLE
+from prisma.recipes.imagenet import IMAGENET, PIXELS
 from prisma.recipes.imagenet import TABLE as IMAGENET_TABLE
 from prisma.recipes.induction import INDUCTION, POLYGENIC
 from prisma.recipes.mnist import MNIST
@@ -19,7 +19,22 @@ from prisma.train import Recipe
 
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
-    for recipe in (DIGITS, INDUCTION, POLYGENIC, CIRCLE, SPRITES, CLEVR, MNIST, *PUBLISHED, *OURS, *IMAGENET)
+    for recipe in (
+        DIGITS,
+        RECONSTRUCTION,
+        MASKED,
+        INDUCTION,
+        POLYGENIC,
+        CIRCLE,
+        SPRITES,
+        CLEVR,
+        MNIST,
+        ALL,
+        *PUBLISHED,
+        *OURS,
+        *IMAGENET,
+        *PIXELS,
+    )
 }
 TABLES: Mapping[str, tuple[Recipe, ...]] = {TABLE: OURS, IMAGENET_TABLE: IMAGENET}
 """Recipes that answer published mice, of which each has the accuracy to reach: `prisma train --table NAME`."""

@@ -15,6 +15,10 @@ pictures are decoded once, to 224 pixels, into a file of 200 GB.
 Seeds: 0 for the first weights (`init_seed`), 0 for the batches (`order_seed`). They were not trained here, so neither
 their seconds nor our accuracy are known: the accuracy that is stated is the published one (of the mouse with patches of
 32 its README says 0.22 and its card 0.2148).
+
+Two more learn from the pixels alone, of which ViT-Prisma had the idea and no table: `imagenet-reconstruction`, whose
+tokens of 192 numbers give back the 768 of a patch, and `imagenet-masked`, a masked autoencoder of four layers. They are
+settings, and were not trained here either.
 """
 
 from collections.abc import Mapping
@@ -78,3 +82,35 @@ IMAGENET = (
     ),
     _recipe("imagenet-small-full-patch32", LAYERS["small"], KINDS["full"], 32, 43, PATCH_32),
 )
+
+
+def _of_pixels(objective: str, width: int, n_classes: int) -> Recipe:
+    return Recipe(
+        f"imagenet-{objective}",
+        "imagenet",
+        ViTConfig(
+            image_size=224,
+            patch_size=16,
+            n_layers=4,
+            d_model=width,
+            n_heads=4,
+            d_mlp=4 * width,
+            n_classes=n_classes,
+            pool="mean",
+        ),
+        TrainConfig(
+            steps=26 * EPOCH,
+            batch_size=BATCH,
+            lr=3e-4,
+            warmup=EPOCH,
+            weight_decay=0.05,
+            checkpoint_every=EPOCH,
+            precision="bfloat16",
+            objective=objective,
+            norm_pixels=objective == "masked",
+            decoder_d_model=256 if objective == "masked" else 32,
+        ),
+    )
+
+
+PIXELS = (_of_pixels("reconstruction", 192, 3 * 16 * 16), _of_pixels("masked", 768, 0))

@@ -3,15 +3,20 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, get_type_hints
 
 from prisma.bounds import NUMBERS, expect_within
 from prisma.config import ViTConfig
 from prisma.data import task
+from prisma.data.task import Task
 from prisma.errors import PrismaError, nearest
-from prisma.fields import check_types, expect_choices, parse
+from prisma.fields import check_types, expect_choices, from_dict, parse
+from prisma.headlines import HEADLINES, OBJECTIVE
 from prisma.repo_names import expect_repo_name
-from prisma.run_folder import checkpoint_steps
+from prisma.run_folder import RECIPE, checkpoint_steps
+from prisma.train.objectives import CLASSIFICATION, OBJECTIVES, Objective
+from prisma.train.trained import expect_trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +43,32 @@ class TrainConfig:
     accumulate: int = 1  # parts that a batch is computed in, one after the other: the same gradient in less memory
     ema: float = 0.0  # the decay of a running mean of the weights (`prisma.train.mean_weights`); 0: none
     patience: int = 0  # steps without a better `stop_on`, after which the run ends at a checkpoint; 0: it never does
-    stop_on: str = "test_loss"  # what has to get better: a loss lower, an accuracy higher
+    stop_on: str = "test_loss"  # what has to get better: a loss lower, an accuracy or r2 higher
+    trained: str = "all"  # which weights: all, head, or the last blocks and the head, such as last:2
+    objective: str = "classification"  # what the model is trained to do (`prisma.train.objectives`)
+    norm_pixels: bool = False  # pixels that are wanted are those of a patch less their mean, over their deviation
+    drop: float = 0.75  # of objective="masked": the share of the patches that the encoder does not see
+    decoder_layers: int = 1  # of objective="masked", as the next two: blocks of the decoder
+    decoder_d_model: int = 32
+    decoder_heads: int = 4
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "init": ("fan_in", "kaiming"),
         "precision": ("float32", "bfloat16"),
-        "stop_on": ("test_loss", "test_accuracy", "train_loss", "train_accuracy"),
+        OBJECTIVE: tuple(HEADLINES),
+        "stop_on": ("test_loss", "test_accuracy", "test_r2", "train_loss", "train_accuracy", "train_r2"),
     }
     LATER: ClassVar[tuple[str, ...]] = (
         "decay_every", "decay_factor", "decay_all", "init", "precision", "accumulate", "ema", "patience", "stop_on",
+        "objective", "norm_pixels", "drop", "decoder_layers", "decoder_d_model", "decoder_heads",
+        "trained",
     )  # fmt: skip
     """Settings that earlier versions did not have, with what they did as the default: stated where they differ."""
 
     def __post_init__(self) -> None:
         check_types(self)
         expect_choices(self, self.CHOICES)
+        expect_trained(self.trained)
         for field in fields(self):
             if field.name in NUMBERS:
                 expect_within(field.name, getattr(self, field.name))
@@ -82,22 +98,44 @@ class Recipe:
     expected_accuracy: float | None = None  # on the test images, with these seeds
     published_accuracy: float | None = None  # of the mouse whose settings these are, or whose budget
     datasets: tuple[str, ...] = ()  # the repositories of the Hub that hold the data, for the card: OWNER/NAME
+    expected_r2: float | None = None  # instead of the accuracy, of an objective that has none
+    base_model: tuple[str, ...] = ()  # and those of the models that it was fine-tuned from
 
     def __post_init__(self) -> None:
-        for repo in self.datasets:
+        for repo in (*self.datasets, *self.base_model):
             expect_repo_name(repo)
         data = task(self.task)
         wanted = {
             "image_sides": data.transform.size,
             "channels": len(data.transform.mean),
-            "n_classes": len(data.labels),
+            "n_classes": len(self.objective.names),
         }
         for name, value in wanted.items():
             if (found := getattr(self.model, name)) != value:
-                raise PrismaError(f"expected the model's {name} to be {value} for the task {self.task}; found {found}")
+                raise PrismaError(
+                    f"expected the model's {name} to be {value} for the task {self.task}"
+                    f"{self._other_objective * (name == 'n_classes')}; found {found}"
+                )
+        measures, stop_on = self.objective.measures[:2], self.training.stop_on
+        if self.training.patience and stop_on.partition("_")[2] not in measures:
+            raise PrismaError(
+                f"expected stop_on to name a {' or '.join(measures)} for the objective {self.training.objective}; "
+                f"found {stop_on}"
+            )
         expect_within("trained weights", self.model.n_weights, "the number of weights that are trained")
         pixels = self.training.batch_size * math.prod(self.model.input_shape)
         expect_within("pixels per batch", pixels, "the number of pixels per batch")
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What the model is trained to do."""
+        return OBJECTIVES[self.training.objective].of(self.model, self.training, task(self.task))
+
+    @property
+    def _other_objective(self) -> str:
+        """The objective in words, unless it is the one that goes without saying."""
+        name = self.training.objective
+        return "" if name == CLASSIFICATION.name else f" and the objective {name}"
 
     def override(self, values: Mapping[str, str]) -> "Recipe":
         """The recipe with other values for some fields of its TrainConfig or ViTConfig, as text: {"steps": "500"}.
@@ -119,3 +157,13 @@ class Recipe:
             training=replace(self.training, **{key: new[key] for key in new if key in training}),
             model=replace(self.model, **{key: new[key] for key in new if key in model}),
         )
+
+
+def objective_in(recipe: Mapping[str, Any], model: ViTConfig, data: Task) -> Objective:
+    """What a run was trained to do, by the content of its `recipe.json`.
+
+    Raises:
+        PrismaError: `recipe.json` holds no training settings, or these do not fit the model and the task.
+    """
+    training = from_dict(TrainConfig, recipe.get("training"), f"training of {RECIPE}")
+    return OBJECTIVES[training.objective].of(model, training, data)

@@ -3,10 +3,20 @@
 from collections.abc import Mapping
 from functools import lru_cache
 
+import torch
 from torch import Tensor
 
 from prisma.data import task
 from prisma.data.task import Split
+from prisma.train.config import Recipe
+
+
+def data_for(recipe: Recipe, place: torch.device, first: int) -> tuple[Split, Mapping[str, tuple[Tensor, Tensor]]]:
+    """The same as `data_on`, with the targets of the recipe's objective in place of the labels."""
+    images, inputs = data_on(recipe.task, str(place), first)
+    targets = {name: recipe.objective.targets(split) for name, split in task(recipe.task).splits.items()}
+    asked = {name: (x, targets[name][: len(x)].to(place)) for name, (x, _) in inputs.items()}
+    return Split(images.images, targets["train"].to(place)), asked
 
 
 @lru_cache(maxsize=1)

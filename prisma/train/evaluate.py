@@ -1,31 +1,36 @@
-"""Loss and accuracy of a model."""
+"""Loss and accuracy of a model, or whatever else its objective measures."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from prisma.config import ViTConfig
-from prisma.metrics import above_and_tied, top_share
 from prisma.train.machine import is_out_of_memory
-from prisma.vit import ViT
+from prisma.train.objectives import CLASSIFICATION, Objective
 
 MOST = 1024  # images in one pass
 CACHED = 8 * 2**20  # bytes of the largest activation of a pass on a CPU: above, its caches do not hold it
 
 
-def evaluate(model: ViT, images: Tensor, labels: Tensor, batch: int | None = None) -> tuple[float, float]:
-    """(mean cross-entropy in nats, accuracy: the share of images whose largest logit is that of their label).
-
-    Where n classes share the largest logit, an image counts 1 / n, so that constant logits have the accuracy of chance.
+def evaluate(
+    learner: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    batch: int | None = None,
+    objective: Objective = CLASSIFICATION,
+) -> tuple[float, ...]:
+    """The measures of an objective: by default (mean cross-entropy in nats, accuracy) of a ViT.
 
     Args:
-        images: normalised, [n, channel, height, width]; labels: [n].
+        learner: what answers: a ViT, or the objective's learner.
+        images: normalised, [n, channel, height, width].
+        targets: of the images, as the objective has them: [n] classes.
         batch: the largest number of images in one pass; by default `images_per_pass`.
     """
-    batch = batch or images_per_pass(model.config, images.device.type)
-    return evaluate_each(lambda some: model(some)[None], images, labels, batch)[0]
+    batch = batch or images_per_pass(cast(ViTConfig, learner.config), images.device.type)
+    return evaluate_each(lambda *inputs: learner(*inputs)[None], images, targets, batch, objective)[0]
 
 
 def images_per_pass(config: ViTConfig, device: str) -> int:
@@ -38,15 +43,19 @@ def images_per_pass(config: ViTConfig, device: str) -> int:
 
 @torch.inference_mode()
 def evaluate_each(
-    forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, batch: int = MOST
-) -> list[tuple[float, float]]:
-    """The same for each of several models: `forward` gives the logits of all of them, [model, n, class].
+    forward: Callable[..., Tensor],
+    images: Tensor,
+    targets: Tensor,
+    batch: int = MOST,
+    objective: Objective = CLASSIFICATION,
+) -> list[tuple[float, ...]]:
+    """The same for each of several models: `forward` gives the answers of all of them, [model, n, ...].
 
     Where memory has no room for a pass, passes of half as many images are tried.
     """
     while True:
         try:
-            return _evaluate_each(forward, images, labels, batch)
+            return _evaluate_each(forward, images, targets, batch, objective)
         except (MemoryError, RuntimeError) as error:
             if batch == 1 or not is_out_of_memory(error):
                 raise
@@ -54,13 +63,14 @@ def evaluate_each(
 
 
 def _evaluate_each(
-    forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, batch: int
-) -> list[tuple[float, float]]:
-    sums: Tensor | int = 0  # of losses and shares, [2, model]
-    for some, wanted in zip(images.split(batch), labels.split(batch), strict=True):
-        logits = forward(some)
-        losses = [F.cross_entropy(own.double(), wanted, reduction="sum") for own in logits]
-        shares = [top_share(*above_and_tied(own, wanted)).sum(dtype=torch.float64) for own in logits]
-        sums = sums + torch.stack([torch.stack(losses), torch.stack(shares)])
-    loss, right = (sums / len(labels)).tolist() if isinstance(sums, Tensor) else ([], [])
-    return list(zip(loss, right, strict=True))
+    forward: Callable[..., Tensor], images: Tensor, targets: Tensor, batch: int, objective: Objective
+) -> list[tuple[float, ...]]:
+    sums: Tensor | int = 0  # [model, sum]
+    draws = objective.evaluation_draws(len(images))
+    for first in range(0, len(images), batch):
+        some = slice(first, first + batch)
+        drawn = None if draws is None else draws[some].to(images.device)
+        inputs, wanted = objective.question(images[some], targets[some], drawn)
+        sums = sums + torch.stack([objective.sums(own, wanted) for own in forward(*inputs)])
+    rows = sums.tolist() if isinstance(sums, Tensor) else []
+    return [objective.measured(row, len(images)) for row in rows]

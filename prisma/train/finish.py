@@ -5,7 +5,7 @@ from typing import Any
 
 from prisma.files import to_json, write_json
 from prisma.ledger import write_hashes
-from prisma.run_folder import CURVE_KINDS, CURVES, DYNAMICS, METRICS, RECIPE, RESULTS, read_metrics, read_recipe
+from prisma.run_folder import CURVES, DYNAMICS, METRICS, RECIPE, RESULTS, read_metrics, read_recipe
 from prisma.train.curves import draw_curves
 from prisma.train.fit import MEASURED
 from prisma.train.patience import Patience
@@ -23,7 +23,8 @@ def finish(run: Run, command: str, stopping: Stopping) -> dict[str, Any]:
     metrics = read_metrics(run.out / METRICS)
     steps, stopped = metrics[-1]["step"], _stopped(run, metrics)
     run.write_model(run.out, steps)
-    draw_curves(metrics, run.out / CURVES, run.recipe.name)
+    objective = run.recipe.objective
+    draw_curves(metrics, run.out / CURVES, run.recipe.name, objective)
     results = {
         "recipe": run.recipe.name,
         "run": run.id,
@@ -35,11 +36,11 @@ def finish(run: Run, command: str, stopping: Stopping) -> dict[str, Any]:
         "results": [
             {"name": name.replace("_", " "), "value": metrics[-1][name], "split": split, "n": len(labels)}
             for _, start in MEASURED[: 1 + (run.mean is not None)]
-            for kind in ("accuracy", "loss")
+            for kind in (*objective.measures[1:], "loss")
             for split, (_, labels) in run.inputs.items()
             for name in [f"{start}{split}_{kind}"]
         ],
-        "curves": [*CURVE_KINDS, DYNAMICS],
+        "curves": [*objective.measures[:2], DYNAMICS],
         **run.clock.stated,
     }
     run.expect_alone()

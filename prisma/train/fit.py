@@ -67,7 +67,8 @@ def fit(
                 for (run, log), line in zip(pairs, lines, strict=True):
                     _keep(run, log, first)
                     run.write(log, line)
-                shown = {"loss": f"{lines[0]['loss']:.3f}", "accuracy": f"{lines[0]['test_accuracy']:.3f}"}
+                headline = runs[0].recipe.objective.headline
+                shown = {"loss": f"{lines[0]['loss']:.3f}", headline: f"{lines[0][f'test_{headline}']:.3f}"}
                 bar.set_postfix(shown, refresh=False)
                 if patience.ends(lines[0]):
                     break
@@ -107,7 +108,7 @@ def _line(run: Run, step: int, loss: float, **more: float) -> dict[str, Any]:
 
 def _checkpoint_lines(steps: Steps, runs: Sequence[Run], step: int) -> list[dict[str, Any]]:
     """The line of each run at a checkpoint: with losses and accuracies, norms, and the scores of its heads."""
-    lines, evaluated = [], _evaluate(steps, len(runs), runs[0].mean is not None)
+    lines, evaluated = [], _evaluate(steps, runs)
     for run, (loss, norm), numbers in zip(runs, steps.measure(step), evaluated, strict=True):
         line = _line(run, step, loss, **numbers, **{GRADIENT_NORM: norm})
         device = str(run.images.labels.device)
@@ -115,16 +116,17 @@ def _checkpoint_lines(steps: Steps, runs: Sequence[Run], step: int) -> list[dict
     return lines
 
 
-def _evaluate(steps: Steps, n: int, has_mean: bool) -> list[dict[str, float]]:
-    """`test_loss`, `test_accuracy`, `train_loss`, `train_accuracy` of the current weights of each run.
+def _evaluate(steps: Steps, runs: Sequence[Run]) -> list[dict[str, float]]:
+    """`test_loss`, `test_accuracy` (or what else the objective measures), `train_loss`, ... of the current weights.
 
     The same of the running mean of the weights, if there is one, as `ema_test_loss` and so on.
     """
-    numbers: list[dict[str, float]] = [{} for _ in range(n)]
-    for mean, start in MEASURED[: 1 + has_mean]:
+    numbers: list[dict[str, float]] = [{} for _ in runs]
+    names = runs[0].recipe.objective.measures
+    for mean, start in MEASURED[: 1 + (runs[0].mean is not None)]:
         for split in ("test", "train"):
-            for line, (loss, accuracy) in zip(numbers, steps.evaluate(split, mean), strict=True):
-                line |= {f"{start}{split}_loss": loss, f"{start}{split}_accuracy": accuracy}
+            for line, found in zip(numbers, steps.evaluate(split, mean), strict=True):
+                line |= {f"{start}{split}_{name}": value for name, value in zip(names, found, strict=True)}
     return numbers
 
 

@@ -1,9 +1,10 @@
-"""The weights of step 0."""
+"""The weights of step 0, of the model and of what is trained beside it."""
 
 import torch
 from torch import nn
 
 from prisma.config import ViTConfig
+from prisma.train.config import Recipe
 from prisma.vit import ViT, build
 
 
@@ -23,3 +24,9 @@ def initial_model(config: ViTConfig, seed: int, init: str = "fan_in") -> ViT:
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             model.embed.patch.reset_parameters()
         return model
+
+
+def initial_decoder(recipe: Recipe, place: torch.device) -> nn.Module | None:
+    """The decoder that a recipe trains beside the model, on a device; None if it has none."""
+    decoder = recipe.objective.decoder(recipe.training.init_seed)
+    return None if decoder is None else decoder.to(place)

@@ -11,8 +11,9 @@ MOST_POINTS = 300  # of a curve
 PANELS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "loss": (("loss", "#c9ccd1"), ("train_loss", "#7a7f87"), ("test_loss", "#d1495b")),
     "accuracy": (("train_accuracy", "#7a7f87"), ("test_accuracy", "#d1495b")),
+    "r2": (("train_r2", "#7a7f87"), ("test_r2", "#d1495b")),
 }
-"""Panel -> the numbers of a line that it has, and their colours."""
+"""Panel -> the numbers of a line that it has, and their colours. A panel without any is not drawn."""
 
 
 def curves_html(name: str, lines: Sequence[Line]) -> str:
@@ -22,7 +23,7 @@ def curves_html(name: str, lines: Sequence[Line]) -> str:
         return f"<p>{html.escape(name)}: no checkpoint yet</p>"
     last = evaluated[-1]
     words = f"{name}, step {lines[-1]['step']:,}: " + ", ".join(
-        f"{key.replace('_', ' ')} {last[key]:.4g}" for key in ("test_loss", "test_accuracy") if key in last
+        f"{key.replace('_', ' ')} {last[key]:.4g}" for key in ("test_loss", "test_accuracy", "test_r2") if key in last
     )
     panels = "".join(_panel(title, curves, lines) for title, curves in PANELS.items())
     return f"<p>{html.escape(words)}</p><div>{panels}</div>"

@@ -19,10 +19,10 @@ from prisma.ledger import Ledger, expect_as_finished
 from prisma.run_folder import METRICS, PROBE, STATE, is_finished, read_recipe, read_results, scheduled_steps
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
-from prisma.train.data_on import data_on
+from prisma.train.data_on import data_for
 from prisma.train.finish import finish
 from prisma.train.fit import fit
-from prisma.train.initial import initial_model
+from prisma.train.initial import initial_decoder, initial_model
 from prisma.train.machine import cpu_threads, pick_device
 from prisma.train.mean_weights import mean_of
 from prisma.train.metrics_log import MetricsLog
@@ -35,6 +35,7 @@ from prisma.train.run import Run
 from prisma.train.shared import expect_shares, follow, leading
 from prisma.train.stopping import Stopping
 from prisma.train.tracking import EXTRAS, TENSORBOARD, WANDB, Log, note_page, tracking
+from prisma.train.trained import ALL, train_only
 from prisma.vit import ViT
 
 EVALUATED = 6000  # at most this many images of a split are evaluated, so that a checkpoint costs little
@@ -52,6 +53,7 @@ def train(
     progress: bool = True,
     watch: Log | None = None,
     processes: Processes = ALONE,
+    first: ViT | None = None,
 ) -> dict[str, Any]:
     """Train a mouse into the folder `out`, or resume a run that was stopped there, at whatever moment.
 
@@ -69,6 +71,7 @@ def train(
         watch: is called with every line of `metrics.jsonl` once it is written; those of checkpoints have `test_loss`.
             What it raises ends the run, which can be resumed.
         processes: those that share every batch (`prisma.train.shared`); all of them call this.
+        first: a model with the first weights, of the recipe's architecture; by default they are drawn.
 
     Returns:
         The content of `results.json`; empty in another process than the first.
@@ -77,7 +80,7 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
-    job = Job(recipe, out, command, resume)
+    job = Job(recipe, out, command, resume, first)
     expect_shares(recipe, processes)
     if not processes.is_first:
         follow(recipe, processes)
@@ -101,7 +104,7 @@ def train_together(
     """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
 
     They take every step together: their weights are stacked, so that a GPU has more to do at once. Runs in bfloat16,
-    which are large enough for a GPU, and runs with `patience` are trained one after the other.
+    which are large enough for a GPU, and runs with `patience` or a decoder are trained one after the other.
 
     Returns:
         The content of each `results.json`.
@@ -130,8 +133,13 @@ def train_together(
 
 
 def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, MetricsLog]]]:
-    """The runs that can take their steps together: at the same step, in float32, and each to the last step."""
-    if begun and (begun[0][0].recipe.training.precision != "float32" or begun[0][0].recipe.training.patience):
+    """The runs that can take their steps together: at the same step, of all weights in float32, to the last step.
+
+    A decoder is trained with its own model alone.
+    """
+    training = begun[0][0].recipe.training if begun else None
+    alone = bool(begun) and begun[0][0].decoder is not None
+    if training and (training.precision != "float32" or training.patience or training.trained != ALL or alone):
         return [[pair] for pair in begun]
     by_step = sorted(begun, key=lambda pair: pair[0].step)
     return [list(some) for _, some in groupby(by_step, key=lambda pair: pair[0].step)]
@@ -192,7 +200,8 @@ class Job:
         drawn = self.first is None
         first = initial_model(self.recipe.model, training.init_seed, training.init) if drawn else deepcopy(self.first)
         assert first is not None
-        self.model = first.float().to(place).requires_grad_(True)
+        self.model = first.float().to(place)
+        train_only(self.model, training.trained)
         lock = exclusive(self.out, f"train in {self.out}")
         stack.enter_context(folder_for(self.out))
         self.expect_alone = stack.enter_context(lock)
@@ -237,19 +246,18 @@ def _begin(job: Job, place: torch.device, track: Log) -> Run:
     """The run at its newest state, or at step 0. Raises PrismaError if what it wrote before was changed."""
     recipe, out, description, model = job.recipe, job.out, job.description, job.model
     assert model is not None and job.expect_alone is not None, "it is locked first"
-    optimizer, run_id, ledger, step = make_optimizer(model, recipe.training), description["run"], Ledger(out), 0
-    mean = mean_of(model, recipe.training)
+    decoder = initial_decoder(recipe, place)
+    learner, mean = recipe.objective.learner(model, decoder), mean_of(model, recipe.training)
+    optimizer, run_id, ledger, step = make_optimizer(learner, recipe.training), description["run"], Ledger(out), 0
     if (out / STATE).is_file():
         sealed, last = description["format"] is not None, recipe.training.steps
         step = load_state(
-            out / STATE, model, optimizer, run_id, last=last, files=ledger.files, sealed=sealed, mean=mean
+            out / STATE, learner, optimizer, run_id, last=last, files=ledger.files, sealed=sealed, mean=mean
         )
     ledger.expect_unchanged()
     if not ledger.files:  # a new run, or one of version 0.1.0
         ledger.add(out / PROBE)
         ledger.add_checkpoints(*(past for past in scheduled_steps(out, description) if past < step))
-    images, inputs = data_on(recipe.task, str(place), EVALUATED)
-    clock = Clock(out, step)
-    return Run(
-        recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, job.expect_alone, track, mean
-    )
+    images, inputs = data_for(recipe, place, EVALUATED)
+    alone, clock = job.expect_alone, Clock(out, step)
+    return Run(recipe, run_id, out, model, optimizer, step, images, inputs, ledger, clock, alone, track, mean, decoder)

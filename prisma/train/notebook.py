@@ -17,6 +17,7 @@ from prisma.filesystem import given
 from prisma.loaded import Loaded, load
 from prisma.run_folder import METRICS, checkpoint_folder, checkpoint_folders, read_metrics
 from prisma.train.config import Recipe, TrainConfig
+from prisma.train.fine_tuning import fitted
 from prisma.train.live import curves_html
 from prisma.train.loop import Job, train_together
 from prisma.vit import ViT
@@ -58,7 +59,7 @@ class Trained:
 
 
 def train(
-    model: ViTConfig | ViT | Recipe,
+    model: ViTConfig | ViT | Loaded | Recipe,
     task: Task | str | None = None,
     out: Path | str | None = None,
     *,
@@ -73,7 +74,8 @@ def train(
 
     Args:
         model: an architecture, whose first weights are drawn by `init_seed`; a model, whose weights are the first ones
-            (it stays as it is); or a recipe, which has its own task and settings.
+            (it stays as it is); what `prisma.load` returns, which is fitted to the task first
+            (`prisma.train.fine_tuning.fitted`); or a recipe, which has its own task and settings.
         task: a name in `prisma.data.TASKS`, or a task of your own.
         out: the run folder, new or empty; by default `runs/` and the name of the task, or of the recipe.
         on_step: is called with the line of every step, as `metrics.jsonl` has it, once it is written.
@@ -88,7 +90,9 @@ def train(
         PrismaError: model, task and settings do not fit each other; otherwise as `prisma.train.loop.train`. An error of
             a callback ends the run, which can be resumed.
     """
-    recipe = _recipe(model, task, settings)
+    if isinstance(model, Loaded):
+        model = fitted(model, task_named(_known(task)), settings.get("init_seed", 0), settings.get("init", "fan_in"))
+    recipe = recipe_of(model, task, settings)
     folder = given(Path(out) if out is not None else Path("runs") / recipe.name)
     shown = _Shown(recipe.name) if live and _in_notebook() else None
 
@@ -108,7 +112,8 @@ def train(
     return Trained(folder, results)
 
 
-def _recipe(model: ViTConfig | ViT | Recipe, task: Task | str | None, settings: Mapping[str, Any]) -> Recipe:
+def recipe_of(model: ViTConfig | ViT | Recipe, task: Task | str | None, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe that `train` follows. Raises PrismaError as it does."""
     if unknown := [name for name in settings if name not in TrainConfig.__dataclass_fields__]:
         raise PrismaError(
             f"expected settings among {', '.join(TrainConfig.__dataclass_fields__)}; found {quoted(unknown[0])}"
@@ -118,12 +123,8 @@ def _recipe(model: ViTConfig | ViT | Recipe, task: Task | str | None, settings: 
             raise PrismaError(f"expected no task beside a recipe, which has its own; found {_name(task)}")
         return replace(model, training=replace(model.training, **settings))
     if not isinstance(model, ViTConfig | ViT):
-        raise PrismaError(f"expected a ViTConfig, a ViT or a Recipe to train; found {quoted(model)}")
-    if isinstance(task, Task):
-        add(task)
-    elif not isinstance(task, str):
-        raise PrismaError(f"expected a task, or its name; found {quoted(task)}")
-    name, chosen = _name(task), {**DEFAULTS, **settings}
+        raise PrismaError(f"expected a ViTConfig, a ViT, a Loaded or a Recipe to train; found {quoted(model)}")
+    name, chosen = _known(task), {**DEFAULTS, **settings}
     data = task_named(name)
     n = len(data.splits["train"].labels)
     given_no_batch = "batch_size" not in settings
@@ -131,6 +132,15 @@ def _recipe(model: ViTConfig | ViT | Recipe, task: Task | str | None, settings: 
     twentieth = conform("steps", chosen["steps"], int) // 20
     chosen = {"warmup": twentieth, "checkpoint_every": max(1, twentieth), **chosen}
     return Recipe(data.name, name, model if isinstance(model, ViTConfig) else model.config, TrainConfig(**chosen))
+
+
+def _known(task: Task | str | None) -> str:
+    """The name of a task, which is known by it from now on."""
+    if isinstance(task, Task):
+        add(task)
+    elif not isinstance(task, str):
+        raise PrismaError(f"expected a task, or its name; found {quoted(task)}")
+    return _name(task)
 
 
 def _name(task: Task | str) -> str:

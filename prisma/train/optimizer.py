@@ -7,14 +7,16 @@ from torch import nn
 from torch.optim import AdamW
 
 from prisma.train.config import TrainConfig
-from prisma.vit import ViT
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 
 
-def decay_groups(model: ViT, weight_decay: float, everything: bool = False) -> list[dict[str, Any]]:
-    """Weights of linear maps decay; biases, norms, layer scales, prefix tokens and positions only if `everything`."""
-    parameters = list(model.parameters())
+def decay_groups(model: nn.Module, weight_decay: float, everything: bool = False) -> list[dict[str, Any]]:
+    """Weights of linear maps decay; biases, norms, layer scales, prefix tokens and positions only if `everything`.
+
+    Weights that need no gradient are in no group.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
     matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     if everything:
         matrices = set(map(id, parameters))
@@ -24,7 +26,7 @@ def decay_groups(model: ViT, weight_decay: float, everything: bool = False) -> l
     ]
 
 
-def make_optimizer(model: ViT, config: TrainConfig) -> AdamW:
+def make_optimizer(model: nn.Module, config: TrainConfig) -> AdamW:
     """AdamW for a model. The loop sets its learning rate before each update."""
     groups = decay_groups(model, config.weight_decay, config.decay_all)
     return AdamW(groups, lr=config.lr, betas=BETAS, eps=EPS, fused=True)

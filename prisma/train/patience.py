@@ -20,7 +20,7 @@ class Patience:
         name = self.config.stop_on
         if not self.config.patience or name not in line:
             return None
-        sign = -1 if name.endswith("accuracy") else 1
+        sign = 1 if name.endswith("loss") else -1
         if sign * line[name] < self._best[0]:
             self._best = sign * line[name], line["step"]
         best, step = sign * self._best[0], self._best[1]

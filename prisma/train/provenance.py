@@ -52,6 +52,7 @@ def describe(recipe: Recipe, device: torch.device, command: str, first: ViT | No
         **identity,
         "license": recipe.license,
         **({"datasets": list(recipe.datasets)} if recipe.datasets else {}),
+        **({"base_model": list(recipe.base_model)} if recipe.base_model else {}),
         "seeds": seeds(recipe),
         "data_order": {
             "function": "prisma.train.order.batch",

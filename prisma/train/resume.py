@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
@@ -99,7 +99,7 @@ def remove_checkpoints(out: Path, step: int) -> None:
 
 def save_state(
     path: Path,
-    model: ViT,
+    model: nn.Module,
     optimizer: AdamW,
     step: int,
     run: str,
@@ -109,6 +109,7 @@ def save_state(
     """Write `weight.NAME` and Adam's `step.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME`, atomically.
 
     Args:
+        model: all that is trained, a decoder included.
         files: the hashes of the run's files that belong to the past of this step, for the header.
         mean: the model with the running mean of the weights: `ema.NAME`.
 
@@ -126,7 +127,7 @@ def save_state(
 
 def load_state(
     path: Path,
-    model: ViT,
+    model: nn.Module,
     optimizer: AdamW,
     run: str,
     *,
@@ -161,9 +162,9 @@ def load_state(
         warn_unrecorded(path.parent)
     names = {id(parameter): name for name, parameter in parameters.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-    model.load_state_dict({name: tensors[f"{_WEIGHT}.{name}"] for name in order})
+    model.load_state_dict({name: tensors[f"{_WEIGHT}.{name}"] for name in parameters})
     if mean is not None:
-        mean.load_state_dict({name: tensors[f"{MEAN}.{name}"] for name in order})
+        mean.load_state_dict({name: tensors[f"{MEAN}.{name}"] for name in parameters})
     state = {i: {kind: tensors[f"{kind}.{name}"] for kind in _MOMENTS} for i, name in enumerate(order)} if step else {}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return step
@@ -200,7 +201,10 @@ def _expect_state(
     kinds = (_WEIGHT, *((MEAN,) if mean else ()), *(_MOMENTS if step else ()))
     scalar = torch.zeros(())
     wanted = {
-        f"{kind}.{name}": scalar if kind == "step" else x for kind in kinds for name, x in sorted(parameters.items())
+        f"{kind}.{name}": scalar if kind == "step" else x
+        for kind in kinds
+        for name, x in sorted(parameters.items())
+        if x.requires_grad or kind not in _MOMENTS
     }
     for name in wanted:
         if name not in tensors:

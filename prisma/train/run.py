@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from prisma.checkpoint import write_checkpoint
@@ -32,13 +33,26 @@ class Run:
     model: ViT
     optimizer: AdamW
     step: int  # the step at which this process begins
-    images: Split  # the training images, on the device
-    inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, labels) to evaluate, on the device
+    images: Split  # the training images and their targets, on the device
+    inputs: Mapping[str, tuple[Tensor, Tensor]]  # split -> (normalised images, targets) to evaluate, on the device
     ledger: Ledger  # of the probe and the checkpoints so far
     clock: Clock
     expect_alone: Callable[[], None] = lambda: None  # before writing: raises if the folder is another process's by now
     track: Log = field(default=lambda line: None)
     mean: ViT | None = None  # with the running mean of the weights, if the recipe has one
+    decoder: nn.Module | None = None  # what is trained beside the model, if the objective has it; no checkpoint has it
+
+    @cached_property
+    def learner(self) -> nn.Module:
+        """All that is trained: the model as its objective asks it, with the decoder."""
+        return self.recipe.objective.learner(self.model, self.decoder)
+
+    def learner_of(self, mean: bool) -> nn.Module:
+        """The same, of the present weights or of their running mean."""
+        if not mean:
+            return self.learner
+        assert self.mean is not None, "the recipe has a running mean"
+        return self.recipe.objective.learner(self.mean)
 
     def save(self, log: MetricsLog, step: int) -> None:
         """Write the state of `step`, with the hashes of all that was written before it.
@@ -50,7 +64,7 @@ class Run:
         expect_finite(self.model.state_dict(), f"step {step} of the run {self.out}")
         log.sync()
         past = {**self.ledger.files, METRICS: log.sha256}
-        save_state(self.out / STATE, self.model, self.optimizer, step, self.id, past, self.mean)
+        save_state(self.out / STATE, self.learner, self.optimizer, step, self.id, past, self.mean)
         self.clock.save()
 
     def write_model(self, folder: Path, step: int) -> None:
@@ -63,8 +77,9 @@ class Run:
             self._write(folder, self.mean, step)
 
     def _write(self, folder: Path, model: ViT, step: int) -> None:
-        data, header = task(self.recipe.task), {"step": str(step), "run": self.id}
-        write_checkpoint(folder, model, labels=data.labels, transform=data.transform.to_dict(), header=header)
+        names, transform = self.recipe.objective.names, task(self.recipe.task).transform
+        header = {"step": str(step), "run": self.id}
+        write_checkpoint(folder, model, labels=names, transform=transform.to_dict(), header=header)
 
     def write(self, log: MetricsLog, line: Mapping[str, Any]) -> None:
         """Add a line to the metrics."""

@@ -90,7 +90,11 @@ def _job(recipe: Recipe, out: Path, seed: int, resume: bool, command: str) -> Jo
 
 
 def over_seeds(results: Sequence[Mapping[str, Any]], name: str = "test accuracy") -> dict[str, float]:
-    """{"mean", "sd", "least", "largest"} of a number over runs; the standard deviation of one run is 0."""
+    """{"mean", "sd", "least", "largest"} of a number over runs; the standard deviation of one run is 0.
+
+    Args:
+        name: of a row of the results, such as "test r2" where the objective has no accuracy.
+    """
     values = [row["value"] for found in results for row in found["results"] if row["name"] == name]
     parts: dict[str, Callable[[list[float]], float]] = {"mean": mean, "sd": stdev, "least": min, "largest": max}
     return {part: function(values) if len(values) > 1 or part != "sd" else 0.0 for part, function in parts.items()}

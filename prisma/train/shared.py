@@ -19,13 +19,14 @@ from prisma.launched import Processes
 from prisma.ledger import Ledger
 from prisma.train.clock import Clock
 from prisma.train.config import Recipe
-from prisma.train.data_on import data_on
-from prisma.train.initial import initial_model
+from prisma.train.data_on import data_for
+from prisma.train.initial import initial_decoder, initial_model
 from prisma.train.machine import cpu_threads, pick_device
 from prisma.train.optimizer import make_optimizer
 from prisma.train.run import Run
 from prisma.train.steps import Eager, Steps, steps_of
 from prisma.train.stopping import Stopping
+from prisma.train.trained import train_only
 
 _END, _BEGIN, _MEASURE, _ADVANCE = range(4)
 """What the first process tells the others to do, with two numbers."""
@@ -56,7 +57,7 @@ class Shared(Eager):
     def _gradient(self, step: int) -> float:
         if self._known is None or self._known[0] != step:
             loss = torch.tensor(super()._gradient(step), dtype=torch.float64, device=self.run.images.labels.device)
-            gradients = [p.grad for p in self.run.model.parameters() if p.grad is not None]
+            gradients = [p.grad for p in self.run.learner.parameters() if p.grad is not None]
             flat = torch.cat([gradient.flatten() for gradient in gradients])
             for whole in (loss, flat):
                 dist.all_reduce(whole)
@@ -68,9 +69,9 @@ class Shared(Eager):
 
     def _spread(self) -> None:
         """Give the weights and moments of the first process to all."""
-        for parameter in self.run.model.parameters():
+        for parameter in self.run.learner.parameters():
             dist.broadcast(parameter.detach(), 0)
-            if self.run.step:
+            if self.run.step and parameter.requires_grad:
                 state = self.run.optimizer.state[parameter]
                 if not state:
                     step = torch.tensor(float(self.run.step))
@@ -135,9 +136,11 @@ def follow(recipe: Recipe, processes: Processes) -> None:
         what, step, _ = _told(place)
         if what == _BEGIN:
             model = initial_model(recipe.model, config.init_seed, config.init).to(place)
-            images, _ = data_on(recipe.task, str(place), 0)
-            optimizer, nowhere = make_optimizer(model, config), Path()
-            run = Run(recipe, "", nowhere, model, optimizer, step, images, {}, Ledger(nowhere), Clock(nowhere, 0))
+            train_only(model, config.trained)
+            decoder, (images, _) = initial_decoder(recipe, place), data_for(recipe, place, 0)
+            optimizer, nowhere = make_optimizer(recipe.objective.learner(model, decoder), config), Path()
+            ledger, clock = Ledger(nowhere), Clock(nowhere, 0)
+            run = Run(recipe, "", nowhere, model, optimizer, step, images, {}, ledger, clock, decoder=decoder)
             Shared(run, processes).follow()
         stopping.deliver()
 

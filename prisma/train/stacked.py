@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_, get_total_norm
@@ -40,6 +39,7 @@ class Stacked:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs, self.config, self.model = runs, runs[0].recipe.training, runs[0].model
+        self.learner, self.objective = runs[0].learner, runs[0].recipe.objective
         self.data, self.device = runs[0].images, runs[0].images.labels.device
         transform = task(runs[0].recipe.task).transform
         per_channel = [torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (transform.mean, transform.std)]
@@ -79,15 +79,15 @@ class Stacked:
         losses: list[list[float]] = self._at("loss", slice(last - first)).tolist()
         return losses
 
-    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, float]]:
-        images, labels = self.runs[0].inputs[split]
-        model, weights = (self.runs[0].mean, self.mean_weights) if mean else (self.model, self.weights)
-        if len(self.runs) == 1 and model is not None:
+    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, ...]]:
+        images, targets = self.runs[0].inputs[split]
+        if len(self.runs) == 1:
             with self._precise():
-                return [evaluate(model, images, labels)]
-        each = of_each_run(lambda weights, x: functional_call(self.model, weights, (x,)), (0, None))
+                return [evaluate(self.runs[0].learner_of(mean), images, targets, objective=self.objective)]
+        weights = self.mean_weights if mean else self.weights
+        each = of_each_run(lambda weights, x: functional_call(self.learner, weights, (x,)), (0, None))
         with self._precise():
-            return evaluate_each(lambda x: each(weights, x), images, labels)
+            return evaluate_each(lambda x: each(weights, x), images, targets, objective=self.objective)
 
     @property
     def _moves(self) -> bool:
@@ -119,30 +119,32 @@ class Stacked:
         """The losses [run] on the batches of the present place, whose gradients the weights hold afterwards."""
         self.optimizer.zero_grad()
         parts, whole = self.config.accumulate, torch.zeros(len(self.runs), device=self.device)
-        images, labels_RB = self._batches()
-        for some, wanted in zip(images.chunk(parts, 1), labels_RB.chunk(parts, 1), strict=True):
-            losses = self._losses(some, wanted) / parts
+        images, targets = self._batches()
+        for some, own in zip(images.chunk(parts, 1), targets.chunk(parts, 1), strict=True):
+            losses = self._losses(some, own) / parts
             losses.sum().backward()
             whole = whole + losses.detach()
         return whole
 
-    def _losses(self, images: Tensor, labels_RB: Tensor) -> Tensor:
+    def _losses(self, images: Tensor, targets: Tensor) -> Tensor:
         """The losses [run] of the weights on a batch for each."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
             if len(self.runs) == 1:
-                return F.cross_entropy(self.model(images[0]).float(), labels_RB[0])[None]
-            return of_each_run(self._loss)(self.weights, images, labels_RB)
+                inputs, wanted = self.objective.question(images[0], targets[0], None)
+                return self.objective.loss(self.learner(*inputs).float(), wanted)[None]
+            return of_each_run(self._loss)(self.weights, images, targets)
 
     def _batches(self) -> tuple[Tensor, Tensor]:
-        """(images [run, batch, channel, height, width], labels [run, batch]) of the present place."""
+        """(images [run, batch, channel, height, width], targets [run, batch, ...]) of the present place."""
         rows_RB = self._at("rows", self.place)
         images = as_floats(self.data.images[rows_RB.flatten()])
         if self._moves:
             images = move(images, self._at("moves", self.place).flatten(0, 1))
         return ((images - self.mean) / self.std).unflatten(0, rows_RB.shape), self.data.labels[rows_RB]
 
-    def _loss(self, weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(self.model, weights, (images,)).float(), labels)
+    def _loss(self, weights: dict[str, Tensor], images: Tensor, targets: Tensor) -> Tensor:
+        inputs, wanted = self.objective.question(images, targets, None)
+        return self.objective.loss(functional_call(self.learner, weights, inputs).float(), wanted)
 
     @property
     def _in_bfloat16(self) -> bool:

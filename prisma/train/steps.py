@@ -7,7 +7,8 @@ recipe with other seeds.
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch.nn.functional as F
+import torch
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from prisma.data import task
@@ -17,6 +18,7 @@ from prisma.train.optimizer import learning_rate
 from prisma.train.order import WHOLE, batch
 from prisma.train.run import Run
 from prisma.train.stacked import Stacked
+from prisma.train.trained import ALL
 
 
 class Steps(Protocol):
@@ -30,14 +32,15 @@ class Steps(Protocol):
     def advance(self, first: int, last: int) -> list[list[float]]:
         """Take the steps from `first` to before `last`, and return the losses before each update [step][run]."""
 
-    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, float]]:
-        """(loss, accuracy) on a split, of the present weights or of their running mean."""
+    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, ...]]:
+        """The measures of the objective on a split, of the present weights or of their running mean."""
 
 
 def steps_of(runs: Sequence[Run]) -> Steps:
-    """The fastest way for these runs on their device."""
+    """The fastest way for these runs on their device. A run with a decoder is alone."""
     alone_on_cpu = len(runs) == 1 and runs[0].images.labels.device.type == "cpu"
-    return Eager(runs[0]) if alone_on_cpu else Stacked(runs)
+    some_are_frozen = runs[0].recipe.training.trained != ALL
+    return Eager(runs[0]) if alone_on_cpu or some_are_frozen or runs[0].decoder is not None else Stacked(runs)
 
 
 class Eager:
@@ -47,12 +50,13 @@ class Eager:
 
     def __init__(self, run: Run) -> None:
         self.run, self.config, self.transform = run, run.recipe.training, task(run.recipe.task).transform
+        self.objective, self.device = run.recipe.objective, run.images.labels.device
         self.part = WHOLE  # of each batch
         self._known: tuple[int, float] | None = None  # the step whose gradient the parameters hold, and its loss
 
     def measure(self, step: int) -> list[tuple[float, float]]:
         loss = self._gradient(step)
-        gradients = [p.grad for p in self.run.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.run.learner.parameters() if p.grad is not None]
         return [(loss, get_total_norm(gradients).item())]
 
     def advance(self, first: int, last: int) -> list[list[float]]:
@@ -64,29 +68,38 @@ class Eager:
             self._known = None
         return found
 
-    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, float]]:
-        model = self.run.mean if mean else self.run.model
-        assert model is not None, "the recipe has a running mean"
-        return [evaluate(model, *self.run.inputs[split])]
+    def evaluate(self, split: str, mean: bool = False) -> list[tuple[float, ...]]:
+        return [evaluate(self.run.learner_of(mean), *self.run.inputs[split], objective=self.objective)]
 
     def _gradient(self, step: int) -> float:
         """The loss on the batch of a step, whose gradient the parameters hold afterwards."""
         if self._known is None or self._known[0] != step:
-            images, labels = batch(self.run.images, self.transform, self.config, step, self.part)
+            images, targets = batch(self.run.images, self.transform, self.config, step, self.part)
+            draws = self.objective.draws(self.config.batch_size, step)
             self.run.optimizer.zero_grad()
             parts, whole = self.config.accumulate, 0.0
-            for some, wanted in zip(images.chunk(parts), labels.chunk(parts), strict=True):
-                share = len(wanted) / len(labels)  # a process's part of a batch may not divide into equal parts
-                loss = F.cross_entropy(self.run.model(some), wanted) * share
+            some_images = images.chunk(
+                parts
+            )  # a process's part of a batch may not divide into equal parts, nor so many
+            drawn = [None] * len(some_images) if draws is None else draws[self.part].to(self.device).chunk(parts)
+            for some in zip(some_images, targets.chunk(parts), drawn, strict=True):
+                loss = self._loss(*some) * (len(some[0]) / len(images))
                 loss.backward()
                 whole += loss.item()
             self._known = step, whole
         return self._known[1]
+
+    def _loss(self, images: Tensor, targets: Tensor, draws: Tensor | None) -> Tensor:
+        inputs, wanted = self.objective.question(images, targets, draws)
+        in_bfloat16 = self.config.precision == "bfloat16" and self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16):
+            answer = self.run.learner(*inputs)
+            return self.objective.loss(answer.float() if in_bfloat16 else answer, wanted)
 
 
 def update(run: Run, lr: float) -> None:
     """One update of AdamW along the gradient that the parameters hold, which is clipped."""
     for group in run.optimizer.param_groups:
         group["lr"] = lr
-    clip_grad_norm_(run.model.parameters(), run.recipe.training.clip)
+    clip_grad_norm_(run.learner.parameters(), run.recipe.training.clip)
     run.optimizer.step()

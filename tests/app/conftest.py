@@ -22,7 +22,9 @@ from prisma.publish import publish
 from prisma.recipes import recipe
 from prisma.repository import Published
 from prisma.train import train
+from tests.app.plain import plainly_served
 from tests.app.visitor import CHROMIUM, App, closed_loops, served, visit
+from tests.conftest import made_once
 
 DIGITS, GLYPHS = "lab/digits", "lab/glyphs"
 HOSTILE = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{window.harmed=1}}"
@@ -33,16 +35,19 @@ SMALL = {"steps": "40", "warmup": "4", "d_model": "32"}
 @pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder hub that serves a digits mouse, and an attention-only mouse of another task with a hostile label."""
-    hub = tmp_path_factory.mktemp("lab") / "hub"
+    return made_once(tmp_path_factory, "lab", _make_lab) / "hub"
+
+
+def _make_lab(folder: Path) -> None:
+    hub = folder / "hub"
     for name, repo in (("digits", DIGITS), ("induction", GLYPHS)):
-        run = tmp_path_factory.mktemp("runs") / name
+        run = folder / "runs" / name
         train(recipe(name).override(SMALL), run, command=f"prisma train {name}", progress=False)
         publish(run, repo, hub, progress=False)
     config = Published(GLYPHS, hub).file("config.json")
     renamed = config.read_text().replace('"vertical, same"', json.dumps(HOSTILE))
     config.unlink()  # a link to its blob
     config.write_text(renamed)
-    return hub
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +133,9 @@ def url(lab: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
-def vit_url(vit_folder: Path) -> Iterator[str]:
-    """The same over the small ViT of 224 pixels."""
-    with served(None, vit_folder) as address:
+def vit_url(vit_library: Library) -> Iterator[str]:
+    """The same over the small ViT of 224 pixels, without Gradio."""
+    with plainly_served(vit_library) as address:
         yield address
 
 

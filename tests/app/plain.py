@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
+from tests.app.visitor import close, new_tab
+
 HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Prisma</title>
 <link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="prisma/page.css">
@@ -55,15 +57,14 @@ def both_served(mice: Library, pretrained: Library) -> Iterator[str]:
 
 
 @contextmanager
-def visited(browser: Browser, url: str, width: int = 1280, **how: object) -> Iterator[Tab]:
+def visited(browser: Browser, url: str, width: int = 1280) -> Iterator[Tab]:
     """A page on which a script error or a complaint in the console is an error of the test."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, **how)  # type: ignore[arg-type]
-    tab, complaints = context.new_page(), list[str]()
+    tab, complaints = new_tab(browser, width), list[str]()
     tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.goto(url)
     yield drawn(tab)
-    context.close()
+    close(tab)
     assert complaints == []
 
 

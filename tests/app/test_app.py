@@ -1,16 +1,17 @@
-"""`app/app.py`, which a Space starts, outside a Space: over a folder hub beside it, or the mouse of a variable."""
+"""`app/app.py`, which a Space starts, outside a Space: over the folder hub beside it."""
 
-import os
-import re
+import runpy
 import shutil
-import subprocess
-import sys
+import socket
 from pathlib import Path
 from urllib.request import urlopen
 
+import gradio as gr
+import pytest
+
 from prisma.publish.space.code import APP
 from tests.app.conftest import DIGITS, GLYPHS
-from tests.app.visitor import STOPPED
+from tests.app.visitor import STOPPED, closed_loops
 
 SPACE = Path(__file__).parents[2] / "app"
 
@@ -19,22 +20,20 @@ def test_it_is_what_a_space_starts() -> None:
     assert (SPACE / "app.py").read_text() == APP
 
 
-def test_a_copy_of_the_folder_serves_its_hub(lab: Path, tmp_path: Path) -> None:
-    space = tmp_path / "space"
-    shutil.copytree(SPACE, space, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(lab, space / "hub", symlinks=True)
-    environment = os.environ | {"GRADIO_TEMP_DIR": str(tmp_path / "gradio"), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [sys.executable, "app.py"], cwd=space, env=environment, stdout=subprocess.PIPE, text=True
-    ) as server:
+def test_a_copy_of_it_serves_the_hub_beside_it(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process; `tests/publish/space` starts a written Space in one of its own."""
+    shutil.copy(SPACE / "app.py", tmp_path)
+    shutil.copytree(lab, tmp_path / "hub", symlinks=True)
+    waiting: list[gr.Blocks] = []
+    monkeypatch.setattr(gr.Blocks, "block_thread", lambda blocks: waiting.append(blocks))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setenv("GRADIO_SERVER_PORT", str(free.getsockname()[1]))
+    with closed_loops():
+        runpy.run_path(str(tmp_path / "app.py"), run_name="__main__")
+        (blocks,) = waiting
         try:
-            assert server.stdout is not None
-            found = None
-            while found is None and (line := server.stdout.readline()):
-                found = re.search(r"http://\S+", line)
-            assert found, "app.py ended before it served"
-            page = urlopen(found[0].rstrip("/") + "/prisma/models", timeout=STOPPED).read().decode()
+            page = urlopen(blocks.local_url.rstrip("/") + "/prisma/models", timeout=STOPPED).read().decode()
         finally:
-            server.kill()
+            blocks.close(verbose=False)
     assert DIGITS in page
     assert GLYPHS in page

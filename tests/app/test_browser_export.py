@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,13 +10,20 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from prisma_app.library import Scene
+from prisma_app.library import Library, Scene
 from prisma_app.views import VIEWS
 
 import prisma
 from prisma.analysis.lens.logit_lens import LogitLens
 from tests.app.conftest import DIGITS, GLYPHS
+from tests.app.plain import plainly_served
 from tests.app.visitor import App
+
+
+@pytest.fixture(scope="module")
+def url(library: Library) -> Iterator[str]:
+    with plainly_served(library) as address:
+        yield address
 
 
 def saved(app: App, kind: str, folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """The logit lens and decomposed logits as a visitor sees them: the library's numbers, by pointer, by keys, by link."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -10,9 +10,16 @@ from prisma_app.library import Library, Scene
 
 import prisma
 from tests.app.conftest import ANIMALS, DIGITS, GLYPHS, HOSTILE
+from tests.app.plain import plainly_served
 from tests.app.visitor import App, near, visit
 
 FAST = 8  # milliseconds of a redraw, at the median here: test machines are loaded
+
+
+@pytest.fixture(scope="module")
+def url(library: Library) -> Iterator[str]:
+    with plainly_served(library) as address:
+        yield address
 
 
 def test_the_lens_shows_the_librarys_numbers(app: App, scene: Callable[..., Scene]) -> None:

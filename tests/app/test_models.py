@@ -5,13 +5,19 @@ from typing import Any
 
 import pytest
 import torch
+from prisma_app.library import Library
 from prisma_app.models import N_EXAMPLES, Mouse, Shipped, mice, pinned, shipped
+from prisma_app.state import State
+from prisma_app.views import training
 
 import prisma
 from prisma import PrismaError
 from prisma.checkpoint import read_tensors
 from prisma.data import task
+from prisma.publish import publish
+from prisma.recipes import recipe
 from prisma.repository import Published
+from prisma.train import train
 from tests.app.conftest import DIGITS, GLYPHS
 
 
@@ -75,3 +81,19 @@ def test_which_mice_are_on_offer(lab: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(PrismaError, match=sentence):
             mice(hub, model)
+
+
+def test_a_mouse_that_tells_no_classes_has_no_accuracy_and_examples_without_a_class(tmp_path: Path) -> None:
+    short = recipe("digits-masked").override({"steps": "2", "warmup": "1", "batch_size": "8", "d_model": "8"})
+    found = train(short, tmp_path / "run", device="cpu", progress=False)
+    publish(tmp_path / "run", "lab/masked", tmp_path / "hub", progress=False)
+    mouse = Mouse(Published("lab/masked", tmp_path / "hub"))
+    about = mouse.about()
+    assert about["accuracy"] is None
+    assert about["result"] == {"name": "test r2", "value": found["results"][0]["value"], "n": 360}
+    assert mouse.probe() is None and mouse.kinds() == list(range(N_EXAMPLES))
+    assert {example.label for example in mouse.examples()} == {None}
+    assert mouse.examples()[3].caption == "Test image 3" and mouse.labels[:2] == ["feature 0", "feature 1"]
+    assert mouse.corrupt_picture(None, mouse.examples()[0]).img == "1"
+    scene = Library(["lab/masked"], lambda name: mouse).scene(State(model="lab/masked"))
+    assert {"test_r2", "test_loss"} < set(training.view(scene).facts["curves"])

@@ -64,6 +64,12 @@ class App:
         self.tab.goto(self.url + query)
         return self
 
+    def show(self, view: str) -> "App":
+        """Choose a view by its tab, and wait for its figure."""
+        self.tab.locator(f"#pz-tab-{view}").click()
+        self.ready(f"s.view === '{view}'")
+        return self
+
     def ready(self, wanted: str = "true") -> dict[str, Any]:
         """The state of the page, as soon as its figure is drawn and it satisfies a condition on `s`."""
         test = f"() => {{ const p = window.prisma, s = p?.state; return p?.ready && ({wanted}) ? s : null; }}"
@@ -86,11 +92,24 @@ class App:
         self.tab.mouse.move(box["x"] + (column + 0.5) * side, top + (row + 0.5) * side)
 
 
+def new_tab(browser: Browser, width: int = 1280) -> Tab:
+    """A tab of the browser's one context, which reads and compiles Gradio's scripts once."""
+    context = browser.contexts[0] if browser.contexts else browser.new_context()
+    tab = context.new_page()
+    tab.set_viewport_size({"width": width, "height": 900})
+    return tab
+
+
+def close(tab: Tab) -> None:
+    """Close a tab, and forget what its page kept in the browser."""
+    tab.evaluate("() => { try { localStorage.clear(); } catch { /* a page without storage */ } }")
+    tab.close()
+
+
 @contextmanager
 def visit(browser: Browser, url: str) -> Iterator[App]:
     """A page that may only talk to this machine, and must not complain."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
+    tab = new_tab(browser)
     visitor = App(tab, url)
     local = (url, "data:", "blob:")
     tab.on("request", lambda r: None if r.url.startswith(local) else visitor.complaints.append(f"asked for {r.url}"))
@@ -100,7 +119,7 @@ def visit(browser: Browser, url: str) -> Iterator[App]:
     complaints = [
         c for c in visitor.complaints if not any(part in c for part in visitor.allowed)
     ]  # leaving a page in the middle of an event makes Gradio complain
-    context.close()
+    close(tab)
     assert complaints == []
 
 

@@ -120,7 +120,7 @@ def test_larger_shapes_cover_smaller_ones_and_scale_tells_the_area() -> None:
 def test_a_task_for_each_factor() -> None:
     assert {name for name in TASKS if name.startswith("dsprites")} == {
         "dsprites",
-        *(f"dsprites-{target}" for target in ("scale", "orientation", "position", "all")),
+        *(f"dsprites-{target}" for target in ("scale", "orientation", "position", "all", "numbers")),
     }
     rows = torch.randint(IMAGES, (100,), generator=torch.Generator().manual_seed(0))
     shape, scale, turn, x, y = (torch.from_numpy(i) for i in np.unravel_index(rows.numpy(), COUNTS))
@@ -173,3 +173,7 @@ def test_all_targets_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked.answer_names()["shape"] == SHAPES and len(asked.answer_names()["orientation"]) == 40
     assert torch.equal(small.answers("train")["label"], train.labels)
     assert one.answer_names() == {"label": one.labels} and one.targets == ()
+    numbers = dsprites("numbers")
+    assert numbers.targets == ("scale", "x", "y") and numbers.sha256 == every.sha256
+    assert [len(factor.names) for factor in every.factors] == [3, 6, 40, 32, 32]
+    assert every.factors[3].names[31] == "31" and every.factors[0].names == SHAPES

@@ -20,7 +20,7 @@ def test_tasks_by_name() -> None:
         "digits", "induction", "induction-polygenic", "circle", "sprites", "sprites-neutral", "clevr",
     }  # fmt: skip
     assert set(TASKS) - set(SMALL) == {
-        *(f"dsprites{end}" for end in ("", "-scale", "-orientation", "-position", "-all")),
+        *(f"dsprites{end}" for end in ("", "-scale", "-orientation", "-position", "-all", "-numbers")),
         *(f"clevr-{target}" for target in ("relation", "same")),
     }
     assert all(task(name).name == name for name in TASKS)

@@ -4,7 +4,7 @@ import pytest
 
 from prisma.outline import outline
 from prisma.recipes import RECIPES, TABLES, recipe
-from prisma.recipes.imagenet import IMAGENET
+from prisma.recipes.imagenet import IMAGENET, PIXELS
 
 ACCURACIES = {  # top 1, as ViT-Prisma's README has them: attention and MLP, attention only
     "tiny": (1, 0.16, 0.11),
@@ -34,7 +34,13 @@ def test_the_ninth_has_patches_of_32() -> None:
     m = recipe("imagenet-small-full-patch32").model
     assert (m.n_layers, m.patch_size, m.n_tokens) == (3, 32, 50)
     assert TABLES["imagenet"] == IMAGENET and len(IMAGENET) == 9
-    assert {one.name for one in IMAGENET} == {name for name in RECIPES if name.startswith("imagenet")}
+    assert {one.name for one in (*IMAGENET, *PIXELS)} == {name for name in RECIPES if name.startswith("imagenet")}
+    reconstruction, masked = PIXELS
+    assert (
+        len(reconstruction.objective.names) == 768
+        and reconstruction.objective.names[-1] == "channel 2, row 15, column 15"
+    )
+    assert masked.objective.names == () and masked.objective.has_decoder
 
 
 def test_parameters_are_those_of_the_published_files() -> None:

@@ -1,6 +1,7 @@
 """The result is the same however a data set is divided into shards, stopped, or shared among processes."""
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -194,11 +195,20 @@ def put(source: Path, target: Path, size: int | None = None) -> None:
     (target.parent / "summary.json").unlink()
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two finished analyses, `out` and `other`, which nobody may change."""
+    folder = tmp_path_factory.mktemp("finished")
+    run(job_of("rollout", folder / "out"))
+    run(job_of("rollout", folder / "other", residual="0.25"))
+    return folder
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_named_and_can_be_made_again(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_can_be_made_again(damage: str, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     job = job_of("rollout", tmp_path / "out")
-    summary = run(job)
-    run(job_of("rollout", tmp_path / "other", residual="0.25"))
+    summary = json.loads((job.out / "summary.json").read_text())
     spoil, sentence = DAMAGE[damage]
     spoil(job.out)
     with pytest.raises(PrismaError, match=rf"^expected {sentence}.*: remove (it and run|the folder)") as error:

@@ -17,14 +17,22 @@ from prisma.train.run import Run
 
 
 def run_of(recipe: Recipe, seed: int) -> Run:
-    """A run of a recipe on digits at step 0, with this seed for both roles."""
+    """A run of a recipe at step 0, with this seed for both roles."""
     training = replace(recipe.training, init_seed=seed, order_seed=seed)
-    model = initial_model(recipe.model, seed).double()
-    digits = task("digits")
-    train = Split(digits.splits["train"].images.double(), digits.splits["train"].labels)
-    inputs = {name: (x.double(), y) for name in ("test", "train") for x, y in [digits.inputs(name, 100)]}
-    own, none = replace(recipe, training=training), Path()
-    return Run(own, "id", none, model, make_optimizer(model, training), 0, train, inputs, Ledger(none), Clock(none, 0))
+    own, data, none = replace(recipe, training=training), task(recipe.task), Path()
+    model, decoder = initial_model(own.model, seed).double(), own.objective.decoder(seed)
+    optimizer = make_optimizer(own.objective.learner(model, decoder and decoder.double()), training)
+
+    def targets(split: Split) -> Tensor:
+        found = own.objective.targets(split)
+        return found.double() if found.is_floating_point() else found
+
+    train = Split(data.splits["train"].images.double(), targets(data.splits["train"]))
+    inputs = {
+        name: (data.inputs(name, 100)[0].double(), targets(data.splits[name])[:100]) for name in ("test", "train")
+    }
+    ledger, clock = Ledger(none), Clock(none, 0)
+    return Run(own, "id", none, model, optimizer, 0, train, inputs, ledger, clock, decoder=decoder)
 
 
 def flat(model: nn.Module) -> Tensor:

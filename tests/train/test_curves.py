@@ -42,6 +42,19 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
+def test_wide_numbers_are_not_cut_off(tmp_path: Path) -> None:
+    """Margins are fixed: a million steps, a loss of hundreds and a tiny learning rate must have room there."""
+    wide = [
+        line | {"step": 125_000 * line["step"], "lr": 1e-5 * line["step"]} | ({"test_loss": 500.0} if i == 0 else {})
+        for i, line in enumerate(METRICS)
+    ]
+    draw_curves(wide, tmp_path, "a-name-of-a-recipe")
+    for name in ("loss", "accuracy", "dynamics"):
+        picture = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
+        edges = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+        assert (edges == 255).all() and (picture < 255).any(), name
+
+
 def test_pyplot_and_its_global_state_are_left_alone(tmp_path: Path) -> None:
     before = "matplotlib.pyplot" in sys.modules
     draw_curves(METRICS, tmp_path, "tiny")

@@ -124,7 +124,7 @@ def test_a_task_of_your_own_is_trained_alone_and_with_seeds(own: Task, tmp_path:
     [
         (CONFIG, "digit", {}, "there is no task 'digit'; the nearest: digits"),
         (CONFIG, None, {}, "expected a task, or its name; found None"),
-        ("digits", "digits", {}, "expected a ViTConfig, a ViT or a Recipe to train; found 'digits'"),
+        ("digits", "digits", {}, "expected a ViTConfig, a ViT, a Loaded or a Recipe to train; found 'digits'"),
         (CONFIG, "digits", {"steps": "10"}, "expected steps to be a whole number; found '10'"),
         (CONFIG, "digits", {"epochs": 3}, "expected settings among steps, batch_size, .*; found 'epochs'"),
         (CONFIG, "induction", {}, "expected the model's image_sides to be .* for the task induction; found"),
@@ -158,5 +158,16 @@ def test_a_task_by_the_place_of_its_data_keeps_its_place(tmp_path: Path) -> None
     """The run is named after the task; the place stays in the recipe, which finds the data again."""
     a_set(tmp_path)
     model = ViTConfig(image_size=28, patch_size=14, channels=1, n_layers=1, d_model=8, n_heads=2, d_mlp=8, n_classes=10)
-    made = notebook._recipe(model, f"mnist:{tmp_path}", {"steps": 20})
+    made = notebook.recipe_of(model, f"mnist:{tmp_path}", {"steps": 20})
     assert (made.name, made.task, made.training.batch_size) == ("mnist", f"mnist:{tmp_path}", 30)
+
+
+def test_what_load_returns_is_fine_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
+    start = prisma.load("mice/digits")
+    run = prisma.train(start, "digits", tmp_path / "run", steps=4, batch_size=8, trained="head", live=False)
+    before, after = start.model.state_dict(), run.load().model.state_dict()
+    assert {name for name, x in after.items() if not torch.equal(x, before[name])} == {
+        "readout.head.weight",
+        "readout.head.bias",
+    }

@@ -49,7 +49,7 @@ export class Head {
 
   changeModel(facts, arrays) {
     Object.assign(this, { name: facts.name, rev: facts.rev });
-    const accuracy = facts.accuracy ? `, ${share(facts.accuracy.value)} of ${facts.accuracy.n.toLocaleString("en")} test images right` : "";
+    const accuracy = facts.accuracy ? `, ${share(facts.accuracy.value)} of ${facts.accuracy.n.toLocaleString("en")} test images right` : facts.result ? `, ${facts.result.name} ${facts.result.value.toFixed(3)} on ${facts.result.n.toLocaleString("en")} images` : "";
     this.facts.textContent = `${facts.layers} layers of ${facts.heads} heads, ${facts.parameters.toLocaleString("en")} parameters${accuracy}`;
     this.timeline.hidden = facts.steps.length < 2;
     this.slider.max = facts.steps.length - 1;

@@ -9,7 +9,7 @@ import { Tiles } from "./tiles.js";
 const PACE = 400; // milliseconds of a checkpoint when playing
 const FILM_TALLEST = 200; // CSS pixels of the strip of checkpoints
 const NAMED = 5; // heads whose appearance is said
-const CHARTS = [["Accuracy", ["test_accuracy", "train_accuracy"]], ["Loss", ["test_loss", "train_loss", "loss"]], ["Norm of the weights", ["weight_norm"]], ["Norm of the gradient", ["gradient_norm"]]];
+const CHARTS = [["Accuracy", ["test_accuracy", "train_accuracy"]], ["R² (share of the variance explained)", ["test_r2", "train_r2"]], ["Test accuracy of each target", /^test_.+_accuracy$/], ["Loss", ["test_loss", "train_loss", "loss"]], ["Norm of the weights", ["weight_norm"]], ["Norm of the gradient", ["gradient_norm"]]];
 const ONE = "This model was published with one checkpoint, so there is no training to look at. Mice of Prisma have many.";
 // Which checkpoints are left out, and which one stands for the one that is asked for.
 function divergedWords(steps, shown, asked) {
@@ -146,7 +146,8 @@ export class Training {
   curves() {
     const { curves } = this.facts;
     this.charts.forEach((chart, i) => {
-      const found = CHARTS[i][1].filter((name) => curves[name]).map((name) => ({ name: name === "loss" ? "loss of each batch" : wordsOf(name), ...curves[name] }));
+      const names = CHARTS[i][1] instanceof RegExp ? Object.keys(curves).filter((name) => CHARTS[i][1].test(name)) : CHARTS[i][1];
+      const found = names.filter((name) => curves[name]).map((name) => ({ name: name === "loss" ? "loss of each batch" : wordsOf(name), ...curves[name] }));
       chart.element.hidden = !found.length;
       if (found.length) chart.draw(found, this.steps, this.steps.at(-1));
     });
@@ -238,10 +239,11 @@ export class Training {
       const step = this.first[score * last.length + head];
       return this.sentence(`${wordsOf(this.scores[score].name)} of layer ${Math.floor(head / scene.heads)}, head ${head % scene.heads}`, last[head], step);
     });
-    const accuracy = this.facts.curves.test_accuracy;
-    if (accuracy) {
-      const half = accuracy.values.at(-1) / 2;
-      heads.unshift(this.sentence("Test accuracy", accuracy.values.at(-1), accuracy.steps[accuracy.values.findIndex((value) => value >= half)]));
+    for (const name of ["test_accuracy", "test_r2"]) {
+      const curve = this.facts.curves[name];
+      if (!curve || curve.values.at(-1) <= 0) continue;
+      const half = curve.values.at(-1) / 2;
+      heads.unshift(this.sentence(wordsOf(name), curve.values.at(-1), curve.steps[curve.values.findIndex((value) => value >= half)]));
     }
     this.appears.replaceChildren(...heads);
   }
@@ -262,7 +264,7 @@ export class Training {
     if (this.peek !== null) this.fill(index, state.layer, state.head, values);
     let best = 0;
     for (let i = 1; i < values.length; i += 1) if (values[i] > values[best]) best = i;
-    const logged = ["test_accuracy", "test_loss"].filter((name) => facts.curves[name]).map((name) => [name, valueAt(facts.curves[name], step)]);
+    const logged = ["test_accuracy", "test_r2", "test_loss"].filter((name) => facts.curves[name]).map((name) => [name, valueAt(facts.curves[name], step)]);
     const said = logged.filter(([, value]) => value !== undefined).map(([name, value]) => ` ${wordsOf(name)} ${brief(value)}.`.replace(/ [a-z]/, (letter) => letter.toUpperCase()));
     if (this.scores) {
       const { score } = this;
