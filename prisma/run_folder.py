@@ -270,6 +270,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [read_line(path, i, line) for i, line in enumerate(lines) if line or i]
 
 
+def read_metrics_so_far(path: Path) -> list[dict[str, Any]]:
+    """The same of a run that trains or was killed: its last line may be torn, and does not count then."""
+    lines = read_bytes(path, METRICS_BYTES).split(b"\n")[:-1]
+    return [read_line(path, i, line) for i, line in enumerate(lines)]
+
+
 def read_line(path: Path, i: int, line: bytes) -> dict[str, Any]:
     """The line with index `i` of a `metrics.jsonl`. Raises PrismaError, which names it, unless it is a JSON object."""
     try:

@@ -152,7 +152,7 @@ def train(
     for option, wanted in (("--wandb", wandb), ("--tensorboard", tensorboard), ("--from", base)):
         if wanted:
             raise typer.BadParameter(f"expected {option} with one run; found --seeds", param_hint=option)
-    _train_seeds(asked.recipe, folder, seeds, resume, asked.stated, as_json)
+    _train_seeds(asked.recipe, folder, seeds, resume, (asked.stated, asked.here), as_json)
 
 
 @cli.command("import", epilog="Example: prisma import model_51200.pth --like induction --set n_heads=4")
@@ -214,13 +214,15 @@ def _expect_one_process(option: str) -> None:
             )
 
 
-def _train_seeds(recipe: "Recipe", out: Path, text: str, resume: bool, command: str, as_json: bool) -> None:
-    """Train a recipe with several seeds, and print a row for each and their mean."""
+def _train_seeds(
+    recipe: "Recipe", out: Path, text: str, resume: bool, commands: tuple[str, str], as_json: bool
+) -> None:
+    """Train a recipe with several seeds, and print a row for each and their mean. `commands` as in `_train_one`."""
     from prisma.train.seeds import over_seeds, seeds_in, train_seeds
 
-    seeds = seeds_in(text)
-    with interruptible(f"{command} --seeds {text} --out {shlex.quote(str(out))} --resume continues from here"):
-        results = train_seeds(recipe, out, seeds, resume=resume, command=command)
+    seeds, (stated, here) = seeds_in(text), commands
+    with interruptible(f"{here} --seeds {text} --out {shlex.quote(str(out))} --resume continues from here"):
+        results = train_seeds(recipe, out, seeds, resume=resume, command=stated)
     name = f"test {recipe.objective.headline}"
     spread = over_seeds(results, name)
     if as_json:

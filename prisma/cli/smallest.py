@@ -48,11 +48,15 @@ def smallest(
     from prisma.smallest.search import BUDGET
     from prisma.train.seeds import seeds_in
 
-    recipe = find(task).override(settings_of(settings or []))
+    changed = settings_of(settings or [])
+    recipe = find(task).override(changed)
     texts = {"layers": layers, "width": width, "heads": heads, "mlp": mlp, "patch": patch}
     grid = Grid.around(recipe, **{name: sizes_in(name, text) for name, text in texts.items() if text})
     folder = given(out or Path("runs") / f"smallest-{task}")
-    with interruptible(f"prisma smallest {task} --out {shlex.quote(str(folder))} continues from here"):
+    words = [word for name, text in {"seeds": seeds, **texts}.items() if text for word in (f"--{name}", text)]
+    words += [word for setting in settings or [] for word in ("--set", setting)]
+    again = shlex.join(["prisma", "smallest", task, "--target", f"{target:g}", *words, "--out", str(folder)])
+    with interruptible(f"{again} continues from here"):
         found = search(
             recipe,
             target,
@@ -60,6 +64,7 @@ def smallest(
             grid=grid,
             seeds=seeds_in(seeds),
             budget=BUDGET if budget is None else budget,
+            changed=changed,
             told=lambda sentence: print(sentence, file=sys.stderr),
         )
     print(json.dumps(found.to_dict(), indent=2) if as_json else _in_words(found, folder))

@@ -43,6 +43,9 @@ TASKS: Mapping[str, Task] = {
 
 _ADDED: dict[str, Task] = {}  # tasks of one's own, by name
 
+_MEANING = {"sha256": "other data", "labels": "other classes", "transform": "another input", "targets": "other targets"}
+"""What a name stands for: a field of a task, and what a task is of which it is another."""
+
 _OTHER_CIRCLE = re.compile(r"circle-(\d{1,4})")
 
 
@@ -50,15 +53,16 @@ def add(own: Task) -> Task:
     """Make a task of your own known by its name in this process, so that recipes can name it; return it.
 
     Raises:
-        PrismaError: a task of the package, or one with other data, has this name.
+        PrismaError: a task of the package has this name, or one with other data, classes or another transform.
     """
     if own.name in TASKS or _OTHER_CIRCLE.fullmatch(own.name):
         if TASKS.get(own.name) is own:
             return own
         raise PrismaError(f"expected a name that no task of the package has; found {own.name!r}")
     known = _ADDED.setdefault(own.name, own)
-    if known.sha256 != own.sha256:
-        raise PrismaError(f"expected a new name for other data; found {own.name!r}, which was added with data before")
+    for field, what in _MEANING.items():
+        if getattr(known, field) != getattr(own, field):
+            raise PrismaError(f"expected a new name for {what}; found {own.name!r}, which was added with others before")
     return known
 
 

@@ -4,12 +4,14 @@ Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html. Its Python version
 whoever wrote it; the binary version holds the same images, so the pickle is never opened.
 """
 
+import gzip
 import io
 import tarfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import torch
@@ -111,17 +113,46 @@ def _archive(path: Path, kind: Kind) -> dict[str, bytes]:
     """The files of an archive, read in place: nothing is unpacked onto the disk."""
     wanted, found = {*kind.train, *kind.test, kind.names}, dict[str, bytes]()
     try:
-        with open_file(path) as file, tarfile.open(fileobj=file) as archive:
+        with (
+            open_file(path) as file,
+            _unpacking(file) as tar,
+            tarfile.open(fileobj=_Bounded(tar), mode="r:") as archive,
+        ):
             for member in archive:
                 name = Path(member.name).name
                 if name in wanted and member.isfile() and member.size <= LARGEST:
                     inside = archive.extractfile(member)
                     found[name] = inside.read() if inside else b""
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
         raise PrismaError(f"expected the archive of {kind.name} at {path}; found a damaged file: {error}") from None
     if missing := sorted(wanted - found.keys()):
         raise PrismaError(f"expected {missing[0]} in the archive {path}, of the binary version; found none")
     return found
+
+
+def _unpacking(file: BinaryIO) -> BinaryIO:
+    """The file, or what it unpacks to if it is gzipped."""
+    is_gzipped = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    return cast("BinaryIO", gzip.open(file)) if is_gzipped else file
+
+
+class _Bounded(io.RawIOBase):
+    """A file of which a part has a largest size: a header in an archive may state any, and be read as a whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= LARGEST:
+            raise tarfile.ReadError(f"a part of {size:,} bytes")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _split(kind: Kind, files: dict[str, bytes], names: Sequence[str], where: Path) -> Split:

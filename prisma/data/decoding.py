@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from prisma.bounds import OWN_LIST
 from prisma.data.keeping import cache_folder
 from prisma.data.transform import MAX_PIXELS
 from prisma.errors import PrismaError, listed
+from prisma.fields import conform
 from prisma.files import read_json, write_json
 from prisma.filesystem import partial_of, remove, sentences
 
@@ -39,7 +41,11 @@ class UnreadableError(PrismaError):
     """A picture that cannot be decoded."""
 
 
+_STATED = {"labels": tuple[int, ...], "left_out": tuple[str, ...]}
+"""What the file beside the pictures says of them."""
+
 _Found = tuple[Tensor, int] | UnreadableError
+_Kept = tuple[Sequence[int], Sequence[str]]  # labels, and the names of what was left out
 
 
 @dataclass(frozen=True)
@@ -83,26 +89,37 @@ def decoded(
     folder = cache_folder()
     if folder is None or key is None:
         images = torch.empty(n, *shape, dtype=torch.uint8)
-        return _expect_few(_fill(images, pictures, workers), skipped, images)
+        labels, wrong = _expect_few(_fill(images, pictures, workers), skipped)
+        return Decoded(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), tuple(wrong))
     name = hashlib.sha256(f"{key} {list(shape)}".encode()).hexdigest()
     data, about = folder / "pictures" / f"{name}.bin", folder / "pictures" / f"{name}.json"
-    if data.is_file() and about.is_file():
-        stated = read_json(about)
-        if data.stat().st_size == len(stated["labels"]) * math.prod(shape):
-            return _of_file(data, shape, stated["labels"], stated["left_out"])
+    if (kept := _stated(data, about, math.prod(shape))) is not None:
+        return _of_file(data, shape, *_expect_few(kept, skipped))
     with sentences(data):
         data.parent.mkdir(parents=True, exist_ok=True)
         _expect_space(data.parent, n * math.prod(shape))
         partial = partial_of(data)
         try:
             images = torch.from_file(str(partial), shared=True, size=n * math.prod(shape), dtype=torch.uint8)
-            found = _expect_few(_fill(images.view(n, *shape), pictures, workers), skipped, images.view(n, *shape))
-            os.truncate(partial, len(found.labels) * math.prod(shape))
+            labels, wrong = _expect_few(_fill(images.view(n, *shape), pictures, workers), skipped)
+            os.truncate(partial, len(labels) * math.prod(shape))
             partial.replace(data)
         finally:
             remove(partial)
-    write_json(about, {"labels": found.labels.tolist(), "left_out": list(found.left_out)})
-    return _of_file(data, shape, found.labels.tolist(), found.left_out)
+    write_json(about, {"labels": list(labels), "left_out": list(wrong)})
+    return _of_file(data, shape, labels, wrong)
+
+
+def _stated(data: Path, about: Path, size: int) -> _Kept | None:
+    """(labels, names of what was left out) of a file of pictures of `size` bytes; None if it is not whole."""
+    if not (data.is_file() and about.is_file()):
+        return None
+    try:
+        stated = read_json(about, OWN_LIST)
+        labels, left_out = (conform(name, stated.get(name), kind) for name, kind in _STATED.items())
+    except PrismaError:  # damaged: it is written again
+        return None
+    return (labels, left_out) if data.stat().st_size == len(labels) * size else None
 
 
 def _expect_space(folder: Path, size: int) -> None:
@@ -120,7 +137,7 @@ def _of_file(data: Path, shape: Sequence[int], labels: Sequence[int], left_out: 
     return Decoded(images, torch.tensor(labels, dtype=torch.int64), tuple(left_out))
 
 
-def _fill(images: Tensor, pictures: Iterable[Picture], workers: int | None) -> tuple[list[int], list[str]]:
+def _fill(images: Tensor, pictures: Iterable[Picture], workers: int | None) -> _Kept:
     """Write pictures into the first rows of a tensor: (their labels, the names of those that cannot be decoded)."""
     labels, wrong = list[int](), list[str]()
     for picture, found in _in_workers(pictures, workers or os.cpu_count() or 1):
@@ -132,7 +149,8 @@ def _fill(images: Tensor, pictures: Iterable[Picture], workers: int | None) -> t
     return labels, wrong
 
 
-def _expect_few(found: tuple[list[int], list[str]], skipped: float, images: Tensor) -> Decoded:
+def _expect_few(found: _Kept, skipped: float) -> _Kept:
+    """The same labels and names. Raises PrismaError if too many were left out; warns of a few."""
     labels, wrong = found
     there = len(labels) + len(wrong)
     if not labels or len(wrong) > skipped * there:
@@ -143,7 +161,7 @@ def _expect_few(found: tuple[list[int], list[str]], skipped: float, images: Tens
     if wrong:
         left_out = f"{len(wrong):,} of {there:,} pictures cannot be decoded and are left out"
         warnings.warn(f"{left_out}: {listed(wrong, NAMED)}", stacklevel=3)
-    return Decoded(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), tuple(wrong))
+    return found
 
 
 def _in_workers(pictures: Iterable[Picture], workers: int) -> Iterator[tuple[Picture, _Found]]:

@@ -38,7 +38,8 @@ def hub_set(
     """A data set of the Hub as a task of `size` x `size` pixels, in colour.
 
     It needs a column of pictures and one of labels, a split `train`, and `test` or `validation`; where there is none, a
-    tenth of each class is drawn for testing.
+    tenth of each class is drawn for testing. A split whose labels are kept secret (-1, as those of ImageNet's test
+    pictures) is none.
 
     Args:
         repo: OWNER/NAME on the Hub, or a folder with files that `datasets` reads (such as Parquet).
@@ -64,7 +65,7 @@ def hub_set(
         return Split(done.images, done.labels)
 
     train = split_of("train")
-    test = next((split for split in TEST if split in stream.splits), None)
+    test = next((split for split in TEST if split in stream.splits and stream.has_labels(split)), None)
     train, held = (train, split_of(test)) if test else divided(train, len(stream.labels))
     return Task.of_splits(
         name,
@@ -116,10 +117,19 @@ class _Stream:
         about = (getattr(self.splits[split].info, "splits", None) or {}).get(split)
         return (about.num_examples or None) if about is not None else None
 
+    def has_labels(self, split: str) -> bool:
+        """Whether the first row of a split states a class."""
+        label = next((row[self.label] for row in self.splits[split]), None)
+        return label is not None and label >= 0
+
     def pictures(self, split: str, n: int, plain: Transform) -> Iterator[Picture]:
         """The first `n` rows of a split, not decoded."""
         for i, row in enumerate(islice(iter(self.splits[split]), n)):
-            yield Picture(f"row {i}", partial(_read, row[self.image], row[self.label], plain, i))
+            if (label := row[self.label]) is None or not 0 <= label < len(self.labels):
+                raise PrismaError(
+                    f"expected labels from 0 to {len(self.labels) - 1} in {split}; found {label} in row {i}"
+                )
+            yield Picture(f"row {i}", partial(_read, row[self.image], label, plain, i))
 
 
 def _read(image: dict[str, Any], label: int, plain: Transform, i: int) -> tuple[Tensor, int]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prisma.bounds import expect_within
 from prisma.data.decoding import SKIPPED, Picture, UnreadableError, decoded, picture_of
 from prisma.data.picture_sets import drawn_for_testing
 from prisma.data.task import Split, Task
@@ -77,6 +78,7 @@ def task_of(
             f"{list(second.images.shape[1:])}"
         )
     most = 1 + max(int(split.labels.max()) for split in (first, second) if split is not None)
+    expect_within("n_classes", most, "the largest label and 1, the number of classes,")
     if named is not None and (len(set(named)) != len(named) or most > len(named)):
         raise PrismaError(f"expected different names for {most} classes; found {quoted(list(named))}")
     names = tuple(named) if named is not None else tuple(str(i) for i in range(most))
@@ -118,18 +120,19 @@ def _split(data: Data, transform: Transform | None, skipped: float) -> Split:
 
 def _of_tensors(images: Tensor, labels: Tensor) -> Split:
     images = images[:, None] if images.ndim == 3 else images
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or labels.shape != images.shape[:1] or not len(labels):
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or labels.shape != images.shape[:1] or not images.numel():
         raise PrismaError(
             f"expected images [n, 1 or 3, height, width] and labels [n]; found {list(images.shape)} and "
             f"{list(labels.shape)}"
         )
-    if labels.dtype.is_floating_point or labels.dtype == torch.bool or labels.min() < 0:
-        found = f"{labels.dtype} from {labels.min()}"
+    kind = labels.dtype
+    if kind.is_floating_point or kind.is_complex or kind == torch.bool or labels.min() < 0:
+        found = f"{kind}" if kind.is_complex else f"{kind} from {labels.min()}"
         raise PrismaError(f"expected labels that are whole numbers from 0; found {found}")
     if images.dtype not in (torch.bool, torch.uint8):
         if not images.dtype.is_floating_point or not (images.min() >= 0 and images.max() <= 1):
-            found = f"{images.dtype} from {images.min():g} to {images.max():g}"
-            raise PrismaError(f"expected images of floats in [0, 1], bytes or bool; found {found}")
+            ends = "" if images.dtype.is_complex else f" from {images.min():g} to {images.max():g}"
+            raise PrismaError(f"expected images of floats in [0, 1], bytes or bool; found {images.dtype}{ends}")
         images = images.float()
     return Split(images.detach().cpu().contiguous(), labels.detach().cpu().long())
 
@@ -194,6 +197,8 @@ def _as_it_is(image: Any) -> Transform:
         channels, *size = image.shape if image.ndim == 3 else (1, *image.shape)
     elif isinstance(found := _opened(image), np.ndarray):
         size, channels = list(found.shape[:2]), 1 if found.ndim == 2 or found.shape[2] == 1 else 3
+    elif not isinstance(found, str | Path) and not hasattr(found, "mode"):
+        raise PrismaError(f"expected images as tensors, arrays, PIL pictures or paths; found {quoted(image)} in row 0")
     else:
         with opened(found) if isinstance(found, str | Path) else nullcontext(found) as picture:
             size, channels = [picture.height, picture.width], 1 if picture.mode in GREY else 3

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,16 +55,25 @@ def patch_labels(
         rows: which images; by default all.
 
     Raises:
-        PrismaError: no such split; a task without masks; sides that are not whole numbers of patches.
+        PrismaError: no such split or row; a task without masks; sides that are not whole numbers of patches.
     """
     if split not in data.splits:
         raise PrismaError(f"expected a split of the task {data.name}: train or test; found {quoted(split)}")
     found = data.splits[split]
     if found.masks is None:
         raise PrismaError(f"expected a task whose images have masks; found {data.name}, whose images have none")
-    chosen = rows if isinstance(rows, slice) else torch.as_tensor(rows, dtype=torch.long)
+    chosen = rows if isinstance(rows, slice) else torch.tensor(_rows_of(len(found.labels), rows), dtype=torch.long)
     names = data.kinds or data.labels
     return PatchLabels(_shares(_things(found, chosen), patch_size, len(names)), names)
+
+
+def _rows_of(n: int, rows: Sequence[int] | Tensor) -> list[int]:
+    """The same rows as a list. Raises PrismaError unless each is one of `n`; from -1 they count from the end."""
+    wanted = rows.tolist() if isinstance(rows, Tensor) else list(rows)
+    for row in wanted:
+        if not isinstance(row, int | np.integer) or not -n <= row < n:
+            raise PrismaError(f"expected rows from 0 to {n - 1:,}; found {quoted(row)}")
+    return [int(row) for row in wanted]
 
 
 def _things(split: Split, rows: slice | Tensor) -> Tensor:
@@ -95,7 +105,7 @@ class Segmentations:
     """
 
     folder: Path
-    names: tuple[str, ...]  # of the pictures: the path in the folder, without its ending
+    files: tuple[str, ...]  # the paths in the folder
     classes: tuple[str, ...]
     transform: Transform  # of the model
 
@@ -124,18 +134,23 @@ class Segmentations:
         )
         if not named:
             raise PrismaError(f"expected a subfolder of {folder} for every class, or their names; found neither")
-        return cls(folder, tuple(str(path.with_suffix("")) for path in paths), named, transform)
+        return cls(folder, tuple(str(path) for path in paths), named, transform)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the pictures: the path in the folder, without its ending."""
+        return tuple(str(Path(file).with_suffix("")) for file in self.files)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.files)
 
     def maps(self, rows: Sequence[int]) -> Tensor:
         """The class of every pixel that the model sees: [n, height, width], int64; 0 is none, or not judged.
 
         Raises:
-            PrismaError: a file that is no picture; a number that is no class.
+            PrismaError: no such row; a file that is no picture; a number that is no class.
         """
-        return torch.stack([self._map(self.folder / f"{self.names[i]}.png") for i in rows])
+        return torch.stack([self._map(self.folder / self.files[i]) for i in _rows_of(len(self), rows)])
 
     def _map(self, path: Path) -> Tensor:
         exact = replace(self.transform, interpolation="nearest", mean=(0.0,) * 3, std=(1.0,) * 3)  # in colour

@@ -7,6 +7,7 @@ drawn for testing, always the same.
 
 import csv
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,12 +42,17 @@ class Listing:
 
     @property
     def key(self) -> str:
-        """A hash of names, sizes and times of all files, and labels: to read every byte takes too long."""
-        digest = hashlib.sha256()
+        """A hash of names, sizes and times of all files, and labels: to read every byte takes too long.
+
+        The place and the time of the last change of the file's entry count too: archives give files any other time.
+        """
+        digest = hashlib.sha256(os.fsencode(self.root.resolve()))
         for rows in (self.train, self.test):
             for path, label in rows:
                 stat = path.stat()
-                name = f"{path.relative_to(self.root)}\0{label}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+                name = (
+                    f"{path.relative_to(self.root)}\0{label}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n"
+                )
                 digest.update(name.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 

@@ -114,8 +114,14 @@ class Task:
         source: str,
         license: str | None = None,
     ) -> "Task":
-        """The task of data that are there already. Its hash is theirs."""
+        """The task of data that are there already. Its hash is theirs.
+
+        Raises:
+            PrismaError: images that are not those of the transform, or labels that are no class.
+        """
         whole = train, test
+        for split, data in zip(("train", "test"), whole, strict=True):
+            _expect_described(f"the {split} images of {name}", data, len(labels), transform)
         return cls(name, summary, source, tuple(labels), transform, lambda: whole, data_hash(*whole), license=license)
 
     @cached_property
@@ -170,6 +176,17 @@ class Task:
         """
         data = self.splits[split]
         return self.transform.normalise(data.images[:first]), data.labels[:first]
+
+
+def _expect_described(what: str, split: Split, n_classes: int, transform: Transform) -> None:
+    """Raise PrismaError unless a split has images as the transform says, and a label for each."""
+    sides = [len(split.labels), len(transform.mean), *transform.size]
+    if list(split.images.shape) != sides or not len(split.labels):
+        raise PrismaError(f"expected {what} to be {sides}, as the transform says; found {list(split.images.shape)}")
+    least, most = int(split.labels.min()), int(split.labels.max())
+    if least < 0 or most >= n_classes:
+        wrong = least if least < 0 else most
+        raise PrismaError(f"expected {what} to have labels from 0 to {n_classes - 1}; found {wrong}")
 
 
 def data_hash(*splits: Split) -> str:

@@ -63,9 +63,7 @@ class Grid:
 class Candidate:
     """An architecture, and what is known of it."""
 
-    settings: Mapping[
-        str, str
-    ]  # those that make it from the recipe, as `prisma train RECIPE --set KEY=VALUE` takes them
+    settings: Mapping[str, str]  # those that make it, as `prisma train RECIPE --set KEY=VALUE` takes them
     recipe: Recipe
     parameters: int
     steps: int = 0  # to which its first seed was trained
@@ -95,8 +93,11 @@ def sizes_in(name: str, text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def candidates(recipe: Recipe, grid: Grid) -> tuple[Candidate, ...]:
+def candidates(recipe: Recipe, grid: Grid, changed: Mapping[str, str] | None = None) -> tuple[Candidate, ...]:
     """The recipe with every architecture of the grid, from the fewest weights to the most.
+
+    Args:
+        changed: the settings in which the recipe differs from that of its name.
 
     Raises:
         PrismaError: no combination makes a model for the task, or there are more than 2,000.
@@ -111,7 +112,11 @@ def candidates(recipe: Recipe, grid: Grid) -> tuple[Candidate, ...]:
             chosen = recipe.override(settings)
         except PrismaError:  # such as patches that do not divide the image
             continue
-        found.append(Candidate(settings, chosen, sum(x.numel() for x in outline(chosen.model).parameters())))
+        found.append(
+            Candidate(
+                {**(changed or {}), **settings}, chosen, sum(x.numel() for x in outline(chosen.model).parameters())
+            )
+        )
         if len(found) > MOST:
             raise PrismaError(f"expected at most {MOST:,} architectures; found more: give fewer sizes")
     if not found:

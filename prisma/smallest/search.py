@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ def smallest(
     seeds: Sequence[int] = SEEDS,
     budget: float = BUDGET,
     device: str | None = None,
+    changed: Mapping[str, str] | None = None,
     told: Callable[[str], None] = lambda sentence: None,
 ) -> Found:
     """Which is the smallest model that learns a task, and how sure is that?
@@ -53,6 +54,7 @@ def smallest(
         out: the folder of the search, with a run folder for each candidate and seed. The same call goes on where an
             earlier one stopped, with a new budget.
         budget: seconds after which trainings stop at their next checkpoint.
+        changed: the settings in which the recipe differs from that of its name, for the command lines that are stated.
         told: is called with a sentence on each step of the search.
 
     Raises:
@@ -62,7 +64,7 @@ def smallest(
     if not (0 < target <= 1 and budget > 0 and math.isfinite(budget)):
         raise PrismaError(f"expected a target above 0 and at most 1, and a budget above 0; found {target}, {budget}")
     _expect_seeds(seeds)
-    found = Found(target, tuple(seeds), candidates(recipe, grid))
+    found = Found(target, tuple(seeds), candidates(recipe, grid, changed))
     with sentences(out), exclusive(out, f"search in {out}"), folder_for(out):
         _expect_folder(out, recipe)
         train = partial(_train, found, out, until, str(pick_device(device)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prisma.run_folder import METRICS, is_finished, is_run, read_metrics
+from prisma.run_folder import METRICS, is_finished, is_run, read_metrics, read_metrics_so_far
 from prisma.train import Recipe, train
 from prisma.train.fit import DivergedError
 
@@ -29,11 +29,14 @@ class Work:
 
     @property
     def known(self) -> float | None:
-        """The test accuracy at the step, if the folder has it already."""
-        if self.steps == self.recipe.training.steps and not is_finished(self.out):
+        """The test accuracy at the step, or where the run ended early before it, if the folder has it already."""
+        if is_finished(self.out):
+            lines = [line for line in read_metrics(self.out / METRICS) if line["step"] <= self.steps]
+            return float(lines[-1]["test_accuracy"])
+        if self.steps == self.recipe.training.steps or not (self.out / METRICS).is_file():
             return None
-        lines = read_metrics(self.out / METRICS) if (self.out / METRICS).is_file() else []
-        return next((line["test_accuracy"] for line in lines if line["step"] == self.steps), None)
+        so_far = read_metrics_so_far(self.out / METRICS)
+        return next((line["test_accuracy"] for line in so_far if line["step"] == self.steps), None)
 
     @property
     def command(self) -> str:

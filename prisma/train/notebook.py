@@ -12,6 +12,7 @@ from prisma.data import add
 from prisma.data import task as task_named
 from prisma.data.task import Task
 from prisma.errors import PrismaError, quoted
+from prisma.fields import conform
 from prisma.filesystem import given
 from prisma.loaded import Loaded, load
 from prisma.run_folder import METRICS, checkpoint_folder, checkpoint_folders, read_metrics
@@ -128,7 +129,8 @@ def recipe_of(model: ViTConfig | ViT | Recipe, task: Task | str | None, settings
     n = len(data.splits["train"].labels)
     given_no_batch = "batch_size" not in settings
     chosen["batch_size"] = min(chosen["batch_size"], n) if given_no_batch else chosen["batch_size"]
-    chosen = {"warmup": chosen["steps"] // 20, "checkpoint_every": max(1, chosen["steps"] // 20), **chosen}
+    twentieth = conform("steps", chosen["steps"], int) // 20
+    chosen = {"warmup": twentieth, "checkpoint_every": max(1, twentieth), **chosen}
     return Recipe(data.name, name, model if isinstance(model, ViTConfig) else model.config, TrainConfig(**chosen))
 
 

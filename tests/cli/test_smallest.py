@@ -44,6 +44,23 @@ def test_it_prints_the_frontier_the_smallest_and_its_command(prisma: Prisma, tra
     assert "3 models after 4,000 steps: the most accurate is 1l-d12-h1-m0-p16 with 1.000; 2 go on" in err
 
 
+def test_its_command_has_the_settings_that_were_given(
+    prisma: Prisma, trained: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, out, _ = prisma("smallest", "circle", "--target", "0.9", *SIZES, "--set", "steps=900", "--set", "lr=0.01")
+    assert "train circle --set steps=900 --set lr=0.01 --set n_layers=1 --set d_model=12" in out
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prisma.smallest.search._train", stopped)
+    _, _, err = prisma("smallest", "circle", "--target", "0.9", *SIZES, "--set", "steps=900", "--out", "other")
+    assert err.strip().endswith(
+        "prisma smallest circle --target 0.9 --seeds 0,1 --layers 1 --width 4,8,12 --heads 1 --mlp 0 --patch 16 "
+        "--set steps=900 --out other continues from here"
+    )
+
+
 def test_json_is_what_the_folder_has(prisma: Prisma, trained: None, tmp_path: Path) -> None:
     code, out, _ = prisma("smallest", "circle", "--target", "1", "--budget", "60", "--out", "here", "--json", *SIZES)
     assert code == 0

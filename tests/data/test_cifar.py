@@ -1,6 +1,8 @@
 """CIFAR from its binary version, in a folder and in an archive made here; a pickle is never opened."""
 
+import gzip
 import io
+import sys
 import tarfile
 from pathlib import Path
 
@@ -77,3 +79,14 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (folder / "batches.meta.txt").write_text("one\n")
     with pytest.raises(PrismaError, match=r"expected 10 names in batches.meta.txt of .*; found 1"):
         cifar(folder)
+
+
+def test_a_header_that_states_a_size_beyond_all_bounds_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["prisma.data.cifar"], "LARGEST", 10_000)
+    bomb = tarfile.TarInfo("more")
+    bomb.type, bomb.size = tarfile.XHDTYPE, 20_000
+    (tmp_path / "set.tar.gz").write_bytes(gzip.compress(bomb.tobuf() + bytes(20_480)))
+    with pytest.raises(PrismaError, match=r"expected the archive of cifar10 at .*; found .*a part of 20,480 bytes"):
+        cifar(tmp_path / "set.tar.gz")

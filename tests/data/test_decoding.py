@@ -45,11 +45,17 @@ def test_what_was_decoded_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PRISMA_CACHE", str(tmp_path))
     with pytest.warns(UserWarning, match="1 of 200"):
         first = decoded(some_pictures(200, wrong=(7,)), 200, SHAPE, "key")
-    again = decoded(iter(()), 200, SHAPE, "key")
+    with pytest.warns(UserWarning, match="1 of 200"):
+        again = decoded(iter(()), 200, SHAPE, "key")
     assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
     assert again.left_out == ("p7",) and len(again.labels) == 199 and again.images[7, 0, 0, 0] == 8
     files = sorted((tmp_path / "pictures").iterdir())
     assert [path.suffix for path in files] == [".bin", ".json"] and files[0].stat().st_size == 199 * 12
+    with pytest.raises(PrismaError, match=r"at most 0.0% of 200 pictures to be unreadable; found 1: p7"):
+        decoded(iter(()), 200, SHAPE, "key", skipped=0.0)
+    for damaged in ('{"labels": [1, 2', "{}", '{"labels": ["x"], "left_out": []}'):
+        files[1].write_text(damaged)
+        assert len(decoded(some_pictures(9), 200, SHAPE, "key").labels) == 9, "made again"
     files[0].write_bytes(b"\0" * 5)
     assert torch.equal(decoded(some_pictures(199), 200, SHAPE, "key").labels, torch.arange(199) % 3), "made again"
 

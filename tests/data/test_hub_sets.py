@@ -12,7 +12,9 @@ from prisma.data.hub_sets import hub_set
 from prisma.errors import PrismaError
 
 
-def shards(folder: Path, split: str, greys: list[int], n: int, spoiled: tuple[int, ...] = ()) -> None:
+def shards(
+    folder: Path, split: str, greys: list[int], n: int, spoiled: tuple[int, ...] = (), secret: bool = False
+) -> None:
     """Rows of grey pictures with labels in turn, in `n` Parquet files."""
     folder.mkdir(exist_ok=True)
     for k, part in enumerate(np.array_split(greys, n)):
@@ -23,7 +25,8 @@ def shards(folder: Path, split: str, greys: list[int], n: int, spoiled: tuple[in
             data = file.read_bytes()
             files.append({"bytes": data[:40] if grey in spoiled else data, "path": None})
         kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
-        rows = datasets.Dataset.from_dict({"image": files, "label": [int(grey) % 2 for grey in part]}, features=kinds)
+        labels = [-1 if secret else int(grey) % 2 for grey in part]
+        rows = datasets.Dataset.from_dict({"image": files, "label": labels}, features=kinds)
         rows.to_parquet(str(folder / f"{split}-{k:05}-of-{n:05}.parquet"))
 
 
@@ -63,3 +66,14 @@ def test_a_split_is_drawn_and_other_sets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(PrismaError, match="expected a data set of the Hub or a folder of one at"):
         hub_set(tmp_path / "empty", 4, first=1)
+
+
+def test_a_split_without_labels_is_no_test(tmp_path: Path) -> None:
+    shards(tmp_path / "set", "train", list(range(0, 40)), 1)
+    shards(tmp_path / "set", "test", list(range(100, 110)), 1, secret=True)
+    shards(tmp_path / "set", "validation", list(range(200, 206)), 1)
+    data = hub_set(tmp_path / "set", 4, first=50)
+    assert data.splits["test"].images[:, 0, 0, 0].tolist() == list(range(200, 206))
+    shards(tmp_path / "other", "train", list(range(0, 10)), 1, secret=True)
+    with pytest.raises(PrismaError, match=r"expected labels from 0 to 1 in train; found -1 in row 0"):
+        hub_set(tmp_path / "other", 4, first=50)

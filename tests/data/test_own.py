@@ -1,5 +1,6 @@
 """Own data: a pair of tensors, a torch data set, rows of `datasets`; each becomes the same task."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
+from prisma.data import add
 from prisma.data.own import task_of
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
@@ -122,3 +124,31 @@ def test_names_must_be_enough_and_differ() -> None:
             task_of("mine", (IMAGES, LABELS), labels=names)
     with pytest.raises(PrismaError, match=r"expected test images \[3, 6, 6\], as for training; found \[3, 5, 6\]"):
         task_of("mine", (IMAGES, LABELS), (IMAGES[:, :, :5], LABELS))
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    grey = Transform(size=(6, 6), mean=(0.0,), std=(1.0,))
+    for transform in (grey, Transform(size=(3, 3), mean=(0.0,) * 3, std=(1.0,) * 3)):
+        sides = [36, len(transform.mean), *transform.size]
+        with pytest.raises(PrismaError, match=re.escape(f"to be {sides}, as the transform says; found [36, 3, 6, 6]")):
+            task_of("mine", (IMAGES, LABELS), transform=transform)
+    with pytest.raises(PrismaError, match=r"number of classes, to be from 0 to 1,000,000; found 9000000000001"):
+        task_of("mine", (IMAGES, LABELS + 9_000_000_000_000 - 3))
+    with pytest.raises(PrismaError, match=r"bytes or bool; found torch.complex64"):
+        task_of("mine", (IMAGES.to(torch.complex64), LABELS))
+    with pytest.raises(PrismaError, match=r"whole numbers from 0; found torch.complex64"):
+        task_of("mine", (IMAGES, LABELS.to(torch.complex64)))
+    with pytest.raises(PrismaError, match=r"found \[40, 3, 0, 6\]"):
+        task_of("mine", (torch.zeros(40, 3, 0, 6), LABELS))
+    with pytest.raises(PrismaError, match=r"PIL pictures or paths; found None in row 0"):
+        task_of("mine", [(None, 0)] * 3)
+
+
+def test_a_name_has_one_meaning() -> None:
+    first = add(task_of("one-meaning", (IMAGES, LABELS)))
+    assert add(task_of("one-meaning", (IMAGES, LABELS))) is first
+    other = Transform(size=(6, 6), mean=(0.1,) * 3, std=(0.5,) * 3)
+    with pytest.raises(PrismaError, match="a new name for another input; found 'one-meaning'"):
+        add(task_of("one-meaning", (IMAGES, LABELS), transform=other))
+    with pytest.raises(PrismaError, match="a new name for other classes"):
+        add(task_of("one-meaning", (IMAGES, LABELS), labels=["a", "b", "c", "d"]))

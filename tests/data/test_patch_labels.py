@@ -106,3 +106,15 @@ def test_folders_without_segmentations_are_refused(tmp_path: Path) -> None:
     a_map(tmp_path / "one.png", np.zeros((8, 8), int))
     with pytest.raises(PrismaError, match=r"expected a subfolder of .* for every class, or their names; found neither"):
         Segmentations.of_folder(tmp_path, transform)
+
+
+def test_rows_that_are_none_and_endings_in_capitals(tmp_path: Path) -> None:
+    for rows in ([2000], [-2001], ["a"], [0.5]):
+        with pytest.raises(PrismaError, match="expected rows from 0 to 1,999; found"):
+            patch_labels(task("clevr"), "test", 8, rows)  # type: ignore[arg-type]
+    last = patch_labels(task("clevr"), "test", 8, [-1]).shares
+    assert torch.equal(last, patch_labels(task("clevr"), "test", 8, slice(1999, None)).shares)
+    (tmp_path / "a").mkdir()
+    a_map(tmp_path / "a" / "one.PNG", np.ones((8, 8), int))
+    found = Segmentations.of_folder(tmp_path, Transform(size=(8, 8), mean=(0.0,) * 3, std=(1.0,) * 3))
+    assert found.names == ("a/one",) and found.patch_labels([0], 4).shares.tolist() == [[[[1.0]] * 2] * 2]

@@ -1,5 +1,6 @@
 """Sets of pictures in folders made here: who is in which split, with which label; and whatever else is there."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,20 @@ def test_imagenet_as_kaggle_packs_it_and_as_folders(tmp_path: Path) -> None:
     assert greys(found.splits["test"].images) == [100, 140] and greys(same.splits["test"].images) == [140, 100]
     assert torch.equal(found.splits["train"].images, same.splits["train"].images)
     assert (found.transform.size, found.transform.shortest) == ((7, 7), 8)
+
+
+def test_sets_with_files_of_one_size_and_time_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    hashes = set[str]()
+    for grey in (50, 200):
+        for name in ("a", "b"):
+            (tmp_path / str(grey) / name).mkdir(parents=True)
+            for i in range(3):
+                file = tmp_path / str(grey) / name / f"{i}.bmp"
+                Image.fromarray(np.full((4, 4, 3), grey, np.uint8)).save(file)
+                os.utime(file, ns=(0, 0))  # as from an archive
+        hashes.add(picture_set(tmp_path / str(grey), 4).sha256)
+    assert len(hashes) == 2
+    for file in (tmp_path / "50").rglob("*.bmp"):
+        Image.fromarray(np.full((4, 4, 3), 99, np.uint8)).save(file)
+        os.utime(file, ns=(0, 0))
+    assert picture_set(tmp_path / "50", 4).sha256 not in hashes

@@ -1,5 +1,6 @@
 """One training up to a step, in the folder from which the next goes on."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -34,3 +35,21 @@ def test_it_stops_at_the_step_and_goes_on_to_the_bits_of_one_run(
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (work.out / name).read_bytes() == (tmp_path / "once" / name).read_bytes()
     assert work.command == "prisma train digits " + " ".join(f"--set {key}={value}" for key, value in settings.items())
+
+
+def test_a_run_that_ends_early_has_the_accuracy_of_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prisma.train.finish.draw_curves", lambda *_: None)
+    settings = {"steps": "12", "checkpoint_every": "4", "warmup": "2", "batch_size": "16", "n_layers": "1"}
+    early = {"patience": "1", "stop_on": "train_accuracy", "lr": "1e-12"}
+    work = Work(recipe("digits").override(settings | early), {}, tmp_path / "run", 12, time.time() + 600, "cpu")
+    at_the_end = carry_out(work)
+    last = read_metrics(work.out / "metrics.jsonl")[-1]
+    assert last["step"] < 4 and at_the_end == last["test_accuracy"]
+    assert at_the_end == replace(work, steps=8).known == replace(work, until=0.0).known
+
+
+def test_the_torn_line_of_a_killed_run_does_not_count(tmp_path: Path) -> None:
+    lines = [{"step": step, "test_accuracy": 0.25 * step} for step in range(3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines)[:-5])
+    work = Work(recipe("digits"), {}, tmp_path, 1, time.time() + 600, "cpu")
+    assert work.known == 0.25 and replace(work, steps=2).known is None

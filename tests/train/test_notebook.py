@@ -125,6 +125,7 @@ def test_a_task_of_your_own_is_trained_alone_and_with_seeds(own: Task, tmp_path:
         (CONFIG, "digit", {}, "there is no task 'digit'; the nearest: digits"),
         (CONFIG, None, {}, "expected a task, or its name; found None"),
         ("digits", "digits", {}, "expected a ViTConfig, a ViT, a Loaded or a Recipe to train; found 'digits'"),
+        (CONFIG, "digits", {"steps": "10"}, "expected steps to be a whole number; found '10'"),
         (CONFIG, "digits", {"epochs": 3}, "expected settings among steps, batch_size, .*; found 'epochs'"),
         (CONFIG, "induction", {}, "expected the model's image_sides to be .* for the task induction; found"),
     ],

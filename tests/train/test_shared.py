@@ -16,7 +16,9 @@ from prisma.run_folder import is_finished, read_metrics, read_recipe
 from prisma.train import Recipe, train
 from prisma.train.run import Run
 from prisma.train.shared import expect_shares, leading
+from prisma.train.steps import Eager
 from tests import processes
+from tests.train.stacks import run_of
 
 
 def member(rank: int, port: int, recipe: Recipe, out: Path, stop_at: int | None) -> None:
@@ -72,6 +74,13 @@ def test_two_processes_have_the_losses_of_one_and_resume_to_the_same_bits(
     train_by_two(tiny, tmp_path)  # which is full: the first says so, and the second ends too
     assert "expected" in (tmp_path.parent / "error-0.txt").read_text()
     assert not (tmp_path.parent / "error-1.txt").exists()
+
+
+def test_a_part_of_a_batch_may_be_computed_in_parts_of_other_sizes(tiny: Recipe) -> None:
+    whole, divided = (run_of(tiny.override({"batch_size": "12", "accumulate": n}), 0) for n in ("1", "4"))
+    one, other = Eager(whole), Eager(divided)
+    one.part = other.part = slice(0, None, 2)  # six images, in parts of two
+    assert one.measure(3)[0] == pytest.approx(other.measure(3)[0], rel=1e-12)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tiny: Recipe) -> None:
