@@ -112,9 +112,10 @@ def gallery() -> str:
     ]
     for folder in mice():
         name, found = folder.name, json.loads((folder / "results.json").read_text())
-        test = next(row for row in found["results"] if row["name"] == "test accuracy")
-        numbers = f"Test accuracy {test['value']:.3f} on {test['n']:,} images, {found['parameters']:,} parameters."
-        curve = f"![Accuracy of {name} by training step]({name}/curves/accuracy.png){{width=480}}"
+        test = next(row for row in found["results"] if row["split"] == "test")  # the first: how well it does
+        kind = test["name"].removeprefix("test ")
+        numbers = f"Test {kind} {test['value']:.3f} on {test['n']:,} images, {found['parameters']:,} parameters."
+        curve = f"![{kind.capitalize()} of {name} by training step]({name}/curves/{kind}.png){{width=480}}"
         parts.append(f"## [{name}]({name}.md)\n\n{what_it_does(folder)} {numbers}\n\n{curve}\n")
     return "\n".join(parts)
 

@@ -102,26 +102,25 @@ def candidates(recipe: Recipe, grid: Grid, changed: Mapping[str, str] | None = N
     Raises:
         PrismaError: no combination makes a model for the task, or there are more than 2,000.
     """
-    found = []
+    chosen = list[tuple[dict[str, str], Recipe]]()
     for layers, width, heads, mlp, patch in product(*(getattr(grid, each.name) for each in fields(grid))):
         if width % heads:
             continue
         sizes = {"n_layers": layers, "d_model": width, "n_heads": heads, "d_mlp": mlp * width, "patch_size": patch}
         settings = {name: str(size) for name, size in sizes.items()}
         try:
-            chosen = recipe.override(settings)
+            chosen.append((settings, recipe.override(settings)))
         except PrismaError:  # such as patches that do not divide the image
             continue
-        found.append(
-            Candidate(
-                {**(changed or {}), **settings}, chosen, sum(x.numel() for x in outline(chosen.model).parameters())
-            )
-        )
-        if len(found) > MOST:
+        if len(chosen) > MOST:
             raise PrismaError(f"expected at most {MOST:,} architectures; found more: give fewer sizes")
-    if not found:
+    if not chosen:
         raise PrismaError(
             f"expected sizes that make a model for the recipe {recipe.name}; found none: heads must divide the width, "
             f"and patches the image of {' x '.join(map(str, recipe.model.image_sides))} pixels"
         )
+    found = [
+        Candidate({**(changed or {}), **settings}, one, sum(x.numel() for x in outline(one.model).parameters()))
+        for settings, one in chosen
+    ]
     return tuple(sorted(found, key=lambda one: (one.parameters, one.name)))
