@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import inf
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -131,14 +130,14 @@ def in_browser(mouse: str, large: str, rounds: int) -> list[Line]:
         seconds("first figure of a mouse", first["m"], 1.5),
         seconds("first figure of ViT-B/16", first["l"], 3.0),
         Line("weight of the page of ViT-B/16", "", 0.0, 0.0, opening, "MB", 4.0),
-        Line("the same when every layer has been looked at", "", 0.0, 0.0, whole, "MB", inf),
+        Line("the same when every layer has been looked at", "", 0.0, 0.0, whole, "MB", None),
         seconds("attention, redraw on hover, 95th percentile", hover, 0.008),
         seconds("logit lens, redraw on hover, 95th percentile", lens, 0.008),
         seconds("another checkpoint of a mouse, 95th percentile", scrub, 0.15),
     ]
 
 
-def seconds(what: str, value: float, target: float) -> Line:
+def seconds(what: str, value: float, target: float | None) -> Line:
     return Line(what, "", value, 0.0, value, "s", target)
 
 
@@ -169,7 +168,7 @@ def visitors(url: str, pid: int) -> list[Line]:
     return [
         seconds(f"{VISITORS} visitors at once, 95th percentile", p95(times), 2.0),
         Line("their errors", "", 0.0, 0.0, float(len(errors)), "", 0.0),
-        seconds("time of the processors for each of their requests", each, inf),
+        seconds("time of the processors for each of their requests", each, None),
     ]
 
 

@@ -24,11 +24,11 @@ class Line:
     peer_seconds: float  # median
     value: float  # what is held against the target: a ratio, or seconds
     unit: str  # "x" or "s"
-    target: float
+    target: float | None  # at most this; None: it is measured and wants nothing
 
     @property
     def met(self) -> bool:
-        return self.value <= self.target
+        return self.target is None or self.value <= self.target
 
 
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -77,10 +77,8 @@ def table(lines: Sequence[Line]) -> str:
 def row(line: Line) -> str:
     peer = f"{line.against:<14}{line.peer_seconds:>8.3f} s" if line.against else " " * 24
     verdict = "met" if line.met else "MISSED"
-    return (
-        f"{line.what:<48}{line.seconds:>8.3f} s  {peer}"
-        f"{line.value:>8.3f} {line.unit}{line.target:>7.2f} {line.unit}  {verdict}"
-    )
+    wanted = "" if line.target is None else f"{line.target:>7.2f} {line.unit}  {verdict}"
+    return f"{line.what:<48}{line.seconds:>8.3f} s  {peer}{line.value:>8.3f} {line.unit}{wanted}"
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ These are `hub_cards/*/results.json` and `benchmarks/*.json`.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -98,11 +97,11 @@ def app() -> str:
     lines = ["| what | measured | wanted |", "|---|---|---|"]
     for line in measured["lines"]:
         by, unit = scales[line["unit"]]
-        if line["unit"] == "s" and line["target"] >= 1:
+        target = line["target"]
+        if line["unit"] == "s" and (line["value"] if target is None else target) >= 1:
             by, unit = 1, "s"
-        value, target = (f"{by * line[key]:.3g} {unit}".rstrip() for key in ("value", "target"))
-        wanted = f"at most {target}" if math.isfinite(line["target"]) else ""
-        lines.append(f"| {line['what']} | {value} | {wanted} |")
+        value, wanted = ("" if x is None else f"{by * x:.3g} {unit}".rstrip() for x in (line["value"], target))
+        lines.append(f"| {line['what']} | {value} | {f'at most {wanted}' if wanted else ''} |")
     where = f"Chromium, gradio {measured['gradio']}, torch {measured['torch']}, {measured['threads']} threads"
     return "\n".join([*lines, "", f"{where}, {measured['device']}."])
 
