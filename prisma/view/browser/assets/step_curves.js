@@ -2,7 +2,7 @@
 // checkpoints are. Only what moves is drawn again when the cursor moves.
 import { drawn, node } from "./core.js";
 
-const STEP_CHART = { height: 230, left: 50, right: 14, top: 12, bottom: 28 };
+const STEP_CHART = { height: 230, left: 64, right: 14, top: 12, bottom: 28 };
 const STEP_COLOURS = ["#3d6fb5", "#c2503f", "#b3831b", "#2a8f7f", "#8a5fa3"];
 const STEP_INK = { line: "#dfe2e8", quiet: "#5d6675", mark: "#1d2129" };
 const short = (value) => String(Number(value.toPrecision(3)));
