@@ -50,7 +50,7 @@ class Grid:
         """
         model = recipe.model
         own = {
-            "layers": tuple(range(1, max(2, model.n_layers) + 1)),
+            "layers": tuple(range(1, model.n_layers + 1)),
             "width": tuple(sorted({max(1, round(share * model.d_model)) for share in SHARES})),
             "heads": tuple(sorted({1, model.n_heads})),
             "mlp": tuple(sorted({0, model.d_mlp // model.d_model or 4})),

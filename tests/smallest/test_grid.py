@@ -31,7 +31,7 @@ def test_every_combination_that_makes_a_model_is_there_once() -> None:
 
 def test_the_grid_of_a_recipe_has_its_own_sizes() -> None:
     grid = Grid.around(CIRCLE)
-    assert grid == Grid(layers=(1, 2), width=(8, 16, 24, 32, 64), heads=(1, 4), mlp=(0, 4), patch=(16,))
+    assert grid == Grid(layers=(1,), width=(8, 16, 24, 32, 64), heads=(1, 4), mlp=(0, 4), patch=(16,))
     assert Grid.around(recipe("induction"), layers=(3,)).layers == (3,)
     assert any(one.recipe.model == CIRCLE.model for one in candidates(CIRCLE, grid))
 
