@@ -12,6 +12,7 @@ def draw_frontier(found: Found, title: str, path: Path) -> None:
     """Write a PNG: each model at its number of weights and its lowest accuracy over seeds, and the target as a line."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     ended = [one for one in found.candidates if one.finished]
     given_up = [one for one in found.candidates if one.steps and not one.finished]
@@ -27,7 +28,7 @@ def draw_frontier(found: Found, title: str, path: Path) -> None:
             s=14,
             facecolors="none",
             edgecolors="#a7abb2",
-            label="given up before its last step",
+            label="not trained to its end",
         )
         lowest = [min(one.finished.values()) for one in ended]
         axes.scatter([one.parameters for one in ended], lowest, s=18, color="#30638e", label="trained to its end")
@@ -51,11 +52,14 @@ def draw_frontier(found: Found, title: str, path: Path) -> None:
                 color="#d1495b",
             )
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_ylim(-0.02, 1.05)
         axes.set_xlabel("weights")
         axes.set_ylabel("test accuracy, lowest of the seeds")
         axes.set_title(f"{title}: the smallest model", loc="left", fontweight="bold", color="#1f2328")
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside lower center", ncols=3)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
