@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from prisma.loaded import Loaded, load
     from prisma.metrics import KL, Logit, LogitDiff, Probability, Rank, Similarity
     from prisma.runs import record, run
+    from prisma.sparse.loading import load_coder
+    from prisma.sparse.splicing import Splice
     from prisma.train.notebook import train
     from prisma.vit import ViT
 
@@ -59,6 +61,7 @@ __all__ = [
     "Scale",
     "Set",
     "Similarity",
+    "Splice",
     "TextConfig",
     "UnsupportedModelError",
     "ViT",
@@ -85,6 +88,7 @@ __all__ = [
     "head_similarity",
     "lens_segmentation",
     "load",
+    "load_coder",
     "logit_lens",
     "norm_weighted_attention",
     "patch",
@@ -135,6 +139,8 @@ _HOME = {
     "loaded": ("Loaded", "load"),
     "metrics": ("KL", "Logit", "LogitDiff", "Probability", "Rank", "Similarity"),
     "runs": ("record", "run"),
+    "sparse.loading": ("load_coder",),
+    "sparse.splicing": ("Splice",),
     "train": ("train",),
     "vit": ("ViT",),
 }
@@ -143,7 +149,13 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 
+_PACKAGES = ("sparse",)
+"""Packages whose names are used as `prisma.sparse.train`."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"prisma.{name}")
     if name not in _MODULE:
         raise AttributeError(f"module 'prisma' has no attribute {name!r}")
     module = import_module(f"prisma.{_MODULE[name]}")

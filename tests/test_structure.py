@@ -34,7 +34,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.patching",),
     ("analysis.circuits",),
     ("train",),  # it scores the heads of every checkpoint as the analysis does
-    ("study", "recipes", "smallest"),
+    ("study", "recipes", "smallest", "sparse"),
     ("publish",),
     ("cli",),
     ("__main__",),

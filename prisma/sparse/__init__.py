@@ -1,0 +1,23 @@
+"""Sparse coders: train them on any site of a model, splice them in, measure them against what is known."""
+
+from prisma.sparse.coders import Coder, CoderConfig
+from prisma.sparse.files import read_coder, write_coder
+from prisma.sparse.jobs import Wanted
+from prisma.sparse.loading import load_coder
+from prisma.sparse.shards import Shards, write_activations
+from prisma.sparse.splicing import Splice
+from prisma.sparse.training import train, train_many
+
+__all__ = [
+    "Coder",
+    "CoderConfig",
+    "Shards",
+    "Splice",
+    "Wanted",
+    "load_coder",
+    "read_coder",
+    "train",
+    "train_many",
+    "write_activations",
+    "write_coder",
+]

@@ -1,0 +1,204 @@
+"""Coders in the files of other libraries. Each reader takes a folder, and returns a coder of raw activations.
+
+| library | files | orientation of W_enc | input minus b_dec |
+|---|---|---|---|
+| sparsify | cfg.json, sae.safetensors | (m, d) | unless `transcode` |
+| ViT-Prisma | config.json, weights.pt or n_images_*.pt | (d, m) | always, of transcoders too |
+| saev | sae.pt, whose first line is JSON | (d, m) | never |
+| dictionary_learning | ae.pt, config.json | (m, d), of some (d, m) | of topk, batchtopk, matryoshka and relu |
+| overcomplete, visaebench | model.safetensors or sae.pt, config.json | (m, d) | never |
+| circuit-tracer | config.yaml, layer_0.safetensors, ... | (m, d) | never |
+| crosscoders of Kissane and Nanda | cfg.json, cc_weights.pt | (n, d, m) | never |
+| crosscoders of science-of-finetuning | config.json, model.safetensors | (n, d, m) | never |
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prisma.checkpoint import names_in, read_tensors
+from prisma.errors import PrismaError, quoted
+from prisma.files import read_json
+from prisma.reading import open_file, parse_json, read_text
+from prisma.sites import canonical
+from prisma.sparse.coders import Coder, CoderConfig
+from prisma.sparse.files import CFG, filled
+from prisma.sparse.unpickling import read_saved, tensors_of
+
+OUTPUT = "output"
+"""What the target of a transcoder is called where its file does not say."""
+
+
+def sparsify(folder: Path) -> Coder:
+    """A coder of sparsify: `num_latents` 0 means width times `expansion_factor`; the tensor itself has the number."""
+    cfg, (tensors, _) = read_json(folder / CFG), read_tensors(folder / "sae.safetensors")
+    kind = {"topk": "topk", "groupmax": "groupmax"}.get(cfg.get("activation", "topk"))
+    if kind is None:
+        raise PrismaError(
+            f"expected the activation topk or groupmax in {folder / CFG}; found {quoted(cfg['activation'])}"
+        )
+    m, d = tensors["encoder.weight"].shape
+    transcode = bool(cfg.get("transcode"))
+    config = CoderConfig(
+        kind, d, m, cfg["k"], (folder.name,), (), OUTPUT if transcode else None,
+        tensors["W_dec"].shape[1] if transcode else None, "W_skip" in tensors, not transcode,
+    )  # fmt: skip
+    named = {"encoder.weight": "W_enc", "encoder.bias": "b_enc"}
+    weights = {named.get(name, name): x for name, x in tensors.items()}
+    return filled(config, {**weights, "W_enc": weights["W_enc"].T}, folder, {"source": "sparsify"})
+
+
+def vit_prisma(folder: Path) -> Coder:
+    """A coder of ViT-Prisma. Its settings may be a pickled object, of which the fields are read and nothing is run."""
+    files = sorted([*folder.glob("weights.pt"), *folder.glob("n_images_*.pt"), *folder.glob("*.pt")])
+    saved = read_saved(files[0])
+    cfg: Mapping[str, Any] = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    inside = next((saved[name] for name in ("cfg", "config") if isinstance(saved, Mapping) and name in saved), {})
+    cfg = {**(inside if isinstance(inside, Mapping) else vars(inside)), **cfg}
+    tensors = {name: x for name, x in tensors_of(saved).items() if name != "scaling_factor"}
+    if (norm := cfg.get("normalize_activations", "layer_norm")) not in (None, "none", False):
+        raise PrismaError(
+            f"expected a coder of raw activations in {folder}; found normalize_activations={quoted(norm)}, which is "
+            "computed for each token and cannot be part of its weights"
+        )
+    kind = (
+        "gated" if "b_gate" in tensors else {"relu": "standard"}.get(str(cfg.get("activation_fn_str", "relu")), "topk")
+    )
+    k = (cfg.get("activation_fn_kwargs") or {}).get("k") if kind == "topk" else None
+    layer = cfg.get("hook_point_layer")
+    site = f"blocks.{layer}.{cfg.get('layer_subtype', 'hook_resid_post')}" if isinstance(layer, int) else ""
+    d, m = tensors["W_enc"].shape
+    target = OUTPUT if cfg.get("is_transcoder") or "b_dec_out" in tensors else None
+    if target is not None:  # it subtracts b_dec from its input: part of b_enc from here on
+        tensors["b_enc"] = tensors["b_enc"] - tensors["b_dec"] @ tensors["W_enc"]
+        tensors["b_dec"] = tensors.pop("b_dec_out")
+    if kind == "gated":
+        tensors.pop("b_enc", None)
+    d_out = tensors["b_dec"].shape[0] if target else None
+    config = CoderConfig(kind, d, m, k, (canonical(site),), (), target, d_out, "W_skip" in tensors, target is None)
+    return filled(config, tensors, folder, {"source": "vit_prisma", "model_name": str(cfg.get("model_name", ""))})
+
+
+def saev(path: Path) -> Coder:
+    """A coder of saev: a line of JSON, then saved tensors."""
+    with open_file(path, "a coder of saev") as file:
+        line = file.readline(2**20)
+    header = parse_json(line.decode("utf-8", "replace"), f"the first line of {path}")
+    tensors = tensors_of(read_saved(path, skip=len(line)))
+    cfg = header.get("cfg", header)
+    activation = cfg.get("activation") or {}
+    k = activation.get("top_k", activation.get("k")) if isinstance(activation, Mapping) else None
+    theta = tensors.pop("activation.threshold", None)
+    kind = "standard" if k is None else "batchtopk" if theta is not None else "topk"
+    d, m = tensors["W_enc"].shape
+    if kind == "batchtopk" and theta is not None:
+        tensors["threshold"] = theta.float().expand(m)
+    config = CoderConfig(kind, d, m, k, ("",), centred=False)
+    return filled(config, tensors, path, {"source": "saev"})
+
+
+def dictionary_learning(folder: Path) -> Coder:
+    """A coder of dictionary_learning; its class decides which tensors it has and whether the input is centred."""
+    cfg = read_json(folder / "config.json").get("trainer", {}) if (folder / "config.json").is_file() else {}
+    tensors = tensors_of(read_saved(folder / "ae.pt"))
+    name = str(cfg.get("dict_class", ""))
+    k, theta = tensors.pop("k", None), tensors.pop("threshold", None)
+    sizes = tensors.pop("group_sizes", None)
+    if "encoder.weight" in tensors:
+        tensors |= {"W_enc": tensors.pop("encoder.weight").T, "W_dec": tensors.pop("decoder.weight").T}
+    named = {
+        "encoder.bias": "b_enc",
+        "bias": "b_dec",
+        "decoder_bias": "b_dec",
+        "gate_bias": "b_gate",
+        "mag_bias": "b_mag",
+    }
+    tensors = {named.get(n, n): x for n, x in tensors.items() if n != "decoder.bias"}
+    d, m = tensors["W_enc"].shape
+    prefixes = tuple(torch.as_tensor(sizes).cumsum(0).tolist()) if sizes is not None else ()
+    kind = "gated" if "r_mag" in tensors else "jumprelu" if "JumpRelu" in name else "standard" if k is None else "topk"
+    if k is not None and theta is not None and float(theta.max()) >= 0:  # -1: no threshold was set, so it keeps k
+        kind = "matryoshka" if prefixes else "batchtopk"
+    if kind in ("jumprelu", "batchtopk", "matryoshka") and theta is not None:
+        tensors["threshold"] = theta.float().expand(m)
+    site = str(cfg.get("submodule_name", "") or "")
+    config = CoderConfig(
+        kind, d, m, int(k) if k is not None else None, (site,), centred=kind != "jumprelu",
+        prefixes=prefixes if kind == "matryoshka" else (),
+    )  # fmt: skip
+    return filled(config, tensors, folder, {"source": "dictionary_learning", "model_name": str(cfg.get("lm_name", ""))})
+
+
+def overcomplete(folder: Path) -> Coder:
+    """A coder of overcomplete or visaebench: its dictionary is used at length 1, and its BatchNorm is folded in."""
+    stored = folder / "model.safetensors"
+    tensors = read_tensors(stored)[0] if stored.is_file() else tensors_of(read_saved(folder / "sae.pt"))
+    cfg = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    k = cfg.get("top_k", cfg.get("k"))
+    weight, bias = tensors["encoder.final_block.0.weight"], tensors.get("encoder.final_block.0.bias")
+    bias = torch.zeros(len(weight)) if bias is None else bias
+    if (scale := tensors.get("encoder.final_block.1.running_var")) is not None:
+        factor = tensors["encoder.final_block.1.weight"] / (scale + 1e-5).sqrt()
+        weight = weight * factor[:, None]
+        bias = (bias - tensors["encoder.final_block.1.running_mean"]) * factor + tensors["encoder.final_block.1.bias"]
+    atoms = tensors["dictionary._weights"]
+    atoms = atoms / atoms.norm(dim=1, keepdim=True) * tensors.get("dictionary.multiplier", torch.tensor(0.0)).exp()
+    m, d = weight.shape
+    weights = {"W_enc": weight.T, "b_enc": bias, "W_dec": atoms, "b_dec": torch.zeros(d)}
+    kind = "standard" if k is None else "topk"
+    return filled(CoderConfig(kind, d, m, k, ("",), centred=False), weights, folder, {"source": "overcomplete"})
+
+
+def circuit_tracer(folder: Path, layer: int) -> Coder:
+    """The transcoder of one layer of a set of circuit-tracer."""
+    tensors, _ = read_tensors(folder / f"layer_{layer}.safetensors")
+    text = read_text(folder / "config.yaml")
+    hooks = dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith((" ", "-")))
+    tensors["W_enc"] = tensors["W_enc"].T
+    theta = tensors.pop("activation_function.threshold", None)
+    d, m = tensors["W_enc"].shape
+    if theta is not None:
+        tensors["threshold"] = theta.float().expand(m)
+    names = [hooks.get(name, "").strip(" \"'") for name in ("feature_input_hook", "feature_output_hook")]
+    reads, writes = (f"blocks.{layer}.{name}" for name in names)
+    config = CoderConfig(
+        "standard" if theta is None else "jumprelu", d, m, None, (canonical(reads),), (), canonical(writes),
+        tensors["b_dec"].shape[0], "W_skip" in tensors, False,
+    )  # fmt: skip
+    return filled(config, tensors, folder, {"source": "circuit_tracer"})
+
+
+def crosscoder(folder: Path) -> Coder:
+    """A crosscoder of Kissane and Nanda (`cc_weights.pt`) or of science-of-finetuning (`model.safetensors`)."""
+    if (folder / "cc_weights.pt").is_file():
+        tensors = tensors_of(read_saved(folder / "cc_weights.pt"))
+        w_enc, w_dec = tensors["W_enc"], tensors["W_dec"]
+        b_enc, b_dec = tensors["b_enc"], tensors["b_dec"]
+    else:
+        tensors, _ = read_tensors(folder / "model.safetensors")
+        w_enc, w_dec = tensors["encoder.weight"], tensors["decoder.weight"].transpose(0, 1)
+        b_enc, b_dec = tensors["encoder.bias"], tensors["decoder.bias"]
+    n, d, m = w_enc.shape
+    weights = {
+        "W_enc": w_enc.reshape(n * d, m),
+        "b_enc": b_enc,
+        "W_dec": w_dec.reshape(m, n * d),
+        "b_dec": b_dec.reshape(-1),
+    }
+    sites = tuple(f"model {i}" for i in range(n))
+    config = CoderConfig("standard", n * d, m, None, sites, (d,) * n, centred=False)
+    return filled(config, weights, folder, {"source": "crosscoder"})
+
+
+def saev_or_overcomplete(folder: Path) -> Coder:
+    """Two libraries call their file `sae.pt`; that of saev begins with JSON."""
+    with open_file(folder / "sae.pt", "a coder") as file:
+        is_saev = file.read(1) == b"{"
+    return saev(folder / "sae.pt") if is_saev else overcomplete(folder)
+
+
+def crosscoder_or_overcomplete(folder: Path) -> Coder:
+    """Two layouts have `config.json` and `model.safetensors`; the tensors tell them apart."""
+    return crosscoder(folder) if "encoder.weight" in names_in(folder / "model.safetensors") else overcomplete(folder)

@@ -1,0 +1,158 @@
+"""One coder in training: its steps, which of its latents are dead, and the state that continues bitwise.
+
+A coder is trained on activations that are centred by their mean and scaled so that their numbers are about 1, and
+becomes one of raw activations (`scaling`) whenever it is written. Centring is what keeps latents alive: where the
+mean is large beside the spread (gamma), nearly all of them die from it (arXiv 2605.31518).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from prisma.errors import PrismaError
+from prisma.sparse.coders import BATCHED, COUNTED, Coder, CoderConfig, drawn, unit
+from prisma.sparse.kernels import top_threshold
+from prisma.sparse.losses import Loss, loss
+from prisma.sparse.scaling import Scaling, of_raw_activations
+
+WARMUP, COOLING = 0.05, 0.2
+"""The share of the steps in which the rate rises, and that in which it falls."""
+FIRST_THRESHOLD = 0.1  # of jumprelu
+STEERING = 0.01
+"""How fast the coefficient of the sparsity term follows the number of active latents, by step; faster in trainings of
+less than 600 steps."""
+CHECKED_EVERY = 100  # steps between two looks at whether the loss is finite and latents are active
+KEPT = 0.98
+"""How slowly the threshold of batchtopk follows the smallest value that each batch keeps."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one coder of a training is to become."""
+
+    config: CoderConfig
+    seed: int
+    lr: float
+    sparsity: float | None  # coefficient of the sparsity term; None: it follows the number of active latents to k
+    dead_after: int  # tokens on which a latent was not active before it counts as dead
+    frozen_decoder: bool = False
+
+
+class Learner:
+    """A coder and its optimizer. `step` is one update, of which everything is in `state`."""
+
+    def __init__(self, plan: Plan, steps: int, device: torch.device, compute: torch.dtype = torch.float32) -> None:
+        self.plan, self.steps, self.compute = plan, steps, compute
+        self.coder = drawn(plan.config, plan.seed).to(device)
+        if plan.config.kind == "jumprelu":
+            self.coder.threshold.data.fill_(FIRST_THRESHOLD)
+        self.coder.W_dec.requires_grad_(not plan.frozen_decoder)
+        trained = [x for x in self.coder.parameters() if x.requires_grad]
+        self.optimizer = Adam(trained, lr=plan.lr, betas=(0.9, 0.999), fused=True)
+        self.quiet = torch.zeros(plan.config.width, dtype=torch.long, device=device)  # tokens since a latent was active
+        self.sparsity = plan.sparsity if plan.sparsity is not None else 0.1
+        self.taken = 0  # steps
+
+    @property
+    def dead(self) -> Tensor:
+        """[m], bool: the latents that were not active on the last `dead_after` tokens."""
+        return self.quiet >= self.plan.dead_after
+
+    def step(self, x: Tensor, y: Tensor) -> Loss:
+        """One update on tokens [N, d] and what they shall become [N, d_out], centred and scaled.
+
+        Raises:
+            PrismaError: the loss is not finite, or no latent is active any more.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.lr * rate(self.taken, self.steps)
+        self.optimizer.zero_grad()
+        with torch.autocast(x.device.type, self.compute, enabled=self.compute != torch.float32):
+            found = loss(self.coder, x, y, sparsity=self.sparsity, dead=self.dead, k_aux=max(x.shape[-1] // 2, 1))
+        found.total.backward()
+        self._along_the_sphere()
+        self.optimizer.step()
+        self._unit_decoder()
+        self.quiet = torch.where(found.active, 0, self.quiet + len(x))
+        self._follow(found)
+        self.taken += 1
+        if self.taken % CHECKED_EVERY == 0 or self.taken == self.steps:
+            self._expect_alive(found, len(x))
+        return found
+
+    @torch.no_grad()
+    def _follow(self, found: Loss) -> None:
+        """What is no weight and moves with every step: the threshold, and the coefficient of the sparsity term."""
+        config = self.plan.config
+        if found.threshold is not None and config.kind in BATCHED:
+            old, new = self.coder.threshold[0].clone(), found.threshold
+            self.coder.threshold.copy_(new if self.taken == 0 else KEPT * old + (1 - KEPT) * new)
+        if self.plan.sparsity is None and config.k is not None and config.kind not in COUNTED:
+            self.sparsity *= math.exp(max(STEERING, 6 / self.steps) * min(max(found.l0.item() / config.k - 1, -1), 1))
+
+    def _expect_alive(self, found: Loss, batch: int) -> None:
+        if not found.total.isfinite():
+            raise PrismaError(
+                f"expected a finite loss; found {found.total.item()} at step {self.taken}: try a smaller lr"
+            )
+        if self.dead.all():
+            tokens = int(self.quiet.min())
+            raise PrismaError(
+                f"expected latents that are active; found a dead coder: none of {self.plan.config.width:,} was active "
+                f"since step {self.taken - tokens // batch} ({tokens:,} tokens): try a smaller lr or sparsity"
+            )
+
+    @torch.no_grad()
+    def _along_the_sphere(self) -> None:
+        """Take from the decoder's gradient what would change the length of its rows."""
+        weight = self.coder.W_dec
+        if weight.grad is not None:
+            weight.grad -= (weight.grad * weight).sum(-1, keepdim=True) * weight
+
+    @torch.no_grad()
+    def _unit_decoder(self) -> None:
+        if not self.plan.frozen_decoder:
+            self.coder.W_dec.copy_(unit(self.coder.W_dec))
+
+    def finished(self, x: Scaling, y: Scaling) -> Coder:
+        """The coder as it is now, of raw activations."""
+        return of_raw_activations(self.coder, x, y)
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Choose the threshold of batchtopk with which tokens [N, d], centred and scaled, have k latents on average."""
+        config = self.plan.config
+        if config.kind in BATCHED and config.k is not None:
+            self.coder.threshold.copy_(top_threshold(self.coder.pre(x), config.k))
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next steps depend on."""
+        found = {f"coder.{name}": x for name, x in self.coder.state_dict().items()}
+        for i, x in enumerate(self.optimizer.param_groups[0]["params"]):
+            found |= {f"adam.{i}.{key}": value for key, value in self.optimizer.state[x].items()}
+        return found | {"quiet": self.quiet, "sparsity": torch.tensor(self.sparsity, dtype=torch.float64)}
+
+    def restore(self, state: Mapping[str, Tensor], taken: int) -> None:
+        """Continue from a state after `taken` steps."""
+        self.coder.load_state_dict({n.removeprefix("coder."): x for n, x in state.items() if n.startswith("coder.")})
+        device = self.quiet.device
+        for i, x in enumerate(self.optimizer.param_groups[0]["params"]):
+            start = f"adam.{i}."
+            parts = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
+            self.optimizer.state[x] = {name: value.clone().to(device) for name, value in parts.items()}
+        self.quiet, self.sparsity, self.taken = state["quiet"].to(device), float(state["sparsity"]), taken
+
+
+def rate(step: int, steps: int) -> float:
+    """The share of the learning rate at a step: it rises, stays at 1, and falls to 0 at the end."""
+    rising = min((step + 1) / max(WARMUP * steps, 1), 1)
+    return min(rising, (steps - step) / max(COOLING * steps, 1), 1)
+
+
+def default_lr(width: int) -> float:
+    """The learning rate where none is given: it falls with the root of the width, as in Gao et al."""
+    return min(1e-3 * math.sqrt(4096 / width), 2e-3)

@@ -1,0 +1,137 @@
+"""What coders minimise. Every loss is a reconstruction error, plus what makes the code sparse, plus AuxK for the dead.
+
+    error      sum_i |y_i - y_hat_i|^2 / sum_i |y_i|^2: of centred activations nearly the FVU of the batch
+    matryoshka the mean of this error over the prefixes of the latents
+    sparsity   coefficient * the mean over tokens of  sum_j |z_j| |W_dec,j|  (standard),  of the same of the gate's
+               relu(p) (gated),  or of the number of active latents (jumprelu)
+    gated      the error of relu(p) W_dec + b_dec too, which trains the gate alone
+    AuxK       the error of what the dead latents alone reconstruct of the residual: the k_aux largest raw
+               pre-activations among them, decoded without the bias
+
+AuxK takes raw pre-activations: a relu would leave a dead latent without a gradient. It has no bias, because the
+reconstruction holds it already: the residual has none.
+
+Shapes: N token, D width of the input, O of the output, M latents.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prisma.sparse.coders import COUNTED, Coder
+from prisma.sparse.kernels import Entries, encoded
+
+AUX = 1 / 32
+"""The weight of AuxK (Gao et al. 2406.04093)."""
+BANDWIDTH = 0.5
+"""How far from a threshold jumprelu's estimate of the gradient looks, for activations whose numbers are about 1."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a step of training needs to know."""
+
+    total: Tensor  # a number, with a gradient
+    error: Tensor  # a number: the reconstruction error
+    active: Tensor  # [m], bool: which latents were active on a token of the batch
+    l0: Tensor  # a number: active latents per token
+    threshold: Tensor | None = None  # a number: the smallest value that was kept, of kinds with a batch's threshold
+
+
+class _Step(torch.autograd.Function):
+    """p > theta as numbers, with an estimate of the gradient by theta: that of a box of width w around it."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, theta: Tensor, scaled: bool) -> Tensor:
+        ctx.save_for_backward(p, theta)
+        ctx.scaled = scaled
+        on = p > theta
+        return on * p if scaled else on.to(p.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        p, theta = ctx.saved_tensors
+        near = ((p - theta).abs() < BANDWIDTH / 2) * grad / -BANDWIDTH
+        of_theta = (near * theta if ctx.scaled else near).sum(0)
+        return (grad * (p > theta) if ctx.scaled else None), of_theta, None
+
+
+def jump(p: Tensor, theta: Tensor) -> Tensor:
+    """relu(p) where p > theta [m], else 0: [N, m]. The gradient by theta is -(theta / w) K((p - theta) / w)."""
+    return _Step.apply(p.relu(), theta, True)
+
+
+def step(p: Tensor, theta: Tensor) -> Tensor:
+    """1 where p > theta [m], else 0: [N, m]. Its gradient by theta is -(1 / w) K((p - theta) / w), and by p zero."""
+    return _Step.apply(p, theta, False)
+
+
+def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float, dead: Tensor, k_aux: int) -> Loss:
+    """The loss of a coder on one batch.
+
+    Args:
+        x: [N, d], inputs, centred and scaled so that their numbers are about 1.
+        y: [N, O], what is reconstructed: x itself, but for transcoders.
+        sparsity: the coefficient of the sparsity term; of kinds that count their active latents, not used.
+        dead: [m], bool: the latents that AuxK revives.
+        k_aux: how many of them for each token at most.
+    """
+    size = y.square().sum()
+    found = _counted(coder, x, y) if coder.kind in COUNTED else _penalised(coder, x, y, sparsity)
+    total, residual, active, l0, threshold = found
+    if (n := int(dead.sum())) and k_aux:
+        total = total + AUX * auxk(coder, x, residual.detach(), dead, min(k_aux, n))
+    return Loss(total, residual.detach().square().sum() / size, active, l0, threshold)
+
+
+def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int) -> Tensor:
+    """The error with which the dead latents [m] reconstruct the residual [N, O], each token by k of them."""
+    p = coder.centred(x) @ coder.W_enc[:, dead] + coder.bias[dead]
+    values, places = p.topk(k, dim=-1, sorted=False)
+    offsets = torch.arange(len(x) + 1, device=x.device) * k
+    guess = Entries(values.flatten(), places.flatten(), offsets).times(coder.W_dec[dead])
+    spread = (residual - residual.mean(0)).square().sum().clamp_min(torch.finfo(x.dtype).tiny)
+    return (residual - guess).square().sum() / spread
+
+
+_Found = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
+
+
+def _counted(coder: Coder, x: Tensor, y: Tensor) -> _Found:
+    """(loss, residual, active, l0, threshold) of a kind that keeps a number of latents per token."""
+    entries = encoded(coder.centred(x), coder.W_enc, coder.bias, coder.config.k or 0, coder.kind)
+    size, guess, low = y.square().sum(), coder.b_dec + coder.skipped(x), 0
+    errors = []
+    for high in coder.config.prefixes or (coder.config.width,):
+        some = entries.between(low, high) if coder.config.prefixes else entries
+        guess, low = guess + some.times(coder.W_dec), high
+        errors.append((y - guess).square().sum() / size)
+    on = entries.values.detach() != 0
+    active = torch.zeros(coder.config.width, dtype=torch.bool, device=x.device)
+    active[entries.columns[on]] = True
+    kept = entries.values.detach()[on]
+    smallest = kept.min() if len(kept) else None
+    return torch.stack(errors).mean(), y - guess, active, on.sum() / len(x), smallest
+
+
+def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float) -> _Found:
+    """The same of a kind with a sparsity term."""
+    p = coder.pre(x)
+    lengths, further = coder.W_dec.norm(dim=-1), p.new_zeros(())
+    if coder.kind == "jumprelu":
+        z, penalty = jump(p, coder.threshold), step(p, coder.threshold).sum(-1).mean() / coder.config.width
+    elif coder.kind == "gated":
+        gate = p.relu()
+        z = (p > 0) * ((coder.centred(x) @ coder.W_enc) * coder.r_mag.exp() + coder.b_mag).relu()
+        penalty = (gate * lengths).sum(-1).mean() / coder.config.d
+        guess = gate @ coder.W_dec.detach() + coder.b_dec.detach() + coder.skipped(x)
+        further = (y - guess).square().sum() / y.square().sum()
+    else:
+        z = p.relu()
+        penalty = (z * lengths).sum(-1).mean() / coder.config.d
+    residual = y - coder.decode(z) - coder.skipped(x)
+    total = residual.square().sum() / y.square().sum() + sparsity * penalty + further
+    on = z.detach() > 0
+    return total, residual, on.any(0), on.sum() / len(x), None

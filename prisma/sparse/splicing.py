@@ -1,0 +1,103 @@
+"""A coder as an edit: its reconstruction, or what changes when single latents are changed, in the middle of a model.
+
+    Splice(coder)                     x + (y' - y): the error of the coder stays, so an untouched coder changes nothing
+    Splice(coder, error=False)        y': what the rest of the model makes of the reconstruction alone
+    Splice(coder).ablate(5)           latent 5 is zero          .clamp(5, 2.0)    latent 5 is 2
+    Splice(coder).scale(5, 3.0)       three times as active     .steer(5, 2.0)    2 more, also where it was not active
+
+Here y is the reconstruction and y' that of the changed code. A transcoder is spliced in at its target with the input
+that it reads: `Splice(coder, reads=acts[coder.site])`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from prisma.edits import Edit
+from prisma.errors import PrismaError
+from prisma.sparse.coders import Coder
+
+CHANGES = ("set", "scale", "add")
+
+
+@dataclass(frozen=True, eq=False)
+class Splice(Edit):
+    """The edit that puts a coder into a run: `prisma.run(model, images, edit={coder.site: Splice(coder)})`.
+
+    Attributes:
+        coder: a coder of the site that is edited.
+        error: keep what the coder does not reconstruct. Then an untouched coder is the identity, and what a change of
+            a latent does is that latent's effect alone. Without, the coder's error is part of what is measured.
+        changes: (kind of change, latents, number), in order; `ablate`, `clamp`, `scale` and `steer` add one.
+        reads: of a transcoder, the activations that it reads, [batch, token, d].
+
+    Raises:
+        PrismaError: no coder, a crosscoder, or latents that it does not have.
+    """
+
+    coder: Coder
+    error: bool = True
+    changes: tuple[tuple[str, tuple[int, ...], float], ...] = ()
+    reads: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.coder, Coder):
+            raise PrismaError(f"expected a sparse coder to splice in; found a {type(self.coder).__name__}")
+        if len(self.coder.config.sites) > 1:
+            raise PrismaError("expected a coder of one site; found a crosscoder, which reads several at once")
+        if (self.reads is None) != (self.coder.config.target is None):
+            raise PrismaError(
+                "expected reads=..., the activations at its own site, for a transcoder and for no other coder"
+            )
+
+    def ablate(self, latents: int | Sequence[int]) -> "Splice":
+        """These latents are zero."""
+        return self.clamp(latents, 0.0)
+
+    def clamp(self, latents: int | Sequence[int], value: float) -> "Splice":
+        """These latents have this value on every token."""
+        return self._with("set", latents, value)
+
+    def scale(self, latents: int | Sequence[int], factor: float) -> "Splice":
+        """These latents are `factor` times as active, where they are active."""
+        return self._with("scale", latents, factor)
+
+    def steer(self, latents: int | Sequence[int], by: float) -> "Splice":
+        """These latents are `by` more active on every token, whether they were active or not."""
+        return self._with("add", latents, by)
+
+    def _with(self, change: str, latents: int | Sequence[int], value: float) -> "Splice":
+        chosen = torch.as_tensor(latents).flatten()
+        m = self.coder.config.width
+        if not len(chosen) or chosen.is_floating_point() or int(chosen.min()) < 0 or int(chosen.max()) >= m:
+            raise PrismaError(f"expected latents from 0 to {m - 1}; found {latents}")
+        if not isinstance(value, int | float) or not abs(value) < float("inf"):
+            raise PrismaError(f"expected a finite number; found {value!r}")
+        return replace(self, changes=(*self.changes, (change, tuple(chosen.tolist()), float(value))))
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        if self.error and not self.changes:
+            return x
+        rows = x.flatten(2) if x.ndim > 2 else x
+        reads = rows if self.reads is None else self.reads.to(x.device)
+        z = self.coder.encode(reads)
+        changed = self.changed(z)
+        if self.error:
+            delta = (changed - z) @ self.coder.W_dec
+            return (rows + delta.to(x.dtype)).view_as(x)
+        return (self.coder.decode(changed) + self.coder.skipped(reads)).to(x.dtype).view_as(x)
+
+    def changed(self, z: Tensor) -> Tensor:
+        """A code [..., m] with the changes, in order."""
+        for change, latents, value in self.changes:
+            places = torch.tensor(latents, device=z.device)
+            old = z[..., places]
+            new = old * value if change == "scale" else old + value if change == "add" else torch.full_like(old, value)
+            z = z.index_copy(-1, places, new)
+        return z
+
+    def __repr__(self) -> str:
+        made = "".join(f".{change}({list(latents)}, {value:g})" for change, latents, value in self.changes)
+        return f"Splice({self.coder!r}, error={self.error}){made}"

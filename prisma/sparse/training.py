@@ -1,0 +1,232 @@
+"""Training coders on the activations of a model: one, or many on one pass over the data.
+
+The folder of a training is a coder (`cfg.json`, `sae_weights.safetensors`) with a `recipe.json`, `metrics.jsonl`, a
+coder in `checkpoints/step-000128` for each checkpoint, and `state.safetensors`, from which it continues bitwise. The
+folder of several has one for each of them, `00`, `01`, ..., and one state.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
+from prisma.data.pictures import Pictures
+from prisma.errors import PrismaError, nearest, quoted
+from prisma.files import expect_empty, read_json, write_atomic, write_json
+from prisma.filesystem import given
+from prisma.runs import Model
+from prisma.sparse.activations import FILL_BYTES, Source, Stream, source_of, split_images
+from prisma.sparse.coders import Coder
+from prisma.sparse.jobs import MEASURED, METRICS, Job, Wanted, plan_of
+from prisma.sparse.learner import Learner
+from prisma.sparse.scaling import Scaling
+from prisma.sparse.shards import Shards
+
+RECIPE, STATE = "recipe.json", "state.safetensors"
+LATEST = 10_000_000
+"""Tokens after which a latent that was not active is dead, in long trainings; in short ones a tenth of all tokens."""
+HELD_OUT_IMAGES = 256  # as many of those that are held out are measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How coders are trained.
+
+    Attributes:
+        tokens: which tokens: "all", or some of class, registers and patches.
+        steps: updates; the rate rises, stays, and falls in the last fifth.
+        batch: tokens of an update.
+        held_out: the share of the images, whole ones, on which no coder is trained.
+        dead_after: tokens on which a latent that was not active counts as dead; by default a tenth of all tokens, at
+            most 10 million.
+        order_seed: of the order of images and tokens, and of which images are held out.
+        out: a folder for the training, new or empty; of several coders, one in it for each: `00`, `01`, ...
+        checkpoint_every: steps between two checkpoints; by default there are ten.
+        resume: continue what was begun in `out`; on the CPU it ends with the same bits.
+        bfloat16: compute products in bfloat16; weights and thresholds stay in float32.
+        memory: bytes that the tokens in memory may take; with all tokens in it, the model runs once.
+        progress: show a bar on stderr.
+    """
+
+    tokens: str | tuple[str, ...] = "all"
+    steps: int = 2000
+    batch: int = 2048
+    held_out: float = 0.1
+    dead_after: int | None = None
+    order_seed: int = 0
+    out: str | Path | None = None
+    checkpoint_every: int | None = None
+    resume: bool = False
+    bfloat16: bool = False
+    memory: int = FILL_BYTES
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "memory", "checkpoint_every", "dead_after"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise PrismaError(f"expected {name} to be a whole number of at least 1; found {quoted(value)}")
+        if self.resume and self.out is None:
+            raise PrismaError("expected the folder of the training to continue, out=...; found none")
+
+
+def train(
+    model: Model | Mapping[str, Model] | None,
+    images: Tensor | Pictures | Shards,
+    *,
+    site: str | tuple[str, ...],
+    width: int,
+    kind: str = "topk",
+    k: int | None = None,
+    target: str | None = None,
+    skip: bool = False,
+    prefixes: tuple[int, ...] = (),
+    lr: float | None = None,
+    sparsity: float | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Coder:
+    """Train one sparse coder on the activations of a model at a site.
+
+    The coder's `metadata["training"]` has what it reached: `fvu` on images that it was trained on and `fvu_held_out` on
+    those that it was not; where the second is far larger, it needs more images. `dead` is the share of its latents that
+    were not active for `dead_after` tokens.
+
+        coder = prisma.sparse.train(model, images, site="blocks.3.resid_post", kind="topk", width=512, k=16)
+        z = coder.encode(x)  # [..., 512], of which 16 are not zero
+
+    Args:
+        model: a model; models by name, for a crosscoder over them; or None, if the activations come from files.
+        images: normalised, [n, channel, height, width]; pictures; or activations on disk (`prisma.sparse.Shards`).
+        site, width, kind, k, target, skip, prefixes, lr, sparsity, seed: what is trained, as in `Wanted`.
+        settings: fields of `Settings`, such as steps, batch, tokens, held_out, out and resume.
+
+    Raises:
+        PrismaError: as `train_many`.
+    """
+    one = Wanted(
+        site=site, width=width, kind=kind, k=k, target=target, skip=skip, prefixes=prefixes, lr=lr, sparsity=sparsity,
+        seed=seed,
+    )  # fmt: skip
+    return train_many(model, images, [one], **settings)[0]
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def train_many(
+    model: Model | Mapping[str, Model] | None,
+    images: Tensor | Pictures | Shards,
+    wanted: Sequence[Wanted],
+    **settings: Any,
+) -> list[Coder]:
+    """Train several coders (widths, sparsities, kinds, seeds, sites) on one pass over the activations.
+
+    Args:
+        model, images: as in `train`.
+        wanted: the coders.
+        settings: fields of `Settings`.
+
+    Raises:
+        PrismaError: settings or data that do not fit, activations that are not finite, a coder whose latents all died.
+    """
+    if unknown := [name for name in settings if name not in (known := {field.name for field in fields(Settings)})]:
+        raise PrismaError(f"unknown setting {quoted(unknown[0])}; the nearest known: {nearest(unknown[0], known)}")
+    if not wanted:
+        raise PrismaError("expected at least one coder to train; found none")
+    s = Settings(**settings)
+    source = _source(model, images, wanted, s.tokens)
+    train_on, kept = split_images(len(source), s.held_out, s.order_seed)
+    stream = Stream(source, train_on, s.batch, s.order_seed, memory=s.memory)
+    dead_after = s.dead_after or max(min(LATEST, s.steps * stream.batch // 10), stream.batch)
+    scalings = {site: Scaling.of(x, site) for site, x in stream.sample(MEASURED).items()}
+    device, compute = next(iter(scalings.values())).mean.device, torch.bfloat16 if s.bfloat16 else torch.float32
+    plans = [plan_of(one, source, dead_after) for one in wanted]
+    jobs = [Job(Learner(plan, s.steps, device, compute), scalings) for plan in plans]
+    facts = {
+        "tokens": s.tokens, "steps": s.steps, "batch": stream.batch, "held_out": s.held_out, "dead_after": dead_after,
+        "order_seed": s.order_seed, "bfloat16": s.bfloat16, "images": len(source),
+        "model_sha256": _hashes(model, images),
+    }  # fmt: skip
+    folders = _folders(s, jobs, facts)
+    start, every = _restore(s, jobs, folders), s.checkpoint_every or max(s.steps // 10, 1)
+    for step in tqdm(range(start, s.steps), initial=start, total=s.steps, disable=not s.progress):
+        acts = stream.at(step)
+        for job in jobs:
+            job.step(acts)
+        if s.out is not None and ((step + 1) % every == 0 or step + 1 == s.steps):
+            _keep(given(s.out), jobs, folders, facts)
+    held = source.read(kept[:HELD_OUT_IMAGES]) if kept else {}
+    seen = stream.sample(MEASURED)
+    return [job.end(seen, held, facts, folder) for job, folder in zip(jobs, folders, strict=True)]
+
+
+def _source(
+    model: Model | Mapping[str, Model] | None, images: Tensor | Pictures | Shards, wanted: Sequence[Wanted], tokens: Any
+) -> Source:
+    sites = list(dict.fromkeys(site for one in wanted for site in (*one.sites, *([one.target] if one.target else []))))
+    if isinstance(images, Shards):
+        return images.expect(sites, tokens)
+    if model is None:
+        raise PrismaError("expected a model that computes the activations, or activations on disk; found neither")
+    return source_of(model, images, sites, tokens)
+
+
+def _hashes(model: Model | Mapping[str, Model] | None, images: Any) -> dict[str, str]:
+    """Name of each model -> the hash of its weights."""
+    if isinstance(images, Shards):
+        return {"": images.index["model_sha256"]}
+    models = model if isinstance(model, Mapping) else {"": model} if model is not None else {}
+    return {name: weights_hash(one.state_dict()) for name, one in models.items()}
+
+
+def _folders(settings: Settings, jobs: Sequence[Job], facts: Mapping[str, Any]) -> list[Path | None]:
+    """A folder for each coder, with its recipe. Raises PrismaError: it is in use, or was begun with other settings."""
+    if settings.out is None:
+        return [None] * len(jobs)
+    root, found = given(settings.out), list[Path | None]()
+    if not settings.resume:
+        expect_empty(root)
+    for i, job in enumerate(jobs):
+        folder = root if len(jobs) == 1 else root / f"{i:02d}"
+        recipe = json.loads(json.dumps({**facts, **asdict(job.learner.plan)}))
+        if not settings.resume:
+            write_json(folder / RECIPE, recipe)
+        elif (there := read_json(folder / RECIPE)) != recipe:
+            other = next(name for name in {**there, **recipe} if there.get(name) != recipe.get(name))
+            raise PrismaError(
+                f"expected the settings with which {folder} was begun, {other}={quoted(there.get(other))}; found "
+                f"{quoted(recipe.get(other))}"
+            )
+        found.append(folder)
+    return found
+
+
+def _keep(root: Path, jobs: Sequence[Job], folders: Sequence[Path | None], facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint of each coder, then the state of all."""
+    state: dict[str, Tensor] = {}
+    for i, (job, folder) in enumerate(zip(jobs, folders, strict=True)):
+        assert folder is not None
+        job.keep(folder, facts)
+        state |= {f"{i:02d}.{name}": x for name, x in job.learner.state().items()}
+    write_atomic(root / STATE, to_safetensors(state, {"step": str(jobs[0].learner.taken)}))
+
+
+def _restore(settings: Settings, jobs: Sequence[Job], folders: Sequence[Path | None]) -> int:
+    """Put every coder into the newest state, if there is one; how many steps were taken."""
+    if settings.out is None or not settings.resume or not (given(settings.out) / STATE).exists():
+        return 0
+    state, header = read_tensors(given(settings.out) / STATE)
+    step = int(header.get("step", "0"))
+    for i, (job, folder) in enumerate(zip(jobs, folders, strict=True)):
+        assert folder is not None
+        start = f"{i:02d}."
+        job.learner.restore({n.removeprefix(start): x for n, x in state.items() if n.startswith(start)}, step)
+        lines = (folder / METRICS).read_text().splitlines()
+        job.lines = [line for line in lines if json.loads(line)["step"] <= step]
+    return step

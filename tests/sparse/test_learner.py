@@ -1,0 +1,130 @@
+"""Steps of training: unit directions, thresholds, dead latents; and planted dictionaries are found."""
+
+import math
+
+import pytest
+import torch
+
+from prisma.errors import PrismaError
+from prisma.sparse.coders import CoderConfig, unit
+from prisma.sparse.learner import Learner, Plan, default_lr, rate
+from prisma.sparse.metrics import dictionary_recovery
+from prisma.sparse.scaling import Scaling
+
+CPU = torch.device("cpu")
+
+
+def planted(n: int, d: int, m: int, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(tokens [n, d], directions [m, d]): every token is the sum of k of m directions, and a large mean."""
+    generator = torch.Generator().manual_seed(0)
+    directions = unit(torch.randn(m, d, generator=generator))
+    generator.manual_seed(seed)
+    chosen = torch.rand(n, m, generator=generator).topk(k, 1).indices
+    return torch.zeros(n, m).scatter(
+        1, chosen, torch.rand(n, k, generator=generator) + 0.5
+    ) @ directions + 3, directions
+
+
+def learner(kind: str, steps: int, m: int = 24, k: int = 2, d: int = 16, lr: float = 4e-3, **more: object) -> Learner:
+    prefixes = (m // 2, m) if kind == "matryoshka" else ()
+    plan = Plan(CoderConfig(kind, d, m, k, prefixes=prefixes), 1, lr, None, 5000)
+    return Learner(Plan(**{**vars(plan), **more}), steps, CPU)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [("topk", 0.9), ("batchtopk", 0.8), ("matryoshka", 0.7), ("jumprelu", 0.7), ("gated", 0.6), ("standard", 0.6)],
+)
+def test_planted_directions_are_found(kind: str, least: float) -> None:
+    x, directions = planted(256 * 250, 16, 24, 2, seed=1)
+    scaling = Scaling.of(x, "a")
+    one = learner(kind, 250)
+    for some in scaling(x).split(256):
+        one.step(some, some)
+    found = one.finished(scaling, scaling)
+    chance = dictionary_recovery(learner(kind, 1).coder.W_dec, directions).mcc
+    assert dictionary_recovery(found.W_dec, directions).mcc > max(least, chance + 0.1)
+    assert torch.allclose(found.W_dec.norm(dim=1), torch.ones(24), atol=1e-5)
+
+
+def test_penalised_kinds_are_steered_to_k_and_a_jumprelu_threshold_moves() -> None:
+    """As exp(log theta) under Adam, thresholds of SAELens hardly moved (#494)."""
+    x, _ = planted(256 * 400, 16, 24, 3, seed=1)
+    scaling = Scaling.of(x, "a")
+    one = learner("jumprelu", 400, k=3)
+    before = one.coder.threshold.clone()
+    for some in scaling(x).split(256):
+        found = one.step(some, some)
+    assert 2 < found.l0.item() < 4
+    assert (one.coder.threshold - before).abs().mean() > 0.05 and one.coder.threshold.dtype == torch.float32
+
+
+def test_bfloat16_is_for_products_and_not_for_what_is_trained() -> None:
+    """JumpReLU thresholds of SAELens in bfloat16 cost a tenth of the explained variance (#728)."""
+    one = learner("jumprelu", 2)
+    one.compute = torch.bfloat16
+    x = torch.randn(64, 16)
+    one.step(x, x)
+    assert {p.dtype for p in one.coder.parameters()} == {torch.float32}
+    assert all(v.dtype == torch.float32 for state in one.optimizer.state.values() for v in state.values())
+
+
+def test_a_batchtopk_coder_has_k_active_latents_at_inference_too() -> None:
+    """A threshold from the minima of batches lets more latents through (dictionary_learning #29)."""
+    x, _ = planted(256 * 60, 16, 24, 3, seed=1)
+    scaling = Scaling.of(x, "a")
+    one = learner("batchtopk", 60, k=3)
+    for some in scaling(x).split(256):
+        one.step(some, some)
+    assert one.coder.threshold[0] > 0
+    one.calibrate(scaling(x))
+    z = one.finished(scaling, scaling).encode(x)
+    assert (z != 0).sum().item() / len(x) == pytest.approx(3, rel=1e-3)
+
+
+def test_the_same_steps_from_a_state_give_the_same_bits() -> None:
+    x, _ = planted(64 * 10, 16, 24, 2, seed=1)
+    one, two = learner("batchtopk", 10), learner("batchtopk", 10)
+    batches = [b - 3 for b in x.split(64)]
+    for b in batches[:6]:
+        one.step(b, b)
+    two.restore({name: value.clone() for name, value in one.state().items()}, 6)
+    for b in batches[6:]:
+        one.step(b, b)
+        two.step(b, b)
+    assert all(torch.equal(value, two.state()[name]) for name, value in one.state().items())
+
+
+def test_latents_count_as_dead_after_so_many_tokens_and_a_dead_coder_is_an_error() -> None:
+    one = learner("topk", 3, dead_after=128)
+    one.coder.b_enc.data[5:] = -1e6
+    x = torch.randn(64, 16)
+    one.step(x, x)
+    assert not one.dead.any()
+    one.step(x, x)
+    assert one.dead[5:].all() and not one.dead[:5].all()
+    one.coder.b_enc.data[:] = -1e6
+    one.quiet[:] = 128
+    with pytest.raises(
+        PrismaError, match=r"found a dead coder: none of 24 was active since step 0 \(192 tokens\): try a smaller"
+    ):
+        one.step(x, x)
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    one = learner("topk", 1)
+    one.coder.W_dec.data.fill_(1e30)
+    with pytest.raises(PrismaError, match=r"expected a finite loss; found .* at step 1: try a smaller lr"):
+        one.step(torch.randn(8, 16) * 1e30, torch.randn(8, 16))
+
+
+def test_a_frozen_decoder_stays() -> None:
+    one = learner("topk", 2, frozen_decoder=True)
+    before, x = one.coder.W_dec.clone(), torch.randn(64, 16)
+    one.step(x, x)
+    assert torch.equal(one.coder.W_dec, before) and one.coder.W_enc.grad is not None
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    assert [rate(s, 100) for s in (0, 4, 50, 90, 99)] == pytest.approx([0.2, 1, 1, 0.5, 0.05])
+    assert default_lr(4096) == pytest.approx(1e-3) and default_lr(2**14) == pytest.approx(1e-3 / math.sqrt(4))

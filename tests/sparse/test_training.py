@@ -1,0 +1,161 @@
+"""Training: one coder and many, folders, and continuing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import prisma
+from prisma.errors import NotFiniteError, PrismaError
+from prisma.sparse import training
+from prisma.sparse.coders import Coder
+from prisma.sparse.files import read_coder
+from prisma.sparse.jobs import Wanted
+from prisma.sparse.shards import write_activations
+from prisma.sparse.training import train, train_many
+from tests.variants import images_of, model_of
+
+SITE = "blocks.0.resid_post"
+QUICK = {"steps": 30, "batch": 64, "held_out": 0.2}
+
+
+@pytest.fixture(scope="module")
+def model() -> prisma.ViT:
+    return model_of("registers", torch.float32)
+
+
+@pytest.fixture(scope="module")
+def images(model: prisma.ViT) -> torch.Tensor:
+    return images_of(model, 30)
+
+
+def same(a: Coder, b: Coder) -> bool:
+    return all(torch.equal(x, b.state_dict()[name]) for name, x in a.state_dict().items())
+
+
+def test_a_coder_is_trained_on_raw_activations_and_says_how_well(model: prisma.ViT, images: torch.Tensor) -> None:
+    few, many = (train(model, images, site=SITE, width=24, k=4, **{**QUICK, "steps": n}) for n in (2, 100))
+    record = many.metadata["training"]
+    assert many.kind == "topk" and many.site == SITE and many.W_enc.shape == (12, 24) and many.W_dec.shape == (24, 12)
+    assert record["fvu"] < 0.7 * few.metadata["training"]["fvu"] and record["fvu_held_out"] < 1
+    x = prisma.record(model, images, SITE)[1][SITE].flatten(0, 1)
+    z = many.encode(x)
+    assert ((z != 0).sum(1) <= 4).all()
+    fvu = ((x - many(x)).square().sum() / (x - x.mean(0)).square().sum()).item()
+    assert min(record["fvu"], record["fvu_held_out"]) < fvu < max(record["fvu"], record["fvu_held_out"])
+    assert record["gamma"] > 0 and torch.allclose(many.W_dec.norm(dim=1), torch.ones(24), atol=1e-5)
+    assert not many.W_dec.requires_grad
+
+
+def test_many_coders_on_one_pass_are_those_of_passes_of_their_own(
+    model: prisma.ViT, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    real = training.source_of(model, images, [SITE]).__class__.read
+    monkeypatch.setattr(
+        training.source_of(model, images, [SITE]).__class__,
+        "read",
+        lambda s, rows: runs.append(len(rows)) or real(s, rows),
+    )
+    wanted = [Wanted(site=SITE, width=16, k=2), Wanted(site=SITE, width=20, k=3, kind="batchtopk", seed=1)]
+    together = train_many(model, images, wanted, **QUICK)
+    assert sum(runs) == 1 + 24 + 6  # for the widths, for training, for what is held out
+    assert same(together[0], train(model, images, site=SITE, width=16, k=2, **QUICK))
+    assert same(together[1], train(model, images, site=SITE, width=20, k=3, kind="batchtopk", seed=1, **QUICK))
+
+
+def test_several_sites_and_kinds_on_one_pass(model: prisma.ViT, images: torch.Tensor) -> None:
+    reads, writes = "blocks.0.ln2.normalized", "blocks.0.mlp_out"
+    found = train_many(model, images, [
+        Wanted(site=reads, target=writes, width=16, k=3, skip=True),
+        Wanted(site=(SITE, "blocks.1.resid_post"), width=16, k=3),
+        Wanted(site=SITE, width=16, k=3, kind="matryoshka"),
+        Wanted(site=SITE, width=16, k=3, kind="jumprelu"),
+    ], **{**QUICK, "steps": 100})  # fmt: skip
+    transcoder, crosscoder, matryoshka, _ = found
+    assert transcoder.config.target == writes and transcoder.config.skip and not transcoder.config.centred
+    _, acts = prisma.record(model, images, [reads, writes])
+    x, y = acts[reads].flatten(0, 1), acts[writes].flatten(0, 1)
+    assert ((y - transcoder(x)).square().sum() / (y - y.mean(0)).square().sum()).item() < 0.5
+    assert crosscoder.config.widths == (12, 12) and crosscoder.site == f"{SITE} + blocks.1.resid_post"
+    assert matryoshka.config.prefixes == (2, 8, 16)
+
+
+def test_a_crosscoder_over_checkpoints(model: prisma.ViT, images: torch.Tensor) -> None:
+    models = {"step-1": model, "step-2": model_of("registers", torch.float32, seed=1)}
+    coder = train(models, images, site=SITE, width=16, k=3, tokens=("class", "patches"), **QUICK)
+    assert coder.config.sites == (f"{SITE}@step-1", f"{SITE}@step-2")
+    assert set(coder.metadata["training"]["model_sha256"]) == set(models)
+
+
+def test_activations_on_disk_are_as_good_as_the_model(model: prisma.ViT, images: torch.Tensor, tmp_path: Path) -> None:
+    shards = write_activations(model, images, tmp_path, sites=[SITE], shard_size=7)
+    live, stored = (train(m, i, site=SITE, width=16, k=3, **QUICK) for m, i in ((model, images), (None, shards)))
+    assert stored.metadata["training"]["fvu"] == pytest.approx(live.metadata["training"]["fvu"], rel=0.02)
+    assert stored.metadata["training"]["model_sha256"] == live.metadata["training"]["model_sha256"]
+    with pytest.raises(PrismaError, match="expected a model that computes the activations, or activations on disk"):
+        train(None, images, site=SITE, width=16, k=3)
+
+
+def test_a_stopped_training_continues_with_the_same_bits(
+    model: prisma.ViT, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"site": SITE, "width": 16, "k": 3, "kind": "batchtopk", **QUICK, "checkpoint_every": 10}
+    whole = train(model, images, **arguments, out=tmp_path / "whole")
+    real = training.Stream.at
+
+    def at(stream: training.Stream, step: int) -> dict[str, torch.Tensor]:
+        if step == 25:
+            raise KeyboardInterrupt
+        return real(stream, step)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training.Stream, "at", at)
+        train(model, images, **arguments, out=tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "cfg.json").exists()
+    with pytest.raises(PrismaError, match=r"the settings with which .* was begun, batch=64; found 32"):
+        train(model, images, **{**arguments, "batch": 32}, out=tmp_path / "stopped", resume=True)
+    resumed = train(model, images, **arguments, out=tmp_path / "stopped", resume=True)
+    assert same(whole, resumed)
+    for name in (
+        "cfg.json",
+        "sae_weights.safetensors",
+        "metrics.jsonl",
+        "checkpoints/step-000020/sae_weights.safetensors",
+    ):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
+    assert same(read_coder(tmp_path / "whole"), whole)
+    middle = read_coder(tmp_path / "whole" / "checkpoints" / "step-000010")
+    x = prisma.record(model, images, SITE)[1][SITE].flatten(0, 1)
+    assert ((x - middle(x)).square().sum() / (x - x.mean(0)).square().sum()).item() < 1  # of raw activations too
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30] and lines[-1]["error"] < lines[0]["error"]
+
+
+def test_what_cannot_be_trained_is_said(model: prisma.ViT, images: torch.Tensor, tmp_path: Path) -> None:
+    broken = images.clone()
+    broken[3, 0, 0, 0] = torch.nan
+    for arguments, message in (
+        ({"k": 40}, "expected k to be at most the number of latents, 16; found 40"),
+        ({"kind": "standard", "k": None}, "expected k or sparsity for a standard coder; found neither"),
+        ({"held_out": 0.01}, "expected enough images to hold out 1% of them"),
+        ({"step": 3}, "unknown setting 'step'; the nearest known: steps"),
+        ({"steps": 0}, "expected steps to be a whole number of at least 1; found 0"),
+        ({"lr": -1.0}, "expected a learning rate above 0; found lr=-1.0"),
+        ({"resume": True}, "expected the folder of the training to continue"),
+        ({"site": "blocks.7.resid_post"}, "no site of this model matches"),
+        ({"images": broken}, f"expected finite activations at {SITE}; found nan in image 3"),
+    ):
+        with pytest.raises((PrismaError, NotFiniteError), match=message):
+            train(model, **{"images": images, "site": SITE, "width": 16, "k": 3, **QUICK, **arguments})
+    with pytest.raises(PrismaError, match="expected at least one coder to train; found none"):
+        train_many(model, images, [])
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(PrismaError, match="expected a new or empty folder"):
+        train(model, images, site=SITE, width=16, k=3, out=tmp_path)
+
+
+def test_it_trains_within_inference_mode(model: prisma.ViT, images: torch.Tensor) -> None:
+    with torch.inference_mode():
+        assert train(model, images, site=SITE, width=16, k=3, **QUICK).metadata["training"]["fvu"] < 1
