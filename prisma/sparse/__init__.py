@@ -1,6 +1,7 @@
 """Sparse coders: train them on any site of a model, splice them in, measure them against what is known."""
 
 from prisma.sparse.coders import Coder, CoderConfig
+from prisma.sparse.evaluation import evaluate
 from prisma.sparse.files import read_coder, write_coder
 from prisma.sparse.jobs import Wanted
 from prisma.sparse.loading import load_coder
@@ -14,6 +15,7 @@ __all__ = [
     "Shards",
     "Splice",
     "Wanted",
+    "evaluate",
     "load_coder",
     "read_coder",
     "train",

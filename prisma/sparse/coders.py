@@ -170,7 +170,7 @@ class Coder(nn.Module):
                 return largest_of_groups(p, k).relu()
             case "gated":
                 on = p > 0
-                return on * ((self.centred(x) @ self.W_enc) * self.r_mag.exp() + self.b_mag).relu()
+                return on * (self.centred(x) @ (self.W_enc * self.r_mag.exp()) + self.b_mag).relu()
         threshold = top_threshold(p, k) if as_trained and self.kind in BATCHED else self.threshold
         return p.relu() * (p > threshold)
 

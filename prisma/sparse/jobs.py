@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.files import write_atomic
 from prisma.sites import canonical
 from prisma.sparse.activations import Source, bare
@@ -40,7 +40,7 @@ class Wanted:
         lr: the learning rate; by default one that falls with the root of the width.
         sparsity: a fixed coefficient of the sparsity term, instead of steering towards k.
         seed: of the first weights.
-        frozen_decoder: leave the decoder as it was drawn: the baseline with which every coder should be compared.
+        frozen: "decoder" or "encoder", which then stays as it was drawn: baselines for every coder.
     """
 
     site: str | tuple[str, ...]
@@ -53,7 +53,7 @@ class Wanted:
     lr: float | None = None
     sparsity: float | None = None
     seed: int = 0
-    frozen_decoder: bool = False
+    frozen: str | None = None
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -68,6 +68,8 @@ def plan_of(wanted: Wanted, source: Source, dead_after: int) -> Plan:
     widths = tuple(source.widths[site] for site in sites)
     if wanted.kind not in COUNTED and wanted.k is None and wanted.sparsity is None:
         raise PrismaError(f"expected k or sparsity for a {wanted.kind} coder; found neither")
+    if wanted.frozen not in (None, "decoder", "encoder"):
+        raise PrismaError(f"expected frozen to be decoder, encoder or None; found {quoted(wanted.frozen)}")
     prefixes = wanted.prefixes
     if wanted.kind == "matryoshka" and not prefixes:
         prefixes = tuple(dict.fromkeys(n for n in (wanted.width // 8, wanted.width // 2, wanted.width) if n))
@@ -78,7 +80,7 @@ def plan_of(wanted: Wanted, source: Source, dead_after: int) -> Plan:
     lr = wanted.lr if wanted.lr is not None else default_lr(wanted.width)
     if not 0 < lr < 1000:
         raise PrismaError(f"expected a learning rate above 0; found lr={lr}")
-    return Plan(config, wanted.seed, lr, wanted.sparsity, dead_after, wanted.frozen_decoder)
+    return Plan(config, wanted.seed, lr, wanted.sparsity, dead_after, wanted.frozen)
 
 
 def _named(pattern: str, source: Source) -> list[str]:
@@ -111,7 +113,7 @@ class Job:
     def coder(self, facts: Mapping[str, Any]) -> Coder:
         coder = self.learner.finished(self.x, self.y)
         plan = self.learner.plan
-        own = {"lr": plan.lr, "seed": plan.seed, "gamma": self.x.gamma, "frozen_decoder": plan.frozen_decoder}
+        own = {"lr": plan.lr, "seed": plan.seed, "gamma": self.x.gamma, "frozen": plan.frozen}
         dead = self.learner.dead.double().mean().item()
         coder.metadata["training"] = {**facts, **own, "step": self.learner.taken, "dead": dead}
         return coder.requires_grad_(False)

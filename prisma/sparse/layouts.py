@@ -55,7 +55,7 @@ def vit_prisma(folder: Path) -> Coder:
     files = sorted([*folder.glob("weights.pt"), *folder.glob("n_images_*.pt"), *folder.glob("*.pt")])
     saved = read_saved(files[0])
     cfg: Mapping[str, Any] = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    inside = next((saved[name] for name in ("cfg", "config") if isinstance(saved, Mapping) and name in saved), {})
+    inside: Any = next((saved[name] for name in ("cfg", "config") if isinstance(saved, Mapping) and name in saved), {})
     cfg = {**(inside if isinstance(inside, Mapping) else vars(inside)), **cfg}
     tensors = {name: x for name, x in tensors_of(saved).items() if name != "scaling_factor"}
     if (norm := cfg.get("normalize_activations", "layer_norm")) not in (None, "none", False):

@@ -39,7 +39,7 @@ class Plan:
     lr: float
     sparsity: float | None  # coefficient of the sparsity term; None: it follows the number of active latents to k
     dead_after: int  # tokens on which a latent was not active before it counts as dead
-    frozen_decoder: bool = False
+    frozen: str | None = None  # "decoder" or "encoder": what stays as it was drawn
 
 
 class Learner:
@@ -50,7 +50,8 @@ class Learner:
         self.coder = drawn(plan.config, plan.seed).to(device)
         if plan.config.kind == "jumprelu":
             self.coder.threshold.data.fill_(FIRST_THRESHOLD)
-        self.coder.W_dec.requires_grad_(not plan.frozen_decoder)
+        if plan.frozen is not None:
+            (self.coder.W_dec if plan.frozen == "decoder" else self.coder.W_enc).requires_grad_(False)
         trained = [x for x in self.coder.parameters() if x.requires_grad]
         self.optimizer = Adam(trained, lr=plan.lr, betas=(0.9, 0.999), fused=True)
         self.quiet = torch.zeros(plan.config.width, dtype=torch.long, device=device)  # tokens since a latent was active
@@ -115,7 +116,7 @@ class Learner:
 
     @torch.no_grad()
     def _unit_decoder(self) -> None:
-        if not self.plan.frozen_decoder:
+        if self.plan.frozen != "decoder":
             self.coder.W_dec.copy_(unit(self.coder.W_dec))
 
     def finished(self, x: Scaling, y: Scaling) -> Coder:

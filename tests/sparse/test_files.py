@@ -54,10 +54,16 @@ def test_without_our_block_it_is_what_saelens_sees_and_computes_the_same(kind: s
     assert torch.equal(again.encode(X), coder.encode(X)) and torch.equal(again(X), coder(X))
 
 
-@pytest.mark.parametrize(("kind", "skip", "name"), [
-    ("standard", False, "transcoder"), ("standard", True, "skip_transcoder"),
-    ("jumprelu", True, "jumprelu_skip_transcoder"), ("batchtopk", False, "jumprelu_transcoder"), ("topk", True, "prisma_topk_transcoder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "skip", "name"),
+    [
+        ("standard", False, "transcoder"),
+        ("standard", True, "skip_transcoder"),
+        ("jumprelu", True, "jumprelu_skip_transcoder"),
+        ("batchtopk", False, "jumprelu_transcoder"),
+        ("topk", True, "prisma_topk_transcoder"),
+    ],
+)
 def test_transcoders_have_the_names_of_saelens_where_it_has_one(
     kind: str, skip: bool, name: str, tmp_path: Path
 ) -> None:

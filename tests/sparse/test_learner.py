@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
 
 
 def test_a_frozen_decoder_stays() -> None:
-    one = learner("topk", 2, frozen_decoder=True)
+    one = learner("topk", 2, frozen="decoder")
     before, x = one.coder.W_dec.clone(), torch.randn(64, 16)
     one.step(x, x)
     assert torch.equal(one.coder.W_dec, before) and one.coder.W_enc.grad is not None

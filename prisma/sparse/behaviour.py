@@ -1,0 +1,103 @@
+"""What is left of a model's behaviour when an activation is replaced by a coder's reconstruction.
+
+Four runs on the same images: as it is (clean), with the reconstruction (spliced), and with zeros or the mean vector in
+its place. The raw numbers are always given, because a score alone misleads: late in the residual stream zeros destroy
+everything, so any coder gets 99 %; and above 1 a coder removes noise. A score is None where zeros change nothing.
+
+    ce_score = (ce_zero - ce_spliced) / (ce_zero - ce_clean)          kl_score = 1 - kl_spliced / kl_zero
+
+The logits of a CLIP's zero-shot classes have its logit scale in them (`loaded.zero_shot`), as they must here.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prisma.batching import inputs_per_pass
+from prisma.edits import Apply, Edit
+from prisma.errors import PrismaError
+from prisma.runs import Model, record, run
+from prisma.sparse.activations import bare, rows_of
+from prisma.sparse.coders import Coder
+from prisma.sparse.splicing import Splice
+
+Row = dict[str, float | None]
+
+
+@torch.no_grad()
+def behaviour(
+    coder: Coder,
+    model: Model,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    at: list[int] | None = None,
+    batch: int | None = None,
+) -> Row:
+    """Cross-entropy, KL divergence and agreement of the spliced model with the model, beside zero and mean ablation.
+
+    Args:
+        coder: of one site of this model.
+        labels: [n], the classes of the images; without, there is no cross-entropy.
+        at: the tokens where the activation is replaced; None: all.
+        batch: images that run together.
+
+    Returns:
+        `agreement` (share of images with the same answer), `kl_spliced`, `kl_zero`, `kl_mean`, `kl_score`, and with
+        labels `ce_clean`, `ce_spliced`, `ce_zero`, `ce_mean`, `ce_score`, `accuracy_clean` and `accuracy_spliced`.
+
+    Raises:
+        PrismaError: the model has no classes, or the coder reads several sites.
+    """
+    if not getattr(model.config, "n_classes", 0):
+        raise PrismaError("expected a model with classes to measure its behaviour; found n_classes=0")
+    site = coder.config.target or coder.site
+    size = inputs_per_pass(model, batch)
+    mean = torch.stack([_rows(model, x, site).double().mean((0, 1)) * len(x) for x in images.split(size)]).sum(0) / len(
+        images
+    )
+
+    def replaced(value: Callable[[Tensor], Tensor]) -> Edit:
+        return Apply(value) if at is None else Apply(value).at(token=at)
+
+    found: dict[str, list[Tensor]] = {name: [] for name in ("clean", "spliced", "zero", "mean")}
+    for x in images.split(size):
+        clean, acts = record(model, x, bare(coder.site))
+        reads = rows_of(acts[bare(coder.site)], bare(coder.site)) if coder.config.target else None
+        splice: Edit = Splice(coder, error=False, reads=reads)
+        edits = {
+            "spliced": splice if at is None else splice.at(token=at),
+            "zero": replaced(torch.zeros_like),
+            "mean": replaced(
+                lambda v: mean.to(v).view(v.shape[2:] if v.ndim > 2 else v.shape[1:]).expand_as(v).clone()
+            ),
+        }
+        found["clean"].append(clean)
+        for name, edit in edits.items():
+            found[name].append(run(model, x, {bare(site): edit}))
+    return scores({name: torch.cat(parts).double() for name, parts in found.items()}, labels)
+
+
+def _rows(model: Model, images: Tensor, site: str) -> Tensor:
+    return rows_of(record(model, images, bare(site), stop=True)[1][bare(site)], bare(site))
+
+
+def scores(logits: dict[str, Tensor], labels: Tensor | None) -> Row:
+    """The numbers of `behaviour`, of logits [n, class] of the four runs."""
+    logs = {name: x.log_softmax(-1) for name, x in logits.items()}
+    clean, row = logs["clean"], dict[str, float]()
+    row["agreement"] = (logits["spliced"].argmax(-1) == logits["clean"].argmax(-1)).double().mean().item()
+    for name in ("spliced", "zero", "mean"):
+        row[f"kl_{name}"] = (clean.exp() * (clean - logs[name])).sum(-1).mean().item()
+    found: Row = {"kl_score": 1 - row["kl_spliced"] / row["kl_zero"] if row["kl_zero"] else None}
+    if labels is not None:
+        wanted = labels.to(clean.device)
+        for name, x in logs.items():
+            row[f"ce_{name}"] = F.nll_loss(x, wanted).item()
+        span = row["ce_zero"] - row["ce_clean"]
+        found["ce_score"] = (row["ce_zero"] - row["ce_spliced"]) / span if span else None
+        for name in ("clean", "spliced"):
+            row[f"accuracy_{name}"] = (logits[name].argmax(-1) == wanted).double().mean().item()
+    return row | found

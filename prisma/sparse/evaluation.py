@@ -1,0 +1,187 @@
+"""`prisma.sparse.evaluate`: a coder beside its baselines, in rows with the names of `metrics`."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prisma.checkpoint import weights_hash
+from prisma.errors import PrismaError
+from prisma.runs import Model
+from prisma.sparse.activations import Run, roles_of, source_of, split_images
+from prisma.sparse.baselines import baselines
+from prisma.sparse.behaviour import behaviour
+from prisma.sparse.coders import BATCHED, Coder
+from prisma.sparse.ground_truth import factor_recovery, latents_of_images
+from prisma.sparse.metrics import Sums, legacy_explained_variance, structure
+from prisma.sparse.probing import k_sparse_accuracy
+
+Row = dict[str, Any]
+PROBED = (1, 5)
+"""How many latents a probe has."""
+FAR = 1.5
+"""So many times more or fewer active latents than a coder claims: it was read wrongly, or is of another site."""
+IMAGES = 32  # whose activations are in memory together
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def evaluate(
+    coder: Coder,
+    model: Model | Mapping[str, Model],
+    images: Tensor,
+    *,
+    labels: Tensor | None = None,
+    factors: Tensor | None = None,
+    tokens: str | Sequence[str] | None = None,
+    baseline_steps: int = 300,
+    legacy: bool = False,
+    other_model: bool = False,
+    seed: int = 0,
+) -> list[Row]:
+    """How good is a coder, and is that better than what no training gives?
+
+    Half of the images fit the baselines and probes; every number is of the other half. A row for each coder and kind of
+    token: `fvu`, `l0`, `dead` and so on are defined in `prisma.sparse.metrics`. Rows of all tokens also have
+    `l0_trained` (active latents with the rule of training, of batchtopk), the cosines of `structure`, what is left of
+    the model's `behaviour` with its raw numbers, with labels the accuracy of probes of 1 and 5 latents, and with
+    factors `mcc` and `uniqueness`. Look at `mcc`, and at differences to the rows of the baselines, before `fvu`.
+
+    Args:
+        images: normalised, [n, channel, height, width].
+        labels: [n], the class of each image.
+        factors: [value, n], known values of each image (`ground_truth.indicators`).
+        tokens: which tokens; None: those with which the coder was trained, else all.
+        baseline_steps: updates with which the random baselines are trained; 0 leaves all baselines out.
+        legacy: add `legacy_ev`, the explained variance that several papers print, to compare with them.
+        other_model: take a model with other weights than the coder was trained on.
+        seed: of the halves and of the baselines.
+
+    Raises:
+        PrismaError: a coder of another model or width, too few images, tokens that are all equal.
+    """
+    expect_trained_on(coder, model, other_model)
+    chosen = tokens if tokens is not None else coder.metadata.get("training", {}).get("tokens", "all")
+    wanted = chosen if isinstance(chosen, str) else tuple(chosen)
+    fit, test = split_images(len(images), 0.5, seed)
+    c = coder.config
+    sites = [*c.sites, *([c.target] if c.target else [])]
+    source = source_of(model, images[test], sites, wanted)
+    measured = {"coder": measure(coder, source, legacy=legacy)}
+    _compare_with_claims(coder, measured["coder"][0])
+    contenders = {"coder": coder}
+    if baseline_steps:
+        k = c.k or max(round(measured["coder"][0]["l0"]), 1)
+        fitted = source_of(model, images[fit], sites, wanted)
+        found = baselines(coder, model, images[fit], fitted, k=k, tokens=wanted, steps=baseline_steps, seed=seed)
+        contenders |= found
+        measured |= {name: measure(one, source, legacy=legacy) for name, one in found.items()}
+    rows = []
+    for name, one in contenders.items():
+        pooled, *others = measured[name]
+        pooled |= structure(one) | _known(one, model, images, fit, test, labels, factors, wanted)
+        if not isinstance(model, Mapping) and len(c.sites) == 1 and getattr(model.config, "n_classes", 0):
+            at = None if wanted == "all" else _places(source, model)
+            some = None if labels is None else labels[test]
+            pooled |= behaviour(one, model, images[test], some, at=at)
+        rows += [{"coder": name, **row} for row in (pooled, *others)]
+    return rows
+
+
+def measure(coder: Coder, source: Run, *, legacy: bool = False) -> list[Row]:
+    """The numbers of `metrics` of all tokens of a source, then of each kind of token if there are several."""
+    c = coder.config
+    width = c.d_out or c.d
+    roles = list(dict.fromkeys(source.roles))
+    kinds = ["all", *(roles if len(roles) > 1 else [])]
+    device = coder.W_enc.device
+    sums = {kind: Sums(width, c.width, device=device) for kind in kinds}
+    masks = {kind: torch.tensor([kind in ("all", role) for role in source.roles]) for kind in kinds}
+    trained, parts = 0, list[tuple[Tensor, Tensor]]()
+    for start in range(0, len(source), IMAGES):
+        acts = source.read(range(start, min(start + IMAGES, len(source))))
+        x = torch.cat([acts[site] for site in _sites(coder, source)], -1)
+        y = acts[c.target] if c.target else x
+        z = coder.encode(x)
+        guess = coder.decode(z) + coder.skipped(x)
+        for kind, mask in masks.items():
+            sums[kind].add(y[:, mask], guess[:, mask], z[:, mask])
+        if c.kind in BATCHED and c.k:
+            trained += int((coder.encode(x.flatten(0, 1), as_trained=True) != 0).sum())
+        if legacy:
+            parts.append((y.flatten(0, 1), guess.flatten(0, 1)))
+    rows: list[Row] = []
+    for kind in kinds:
+        try:
+            rows.append({"tokens": kind, **sums[kind].row()})
+        except PrismaError:  # a kind of which all tokens are equal, such as class tokens before the first block
+            if kind == "all":
+                raise
+    rows[0]["l0_trained"] = trained / sums["all"].n if c.kind in BATCHED and c.k else rows[0]["l0"]
+    if legacy:
+        every, guesses = (torch.cat(both) for both in zip(*parts, strict=True))
+        rows[0]["legacy_ev"] = legacy_explained_variance(every, guesses)
+    return rows
+
+
+def _sites(coder: Coder, source: Run) -> list[str]:
+    """The coder's sites as the source calls them: coders of other libraries may name theirs otherwise."""
+    return [site for site in coder.config.sites if site in source.widths]
+
+
+def expect_trained_on(coder: Coder, model: Model | Mapping[str, Model], other_model: bool) -> None:
+    """Raise PrismaError if a coder says that it was trained on a model with other weights."""
+    stated = coder.metadata.get("training", {}).get("model_sha256", {})
+    models = model if isinstance(model, Mapping) else {"": model}
+    for name, one in models.items():
+        if not other_model and name in stated and stated[name] != (here := weights_hash(one.state_dict())):
+            raise PrismaError(
+                f"expected the model that this coder was trained on, with the weights {stated[name][:12]}; found one "
+                f"with {here[:12]}: to take it all the same, use other_model=True"
+            )
+
+
+def _compare_with_claims(coder: Coder, row: Row) -> None:
+    """Warn where numbers show that a coder is of another site, or was read as another kind than it is."""
+    claimed = coder.metadata.get("training", {}).get("l0")
+    if row["fvu"] > 1:
+        warnings.warn(
+            f"this coder reconstructs worse than the mean does (fvu {row['fvu']:.2f}): is it of {coder.site} of this "
+            "model, with these tokens?",
+            stacklevel=3,
+        )
+    if claimed and not 1 / FAR < row["l0"] / claimed < FAR:
+        warnings.warn(f"this coder claims {claimed:.1f} active latents per token; found {row['l0']:.1f}", stacklevel=3)
+
+
+def _known(
+    coder: Coder,
+    model: Any,
+    images: Tensor,
+    fit: list[int],
+    test: list[int],
+    labels: Tensor | None,
+    factors: Tensor | None,
+    tokens: Any,
+) -> Row:
+    """Probes of labels, and recovery of factors, by the most active token of each image."""
+    if (labels is None and factors is None) or coder.config.target is not None:
+        return {}
+    row: Row = {}
+    z = latents_of_images(coder, model, images[test], tokens=tokens)
+    if labels is not None:
+        on = latents_of_images(coder, model, images[fit], tokens=tokens)
+        for k in (k for k in PROBED if k <= coder.config.width):
+            row[f"probe_{k}"] = k_sparse_accuracy(on, labels[fit].to(z.device), z, labels[test].to(z.device), k)
+    if factors is not None:
+        found = factor_recovery(z, factors[:, test])
+        row |= {"mcc": found.mcc, "uniqueness": found.uniqueness}
+    return row
+
+
+def _places(source: Run, model: Model) -> list[int]:
+    """The indices of the tokens that a source reads."""
+    chosen = set(source.roles)
+    return [i for i, role in enumerate(roles_of(model, source.sites[0])) if role in chosen]

@@ -1,0 +1,99 @@
+"""Rows of a coder and its baselines."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+import prisma
+from prisma.errors import PrismaError
+from prisma.sparse.activations import source_of, split_images
+from prisma.sparse.coders import Coder
+from prisma.sparse.evaluation import evaluate, measure
+from prisma.sparse.training import train
+from tests.variants import images_of, model_of
+
+SITE = "blocks.0.resid_post"
+
+
+@pytest.fixture(scope="module")
+def model() -> prisma.ViT:
+    return model_of("registers", torch.float32)
+
+
+@pytest.fixture(scope="module")
+def images(model: prisma.ViT) -> torch.Tensor:
+    return images_of(model, 40)
+
+
+@pytest.fixture(scope="module")
+def coder(model: prisma.ViT, images: torch.Tensor) -> Coder:
+    return train(model, images, site=SITE, width=24, k=4, kind="batchtopk", steps=60, batch=128, lr=5e-3)
+
+
+def test_numbers_are_of_the_other_half_and_baselines_are_always_rows(
+    model: prisma.ViT, images: torch.Tensor, coder: Coder
+) -> None:
+    labels, factors = torch.arange(40) % 3, (torch.arange(40)[None] % torch.tensor([2, 3])[:, None] == 0).double()
+    rows = evaluate(coder, model, images, labels=labels, factors=factors, baseline_steps=5, legacy=True)
+    assert [row["coder"] for row in rows if row["tokens"] == "all"] == [
+        "coder",
+        "random decoder",
+        "random encoder",
+        "pca",
+        "neurons",
+    ]
+    assert [row["tokens"] for row in rows if row["coder"] == "coder"] == ["all", "class", "registers", "patches"]
+    first = rows[0]
+    x = prisma.record(model, images[split_images(40, 0.5, 0)[1]], SITE)[1][SITE]
+    for row, part in zip(rows[:4], (x, x[:, :1], x[:, 1:4], x[:, 4:]), strict=True):
+        tokens = part.flatten(0, 1)
+        fvu = (tokens - coder(tokens)).square().sum() / (tokens - tokens.mean(0)).square().sum()
+        assert row["fvu"] == pytest.approx(fvu.item(), rel=1e-4) and row["n_tokens"] == len(tokens)
+        assert row["l0"] == pytest.approx((coder.encode(tokens) != 0).sum().item() / len(tokens))
+    assert first["l0_trained"] == pytest.approx(4) and first["l0"] != first["l0_trained"]  # both are reported
+    assert {"probe_1", "probe_5", "mcc", "uniqueness", "kl_spliced", "ce_clean", "decoder_cosine", "legacy_ev"} <= set(
+        first
+    )
+    assert all(row["mcc"] >= 0 and row["fvu"] > 0 for row in rows if row["tokens"] == "all")
+
+
+def test_a_coder_of_another_model_or_site_is_refused_or_said(
+    model: prisma.ViT, images: torch.Tensor, coder: Coder
+) -> None:
+    other = model_of("registers", torch.float32, seed=3)
+    with pytest.raises(PrismaError, match="expected the model that this coder was trained on, with the weights"):
+        evaluate(coder, other, images, baseline_steps=0)
+    moved = Coder(replace(coder.config, sites=("blocks.1.mlp_out",)), coder.metadata)
+    moved.load_state_dict(coder.state_dict())
+    with pytest.warns(UserWarning, match=r"reconstructs worse than the mean does \(fvu .*is it of blocks.1.mlp_out"):
+        evaluate(moved, model, images, baseline_steps=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert evaluate(coder, other, images, baseline_steps=0, other_model=True)[0]["fvu"] > 0
+
+
+def test_a_coder_that_was_read_as_another_kind_is_seen_by_its_active_latents(
+    model: prisma.ViT, images: torch.Tensor, coder: Coder
+) -> None:
+    """A topk coder that is loaded as a relu one has many times as many (SAELens #553)."""
+    relu = Coder(replace(coder.config, kind="standard"), coder.metadata)
+    relu.load_state_dict({name: x for name, x in coder.state_dict().items() if name != "threshold"})
+    with pytest.warns(UserWarning, match=r"claims 4\.\d active latents per token; found "):
+        evaluate(relu, model, images, baseline_steps=0)
+
+
+def test_transcoders_and_crosscoders_are_measured_too(model: prisma.ViT, images: torch.Tensor) -> None:
+    across = train(
+        model, images, site="blocks.0.ln2.normalized", target="blocks.0.mlp_out", width=16, k=3, steps=60, lr=5e-3
+    )
+    rows = evaluate(across, model, images, baseline_steps=2)
+    assert {row["coder"] for row in rows} == {"coder", "random decoder", "random encoder"} and rows[0]["kl_spliced"] > 0
+    cross = train(model, images, site=(SITE, "blocks.1.resid_post"), width=16, k=3, steps=20, lr=5e-3)
+    found = measure(cross, source_of(model, images, cross.config.sites))
+    _, acts = prisma.record(model, images, list(cross.config.sites))
+    x = torch.cat([acts[site] for site in cross.config.sites], -1).flatten(0, 1)
+    assert found[0]["fvu"] == pytest.approx(
+        ((x - cross(x)).square().sum() / (x - x.mean(0)).square().sum()).item(), rel=1e-4
+    )
