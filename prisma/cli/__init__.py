@@ -22,6 +22,7 @@ from prisma.cli.publishing import cli as publishing_cli
 from prisma.cli.serving import cli as serving_cli
 from prisma.cli.smallest import cli as smallest_cli
 from prisma.cli.space import cli as space_cli
+from prisma.cli.sparse import cli as sparse_cli
 from prisma.errors import PrismaError, printable
 from prisma.filesystem import sentence as of_system
 
@@ -41,6 +42,7 @@ for commands in (
     space_cli,
     models_cli,
     analyze_cli,
+    sparse_cli,
     serving_cli,
 ):
     cli.add_typer(commands)

@@ -11,6 +11,8 @@ On known features, coders with a frozen random decoder score nearly as well as t
 a number that does not beat it says nothing about what was learned.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ FROZEN = {"random decoder": "decoder", "random encoder": "encoder"}
 
 def baselines(
     coder: Coder,
-    model: Model,
+    model: Model | Mapping[str, Model],
     images: Tensor | Pictures,
     source: Source,
     *,

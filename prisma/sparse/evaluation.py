@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prisma.checkpoint import weights_hash
+from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.runs import Model
 from prisma.sparse.activations import Run, roles_of, source_of, split_images
@@ -82,7 +83,7 @@ def evaluate(
     for name, one in contenders.items():
         pooled, *others = measured[name]
         pooled |= structure(one) | _known(one, model, images, fit, test, labels, factors, wanted)
-        if not isinstance(model, Mapping) and len(c.sites) == 1 and getattr(model.config, "n_classes", 0):
+        if not isinstance(model, Mapping) and len(c.sites) == 1 and _has_classes(model):
             at = None if wanted == "all" else _places(source, model)
             some = None if labels is None else labels[test]
             pooled |= behaviour(one, model, images[test], some, at=at)
@@ -179,6 +180,10 @@ def _known(
         found = factor_recovery(z, factors[:, test])
         row |= {"mcc": found.mcc, "uniqueness": found.uniqueness}
     return row
+
+
+def _has_classes(model: Model) -> bool:
+    return isinstance(model.config, ViTConfig) and model.config.n_classes > 0
 
 
 def _places(source: Run, model: Model) -> list[int]:

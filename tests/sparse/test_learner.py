@@ -125,6 +125,21 @@ def test_a_frozen_decoder_stays() -> None:
     assert torch.equal(one.coder.W_dec, before) and one.coder.W_enc.grad is not None
 
 
+def test_centring_keeps_latents_alive_where_the_mean_is_large() -> None:
+    """Where gamma is large and nothing takes the mean away, most latents die from it (2605.31518)."""
+    x, _ = planted(128 * 40, 16, 64, 4, seed=1)
+    x = x + 20
+    scaling = Scaling.of(x, "a")
+    assert scaling.gamma > 20
+    dead = []
+    for tokens in (scaling(x), x * scaling.scale):
+        one = learner("topk", 40, m=64, k=4, dead_after=128 * 20)
+        for some in tokens.split(128):
+            one.step(some, some)
+        dead.append(one.dead.double().mean().item())
+    assert dead[0] < 0.05 and dead[1] > 0.5
+
+
 def test_the_rate_rises_stays_and_falls() -> None:
     assert [rate(s, 100) for s in (0, 4, 50, 90, 99)] == pytest.approx([0.2, 1, 1, 0.5, 0.05])
     assert default_lr(4096) == pytest.approx(1e-3) and default_lr(2**14) == pytest.approx(1e-3 / math.sqrt(4))

@@ -1,0 +1,210 @@
+"""How fast sparse coders train, and how well, beside the libraries whose coders people train today.
+
+    python -m benchmarks.sparse [--rounds 5] [--threads N] [--device cuda] [--json FILE] [--tiny]
+
+The same activations, sizes, batch and threads in one process; the order rotates from round to round. A contender trains
+a coder of the same kind for the same number of steps on the same tokens. Peers are used where they are installed:
+sae-lens 6.54.12, eai-sparsify 1.3.3 and overcomplete 0.3.0, which go together. Beside the tokens per second stands the
+FVU on held-out tokens after these steps, for every contender.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import interleave
+from prisma.sparse.coders import CoderConfig, unit
+from prisma.sparse.learner import Learner, Plan
+from prisma.sparse.scaling import Scaling
+
+SIZES = ((64, 1024, 16), (384, 6144, 32))
+TINY = ((16, 64, 4),)
+LR = 1e-3
+Trained = Callable[[Tensor], Tensor]
+"""What a contender returns: a function from tokens to their reconstruction."""
+Contender = Callable[[str, int, int, Tensor, torch.device], Trained]
+
+
+def activations(n: int, d: int, m: int, k: int, device: torch.device) -> Tensor:
+    """Tokens [n, d] that are sums of k of m directions, with noise: scaled as every peer's trainer wants them."""
+    generator = torch.Generator().manual_seed(0)
+    directions = unit(torch.randn(m // 2, d, generator=generator))
+    parts = []
+    for size in [4096] * (n // 4096) + [n % 4096] * (n % 4096 > 0):
+        codes = torch.rand(size, k, generator=generator) + 0.5
+        chosen = torch.randint(m // 2, (size, k), generator=generator)
+        parts.append(torch.nn.functional.embedding_bag(chosen, directions, per_sample_weights=codes, mode="sum"))
+    x = torch.cat(parts)
+    x = x + 0.1 * torch.randn(x.shape, generator=generator)
+    return Scaling.of(x, "benchmark")(x).to(device)
+
+
+def ours(kind: str, m: int, k: int, batches: Tensor, device: torch.device) -> Trained:
+    """Prisma's own steps."""
+    config = CoderConfig(kind, batches.shape[-1], m, k)
+    learner = Learner(Plan(config, 0, LR, None, 10_000_000), len(batches), device)
+    for x in batches:
+        learner.step(x, x)
+    learner.calibrate(batches[-1])
+    return learner.coder.forward
+
+
+def sae_lens(kind: str, m: int, k: int, batches: Tensor, device: torch.device) -> Trained:
+    """The training coder of sae-lens, with its own step."""
+    from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.saes.sae import TrainStepInput
+
+    d = batches.shape[-1]
+    of_kind = {
+        "topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
+        "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
+    }
+    coder_class, config_class = of_kind[kind]
+    sae = coder_class(config_class(d_in=d, d_sae=m, k=k, device=str(device)))
+    optimizer = torch.optim.Adam(sae.parameters(), lr=LR, fused=True)
+    dead = torch.zeros(m, dtype=torch.bool, device=device)
+    for step, x in enumerate(batches):
+        optimizer.zero_grad()
+        given = {
+            "sae_in": x,
+            "coefficients": {},
+            "dead_neuron_mask": dead,
+            "n_training_steps": step,
+            "is_logging_step": False,
+        }
+        known = TrainStepInput.__dataclass_fields__
+        sae.training_forward_pass(
+            TrainStepInput(**{name: value for name, value in given.items() if name in known})
+        ).loss.backward()
+        optimizer.step()
+    return sae.forward
+
+
+def sparsify(kind: str, m: int, k: int, batches: Tensor, device: torch.device) -> Trained:
+    """The coder of sparsify with Adam; it has no batchtopk."""
+    if kind != "topk":
+        raise NotImplementedError
+    os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")
+    from sparsify import SparseCoder, SparseCoderConfig
+
+    coder = SparseCoder(batches.shape[-1], SparseCoderConfig(num_latents=m, k=k), device=device)
+    optimizer = torch.optim.Adam(coder.parameters(), lr=LR, fused=True)
+    for x in batches:
+        optimizer.zero_grad()
+        coder(x).fvu.backward()
+        coder.remove_gradient_parallel_to_decoder_directions()
+        optimizer.step()
+        coder.set_decoder_norm_to_unit_norm()
+    return lambda x: coder(x).sae_out
+
+
+def overcomplete(kind: str, m: int, k: int, batches: Tensor, device: torch.device) -> Trained:
+    """The coder of overcomplete with Adam; its batchtopk keeps k in a whole batch, so it gets k for each token."""
+    import matplotlib
+    import matplotlib.cm as cm
+
+    if not hasattr(cm, "get_cmap"):  # which it imports, and current versions lack
+        cm.get_cmap = matplotlib.colormaps.get_cmap
+    from overcomplete.sae import BatchTopKSAE, TopKSAE
+
+    d = batches.shape[-1]
+    total = k * batches.shape[1] if kind == "batchtopk" else k
+    sae = (BatchTopKSAE if kind == "batchtopk" else TopKSAE)(d, m, top_k=total, device=str(device))
+    optimizer = torch.optim.Adam(sae.parameters(), lr=LR, fused=True)
+    for x in batches:
+        optimizer.zero_grad()
+        (sae(x)[-1] - x).square().mean().backward()
+        optimizer.step()
+    sae.eval()
+    return lambda x: sae(x)[-1]
+
+
+CONTENDERS: dict[str, Contender] = {
+    "prisma": ours,
+    "sae-lens": sae_lens,
+    "sparsify": sparsify,
+    "overcomplete": overcomplete,
+}
+
+
+def there(name: str, kind: str, device: torch.device) -> bool:
+    """Whether a contender is installed and has this kind: it trains two steps."""
+    try:
+        CONTENDERS[name](kind, 8, 2, torch.randn(2, 16, 4, device=device), device)
+    except (ImportError, NotImplementedError) as error:
+        print(f"left out: {name} {kind} ({type(error).__name__} {error})")
+        return False
+    return True
+
+
+@torch.no_grad()
+def quality(trained: Trained, x: Tensor) -> float:
+    """FVU on tokens [n, d]."""
+    return ((x - trained(x)).square().sum() / (x - x.mean(0)).square().sum()).item()
+
+
+def measure(
+    size: tuple[int, int, int], kind: str, batch: int, steps: int, rounds: int, device: torch.device
+) -> list[dict[str, Any]]:
+    """A row for each contender: tokens per second, the ratio to ours, and the quality."""
+    d, m, k = size
+    x = activations(batch * (steps + 1), d, m, k, device)
+    batches, held = x[: batch * steps].view(steps, batch, d), x[batch * steps :]
+    last: dict[str, Trained] = {}
+
+    def training(name: str) -> Callable[[], object]:
+        def run() -> None:
+            last[name] = CONTENDERS[name](kind, m, k, batches, device)
+
+        return run
+
+    names = [name for name in CONTENDERS if there(name, kind, device)]
+    seconds = interleave({name: training(name) for name in names}, rounds)
+    return [
+        {
+            "kind": kind, "d": d, "m": m, "k": k, "library": name,
+            "tokens_per_second": batch * steps / median(seconds[name]),
+            "ours_is_faster_by": median(a / b for a, b in zip(seconds[name], seconds["prisma"], strict=True)),
+            "fvu_held_out": quality(last[name], held),
+        }
+        for name in names
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--tiny", action="store_true", help="a size at which nothing is measured, to see that it runs")
+    given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    batch, steps = (64, 3) if given.tiny else (given.batch, given.steps)
+    rows = [
+        row
+        for size in (TINY if given.tiny else SIZES)
+        for kind in ("topk", "batchtopk")
+        for row in measure(size, kind, batch, steps, given.rounds, torch.device(given.device))
+    ]
+    for row in rows:
+        cells = (f"{name} {value:,.4g}" if isinstance(value, float) else str(value) for name, value in row.items())
+        print("  ".join(cells))
+    if given.device != "cpu":
+        print(f"GPU memory at most {torch.cuda.max_memory_allocated() / 2**20:,.0f} MiB")
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Sparse coders at the command line."""
+
+import json
+from pathlib import Path
+
+import prisma as package
+from prisma.sparse.files import read_coder
+from tests.cli.running import Prisma, one_sentence
+
+OF = ("--model", "mice/digits", "--images", "digits")
+SITE = ("--site", "blocks.0.resid_post")
+QUICK = (*SITE, "--width", "32", "--k", "4", "--steps", "20", "--batch", "64")
+
+
+def test_a_coder_is_trained_measured_and_continued(prisma: Prisma, tmp_path: Path) -> None:
+    code, out, _ = prisma("sparse", "train", *OF, *QUICK, "--limit", "40", "--out", "coder")
+    assert code == 0 and out.startswith("Trained Coder(topk, ") and "fvu_held_out " in out
+    coder = read_coder(tmp_path / "coder")
+    assert coder.site == "blocks.0.resid_post" and coder.config.k == 4
+    code, out, _ = prisma("sparse", "eval", "coder", *OF, "--limit", "40", "--baseline-steps", "5", "--json")
+    rows = json.loads(out)
+    assert code == 0 and [row["coder"] for row in rows if row["tokens"] == "all"][1:] == [
+        "random decoder", "random encoder", "pca", "neurons",
+    ]  # fmt: skip
+    code, out, _ = prisma("sparse", "eval", "coder", *OF, "--limit", "40", "--baseline-steps", "0")
+    assert code == 0 and f"{rows[0]['fvu']:.4g}" in out and out.split()[:4] == ["coder", "tokens", "fvu", "l0"]
+    code, out, _ = prisma("sparse", "train", *OF, *QUICK, "--limit", "40", "--out", "coder", "--resume")
+    assert code == 0 and "Trained Coder" in out
+
+
+def test_activations_are_written_and_trained_on(prisma: Prisma, tmp_path: Path) -> None:
+    code, out, _ = prisma("activations", *OF, *SITE, "--limit", "40", "--shard-size", "16", "--out", "acts")
+    assert code == 0 and "Wrote activations of 40 images at blocks.0.resid_post to acts." in out
+    code, out, _ = prisma("sparse", "train", "--activations", "acts", *QUICK, "--out", "coder")
+    assert code == 0 and package.load_coder(tmp_path / "coder").config.width == 32
+
+
+def test_what_cannot_be_done_is_one_sentence(prisma: Prisma) -> None:
+    code, _, err = prisma("sparse", "train", *QUICK, "--out", "coder")
+    assert code == 1 and "expected --model and --images, or --activations; found neither or both" in one_sentence(err)
+    code, _, err = prisma("sparse", "eval", "nowhere", *OF, "--limit", "4")
+    assert code == 1 and "expected a folder with a sparse coder" in one_sentence(err)
