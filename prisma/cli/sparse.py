@@ -9,8 +9,6 @@ import typer
 from prisma.cli.shared import JsonOption, interruptible, table
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from prisma.data.pictures import Pictures
     from prisma.loaded import Loaded
 
@@ -129,6 +127,7 @@ def evaluate(
     model: ModelOption,
     images: ImagesOption,
     tokens: Annotated[str | None, typer.Option(help="As for train (default: those it was trained with).")] = None,
+    site: Annotated[str | None, typer.Option(help="Where it reads, if its file names that otherwise.")] = None,
     limit: LimitOption = None,
     baseline_steps: Annotated[int, typer.Option(min=0, help="Updates of the random baselines; 0: none.")] = 300,
     layer: Annotated[int | None, typer.Option(help="Which coder of a set with one for each layer.")] = None,
@@ -147,7 +146,7 @@ def evaluate(
     loaded, found = _read(model, images, limit)
     where = pick_device(device)
     pixels = found.read(range(len(found))).to(where)
-    known: dict[str, Tensor] = {}
+    known: dict[str, Any] = {}
     if images in TASKS:
         split = task(images).splits["test"]
         known["labels"] = split.labels[: len(found)]
@@ -158,7 +157,7 @@ def evaluate(
     rows = run(
         load_coder(coder, layer=layer).to(where), loaded.model.to(where), pixels, **known,
         tokens=None if tokens is None else _tokens(tokens), baseline_steps=baseline_steps, legacy=legacy,
-        other_model=other_model,
+        other_model=other_model, site=site,
     )  # fmt: skip
     names = [name for name in SHOWN if any(row.get(name) is not None for row in rows)]
     print(

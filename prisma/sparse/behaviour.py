@@ -9,7 +9,7 @@ everything, so any coder gets 99 %; and above 1 a coder removes noise. A score i
 The logits of a CLIP's zero-shot classes have its logit scale in them (`loaded.zero_shot`), as they must here.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ def behaviour(
     *,
     at: list[int] | None = None,
     batch: int | None = None,
+    others: Mapping[str, Tensor] | None = None,
 ) -> Row:
     """Cross-entropy, KL divergence and agreement of the spliced model with the model, beside zero and mean ablation.
 
@@ -43,6 +44,7 @@ def behaviour(
         labels: [n], the classes of the images; without, there is no cross-entropy.
         at: the tokens where the activation is replaced; None: all.
         batch: images that run together.
+        others: the runs without the coder, from `without_coder`, where several coders are measured.
 
     Returns:
         `agreement` (share of images with the same answer), `kl_spliced`, `kl_zero`, `kl_mean`, `kl_score`, and with
@@ -51,33 +53,51 @@ def behaviour(
     Raises:
         PrismaError: the model has no classes, or the coder reads several sites.
     """
+    _expect_classes(model)
+    site, reads_at = bare(coder.config.target or coder.site), bare(coder.site)
+    found = dict(others if others is not None else without_coder(model, images, site, at=at, batch=batch))
+    spliced = []
+    for x in images.split(inputs_per_pass(model, batch)):
+        reads = _rows(model, x, reads_at) if coder.config.target else None
+        spliced.append(run(model, x, {site: _at(Splice(coder, error=False, reads=reads), at)}))
+    found["spliced"] = torch.cat(spliced)
+    return scores({name: logits.double() for name, logits in found.items()}, labels)
+
+
+@torch.no_grad()
+def without_coder(
+    model: Model, images: Tensor, site: str, *, at: list[int] | None = None, batch: int | None = None
+) -> dict[str, Tensor]:
+    """Logits [n, class] of the runs to compare with: `clean`, and with `zero` or the `mean` vector at the site.
+
+    Raises:
+        PrismaError: the model has no classes.
+    """
+    _expect_classes(model)
+    size, site = inputs_per_pass(model, batch), bare(site)
+    read = slice(None) if at is None else at
+    sums = [_rows(model, x, site)[:, read].double().sum((0, 1)) for x in images.split(size)]
+    tokens = len(at) if at is not None else _rows(model, images[:1], site).shape[1]
+    mean = torch.stack(sums).sum(0) / (len(images) * tokens)
+
+    def of_mean(v: Tensor) -> Tensor:
+        return mean.to(v).view(v.shape[2:] if v.ndim > 2 else v.shape[1:]).expand_as(v).clone()
+
+    found: dict[str, list[Tensor]] = {"clean": [], "zero": [], "mean": []}
+    for x in images.split(size):
+        found["clean"].append(run(model, x))
+        for name, value in (("zero", torch.zeros_like), ("mean", of_mean)):
+            found[name].append(run(model, x, {site: _at(Apply(value), at)}))
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _at(edit: Edit, tokens: list[int] | None) -> Edit:
+    return edit if tokens is None else edit.at(token=tokens)
+
+
+def _expect_classes(model: Model) -> None:
     if not getattr(model.config, "n_classes", 0):
         raise PrismaError("expected a model with classes to measure its behaviour; found n_classes=0")
-    site = coder.config.target or coder.site
-    size = inputs_per_pass(model, batch)
-    mean = torch.stack([_rows(model, x, site).double().mean((0, 1)) * len(x) for x in images.split(size)]).sum(0) / len(
-        images
-    )
-
-    def replaced(value: Callable[[Tensor], Tensor]) -> Edit:
-        return Apply(value) if at is None else Apply(value).at(token=at)
-
-    found: dict[str, list[Tensor]] = {name: [] for name in ("clean", "spliced", "zero", "mean")}
-    for x in images.split(size):
-        clean, acts = record(model, x, bare(coder.site))
-        reads = rows_of(acts[bare(coder.site)], bare(coder.site)) if coder.config.target else None
-        splice: Edit = Splice(coder, error=False, reads=reads)
-        edits = {
-            "spliced": splice if at is None else splice.at(token=at),
-            "zero": replaced(torch.zeros_like),
-            "mean": replaced(
-                lambda v: mean.to(v).view(v.shape[2:] if v.ndim > 2 else v.shape[1:]).expand_as(v).clone()
-            ),
-        }
-        found["clean"].append(clean)
-        for name, edit in edits.items():
-            found[name].append(run(model, x, {bare(site): edit}))
-    return scores({name: torch.cat(parts).double() for name, parts in found.items()}, labels)
 
 
 def _rows(model: Model, images: Tensor, site: str) -> Tensor:

@@ -25,7 +25,8 @@ Shapes: N any leading axes, D width of the input, O width of the output (D but f
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 
 from prisma.errors import PrismaError
 from prisma.fields import check_types, expect_choices
+from prisma.sites import canonical
 from prisma.sparse.kernels import keep_largest, largest_of_groups, top_threshold
 
 KINDS = ("standard", "topk", "abstopk", "groupmax", "batchtopk", "matryoshka", "jumprelu", "gated")
@@ -196,6 +198,13 @@ class Coder(nn.Module):
         return (
             f"Coder({self.kind}, {self.config.d} -> {self.config.width:,} latents{k}, {self.site or 'no site'}{onto})"
         )
+
+
+def at_site(coder: Coder, site: str) -> Coder:
+    """The same coder, over the same tensors, of a site by the name that it has here; other libraries have others."""
+    new = copy(coder)
+    new.config = replace(coder.config, sites=(canonical(site),))
+    return new
 
 
 def expect_whole(coder: Coder) -> Coder:

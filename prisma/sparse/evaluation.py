@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,11 +12,12 @@ from prisma.checkpoint import weights_hash
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.runs import Model
-from prisma.sparse.activations import Run, roles_of, source_of, split_images
+from prisma.sparse.activations import FILL_BYTES, Run, Source, roles_of, source_of, split_images
 from prisma.sparse.baselines import baselines
-from prisma.sparse.behaviour import behaviour
-from prisma.sparse.coders import BATCHED, Coder
-from prisma.sparse.ground_truth import factor_recovery, latents_of_images
+from prisma.sparse.behaviour import behaviour, without_coder
+from prisma.sparse.coders import BATCHED, Coder, at_site
+from prisma.sparse.ground_truth import factor_recovery
+from prisma.sparse.ground_truth import pooled as pooled_latents
 from prisma.sparse.metrics import Sums, legacy_explained_variance, structure
 from prisma.sparse.probing import k_sparse_accuracy
 
@@ -37,6 +39,7 @@ def evaluate(
     labels: Tensor | None = None,
     factors: Tensor | None = None,
     tokens: str | Sequence[str] | None = None,
+    site: str | None = None,
     baseline_steps: int = 300,
     legacy: bool = False,
     other_model: bool = False,
@@ -55,6 +58,7 @@ def evaluate(
         labels: [n], the class of each image.
         factors: [value, n], known values of each image (`ground_truth.indicators`).
         tokens: which tokens; None: those with which the coder was trained, else all.
+        site: where the coder reads, if its file names it otherwise or not at all.
         baseline_steps: updates with which the random baselines are trained; 0 leaves all baselines out.
         legacy: add `legacy_ev`, the explained variance that several papers print, to compare with them.
         other_model: take a model with other weights than the coder was trained on.
@@ -64,34 +68,32 @@ def evaluate(
         PrismaError: a coder of another model or width, too few images, tokens that are all equal.
     """
     expect_trained_on(coder, model, other_model)
-    chosen = tokens if tokens is not None else coder.metadata.get("training", {}).get("tokens", "all")
-    wanted = chosen if isinstance(chosen, str) else tuple(chosen)
+    coder = coder if site is None else at_site(coder, site)
+    wanted = _tokens(coder, tokens)
     fit, test = split_images(len(images), 0.5, seed)
-    c = coder.config
-    sites = [*c.sites, *([c.target] if c.target else [])]
-    source = source_of(model, images[test], sites, wanted)
+    c, sites = coder.config, [site for site in (*coder.config.sites, coder.config.target) if site]
+    source = _Kept.of(source_of(model, images[test], sites, wanted))
+    fitted = _Kept.of(source_of(model, images[fit], sites, wanted))
     measured = {"coder": measure(coder, source, legacy=legacy)}
     _compare_with_claims(coder, measured["coder"][0])
     contenders = {"coder": coder}
     if baseline_steps:
         k = c.k or max(round(measured["coder"][0]["l0"]), 1)
-        fitted = source_of(model, images[fit], sites, wanted)
-        found = baselines(coder, model, images[fit], fitted, k=k, tokens=wanted, steps=baseline_steps, seed=seed)
-        contenders |= found
-        measured |= {name: measure(one, source, legacy=legacy) for name, one in found.items()}
-    rows = []
-    for name, one in contenders.items():
-        pooled, *others = measured[name]
-        pooled |= structure(one) | _known(one, model, images, fit, test, labels, factors, wanted)
-        if not isinstance(model, Mapping) and len(c.sites) == 1 and _has_classes(model):
-            at = None if wanted == "all" else _places(source, model)
-            some = None if labels is None else labels[test]
-            pooled |= behaviour(one, model, images[test], some, at=at)
-        rows += [{"coder": name, **row} for row in (pooled, *others)]
-    return rows
+        contenders |= baselines(coder, model, images[fit], fitted, k=k, tokens=wanted, steps=baseline_steps, seed=seed)
+    measured |= {name: measure(one, source, legacy=legacy) for name, one in contenders.items() if name not in measured}
+    numbers = [_known(one, fitted, source, labels, factors, fit, test) for one in contenders.values()]
+    if not isinstance(model, Mapping) and len(c.sites) == 1 and _has_classes(model):
+        at = None if wanted == "all" else _places(source, model)
+        some = None if labels is None else labels[test]
+        others = without_coder(model, images[test], c.target or coder.site, at=at)
+        runs = [behaviour(one, model, images[test], some, at=at, others=others) for one in contenders.values()]
+        numbers = [known | run for known, run in zip(numbers, runs, strict=True)]
+    for (name, one), more in zip(contenders.items(), numbers, strict=True):
+        measured[name][0] |= structure(one) | more
+    return [{"coder": name, **row} for name, rows in measured.items() for row in rows]
 
 
-def measure(coder: Coder, source: Run, *, legacy: bool = False) -> list[Row]:
+def measure(coder: Coder, source: Source, *, legacy: bool = False) -> list[Row]:
     """The numbers of `metrics` of all tokens of a source, then of each kind of token if there are several."""
     c = coder.config
     width = c.d_out or c.d
@@ -127,7 +129,7 @@ def measure(coder: Coder, source: Run, *, legacy: bool = False) -> list[Row]:
     return rows
 
 
-def _sites(coder: Coder, source: Run) -> list[str]:
+def _sites(coder: Coder, source: Source) -> list[str]:
     """The coder's sites as the source calls them: coders of other libraries may name theirs otherwise."""
     return [site for site in coder.config.sites if site in source.widths]
 
@@ -159,21 +161,20 @@ def _compare_with_claims(coder: Coder, row: Row) -> None:
 
 def _known(
     coder: Coder,
-    model: Any,
-    images: Tensor,
-    fit: list[int],
-    test: list[int],
+    fitted: Source,
+    source: Source,
     labels: Tensor | None,
     factors: Tensor | None,
-    tokens: Any,
+    fit: list[int],
+    test: list[int],
 ) -> Row:
     """Probes of labels, and recovery of factors, by the most active token of each image."""
-    if (labels is None and factors is None) or coder.config.target is not None:
+    if labels is None and factors is None:
         return {}
     row: Row = {}
-    z = latents_of_images(coder, model, images[test], tokens=tokens)
+    z = pooled_latents(coder, source)
     if labels is not None:
-        on = latents_of_images(coder, model, images[fit], tokens=tokens)
+        on = pooled_latents(coder, fitted)
         for k in (k for k in PROBED if k <= coder.config.width):
             row[f"probe_{k}"] = k_sparse_accuracy(on, labels[fit].to(z.device), z, labels[test].to(z.device), k)
     if factors is not None:
@@ -182,11 +183,46 @@ def _known(
     return row
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A source whose activations are in memory, so that all coders are measured on one run of the model."""
+
+    source: Run
+    acts: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, source: Run) -> Source:
+        """The same source, kept in memory if it fits."""
+        size = len(source) * len(source.roles) * sum(source.widths.values()) * 4
+        return cls(source, source.read(range(len(source)))) if size <= FILL_BYTES else source
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        return self.source.widths
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return self.source.roles
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, images: Sequence[int]) -> dict[str, Tensor]:
+        rows = torch.as_tensor(list(images))
+        return {site: x[rows.to(x.device)] for site, x in self.acts.items()}
+
+
+def _tokens(coder: Coder, tokens: str | Sequence[str] | None) -> str | tuple[str, ...]:
+    """Those that are asked for, or those with which a coder was trained."""
+    chosen = tokens if tokens is not None else coder.metadata.get("training", {}).get("tokens", "all")
+    return chosen if isinstance(chosen, str) else tuple(chosen)
+
+
 def _has_classes(model: Model) -> bool:
     return isinstance(model.config, ViTConfig) and model.config.n_classes > 0
 
 
-def _places(source: Run, model: Model) -> list[int]:
+def _places(source: Source, model: Model) -> list[int]:
     """The indices of the tokens that a source reads."""
     chosen = set(source.roles)
-    return [i for i, role in enumerate(roles_of(model, source.sites[0])) if role in chosen]
+    return [i for i, role in enumerate(roles_of(model, next(iter(source.widths)))) if role in chosen]

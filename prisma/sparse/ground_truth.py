@@ -13,7 +13,7 @@ from torch import Tensor
 from prisma.data.task import Factor
 from prisma.errors import PrismaError
 from prisma.runs import Model
-from prisma.sparse.activations import source_of
+from prisma.sparse.activations import Source, source_of
 from prisma.sparse.coders import Coder
 from prisma.sparse.metrics import Recovery, matched
 
@@ -31,11 +31,16 @@ def latents_of_images(
     """
     if pool not in POOLS:
         raise PrismaError(f"expected pool to be one of {', '.join(POOLS)}; found {pool!r}")
-    source = source_of(model, images, coder.config.sites, tokens)
+    return pooled(coder, source_of(model, images, coder.config.sites, tokens), pool)
+
+
+@torch.no_grad()
+def pooled(coder: Coder, source: Source, pool: str = "max") -> Tensor:
+    """[image, latent]: the same, of the images of a source."""
     found = []
-    for start in range(0, len(images), 64):
-        acts = source.read(range(start, min(start + 64, len(images))))
-        z = coder.encode(torch.cat([acts[site] for site in acts], -1))
+    for start in range(0, len(source), 64):
+        acts = source.read(range(start, min(start + 64, len(source))))
+        z = coder.encode(torch.cat([acts[site] for site in acts if site != coder.config.target], -1))
         found.append(z.abs().amax(1) if pool == "max" else z.mean(1))
     return torch.cat(found)
 

@@ -84,6 +84,15 @@ def test_a_coder_that_was_read_as_another_kind_is_seen_by_its_active_latents(
         evaluate(relu, model, images, baseline_steps=0)
 
 
+def test_a_coder_of_another_library_is_given_its_site(model: prisma.ViT, images: torch.Tensor, coder: Coder) -> None:
+    named = Coder(replace(coder.config, sites=("layers.0",)), coder.metadata)
+    named.load_state_dict(coder.state_dict())
+    found = evaluate(named, model, images, baseline_steps=0, site="blocks.0.hook_resid_post")
+    assert found[0]["fvu"] == evaluate(coder, model, images, baseline_steps=0)[0]["fvu"]
+    with pytest.raises(PrismaError, match=r"no site of this model matches 'layers\.0'"):
+        evaluate(named, model, images, baseline_steps=0)
+
+
 def test_transcoders_and_crosscoders_are_measured_too(model: prisma.ViT, images: torch.Tensor) -> None:
     across = train(
         model, images, site="blocks.0.ln2.normalized", target="blocks.0.mlp_out", width=16, k=3, steps=60, lr=5e-3
