@@ -78,9 +78,7 @@ class Eager:
             draws = self.objective.draws(self.config.batch_size, step)
             self.run.optimizer.zero_grad()
             parts, whole = self.config.accumulate, 0.0
-            some_images = images.chunk(
-                parts
-            )  # a process's part of a batch may not divide into equal parts, nor so many
+            some_images = images.chunk(parts)  # of a process's part of a batch, which may not divide evenly
             drawn = [None] * len(some_images) if draws is None else draws[self.part].to(self.device).chunk(parts)
             for some in zip(some_images, targets.chunk(parts), drawn, strict=True):
                 loss = self._loss(*some) * (len(some[0]) / len(images))

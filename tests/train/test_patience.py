@@ -10,8 +10,8 @@ from prisma.publish import audit, publish
 from prisma.run_folder import checkpoint_folders, read_metrics, scheduled_steps
 from prisma.train import Recipe, train
 from prisma.train.loop import Job, train_together
-from prisma.train.metrics_log import MetricsLog
 from prisma.train.patience import Patience
+from tests.train.interrupted import train_until
 
 
 def lines(name: str, values: dict[int, float]) -> list[dict[str, float]]:
@@ -59,17 +59,7 @@ def test_a_run_that_ends_early_is_finished_and_says_why(
     metrics = read_metrics(out / "metrics.jsonl")
     assert [line["step"] for line in metrics] == list(range(33))
     assert [path.name for path in checkpoint_folders(out)] == [f"step-{s:06d}" for s in (0, 1, 2, 4, 8, 16, 32)]
-    write = MetricsLog.write
-
-    def killed(log: MetricsLog, line: dict[str, float]) -> None:
-        if line["step"] == 20:
-            raise KeyboardInterrupt
-        write(log, line)
-
-    monkeypatch.setattr(MetricsLog, "write", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train(stuck, tmp_path / "again", device="cpu", progress=False)
-    monkeypatch.setattr(MetricsLog, "write", write)
+    train_until(20, stuck, tmp_path / "again")
     assert train(stuck, tmp_path / "again", resume=True, device="cpu", progress=False)["stopped"] == stop
     for name in ("metrics.jsonl", "model.safetensors", "state.safetensors"):
         assert sha256(out / name) == sha256(tmp_path / "again" / name)
