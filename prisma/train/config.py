@@ -39,7 +39,7 @@ class TrainConfig:
     decay_factor: float = 0.8
     decay_all: bool = False  # weight decay on all weights, not on the matrices only
     init: str = "fan_in"  # the first weights: N(0, 1 / fan_in), or kaiming, N(0, 2 / fan_in)
-    precision: str = "float32"  # of products on a GPU: float32, or bfloat16 (autocast); weights are float32
+    precision: str = "float32"  # of products: float32, or bfloat16 (autocast) where it is fast (`prisma.train.machine`)
     accumulate: int = 1  # parts that a batch is computed in, one after the other: the same gradient in less memory
     ema: float = 0.0  # the decay of a running mean of the weights (`prisma.train.mean_weights`); 0: none
     patience: int = 0  # steps without a better `stop_on`, after which the run ends at a checkpoint; 0: it never does
