@@ -159,3 +159,10 @@ def test_a_real_training_is_followed(tmp_path: Path) -> None:
 
 def _stop() -> None:
     raise KeyboardInterrupt
+
+
+def test_what_does_not_train_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "tuned_lens.json").touch()
+    for what in ("task:circle-7", tmp_path):
+        with pytest.raises(PrismaError, match=r"expected a run to watch; found .*: publish it without --watch"):
+            watch(what, "lab/x", tmp_path / "hub")
