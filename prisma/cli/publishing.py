@@ -181,7 +181,8 @@ def forecast_text(found: dict[str, Any]) -> str:
     if not found["changed"]:
         return "\n".join([f"{what} is up to date: nothing would be written.", *warnings])
     lines = [
-        f"{what} would get {found['files']} files ({found['bytes'] / 1e6:,.1f} MB) in {found['commits']} commits"
+        f"{what} would get {found['files']} files ({found['bytes'] / 1e6:,.1f} MB) in "
+        f"{found['commits']} commit{'s' * (found['commits'] != 1)}"
         + (f", with about {found['requests']:,} requests" if found["requests"] else "")
         + f", in about {duration(found['seconds'])}.",
         f"New or moved revisions: {listed(found['revisions'])}.",
