@@ -48,7 +48,7 @@ def watch(
 
     Args:
         every: how many seconds to wait between two looks into the run's folder.
-        say: called with a sentence for every checkpoint.
+        say: called with a sentence for every checkpoint, and with one before a wait for the training.
 
     The other arguments, and what is raised, are those of `publish`; besides, what is no run is refused.
     """

@@ -70,7 +70,8 @@ def test_each_checkpoint_is_published_as_soon_as_it_is_there(run: Path, tmp_path
     assert served == [[], *(LABELS[:i] for i in range(len(LABELS) + 1))]
     assert report.revisions == tuple(LABELS)
     assert report.made == ("main",)
-    assert said == [f"published {label} of lab/tiny" for label in LABELS]
+    waiting = f"waiting until training begins in {trainer.out}"
+    assert said == [waiting, *(f"published {label} of lab/tiny" for label in LABELS)]
     assert not diff(run, "lab/tiny", empty)
 
 
