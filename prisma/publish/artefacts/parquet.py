@@ -54,19 +54,24 @@ def to_parquet(task: Task, split: Split) -> bytes:
 
     if split.images.ndim != 4 or split.images.shape[1] not in (1, 3):
         raise PrismaError(f"expected images [n, 1 or 3, height, width]; found {list(split.images.shape)}")
-    values: dict[str, Any] = {IMAGE: _pictures(as_bytes(split.images)), LABEL: split.labels.numpy()}
-    if split.masks is not None:
-        values[MASK] = values[IMAGE] if split.masks_are_images else _pictures(as_bytes(split.masks[:, None]))
-    if split.objects is not None:
-        values[OBJECTS] = _pictures(split.objects[:, None])
-    if split.kinds is not None:
-        values[KINDS] = [[None if kind < 0 else kind for kind in row] for row in split.kinds.tolist()]
-    values |= {factor.name: split.factors[factor.name].numpy() for factor in task.factors}
-    schema = _schema(task, split)
-    table = pa.table([pa.array(values[field.name], field.type) for field in schema], schema=schema)
-    out = io.BytesIO()
-    parquet.write_table(table, out, row_group_size=ROWS, compression="zstd", write_page_index=True)
+    schema, out, same = _schema(task, split), io.BytesIO(), split.masks_are_images
+    with parquet.ParquetWriter(out, schema, compression="zstd", write_page_index=True) as writer:
+        for first in range(0, len(split.labels), ROWS):  # so that no more pictures than these are in memory
+            values = _values(task, split, slice(first, first + ROWS), same)
+            writer.write_table(pa.table([pa.array(values[field.name], field.type) for field in schema], schema=schema))
     return out.getvalue()
+
+
+def _values(task: Task, split: Split, rows: slice, masks_are_images: bool) -> dict[str, Any]:
+    """What the columns hold in these rows."""
+    values: dict[str, Any] = {IMAGE: _pictures(as_bytes(split.images[rows])), LABEL: split.labels[rows].numpy()}
+    if split.masks is not None:
+        values[MASK] = values[IMAGE] if masks_are_images else _pictures(as_bytes(split.masks[rows, None]))
+    if split.objects is not None:
+        values[OBJECTS] = _pictures(split.objects[rows, None])
+    if split.kinds is not None:
+        values[KINDS] = [[None if kind < 0 else kind for kind in row] for row in split.kinds[rows].tolist()]
+    return values | {factor.name: split.factors[factor.name][rows].numpy() for factor in task.factors}
 
 
 def _schema(task: Task, split: Split) -> Any:
@@ -115,28 +120,31 @@ def from_parquet(data: bytes, task: Task, like: Split) -> Split:
             raise ValueError(f"{about.num_rows:,} rows of {size:,} bytes instead of {rows:,} rows")
         if not file.schema_arrow.equals(_schema(task, like), check_metadata=True):
             raise ValueError(f"other columns or names of values: {', '.join(file.schema_arrow.names)}")
-        table = file.read().to_pydict()
-        images = _pixels(table[IMAGE])
-        images = _black_or_white(images) if like.images.dtype == torch.bool else images
-        masks = None
-        if MASK in table:  # the same files are not decoded twice
-            shown = images if table[MASK] == table[IMAGE] else _pixels(table[MASK])
-            masks = (shown if shown.dtype == torch.bool else _black_or_white(shown))[:, 0]
-        objects = _pixels(table[OBJECTS])[:, 0] if OBJECTS in table else None
-        kinds = _kinds(table[KINDS]) if KINDS in table else None
-        numbers = {name: torch.tensor(table[name], dtype=torch.int64) for name in (LABEL, *_names(task))}
+        is_bool = like.images.dtype == torch.bool
+        groups = [_tensors(file.read_row_group(i).to_pydict(), is_bool) for i in range(about.num_row_groups)]
+        found = {name: torch.cat([group[name] for group in groups]) for name in file.schema_arrow.names}
     except Exception as error:  # of any kind: the file is a stranger's
         raise PrismaError(f"expected a split of the task {task.name}; found {quoted(str(error), 200)}") from None
-    return Split(images, numbers.pop(LABEL), masks, numbers, objects, kinds)
+    more = (found.pop(name, None) for name in (OBJECTS, KINDS))
+    return Split(found.pop(IMAGE), found.pop(LABEL), found.pop(MASK, None), found, *more)
+
+
+def _tensors(rows: Mapping[str, list[Any]], is_bool: bool) -> dict[str, Tensor]:
+    """The columns of some rows."""
+    found = {IMAGE: _black_or_white(_pixels(rows[IMAGE])) if is_bool else _pixels(rows[IMAGE])}
+    if MASK in rows:  # the same files are not decoded twice
+        same = is_bool and rows[MASK] == rows[IMAGE]
+        found[MASK] = (found[IMAGE] if same else _black_or_white(_pixels(rows[MASK])))[:, 0]
+    if OBJECTS in rows:
+        found[OBJECTS] = _pixels(rows[OBJECTS])[:, 0]
+    if KINDS in rows:
+        found[KINDS] = _kinds(rows[KINDS])
+    return found | {name: torch.tensor(rows[name], dtype=torch.int64) for name in rows if name not in found}
 
 
 def _kinds(rows: list[list[int | None]]) -> Tensor:
     """What each object is [n, object]; -1 where there is none."""
     return torch.tensor([[-1 if kind is None else kind for kind in row] for row in rows], dtype=torch.int64)
-
-
-def _names(task: Task) -> list[str]:
-    return [factor.name for factor in task.factors]
 
 
 def _pixels(pictures: list[Mapping[str, Any]]) -> Tensor:
