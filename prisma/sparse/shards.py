@@ -56,7 +56,9 @@ class Shards:
         """
         path = given(folder)
         index = read_json(path / INDEX)
-        if index.get("format") != FORMAT:
+        kinds = {"images": int, "shard_size": int, "roles": list, "widths": dict, "model_sha256": str}
+        whole = all(type(index.get(name)) is kind for name, kind in kinds.items())
+        if index.get("format") != FORMAT or not whole or min(index["images"], index["shard_size"]) < 1:
             raise PrismaError(f"expected activations with {INDEX} at {path}; found something else")
         count = -(-index["images"] // index["shard_size"])
         if missing := [i for i in range(count) if not (path / shard_name(i)).is_file()]:

@@ -78,6 +78,7 @@ def test_what_is_not_there_or_does_not_fit_is_said(model: prisma.ViT, tmp_path: 
         write_activations(model, 1e6 * images, tmp_path / "b", sites=["embed"])
     with pytest.raises(PrismaError, match="expected shard_size to be at least 1; found 0"):
         write_activations(model, images, tmp_path / "c", sites=SITES, shard_size=0)
-    (tmp_path / "a" / INDEX).write_text('{"format": "other"}')
-    with pytest.raises(PrismaError, match=f"expected activations with {INDEX}"):
-        Shards.at(tmp_path / "a")
+    for text in ('{"format": "other"}', '{"format": "prisma-activations", "images": "many"}'):
+        (tmp_path / "a" / INDEX).write_text(text)
+        with pytest.raises(PrismaError, match=f"expected activations with {INDEX}"):
+            Shards.at(tmp_path / "a")
