@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prisma import __version__
 from prisma.errors import PrismaError
 from prisma_app.shell import gr
+from prisma_app.state import State
 
 if TYPE_CHECKING:
     from prisma_app.library import Library
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Name = str | None
 Number = float | None
 Answer = dict[str, Any]
-
+F = TypeVar("F", bound=Callable[..., Any])
 
 log = logging.getLogger("prisma_app")
 
@@ -33,6 +34,13 @@ def offer(library: "Callable[[], Library]") -> None:
     for name in ENDPOINTS:
         # No limit here: the lanes limit what runs, whichever way a question comes.
         gr.api(getattr(endpoints, name), api_name=name, concurrency_limit=None)
+
+
+def _with_arguments(method: F) -> F:
+    """What each argument is, in the docstring, where Gradio looks for it."""
+    lines = [f"    {key}: {State.model_fields[key].description}" for key in [*signature(method).parameters][1:]]
+    method.__doc__ = "\n".join([method.__doc__ or "", "", "Args:", *lines])
+    return method
 
 
 class Endpoints:
@@ -51,12 +59,14 @@ class Endpoints:
         library, programs = self._library, _programs
         return _as_sentences(lambda: {"models": [programs().entry(library(), name) for name in library().names]})
 
+    @_with_arguments
     def answer(
         self, model: Name = None, step: Number = None, img: Name = None, rev: Name = None, prompts: Name = None
     ) -> Answer:
         """What a model answers for an image: the logit of every class."""
         return self._ask("answer", {"model": model, "step": step, "img": img, "rev": rev, "prompts": prompts})
 
+    @_with_arguments
     def attention(
         self,
         model: Name = None,
@@ -71,6 +81,7 @@ class Endpoints:
         given = {"model": model, "rev": rev, "img": img, "step": step, "layer": layer, "head": head, "token": token}
         return self._ask("attention", given)
 
+    @_with_arguments
     def lens(
         self,
         model: Name = None,
@@ -84,6 +95,7 @@ class Endpoints:
         given = {"model": model, "rev": rev, "img": img, "step": step, "token": token, "prompts": prompts}
         return self._ask("lens", given)
 
+    @_with_arguments
     def patching(
         self,
         model: Name = None,
@@ -103,6 +115,7 @@ class Endpoints:
         asked = {"corrupt": corrupt, "metric": metric, "into": into, "site": site, "target": target, "against": against}
         return self._ask("patching", {**given, **asked})
 
+    @_with_arguments
     def decompose(
         self,
         model: Name = None,
@@ -117,6 +130,7 @@ class Endpoints:
         given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
         return self._ask("decompose", {**given, "target": target, "against": against})
 
+    @_with_arguments
     def training(self, model: Name = None, rev: Name = None, img: Name = None) -> Answer:
         """Training: what the run logged, and the scores of every head at every published step."""
         return self._ask("training", {"model": model, "rev": rev, "img": img})
