@@ -51,13 +51,13 @@ class Endpoints:
 
     def about(self) -> Answer:
         """The version of Prisma, the names of the models, and the build of the Space (None elsewhere)."""
-        library = self._library()
-        return {"prisma": __version__, "models": list(library.names), "build": library.build}
+        return self._told(
+            lambda library: {"prisma": __version__, "models": list(library.names), "build": library.build}
+        )
 
     def models(self) -> Answer:
         """The models: their names, commits, training steps, layers, heads, and classes."""
-        library, programs = self._library, _programs
-        return _as_sentences(lambda: {"models": [programs().entry(library(), name) for name in library().names]})
+        return self._told(lambda library: {"models": [_programs().entry(library, name) for name in library.names]})
 
     @_with_arguments
     def answer(
@@ -136,7 +136,20 @@ class Endpoints:
         return self._ask("training", {"model": model, "rev": rev, "img": img})
 
     def _ask(self, what: str, given: Mapping[str, Any]) -> Answer:
-        return _as_sentences(lambda: _programs().asked(self._library(), what, given))
+        return self._told(lambda library: _programs().asked(library, what, given))
+
+    def _told(self, compute: "Callable[[Library], Answer]") -> Answer:
+        """What a computation gives. Its errors become one sentence, without what the visitor sent in the log."""
+        words: Callable[[PrismaError], str] = str
+        try:
+            library = self._library()
+            words = library.words
+            return compute(library)
+        except PrismaError as error:
+            raise gr.Error(html.escape(words(error), quote=False), print_exception=False) from None
+        except Exception as error:
+            log.error("an endpoint failed: %s", type(error).__name__)
+            raise gr.Error("this could not be computed, by a fault of the server", print_exception=False) from None
 
 
 NAMES = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
@@ -147,14 +160,3 @@ ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, n
 def _programs() -> Any:
     """By name, and not at the top: it imports torch, and an address is printed before that."""
     return import_module("prisma_app.programs")
-
-
-def _as_sentences(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a computation gives. Its errors become one sentence, without what the visitor sent in the log."""
-    try:
-        return compute()
-    except PrismaError as error:
-        raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from None
-    except Exception as error:
-        log.error("an endpoint failed: %s", type(error).__name__)
-        raise gr.Error("this could not be computed, by a fault of the server", print_exception=False) from None

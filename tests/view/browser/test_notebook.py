@@ -123,7 +123,7 @@ def test_dark_pages_have_dark_outputs(page: Page) -> None:
 
 
 def test_keys_are_the_figures_and_not_the_notebooks(page: Page) -> None:
-    """JupyterLab reads keys at the document, before the figure, unless the focused element says that they are its own."""
+    """JupyterLab reads keys at the document, before the figure, unless the focused element says that they are its."""
     page.evaluate(
         """window.read = [];
         document.addEventListener("keydown", (e) => {
@@ -142,8 +142,10 @@ def test_keys_are_the_figures_and_not_the_notebooks(page: Page) -> None:
 def test_lists_and_tables_are_the_viewers(page: Page) -> None:
     def computed(selector: str) -> list[str]:
         found: list[str] = page.evaluate(
-            """selector => { const { paddingLeft, listStyleType, textAlign } = getComputedStyle(document.querySelector(selector));
-            return [paddingLeft, listStyleType, textAlign]; }""",
+            """selector => {
+              const { paddingLeft, listStyleType, textAlign } = getComputedStyle(document.querySelector(selector));
+              return [paddingLeft, listStyleType, textAlign];
+            }""",
             selector,
         )
         return found
