@@ -269,6 +269,10 @@ def test_no_view_is_wider_than_a_phone_or_taller_than_a_few_screens(app: App, mo
     for view in VIEWS:
         assert app.show(view).tab.evaluate("document.documentElement.scrollWidth") <= 390, view
         assert app.tab.evaluate("document.documentElement.scrollHeight") < 4200, view
+        app.tab.evaluate("document.querySelectorAll('#prisma details').forEach((one) => { one.open = true; })")
+        order = {"runOnly": ["heading-order", "scrollable-region-focusable", "landmark-unique"]}
+        found = Axe().run(app.tab, context="#prisma", options=order).response["violations"]
+        assert [(v["id"], v["nodes"][0]["target"]) for v in found] == [], view
 
 
 def test_the_tour_on_a_phone(browser: Browser) -> None:
