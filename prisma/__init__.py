@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from prisma.analysis.circuits.edge_attribution import edge_attribution
     from prisma.analysis.circuits.head_graph import head_graph
     from prisma.analysis.circuits.path_patching import path_patching
-    from prisma.analysis.lens.class_identifiability import class_identifiability
+    from prisma.analysis.class_space.class_identifiability import class_identifiability
+    from prisma.analysis.class_space.class_values import class_values
     from prisma.analysis.lens.class_maps import class_maps
     from prisma.analysis.lens.logit_lens import logit_lens
     from prisma.analysis.lens.segmentation import lens_segmentation, segmentation
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from prisma.analysis.patching.causal_tracing import causal_tracing
     from prisma.analysis.result import Result
     from prisma.analysis.statistics import bootstrap_interval
-    from prisma.analysis.weights.class_space import class_space
     from prisma.analysis.weights.composition import composition
     from prisma.analysis.weights.head_directions import head_directions
     from prisma.config import TextConfig, ViTConfig
@@ -75,7 +75,7 @@ __all__ = [
     "circuit_discovery",
     "class_identifiability",
     "class_maps",
-    "class_space",
+    "class_values",
     "composition",
     "direct_logit_attribution",
     "edge_attribution",
@@ -116,7 +116,8 @@ _HOME = {
     "analysis.circuits.edge_attribution": ("edge_attribution",),
     "analysis.circuits.head_graph": ("head_graph",),
     "analysis.circuits.path_patching": ("path_patching",),
-    "analysis.lens.class_identifiability": ("class_identifiability",),
+    "analysis.class_space.class_identifiability": ("class_identifiability",),
+    "analysis.class_space.class_values": ("class_values",),
     "analysis.lens.class_maps": ("class_maps",),
     "analysis.lens.logit_lens": ("logit_lens",),
     "analysis.lens.segmentation": ("lens_segmentation", "segmentation"),
@@ -126,7 +127,6 @@ _HOME = {
     "analysis.patching.causal_tracing": ("causal_tracing",),
     "analysis.result": ("Result",),
     "analysis.statistics": ("bootstrap_interval",),
-    "analysis.weights.class_space": ("class_space",),
     "analysis.weights.composition": ("composition",),
     "analysis.weights.head_directions": ("head_directions",),
     "config": ("TextConfig", "ViTConfig"),

@@ -9,8 +9,10 @@ from torch import Tensor
 import prisma
 from prisma import LogitDiff, ViT
 from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
+from prisma.analysis.class_space import class_projection
+from prisma.analysis.class_space.class_embeddings import class_embeddings
+from prisma.analysis.class_space.class_values import class_reads, to_pixels
 from prisma.analysis.patching.causal_tracing import embedding_scale
-from prisma.analysis.weights.class_space import class_embeddings, class_reads, to_pixels
 
 METRIC = LogitDiff(0, 1)
 
@@ -47,6 +49,8 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "check_circuit": _pairs(prisma.check_circuit, edges=[("embed", "a0.h1.v"), ("a0.h1", "logits")], steps=1),
     "circuit_discovery": _pairs(prisma.circuit_discovery, n=5, tolerance=-1, sizes=[2, 5], steps=1),
     "class_identifiability": lambda model, images: prisma.class_identifiability(model, images, _labels(images)),
+    "class_projection": lambda model, images: class_projection(model, images, site="attn_out"),
+    "class_projection frozen": lambda model, images: class_projection(model, images, norm="frozen"),
     "class_maps": lambda model, images: prisma.class_maps(model, images, _labels(images), value="logit_diff"),
     "direct_logit_attribution": lambda model, images: prisma.direct_logit_attribution(model, images, METRIC),
     "direct_logit_attribution integrated": lambda model, images: prisma.direct_logit_attribution(
@@ -74,7 +78,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
 """Name of the analysis, and perhaps of an option -> the analysis of these images."""
 
 OF_WEIGHTS: Mapping[str, Callable[[ViT], Any]] = {
-    "class_space": prisma.class_space,
+    "class_values": prisma.class_values,
     "class_embeddings": class_embeddings,
     "class_reads": lambda model: class_reads(model, 0),
     "composition": lambda model: prisma.composition(model, samples=2),

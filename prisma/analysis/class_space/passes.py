@@ -1,0 +1,50 @@
+"""Recorded runs of a data set, one pass after another: what is kept at the same time does not grow with the data.
+
+Shapes: B image, T token, M d_model.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import Tensor
+
+from prisma.analysis.border import record
+from prisma.batching import block_memory, inputs_per_pass
+from prisma.runs import Edits, check_pixels
+from prisma.vit import ViT
+
+
+def recorded(
+    model: ViT,
+    images: Tensor,
+    sites: Sequence[str],
+    batch: int | None,
+    *,
+    edit: Edits | None = None,
+    numbers: int | None = None,
+) -> Iterator[tuple[slice, Tensor, Mapping[str, Tensor]]]:
+    """(rows, logits, site -> its value) of one pass after another.
+
+    Args:
+        numbers: how many numbers of one image are recorded; by default one residual stream for each site.
+    """
+    check_pixels(model, images)
+    c = model.config
+    kept = c.n_tokens * c.d_model * len(sites) if numbers is None else numbers
+    one_layer = 2 * c.n_tokens * c.n_classes  # logits of one site, and their comparison
+    element = max(next(model.parameters()).element_size(), 4)
+    size = inputs_per_pass(model, batch, memory=block_memory(model) + element * (kept + one_layer))
+    for start in range(0, len(images), size):
+        rows = slice(start, start + size)
+        logits, acts = record(model, images[rows], sites, edit)
+        yield rows, logits, acts
+
+
+def stage_sites(model: ViT) -> list[str]:
+    """The sites of the residual stream at every stage: before the first block, and after each of them."""
+    layers = model.config.n_layers
+    return ["blocks.0.resid_pre", *(f"blocks.{layer}.resid_post" for layer in range(layers))] if layers else []
+
+
+def stages(model: ViT, images: Tensor, acts: Mapping[str, Tensor]) -> list[Tensor]:
+    """The residual stream [image, token, d_model] at every stage of a run in which `stage_sites` were recorded."""
+    return [acts[site] for site in stage_sites(model)] or [model.embed(images)]
