@@ -86,20 +86,38 @@ def class_values(
     if not chosen:
         raise PrismaError("class values need at least one layer; found no layer")
     found: dict[str, list[Tensor]] = {}
-    wide = torch.float64  # what all weights have in common may be far larger than what a norm leaves of them
     for layer in chosen:
-        values = {"heads": ("attn", stream_weights(model, layer, attention, ln=ln, dtype=wide)["W_O"])}
-        if model.config.d_mlp:
-            values["neurons"] = ("mlp", neuron_weights(model, layer, ln=ln, dtype=wide))
-        for name, (branch, value) in values.items():
-            embedding_CM = class_embeddings(model, (layer, branch), ln=ln, dtype=wide)
-            unit_CM, unit_NM = (torch.nn.functional.normalize(x, dim=-1) for x in (embedding_CM, value.flatten(0, -2)))
-            found.setdefault(name, []).append((value @ embedding_CM.mT).movedim(-1, 0))
-            found.setdefault(f"agreement_{name}", []).append((unit_CM @ unit_NM.mT).amax(1))
+        for name, branch in {"heads": attention, **({"neurons": "mlp"} if model.config.d_mlp else {})}.items():
+            values, agreement = values_of(model, layer, branch, ln=ln)
+            by_head = values.unflatten(1, (-1, model.config.d_head)) if name == "heads" else values
+            found.setdefault(name, []).append(by_head)
+            found.setdefault(f"agreement_{name}", []).append(agreement)
     return ClassValues(
         metadata={"analysis": "class_values", "attention": attention, "layers": chosen, "ln": ln},
         **{name: torch.stack(parts).to(exact(model.embed.patch.weight).dtype) for name, parts in found.items()},
     )
+
+
+def values_of(model: ViT, layer: int, branch: str, *, ln: str = "folded") -> tuple[Tensor, Tensor]:
+    """The logit that each memory of a branch adds to each class [class, memory], and the class-value agreement [class].
+
+    A memory is a neuron, or a unit of a head's z (heads one after the other). Computed in float64, because what all
+    weights have in common may be far larger than what a norm leaves of them.
+
+    Args:
+        branch: "attn", "time" or "mlp".
+
+    Raises:
+        PrismaError: as `class_embeddings`, `stream_weights` and `neuron_weights`.
+    """
+    wide = torch.float64
+    if branch == "mlp":
+        value_NM = neuron_weights(model, layer, ln=ln, dtype=wide)
+    else:
+        value_NM = stream_weights(model, layer, branch, ln=ln, dtype=wide)["W_O"].flatten(0, 1)
+    embedding_CM = class_embeddings(model, (layer, "mlp" if branch == "mlp" else "attn"), ln=ln, dtype=wide)
+    unit_CM, unit_NM = (torch.nn.functional.normalize(x, dim=-1) for x in (embedding_CM, value_NM))
+    return embedding_CM @ value_NM.mT, (unit_CM @ unit_NM.mT).amax(1)
 
 
 @guarded

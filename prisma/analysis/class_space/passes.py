@@ -45,6 +45,11 @@ def stage_sites(model: ViT) -> list[str]:
     return ["blocks.0.resid_pre", *(f"blocks.{layer}.resid_post" for layer in range(layers))] if layers else []
 
 
-def stages(model: ViT, images: Tensor, acts: Mapping[str, Tensor]) -> list[Tensor]:
-    """The residual stream [image, token, d_model] at every stage of a run in which `stage_sites` were recorded."""
-    return [acts[site] for site in stage_sites(model)] or [model.embed(images)]
+def stages(model: ViT, images: Tensor, acts: Mapping[str, Tensor], *, last: bool = False) -> list[Tensor]:
+    """The residual stream [image, token, d_model] at every stage of a run in which `stage_sites` were recorded.
+
+    Args:
+        last: of the last stage alone.
+    """
+    sites = stage_sites(model)[-1:] if last else stage_sites(model)
+    return [acts[site] for site in sites] or [model.embed(images)]
