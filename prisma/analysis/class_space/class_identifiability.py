@@ -19,7 +19,7 @@ Shapes: B batch, S stage (0 is the embedding, s is after block s - 1), T token, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -216,7 +216,7 @@ def class_identifiability(
     expect_labels(model, images, labels)
     share = None if masks is None else coverage_of(model.config, images, masks)
     rank, tied = _ranks(model, images, labels, norm, bias, batch)
-    arrays = {"rank": rank, "tied": tied, "coverage": share}
+    arrays: dict[str, Any] = {"rank": rank, "tied": tied, "coverage": share}
     if control:
         other = _ranks(random_control(model, seed), images, labels, norm, bias, batch)
         arrays |= dict(zip(("control_rank", "control_tied"), other, strict=True))

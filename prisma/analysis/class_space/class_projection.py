@@ -121,7 +121,7 @@ class Projection:
         read = self.plain_CM.new_zeros(self.model.config.d_model) if shift is None else exact(shift)
         if not isinstance(head, PromptHead):
             offset = self.plain_CM @ read.to(self.plain_CM)
-            return offset if head.bias is None else offset + exact(head.bias)  # type: ignore[operator]
+            return offset + exact(head.bias) if isinstance(head.bias, Tensor) else offset
         halves = read.repeat(head_width(head) // len(read)) if head_width(head) else read
         features = exact(head.projection(halves.to(head.directions)))
         along = features @ exact(head.directions).mT * head.scale

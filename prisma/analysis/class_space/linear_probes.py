@@ -201,14 +201,13 @@ class _Sums:
     """What a ridge regression needs of its samples: sums, taken around the mean of the first ones."""
 
     def __init__(self, width: int, classes: int) -> None:
-        self.width, self.classes, self.centre = width, classes, None
+        self.width, self.classes = width, classes
         self.squares: Tensor | None = None
 
     def add(self, x_BTM: Tensor, labels_B: Tensor) -> None:
         x = x_BTM.double()
         if self.squares is None:
-            self.centre = x.mean((0, 1))
-            self.squares = x.new_zeros(self.width, self.width)
+            self.centre, self.squares = x.mean((0, 1)), x.new_zeros(self.width, self.width)
             self.of_class, self.count = x.new_zeros(self.classes, self.width), x.new_zeros(self.classes)
         moved = x - self.centre
         self.squares += moved.flatten(0, 1).mT @ moved.flatten(0, 1)
@@ -217,7 +216,7 @@ class _Sums:
 
     def solve(self, alpha: float) -> tuple[Tensor, Tensor]:
         """W [class, d_model] and b [class]."""
-        assert self.squares is not None and self.centre is not None, "there are images"
+        assert self.squares is not None, "there are images"
         n, mean = self.count.sum(), self.of_class.sum(0) / self.count.sum()
         target = 2 * self.count / n - 1  # the mean of +1 for its images and -1 for all others
         products = 2 * self.of_class - self.of_class.sum(0) - n * target[:, None] * mean

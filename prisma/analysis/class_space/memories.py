@@ -187,12 +187,7 @@ def memories(
     if not chosen or top < 1:
         raise PrismaError(f"expected at least one layer and top=1; found {len(chosen)} layers and top={top}")
     values = [values_of(model, layer, site, ln=ln) for layer in chosen]
-    best = [value.topk(most, dim=0) for value, _ in values]
-    arrays = {
-        "agreement": torch.stack([agreement for _, agreement in values]).float(),
-        "top_classes": torch.stack([of_layer.indices.mT for of_layer in best]),
-        "top_logits": torch.stack([of_layer.values.mT for of_layer in best]).float(),
-    }
+    arrays = _of_weights(values, most)
     if control:
         other = random_control(model, seed)
         arrays["control_agreement"] = torch.stack([values_of(other, i, site, ln=ln)[1] for i in chosen]).float()
@@ -203,3 +198,13 @@ def memories(
     settings = {"site": site, "layers": chosen, "top": top, "ln": ln, "control": control}
     metadata = {"analysis": "memories", **settings, **kinds_metadata(c), "classes": c.n_classes}
     return Memories(metadata=metadata, **arrays)
+
+
+def _of_weights(values: Sequence[tuple[Tensor, Tensor]], most: int) -> dict[str, Tensor]:
+    """The arrays of the weights alone. `values` has, by layer, what `values_of` gives."""
+    best = [value.topk(most, dim=0) for value, _ in values]
+    return {
+        "agreement": torch.stack([agreement for _, agreement in values]).float(),
+        "top_classes": torch.stack([of_layer.indices.mT for of_layer in best]),
+        "top_logits": torch.stack([of_layer.values.mT for of_layer in best]).float(),
+    }

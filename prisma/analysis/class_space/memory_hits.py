@@ -35,7 +35,7 @@ class OwnMemories:
 
     def hits(self, active_BTK: Tensor, label_B: Tensor) -> dict[str, Tensor]:
         """Whether an active memory fits the image's class, in both directions, and the share of other classes."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, own_NC in {"memory_of_class": self.of_class, "class_of_memory": self.of_memory}.items():
             any_BTC = own_NC.to(active_BTK.device)[active_BTK].any(-2).float()
             hit_BT = any_BTC.gather(-1, label_B[:, None, None].expand(*any_BTC.shape[:2], 1))[..., 0]

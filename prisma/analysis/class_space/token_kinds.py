@@ -6,8 +6,8 @@ neither in between. An image may have no token of a kind; its numbers of that ki
 Shapes: B image, T token, P patch.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ def token_kinds(tokens: int, prefix: int, class_token: bool, share_BP: Tensor | 
     return {kind: mask for kind, mask in found.items() if kind in ("patches", "object", "context") or mask.any()}
 
 
-def kinds_metadata(config: ViTConfig) -> Mapping[str, int | bool]:
+def kinds_metadata(config: ViTConfig) -> dict[str, Any]:
     """What `TokenResult` needs to know of the model."""
     return {"prefix": config.n_prefix, "class_token": TokenGrid.of(config).class_token}
 

@@ -168,7 +168,7 @@ def _read_each(readout: Readout, x_NM: Tensor, copies: int) -> Tensor:
     if readout.attention_pool is not None or not is_plain(readout):
         size = max(len(x_NM) // copies, 1)
         return torch.cat([readout(some_NM[:, None].expand(-1, copies, -1)) for some_NM in x_NM.split(size)])
-    return readout.head(pooled_alone(readout, x_NM))  # type: ignore[no-any-return]
+    return readout.head(pooled_alone(readout, x_NM))
 
 
 def pooled_alone(readout: Readout, x_NM: Tensor) -> Tensor:

@@ -37,9 +37,8 @@ def test_every_comparison_by_hand(variant: str, norm: str) -> None:
         assert set(expected) == {rate for rate in RATES if rate in found.axes}
         for rate, rose in expected.items():
             assert torch.equal(getattr(found, rate)[:, layer], rose.float())
-            torch.testing.assert_close(
-                found.of("patches", rate)[:, layer], rose[:, model.config.n_prefix :].double().mean(1)
-            )
+            of_patches = rose[:, model.config.n_prefix :].double().mean(1)
+            torch.testing.assert_close(found.of("patches", rate)[:, layer], of_patches)
 
 
 def test_equal_logits_are_a_coin_flip() -> None:
