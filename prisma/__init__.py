@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     from prisma.analysis.circuits.edge_attribution import edge_attribution
     from prisma.analysis.circuits.head_graph import head_graph
     from prisma.analysis.circuits.path_patching import path_patching
+    from prisma.analysis.class_space.attention_perturbation import attention_perturbation
     from prisma.analysis.class_space.class_identifiability import class_identifiability
+    from prisma.analysis.class_space.class_projection import class_projection
+    from prisma.analysis.class_space.class_similarity_change import class_similarity_change
     from prisma.analysis.class_space.class_values import class_values
+    from prisma.analysis.class_space.linear_probes import linear_probes
+    from prisma.analysis.class_space.memories import memories
+    from prisma.analysis.class_space.token_perturbation import token_perturbation
     from prisma.analysis.lens.class_maps import class_maps
     from prisma.analysis.lens.logit_lens import logit_lens
     from prisma.analysis.lens.segmentation import lens_segmentation, segmentation
@@ -68,6 +74,7 @@ __all__ = [
     "activation_patching",
     "artifacts",
     "attention_flow",
+    "attention_perturbation",
     "attribution_patching",
     "bootstrap_interval",
     "causal_tracing",
@@ -75,6 +82,8 @@ __all__ = [
     "circuit_discovery",
     "class_identifiability",
     "class_maps",
+    "class_projection",
+    "class_similarity_change",
     "class_values",
     "composition",
     "direct_logit_attribution",
@@ -84,8 +93,10 @@ __all__ = [
     "head_scores",
     "head_similarity",
     "lens_segmentation",
+    "linear_probes",
     "load",
     "logit_lens",
+    "memories",
     "norm_weighted_attention",
     "patch",
     "patch_sets",
@@ -97,6 +108,7 @@ __all__ = [
     "run",
     "segmentation",
     "sweep",
+    "token_perturbation",
     "train",
     "train_tuned_lens",
     "tuned_lens",
@@ -118,6 +130,12 @@ _HOME = {
     "analysis.circuits.path_patching": ("path_patching",),
     "analysis.class_space.class_identifiability": ("class_identifiability",),
     "analysis.class_space.class_values": ("class_values",),
+    "analysis.class_space.class_projection": ("class_projection",),
+    "analysis.class_space.class_similarity_change": ("class_similarity_change",),
+    "analysis.class_space.attention_perturbation": ("attention_perturbation",),
+    "analysis.class_space.token_perturbation": ("token_perturbation",),
+    "analysis.class_space.memories": ("memories",),
+    "analysis.class_space.linear_probes": ("linear_probes",),
     "analysis.lens.class_maps": ("class_maps",),
     "analysis.lens.logit_lens": ("logit_lens",),
     "analysis.lens.segmentation": ("lens_segmentation", "segmentation"),

@@ -6,7 +6,7 @@ After the embedding, only the prefix tokens and the patches of one kind go on:
     remove="class_label"  patches of which the mask covers nothing are left
 
 Patches in between go in both cases. There are two ways to remove a token, with the same answer: a shorter sequence
-(`by="index"`), or no attention to it (`by="attention"`), which also works where attention knows the places of tokens.
+(`how="index"`), or no attention to it (`how="attention"`), which also works where attention knows the places of tokens.
 
 Source: Vilas et al. 2310.18969. A model that never saw images with missing patches may fail for that reason alone.
 
@@ -54,7 +54,7 @@ def token_perturbation(
     masks: Tensor,
     *,
     remove: str = "context",
-    by: str = "index",
+    how: str = "index",
     with_class_token: bool = False,
     norm: str = "final",
     bias: bool = True,
@@ -71,7 +71,7 @@ def token_perturbation(
         masks: of the objects, [batch, height, width] of the images' size, or the share of each patch
             [batch, row, column].
         remove: "context" or "class_label" (the object), as at the top of this file.
-        by: "index" or "attention": how tokens are removed.
+        how: "index" or "attention": how tokens are removed.
         with_class_token: whether rates count the class token too.
         norm, bias: how a token is projected, as in `class_space.project`.
         batch: images in one pass; by default as many as have about 256 MiB of activations.
@@ -81,27 +81,27 @@ def token_perturbation(
         [image, token], NaN for tokens that were removed.
 
     Raises:
-        PrismaError: another option; masks or labels that do not fit; or `by="index"` with a model whose attention knows
-            the places of tokens.
+        PrismaError: another option; masks or labels that do not fit; or `how="index"` with a model whose attention
+            knows the places of tokens.
 
     Source: Vilas et al. 2310.18969.
     """
     expect_labels(model, images, labels)
-    if remove not in LEFT or by not in WAYS:
+    if remove not in LEFT or how not in WAYS:
         raise PrismaError(
-            f"expected remove to be {' or '.join(LEFT)}, and by {' or '.join(WAYS)}; found {remove!r} and {by!r}"
+            f"expected remove to be {' or '.join(LEFT)}, and how {' or '.join(WAYS)}; found {remove!r} and {how!r}"
         )
     share, c = coverage_of(model.config, images, masks), model.config
-    if by == "index" and (c.rotary != "none" or c.score_bias):
+    if how == "index" and (c.rotary != "none" or c.score_bias):
         raise PrismaError(
-            "expected attention that does not know the places of tokens, for by='index'; found "
-            f"rotary={c.rotary!r} and score_bias={c.score_bias}: use by='attention'"
+            "expected attention that does not know the places of tokens, for how='index'; found "
+            f"rotary={c.rotary!r} and score_bias={c.score_bias}: use how='attention'"
         )
     left_BT = token_kinds(c.n_tokens, c.n_prefix, c.class_token, share)[LEFT[remove]]
     projection = Projection(model, norm, bias)
     clean = last_stage(model, images, labels, projection, batch).arrays("clean_")
-    changed = _without(model, images, labels, left_BT | (torch.arange(c.n_tokens) < c.n_prefix), projection, by, batch)
-    settings = {"remove": remove, "by": by, "with_class_token": with_class_token}
+    changed = _without(model, images, labels, left_BT | (torch.arange(c.n_tokens) < c.n_prefix), projection, how, batch)
+    settings = {"remove": remove, "how": how, "with_class_token": with_class_token}
     kinds = kinds_metadata(c) | {"norm": norm, "bias": bias, "classes": c.n_classes}
     return TokenPerturbation(
         metadata={"analysis": "token_perturbation", **settings, **kinds}, coverage=share, **changed.arrays(), **clean
@@ -109,18 +109,18 @@ def token_perturbation(
 
 
 def _without(
-    model: ViT, images: Tensor, labels: Tensor, kept_BT: Tensor, projection: Projection, by: str, batch: int | None
+    model: ViT, images: Tensor, labels: Tensor, kept_BT: Tensor, projection: Projection, how: str, batch: int | None
 ) -> LastStage:
     """The class at the tokens that are kept."""
     c, found = model.config, LastStage(len(images), model.config.n_tokens)
     expect_plain(model, [""], "runs on fewer tokens")
     needs_patches = c.pool not in ("class", "distilled")
-    for rows, places_BN in _same_length(kept_BT, inputs_per_pass(model, batch, memory=_memory(model, by))):
+    for rows, places_BN in _same_length(kept_BT, inputs_per_pass(model, batch, memory=_memory(model, how))):
         if not places_BN.shape[1]:
             continue
         some, label_B = images[rows.to(images.device)], labels[rows.to(labels.device)]
         kept = places_BN.to(some.device)
-        if by == "index":
+        if how == "index":
             x_BNM = model.encode(_taken(model.embed(some), kept))
         else:
             x_BNM = _taken(_masked(model, some, kept_BT[rows].to(some.device)), kept)
@@ -130,10 +130,10 @@ def _without(
     return found
 
 
-def _memory(model: ViT, by: str) -> int:
+def _memory(model: ViT, how: str) -> int:
     """Bytes of one image: a block, its scores where they are masked, and the logits of all tokens."""
     c = model.config
-    numbers = 2 * c.n_tokens * c.n_classes + 3 * c.n_heads * c.n_tokens**2 * (by == "attention")
+    numbers = 2 * c.n_tokens * c.n_classes + 3 * c.n_heads * c.n_tokens**2 * (how == "attention")
     return block_memory(model) + 4 * numbers
 
 

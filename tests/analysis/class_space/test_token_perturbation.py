@@ -45,15 +45,15 @@ def test_every_image_alone_in_a_shorter_sequence(variant: str, remove: str) -> N
 @pytest.mark.parametrize("remove", ["context", "class_label"])
 @pytest.mark.parametrize("variant", ["base", "pool_mean", "pool_attention_prefix", "registers", "layer_scale"])
 def test_removal_by_index_is_removal_by_attention(variant: str, remove: str) -> None:
-    found, other = (of(variant, remove=remove, by=by)[2] for by in ("index", "attention"))
+    found, other = (of(variant, remove=remove, how=how)[2] for how in ("index", "attention"))
     for name, x in found.arrays.items():
         torch.testing.assert_close(other.arrays[name], x, equal_nan=True)
 
 
 def test_attention_that_knows_places_is_masked() -> None:
-    _, _, found = of("rotary", by="attention")
+    _, _, found = of("rotary", how="attention")
     assert not found.rank[0, :3].isnan().any()
-    with pytest.raises(PrismaError, match=r"does not know the places of tokens.*rotary='axial'.*: use by='attention'"):
+    with pytest.raises(PrismaError, match=r"does not know the places of tokens.*rotary='axial'.*: use how='attention'"):
         of("rotary")
 
 
