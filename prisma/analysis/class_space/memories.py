@@ -101,7 +101,7 @@ class Memories(TokenResult):
         count = self.agreement.shape[1]
         names = classes if len(classes) == count else [f"class {c}" for c in range(count)]
         return [
-            f"layer {layer}, memory {memory}: {', '.join(raised)}"
+            f"layer {layer}, memory {memory}: {'; '.join(raised)}"
             for layer in self.metadata["layers"]
             for memory, raised in self.listing(layer, names, most=5)
         ]

@@ -169,6 +169,8 @@ def test_the_causal_partner_is_drawn_beside() -> None:
     panels = found.plot(cause=cause).axes
     assert [line.get_label() for line in panels[0].lines] == ["class", "patches", "object", "context", "chance"]
     assert list(cause.names[cause.axes["effect"][-1]]) == [line.get_label() for line in panels[1].lines]
+    colours = {line.get_label(): line.get_color() for line in panels[0].lines}
+    assert all(colours[line.get_label()] == line.get_color() for line in panels[1].lines)
     for i, line in enumerate(panels[1].lines):
         assert line.get_ydata() == pytest.approx(cause.change[:, i].tolist())
     with pytest.raises(PrismaError, match=r"expected an analysis with effects \[layer, ...\]"):
