@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -30,7 +31,9 @@ def _class_identifiability(inputs: ShardInputs) -> ClassIdentifiability:
         "tied": found.rank,
         "control_tied": found.control_rank,
     }
-    ties = {name: torch.ones_like(x) for name, x in ranks.items() if x is not None and getattr(found, name) is None}
+    ties: dict[str, Any] = {
+        name: torch.ones_like(x) for name, x in ranks.items() if x is not None and getattr(found, name) is None
+    }
     return replace(found, **ties)
 
 

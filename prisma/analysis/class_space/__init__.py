@@ -5,6 +5,7 @@ from prisma.analysis.class_space.class_identifiability import class_identifiabil
 from prisma.analysis.class_space.class_projection import class_projection, project
 from prisma.analysis.class_space.class_similarity_change import class_similarity_change
 from prisma.analysis.class_space.class_values import class_values
+from prisma.analysis.class_space.in_one_pass import in_one_pass
 from prisma.analysis.class_space.linear_probes import linear_probes
 from prisma.analysis.class_space.memories import memories
 from prisma.analysis.class_space.token_perturbation import token_perturbation
@@ -16,6 +17,7 @@ __all__ = [
     "class_projection",
     "class_similarity_change",
     "class_values",
+    "in_one_pass",
     "linear_probes",
     "memories",
     "project",

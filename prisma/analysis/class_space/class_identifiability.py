@@ -27,7 +27,7 @@ from torch import Tensor
 from prisma.analysis.border import expect_finite_run, guarded
 from prisma.analysis.class_space.class_projection import Projection
 from prisma.analysis.class_space.class_values import random_control
-from prisma.analysis.class_space.passes import recorded, stage_sites, stages
+from prisma.analysis.class_space.passes import Pass, read_all, stage_sites, stages, stream_numbers
 from prisma.analysis.class_space.ranks import (
     by_chance,
     expect_labels,
@@ -213,29 +213,53 @@ def class_identifiability(
 
     Source: Vilas et al. 2310.18969.
     """
-    expect_labels(model, images, labels)
-    share = None if masks is None else coverage_of(model.config, images, masks)
-    rank, tied = _ranks(model, images, labels, norm, bias, batch)
-    arrays: dict[str, Any] = {"rank": rank, "tied": tied, "coverage": share}
-    if control:
-        other = _ranks(random_control(model, seed), images, labels, norm, bias, batch)
-        arrays |= dict(zip(("control_rank", "control_tied"), other, strict=True))
-    n = model.config.n_classes
-    settings = {"norm": norm, "bias": bias, "control": control, "classes": n, "chance": by_chance(n)}
-    metadata = {"analysis": "class_identifiability", **kinds_metadata(model.config), **settings}
-    return ClassIdentifiability(metadata=metadata, **arrays)
+    ranks = RankReader(model, images, labels, masks=masks, norm=norm, bias=bias)
+    read_all(model, images, [ranks], batch)
+    if not control:
+        return ranks.result()
+    other = RankReader(random_control(model, seed), images, labels, norm=norm, bias=bias)
+    read_all(other.model, images, [other], batch)
+    return ranks.result(other)
 
 
-def _ranks(
-    model: ViT, images: Tensor, labels: Tensor, norm: str, bias: bool, batch: int | None
-) -> tuple[Tensor, Tensor | None]:
-    """Rank and ties [image, stage, token]; no ties where there are none."""
-    projection, found = Projection(model, norm, bias), []
-    for rows, _, acts in recorded(model, images, stage_sites(model), batch):
-        streams = stages(model, images[rows], acts)
-        of_stages = [
-            rank_and_ties(expect_finite_run(projection(x_BTM, streams[-1])), labels[rows]) for x_BTM in streams
-        ]
-        found.append(tuple(torch.stack(x, dim=1) for x in zip(*of_stages, strict=True)))
-    rank, tied = (torch.cat(x) for x in zip(*found, strict=True))
-    return rank, tied if (tied > 1).any() else None
+class RankReader:
+    """The rank of the image's class at every token and stage, from one pass after another."""
+
+    def __init__(
+        self,
+        model: ViT,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        masks: Tensor | None = None,
+        norm: str = "final",
+        bias: bool = True,
+    ) -> None:
+        expect_labels(model, images, labels)
+        self.model, self.labels, self.projection = model, labels, Projection(model, norm, bias)
+        self.coverage = None if masks is None else coverage_of(model.config, images, masks)
+        self.sites = stream_numbers(model, stage_sites(model))
+        self.found: list[tuple[Tensor, ...]] = []
+
+    def add(self, one: Pass) -> None:
+        streams, plain = stages(self.model, one.images, one.acts), self.projection.is_plain and bool(self.sites)
+        each: list[str | Tensor] = list(self.sites) if plain else list(streams)
+        of_stages = []
+        for x in each:
+            logits_BTC = one.projected(x) if isinstance(x, str) else expect_finite_run(self.projection(x, streams[-1]))
+            of_stages.append(rank_and_ties(logits_BTC, self.labels[one.rows]))
+        self.found.append(tuple(torch.stack(x, dim=1) for x in zip(*of_stages, strict=True)))
+
+    def ranks(self) -> tuple[Tensor, Tensor | None]:
+        """Rank and ties [image, stage, token]; no ties where there are none."""
+        rank, tied = (torch.cat(x) for x in zip(*self.found, strict=True))
+        return rank, tied if (tied > 1).any() else None
+
+    def result(self, control: "RankReader | None" = None) -> ClassIdentifiability:
+        arrays: dict[str, Any] = dict(zip(("rank", "tied"), self.ranks(), strict=True)) | {"coverage": self.coverage}
+        if control is not None:
+            arrays |= dict(zip(("control_rank", "control_tied"), control.ranks(), strict=True))
+        n, projected = self.model.config.n_classes, {"norm": self.projection.norm, "bias": self.projection.bias}
+        settings = {**projected, "control": control is not None, "classes": n, "chance": by_chance(n)}
+        metadata = {"analysis": "class_identifiability", **kinds_metadata(self.model.config), **settings}
+        return ClassIdentifiability(metadata=metadata, **arrays)

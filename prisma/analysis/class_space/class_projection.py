@@ -54,7 +54,7 @@ class Projection:
         if norm not in NORMS:
             raise PrismaError(f"expected norm to be {', '.join(NORMS)}; found {norm!r}")
         self.model, self.norm, self.bias = model, norm, bias
-        if norm == "final" and bias:
+        if self.is_plain:
             return
         if not has_class_embeddings(model):
             raise PrismaError(
@@ -63,6 +63,11 @@ class Projection:
         expect_plain(model, ["readout", "readout.head", "readout.ln_final"], _WHY)
         self.plain_CM = class_embeddings(model, ln="none")
         self.folded_CM = class_embeddings(model, ln="folded") if norm in ("frozen", "folded") else self.plain_CM
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the readout itself."""
+        return self.norm == "final" and self.bias
 
     def __call__(self, x: Tensor, last: Tensor | None = None) -> Tensor:
         """Logits [..., class] of vectors [..., d_model], in float32 at least.

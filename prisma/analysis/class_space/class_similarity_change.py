@@ -27,7 +27,7 @@ from torch import Tensor
 
 from prisma.analysis.border import expect_finite_run, guarded
 from prisma.analysis.class_space.class_projection import Projection
-from prisma.analysis.class_space.passes import recorded, stage_sites
+from prisma.analysis.class_space.passes import Pass, read_all, stage_sites, stream_numbers
 from prisma.analysis.class_space.ranks import expect_labels
 from prisma.analysis.class_space.token_kinds import TokenResult, coverage_of, kinds_metadata
 from prisma.analysis.statistics import bootstrap_interval
@@ -157,21 +157,45 @@ def class_similarity_change(
 
     Source: Vilas et al. 2310.18969.
     """
-    expect_labels(model, images, labels)
-    c = model.config
-    if not c.n_layers:
-        raise PrismaError("expected a model with layers; found n_layers=0")
-    share = None if masks is None else coverage_of(c, images, masks)
-    projection = Projection(model, norm, bias)
-    names = {"stream": stage_sites(model)}
-    for name, site in {"middle": "resid_mid", "attn": "attn_out", **({"mlp": "mlp_out"} if c.d_mlp else {})}.items():
-        names[name] = [f"blocks.{layer}.{site}" for layer in range(c.n_layers)]
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
-    for rows, _, acts in recorded(model, images, [site for sites in names.values() for site in sites], batch):
-        last = acts[names["stream"][-1]] if norm == "frozen" else None
-        for name, sites in names.items():
-            own = [projection.of_class(acts[site], labels[rows], last) for site in sites]
-            found[name].append(expect_finite_run(torch.stack(own, dim=1)))
-    metadata = {"analysis": "class_similarity_change", "norm": norm, "bias": bias, **kinds_metadata(c)}
-    arrays = {name: torch.cat(parts) for name, parts in found.items()}
-    return ClassSimilarityChange(metadata=metadata, coverage=share, **arrays)
+    reader = ChangeReader(model, images, labels, masks=masks, norm=norm, bias=bias)
+    read_all(model, images, [reader], batch)
+    return reader.result()
+
+
+class ChangeReader:
+    """The logit of the image's class in the streams and in what the branches write, from one pass after another."""
+
+    def __init__(
+        self,
+        model: ViT,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        masks: Tensor | None = None,
+        norm: str = "final",
+        bias: bool = True,
+    ) -> None:
+        expect_labels(model, images, labels)
+        c = model.config
+        if not c.n_layers:
+            raise PrismaError("expected a model with layers; found n_layers=0")
+        self.config, self.labels, self.projection = c, labels, Projection(model, norm, bias)
+        self.coverage = None if masks is None else coverage_of(c, images, masks)
+        self.names = {"stream": stage_sites(model)}
+        branches = {"middle": "resid_mid", "attn": "attn_out", **({"mlp": "mlp_out"} if c.d_mlp else {})}
+        for name, site in branches.items():
+            self.names[name] = [f"blocks.{layer}.{site}" for layer in range(c.n_layers)]
+        self.sites = stream_numbers(model, [site for sites in self.names.values() for site in sites])
+        self.found: dict[str, list[Tensor]] = {name: [] for name in self.names}
+
+    def add(self, one: Pass) -> None:
+        last = one.acts[self.names["stream"][-1]] if self.projection.norm == "frozen" else None
+        for name, sites in self.names.items():
+            own = [self.projection.of_class(one.acts[site], self.labels[one.rows], last) for site in sites]
+            self.found[name].append(expect_finite_run(torch.stack(own, dim=1)))
+
+    def result(self) -> ClassSimilarityChange:
+        settings = {"norm": self.projection.norm, "bias": self.projection.bias, **kinds_metadata(self.config)}
+        arrays = {name: torch.cat(parts) for name, parts in self.found.items()}
+        metadata = {"analysis": "class_similarity_change", **settings}
+        return ClassSimilarityChange(metadata=metadata, coverage=self.coverage, **arrays)

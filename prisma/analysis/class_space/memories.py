@@ -22,14 +22,15 @@ Shapes: B image, L layer, T token, N memory, K active memory, C class.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from prisma.analysis.border import guarded
 from prisma.analysis.class_space.class_values import random_control, values_of
-from prisma.analysis.class_space.memory_hits import PARTS, SITES, OwnMemories, memories_of_images
+from prisma.analysis.class_space.memory_hits import PARTS, SITES, HitReader, OwnMemories
+from prisma.analysis.class_space.passes import read_all
 from prisma.analysis.class_space.ranks import expect_labels
 from prisma.analysis.class_space.token_kinds import TokenResult, kinds_metadata
 from prisma.analysis.statistics import bootstrap_interval, wilcoxon
@@ -188,26 +189,53 @@ def memories(
 
     Sources: Geva et al. 2012.14913; Vilas et al. 2310.18969.
     """
-    c = model.config
-    if site not in SITES:
-        raise PrismaError(f"expected site to be {' or '.join(SITES)}; found {site!r}")
     if (images is None) != (labels is None):
         raise PrismaError("expected images with labels, or neither; found only one of them")
-    chosen, most = list(range(c.n_layers) if layers is None else layers), min(top, c.n_classes)
-    if not chosen or top < 1:
-        raise PrismaError(f"expected at least one layer and top=1; found {len(chosen)} layers and top={top}")
-    values = [values_of(model, layer, site, ln=ln) for layer in chosen]
-    arrays = _of_weights(values, most)
-    if control:
-        other = random_control(model, seed)
-        arrays["control_agreement"] = torch.stack([values_of(other, i, site, ln=ln)[1] for i in chosen]).float()
     if images is not None and labels is not None:
         expect_labels(model, images, labels)
-        own = {layer: OwnMemories.of(value, top) for layer, (value, _) in zip(chosen, values, strict=True)}
-        arrays |= memories_of_images(model, images, labels, site, own, top, batch)
-    settings = {"site": site, "layers": chosen, "top": top, "ln": ln, "control": control}
-    metadata = {"analysis": "memories", **settings, **kinds_metadata(c), "classes": c.n_classes}
-    return Memories(metadata=metadata, **arrays)
+    reader = MemoryReader(model, labels, site=site, layers=layers, top=top, ln=ln)
+    if images is not None:
+        read_all(model, images, [reader], batch)
+    return reader.result(random_control(model, seed) if control else None)
+
+
+class MemoryReader(HitReader):
+    """What the weights say of the memories, and what images say, from one pass after another."""
+
+    def __init__(
+        self,
+        model: ViT,
+        labels: Tensor | None,
+        *,
+        site: str = "mlp",
+        layers: Iterable[int] | None = None,
+        top: int = 5,
+        ln: str = "folded",
+    ) -> None:
+        c = model.config
+        if site not in SITES:
+            raise PrismaError(f"expected site to be {' or '.join(SITES)}; found {site!r}")
+        chosen = list(range(c.n_layers) if layers is None else layers)
+        if not chosen or top < 1:
+            raise PrismaError(f"expected at least one layer and top=1; found {len(chosen)} layers and top={top}")
+        values = [values_of(model, layer, site, ln=ln) for layer in chosen]
+        self.of_weights = _of_weights(values, min(top, c.n_classes))
+        self.settings: dict[str, Any] = {"site": site, "layers": chosen, "top": top, "ln": ln}
+        self.metadata = {"analysis": "memories", **self.settings, **kinds_metadata(c), "classes": c.n_classes}
+        if labels is not None:
+            own = {layer: OwnMemories.of(value, top) for layer, (value, _) in zip(chosen, values, strict=True)}
+            super().__init__(model, labels, site, own, top)
+        else:
+            self.found = []
+
+    def result(self, control: ViT | None = None) -> Memories:
+        """The result, with the agreement of a model with random weights if there is one."""
+        arrays, site, ln = dict(self.of_weights), self.settings["site"], self.settings["ln"]
+        if control is not None:
+            agreements = [values_of(control, i, site, ln=ln)[1] for i in self.settings["layers"]]
+            arrays["control_agreement"] = torch.stack(agreements).float()
+        arrays |= self.arrays() if self.found else {}
+        return Memories(metadata={**self.metadata, "control": control is not None}, **arrays)
 
 
 def _of_weights(values: Sequence[tuple[Tensor, Tensor]], most: int) -> dict[str, Tensor]:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prisma.analysis.border import expect_finite_run
-from prisma.analysis.class_space.class_projection import Projection
-from prisma.analysis.class_space.passes import recorded
+from prisma.analysis.class_space.passes import Pass, stream_numbers
 from prisma.numbers import exact
 from prisma.vit import ViT
 
@@ -48,35 +46,33 @@ def _largest(values: Tensor, k: int, dim: int) -> Tensor:
     return torch.zeros_like(values, dtype=torch.bool).scatter(dim, chosen, True)
 
 
-def memories_of_images(
-    model: ViT,
-    images: Tensor,
-    labels: Tensor,
-    site: str,
-    own: Mapping[int, OwnMemories],
-    top: int,
-    batch: int | None,
-) -> dict[str, Tensor]:
-    """Name -> the array of images, with a row for each layer of `own`."""
-    found, projection, parts = list[dict[str, Tensor]](), Projection(model), parts_of_blocks(model)
-    read = [f"blocks.{i}.{x}" for i in own for x in (SITES[site][0], *parts.values())]
-    width = model.config.d_mlp if site == "mlp" else model.config.n_heads * model.config.d_head
-    numbers = model.config.n_tokens * len(own) * (width + len(parts) * model.config.d_model)
-    for rows, logits, acts in recorded(model, images, list(dict.fromkeys(read)), batch, numbers=numbers):
-        of_layers = []
-        for layer, memories in own.items():
-            coefficient_BTN = exact(acts[f"blocks.{layer}.{SITES[site][0]}"]).flatten(2)
-            active_BTK = coefficient_BTN.topk(min(top, coefficient_BTN.shape[-1]), dim=-1).indices
-            first = {
-                part: expect_finite_run(projection(acts[f"blocks.{layer}.{x}"])).argmax(-1) for part, x in parts.items()
-            }
-            written_BT = first["mlp" if site == "mlp" else "attention"]
+class HitReader:
+    """The arrays of images, with a row for each layer of `own`, from one pass after another."""
+
+    def __init__(self, model: ViT, labels: Tensor, site: str, own: Mapping[int, OwnMemories], top: int) -> None:
+        self.labels, self.own, self.top, self.parts = labels, own, top, parts_of_blocks(model)
+        self.coefficients, self.written = SITES[site][0], "mlp" if site == "mlp" else "attention"
+        c = model.config
+        width = c.d_mlp if site == "mlp" else c.n_heads * c.d_head
+        self.sites = stream_numbers(model, [f"blocks.{i}.{x}" for i in own for x in self.parts.values()])
+        self.sites |= {f"blocks.{i}.{self.coefficients}": c.n_tokens * width for i in own}
+        self.found: list[dict[str, Tensor]] = []
+
+    def add(self, one: Pass) -> None:
+        of_layers, label_B = [], self.labels[one.rows]
+        for layer, memories in self.own.items():
+            coefficient_BTN = exact(one.acts[f"blocks.{layer}.{self.coefficients}"]).flatten(2)
+            active_BTK = coefficient_BTN.topk(min(self.top, coefficient_BTN.shape[-1]), dim=-1).indices
+            first = {part: one.first(f"blocks.{layer}.{x}") for part, x in self.parts.items()}
+            written_BT = first[self.written]
             alike = memories.first_class.to(written_BT.device)[active_BTK] == written_BT[..., None]
-            hits = memories.hits(active_BTK, labels[rows])
+            hits = memories.hits(active_BTK, label_B)
             of_layers.append(hits | {"composed": alike.any(-1).float(), "composition": composition(first)})
         stacked = {name: torch.stack([x[name] for x in of_layers], dim=1) for name in of_layers[0]}
-        found.append(stacked | {"correct": (logits.argmax(-1) == labels[rows]).float()})
-    return {name: torch.cat([x[name] for x in found]) for name in found[0]}
+        self.found.append(stacked | {"correct": (one.logits.argmax(-1) == label_B).float()})
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {name: torch.cat([x[name] for x in self.found]) for name in self.found[0]}
 
 
 def parts_of_blocks(model: ViT) -> dict[str, str]:

@@ -6,7 +6,8 @@ import torch
 from prisma import record
 from prisma.analysis.class_space import project
 from prisma.analysis.class_space.class_values import values_of
-from prisma.analysis.class_space.memory_hits import SITES, OwnMemories, composition, memories_of_images
+from prisma.analysis.class_space.memory_hits import SITES, HitReader, OwnMemories, composition
+from prisma.analysis.class_space.passes import read_all
 from tests.variants import images_of, model_of
 
 
@@ -17,7 +18,9 @@ def test_hits_and_compositions_by_loops(variant: str, site: str) -> None:
     images = images_of(model, 3)
     values = {layer: values_of(model, layer, site)[0] for layer in (1, 0)}
     own = {layer: OwnMemories.of(value, k) for layer, value in values.items()}
-    found = memories_of_images(model, images, labels, site, own, k, 2)
+    reader = HitReader(model, labels, site, own, k)
+    read_all(model, images, [reader], 2)
+    found = reader.arrays()
     acts = record(model, images, ["blocks.*.*", "blocks.*.attn.z", "blocks.*.mlp.post"])[1]
     for at, (layer, value) in enumerate(values.items()):
         block = f"blocks.{layer}"
