@@ -26,14 +26,10 @@ def _class_identifiability(inputs: ShardInputs) -> ClassIdentifiability:
         batch=inputs.batch,
         **inputs.select_options("norm", "bias", "control", "seed"),
     )
-    # a shard without ties is merged with those that have some
-    ranks = {
-        "tied": found.rank,
-        "control_tied": found.control_rank,
-    }
-    ties: dict[str, Any] = {
-        name: torch.ones_like(x) for name, x in ranks.items() if x is not None and getattr(found, name) is None
-    }
+    ties: dict[str, Any] = {}  # of a shard without any, which is merged with those that have some
+    for name, rank in {"tied": found.rank, "control_tied": found.control_rank}.items():
+        if rank is not None and getattr(found, name) is None:
+            ties[name] = torch.ones_like(rank)
     return replace(found, **ties)
 
 
