@@ -67,6 +67,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.core --json benchmarks/core-cpu.json
 	$(BIN)/python -m benchmarks.pretrained --json benchmarks/pretrained-cpu.json
 	$(BIN)/python -m benchmarks.patching --json benchmarks/patching-cpu.json
+	$(BIN)/python -m benchmarks.class_space --json benchmarks/class-space-cpu.json
 	$(BIN)/python -m benchmarks.app --json benchmarks/app-cpu.json
 	$(BIN)/python -m benchmarks.publish --json benchmarks/publish-cpu.json
 	$(BIN)/python -m benchmarks.chaos --json benchmarks/chaos.json
@@ -82,6 +83,7 @@ gpu: $(READY)
 	$(BIN)/python -m benchmarks.pretrained --device cuda --dtype bfloat16 --json benchmarks/pretrained-cuda-bf16.json
 	$(BIN)/python -m benchmarks.pretrained --device cuda --dtype bfloat16 --compile --json benchmarks/pretrained-cuda-bf16-compiled.json
 	$(BIN)/python -m benchmarks.patching --device cuda --json benchmarks/patching-cuda.json
+	$(BIN)/python -m benchmarks.class_space --device cuda --json benchmarks/class-space-cuda.json
 	$(BIN)/python -m benchmarks.patching --device cuda --dtype bfloat16 --json benchmarks/patching-cuda-bf16.json
 	$(BIN)/python -m benchmarks.train --device cuda --steps 64 --json benchmarks/train-cuda.json
 	for mouse in digits induction circle sprites; do $(BIN)/prisma train $$mouse --out runs/$$mouse-gpu; done

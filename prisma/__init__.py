@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from prisma.analysis.circuits.edge_attribution import edge_attribution
     from prisma.analysis.circuits.head_graph import head_graph
     from prisma.analysis.circuits.path_patching import path_patching
-    from prisma.analysis.lens.class_identifiability import class_identifiability
+    from prisma.analysis.class_space.attention_perturbation import attention_perturbation
+    from prisma.analysis.class_space.class_identifiability import class_identifiability
+    from prisma.analysis.class_space.class_projection import class_projection
+    from prisma.analysis.class_space.class_similarity_change import class_similarity_change
+    from prisma.analysis.class_space.class_values import class_values
+    from prisma.analysis.class_space.linear_probes import linear_probes
+    from prisma.analysis.class_space.memories import memories
+    from prisma.analysis.class_space.token_perturbation import token_perturbation
     from prisma.analysis.lens.class_maps import class_maps
     from prisma.analysis.lens.logit_lens import logit_lens
     from prisma.analysis.lens.segmentation import lens_segmentation, segmentation
@@ -30,7 +37,6 @@ if TYPE_CHECKING:
     from prisma.analysis.patching.causal_tracing import causal_tracing
     from prisma.analysis.result import Result
     from prisma.analysis.statistics import bootstrap_interval
-    from prisma.analysis.weights.class_space import class_space
     from prisma.analysis.weights.composition import composition
     from prisma.analysis.weights.head_directions import head_directions
     from prisma.config import TextConfig, ViTConfig
@@ -71,6 +77,7 @@ __all__ = [
     "activation_patching",
     "artifacts",
     "attention_flow",
+    "attention_perturbation",
     "attribution_patching",
     "bootstrap_interval",
     "causal_tracing",
@@ -78,7 +85,9 @@ __all__ = [
     "circuit_discovery",
     "class_identifiability",
     "class_maps",
-    "class_space",
+    "class_projection",
+    "class_similarity_change",
+    "class_values",
     "composition",
     "direct_logit_attribution",
     "edge_attribution",
@@ -87,9 +96,11 @@ __all__ = [
     "head_scores",
     "head_similarity",
     "lens_segmentation",
+    "linear_probes",
     "load",
     "load_coder",
     "logit_lens",
+    "memories",
     "norm_weighted_attention",
     "patch",
     "patch_sets",
@@ -101,6 +112,7 @@ __all__ = [
     "run",
     "segmentation",
     "sweep",
+    "token_perturbation",
     "train",
     "train_tuned_lens",
     "tuned_lens",
@@ -120,7 +132,14 @@ _HOME = {
     "analysis.circuits.edge_attribution": ("edge_attribution",),
     "analysis.circuits.head_graph": ("head_graph",),
     "analysis.circuits.path_patching": ("path_patching",),
-    "analysis.lens.class_identifiability": ("class_identifiability",),
+    "analysis.class_space.class_identifiability": ("class_identifiability",),
+    "analysis.class_space.class_values": ("class_values",),
+    "analysis.class_space.class_projection": ("class_projection",),
+    "analysis.class_space.class_similarity_change": ("class_similarity_change",),
+    "analysis.class_space.attention_perturbation": ("attention_perturbation",),
+    "analysis.class_space.token_perturbation": ("token_perturbation",),
+    "analysis.class_space.memories": ("memories",),
+    "analysis.class_space.linear_probes": ("linear_probes",),
     "analysis.lens.class_maps": ("class_maps",),
     "analysis.lens.logit_lens": ("logit_lens",),
     "analysis.lens.segmentation": ("lens_segmentation", "segmentation"),
@@ -130,7 +149,6 @@ _HOME = {
     "analysis.patching.causal_tracing": ("causal_tracing",),
     "analysis.result": ("Result",),
     "analysis.statistics": ("bootstrap_interval",),
-    "analysis.weights.class_space": ("class_space",),
     "analysis.weights.composition": ("composition",),
     "analysis.weights.head_directions": ("head_directions",),
     "config": ("TextConfig", "ViTConfig"),

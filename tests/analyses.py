@@ -9,8 +9,17 @@ from torch import Tensor
 import prisma
 from prisma import LogitDiff, ViT
 from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
+from prisma.analysis.class_space import (
+    attention_perturbation,
+    class_projection,
+    class_similarity_change,
+    linear_probes,
+    memories,
+    token_perturbation,
+)
+from prisma.analysis.class_space.class_embeddings import class_embeddings
+from prisma.analysis.class_space.class_values import class_reads, to_pixels
 from prisma.analysis.patching.causal_tracing import embedding_scale
-from prisma.analysis.weights.class_space import class_embeddings, class_reads, to_pixels
 
 METRIC = LogitDiff(0, 1)
 
@@ -39,6 +48,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "activation_patching": _pairs(prisma.activation_patching, site="attn.z"),
     "artifacts": prisma.artifacts,
     "attention_flow": prisma.attention_flow,
+    "attention_perturbation": lambda model, images: attention_perturbation(model, images, _labels(images)),
     "attribution_patching": _pairs(prisma.attribution_patching),
     "attribute_nodes_and_edges": _pairs(attribute_nodes_and_edges),
     "causal_tracing": lambda model, images: prisma.causal_tracing(
@@ -47,7 +57,10 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "check_circuit": _pairs(prisma.check_circuit, edges=[("embed", "a0.h1.v"), ("a0.h1", "logits")], steps=1),
     "circuit_discovery": _pairs(prisma.circuit_discovery, n=5, tolerance=-1, sizes=[2, 5], steps=1),
     "class_identifiability": lambda model, images: prisma.class_identifiability(model, images, _labels(images)),
+    "class_projection": lambda model, images: class_projection(model, images, site="attn_out"),
+    "class_projection frozen": lambda model, images: class_projection(model, images, norm="frozen"),
     "class_maps": lambda model, images: prisma.class_maps(model, images, _labels(images), value="logit_diff"),
+    "class_similarity_change": lambda model, images: class_similarity_change(model, images, _labels(images)),
     "direct_logit_attribution": lambda model, images: prisma.direct_logit_attribution(model, images, METRIC),
     "direct_logit_attribution integrated": lambda model, images: prisma.direct_logit_attribution(
         model, images, METRIC, norms="integrated"
@@ -62,24 +75,32 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "lens_segmentation": lambda model, images: prisma.lens_segmentation(
         model, images, _coverage(model, images), _labels(images)
     ),
+    "linear_probes": lambda model, images: linear_probes(
+        model, images.repeat(2, 1, 1, 1), _labels(images).repeat(2), images, _labels(images)
+    ),
     "logit_lens": prisma.logit_lens,
+    "memories": lambda model, images: memories(model, images, _labels(images), top=1),
     "norm_weighted_attention": prisma.norm_weighted_attention,
     "patch_sets": _pairs(prisma.patch_sets, sets={"one": {"blocks.0.attn.z": {"head": 1}}}),
     "path_patching": _pairs(prisma.path_patching),
     "relevance": lambda model, images: prisma.relevance(model, images, METRIC),
     "rollout": prisma.rollout,
+    "token_perturbation": lambda model, images: token_perturbation(
+        model, images, _labels(images), _coverage(model, images), remove="class_label"
+    ),
     "train_tuned_lens": _lens,
     "tuned_lens": lambda model, images: prisma.tuned_lens(model, _lens(model, images), images),
 }
 """Name of the analysis, and perhaps of an option -> the analysis of these images."""
 
 OF_WEIGHTS: Mapping[str, Callable[[ViT], Any]] = {
-    "class_space": prisma.class_space,
+    "class_values": prisma.class_values,
     "class_embeddings": class_embeddings,
     "class_reads": lambda model: class_reads(model, 0),
     "composition": lambda model: prisma.composition(model, samples=2),
     "head_directions": prisma.head_directions,
     "head_directions qk": lambda model: prisma.head_directions(model, "qk"),
+    "memories of weights": lambda model: memories(model, site="attn"),
     "to_pixels": lambda model: to_pixels(model, torch.ones(model.config.d_model).to(model.embed.patch.weight)),
 }
 """The same, of the weights alone."""

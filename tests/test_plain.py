@@ -198,7 +198,7 @@ def test_a_backward_hook_matters_to_gradients_alone() -> None:
     calls: tuple[Callable[[Any], Tensor], ...] = (
         lambda m: prisma.direct_logit_attribution(m, images, metric).components,
         lambda m: prisma.composition(m, samples=2).q,
-        lambda m: prisma.class_space(m).heads,
+        lambda m: prisma.class_values(m).heads,
         lambda m: prisma.logit_lens(m, images).readout,
         lambda m: prisma.path_patching(m, images, images.flip(0), metric).values,
         lambda m: prisma.ablation(m, images, "attn.z", metric).values,

@@ -24,6 +24,7 @@ GROUPS = {  # folder of the package -> heading in the API reference, in the orde
     "analysis/circuits": "Analyses: circuits",
     "analysis/attribution": "Analyses: attribution",
     "analysis/lens": "Analyses: lenses",
+    "analysis/class_space": "Analyses: class space",
     "analysis/attention": "Analyses: attention",
     "analysis/weights": "Analyses: weights",
     "study": "Analyses over a data set",

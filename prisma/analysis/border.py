@@ -38,7 +38,7 @@ from prisma.sites import Cache
 
 P = ParamSpec("P")
 R = TypeVar("R")
-INPUTS = ("images", "clean", "corrupt", "reference", "baseline")
+INPUTS = ("images", "clean", "corrupt", "reference", "baseline", "test_images")
 """Names of arguments that are inputs of the model."""
 BOUNDED = ("seed", "scale", "factor")
 """Names of arguments whose bounds are in `prisma.bounds`; the others' are checked by their analyses."""

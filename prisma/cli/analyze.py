@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from prisma.errors import PrismaError, expect_packages, nearest, printable, quot
 if TYPE_CHECKING:
     from prisma.data.pictures import Pictures
     from prisma.loaded import Loaded
+    from prisma.study.shards import DatasetAnalysis
 
 cli = typer.Typer()
 
@@ -44,8 +45,8 @@ def analyze(
         str, typer.Option(metavar="REF", help="The model, as for prisma.load: mice/digits, timm/..., a folder.")
     ],
     images: Annotated[
-        str, typer.Option(metavar="DIR", help="A folder of images, or the name of a task, whose test images are used.")
-    ],
+        str | None, typer.Option(metavar="DIR", help="A folder of images, or a task, whose test images are used.")
+    ] = None,
     hub: Annotated[Path | None, typer.Option(help="The folder hub that holds the published mouse.")] = None,
     prompts: Annotated[str, typer.Option(help="Class names for a CLIP model, separated by commas.")] = "",
     out: Annotated[Path | None, typer.Option(help="The folder for the results (default: runs/analyze-NAME).")] = None,
@@ -88,15 +89,15 @@ def analyze(
         job = DatasetAnalysis(
             name=name,
             model=loaded.model,
-            pictures=_pictures(images, loaded, limit, says=processes.is_first),
+            pictures=_pictures(name, images, loaded, limit, says=processes.is_first),
             options=options_of(name, _with_target_index(given, loaded.labels)),
             out=out or Path("runs") / f"analyze-{name}",
             shard_size=shard_size,
-            provenance={"model": model, "source": images, **({"prompts": list(loaded.labels)} if prompts else {})},
+            provenance=_provenance(model, images, loaded.labels if prompts else ()),
         )
         summary = run_dataset_analysis(job, batch=batch, processes=processes)
         if processes.is_first:
-            print(json.dumps(summary, indent=2) if as_json else _report(summary, job.out))
+            print(json.dumps(summary, indent=2) if as_json else _report(summary, job, loaded.labels))
 
 
 def _loaded(ref: str, hub: Path | None, prompts: str) -> "Loaded":
@@ -107,11 +108,22 @@ def _loaded(ref: str, hub: Path | None, prompts: str) -> "Loaded":
     return loaded.zero_shot(classes) if classes else loaded
 
 
-def _pictures(ref: str, loaded: "Loaded", limit: int | None, *, says: bool) -> "Pictures":
-    """The pictures; what is left out of their folder is said on stderr."""
-    from prisma.data.pictures import pictures
+def _provenance(model: str, images: str | None, prompts: Sequence[str]) -> dict[str, Any]:
+    """Where the model, the images and the classes came from."""
+    sources = {"model": model, "source": images or ""}
+    return {**sources, **({"prompts": list(prompts)} if prompts else {})}
 
-    found = pictures(ref, loaded.transform, loaded.config.input_shape, limit)
+
+def _pictures(name: str, ref: str | None, loaded: "Loaded", limit: int | None, *, says: bool) -> "Pictures":
+    """The pictures; what is left out of their folder is said on stderr."""
+    from prisma.data.pictures import no_pictures, pictures
+    from prisma.study.catalog import analysis
+
+    if ref is None:
+        if not analysis(name).of_weights:
+            raise PrismaError(f"expected --images DIR, which {name} needs; found none")
+        return no_pictures()
+    found = pictures(ref, loaded.transform, loaded.config.input_shape, limit, loaded.labels)
     if found.left_out and says:
         print(f"prisma: left out of {printable(ref)}: {found.left_out}", file=sys.stderr)
     return found
@@ -136,10 +148,18 @@ def _format_options(options: Mapping[str, Any]) -> str:
     return f"[{', '.join(key if value is None else f'{key}={value}' for key, value in options.items())}]"
 
 
-def _report(summary: dict[str, Any], out: Path) -> str:
+def _report(summary: dict[str, Any], job: "DatasetAnalysis", classes: tuple[str, ...]) -> str:
+    from prisma.analysis.result import Result
+    from prisma.study.catalog import analysis
+    from prisma.study.shards import RESULT
+
+    kind = analysis(job.name).result
+    lines = kind.from_npz(job.out / RESULT).lines(classes) if kind.lines is not Result.lines else []
     rows = [
         {"array": name, "axes": ", ".join(array["axes"]), "shape": "x".join(map(str, array["shape"]))}
         for name, array in summary["arrays"].items()
     ]
     files = ", ".join([*summary["files"], "summary.json"])
-    return f"{table(rows)}\nWrote {summary['analysis']} over {summary['images']} images to {out}: {files}."
+    over = f"over {summary['images']} images" if summary["images"] else "of the weights"
+    report = "".join(f"{printable(line)}\n" for line in lines)
+    return f"{table(rows)}\n{report}Wrote {summary['analysis']} {over} to {job.out}: {files}."

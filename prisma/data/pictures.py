@@ -30,6 +30,8 @@ class Pictures:
     sha256: str  # changes when a picture changes
     read: Callable[[Sequence[int]], Tensor]  # indices -> the model's inputs [image, channel, height, width]
     masks: Tensor | None = None  # [image, height, width], bool: true on the object, if known
+    labels: Tensor | None = None  # [image], int64: the class of each, if known
+    training: Callable[[int], tuple[Tensor, Tensor]] | None = None  # n -> the first n training images, and their labels
     left_out: str = ""  # what else is in the folder, and why it is not read: "2 hidden, 1 not pictures"
 
     def __len__(self) -> int:
@@ -41,8 +43,21 @@ class Pictures:
         return self.read(range(min(REFERENCE, len(self))))
 
 
+def no_pictures() -> Pictures:
+    """None, for what is read from weights alone."""
+
+    def read(rows: Sequence[int]) -> Tensor:
+        raise PrismaError("expected pictures; found none")
+
+    return Pictures((), "no pictures", read)
+
+
 def pictures(
-    ref: str | Path, transform: Transform | None, input_shape: Sequence[int], first: int | None = None
+    ref: str | Path,
+    transform: Transform | None,
+    input_shape: Sequence[int],
+    first: int | None = None,
+    classes: Sequence[str] = (),
 ) -> Pictures:
     """The pictures of a folder and its subfolders, sorted by path; or the test images of a task, with their masks.
 
@@ -53,6 +68,8 @@ def pictures(
         transform: the model's transform.
         input_shape: the shape of one input of the model, (channel, height, width).
         first: use only the first N pictures.
+        classes: names of the model's classes. The pictures of a folder have labels if its subfolders have these names,
+            or if there are as many subfolders as classes, in the same order.
 
     Raises:
         PrismaError: no such folder or task, no pictures, pictures that cannot be read (they are named), or a model that
@@ -67,7 +84,7 @@ def pictures(
         raise PrismaError(f"expected a folder of pictures or the name of a task; found {found}, and give their folder")
     if str(ref) in TASKS or not _is_there(ref, Path.is_dir):
         return _of_task(str(ref), transform, tuple(input_shape), first)
-    return _of_folder(given(ref), transform, first)
+    return _of_folder(given(ref), transform, first, classes)
 
 
 def _is_there(ref: str | Path, kind: Callable[[Path], bool]) -> bool:
@@ -93,15 +110,18 @@ def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...
             f"{name}"
         )
     images = chosen.normalise(split.images[:first])
+    train = data.splits["train"]
     return Pictures(
         names=tuple(f"{name}/test/{i}" for i in range(len(images))),
         sha256=data.sha256,
         read=lambda rows: images[torch.as_tensor(rows, dtype=torch.long)],
         masks=None if split.masks is None else split.masks[:first],
+        labels=split.labels[:first],
+        training=lambda n: (chosen.normalise(train.images[:n]), train.labels[:n]),
     )
 
 
-def _of_folder(folder: Path, transform: Transform | None, first: int | None) -> Pictures:
+def _of_folder(folder: Path, transform: Transform | None, first: int | None, classes: Sequence[str]) -> Pictures:
     if transform is None:
         raise PrismaError(
             f"expected a model with a transform, to read the pictures in {folder}; found none: the model has no "
@@ -120,7 +140,21 @@ def _of_folder(folder: Path, transform: Transform | None, first: int | None) -> 
     def read(rows: Sequence[int]) -> Tensor:
         return torch.stack(_expect_readable([names[i] for i in rows], [files[i] for i in rows], transform))
 
-    return Pictures(names, _list_hash(paths, files), read, left_out=found.left_out)
+    of_all = [path.relative_to(folder) for path in found.files]
+    labels = _labels(of_all, classes)
+    chosen = None if labels is None else labels[: len(files)]
+    return Pictures(names, _list_hash(paths, files), read, labels=chosen, left_out=found.left_out)
+
+
+def _labels(paths: Sequence[Path], classes: Sequence[str]) -> Tensor | None:
+    """The class of each picture by its subfolder, if the subfolders are the classes."""
+    folders = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
+    there = sorted(set(folders))
+    if "" in there or not there:
+        return None
+    if all(list(classes).count(folder) == 1 for folder in there):
+        return torch.tensor([list(classes).index(folder) for folder in folders])
+    return torch.tensor([there.index(folder) for folder in folders]) if len(there) == len(classes) else None
 
 
 def _list_hash(paths: Sequence[Path], files: Sequence[Path]) -> str:

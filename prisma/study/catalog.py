@@ -3,8 +3,7 @@
 Each returns a result whose arrays have the image axis first, so that the results of shards can be merged.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from prisma.analysis.attention.artifacts import Artifacts, artifacts
@@ -23,20 +22,11 @@ from prisma.analysis.lens.logit_lens import LogitLens, logit_lens
 from prisma.analysis.patching.ablation import Ablation, ablation
 from prisma.analysis.patching.activation_patching import ActivationPatching, activation_patching
 from prisma.analysis.patching.causal_tracing import CausalTracing, causal_tracing, embedding_scale
-from prisma.analysis.result import Result
 from prisma.errors import PrismaError, nearest
+from prisma.study.class_space import CLASS_SPACE
+from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.options import read_options
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """An analysis that can run over a data set."""
-
-    summary: str  # one sentence
-    options: Mapping[str, Any]  # the names from `options.OPTIONS` that it takes, with their defaults
-    result: type[Result]
-    function: Callable[[ShardInputs], Result]
 
 
 def _metric(name: str = "logit_diff") -> dict[str, Any]:
@@ -184,6 +174,7 @@ ANALYSES: Mapping[str, Analysis] = {
         LogitLens,
         lambda inputs: logit_lens(inputs.model, inputs.images, batch=inputs.batch, **inputs.select_options("tokens")),
     ),
+    **CLASS_SPACE,
     "rollout": Analysis(
         "Attention rollout: how much each final token depends on each input token, according to attention alone.",
         _MIXING,

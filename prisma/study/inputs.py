@@ -4,10 +4,10 @@ None of them depends on how the data set is divided into shards: the other image
 data set, noise has its own seed for each image, and means are over the first images of the data set.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from prisma.metrics import Metric, named_metric
 from prisma.runs import run
 from prisma.vit import ViT
 
+T = TypeVar("T")
 PAIRED = ("other", "swap")
 """Corruptions that use another image of the data set: the next one, or a random one."""
 WITH_SIGMA = ("noise", "blur")
@@ -36,6 +37,14 @@ class ShardInputs:
     rows: range  # image indices in the data set
     options: Mapping[str, Any]  # every option of the analysis, by name
     batch: int | None = None
+    kept: dict[str, Any] = field(default_factory=dict)  # what all shards share, by name: see `once`
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What all shards of an analysis share, made by the first that needs it."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        found: T = self.kept[name]
+        return found
 
     def select_options(self, *names: str) -> dict[str, Any]:
         """The options with these names."""
@@ -68,6 +77,31 @@ class ShardInputs:
         n, total = len(self.rows), len(self.pictures)
         rows = [(self.rows.stop + i) % total for i in range(min(n, total - n))]
         return self._to_model(self.pictures.read(rows)) if rows else None
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of each image.
+
+        Raises:
+            PrismaError: they are not known.
+        """
+        if self.pictures.labels is None:
+            raise PrismaError(
+                "expected images with labels, which this analysis needs; found none: use a task, or a folder whose "
+                "subfolders are the model's classes"
+            )
+        return self.pictures.labels[self.rows.start : self.rows.stop].to(self.device)
+
+    def training(self, n: int) -> tuple[Tensor, Tensor]:
+        """The first n training images, and their labels.
+
+        Raises:
+            PrismaError: there are none.
+        """
+        if self.pictures.training is None:
+            raise PrismaError("expected a task, whose training images this analysis needs; found a folder")
+        images, labels = self.pictures.training(n)
+        return self._to_model(images), labels.to(self.device)
 
     @cached_property
     def object_coverage(self) -> Tensor:

@@ -79,7 +79,10 @@ def summarise(result: Result) -> dict[str, Any]:
     summary = {}
     for name, axes in result.axes.items():
         x = result.arrays[name].double()
-        numbers = dict(zip(("mean", "stderr"), mean_and_error(x), strict=True)) if axes[0] == "image" else {"values": x}
+        numbers = {"values": x}
+        if "image" in axes:
+            by_image = x.movedim(axes.index("image"), 0)
+            numbers = dict(zip(("mean", "stderr"), mean_and_error(by_image), strict=True))
         lists = {
             key: _json_numbers(values.tolist()) for key, values in numbers.items() if values.numel() <= MAX_NUMBERS
         }

@@ -36,7 +36,9 @@ OPTIONS: Mapping[str, Option] = {
         "the run that is patched: clean or corrupt",
         choices=("clean", "corrupt"),
     ),
-    "site": Option("the activation to patch: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, ..."),
+    "site": Option(
+        "the activation to patch or read: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, ..."
+    ),
     "axis": Option("patch each index along this axis separately: head, token, component, ..."),
     "by": Option(
         "what replaces the ablated activation: zero, mean or resample",
@@ -70,6 +72,28 @@ OPTIONS: Mapping[str, Option] = {
         "the similarity measure: jensen_shannon, cosine or cka",
         choices=("jensen_shannon", "cosine", "cka"),
     ),
+    "norm": Option(
+        "how the readout's norm is treated: final, frozen, folded or none",
+        choices=("final", "frozen", "folded", "none"),
+    ),
+    "bias": Option("add what no vector changes, such as the head's bias: true or false", bool),
+    "control": Option("also of the same model with random weights: true or false", bool),
+    "kind": Option(
+        "what is cut: self_only (patches attend to themselves alone) or no_cls (not to the class token)",
+        choices=("self_only", "no_cls"),
+    ),
+    "renormalise": Option("whether attention without the class token still sums to one: true or false", bool),
+    "with_class_token": Option("whether rates count the class token too: true or false", bool),
+    "remove": Option("what is removed: context or class_label (the object)", choices=("context", "class_label")),
+    "how": Option(
+        "how tokens are removed: index (a shorter sequence) or attention (nothing attends to them)",
+        choices=("index", "attention"),
+    ),
+    "layer": Option("the kind of layer whose memories are read: mlp or attn", choices=("mlp", "attn")),
+    "top": Option("number of memories that count as active, or as a class's own", int),
+    "ln": Option("norms around the values: folded into them, or none", choices=("folded", "none")),
+    "alpha": Option("how much a ridge regression penalises large weights", float),
+    "training": Option("number of training images", int),
     "factor": Option("a patch is an artifact if its norm is above this multiple of the median norm", float),
 }
 """Name -> option, for every analysis that takes it."""

@@ -60,9 +60,9 @@ class DatasetAnalysis:
 
     @property
     def shards(self) -> list[range]:
-        """The image indices of each shard."""
+        """The image indices of each shard; one shard without images for what is read from weights alone."""
         n = len(self.pictures)
-        return [range(i, min(i + self.shard_size, n)) for i in range(0, n, self.shard_size)]
+        return [range(0)] if not n else [range(i, min(i + self.shard_size, n)) for i in range(0, n, self.shard_size)]
 
     def shard_path(self, shard: int) -> Path:
         return self.out / f"shard-{shard:05d}.npz"
@@ -131,11 +131,12 @@ def _compute_shards(
     missing = [(i, rows) for i, rows in own if not job.shard_path(i).is_file()]
     total, remaining = (sum(len(rows) for _, rows in shards) for shards in (own, missing))
     settings = _settings_hash(job) if missing else ""
+    kept: dict[str, Any] = {}
     function, hidden = analysis(job.name).function, not (progress and processes.is_first)
     style = {"desc": job.name, "unit": "image", "file": sys.stderr, "disable": hidden, "leave": False}
     with tqdm(total=total, initial=total - remaining, **style) as bar:
         for i, rows in missing:
-            result = function(ShardInputs(job.model, job.pictures, rows, job.options, batch))
+            result = function(ShardInputs(job.model, job.pictures, rows, job.options, batch, kept))
             marked = replace(result, metadata={**result.metadata, _OF: _shard_of(settings, rows)})
             expect_alone()
             marked.to_npz(job.shard_path(i))

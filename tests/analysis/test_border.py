@@ -156,7 +156,7 @@ def test_whole_numbers_are_of_pythons_own_type(layers: Any) -> None:
     model = model_of("base")
     found = prisma.norm_weighted_attention(model, images_of(model, 1), layers=layers)
     assert found.metadata["layers"] == [0, 1] and {type(x) for x in found.metadata["layers"]} == {int}
-    assert prisma.class_space(model, layers=layers).metadata["layers"] == [0, 1]
+    assert prisma.class_values(model, layers=layers).metadata["layers"] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_whole_numbers_are_of_pythons_own_type(layers: Any) -> None:
 def test_what_is_no_sequence_of_whole_numbers_is_named(layers: Any, message: str) -> None:
     model = model_of("base")
     for call in (
-        lambda: prisma.class_space(model, layers=layers),
+        lambda: prisma.class_values(model, layers=layers),
         lambda: prisma.norm_weighted_attention(model, images_of(model, 1), layers=layers),
     ):
         with pytest.raises(PrismaError, match=f"^expected {message}"):

@@ -26,7 +26,8 @@ ANALYSES = {
 
 def called(analysis: Callable[..., Any], model: Any, images: Any) -> Any:
     """An analysis of this model and these images; the border does not look at the other arguments before them."""
-    needed = [name for name, x in signature(analysis).parameters.items() if x.default is x.empty]
+    parameters = signature(analysis).parameters
+    needed = [name for name, x in parameters.items() if x.default is x.empty or name == "images"]
     given = {name: images if name in INPUTS else object() for name in needed}
     return analysis(**{**given, "model": model})
 

@@ -91,5 +91,5 @@ def test_every_exception_is_needed() -> None:
 
 
 def test_the_analyses_are_found() -> None:
-    assert {"activation_patching", "circuit_discovery", "logit_lens", "class_space", "rollout"} <= set(functions())
+    assert {"activation_patching", "circuit_discovery", "logit_lens", "class_values", "rollout"} <= set(functions())
     assert _literals('{"analysis": "one", **{"analysis": "two"}, "other": "three"}') == {"one", "two"}

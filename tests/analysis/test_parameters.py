@@ -57,6 +57,8 @@ def called(name: str, **options: Any) -> Any:
         "maps": torch.ones(2, 1, 3, 3),
         "target": 0,
         "labels": torch.tensor([0, 1]),
+        "test_images": images_of(model, 2),
+        "test_labels": torch.tensor([0, 1]),
     }
     return function(**{**{n: known.get(n, x) for n, x in needed.items()}, **options})
 

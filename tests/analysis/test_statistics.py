@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from prisma import PrismaError
-from prisma.analysis.statistics import bootstrap_interval, mean_and_error, share_of, standard_error
+from prisma.analysis.statistics import bootstrap_interval, mean_and_error, share_of, standard_error, wilcoxon
 
 
 def test_an_interval_of_any_statistic_of_images() -> None:
@@ -36,3 +36,17 @@ def test_more_draws_than_memory_are_refused_and_numbers_of_numpy_are_numbers() -
         bootstrap_interval(lambda rows: rows.double().mean(), 3, draws=10**30)
     found = bootstrap_interval(lambda rows: rows.double().mean(), 3, level=np.float64(0.9))  # type: ignore[arg-type]
     assert torch.equal(found, bootstrap_interval(lambda rows: rows.double().mean(), 3, level=0.9))
+
+
+def test_wilcoxon_is_that_of_scipy() -> None:
+    from scipy.stats import wilcoxon as slow
+
+    draw = torch.Generator().manual_seed(0)
+    values = (4 * torch.randn(30, 3, generator=draw, dtype=torch.float64)).round() / 4  # with ties and zeros
+    values += torch.tensor([0.0, 0.3, -0.2])
+    values[4, 1] = torch.nan
+    for column, found in enumerate(wilcoxon(values).tolist()):
+        x = values[:, column][~values[:, column].isnan()].numpy()
+        expected = slow(x, alternative="greater", method="asymptotic", correction=False).pvalue
+        assert found == pytest.approx(float(expected), rel=1e-9)
+    assert wilcoxon(torch.zeros(4)).item() == 1

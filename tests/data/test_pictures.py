@@ -10,7 +10,7 @@ from PIL import Image
 
 from prisma import PrismaError
 from prisma.data import task
-from prisma.data.pictures import Pictures, pictures
+from prisma.data.pictures import Pictures, no_pictures, pictures
 from prisma.data.transform import Transform
 
 SQUARE = Transform(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -154,3 +154,31 @@ def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
     identity = Transform(size=(8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
     (pixels,) = pictures(tmp_path, identity, SHAPE).read([0])
     assert (pixels - torch.from_numpy(grey / 65535)).abs().max() < 0.003
+
+
+def test_subfolders_that_are_classes_are_labels(tmp_path: Path) -> None:
+    for value, name in enumerate(("b/1.png", "a/2.png", "b/3.png")):
+        colour(tmp_path / name, value)
+
+    def labels(*classes: str, first: int | None = None) -> list[int] | None:
+        found = pictures(tmp_path, SQUARE, SHAPE, first, classes).labels
+        return None if found is None else found.tolist()
+
+    assert labels("b", "c", "a") == [2, 0, 0]  # sorted by path: a/2, b/1, b/3
+    assert labels("b", "c", "a", first=2) == [2, 0]
+    assert labels("n01", "n02", first=1) == [0]
+    assert labels("x", "y", "z") is None and labels() is None
+    colour(tmp_path / "4.png", 4)
+    assert labels("b", "a") is None
+    assert no_pictures().labels is None
+    with pytest.raises(PrismaError, match="expected pictures; found none"):
+        no_pictures().read([0])
+
+
+def test_a_task_has_labels_and_training_images() -> None:
+    digits = task("digits")
+    found = pictures("digits", None, (1, 8, 8), 5)
+    assert found.labels is not None and found.training is not None
+    assert torch.equal(found.labels, digits.splits["test"].labels[:5])
+    for x, expected in zip(found.training(3), digits.inputs("train", 3), strict=True):
+        assert torch.equal(x, expected)

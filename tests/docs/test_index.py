@@ -45,7 +45,7 @@ def test_the_index_lists_every_page_and_what_it_lists_exists() -> None:
 
 def test_every_analysis_has_a_page_of_its_name_that_calls_it() -> None:
     analyses = {*ANALYSES, *exported_analyses()}
-    assert {"activation_patching", "class_space", "head_graph"} <= analyses
+    assert {"activation_patching", "class_values", "head_graph"} <= analyses
     assert {page.stem for page in PAGES} == analyses
     for page in PAGES:
         code = "".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))

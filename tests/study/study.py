@@ -19,12 +19,20 @@ def noise(model: ViT, n: int = 5, *, masks: bool = True) -> Pictures:
     """Noise images, each with a random object mask."""
     images = images_of(model, n)
     sides = images.shape[-2:]
+    labels, training = torch.arange(n) % 5, images_of(model, 8, 3)
     objects = torch.rand(n, *sides, generator=torch.Generator().manual_seed(2)) > 0.6
 
     def read(rows: Sequence[int]) -> Tensor:
         return images[torch.tensor(list(rows))]
 
-    return Pictures(tuple(f"{i}.png" for i in range(n)), "a hash", read, objects if masks else None)
+    return Pictures(
+        tuple(f"{i}.png" for i in range(n)),
+        "a hash",
+        read,
+        objects if masks else None,
+        labels,
+        lambda n: (training[:n], torch.arange(8)[:n] % 5),
+    )
 
 
 def job_of(

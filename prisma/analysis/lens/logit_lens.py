@@ -23,7 +23,7 @@ from prisma.analysis.result import Result
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
 from prisma.numbers import exact
-from prisma.plain import expect_plain
+from prisma.plain import expect_plain, is_plain
 from prisma.runs import check_pixels
 from prisma.view.browser import View
 from prisma.view.browser.notebook import lens_view
@@ -31,7 +31,7 @@ from prisma.view.figures.answers import draw_answers
 from prisma.view.figures.charts import draw_stages
 from prisma.view.figures.maps import chosen_images
 from prisma.view.figures.plots import draw
-from prisma.vit import ViT
+from prisma.vit import Readout, ViT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,8 +153,25 @@ def stages_of(model: ViT, images: Tensor, batch: int | None = None) -> Iterator[
 
 
 def read_alone(model: ViT, x_BTM: Tensor, batch: int | None = None) -> Tensor:
-    """Logits [batch, token, class] of each token alone, in float32 at least: read from a stream of copies of it."""
-    copies = model.config.n_prefix + 1  # the fewest tokens that hold every prefix token and a patch
-    size = max(inputs_per_pass(model, batch) // copies, 1) * x_BTM.shape[1]
-    alone = [model.readout(x_NM[:, None].expand(-1, copies, -1)) for x_NM in x_BTM.flatten(0, 1).split(size)]
+    """Logits [batch, token, class] of each token alone, in float32 at least: as if every token were a copy of it."""
+    size = inputs_per_pass(model, batch) * x_BTM.shape[1]
+    alone = [_read_each(model.readout, x_NM, model.config.n_prefix + 1) for x_NM in x_BTM.flatten(0, 1).split(size)]
     return exact(torch.cat(alone)).view(*x_BTM.shape[:2], -1)
+
+
+def _read_each(readout: Readout, x_NM: Tensor, copies: int) -> Tensor:
+    """Logits [vector, class]. A pooling that only takes, averages or joins tokens needs no copies of them.
+
+    Args:
+        copies: the fewest tokens that hold every prefix token and a patch.
+    """
+    if readout.attention_pool is not None or not is_plain(readout):
+        size = max(len(x_NM) // copies, 1)
+        return torch.cat([readout(some_NM[:, None].expand(-1, copies, -1)) for some_NM in x_NM.split(size)])
+    return readout.head(pooled_alone(readout, x_NM))
+
+
+def pooled_alone(readout: Readout, x_NM: Tensor) -> Tensor:
+    """What the head reads [vector, features] where every token is a copy of one vector; not for attention pooling."""
+    normed_NM = x_NM if readout.ln_final is None else readout.ln_final(x_NM[:, None])[:, 0]
+    return torch.cat([normed_NM] * 2, dim=-1) if readout.pool in ("class_mean", "distilled") else normed_NM

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import guarded
+from prisma.analysis.class_space.class_embeddings import class_embeddings, has_class_embeddings
 from prisma.analysis.result import Result
-from prisma.analysis.weights.class_space import class_embeddings, has_class_embeddings
 from prisma.circuits import attentions, expect_bilinear, stream_weights
 from prisma.errors import PrismaError
 from prisma.numbers import exact

@@ -10,11 +10,13 @@ from prisma.errors import PrismaError
 from prisma.view.figures.plots import STYLE
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_BARS = 28
 MOST_MARKS = 40
 FOR, AGAINST = "#d1495b", "#3b6ea5"  # red is above zero, blue below, as in heat maps
+BY_CHANCE = " by chance"
 COLOURS = (FOR, AGAINST, "#2a9d5c", "#8e5bb5", "#c98a1b", "#5b616b")
 
 
@@ -70,13 +72,21 @@ def draw_bars(
 
 
 def draw_stages(
-    lines: Mapping[str, Tensor], *, chance: Mapping[str, float] | None = None, title: str = "", axis: str = "stage"
+    lines: Mapping[str, Tensor],
+    *,
+    chance: Mapping[str, float] | None = None,
+    level: float | None = None,
+    beside: Mapping[str, Tensor] | None = None,
+    title: str = "",
+    axis: str = "stage",
 ) -> "Figure":
     """A line for each name: the mean over images by stage. A single line has a band of 80 % of the images.
 
     Args:
-        lines: name -> [image, stage]; NaN where an image has no value.
+        lines: name -> [image, stage]; NaN where an image has no value. "NAME by chance" is dashed, in NAME's colour.
         chance: name -> the value of a random answer, drawn as a dashed line in the same colour.
+        level: the value of a random answer, where it is the same for all lines.
+        beside: name -> [image, layer], the effects of a causal analysis, drawn in a second panel.
         axis: the name of the second axis.
 
     Raises:
@@ -84,26 +94,49 @@ def draw_stages(
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     if not lines or any(x.ndim != 2 or not x.numel() for x in lines.values()):
         raise PrismaError(f"expected lines [image, {axis}]; found { {n: list(x.shape) for n, x in lines.items()} }")
     with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.8), dpi=150, layout="constrained")
-        panel = figure.subplots()
-        for i, (name, values) in enumerate(lines.items()):
-            x_BS, colour = values.detach().double().cpu(), COLOURS[i % len(COLOURS)]
-            stages, marker = range(x_BS.shape[1]), "o" if x_BS.shape[1] <= MOST_MARKS else None
-            panel.plot(stages, x_BS.nanmean(0).numpy(), color=colour, marker=marker, markersize=3, label=name)
-            if len(lines) == 1 and len(x_BS) > 1:  # bands of several lines hide each other
-                ends = x_BS.nanquantile(torch.tensor([0.1, 0.9]).double(), dim=0).numpy()
-                panel.fill_between(stages, *ends, color=colour, alpha=0.15, lw=0, label="80 % of the images")
-            if chance and name in chance:
-                label = f"{name} by chance"
-                panel.axhline(chance[name], color=colour, linestyle="--", linewidth=0.9, label=label)
-        panel.set_xlabel("stage (0 is the embedding)" if axis == "stage" else axis)
-        panel.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-        panel.grid(color="#e6e8eb")
-        figure.legend(loc="outside right upper", fontsize=8)
+        figure = Figure(figsize=(7.2, 6.4 if beside else 3.8), dpi=150, layout="constrained")
+        panels = figure.subplots(2 if beside else 1, squeeze=False)[:, 0]
+        colours = _colours([*lines, *(beside or {})])
+        _draw_lines(panels[0], lines, axis, chance or {}, colours)
+        if level is not None:
+            panels[0].axhline(level, color="#5b616b", linestyle="--", linewidth=0.9, label="chance")
+        if beside:
+            panels[0].set_title("what can be read", loc="left", fontsize=9)
+            panels[1].set_title("what it causes", loc="left", fontsize=9)
+            _draw_lines(panels[1], beside, "layer", {}, colours)
+            for panel in panels:
+                panel.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
+        else:
+            figure.legend(loc="outside right upper", fontsize=8)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color="#1f2328")
     return figure
+
+
+def _colours(names: Sequence[str]) -> dict[str, str]:
+    """Name -> a colour, the same for a name in every panel, and for what it is by chance."""
+    own = list(dict.fromkeys(name.removesuffix(BY_CHANCE) for name in names))
+    return {name: COLOURS[own.index(name.removesuffix(BY_CHANCE)) % len(COLOURS)] for name in names}
+
+
+def _draw_lines(
+    panel: "Axes", lines: Mapping[str, Tensor], axis: str, chance: Mapping[str, float], colours: Mapping[str, str]
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for name, values in lines.items():
+        x_BS, colour = values.detach().double().cpu(), colours[name]
+        stages, marker = range(x_BS.shape[1]), "o" if x_BS.shape[1] <= MOST_MARKS else None
+        style = {"linestyle": "--"} if name.endswith(BY_CHANCE) else {"marker": marker}
+        panel.plot(stages, x_BS.nanmean(0).numpy(), color=colour, markersize=3, label=name, **style)
+        if len(lines) == 1 and len(x_BS) > 1:  # bands of several lines hide each other
+            ends = x_BS.nanquantile(torch.tensor([0.1, 0.9]).double(), dim=0).numpy()
+            panel.fill_between(stages, *ends, color=colour, alpha=0.15, lw=0, label="80 % of the images")
+        if name in chance:
+            panel.axhline(chance[name], color=colour, linestyle="--", linewidth=0.9, label=f"{name}{BY_CHANCE}")
+    panel.set_xlabel("stage (0 is the embedding)" if axis == "stage" else axis)
+    panel.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    panel.grid(color="#e6e8eb")

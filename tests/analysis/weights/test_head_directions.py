@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from prisma import PrismaError, circuits
-from prisma.analysis.weights.class_space import class_embeddings
+from prisma.analysis.class_space.class_embeddings import class_embeddings
 from prisma.analysis.weights.head_directions import HeadDirections, head_directions
 from tests.variants import model_of
 

@@ -1,4 +1,4 @@
-"""Class space: which classes a head or neuron writes, which classes a head reads, and which pixels.
+"""Class values: which classes a head or neuron writes, which classes a head reads, and which pixels.
 
 The readout's matrix E [class, d_model] has a direction of the residual stream for each class. What is written to the
 stream, projected on E, is the logits that it raises:
@@ -19,20 +19,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prisma.analysis.border import guarded
+from prisma.analysis.class_space.class_embeddings import class_embeddings
 from prisma.analysis.result import Result
-from prisma.circuits import expect_ln, folded_in, neuron_weights, stream_norms, stream_weights
+from prisma.circuits import expect_ln, folded_in, neuron_weights, stream_weights
 from prisma.errors import PrismaError
 from prisma.numbers import exact
 from prisma.plain import expect_plain
-from prisma.pretrained.zero_shot import PromptHead
 from prisma.vit import ViT, build
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClassSpace(Result):
+class ClassValues(Result):
     """Which classes each unit of a head and each neuron writes, by the weights alone.
 
     A number in `heads` or `neurons` is the logit that one unit of activation adds to a class: positive raises it,
@@ -58,53 +58,15 @@ class ClassSpace(Result):
 
 
 @guarded
-def class_embeddings(
-    model: ViT, after: tuple[int, str] | None = None, *, ln: str = "folded", dtype: torch.dtype | None = None
-) -> Tensor:
-    """Which direction of the residual stream stands for each class? E [class, d_model].
-
-    E times a vector of the stream is the logits that it adds, but for norms' divisors and biases: a large dot product
-    with a row raises that class, a negative one lowers it. Where the readout uses two vectors (pool="class_mean",
-    "distilled"), the direction is meant to be in both. In a model whose classes are prompts, these are the prompts'
-    directions through the projection.
-
-    Args:
-        after: (layer, "time", "attn" or "mlp"), the branch whose output is projected: in a model with norm="post" it
-            decides which norms come after; None for the final residual stream.
-        ln: "folded" includes the norms between there and the readout, but for their divisors; "none" includes none.
-        dtype: the precision; by default float32 at least.
-
-    Raises:
-        PrismaError: the model has no classes, or attention pooling, which is not linear, or `ln` has another value.
-    """
-    expect_ln(ln)
-    head, c = model.readout.head, model.config
-    if not has_class_embeddings(model):
-        raise PrismaError(
-            "class embeddings need a model with classes and a linear pooling; "
-            f"found pool={c.pool!r} and n_classes={c.n_classes}"
-        )
-    head_parts = ["readout.head", *["readout.head.projection"] * isinstance(head, PromptHead)]
-    expect_plain(model, ["readout", *head_parts, "readout.ln_final"], "which direction stands for a class")
-    embedding = _of_prompts(head) if isinstance(head, PromptHead) else head.get_parameter("weight")
-    reads_MC = exact(embedding).to(dtype).unflatten(1, (-1, c.d_model)).sum(1).mT
-    if ln == "folded":
-        on_stream = [] if after is None else list(stream_norms(model, *after))
-        for norm in (model.readout.ln_final, *reversed(on_stream)):
-            reads_MC = folded_in(norm, reads_MC)
-    return reads_MC.mT
-
-
-@guarded
 @torch.no_grad()
-def class_space(
+def class_values(
     model: ViT, *, attention: str = "attn", layers: Iterable[int] | None = None, ln: str = "folded"
-) -> ClassSpace:
+) -> ClassValues:
     """Which classes do heads and neurons write, by the weights alone?
 
     Each number is the logit that one unit of a head's z, or of a neuron's activation, adds to a class: positive raises
     the class, negative lowers it, 0 does not touch it. `agreement_heads` and `agreement_neurons` say how well a layer's
-    best vector fits each class, as a cosine: compare with `class_space(random_control(model))`.
+    best vector fits each class, as a cosine: compare with `class_values(random_control(model))`.
 
     Args:
         attention: "attn", or "time" in divided attention.
@@ -122,22 +84,40 @@ def class_space(
     """
     chosen = list(range(model.config.n_layers) if layers is None else layers)
     if not chosen:
-        raise PrismaError("class space needs at least one layer; found no layer")
+        raise PrismaError("class values need at least one layer; found no layer")
     found: dict[str, list[Tensor]] = {}
-    wide = torch.float64  # what all weights have in common may be far larger than what a norm leaves of them
     for layer in chosen:
-        values = {"heads": ("attn", stream_weights(model, layer, attention, ln=ln, dtype=wide)["W_O"])}
-        if model.config.d_mlp:
-            values["neurons"] = ("mlp", neuron_weights(model, layer, ln=ln, dtype=wide))
-        for name, (branch, value) in values.items():
-            embedding_CM = class_embeddings(model, (layer, branch), ln=ln, dtype=wide)
-            unit_CM, unit_NM = (torch.nn.functional.normalize(x, dim=-1) for x in (embedding_CM, value.flatten(0, -2)))
-            found.setdefault(name, []).append((value @ embedding_CM.mT).movedim(-1, 0))
-            found.setdefault(f"agreement_{name}", []).append((unit_CM @ unit_NM.mT).amax(1))
-    return ClassSpace(
-        metadata={"analysis": "class_space", "attention": attention, "layers": chosen, "ln": ln},
+        for name, branch in {"heads": attention, **({"neurons": "mlp"} if model.config.d_mlp else {})}.items():
+            values, agreement = values_of(model, layer, branch, ln=ln)
+            by_head = values.unflatten(1, (-1, model.config.d_head)) if name == "heads" else values
+            found.setdefault(name, []).append(by_head)
+            found.setdefault(f"agreement_{name}", []).append(agreement)
+    return ClassValues(
+        metadata={"analysis": "class_values", "attention": attention, "layers": chosen, "ln": ln},
         **{name: torch.stack(parts).to(exact(model.embed.patch.weight).dtype) for name, parts in found.items()},
     )
+
+
+def values_of(model: ViT, layer: int, branch: str, *, ln: str = "folded") -> tuple[Tensor, Tensor]:
+    """The logit that each memory of a branch adds to each class [class, memory], and the class-value agreement [class].
+
+    A memory is a neuron, or a unit of a head's z (heads one after the other). Computed in float64, because what all
+    weights have in common may be far larger than what a norm leaves of them.
+
+    Args:
+        branch: "attn", "time" or "mlp".
+
+    Raises:
+        PrismaError: as `class_embeddings`, `stream_weights` and `neuron_weights`.
+    """
+    wide = torch.float64
+    if branch == "mlp":
+        value_NM = neuron_weights(model, layer, ln=ln, dtype=wide)
+    else:
+        value_NM = stream_weights(model, layer, branch, ln=ln, dtype=wide)["W_O"].flatten(0, 1)
+    embedding_CM = class_embeddings(model, (layer, "mlp" if branch == "mlp" else "attn"), ln=ln, dtype=wide)
+    unit_CM, unit_NM = (torch.nn.functional.normalize(x, dim=-1) for x in (embedding_CM, value_NM))
+    return embedding_CM @ value_NM.mT, (unit_CM @ unit_NM.mT).amax(1)
 
 
 @guarded
@@ -192,15 +172,3 @@ def random_control(model: ViT, seed: int = 0) -> ViT:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         return build(model.config).to(like).eval()
-
-
-def has_class_embeddings(model: ViT) -> bool:
-    """Whether logits are a matrix times the tokens, but for norms, so that `class_embeddings` exist."""
-    return model.config.n_classes > 0 and model.config.pool != "attention"
-
-
-def _of_prompts(head: PromptHead) -> Tensor:
-    """[prompt, pooled]. Dividing by the length of the image's embedding is left out, as norms' divisors are."""
-    projection, directions = head.projection, exact(head.directions)
-    reads = directions @ exact(projection.weight) if isinstance(projection, nn.Linear) else directions
-    return reads * head.scale

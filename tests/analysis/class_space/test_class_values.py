@@ -8,60 +8,16 @@ import torch.nn.functional as F
 
 import prisma
 from prisma import PrismaError, circuits
-from prisma.analysis.weights.class_space import (
-    ClassSpace,
-    class_embeddings,
+from prisma.analysis.class_space.class_embeddings import class_embeddings
+from prisma.analysis.class_space.class_values import (
+    ClassValues,
     class_reads,
-    class_space,
+    class_values,
     random_control,
     to_pixels,
 )
-from prisma.circuits import folded_in, folded_out, stream_norms
-from prisma.pretrained.zero_shot import PromptHead
+from prisma.circuits import folded_in, folded_out
 from tests.variants import images_of, model_of
-
-LINEAR = ["base", "norm_none", "norm_post", "pool_mean", "pool_class_mean", "pool_distilled", "norm_pooled_mean", "rms",
-          "divided_everything", "no_norm_final"]  # fmt: skip
-
-
-@pytest.mark.parametrize("variant", LINEAR)
-def test_class_embeddings_are_the_readout(variant: str) -> None:
-    """logits of a stream whose tokens are all x = (E x) / (the divisor of x) + what biases add."""
-    model = model_of(variant)
-    x_BTM = torch.randn(4, 1, 12, dtype=torch.float64).expand(-1, model.config.n_tokens, -1)
-    norm = model.readout.ln_final
-    divisor, constant = torch.ones(()), torch.zeros(model.config.d_model, dtype=torch.float64)
-    if norm is not None:
-        centred = x_BTM[:, 0] - (x_BTM[:, 0].mean(-1, keepdim=True) if isinstance(norm, torch.nn.LayerNorm) else 0)
-        divisor = (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
-        constant = norm.bias if isinstance(norm, torch.nn.LayerNorm) else constant
-    logits = x_BTM[:, 0] @ class_embeddings(model).mT / divisor
-    logits = logits + class_embeddings(model, ln="none") @ constant + model.readout.head.bias
-    torch.testing.assert_close(model.readout(x_BTM), logits)
-
-
-def test_what_is_written_early_passes_the_norms_of_the_stream() -> None:
-    model = model_of("norm_post", n_layers=3)
-    written = torch.randn(12, dtype=torch.float64)
-    for after in ((0, "attn"), (1, "mlp"), (2, "mlp")):
-        x = written
-        for norm in stream_norms(model, *after):
-            x = folded_out(norm, x)
-        torch.testing.assert_close(class_embeddings(model, after) @ written, class_embeddings(model) @ x)
-    assert torch.equal(class_embeddings(model, (0, "attn"), ln="none"), model.readout.head.weight)
-
-
-@pytest.mark.parametrize("projected", [True, False])
-def test_prompts_are_classes(projected: bool) -> None:
-    model = model_of("base", n_classes=12)
-    projection = torch.nn.Linear(12, 7).double() if projected else torch.nn.Identity()
-    directions = F.normalize(torch.randn(5, 7 if projected else 12, dtype=torch.float64), dim=-1)
-    model.readout.head = PromptHead(projection, directions, 3.0, 0.5)
-    x, step = torch.randn(12, dtype=torch.float64), torch.randn(12, dtype=torch.float64)
-    found = class_embeddings(model, ln="none") @ (step - x)
-    features = projection(torch.stack([x, step]))
-    expected = (features[1] - features[0]) @ directions.T * 3.0
-    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("ln", circuits.LN)
@@ -69,9 +25,9 @@ def test_prompts_are_classes(projected: bool) -> None:
     "variant", ["base", "attention_only", "norm_post", "norm_res_post", "layer_scale", "sub_norms", "pool_class_mean",
                 "gated_silu", "divided", "parallel"]
 )  # fmt: skip
-def test_class_space_class_by_class(variant: str, ln: str) -> None:
+def test_class_values_class_by_class(variant: str, ln: str) -> None:
     model = model_of(variant)
-    found = class_space(model, ln=ln)
+    found = class_values(model, ln=ln)
     for layer in range(2):
         heads = circuits.stream_weights(model, layer, ln=ln)["W_O"]
         embedding = class_embeddings(model, (layer, "attn"), ln=ln)
@@ -117,7 +73,7 @@ def test_a_planted_class_is_found() -> None:
     with torch.no_grad():
         model.blocks[1].mlp.out.weight[:, 7] = 3 * model.readout.head.weight[2]
         model.blocks[0].attn.out.weight.view(12, 3, 4)[:, 1, 2] = model.readout.head.weight[4]
-    found = class_space(model)
+    found = class_values(model)
     assert found.agreement_neurons is not None
     assert found.neurons is not None
     assert found.agreement_neurons[1, 2].item() == pytest.approx(1)
@@ -171,14 +127,14 @@ def test_the_control_is_of_the_same_form_and_of_other_weights() -> None:
 
 def test_the_digits_mouse_agrees_with_its_classes_more_than_chance() -> None:
     mouse = prisma.load("mice/digits").model
-    trained, control = class_space(mouse), class_space(random_control(mouse))
+    trained, control = class_values(mouse), class_values(random_control(mouse))
     assert trained.agreement_heads[-1].mean() > control.agreement_heads[-1].mean() + 0.05
 
 
 def test_results_survive_a_file(tmp_path: Any) -> None:
     model = model_of("attention_only")
-    space = class_space(model, layers=[1])
-    again = ClassSpace.from_npz(space.to_npz(tmp_path / "space.npz"))
+    space = class_values(model, layers=[1])
+    again = ClassValues.from_npz(space.to_npz(tmp_path / "space.npz"))
     assert torch.equal(again.heads, space.heads.detach())
     assert again.neurons is None
     assert again.metadata["layers"] == [1]
@@ -188,13 +144,11 @@ def test_results_survive_a_file(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("variant", "call", "message"),
     [
-        ("siglip", class_embeddings, "found pool='attention' and n_classes=5"),
-        ("no_head", class_space, "found pool='class' and n_classes=0"),
-        ("base", lambda m: class_embeddings(m, ln="live"), "expected ln to be none"),
-        ("base", lambda m: class_space(m, layers=[]), "found no layer"),
-        ("base", lambda m: class_space(m, layers=[2]), "from 0 to 1"),
-        ("base", lambda m: class_space(m, attention="time"), "'time'"),
-        ("no_layers", class_space, "found no layer"),
+        ("no_head", class_values, "found pool='class' and n_classes=0"),
+        ("base", lambda m: class_values(m, layers=[]), "found no layer"),
+        ("base", lambda m: class_values(m, layers=[2]), "from 0 to 1"),
+        ("base", lambda m: class_values(m, attention="time"), "'time'"),
+        ("no_layers", class_values, "found no layer"),
         ("base", lambda m: to_pixels(m, torch.ones(3)), r"\[..., 12\]; found \[3\]"),
         ("attention_only", lambda m: circuits.neuron_weights(m, 0), "found 0 and d_mlp=0"),
         ("base", lambda m: circuits.neuron_weights(m, 5), "found 5 and d_mlp=10"),

@@ -8,9 +8,12 @@ import torch
 
 import prisma
 from prisma import PrismaError
-from prisma.analysis.lens.class_identifiability import ClassIdentifiability, class_identifiability
+from prisma.analysis.class_space import project
+from prisma.analysis.class_space.class_identifiability import ClassIdentifiability, class_identifiability
 from prisma.analysis.lens.logit_lens import logit_lens
+from prisma.analysis.result import Effect
 from prisma.data import task
+from prisma.data.task import coverage
 from tests.variants import WITH_CLASSES, images_of, model_of
 
 
@@ -33,7 +36,9 @@ def test_ranks_and_scores_are_those_of_loops(variant: str) -> None:
                 "mrr": sum(1 / (1 + rank) for rank in patches) / len(patches),
             }
             for name, value in expected.items():
-                assert found.arrays[name][image, stage].item() == pytest.approx(value)
+                assert found.of("patches", name)[image, stage].item() == pytest.approx(value)
+            assert found.score[stage, image].tolist() == pytest.approx([1 - rank / 5 for rank in ranks])
+            assert found.any_patch[image, stage].item() == (0 in patches)
 
 
 def of_mouse(mouse: prisma.ViT) -> ClassIdentifiability:
@@ -57,7 +62,7 @@ def test_over_all_labels_of_an_image_the_mean_is_chance() -> None:
     assert chance["rate"] == 0.025
     assert chance["score"] == pytest.approx(0.5125)
     for name, expected in chance.items():
-        torch.testing.assert_close(found.arrays[name].mean(0), torch.full((3,), expected).double())
+        torch.testing.assert_close(found.of("patches", name).mean(0), torch.full((3,), expected).double())
 
 
 def test_a_readout_of_zeros_has_exactly_the_numbers_of_chance() -> None:
@@ -68,7 +73,7 @@ def test_a_readout_of_zeros_has_exactly_the_numbers_of_chance() -> None:
     assert found.tied is not None and (found.tied == 5).all() and (found.rank == 2).all()
     for name, expected in found.metadata["chance"].items():
         torch.testing.assert_close(
-            found.arrays[name], torch.full((2, 3), expected, dtype=torch.float64), rtol=0, atol=1e-12
+            found.of("patches", name), torch.full((2, 3), expected, dtype=torch.float64), rtol=0, atol=1e-12
         )
 
 
@@ -90,7 +95,7 @@ def test_classes_that_tie_share_their_ranks(tmp_path: Path) -> None:
             "mrr": (1 / (1 + above) + 1 / (2 + above)) / 2,
         }
         for name, values in expected.items():
-            torch.testing.assert_close(found.arrays[name][image], values.mean(-1))
+            torch.testing.assert_close(found.of("patches", name)[image], values.mean(-1))
     saved = ClassIdentifiability.from_npz(found.to_npz(tmp_path / "ties.npz"))
     torch.testing.assert_close(saved.rate, found.rate)
 
@@ -99,14 +104,14 @@ def test_an_untrained_mouse_is_near_chance() -> None:
     torch.manual_seed(0)
     found = of_mouse(prisma.ViT(prisma.load("mice/sprites").config).eval())
     assert found.rate.mean(0).max() < 0.1
-    assert (found.score.mean(0) - found.metadata["chance"]["score"]).abs().max() < 0.1
+    assert (found.score[..., 1:].mean((1, 2)) - found.metadata["chance"]["score"]).abs().max() < 0.1
 
 
 def test_it_is_a_result() -> None:
     model = model_of("base")
     found = class_identifiability(model, images_of(model), torch.tensor([0, 1]))
     said = json.loads(json.dumps(found.to_dict()))
-    assert list(said["arrays"]) == ["rate", "score", "mrr", "rank"]
+    assert list(said["arrays"]) == ["rate", "score", "mrr", "any_patch", "rank"]
     assert said["arrays"]["rate"]["axes"] == ["image", "stage"]
     labels = [line.get_label() for line in found.plot().axes[0].lines]
     assert labels == [name + of for name in ("rate", "score", "mrr") for of in ("", " by chance")]
@@ -126,3 +131,60 @@ def test_what_it_refuses() -> None:
         class_identifiability(model, images_of(model), labels + 6)
     with pytest.raises(PrismaError, match="n_classes=0"):
         class_identifiability(model_of("no_head"), images_of(model), labels)
+
+
+def test_kinds_and_the_control_on_the_mouse(tmp_path: Path) -> None:
+    """Trained is far above random weights, which are at chance, and the class token leads the patches."""
+    data = task("sprites")
+    images, labels = data.inputs("test", 100)
+    mouse, masks = prisma.load("mice/sprites").model, data.splits["test"].masks
+    assert masks is not None
+    found = class_identifiability(mouse, images, labels, masks=masks[:100], control=True)
+    low = found.interval()[0]
+    random = found.of("patches", control=True).mean(0)
+    assert low[-1] > 10 * random[-1] and (random < 0.1).all()
+    assert found.p_value()[-1] < 1e-6 and found.p_value("class", "rate").min() >= 0
+    assert found.interval("class")[0, -1] > found.interval()[1, -1]
+    covered = coverage(masks[:100], mouse.config.patch_size).flatten(1)
+    shares = (found.rank[:, :, 1:] == 0).double()
+    for kind, where in {"object": covered >= 0.5, "context": covered == 0}.items():
+        expected = torch.stack([row[:, some].mean(-1) for row, some in zip(shares, where, strict=True)])
+        torch.testing.assert_close(found.of(kind), expected, equal_nan=True)
+    again = ClassIdentifiability.from_npz(found.to_npz(tmp_path / "kinds.npz"))
+    torch.testing.assert_close(again.of("context", "mrr"), found.of("context", "mrr"), equal_nan=True)
+
+
+class Flat(Effect):
+    """An effect without layers."""
+
+    per_image = torch.ones(3, 2)  # type: ignore[assignment]
+
+
+def test_the_causal_partner_is_drawn_beside() -> None:
+    model = model_of("base")
+    images, labels, masks = images_of(model, 3), torch.tensor([0, 1, 2]), torch.zeros(3, 6, 6)
+    masks[:, :2, :4] = 1
+    found = class_identifiability(model, images, labels, masks=masks)
+    cause = prisma.causal_tracing(model, images, masks[:, ::2, ::2], metric=prisma.Logit(labels), samples=1)
+    panels = found.plot(cause=cause).axes
+    assert [line.get_label() for line in panels[0].lines] == ["class", "patches", "object", "context", "chance"]
+    assert list(cause.names[cause.axes["effect"][-1]]) == [line.get_label() for line in panels[1].lines]
+    colours = {line.get_label(): line.get_color() for line in panels[0].lines}
+    assert all(colours[line.get_label()] == line.get_color() for line in panels[1].lines)
+    for i, line in enumerate(panels[1].lines):
+        assert line.get_ydata() == pytest.approx(cause.change[:, i].tolist())
+    with pytest.raises(PrismaError, match=r"expected an analysis with effects \[layer, ...\]"):
+        found.plot(cause=Flat(metadata={}))
+
+
+@pytest.mark.parametrize("norm", ["frozen", "folded", "none"])
+def test_other_norms_are_those_of_the_projection(norm: str) -> None:
+    model = model_of("base").requires_grad_(False)
+    images, labels = images_of(model), torch.tensor([4, 1])
+    found = class_identifiability(model, images, labels, norm=norm)
+    acts = prisma.record(model, images, "blocks.*.resid_post")[1]
+    last = acts["blocks.1.resid_post"]
+    for layer in range(2):
+        logits = project(model, acts[f"blocks.{layer}.resid_post"], norm=norm, last=last)
+        own = logits.gather(-1, labels[:, None, None].expand(2, 10, 1))
+        assert torch.equal(found.rank[:, layer + 1], (logits > own).sum(-1).to(found.rank))

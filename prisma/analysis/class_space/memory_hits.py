@@ -1,0 +1,93 @@
+"""Which memories of a layer are active at a token, and whether they belong to the image's class: the arrays of images.
+
+Shapes: B image, T token, N memory, K active memory, C class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prisma.analysis.class_space.passes import Pass, stream_numbers
+from prisma.numbers import exact
+from prisma.vit import ViT
+
+SITES: Mapping[str, tuple[str, str]] = {"mlp": ("mlp.post", "mlp_out"), "attn": ("attn.z", "attn_out")}
+"""Kind of layer -> the site of its coefficients, and of what it writes."""
+PARTS = ("stream", "attention", "mlp", "none")
+"""What a block's output may have its first class from."""
+
+
+@dataclass(frozen=True)
+class OwnMemories:
+    """Which memories of a layer are a class's own, and which classes a memory's: boolean, [memory, class]."""
+
+    of_class: Tensor  # the memory is among those that raise the class most
+    of_memory: Tensor  # the class is among those that the memory raises most
+    first_class: Tensor  # [memory]: the class that it raises most
+
+    @classmethod
+    def of(cls, value_CN: Tensor, top: int) -> "OwnMemories":
+        return cls(_largest(value_CN, top, dim=1).mT, _largest(value_CN, top, dim=0).mT, value_CN.argmax(0))
+
+    def hits(self, active_BTK: Tensor, label_B: Tensor) -> dict[str, Tensor]:
+        """Whether an active memory fits the image's class, in both directions, and the share of other classes."""
+        found: dict[str, Tensor] = {}
+        for name, own_NC in {"memory_of_class": self.of_class, "class_of_memory": self.of_memory}.items():
+            any_BTC = own_NC.to(active_BTK.device)[active_BTK].any(-2).float()
+            hit_BT = any_BTC.gather(-1, label_B[:, None, None].expand(*any_BTC.shape[:2], 1))[..., 0]
+            found |= {name: hit_BT, f"{name}_by_chance": (any_BTC.sum(-1) - hit_BT) / max(any_BTC.shape[-1] - 1, 1)}
+        return found
+
+
+def _largest(values: Tensor, k: int, dim: int) -> Tensor:
+    chosen = values.topk(min(k, values.shape[dim]), dim=dim).indices
+    return torch.zeros_like(values, dtype=torch.bool).scatter(dim, chosen, True)
+
+
+class HitReader:
+    """The arrays of images, with a row for each layer of `own`, from one pass after another."""
+
+    def __init__(self, model: ViT, labels: Tensor, site: str, own: Mapping[int, OwnMemories], top: int) -> None:
+        self.labels, self.own, self.top, self.parts = labels, own, top, parts_of_blocks(model)
+        self.coefficients, self.written = SITES[site][0], "mlp" if site == "mlp" else "attention"
+        c = model.config
+        width = c.d_mlp if site == "mlp" else c.n_heads * c.d_head
+        self.sites = stream_numbers(model, [f"blocks.{i}.{x}" for i in own for x in self.parts.values()])
+        self.sites |= {f"blocks.{i}.{self.coefficients}": c.n_tokens * width for i in own}
+        self.found: list[dict[str, Tensor]] = []
+
+    def add(self, one: Pass) -> None:
+        of_layers, label_B = [], self.labels[one.rows]
+        for layer, memories in self.own.items():
+            coefficient_BTN = exact(one.acts[f"blocks.{layer}.{self.coefficients}"]).flatten(2)
+            active_BTK = coefficient_BTN.topk(min(self.top, coefficient_BTN.shape[-1]), dim=-1).indices
+            first = {part: one.first(f"blocks.{layer}.{x}") for part, x in self.parts.items()}
+            written_BT = first[self.written]
+            alike = memories.first_class.to(written_BT.device)[active_BTK] == written_BT[..., None]
+            hits = memories.hits(active_BTK, label_B)
+            of_layers.append(hits | {"composed": alike.any(-1).float(), "composition": composition(first)})
+        stacked = {name: torch.stack([x[name] for x in of_layers], dim=1) for name in of_layers[0]}
+        self.found.append(stacked | {"correct": (one.logits.argmax(-1) == label_B).float()})
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {name: torch.cat([x[name] for x in self.found]) for name in self.found[0]}
+
+
+def parts_of_blocks(model: ViT) -> dict[str, str]:
+    """Part of a block -> the site that is projected; and the block's output."""
+    parts = {"stream": "resid_pre", "attention": "attn_out", "output": "resid_post"}
+    return parts | ({"mlp": "mlp_out"} if model.config.d_mlp else {})
+
+
+def composition(first: Mapping[str, Tensor]) -> Tensor:
+    """Shares of the parts [image, token, part] in the first class of the block's output; they sum to one.
+
+    Args:
+        first: part -> the first class [image, token] of its projection, and that of the `output`.
+    """
+    output = first["output"]
+    agree = torch.stack([first[p] == output if p in first else torch.zeros_like(output) for p in PARTS[:-1]], dim=-1)
+    count = agree.sum(-1, keepdim=True)
+    return torch.cat([agree / count.clamp(min=1), count == 0], dim=-1)
