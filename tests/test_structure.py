@@ -44,7 +44,7 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 PACKAGES = {"prisma": ROOT / "prisma", "prisma_app": ROOT / "app" / "prisma_app"}
 FILES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
 OPTIONAL = {"timm", "transformers", "open_clip", "gradio", "huggingface_hub", "datasets", "wandb", "matplotlib"} | {
-    "sklearn", "PIL", "jinja2", "accelerate", "typer", "torchvision",
+    "captum", "sklearn", "PIL", "jinja2", "accelerate", "typer", "torchvision",
 }  # fmt: skip
 
 

@@ -1,0 +1,282 @@
+"""The game that a map explains: the target of an image as a function of which of its patches are present.
+
+What an absent patch is, is a choice, and the number depends on it:
+
+    dropped    its token is left out of the sequence: no fill value, and the run is shorter
+    baseline   its pixels are those of a baseline image, by default zeros, the mean colour of most transforms
+
+Tokens are left out after positions were added, so that those that stay are where they were. Where positions live in
+the attention (rotary, a bias of the scores), keys are masked instead, which gives the same number. Neither needs a run
+of the embedding per coalition: a patch has its own token there.
+
+Shapes: B run, K coalition, P patch, T token, M d_model.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from prisma.analysis.attribution.questions import Reading, values_of_logits, values_of_pixels, values_of_stream
+from prisma.batching import block_memory, inputs_per_pass
+from prisma.config import ViTConfig
+from prisma.edits import Edit
+from prisma.errors import PrismaError
+from prisma.metrics import Metric
+from prisma.plain import expect_plain
+from prisma.sites import Tap
+from prisma.vit import ViT, patches_of
+
+ABSENT = ("dropped", "baseline")
+PASS_PIXELS = 32 * 2**20
+"""Pixels (of all channels) in one pass of a network that is none of ours, of which nothing else is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """Base: images, what replaces what is absent, and the target.
+
+    Attributes:
+        images, baseline: [image, channel, (frame,) height, width], of the same shape.
+        target: what is explained.
+        batch: runs in one pass.
+    """
+
+    model: nn.Module
+    images: Tensor
+    baseline: Tensor
+    target: Metric | Reading
+    batch: int | None = None
+
+    @property
+    def n_prefix(self) -> int:
+        """Tokens before the patches, which are always present."""
+        raise NotImplementedError
+
+    @property
+    def n_patches(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def per_pass(self) -> int:
+        """How many runs fit in one pass."""
+        raise NotImplementedError
+
+    def of_pixels(self, pixels: Tensor, rows: Tensor) -> Tensor:
+        """The target [row] of images [row, ...], with its gradient; `rows` says which image each is a version of."""
+        return values_of_pixels(self.model, self.target, pixels, rows, len(self.images))
+
+    def by_token(self, of_pixels: Tensor) -> Tensor:
+        """Sums over the pixels of each patch [row, token]; zero for the tokens before the patches."""
+        raise NotImplementedError
+
+    def of_coalitions(self, image: int, present_KP: Tensor) -> Tensor:
+        """The target [coalition] of an image of which only some patches are present (boolean)."""
+        raise NotImplementedError
+
+    @cached_property
+    def whole(self) -> Tensor:
+        """The target [image] of the images themselves."""
+        return torch.cat([self._plain(self.images[some], some) for some in self.passes()])
+
+    @cached_property
+    def empty(self) -> Tensor:
+        """The target [image] of the baseline, of which no pixel is the image's."""
+        return torch.cat([self._plain(self.baseline[some], some) for some in self.passes()])
+
+    def passes(self, copies: int = 1) -> Iterator[Tensor]:
+        """Indices of images, in passes; each image takes `copies` times the memory of one run."""
+        rows = torch.arange(len(self.images), device=self.images.device)
+        yield from rows.split(self.batch or max(self.per_pass // copies, 1))
+
+    @torch.no_grad()
+    def _plain(self, pixels: Tensor, rows: Tensor) -> Tensor:
+        return self.of_pixels(pixels, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenGame(Game):
+    """The game of a vision transformer, whose players are its patch tokens."""
+
+    absent: str = "baseline"
+
+    def __post_init__(self) -> None:
+        if self.absent == "dropped":
+            tokens = self.target.tokens if isinstance(self.target, Reading) else ()
+            if divided(self.config) or any(token >= self.n_prefix for token in tokens):
+                why = "divided attention" if divided(self.config) else f"a target at token {tokens[0]}"
+                raise PrismaError(f"expected a sequence from which patches can be left out; found {why}: {_ADVICE}")
+            expect_plain(self.model, [""], "runs on some of the tokens")
+
+    @property
+    def config(self) -> ViTConfig:
+        found: ViTConfig = self.vit.config
+        return found
+
+    @property
+    def vit(self) -> ViT:
+        assert isinstance(self.model, ViT)
+        return self.model
+
+    @property
+    def n_prefix(self) -> int:
+        return self.config.n_prefix
+
+    @property
+    def n_patches(self) -> int:
+        return self.config.n_patches
+
+    @property
+    def per_pass(self) -> int:
+        return inputs_per_pass(self.vit, self.batch)
+
+    def by_token(self, of_pixels: Tensor) -> Tensor:
+        sums_BP = patches_of(self.config, of_pixels.contiguous()).sum(-1)
+        return torch.cat([sums_BP.new_zeros(len(sums_BP), self.n_prefix), sums_BP], dim=1)
+
+    @torch.no_grad()
+    def of_coalitions(self, image: int, present_KP: Tensor) -> Tensor:
+        if self.absent == "dropped":
+            return self._of_few(image, present_KP)
+        x_TM, other_TM = self.vit.embed(torch.stack([self.images[image], self.baseline[image]]))
+        always_KT = present_KP.new_ones(len(present_KP), self.n_prefix)
+        found = []
+        for some_KT in torch.cat([always_KT, present_KP], dim=1).split(self.per_pass):
+            stream = torch.where(some_KT[..., None], x_TM, other_TM)
+            found.append(self._values(stream, image))
+        return torch.cat(found)
+
+    def _of_few(self, image: int, present_KP: Tensor) -> Tensor:
+        """Runs on the present tokens alone; those of the same length share a pass."""
+        sizes_K = present_KP.sum(1)
+        if not can_be_empty(self.config) and not bool(sizes_K.all()):
+            raise PrismaError(
+                f"expected a readout that works without any patch; found one that averages them: {_ADVICE}"
+            )
+        x_TM = self.vit.embed(self.images[image : image + 1])[0]
+        found = self.images.new_empty(len(present_KP), dtype=torch.promote_types(x_TM.dtype, torch.float32))
+        for size in sizes_K.unique().tolist():
+            for places in (sizes_K == size).nonzero()[:, 0].split(self._per_pass_of(size)):
+                patches = present_KP[places].nonzero()[:, 1].view(len(places), size)
+                prefix = torch.arange(self.n_prefix, device=patches.device).expand(len(places), -1)
+                kept = torch.cat([prefix, self.n_prefix + patches], dim=1)
+                found[places] = self._values(x_TM[kept], image, kept, x_TM).to(found)
+        return found
+
+    def _per_pass_of(self, size: int) -> int:
+        share = (self.n_prefix + max(size, 1)) / self.config.n_tokens
+        return self.batch or inputs_per_pass(self.vit, memory=max(int(block_memory(self.vit) * share), 1))
+
+    def _values(self, x: Tensor, image: int, kept: Tensor | None = None, x_TM: Tensor | None = None) -> Tensor:
+        rows = torch.full((len(x),), image, device=x.device)
+        if kept is None or x_TM is None or not positions_in_attention(self.config):
+            return values_of_stream(self.vit, self.target, x, self.images, rows)
+        return masked_values(self.vit, self.target, x_TM.expand(len(x), -1, -1), kept, rows, len(self.images))
+
+
+@dataclass(frozen=True, eq=False)
+class PixelGame(Game):
+    """The game of any network of images, whose players are squares of pixels; what is absent is the baseline."""
+
+    patch: int = 16
+
+    def __post_init__(self) -> None:
+        sides = self.images.shape[-2:]
+        if any(side % self.patch for side in sides):
+            raise PrismaError(
+                f"expected a patch that divides the sides of the images, {list(sides)}; found {self.patch}"
+            )
+
+    @property
+    def n_prefix(self) -> int:
+        return 0
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of squares."""
+        height, width = self.images.shape[-2:]
+        return height // self.patch, width // self.patch
+
+    @property
+    def n_patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def per_pass(self) -> int:
+        return self.batch or max(PASS_PIXELS // (32 * self.images[0].numel()), 1)
+
+    def of_pixels(self, pixels: Tensor, rows: Tensor) -> Tensor:
+        if isinstance(self.target, Reading):
+            raise PrismaError("expected a metric of the logits of a network that is none of Prisma's; found a site")
+        return values_of_logits(self.target, self.model(pixels), rows, len(self.images))
+
+    def by_token(self, of_pixels: Tensor) -> Tensor:
+        rows, columns = self.grid
+        return of_pixels.sum(1).unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1)).sum((2, 4)).flatten(1)
+
+    @torch.no_grad()
+    def of_coalitions(self, image: int, present_KP: Tensor) -> Tensor:
+        found = []
+        for some_KP in present_KP.split(self.per_pass):
+            grid = some_KP.view(-1, 1, *self.grid)
+            mask = grid.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
+            pixels = torch.where(mask, self.images[image], self.baseline[image])
+            found.append(self.of_pixels(pixels, torch.full((len(pixels),), image, device=pixels.device)))
+        return torch.cat(found)
+
+
+_ADVICE = "use absent='baseline'"
+
+
+def divided(config: ViTConfig) -> bool:
+    return config.attention == "divided"
+
+
+def positions_in_attention(config: ViTConfig) -> bool:
+    """Whether attention itself knows where each token is, so that tokens cannot be left out of its input."""
+    return config.rotary != "none" or config.score_bias
+
+
+def can_be_empty(config: ViTConfig) -> bool:
+    """Whether the readout works without any patch: it reads the class token, or averages prefix tokens too."""
+    return config.pool in ("class", "distilled") or (config.pool_prefix and config.n_prefix > 0)
+
+
+def default_absence(config: ViTConfig) -> str:
+    """Dropped, wherever every coalition can be run that way."""
+    return "dropped" if can_be_empty(config) and not divided(config) else "baseline"
+
+
+@dataclass(frozen=True, eq=False)
+class _OnlyKeys(Edit):
+    """No query attends to the other keys."""
+
+    kept: Tensor  # [batch, key], boolean
+
+    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        return x.masked_fill(~self.kept[:, None, None], -torch.inf)
+
+
+def masked_values(
+    model: ViT, target: Metric | Reading, x_BTM: Tensor, kept: Tensor, rows: Tensor, total: int
+) -> Tensor:
+    """The target [row] where no token attends to absent ones, and the readout does not see them.
+
+    Args:
+        x_BTM: the whole embedding of each run.
+        kept: [row, kept token], indices of the tokens that are present.
+        total: the number of all images.
+    """
+    if isinstance(target, Reading) and not target.tokens:
+        raise PrismaError(
+            f"expected a target that is no mean over tokens where keys are masked; found {target}: {_ADVICE}"
+        )
+    present = torch.zeros(x_BTM.shape[:2], dtype=torch.bool, device=x_BTM.device).scatter(1, kept, True)
+    masks = {f"blocks.{layer}.attn.scores": (_OnlyKeys(present),) for layer in range(model.config.n_layers)}
+    tap = Tap(frozenset(target.reads) if isinstance(target, Reading) else (), masks)
+    stream = model.encode(x_BTM, tap=tap)
+    few = stream.gather(1, kept[..., None].expand(-1, -1, stream.shape[-1]))
+    logits = model.readout(few, tap)
+    return target.value(tap.tensors) if isinstance(target, Reading) else values_of_logits(target, logits, rows, total)
