@@ -30,7 +30,8 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("loaded", "view"),
     ("analysis.result",),
     ("analysis.border",),
-    ("analysis.attention", "analysis.attribution", "analysis.lens", "analysis.weights"),
+    ("analysis.attention", "analysis.lens", "analysis.weights"),
+    ("analysis.attribution",),  # it scores the maps of all others
     ("analysis.patching",),
     ("analysis.circuits",),
     ("train",),  # it scores the heads of every checkpoint as the analysis does

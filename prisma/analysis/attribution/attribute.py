@@ -166,7 +166,7 @@ def attribute_network(
 
     What is absent is the baseline. Methods that look inside a vision transformer are refused.
     """
-    asked = target if callable(target) else as_target(None, target, None)  # type: ignore[arg-type]
+    asked = as_target(None, target, None)
     with torch.inference_mode(False):
         fill, drawn = baseline_of(images, baseline, many=method == "gradient_shap")
         game = PixelGame(network, images, fill, asked, batch, patch)

@@ -11,11 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prisma.analysis.attention.relevance import relevance
+from prisma.analysis.attribution.deep_lift import deep_lift
 from prisma.analysis.attribution.games import Game
+from prisma.analysis.attribution.importance import importance
+from prisma.analysis.attribution.lrp import attn_lrp, cp_lrp, tokens_of
 from prisma.analysis.attribution.path_methods import gradient_shap, integrated_gradients
+from prisma.analysis.attribution.questions import Reading
 from prisma.analysis.attribution.removal_methods import occlusion, rise
 from prisma.analysis.attribution.shapley import exact_shapley, kernel_shap, lime, payoff_of, shapley_sampling
+from prisma.analysis.attribution.transformer_attribution import transformer_attribution
 from prisma.errors import PrismaError, nearest, quoted
+from prisma.metrics import Logit
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,20 @@ def _rise(game: Game, image: int, members_SP: Tensor, plan: Plan, generator: tor
     return rise(game, image, members_SP, plan.samples, generator)
 
 
+def _relevance(game: Game, plan: Plan) -> Divided:
+    tokens = tokens_of(game)
+    if isinstance(game.target, Reading):
+        raise PrismaError("expected a metric of the logits for this method; found a number inside the model")
+    return relevance(tokens.vit, game.images, game.target, batch=game.batch).readout, None
+
+
+def _importance(game: Game, plan: Plan) -> Divided:
+    tokens = tokens_of(game)
+    if not isinstance(game.target, Logit):
+        raise PrismaError(f"expected the logit of a class for importance; found {game.target!r}")
+    return importance(tokens.vit, game.images, game.target.target, batch=game.batch).summed, None
+
+
 METHODS: Mapping[str, Method] = {
     "integrated_gradients": Method(
         "gradients on the straight path from the baseline",
@@ -112,6 +133,27 @@ METHODS: Mapping[str, Method] = {
         "Shapley values from a regression on random coalitions", 2048, _players(kernel_shap, divides=True), removes=True
     ),
     "lime": Method("a linear model of the target near the image", 1024, _players(lime, divides=False), removes=True),
+    "attn_lrp": Method(
+        "relevance propagation, also through patterns",
+        0,
+        lambda game, plan: attn_lrp(game),
+        tolerated=False,
+    ),
+    "cp_lrp": Method(
+        "relevance propagation, with patterns held constant",
+        0,
+        lambda game, plan: cp_lrp(game),
+        tolerated=False,
+    ),
+    "relevance": Method("attention weighted by its gradient, rolled out", 0, _relevance, tolerated=False),
+    "transformer_attribution": Method(
+        "attention weighted by its gradient and its relevance, rolled out",
+        0,
+        lambda game, plan: transformer_attribution(game),
+        tolerated=False,
+    ),
+    "importance": Method("gradient at the class token's attention, in every block", 0, _importance, tolerated=False),
+    "deep_lift": Method("differences from the baseline by captum's rules", 0, lambda game, plan: deep_lift(game)),
 }
 """Name -> method."""
 

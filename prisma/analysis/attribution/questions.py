@@ -7,7 +7,7 @@ is a `Reading` too, such as a latent of a sparse coder.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -85,20 +85,20 @@ Target = Metric | Reading | int
 """A metric of the logits, a number inside the model, or a class."""
 
 
-def as_target(model: ViT, target: object, predicted: Tensor | None) -> Metric | Reading:
+def as_target(model: ViT | None, target: object, predicted: Tensor | None) -> Metric | Reading:
     """A class or classes become their logit; None the logit of each image's predicted class [image].
 
     Raises:
         PrismaError: the model has no classes and no target is given; a site that it does not have.
     """
     if isinstance(target, Reading):
-        for site in target.reads:
+        for site in target.reads if model is not None else ():
             matching(site, site_names(model.config))
         return target
     if callable(target):
         return target
     if target is None:
-        if predicted is None or not predicted.shape[-1] or not getattr(model.config, "n_classes", 1):
+        if predicted is None or not predicted.shape[-1] or model is None or not model.config.n_classes:
             raise PrismaError(
                 "a map for the predicted class needs a model with classes; found n_classes=0: give a target, such as "
                 "Similarity(direction) or Neuron(site, index)"
@@ -169,7 +169,8 @@ def of_one(metric: Metric, image: int) -> Metric | None:
     }
     if isinstance(metric, Similarity):
         own["direction"] = own["direction"].flatten()
-    return None if own.get("correct", 0) == own.get("wrong", 1) else type(metric)(**own)
+    kind: Any = type(metric)
+    return None if own.get("correct", 0) == own.get("wrong", 1) else cast(Metric, kind(**own))
 
 
 def _rounds(rows: Tensor) -> list[Tensor]:

@@ -103,7 +103,7 @@ def test_the_default_is_the_predicted_class_and_passes_do_not_matter() -> None:
     model = model_of("base")
     images = images_of(model, n=3)
     predicted = model(images).argmax(-1)
-    for method in METHODS:
+    for method in [name for name in METHODS if name != "deep_lift"]:
         segments = 9 if method == "exact_shapley" else None
         options = {"samples": 8, "segments": segments, "tolerance": 1.0}
         whole, pieces = (
