@@ -140,7 +140,7 @@ def attribute(
         raise PrismaError(f"expected absent to be {' or '.join(ABSENT)}; found {quoted(absent)}")
     chosen = method_named(method)
     with torch.inference_mode(False):
-        asked = as_target(model, target, None if target is not None else _logits(model, images, batch))
+        asked = as_target(model, target, None if target is not None else predicted_logits(model, images, batch))
         fill, drawn = baseline_of(images, baseline, many=method == "gradient_shap")
         kind = (absent or default_absence(model.config)) if chosen.removes else "baseline"
         game = TokenGame(model, images, fill, asked, batch, kind)
@@ -229,5 +229,6 @@ def baseline_of(images: Tensor, baseline: Tensor | None, *, many: bool) -> tuple
 
 
 @torch.no_grad()
-def _logits(model: ViT, images: Tensor, batch: int | None) -> Tensor:
+def predicted_logits(model: ViT, images: Tensor, batch: int | None) -> Tensor:
+    """The logits [image, class] of plain runs."""
     return torch.cat([model(some) for some in images.split(inputs_per_pass(model, batch))])

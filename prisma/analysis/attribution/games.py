@@ -72,9 +72,13 @@ class Game:
         """Sums over the pixels of each patch [row, token]; zero for the tokens before the patches."""
         raise NotImplementedError
 
-    def of_coalitions(self, image: int, present_KP: Tensor) -> Tensor:
-        """The target [coalition] of an image of which only some patches are present (boolean)."""
+    def of_runs(self, rows_K: Tensor, present_KP: Tensor) -> Tensor:
+        """The target [run] of images, by their indices, of which only some patches are present (boolean)."""
         raise NotImplementedError
+
+    def of_coalitions(self, image: int, present_KP: Tensor) -> Tensor:
+        """The target [coalition] of one image of which only some patches are present."""
+        return self.of_runs(torch.full((len(present_KP),), image, device=self.images.device), present_KP)
 
     @cached_property
     def whole(self) -> Tensor:
@@ -137,43 +141,55 @@ class TokenGame(Game):
         return torch.cat([sums_BP.new_zeros(len(sums_BP), self.n_prefix), sums_BP], dim=1)
 
     @torch.no_grad()
-    def of_coalitions(self, image: int, present_KP: Tensor) -> Tensor:
+    def of_runs(self, rows_K: Tensor, present_KP: Tensor) -> Tensor:
         if self.absent == "dropped":
-            return self._of_few(image, present_KP)
-        x_TM, other_TM = self.vit.embed(torch.stack([self.images[image], self.baseline[image]]))
+            return self._of_few(rows_K, present_KP)
         always_KT = present_KP.new_ones(len(present_KP), self.n_prefix)
         found = []
-        for some_KT in torch.cat([always_KT, present_KP], dim=1).split(self.per_pass):
-            stream = torch.where(some_KT[..., None], x_TM, other_TM)
-            found.append(self._values(stream, image))
+        pairs = zip(
+            rows_K.split(self.per_pass), torch.cat([always_KT, present_KP], dim=1).split(self.per_pass), strict=True
+        )
+        for rows, some_KT in pairs:
+            stream = torch.where(
+                some_KT[..., None], self._embedded(self.images, rows), self._embedded(self.baseline, rows)
+            )
+            found.append(self._values(stream, rows))
         return torch.cat(found)
 
-    def _of_few(self, image: int, present_KP: Tensor) -> Tensor:
+    def _embedded(self, images: Tensor, rows: Tensor) -> Tensor:
+        """The embedding of these images [row, token, d_model]; one that is asked for often is computed once."""
+        there, place = rows.unique(return_inverse=True)
+        found: Tensor = self.vit.embed(images[there])[place]
+        return found
+
+    def _of_few(self, rows_K: Tensor, present_KP: Tensor) -> Tensor:
         """Runs on the present tokens alone; those of the same length share a pass."""
         sizes_K = present_KP.sum(1)
         if not can_be_empty(self.config) and not bool(sizes_K.all()):
             raise PrismaError(
                 f"expected a readout that works without any patch; found one that averages them: {_ADVICE}"
             )
-        x_TM = self.vit.embed(self.images[image : image + 1])[0]
-        found = self.images.new_empty(len(present_KP), dtype=torch.promote_types(x_TM.dtype, torch.float32))
+        found = self.images.new_empty(len(present_KP), dtype=torch.promote_types(self.images.dtype, torch.float32))
         for size in sizes_K.unique().tolist():
             for places in (sizes_K == size).nonzero()[:, 0].split(self._per_pass_of(size)):
                 patches = present_KP[places].nonzero()[:, 1].view(len(places), size)
                 prefix = torch.arange(self.n_prefix, device=patches.device).expand(len(places), -1)
                 kept = torch.cat([prefix, self.n_prefix + patches], dim=1)
-                found[places] = self._values(x_TM[kept], image, kept, x_TM).to(found)
+                stream = self._embedded(self.images, rows_K[places])
+                found[places] = self._values(stream, rows_K[places], kept).to(found)
         return found
 
     def _per_pass_of(self, size: int) -> int:
         share = (self.n_prefix + max(size, 1)) / self.config.n_tokens
         return self.batch or inputs_per_pass(self.vit, memory=max(int(block_memory(self.vit) * share), 1))
 
-    def _values(self, x: Tensor, image: int, kept: Tensor | None = None, x_TM: Tensor | None = None) -> Tensor:
-        rows = torch.full((len(x),), image, device=x.device)
-        if kept is None or x_TM is None or not positions_in_attention(self.config):
-            return values_of_stream(self.vit, self.target, x, self.images, rows)
-        return masked_values(self.vit, self.target, x_TM.expand(len(x), -1, -1), kept, rows, len(self.images))
+    def _values(self, x_BTM: Tensor, rows: Tensor, kept: Tensor | None = None) -> Tensor:
+        if kept is None:
+            return values_of_stream(self.vit, self.target, x_BTM, self.images, rows)
+        if positions_in_attention(self.config):
+            return masked_values(self.vit, self.target, x_BTM, kept, rows, len(self.images))
+        few = x_BTM.gather(1, kept[..., None].expand(-1, -1, x_BTM.shape[-1]))
+        return values_of_stream(self.vit, self.target, few, self.images, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,13 +233,12 @@ class PixelGame(Game):
         return of_pixels.sum(1).unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1)).sum((2, 4)).flatten(1)
 
     @torch.no_grad()
-    def of_coalitions(self, image: int, present_KP: Tensor) -> Tensor:
+    def of_runs(self, rows_K: Tensor, present_KP: Tensor) -> Tensor:
         found = []
-        for some_KP in present_KP.split(self.per_pass):
+        for rows, some_KP in zip(rows_K.split(self.per_pass), present_KP.split(self.per_pass), strict=True):
             grid = some_KP.view(-1, 1, *self.grid)
             mask = grid.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-            pixels = torch.where(mask, self.images[image], self.baseline[image])
-            found.append(self.of_pixels(pixels, torch.full((len(pixels),), image, device=pixels.device)))
+            found.append(self.of_pixels(torch.where(mask, self.images[rows], self.baseline[rows]), rows))
         return torch.cat(found)
 
 
