@@ -8,6 +8,7 @@ from torch import Tensor
 
 import prisma
 from prisma import LogitDiff, ViT
+from prisma.analysis.attribution.map_checks import map_sanity, map_sensitivity
 from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
 from prisma.analysis.patching.causal_tracing import embedding_scale
 from prisma.analysis.weights.class_space import class_embeddings, class_reads, to_pixels
@@ -26,6 +27,14 @@ def _coverage(model: ViT, images: Tensor) -> Tensor:
     return coverage
 
 
+def _map(model: ViT, images: Tensor) -> Tensor:
+    return torch.linspace(0, 1, model.config.n_patches).expand(len(images), -1)
+
+
+def _explained(model: ViT, images: Tensor) -> Tensor:
+    return prisma.attribute(model, images, METRIC, "attn_lrp").patches.flatten(1)
+
+
 def _labels(images: Tensor) -> Tensor:
     return torch.arange(len(images)) % 3
 
@@ -39,6 +48,10 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "activation_patching": _pairs(prisma.activation_patching, site="attn.z"),
     "artifacts": prisma.artifacts,
     "attention_flow": prisma.attention_flow,
+    "attribute": lambda model, images: prisma.attribute(model, images, METRIC, samples=8, tolerance=1.0),
+    "attribute attn_lrp": lambda model, images: prisma.attribute(model, images, METRIC, "attn_lrp"),
+    "attribute kernel_shap": lambda model, images: prisma.attribute(model, images, METRIC, "kernel_shap", samples=20),
+    "compare_maps": lambda model, images: prisma.compare_maps(model, images, METRIC, methods=["occlusion"], points=3),
     "attribution_patching": _pairs(prisma.attribution_patching),
     "attribute_nodes_and_edges": _pairs(attribute_nodes_and_edges),
     "causal_tracing": lambda model, images: prisma.causal_tracing(
@@ -59,10 +72,14 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "head_similarity": prisma.head_similarity,
     "head_similarity cosine": lambda model, images: prisma.head_similarity(model, images, measure="cosine"),
     "head_similarity cka": lambda model, images: prisma.head_similarity(model, images, measure="cka"),
+    "importance": lambda model, images: prisma.importance(model, images, 1),
     "lens_segmentation": lambda model, images: prisma.lens_segmentation(
         model, images, _coverage(model, images), _labels(images)
     ),
     "logit_lens": prisma.logit_lens,
+    "map_curves": lambda model, images: prisma.map_curves(model, images, _map(model, images), METRIC, points=3),
+    "map_sanity": lambda model, images: map_sanity(model, images, _explained),
+    "map_sensitivity": lambda model, images: map_sensitivity(model, images, _explained, draws=1),
     "norm_weighted_attention": prisma.norm_weighted_attention,
     "patch_sets": _pairs(prisma.patch_sets, sets={"one": {"blocks.0.attn.z": {"head": 1}}}),
     "path_patching": _pairs(prisma.path_patching),

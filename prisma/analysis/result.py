@@ -115,6 +115,10 @@ class Result:
             reason = f" ({shown(str(error), 200)})" if isinstance(error, PrismaError) else ""
             raise PrismaError(f"expected a saved {cls.__name__} at {path}; found something else{reason}") from error
 
+    def report(self) -> str:
+        """What the command line prints of a result, besides its arrays: by default nothing."""
+        return ""
+
     def plot(self, array: str | None = None) -> "Figure":
         """A picture of one array (the first, unless named): lines, a heat map, or a row of heat maps."""
         name = array or next(iter(self.axes))

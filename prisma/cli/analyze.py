@@ -142,4 +142,5 @@ def _report(summary: dict[str, Any], out: Path) -> str:
         for name, array in summary["arrays"].items()
     ]
     files = ", ".join([*summary["files"], "summary.json"])
-    return f"{table(rows)}\nWrote {summary['analysis']} over {summary['images']} images to {out}: {files}."
+    report = "".join(f"{printable(line)}\n" for line in str(summary.get("report", "")).splitlines())
+    return f"{table(rows)}\n{report}Wrote {summary['analysis']} over {summary['images']} images to {out}: {files}."

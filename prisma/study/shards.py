@@ -206,6 +206,7 @@ def _write_result(job: DatasetAnalysis) -> None:
         "options": dict(job.options),
         "files": [RESULT, *([PLOT] if has_plot else [])],
         "arrays": summarise(result),
+        **({"report": report} if (report := result.report()) else {}),
     }
     write_json(job.out / SUMMARY, summary)
 

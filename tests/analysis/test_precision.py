@@ -36,9 +36,11 @@ of each array: nothing is computed in half precision, so it is that of float32."
 FORWARD = {torch.float32: 5e-3, torch.float16: 0.3, torch.bfloat16: 1.0}
 """The same with the rounding of the forward, whose size is the common part times the precision."""
 HALVES = (torch.bfloat16, torch.float16)
-STEPPED = {"class_identifiability", "lens_segmentation"}
+STEPPED = {"class_identifiability", "lens_segmentation", "compare_maps", "map_sensitivity"}
 """Ranks and thresholds: a rounded logit moves them by a whole step, so they are compared where logits hardly move."""
 NOT_NUMBERS = {"edges", "sizes", "tied", "stderr", "baseline"}  # stderr follows; the baseline is random by precision
+NOT_NUMBERS |= {"delta"}  # an error of rounding itself
+NOT_NUMBERS |= {"sanity", "cascade", "alone"}  # of shuffled weights, in whose activations the common part stays
 
 
 @cache

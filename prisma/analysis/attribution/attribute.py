@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from prisma.analysis.attribution.games import ABSENT, Game, PixelGame, TokenGame, default_absence
+from prisma.analysis.attribution.games import ABSENT, Game, TokenGame, default_absence
 from prisma.analysis.attribution.methods import Plan, method_named
+from prisma.analysis.attribution.pixel_game import PixelGame
 from prisma.analysis.attribution.players import players_of
 from prisma.analysis.attribution.questions import Reading, as_target, name_of
 from prisma.analysis.border import guarded
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Attribution(Result):
+class Attribute(Result):
     """How much each token did for the target, in the target's own unit where the method is complete.
 
     `delta` is the completeness error: the sum of the map minus what it should divide, `change`. It is NaN for methods
@@ -67,7 +68,7 @@ class Attribution(Result):
         """[image]: the size of `delta` as a share of all that the map moves, the sum of its absolute values."""
         return self.delta.abs() / self.map.abs().sum(1).clamp(min=torch.finfo(self.map.dtype).tiny)
 
-    def __str__(self) -> str:
+    def report(self) -> str:
         """One line: the method, and how exactly its map adds up."""
         method, n = self.metadata["method"], len(self.map)
         if bool(self.delta.isnan().all()):
@@ -84,12 +85,25 @@ class Attribution(Result):
         pictures: Tensor | None = None,
         masks: Tensor | None = None,
         images: Sequence[int] | None = None,
+        beside: Sequence["Attribute"] = (),
     ) -> "Figure":
-        """The maps over patches; `pictures` (in [0, 1]) above them, the outlines of `masks`, and some `images` only."""
+        """The maps over patches, by default the first six.
+
+        Args:
+            pictures: the same images, [image, channel, (frame,) height, width] in [0, 1], drawn above the maps.
+            masks: [image, (frame,) height, width], whose outlines are drawn.
+            images: indices of the images to draw.
+            beside: maps of the same images by other methods, drawn below: the causal partner of a map is "occlusion",
+                what the target loses without each patch.
+
+        Raises:
+            PrismaError: an image that does not exist, pictures, masks or maps that do not fit.
+        """
         if array not in (None, "patches"):
             return super().plot(array)
-        chosen, title = chosen_images(len(self.map), images), str(self.metadata["method"]).replace("_", " ")
-        return draw_images({"map": self.arrays["patches"]}, pictures, masks, chosen, title=title)
+        maps = {str(x.metadata["method"]).replace("_", " "): x.arrays["patches"] for x in (self, *beside)}
+        chosen = chosen_images(len(self.map), images)
+        return draw_images(maps, pictures, masks, chosen, title=f"attribution of {self.metadata['target']}")
 
 
 @guarded
@@ -104,9 +118,9 @@ def attribute(
     samples: int | None = None,
     segments: Tensor | int | None = None,
     seed: int = 0,
-    tolerance: float = 0.01,
+    tolerance: float = 0.001,
     batch: int | None = None,
-) -> Attribution:
+) -> Attribute:
     """How much did each patch do for this number?
 
     A positive number raised the target, a negative one lowered it, both in the target's own unit, where the method
@@ -122,11 +136,12 @@ def attribute(
             of most transforms. For gradient_shap, any number of images, of which one is drawn for each step.
         absent: of methods that remove patches: "dropped" (their tokens are left out) or "baseline". By default dropped,
             where the model's readout works without patches.
-        samples: runs per image; by default as `methods.METHODS` says.
+        samples: runs per image; by default as `methods.METHODS` says. Integrated gradients begin with that number, and
+            images whose map does not add up get twice as many, again and again.
         segments: players that are groups of patches: a number of rectangles, or labels [(image,) row, column]. By
             default each patch is a player. A segment's value is divided equally among its patches.
         seed: of what is drawn; image i has `seed + i`.
-        tolerance: the largest completeness error, as a share of what a map moves (`Attribution.error`).
+        tolerance: the largest completeness error, as a share of what a map moves (`Attribute.error`).
         batch: runs in one pass; by default as many as fit in 256 MiB.
 
     Returns:
@@ -144,7 +159,7 @@ def attribute(
         fill, drawn = baseline_of(images, baseline, many=method == "gradient_shap")
         kind = (absent or default_absence(model.config)) if chosen.removes else "baseline"
         game = TokenGame(model, images, fill, asked, batch, kind)
-        return explained(game, method, model.config.grid, samples, segments, seed, tolerance, drawn)
+        return _explained(game, method, model.config.grid, samples, segments, seed, tolerance, drawn)
 
 
 @guarded
@@ -159,9 +174,9 @@ def attribute_network(
     samples: int | None = None,
     segments: Tensor | int | None = None,
     seed: int = 0,
-    tolerance: float = 0.01,
+    tolerance: float = 0.001,
     batch: int | None = None,
-) -> Attribution:
+) -> Attribute:
     """As `attribute`, for any network from images to logits, such as a CNN: players are squares of `patch` pixels.
 
     What is absent is the baseline. Methods that look inside a vision transformer are refused.
@@ -170,10 +185,10 @@ def attribute_network(
     with torch.inference_mode(False):
         fill, drawn = baseline_of(images, baseline, many=method == "gradient_shap")
         game = PixelGame(network, images, fill, asked, batch, patch)
-        return explained(game, method, (1, *game.grid), samples, segments, seed, tolerance, drawn)
+        return _explained(game, method, (1, *game.grid), samples, segments, seed, tolerance, drawn)
 
 
-def explained(
+def _explained(
     game: Game,
     method: str,
     grid: tuple[int, int, int],
@@ -182,15 +197,16 @@ def explained(
     seed: int,
     tolerance: float,
     drawn: Tensor | None,
-) -> Attribution:
+) -> Attribute:
     """The map of a game by one method."""
     chosen = method_named(method)
+    refined = tolerance if samples is None else None
     samples = chosen.samples if samples is None else samples
     if chosen.samples and samples < 2:
         raise PrismaError(f"expected at least 2 samples; found {samples}")
     if segments is not None and not chosen.removes:
         raise PrismaError(f"expected segments only for methods that remove patches; found them for {method}")
-    plan = Plan(samples, players_of(segments, grid, len(game.images), game.images.device), seed, drawn)
+    plan = Plan(samples, players_of(segments, grid, len(game.images), game.images.device), seed, drawn, refined)
     map_BT, change = chosen.run(game, plan)
     value = game.whole.detach()
     change = torch.full_like(value, torch.nan) if change is None else change.detach().to(value)
@@ -201,15 +217,12 @@ def explained(
     )
     metadata = {"analysis": "attribute", "method": method, "target": name_of(game.target), "grid": list(grid)}
     delta = map_BT.double().sum(1).to(value) - change
-    found = Attribution(
-        metadata={**metadata, **settings, **removal}, map=map_BT, delta=delta, change=change, value=value
-    )
+    found = Attribute(metadata={**metadata, **settings, **removal}, map=map_BT, delta=delta, change=change, value=value)
     if chosen.tolerated and bool((found.error > tolerance).any()):
         image = int(found.error.nan_to_num(0).argmax())
         raise PrismaError(
             f"expected a map that adds up to within {tolerance:g} of what it moves; found an error of "
-            f"{found.error[image]:.2g} for image {image} by {method}: use more samples than {samples}, or a larger "
-            "tolerance"
+            f"{found.error[image]:.2g} for image {image} by {method}: give more samples, or a larger tolerance"
         )
     return found
 

@@ -14,7 +14,15 @@ from torch import Tensor
 from prisma.analysis.attribution.attribute import attribute, baseline_of, predicted_logits
 from prisma.analysis.attribution.games import TokenGame, default_absence
 from prisma.analysis.attribution.map_checks import map_scores, map_sensitivity, rank_correlation, shuffled, stages_of
-from prisma.analysis.attribution.map_curves import area, curve_of, order_of, over_patches_of, points_of, random_curve
+from prisma.analysis.attribution.map_curves import (
+    area,
+    curve_of,
+    drawn_for_each,
+    order_of,
+    over_patches_of,
+    points_of,
+    random_curve,
+)
 from prisma.analysis.attribution.methods import METHODS, method_named
 from prisma.analysis.attribution.questions import Reading, as_target, name_of
 from prisma.analysis.border import guarded
@@ -81,7 +89,7 @@ class CompareMaps(Result):
             table.append({"method": method, **cells, **({"deletion": "refused"} if refused else {})})
         return table
 
-    def __str__(self) -> str:
+    def report(self) -> str:
         """The table as text."""
         rows = self.rows()
         widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
@@ -129,7 +137,7 @@ def compare_maps(
 
     Returns:
         `deletion`, `insertion`, `auroc`, `mass`, `rank`, `sanity`, `sensitivity`, each [image, method];
-        `print(result)` is the table.
+        `report()` is the table.
 
     Raises:
         PrismaError: what `prisma.attribute` refuses of target and images; coverage of another shape; no such method.
@@ -142,8 +150,7 @@ def compare_maps(
     maps = {name: explain.or_none(name, model, images) for name in named}
     covered = None if coverage is None else _covered(game, coverage)
     maps |= {} if covered is None else {"oracle": covered}
-    generator = torch.Generator().manual_seed(seed)
-    maps["random"] = torch.rand(len(images), game.n_patches, generator=generator).to(images)
+    maps["random"] = drawn_for_each((len(images), game.n_patches), seed).to(images)
     counts = points_of(game.n_patches, points)
     share = counts / game.n_patches
     chance = {kind: area(random_curve(game, kind, counts, orders, seed), share) for kind in FIGURES[:2]}
@@ -215,7 +222,7 @@ def _figures(
         scores = map_scores(maps_BP, covered)
         found |= {"auroc": scores.auroc, "mass": scores.mass, "rank": scores.rank}
     if name in METHODS:
-        other = explain(name, shuffled(game.vit, stages_of(game.vit), explain.seed), game.images)
+        other = explain(name, shuffled(game.vit, stages_of(game.vit), 0), game.images)
         found["sanity"] = rank_correlation(other, maps_BP)
         draws = {"draws": 2, "seed": explain.seed}
         found["sensitivity"] = map_sensitivity(game.vit, game.images, lambda m, x: explain(name, m, x), **draws).largest

@@ -27,11 +27,9 @@ from prisma.errors import PrismaError
 from prisma.metrics import Metric
 from prisma.plain import expect_plain
 from prisma.sites import Tap
-from prisma.vit import ViT, patches_of
+from prisma.vit import ViT, expect_pixels, patches_of
 
 ABSENT = ("dropped", "baseline")
-PASS_PIXELS = 32 * 2**20
-"""Pixels (of all channels) in one pass of a network that is none of ours, of which nothing else is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +88,9 @@ class Game:
         """The target [image] of the baseline, of which no pixel is the image's."""
         return torch.cat([self._plain(self.baseline[some], some) for some in self.passes()])
 
-    def passes(self, copies: int = 1) -> Iterator[Tensor]:
-        """Indices of images, in passes; each image takes `copies` times the memory of one run."""
-        rows = torch.arange(len(self.images), device=self.images.device)
+    def passes(self, copies: int = 1, rows: Tensor | None = None) -> Iterator[Tensor]:
+        """Indices of images (all, or `rows`), in passes; an image takes `copies` times the memory of one run."""
+        rows = torch.arange(len(self.images), device=self.images.device) if rows is None else rows
         yield from rows.split(self.batch or max(self.per_pass // copies, 1))
 
     @torch.no_grad()
@@ -107,6 +105,7 @@ class TokenGame(Game):
     absent: str = "baseline"
 
     def __post_init__(self) -> None:
+        expect_pixels(self.config, next(self.model.parameters()).dtype, self.images)
         if self.absent == "dropped":
             tokens = self.target.tokens if isinstance(self.target, Reading) else ()
             if divided(self.config) or any(token >= self.n_prefix for token in tokens):
@@ -190,56 +189,6 @@ class TokenGame(Game):
             return masked_values(self.vit, self.target, x_BTM, kept, rows, len(self.images))
         few = x_BTM.gather(1, kept[..., None].expand(-1, -1, x_BTM.shape[-1]))
         return values_of_stream(self.vit, self.target, few, self.images, rows)
-
-
-@dataclass(frozen=True, eq=False)
-class PixelGame(Game):
-    """The game of any network of images, whose players are squares of pixels; what is absent is the baseline."""
-
-    patch: int = 16
-
-    def __post_init__(self) -> None:
-        sides = self.images.shape[-2:]
-        if any(side % self.patch for side in sides):
-            raise PrismaError(
-                f"expected a patch that divides the sides of the images, {list(sides)}; found {self.patch}"
-            )
-
-    @property
-    def n_prefix(self) -> int:
-        return 0
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of squares."""
-        height, width = self.images.shape[-2:]
-        return height // self.patch, width // self.patch
-
-    @property
-    def n_patches(self) -> int:
-        return self.grid[0] * self.grid[1]
-
-    @property
-    def per_pass(self) -> int:
-        return self.batch or max(PASS_PIXELS // (32 * self.images[0].numel()), 1)
-
-    def of_pixels(self, pixels: Tensor, rows: Tensor) -> Tensor:
-        if isinstance(self.target, Reading):
-            raise PrismaError("expected a metric of the logits of a network that is none of Prisma's; found a site")
-        return values_of_logits(self.target, self.model(pixels), rows, len(self.images))
-
-    def by_token(self, of_pixels: Tensor) -> Tensor:
-        rows, columns = self.grid
-        return of_pixels.sum(1).unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1)).sum((2, 4)).flatten(1)
-
-    @torch.no_grad()
-    def of_runs(self, rows_K: Tensor, present_KP: Tensor) -> Tensor:
-        found = []
-        for rows, some_KP in zip(rows_K.split(self.per_pass), present_KP.split(self.per_pass), strict=True):
-            grid = some_KP.view(-1, 1, *self.grid)
-            mask = grid.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-            found.append(self.of_pixels(torch.where(mask, self.images[rows], self.baseline[rows]), rows))
-        return torch.cat(found)
 
 
 _ADVICE = "use absent='baseline'"

@@ -26,7 +26,7 @@ from prisma.errors import PrismaError, quoted
 from prisma.metrics import Logit, Target
 from prisma.plain import expect_plain
 from prisma.view.figures.plots import draw
-from prisma.vit import ViT
+from prisma.vit import ViT, expect_pixels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,6 +91,7 @@ def importance(
     if config.pool != "class" or not config.n_classes or not config.n_layers or config.attention == "divided":
         found = f"pool={config.pool}, n_classes={config.n_classes}, n_layers={config.n_layers}"
         raise PrismaError(f"expected a model with layers that reads classes out of its class token; found {found}")
+    expect_pixels(config, next(model.parameters()).dtype, images)
     expect_plain(model, ["readout"], "the readout of an attention's output", gradients=True)
     with torch.inference_mode(False):
         rows = image_passes(model, torch.arange(len(images), device=images.device), batch, copies=4)

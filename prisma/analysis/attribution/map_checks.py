@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from prisma.analysis.attribution.map_curves import OTHER, drawn_for_each
+from prisma.analysis.border import guarded
 from prisma.analysis.lens.segmentation import OBJECT, segmentation
 from prisma.analysis.result import Effect, Result
 from prisma.errors import PrismaError
@@ -39,6 +41,7 @@ class MapScores(Result):
     rank: Tensor  # share of the object's k patches among the k largest numbers of the map
 
 
+@guarded
 def map_scores(maps_BP: Tensor, coverage_BP: Tensor) -> MapScores:
     """Do the large numbers of a map lie on the object?
 
@@ -94,6 +97,7 @@ def stages_of(model: ViT) -> list[str]:
     return ["readout", *(f"blocks.{layer}" for layer in reversed(range(model.config.n_layers))), "embed"]
 
 
+@guarded
 def map_sanity(model: ViT, images: Tensor, explain: Explain, *, seed: int = 0) -> MapSanity:
     """Does a map depend on what the model has learned? Its weights are shuffled within each tensor, part after part."""
     whole, stages = explain(model, images), stages_of(model)
@@ -145,21 +149,22 @@ class MapSensitivity(Effect):
         return self.largest
 
 
+@guarded
 def map_sensitivity(
     model: ViT, images: Tensor, explain: Explain, *, radius: float = 0.05, draws: int = 4, seed: int = 0
 ) -> MapSensitivity:
     """How much does a map change with changes of the image that nobody sees? The largest over a few random ones.
 
     Args:
-        radius: every pixel moves by at most this share of the pixels' standard deviation.
+        radius: every pixel moves by at most this share of the standard deviation of its image.
         draws: how many random images near each are tried; the largest of more draws is larger.
     """
     if draws < 1 or radius <= 0:
         raise PrismaError(f"expected a radius above 0 and at least one draw; found {radius} and {draws}")
-    whole, generator = explain(model, images).double(), torch.Generator().manual_seed(seed)
+    whole, size = explain(model, images).double(), images.flatten(1).std(1).view(-1, *[1] * (images.ndim - 1))
     found = []
-    for _ in range(draws):
-        noise = (2 * torch.rand(images.shape, generator=generator) - 1).to(images) * radius * images.std()
+    for draw in range(draws):
+        noise = (2 * drawn_for_each(images.shape, seed + OTHER * draw) - 1).to(images) * radius * size
         moved = explain(model, images + noise).double() - whole
         found.append(moved.norm(dim=1) / whole.norm(dim=1).clamp(min=1e-300))
     metadata = {"analysis": "map_sensitivity", "radius": radius, "draws": draws, "seed": seed}

@@ -13,9 +13,9 @@ Sources: Petsiuk et al. 1806.07421 (deletion, insertion); Samek et al. 1509.0632
 Shapes: B image, P patch, K point.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("deletion", "insertion")
+OTHER = 1_000_003
+"""How far apart the seeds of the random orders of an image are: more than there are images."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +56,11 @@ class MapCurves(Effect):
 
     curve: Tensor  # [image, point]
     random: Tensor  # [image, point]: the mean over the random orders
-    share: Tensor  # [point], the share of the patches that are removed (deletion) or present (insertion)
+
+    @property
+    def share(self) -> Tensor:
+        """[point]: the share of the patches that are removed (deletion) or present (insertion)."""
+        return torch.tensor(self.metadata["moved"], dtype=torch.float64) / self.metadata["moved"][-1]
 
     @property
     def per_image(self) -> Tensor:
@@ -132,9 +138,9 @@ def map_curves(
         counts = points_of(game.n_patches, points)
         curve = curve_of(game, order_of(scores_BP, seed), kind, counts)
         random = random_curve(game, kind, counts, orders, seed)
-    metadata = {"analysis": "map_curves", "kind": kind, "absent": game.absent, "target": name_of(asked)}
-    share = counts.double() / game.n_patches
-    return MapCurves(metadata={**metadata, "orders": orders, "seed": seed}, curve=curve, random=random, share=share)
+    metadata: dict[str, Any] = {"analysis": "map_curves", "kind": kind, "absent": game.absent, "target": name_of(asked)}
+    metadata |= {"moved": counts.tolist(), "orders": orders, "seed": seed}
+    return MapCurves(metadata=metadata, curve=curve, random=random)
 
 
 def over_patches_of(game: Game, maps: Tensor) -> Tensor:
@@ -155,10 +161,15 @@ def points_of(patches: int, points: int | None) -> Tensor:
 
 
 def order_of(scores_BP: Tensor, seed: int) -> Tensor:
-    """The patches of each image, the most important first; those that tie in a random order."""
-    generator = torch.Generator().manual_seed(seed)
-    mixed = torch.rand(scores_BP.shape, generator=generator).argsort(1).to(scores_BP.device)
+    """The patches of each image, the most important first; those that tie in a random order, of seed + image."""
+    mixed = drawn_for_each(scores_BP.shape, seed).argsort(1).to(scores_BP.device)
     return mixed.gather(1, scores_BP.gather(1, mixed).argsort(dim=1, descending=True, stable=True))
+
+
+def drawn_for_each(shape: Sequence[int], seed: int) -> Tensor:
+    """Numbers in [0, 1] of this shape; those of image i are of the seed + i, so they depend on no other image."""
+    seeds = [torch.Generator().manual_seed(seed + image) for image in range(shape[0])]
+    return torch.stack([torch.rand(tuple(shape[1:]), generator=one) for one in seeds])
 
 
 def curve_of(game: Game, order_BP: Tensor, kind: str, counts_K: Tensor) -> Tensor:
@@ -177,5 +188,5 @@ def random_curve(game: Game, kind: str, counts_K: Tensor, orders: int, seed: int
     if orders < 1:
         raise PrismaError(f"expected at least one random order; found {orders}")
     nothing = torch.zeros(len(game.images), game.n_patches, device=game.images.device)
-    drawn = [curve_of(game, order_of(nothing, seed + 1 + i), kind, counts_K) for i in range(orders)]
+    drawn = [curve_of(game, order_of(nothing, seed + OTHER * (i + 1)), kind, counts_K) for i in range(orders)]
     return torch.stack(drawn).mean(0)

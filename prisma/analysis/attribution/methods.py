@@ -33,6 +33,7 @@ class Plan:
     members: Sequence[Tensor]  # of each image: [player, patch], boolean
     seed: int
     baselines: Tensor | None
+    tolerance: float | None = None  # to which a map is refined, where the number of samples was not given
 
 
 Divided = tuple[Tensor, Tensor | None]
@@ -106,7 +107,7 @@ METHODS: Mapping[str, Method] = {
     "integrated_gradients": Method(
         "gradients on the straight path from the baseline",
         32,
-        lambda game, plan: integrated_gradients(game, plan.samples),
+        lambda game, plan: integrated_gradients(game, plan.samples, plan.tolerance),
     ),
     "gradient_shap": Method(
         "gradients at random points between baselines and the image",

@@ -17,12 +17,34 @@ from prisma.analysis.attribution.games import Game
 from prisma.analysis.attribution.quadrature import gauss_legendre
 from prisma.errors import PrismaError
 
+MOST_STEPS = 1024
+"""Points on the path up to which it is refined."""
 
-def integrated_gradients(game: Game, steps: int) -> tuple[Tensor, Tensor]:
-    """The map [image, token] and the change of the target [image] that it divides; points of Gauss-Legendre."""
+
+def integrated_gradients(game: Game, steps: int, tolerance: float | None = None) -> tuple[Tensor, Tensor]:
+    """The map [image, token] and the change of the target [image] that it divides.
+
+    Args:
+        steps: points of Gauss-Legendre on the path.
+        tolerance: images whose map does not add up to within this share of what it moves are computed again with twice
+            as many points, up to `MOST_STEPS`; None to leave them.
+    """
+    change, rows = game.whole - game.empty, torch.arange(len(game.images), device=game.images.device)
+    map_BT = _integral(game, rows, steps)
+    while tolerance is not None and 2 * steps <= MOST_STEPS:
+        off = (map_BT.sum(1) - change).abs() > tolerance * map_BT.abs().sum(1)
+        if not bool(off.any()):
+            break
+        steps, rows = 2 * steps, off.nonzero()[:, 0]
+        map_BT[rows] = _integral(game, rows, steps)
+    return map_BT, change
+
+
+def _integral(game: Game, rows: Tensor, steps: int) -> Tensor:
+    """The map of some images [row, token]."""
     points = gauss_legendre(steps)
-    parts = [_along(game, rows, ((a, w, game.baseline[rows]) for a, w in points)) for rows in game.passes(copies=4)]
-    return torch.cat(parts), game.whole - game.empty
+    parts = [_along(game, some, ((a, w, game.baseline[some]) for a, w in points)) for some in game.passes(4, rows)]
+    return torch.cat(parts)
 
 
 def gradient_shap(game: Game, steps: int, seed: int, baselines: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -36,10 +58,13 @@ def gradient_shap(game: Game, steps: int, seed: int, baselines: Tensor | None = 
     Returns:
         The map, and the target minus its mean over the baselines that were drawn.
     """
-    generator = torch.Generator().manual_seed(seed)
-    total, parts, starts = len(game.images), [], []
-    points = ((torch.arange(steps)[:, None] + torch.rand(steps, total, generator=generator)) / steps).tolist()
-    choices = None if baselines is None else torch.randint(len(baselines), (steps, total), generator=generator)
+    generators = [torch.Generator().manual_seed(seed + image) for image in range(len(game.images))]
+    jitter, parts, starts = torch.stack([torch.rand(steps, generator=one) for one in generators], dim=1), [], []
+    points = ((torch.arange(steps)[:, None] + jitter) / steps).tolist()
+    choices = None
+    if baselines is not None:
+        drawn_for = [torch.randint(len(baselines), (steps,), generator=one) for one in generators]
+        choices = torch.stack(drawn_for, dim=1)
     for rows in game.passes(copies=4):
         at = rows.tolist()
         drawn = (game.baseline[rows] if choices is None else baselines[choices[s, at]] for s in range(steps))  # type: ignore[index]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from prisma import Logit, LogitDiff, PrismaError, Similarity, ViT, ViTConfig
-from prisma.analysis.attribution.attribute import Attribution, attribute, attribute_network
+from prisma.analysis.attribution.attribute import Attribute, attribute, attribute_network
 from prisma.analysis.attribution.methods import METHODS
 from prisma.analysis.attribution.questions import Neuron
 from tests.variants import default_dtype, drawn, images_of, model_of
@@ -41,7 +41,7 @@ def test_on_a_linear_model_every_method_finds_what_each_patch_adds(method: str) 
     if method in ("lime", "rise"):
         pairs = [torch.stack([found.map[i], known[i]]) for i in range(2)]
         assert all(torch.corrcoef(pair)[0, 1] > 0.95 for pair in pairs)
-        assert found.delta.isnan().all() and "divides nothing" in str(found)
+        assert found.delta.isnan().all() and "divides nothing" in found.report()
         return
     torch.testing.assert_close(found.map, known, rtol=1e-9, atol=1e-9)
     if method in METHODS and not found.delta.isnan().any():
@@ -96,7 +96,7 @@ def test_a_prompt_of_a_clip_is_a_direction() -> None:
     direction = torch.randn(12, dtype=torch.float64)
     found = attribute(model, images_of(model), Similarity(direction), samples=48)
     torch.testing.assert_close(found.value, Similarity(direction)(model(images_of(model))))
-    assert found.error.max() < 1e-4 and "completeness error at most" in str(found)
+    assert found.error.max() < 1e-4 and "completeness error at most" in found.report()
 
 
 def test_the_default_is_the_predicted_class_and_passes_do_not_matter() -> None:
@@ -115,8 +115,14 @@ def test_the_default_is_the_predicted_class_and_passes_do_not_matter() -> None:
 
 def test_a_map_that_does_not_add_up_is_refused() -> None:
     model = model_of("sub_norms")
-    with pytest.raises(PrismaError, match=r"adds up to within 0.0001 .* use more samples than 3"):
+    with pytest.raises(PrismaError, match=r"adds up to within 0.0001 .* give more samples"):
         attribute(model, images_of(model), 0, samples=3, tolerance=1e-4)
+
+
+def test_a_map_is_refined_until_it_adds_up() -> None:
+    model = model_of("sub_norms")
+    found = attribute(model, images_of(model), 0, tolerance=1e-5)
+    assert found.error.max() < 1e-5 < attribute(model, images_of(model), 0, samples=32, tolerance=1).error.max()
 
 
 def test_a_network_of_another_library_is_explained_by_squares() -> None:
@@ -134,9 +140,9 @@ def test_it_is_saved_and_read_and_drawn(tmp_path: object) -> None:
     model = model_of("video")
     found = attribute(model, images_of(model), 1, samples=8, tolerance=1)
     path = found.to_npz(f"{tmp_path}/map.npz")
-    again = Attribution.from_npz(path)
+    again = Attribute.from_npz(path)
     assert torch.equal(again.map, found.map) and again.axes["patches"] == ("image", "time", "row", "column")
-    assert found.plot().axes and found.plot("delta").axes
+    assert found.plot(beside=[attribute(model, images_of(model), 1, "occlusion")]).axes and found.plot("delta").axes
 
 
 def test_bad_input_is_refused() -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from prisma import Logit, PrismaError, Similarity, ViT, run
-from prisma.analysis.attribution.games import PixelGame, TokenGame, can_be_empty, default_absence
+from prisma import Logit, PrismaError, ViT, run
+from prisma.analysis.attribution.games import TokenGame, can_be_empty, default_absence
 from prisma.analysis.attribution.questions import Neuron
 from prisma.vit import patches_of
 from tests.variants import images_of, model_of
@@ -99,18 +99,3 @@ def test_sums_over_the_pixels_of_a_patch() -> None:
     assert found.shape == (2, game.config.n_tokens) and not found[:, 0].any()
     rows, columns = game.config.patch_sides
     torch.testing.assert_close(found[1, 2], game.images[1, :, rows : 2 * rows, :columns].sum())
-
-
-def test_a_network_of_pixels_has_squares_as_players() -> None:
-    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)).double()
-    images = torch.randn(2, 2, 6, 6, dtype=torch.float64)
-    game = PixelGame(network, images, torch.zeros_like(images), Logit(2), patch=3)
-    present = torch.tensor([[True, False, True, False]])
-    pixels = images[1:].clone()
-    pixels[..., 3:] = 0
-    torch.testing.assert_close(game.of_coalitions(1, present), network(pixels)[:, 2])
-    torch.testing.assert_close(
-        game.by_token(images)[0], images[0].unflatten(-1, (2, 3)).unflatten(-3, (2, 3)).sum((0, 2, 4)).flatten()
-    )
-    with pytest.raises(PrismaError, match="a patch that divides the sides of the images"):
-        PixelGame(network, images, images, Similarity(torch.ones(4)), patch=4)
