@@ -51,7 +51,7 @@ parity: $(READY)
 # The pages on analyses: their code run on the shipped mice, what it prints, and their pictures.
 pages: $(READY)
 	$(BIN)/python tools/pages.py
-	test ! -d real || $(BIN)/python tools/pages.py tutorials/dinov2
+	test ! -d real || $(BIN)/python tools/pages.py tutorials/dinov2 tutorials/attribution
 
 # The documentation site, in site/: every link is checked, and a warning is an error.
 docs: $(READY)
@@ -67,6 +67,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.core --json benchmarks/core-cpu.json
 	$(BIN)/python -m benchmarks.pretrained --json benchmarks/pretrained-cpu.json
 	$(BIN)/python -m benchmarks.patching --json benchmarks/patching-cpu.json
+	$(BIN)/python -m benchmarks.attribution --json benchmarks/attribution-cpu.json
 	$(BIN)/python -m benchmarks.app --json benchmarks/app-cpu.json
 	$(BIN)/python -m benchmarks.publish --json benchmarks/publish-cpu.json
 	$(BIN)/python -m benchmarks.chaos --json benchmarks/chaos.json

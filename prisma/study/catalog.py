@@ -114,8 +114,8 @@ def _attribute(inputs: ShardInputs) -> Attribute:
 
 def _map_curves(inputs: ShardInputs) -> MapCurves:
     options = inputs.select_options("kind", "absent", "points", "orders")
-    maps, seeds = _attribute(inputs).map, {"seed": inputs.seed, "batch": inputs.batch}
-    return map_curves(inputs.model, inputs.images, maps, inputs.metric, **options, **seeds)
+    maps = _attribute(inputs).map
+    return map_curves(inputs.model, inputs.images, maps, inputs.metric, seed=inputs.seed, batch=inputs.batch, **options)
 
 
 def _compare_maps(inputs: ShardInputs) -> CompareMaps:

@@ -20,7 +20,6 @@ from tests.analysis.test_names import functions
 from tests.test_structure import ROOT
 from tests.variants import ids_of, images_of, model_of, tower_of
 
-
 ELSEWHERE = {"segmentation", "map_scores", "read_tuned_lens", "attribute_network"}
 """Those that take no model of Prisma."""
 
@@ -32,8 +31,6 @@ def test_every_public_analysis_is_guarded_and_tested_here() -> None:
             continue
         assert function.__code__ is guarded(lambda: None).__code__, f"{name} is not @guarded"  # type: ignore[attr-defined]
         assert name in called | ELSEWHERE, f"{name} is not in tests/analyses.py"
-            f"{name} is not in tests/analyses.py"
-        )
 
 
 def test_no_analysis_records_past_the_border() -> None:

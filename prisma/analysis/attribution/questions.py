@@ -92,8 +92,9 @@ def as_target(model: ViT | None, target: object, predicted: Tensor | None) -> Me
         PrismaError: the model has no classes and no target is given; a site that it does not have.
     """
     if isinstance(target, Reading):
-        for site in target.reads if model is not None else ():
-            matching(site, site_names(model.config))
+        if model is not None:
+            for site in target.reads:
+                matching(site, site_names(model.config))
         return target
     if callable(target):
         return target

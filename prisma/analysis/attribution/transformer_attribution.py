@@ -58,7 +58,7 @@ class _Identity(torch.autograd.Function):
         return y.clone()
 
     @staticmethod
-    def backward(ctx: FunctionCtx, relevance: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, relevance: Tensor) -> tuple[Tensor, None]:
         return relevance, None
 
 
@@ -71,7 +71,7 @@ class _Linear(torch.autograd.Function):
         return y.clone()
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None]:
         x, weight = ctx.saved_tensors
         ups, downs = (x.clamp(min=0), weight.clamp(min=0)), (x.clamp(max=0), weight.clamp(max=0))
         share = divided_by(relevance, F.linear(*ups) + F.linear(*downs))
@@ -87,7 +87,7 @@ class _Sum(torch.autograd.Function):
         return a + b
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor]:
         a, b = ctx.saved_tensors
         share = divided_by(relevance, a + b)
         parts = [a * share, b * share]
@@ -107,7 +107,7 @@ class _Product(torch.autograd.Function):
         return operation(a, b)
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor, None]:
         with torch.enable_grad():
             a, b = (x.detach().requires_grad_() for x in ctx.saved_tensors)
             y = ctx.operation(a, b)
@@ -125,7 +125,7 @@ class _Share(torch.autograd.Function):
         return operation(x)
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
         with torch.enable_grad():
             x = ctx.saved_tensors[0].detach().requires_grad_()
             y = ctx.operation(x)
