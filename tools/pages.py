@@ -1,6 +1,6 @@
 """The pages on analyses, and three tutorials: run their code, write what it prints, and put its pictures next to them.
 
-python tools/pages.py [NAME ...]          a page of docs/analysis, or tutorials/circuit, tutorials/dinov2, tutorials/attribution
+python tools/pages.py [NAME ...]   a page of docs/analysis, or tutorials/circuit, tutorials/dinov2, tutorials/attribution
 
 Code that uses a real model finds it under the name `real/NAME`, where `tools/real_models.py` wrote it.
 """

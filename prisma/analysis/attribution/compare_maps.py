@@ -102,7 +102,7 @@ class CompareMaps(Result):
             return super().plot(array)
         means = torch.stack([self.arrays[name].double().nanmean(0) for name in FIGURES], dim=1)
         names = {"method": self.metadata["methods"], "figure": list(FIGURES)}
-        return draw(means.nan_to_num(), ("method", "figure"), title="maps compared: means over images", names=names)
+        return draw(means, ("method", "figure"), title="maps compared: means over images", names=names)
 
 
 @guarded
