@@ -53,6 +53,7 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "accumulate": (1, LARGEST),
     "ema": (0, 1),
     "patience": (0, 100_000_000),
+    "stop_at_accuracy": (0, 1),
     "drop": (0, 1),
     "decoder_layers": (0, 1_000),
     "decoder_d_model": (1, LARGEST),

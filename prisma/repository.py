@@ -142,8 +142,11 @@ class Published:
         assert self.hub is not None
         known = repositories_in(self.hub, self.kind)
         if not self.revisions():
+            other = Published(self.repo, self.hub, kind=DATASET if self.kind == MODEL else MODEL)
+            there = f"; there is a {other.kind} {name_of(other.kind, self.repo)}" if other.revisions() else ""
             raise PrismaError(
-                f"{self.repo} is not published in the hub {self.hub}; the nearest: {nearest(self.repo, known)}"
+                f"{name_of(self.kind, self.repo)} is not published in the hub {self.hub}{there}; the nearest: "
+                f"{nearest(self.repo, known)}"
             )
 
     def _expect_file(self, name: str, revision: str) -> None:

@@ -53,9 +53,11 @@ def probes(run: Path, mouse: Recipe) -> dict[str, Any]:
 def main(names: Sequence[str], ship: bool = True) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         hub, runs = Path(temporary) / "hub", Path(temporary) / "runs"
-        for name in names or shipped_mice():
+        chosen = names or shipped_mice()
+        for name in chosen:  # all before anything is written, so that each states the commit without changes
             train(recipe(name), runs / name, device="cpu", command=f"prisma train {name}")
             publish(runs / name, f"prisma/{name}", hub)
+        for name in chosen:
             shutil.rmtree(CARDS / name, ignore_errors=True)
             (CARDS / name / "curves").mkdir(parents=True)
             results = json.loads((runs / name / "results.json").read_text())

@@ -72,7 +72,7 @@ def publish(
             return
         if watch:
             About(**about).expect_none("a run")
-            report = follow(Path(what), repo, hub, **options, say=_on_stderr).to_dict()
+            report = follow(what, repo, hub, **options, say=_on_stderr).to_dict()
         else:
             report = send(what, repo, hub, **options, **about).to_dict()
     for warning in report["warnings"]:
@@ -181,8 +181,10 @@ def forecast_text(found: dict[str, Any]) -> str:
     if not found["changed"]:
         return "\n".join([f"{what} is up to date: nothing would be written.", *warnings])
     lines = [
-        f"{what} would get {found['files']} files ({found['bytes'] / 1e6:,.1f} MB) in {found['commits']} commits, with "
-        f"about {found['requests']:,} requests, in about {duration(found['seconds'])}.",
+        f"{what} would get {found['files']} files ({found['bytes'] / 1e6:,.1f} MB) in "
+        f"{found['commits']} commit{'s' * (found['commits'] != 1)}"
+        + (f", with about {found['requests']:,} requests" if found["requests"] else "")
+        + f", in about {duration(found['seconds'])}.",
         f"New or moved revisions: {listed(found['revisions'])}.",
     ]
     if found["removed"]:
@@ -195,7 +197,8 @@ def forecast_text(found: dict[str, Any]) -> str:
 def duration(seconds: float) -> str:
     """Rounded up, in one unit."""
     unit, of = ("seconds", 1) if seconds < 100 else ("minutes", 60) if seconds < 6000 else ("hours", 3600)
-    return f"{max(1, math.ceil(seconds / of))} {unit}"
+    n = max(1, math.ceil(seconds / of))
+    return f"{n} {unit if n > 1 else unit[:-1]}"
 
 
 def report_text(report: dict[str, Any]) -> str:

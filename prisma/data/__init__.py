@@ -18,7 +18,7 @@ from prisma.data.places import ABSENT, task_at
 from prisma.data.polygenic import POLYGENIC
 from prisma.data.sprites import SPRITES, SPRITES_NEUTRAL
 from prisma.data.task import Task
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError, nearest, quoted
 
 __all__ = [
     "TASKS",
@@ -30,7 +30,9 @@ __all__ = [
     "dsprites_grid",
     "hub_set",
     "is_added",
+    "known_task",
     "mnist",
+    "package_task",
     "patch_labels",
     "picture_set",
     "task",
@@ -78,11 +80,31 @@ def task(name: str) -> Task:
         PrismaError: there is no such task (the nearest names are given), P is not a modulus of the circle task, or
             there are no such data at PATH.
     """
+    return found if (found := task_at(name)) is not None else known_task(name)
+
+
+def known_task(name: str) -> Task:
+    """The same, of a name that a file of somebody else states: data at a place are none, and no place is looked at.
+
+    Raises:
+        PrismaError: there is no such task (the nearest names are given), or P is not a modulus of the circle task.
+    """
     if match := _OTHER_CIRCLE.fullmatch(name):
         return circle(int(match[1]))
-    if (found := task_at(name)) is not None:
-        return found
     known = {**ABSENT, **TASKS, **_ADDED}
     if name not in known:
-        raise PrismaError(f"there is no task {name!r}; the nearest: {nearest(name, known)}")
+        raise PrismaError(f"there is no task {quoted(name)}; the nearest: {nearest(name, known)}")
     return known[name]
+
+
+def package_task(name: str) -> Task:
+    """A task whose data this package itself makes, the same on every machine.
+
+    Raises:
+        PrismaError: there is none of this name; data that were added in this process, or are at a place, are others.
+    """
+    if ":" in name or name in ABSENT or is_added(name):
+        raise PrismaError(
+            f"expected a task whose data this package makes, the same on every machine; found {quoted(name)}"
+        )
+    return known_task(name)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prisma.data.keeping import keep, read_kept
 from prisma.data.transform import Transform, as_bytes
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 
 _SOME = 4096  # images that are hashed in one go; divisible by 8
 SEED = 0
@@ -209,7 +209,10 @@ def data_hash(*splits: Split) -> str:
 
 def patch_sides(masks: Tensor, patch_size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) of a patch. Raises PrismaError unless the masks are whole numbers of patches."""
-    p, q = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+    sides = (patch_size, patch_size) if type(patch_size) is int else patch_size
+    if not isinstance(sides, tuple) or len(sides) != 2 or not all(type(side) is int for side in sides):
+        raise PrismaError(f"expected a patch size in pixels, a side or (height, width); found {quoted(patch_size)}")
+    p, q = sides
     if min(p, q) < 1 or masks.ndim != 3 or masks.shape[1] % p or masks.shape[2] % q:
         raise PrismaError(f"expected masks [n, height, width] of whole patches of {p}x{q}; found {list(masks.shape)}")
     return p, q

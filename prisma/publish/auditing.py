@@ -17,7 +17,7 @@ from prisma.publish.hub_source import named_like as named_like_on_the_hub
 from prisma.publish.hub_source import on_the_hub
 from prisma.publish.layouts import step_name
 from prisma.publish.mouse_audit import MouseAudit, is_ours
-from prisma.publish.signing import ENDING, signature_problem
+from prisma.publish.signing import ENDING, signature_problem, stated_key
 from prisma.publish.sources import Source
 from prisma.publish.suite_audit import Saved, SuiteAudit, saved_in
 from prisma.reading import read_bytes
@@ -147,24 +147,27 @@ def _audit_one(source: Source, deep: bool, key: Path | None) -> Audit:
 def _signature_findings(
     source: Source, labels: Mapping[str, str], manifest: str, key: Path | None
 ) -> Iterator[Finding]:
-    """What is wrong with the signature of a manifest; nothing is asked without a key."""
-    if key is not None:
-        yield from (Finding(MAIN, problem) for problem in gathered(_signature_problems(source, labels, manifest, key)))
+    """What is wrong with the signature of a manifest. Without a key, one that is there need only be some signature."""
+    yield from (Finding(MAIN, problem) for problem in gathered(_signature_problems(source, labels, manifest, key)))
 
 
-def _signature_problems(source: Source, labels: Mapping[str, str], manifest: str, key: Path) -> Iterator[str]:
+def _signature_problems(source: Source, labels: Mapping[str, str], manifest: str, key: Path | None) -> Iterator[str]:
     commit = labels.get(MAIN)
     listing = source.listing(commit) if commit is not None else {}
+    there = [name for name in (manifest, f"{manifest}{ENDING}") if name in listing]
+    if key is None and len(there) < 2:
+        return
     if commit is None or manifest not in listing:
         yield f"expected a signed {manifest}; found no such file"
         return
-    there = [name for name in (manifest, f"{manifest}{ENDING}") if name in listing]
     if large := [name for name in there if listing[name].size > JSON]:
         yield f"expected {large[0]} of at most {JSON:,} bytes; found {listing[large[0]].size:,}"
         return
     folder = source.folder(commit, there)
     data, *signature = (read_bytes(folder / name) for name in there)
-    if problem := signature_problem(manifest, data, signature[0] if signature else None, key):
+    if key is None and stated_key(signature[0]) is None:
+        yield f"expected a signature in {there[1]}; found something else"
+    if key is not None and (problem := signature_problem(manifest, data, signature[0] if signature else None, key)):
         yield problem
 
 

@@ -21,7 +21,7 @@ from prisma.errors import PrismaError, listed
 from prisma.publish.calls import Calls, RefusedError, UnansweredError
 from prisma.publish.commits import Commit, File, FileRecord
 from prisma.publish.journal import Journal
-from prisma.publish.remote import Remote, is_same, without_bars
+from prisma.publish.remote import Remote, is_same, sending
 from prisma.publish.uploads import Uploads
 from prisma.repository import MAIN
 
@@ -74,7 +74,7 @@ class HuggingFaceHub:
                 self.remote.make()
             self._pool = ThreadPoolExecutor(THREADS)
             try:
-                with without_bars():
+                with sending():
                     yield
                     self._settle()
             finally:

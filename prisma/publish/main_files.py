@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from prisma.bounds import JSON
 from prisma.bounds import METRICS as METRICS_BYTES
 from prisma.checkpoint import CONFIG, MODEL_TYPE, Checkpoint, config_from_dict
-from prisma.data import task
+from prisma.data import known_task
 from prisma.data.task import Task
 from prisma.errors import PrismaError, listed, quoted, shown
 from prisma.fields import conform, from_dict
@@ -63,7 +63,7 @@ class Main:
     def task(self) -> Task | None:
         """The task of the recipe, if this version of Prisma can build it here."""
         try:
-            found = task(self.recipe["task"]["name"]) if self.recipe else None
+            found = known_task(self.recipe["task"]["name"]) if self.recipe else None
         except (PrismaError, KeyError, TypeError):
             return None
         return found if found is not None and found.is_here else None

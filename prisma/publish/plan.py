@@ -60,6 +60,7 @@ class Plan:
     """The steps in order, and what `main` will hold."""
 
     manifest: ClassVar[str] = MANIFEST  # the name of the file of `main` that states the hashes of all others
+    noun: ClassVar[str] = "run"
 
     run: str  # its id
     steps: tuple[Step, ...]

@@ -166,7 +166,7 @@ class There:
         if self.foreign:  # a step first: it is more informative than main
             label = self.foreign[0]
             raise PrismaError(
-                f"expected only revisions of this run in {self.hub.repo}; found {label} (commit "
+                f"expected only revisions of this {self.planned.noun} in {self.hub.repo}; found {label} (commit "
                 f"{shown(self.labels[label])}), which it does not have: --replace removes it"
             )
         wanted = {step.label: step.commit for step in self.steps if step.label not in self.commits}
@@ -179,8 +179,8 @@ class There:
                 continue
             if not (label == MAIN and loose.issuperset(self.hub.differing(there, commit))):
                 raise PrismaError(
-                    f"expected {label} of {self.hub.repo} to serve the files of this run; found commit {shown(there)}, "
-                    "with other files: --replace moves the label"
+                    f"expected {label} of {self.hub.repo} to serve the files of this {self.planned.noun}; found commit "
+                    f"{shown(there)}, with other files: --replace moves the label"
                 )
 
     def _commits_wanted(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prisma.checkpoint import Checkpoint, read_checkpoint
-from prisma.data import task
+from prisma.data import known_task
 from prisma.data.task import Task
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError, shown
@@ -113,7 +113,7 @@ def expect_stated_numbers(
 def _data_of(recipe: Mapping[str, Any]) -> Task | None:
     """The data that a recipe states, if this version builds the same."""
     try:
-        data = task(recipe["task"]["name"])
+        data = known_task(recipe["task"]["name"])
     except (PrismaError, KeyError, TypeError):
         return None
     return data if data.sha256 == recipe["task"].get("sha256") else None

@@ -138,14 +138,21 @@ def is_same(found: FileRecord | None, wanted: FileRecord) -> bool:
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """Within, the client shows no bars of its own: there is one for the whole publication."""
+def sending() -> Iterator[None]:
+    """Within, the client sends files by plain HTTP, whether or not it has Xet, and shows no bars of its own.
+
+    By HTTP, the Hub is told the hash of a file before it gets the bytes, and refuses others; every Hub has it; and the
+    one way to send is the one that is tested. The bar is one for the whole publication.
+    """
+    from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    were_shown = not are_progress_bars_disabled()
+    were_shown, was_without = not are_progress_bars_disabled(), constants.HF_HUB_DISABLE_XET
     disable_progress_bars()
+    constants.HF_HUB_DISABLE_XET = True
     try:
         yield
     finally:
+        constants.HF_HUB_DISABLE_XET = was_without
         if were_shown:
             enable_progress_bars()

@@ -89,10 +89,7 @@ def signature_problem(name: str, data: bytes, signature: bytes | None, key: Path
     file = f"{name}{ENDING}"
     if signature is None:
         return f"expected a signature {file}; found none"
-    try:
-        bundle = parse_json(signature.decode(), file)
-        stated = bundle["verificationMaterial"]["publicKey"]["hint"]
-    except (PrismaError, UnicodeDecodeError, KeyError, TypeError):
+    if (stated := stated_key(signature)) is None:
         return f"expected a signature in {file}; found something else"
     if stated != own:
         return f"expected a signature by the key {given(key)} in {file}; found one by another key"
@@ -108,6 +105,15 @@ def signature_problem(name: str, data: bytes, signature: bytes | None, key: Path
                 return f"expected a signature of this {name} in {file}; found one of other bytes: {name} was changed"
             return f"expected a signature of {name} in {file}; found one of something else, or of no known form"
     return None
+
+
+def stated_key(signature: bytes) -> str | None:
+    """The hash of the public key that a signature names; None if it is no signature."""
+    try:
+        stated = parse_json(signature.decode(), "a signature")["verificationMaterial"]["publicKey"]["hint"]
+    except (PrismaError, UnicodeDecodeError, KeyError, TypeError):
+        return None
+    return stated if isinstance(stated, str) else None
 
 
 def _verifier(key: Path) -> tuple[Any, str]:

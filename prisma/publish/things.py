@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from prisma.data import task
+from prisma.data import package_task
 from prisma.errors import PrismaError, expect_packages
 from prisma.filesystem import given, sentences
 from prisma.publish.artefacts.dataset import of_task
@@ -37,6 +37,10 @@ class Planned(Protocol):
     @property
     def manifest(self) -> str:
         """The name of the file of `main` that states the hashes of all others."""
+
+    @property
+    def noun(self) -> str:
+        """What it is, for messages: "run"."""
 
     @property
     def run(self) -> str:
@@ -82,17 +86,22 @@ def thing(what: str | Path, repo: str, hub: Path | None, about: About, *, progre
     """What a text or a path means: see the top of this module. Nothing is read but the names of files.
 
     Raises:
-        PrismaError: there is no such task.
+        PrismaError: there is no such task, or its data are of this machine alone.
     """
     if isinstance(what, str) and what.startswith(TASK):
         about.expect_none("the data set of a task")
-        found = task(what.removeprefix(TASK))
+        found = package_task(what.removeprefix(TASK))
         return Thing(hub or _home(), DATASET, partial(of_task, found, repo))
     folder = given(what)
-    if any((folder / name).exists() for name in LENS):
+    if is_lens(folder):
         return Thing(folder, MODEL, partial(of_lens, folder, repo, hub, about.base_model, about.license))
     about.expect_none("a run")
     return Thing(folder, MODEL, partial(plan, folder, repo, progress=progress), partial(_expect_numbers, folder))
+
+
+def is_lens(folder: Path) -> bool:
+    """Whether a folder has files of a tuned lens."""
+    return any((folder / name).exists() for name in LENS)
 
 
 def _home() -> Path:

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from prisma.checkpoint import read_tensors
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, shown
 from prisma.filesystem import given, sentences
 from prisma.publish.commits import Hub
 from prisma.publish.plan import Step
 from prisma.publish.publishing import Report, publish
 from prisma.publish.signing import Signer
-from prisma.publish.things import hub_for
+from prisma.publish.things import TASK, hub_for, is_lens
 from prisma.run_folder import (
     PROBE,
     checkpoint_folders,
@@ -32,7 +32,7 @@ EVERY = 2.0  # seconds between two looks into the run's folder
 
 
 def watch(
-    run: Path,
+    run: str | Path,
     repo: str,
     hub: Path | None = None,
     *,
@@ -48,14 +48,18 @@ def watch(
 
     Args:
         every: how many seconds to wait between two looks into the run's folder.
-        say: called with a sentence for every checkpoint.
+        say: called with a sentence for every checkpoint, and with one before a wait for the training.
 
-    The other arguments, and what is raised, are those of `publish`.
+    The other arguments, and what is raised, are those of `publish`; besides, what is no run is refused.
     """
+    if str(run).startswith(TASK) or is_lens(given(run)):
+        raise PrismaError(
+            f"expected a run to watch; found {shown(str(run))}, which does not train: publish it without --watch"
+        )
     run, hub = given(run), hub if hub is None else given(hub)
     if sign is not None:
         Signer.of(sign)  # now, and not only when the run is finished
-    writer, done = hub_for(run, repo, hub), set[str]()
+    writer, done, is_said = hub_for(run, repo, hub), set[str](), False
     while not is_finished(run):
         if is_run(run) and (run / PROBE).is_file():
             with sentences(run):
@@ -63,6 +67,9 @@ def watch(
                     _put(writer, step, replace)
                     done.add(step.label)
                     say(f"published {step.label} of {repo}")
+        elif not is_said:
+            say(f"waiting until training begins in {run}")
+            is_said = True
         if not is_finished(run):
             time.sleep(every)
     return publish(run, repo, hub, replace=replace, public=public, sign=sign)

@@ -63,7 +63,7 @@ def yank(
         writer = hub_for(Path(temporary), repo, where)
         manifest = _manifest(writer)
         if (before := next((row for row in manifest.yanked if row.revision == revision), None)) is not None:
-            if before.why == reason and revision not in writer.labels():
+            if before.why == reason and revision not in writer.labels() and _is_signed(writer, signer):
                 return YankReport(repo, False, before, writer.labels()[MAIN])
             row, entries = replace(before, why=reason), manifest.checkpoints
         else:
@@ -80,6 +80,14 @@ def yank(
                 files = (*files, File.of(f"{MANIFEST}{ENDING}", signature))
             commit = writer.amend(files, message)
     return YankReport(repo, True, row, commit)
+
+
+def _is_signed(hub: Hub, signer: Signer | None) -> bool:
+    """Whether the published manifest has the signature that is wanted; any, if none is."""
+    if signer is None:
+        return True
+    there = hub.read(f"{MANIFEST}{ENDING}")
+    return there is not None and signer.signature(MANIFEST, _read(hub, MANIFEST), there) == there
 
 
 def _manifest(hub: Hub) -> Manifest:

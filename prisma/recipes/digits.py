@@ -6,7 +6,7 @@
 are few images, so each moves by up to half a pixel and turns by up to 10 degrees, differently at every step.
 
 Seeds: 0 for the first weights (`init_seed`), 0 for the batches (`order_seed`). Expected test accuracy on the 360 test
-images: 0.986; with `--set init_seed=1` and `2` it is 0.981 and 0.983. Another processor or version of torch may
+images: 0.981; with `--set init_seed=1` and `2` it is 0.992 and 0.978. Another processor or version of torch may
 change the last bits of the weights, and so the answer to an image.
 
     prisma train digits-reconstruction
@@ -44,7 +44,7 @@ DIGITS = Recipe(
         checkpoint_every=100,
     ),
     license="mit",
-    expected_accuracy=0.986,
+    expected_accuracy=0.981,
 )
 RECONSTRUCTION = Recipe(
     name="digits-reconstruction",

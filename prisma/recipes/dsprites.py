@@ -12,7 +12,7 @@ theirs: they also stopped early, after three epochs without a better accuracy on
 are the original set's. Ours are drawn (`prisma.data.dsprites_grid`).
 
 The other eight have the same sizes and a schedule that uses its steps, which are fewer: a higher peak, half a cosine to
-zero, and a norm before each branch. Products are in bfloat16 on a GPU.
+zero, and a norm before each branch. Products are in bfloat16 on a GPU, and on a CPU that has units for it.
 
 Seeds: 0 for the first weights (`init_seed`), 0 for the batches (`order_seed`). The accuracy that was published, and
 ours with the seconds that it took on one GPU (18 to 61 on an H100), are in `docs/mice.md`. On a CPU, even the smallest

@@ -45,10 +45,11 @@ def smallest(
     """Which is the smallest model that learns a task, and how sure is that?
 
     Every architecture is trained by the recipe, with fewer steps first (`prisma.smallest.halving`). The smallest is the
-    one with the fewest weights whose test accuracy, at the end of the recipe's steps, is at least the target with every
-    seed. It is the smallest of the grid where `complete` is true: every smaller one was trained to its end and failed.
-    Otherwise `untested` has those for which there was no time. The test images choose among the candidates, so that
-    the accuracy of a model that just reaches the target is a little high.
+    one with the fewest weights whose test accuracy is at least the target at a checkpoint, with every seed. A run ends
+    at the first such checkpoint (`stop_at_accuracy`), or at the recipe's last step. The answer is the smallest of the
+    grid where `complete` is true: every smaller one was trained to its last step and failed. Otherwise `untested` has
+    those for which there was no time. The test images choose among candidates and checkpoints, so that the accuracy of
+    a model that just reaches the target is a little high.
 
     Args:
         out: the folder of the search, with a run folder for each candidate and seed. The same call goes on where an
@@ -64,6 +65,8 @@ def smallest(
     if not (0 < target <= 1 and budget > 0 and math.isfinite(budget)):
         raise PrismaError(f"expected a target above 0 and at most 1, and a budget above 0; found {target}, {budget}")
     _expect_seeds(seeds)
+    enough = {"stop_at_accuracy": repr(float(target))}
+    recipe, changed = recipe.override(enough), {**(changed or {}), **enough}
     found = Found(target, tuple(seeds), candidates(recipe, grid, changed))
     with sentences(out), exclusive(out, f"search in {out}"), folder_for(out):
         _expect_folder(out, recipe)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.checkpoint import to_safetensors
-from prisma.data import task
+from prisma.data import known_task
 from prisma.data.transform import as_floats
 from prisma.errors import PrismaError, expect_packages, quoted, shown
 from prisma.fields import from_dict
@@ -92,7 +92,7 @@ def rebuilt(recipe: Mapping[str, Any], step: int) -> Batch:
     stated = recipe.get("task")
     if not isinstance(stated, Mapping) or not isinstance(stated.get("name"), str):
         raise PrismaError(f"expected the name of a task in {RECIPE}; found {quoted(stated)}")
-    data = task(stated["name"])
+    data = known_task(stated["name"])
     if stated.get("sha256") != data.sha256:
         raise PrismaError(
             f"expected data of hash {shown(stated.get('sha256'))} for the task {data.name}, as the run was trained on; "

@@ -39,11 +39,12 @@ class TrainConfig:
     decay_factor: float = 0.8
     decay_all: bool = False  # weight decay on all weights, not on the matrices only
     init: str = "fan_in"  # the first weights: N(0, 1 / fan_in), or kaiming, N(0, 2 / fan_in)
-    precision: str = "float32"  # of products on a GPU: float32, or bfloat16 (autocast); weights are float32
+    precision: str = "float32"  # of products: float32, or bfloat16 (autocast) where it is fast (`prisma.train.machine`)
     accumulate: int = 1  # parts that a batch is computed in, one after the other: the same gradient in less memory
     ema: float = 0.0  # the decay of a running mean of the weights (`prisma.train.mean_weights`); 0: none
     patience: int = 0  # steps without a better `stop_on`, after which the run ends at a checkpoint; 0: it never does
     stop_on: str = "test_loss"  # what has to get better: a loss lower, an accuracy or r2 higher
+    stop_at_accuracy: float = 0.0  # the test accuracy with which the run ends at a checkpoint; 0: it never does
     trained: str = "all"  # which weights: all, head, or the last blocks and the head, such as last:2
     objective: str = "classification"  # what the model is trained to do (`prisma.train.objectives`)
     norm_pixels: bool = False  # pixels that are wanted are those of a patch less their mean, over their deviation
@@ -61,7 +62,7 @@ class TrainConfig:
     LATER: ClassVar[tuple[str, ...]] = (
         "decay_every", "decay_factor", "decay_all", "init", "precision", "accumulate", "ema", "patience", "stop_on",
         "objective", "norm_pixels", "drop", "decoder_layers", "decoder_d_model", "decoder_heads",
-        "trained",
+        "trained", "stop_at_accuracy",
     )  # fmt: skip
     """Settings that earlier versions did not have, with what they did as the default: stated where they differ."""
 
@@ -79,6 +80,11 @@ class TrainConfig:
                 f"accumulate={self.accumulate} contradicts batch_size={self.batch_size}: the parts must be of one size"
             )
         checkpoint_steps(self.steps, self.checkpoint_every)  # raises PrismaError for too many
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether a run may end at an earlier checkpoint than that of the last step."""
+        return bool(self.patience or self.stop_at_accuracy)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `recipe.json` has them."""
@@ -121,6 +127,10 @@ class Recipe:
             raise PrismaError(
                 f"expected stop_on to name a {' or '.join(measures)} for the objective {self.training.objective}; "
                 f"found {stop_on}"
+            )
+        if self.training.stop_at_accuracy and "accuracy" not in measures:
+            raise PrismaError(
+                f"expected an objective with an accuracy for stop_at_accuracy; found {self.training.objective}"
             )
         expect_within("trained weights", self.model.n_weights, "the number of weights that are trained")
         pixels = self.training.batch_size * math.prod(self.model.input_shape)

@@ -7,8 +7,8 @@ from prisma.files import to_json, write_json
 from prisma.ledger import write_hashes
 from prisma.run_folder import CURVES, DYNAMICS, METRICS, RECIPE, RESULTS, read_metrics, read_recipe
 from prisma.train.curves import draw_curves
+from prisma.train.early_stop import EarlyStop
 from prisma.train.fit import MEASURED
-from prisma.train.patience import Patience
 from prisma.train.provenance import seeds
 from prisma.train.run import Run
 from prisma.train.stopping import Stopping
@@ -56,6 +56,6 @@ def finish(run: Run, command: str, stopping: Stopping) -> dict[str, Any]:
 
 def _stopped(run: Run, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """{"stopped": {"step", "why"}} of a run that ended before the last step of its recipe; else nothing."""
-    patience, step = Patience(run.recipe.training, metrics[:-1]), metrics[-1]["step"]
-    why = patience.ends(metrics[-1])
+    early_stop, step = EarlyStop(run.recipe.training, metrics[:-1]), metrics[-1]["step"]
+    why = early_stop.ends(metrics[-1])
     return {} if step == run.recipe.training.steps else {"stopped": {"step": step, "why": why}}

@@ -19,10 +19,10 @@ from prisma.run_folder import (
     read_metrics,
 )
 from prisma.train.dynamics import probed, weights_and_heads
+from prisma.train.early_stop import EarlyStop
 from prisma.train.machine import in_memory
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.optimizer import learning_rate
-from prisma.train.patience import Patience
 from prisma.train.run import Run
 from prisma.train.shared import steps_for
 from prisma.train.steps import Steps
@@ -45,14 +45,14 @@ def fit(
 ) -> None:
     """Train runs of one recipe, which differ in their seeds and are at the same step, to their last step.
 
-    A run whose recipe has `patience` is alone, and may end at an earlier checkpoint.
+    A run that may end early (`prisma.train.early_stop`) is alone.
 
     The last step has no update. At a checkpoint the state is saved first; on resuming, that step is repeated with its
     line and its checkpoint, so that nothing depends on the moment of a kill. If the process is told to stop, the state
     is saved at whatever step it is; `checkpoints/` gets only those of the schedule.
     """
     config, pairs = runs[0].recipe.training, list(zip(runs, logs, strict=True))
-    patience = Patience(config, read_metrics(logs[0].path) if config.patience and runs[0].step else ())
+    early_stop = EarlyStop(config, read_metrics(logs[0].path) if config.may_end_early and runs[0].step else ())
     kept = frozenset(checkpoint_steps(config.steps, config.checkpoint_every))
     name, room = runs[0].recipe.name, in_memory(config.batch_size, config.accumulate, len(runs))
     with room, tqdm(total=config.steps, initial=runs[0].step, desc=name, file=sys.stderr, disable=not progress) as bar:
@@ -70,7 +70,7 @@ def fit(
                 headline = runs[0].recipe.objective.headline
                 shown = {"loss": f"{lines[0]['loss']:.3f}", headline: f"{lines[0][f'test_{headline}']:.3f}"}
                 bar.set_postfix(shown, refresh=False)
-                if patience.ends(lines[0]):
+                if early_stop.ends(lines[0]):
                     break
             for step, losses in enumerate(steps.advance(first, last), start=first):
                 for (run, log), loss in zip(pairs, losses, strict=True):

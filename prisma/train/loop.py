@@ -104,7 +104,7 @@ def train_together(
     """Train runs of one recipe with other seeds side by side in this process, as `train` does each alone.
 
     They take every step together: their weights are stacked, so that a GPU has more to do at once. Runs in bfloat16,
-    which are large enough for a GPU, and runs with `patience` or a decoder are trained one after the other.
+    which are large enough for a GPU, and runs that may end early or have a decoder are trained one after the other.
 
     Returns:
         The content of each `results.json`.
@@ -139,7 +139,7 @@ def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, Met
     """
     training = begun[0][0].recipe.training if begun else None
     alone = bool(begun) and begun[0][0].decoder is not None
-    if training and (training.precision != "float32" or training.patience or training.trained != ALL or alone):
+    if training and (training.precision != "float32" or training.may_end_early or training.trained != ALL or alone):
         return [[pair] for pair in begun]
     by_step = sorted(begun, key=lambda pair: pair[0].step)
     return [list(some) for _, some in groupby(by_step, key=lambda pair: pair[0].step)]

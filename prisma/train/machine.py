@@ -25,6 +25,15 @@ def pick_device(name: str | None) -> torch.device:
     return device
 
 
+def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether products are in bfloat16: where a recipe asks for it, on a device with units for it.
+
+    These are GPUs, and CPUs with AMX or AVX-512 BF16; others would be many times slower than in float32.
+    """
+    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return precision == "bfloat16" and (device.type != "cpu" or fast)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this is what torch or Python raises where memory, of a device or of the machine, has no more room."""
     cpu = isinstance(error, RuntimeError) and "allocate memory" in str(error)

@@ -19,6 +19,7 @@ from prisma.data import task
 from prisma.data.transform import as_floats
 from prisma.train.each_run import of_each_run
 from prisma.train.evaluate import evaluate, evaluate_each
+from prisma.train.machine import computes_in_bfloat16
 from prisma.train.mean_weights import move_to, share_of
 from prisma.train.optimizer import BETAS, EPS, decay_groups, learning_rate
 from prisma.train.order import batch_indices, batch_moves, move
@@ -148,7 +149,7 @@ class Stacked:
 
     @property
     def _in_bfloat16(self) -> bool:
-        return self.config.precision == "bfloat16" and self.device.type == "cuda"
+        return computes_in_bfloat16(self.config.precision, self.device)
 
     def _precise(self) -> AbstractContextManager[object]:
         """Evaluation is in float32; in bfloat16 recipes, products may use the GPU's matrix units."""

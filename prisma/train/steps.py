@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from prisma.data import task
 from prisma.train.evaluate import evaluate
+from prisma.train.machine import computes_in_bfloat16
 from prisma.train.mean_weights import follow, share_of
 from prisma.train.optimizer import learning_rate
 from prisma.train.order import WHOLE, batch
@@ -78,9 +79,7 @@ class Eager:
             draws = self.objective.draws(self.config.batch_size, step)
             self.run.optimizer.zero_grad()
             parts, whole = self.config.accumulate, 0.0
-            some_images = images.chunk(
-                parts
-            )  # a process's part of a batch may not divide into equal parts, nor so many
+            some_images = images.chunk(parts)  # of a process's part of a batch, which may not divide evenly
             drawn = [None] * len(some_images) if draws is None else draws[self.part].to(self.device).chunk(parts)
             for some in zip(some_images, targets.chunk(parts), drawn, strict=True):
                 loss = self._loss(*some) * (len(some[0]) / len(images))
@@ -91,7 +90,7 @@ class Eager:
 
     def _loss(self, images: Tensor, targets: Tensor, draws: Tensor | None) -> Tensor:
         inputs, wanted = self.objective.question(images, targets, draws)
-        in_bfloat16 = self.config.precision == "bfloat16" and self.device.type == "cuda"
+        in_bfloat16 = computes_in_bfloat16(self.config.precision, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16):
             answer = self.run.learner(*inputs)
             return self.objective.loss(answer.float() if in_bfloat16 else answer, wanted)

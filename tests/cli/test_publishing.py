@@ -74,7 +74,7 @@ def test_a_run_is_compared_watched_and_taken_back(prisma: Prisma, run: Path, hub
 def test_a_dry_run_says_what_would_be_done(prisma: Prisma, run: Path, tmp_path: Path) -> None:
     code, out, err = prisma("publish", str(run), "lab/tiny", "--hub", "hub", "--dry-run")
     assert code == 0, err
-    assert re.match(r"lab/tiny in hub would get \d+ files \(\d+\.\d MB\) in 6 commits, with about 0 requests, in", out)
+    assert re.match(r"lab/tiny in hub would get \d+ files \(\d+\.\d MB\) in 6 commits, in about 1 second", out)
     assert "New or moved revisions: step-000000, step-000001" in out
     assert not (tmp_path / "hub").exists()
     found = json.loads(prisma("publish", str(run), "lab/tiny", "--hub", "hub", "--dry-run", "--json")[1])
@@ -84,7 +84,7 @@ def test_a_dry_run_says_what_would_be_done(prisma: Prisma, run: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "1 seconds"), (59.5, "60 seconds"), (101, "2 minutes"), (7300, "3 hours")]
+    ("seconds", "text"), [(0, "1 second"), (59.5, "60 seconds"), (101, "2 minutes"), (7300, "3 hours")]
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

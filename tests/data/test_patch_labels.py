@@ -71,6 +71,9 @@ def test_what_has_no_patches_or_masks_is_refused() -> None:
     for patch in (5, 0, -4):
         with pytest.raises(PrismaError, match=f"whole patches of {patch}x{patch}; found"):
             patch_labels(task("sprites"), "test", patch, [0])
+    for wrong in ("8", 8.0, (8,), [8, 8], True):
+        with pytest.raises(PrismaError, match=r"expected a patch size in pixels, a side or \(height, width\); found"):
+            patch_labels(task("sprites"), "test", wrong, [0])  # type: ignore[arg-type]
 
 
 def a_map(path: Path, numbers: np.ndarray) -> None:

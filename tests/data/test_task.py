@@ -8,7 +8,7 @@ import torch
 
 from prisma import PrismaError
 from prisma.checkpoint import to_safetensors
-from prisma.data import TASKS, task
+from prisma.data import TASKS, known_task, package_task, task
 from prisma.data.task import Split, coverage, data_hash
 from prisma.data.transform import as_floats
 
@@ -26,6 +26,18 @@ def test_tasks_by_name() -> None:
     assert all(task(name).name == name for name in TASKS)
     with pytest.raises(PrismaError, match="there is no task 'digit'; the nearest: digits"):
         task("digit")
+
+
+def test_no_place_is_looked_at_for_a_name_that_a_file_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prisma.data.task_at", lambda name: pytest.fail(name))
+    assert known_task("circle-7").name == "circle-7" and package_task("digits") is TASKS["digits"]
+    assert not known_task("mnist").is_here
+    for name in (f"folder:{tmp_path}", "hub:lab/set"):
+        with pytest.raises(PrismaError, match="there is no task"):
+            known_task(name)
+    for name in (f"folder:{tmp_path}", "hub:lab/set", "mnist", "imagenet"):
+        with pytest.raises(PrismaError, match="expected a task whose data this package makes"):
+            package_task(name)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -56,6 +56,16 @@ def test_what_is_read_is_what_the_run_holds(server: Hub, run: Path) -> None:
     assert {row["revision"]: row["commit"] for row in rows} | {"main": report.commit, CHAIN: rows[-1]["commit"]} == refs
 
 
+def test_files_go_by_plain_http_although_the_client_has_xet(
+    server: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where only HF_ENDPOINT and HF_TOKEN are set: no Hub on this machine has Xet."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr("huggingface_hub.utils._runtime.is_package_available", lambda name: True)
+    assert publish(run, REPO, progress=False).changed
+    assert server.asked("lfs_put") and not server.asked("unrouted")
+
+
 def test_again_writes_nothing(server: Hub, run: Path) -> None:
     first = publish(run, REPO, progress=False)
     server.forget()

@@ -85,7 +85,7 @@ def test_metrics_are_numbers(main: Main) -> None:
 
 
 def test_a_task_that_cannot_be_built_is_left_out(main: Main) -> None:
-    for name in ("my-own-pictures", 3, ["digits"]):
+    for name in ("my-own-pictures", 3, ["digits"], f"folder:{Path(__file__).parent}"):
         other = replace(main, recipe=changed(main.recipe, "task.name", name))
         assert other.task is None
         assert list(number_problems(other)) == []

@@ -1,12 +1,12 @@
 """What the Hub says about a repository."""
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi, utils
+from huggingface_hub import CommitOperationAdd, HfApi, constants, utils
 
 from prisma.errors import PrismaError
 from prisma.publish.calls import Calls
 from prisma.publish.commits import Commit, File, FileRecord
-from prisma.publish.remote import Remote, is_same, without_bars
+from prisma.publish.remote import Remote, is_same, sending
 from tests.hubserver.running import Hub
 
 REPO = "lab/tiny"
@@ -68,8 +68,10 @@ def test_a_name_that_the_hub_would_refuse() -> None:
         Remote("tiny")
 
 
-def test_the_clients_bars_come_back() -> None:
+def test_what_the_client_does_otherwise_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     before = utils.are_progress_bars_disabled()
-    with without_bars():
-        assert utils.are_progress_bars_disabled()
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    with sending():
+        assert utils.are_progress_bars_disabled() and constants.HF_HUB_DISABLE_XET
     assert utils.are_progress_bars_disabled() == before
+    assert not constants.HF_HUB_DISABLE_XET

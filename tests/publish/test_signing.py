@@ -142,3 +142,12 @@ def test_a_careful_forgery_is_found_by_the_key_alone(run: Path, hub: Path, tmp_p
     edit(place, MANIFEST, lambda values: values.update(run=values["run"]))  # other bytes of the same content
     assert not audit("lab/tiny", hub)
     assert found(audit("lab/tiny", hub, key=public), "main", f"{MANIFEST} was changed")
+
+
+def test_without_a_key_a_signature_need_only_be_one(run: Path, hub: Path, tmp_path: Path) -> None:
+    publish(run, "lab/tiny", hub, sign=pair(tmp_path)[0], progress=False)
+    place = InFolder(hub)
+    for junk in (b"", b"\x80pickle", b"{}", b"[1]"):
+        place.serve("main", {SIGNATURE: junk})
+        (finding,) = audit("lab/tiny", hub)
+        assert finding.problem == f"expected a signature in {SIGNATURE}; found something else"

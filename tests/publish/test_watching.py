@@ -70,7 +70,8 @@ def test_each_checkpoint_is_published_as_soon_as_it_is_there(run: Path, tmp_path
     assert served == [[], *(LABELS[:i] for i in range(len(LABELS) + 1))]
     assert report.revisions == tuple(LABELS)
     assert report.made == ("main",)
-    assert said == [f"published {label} of lab/tiny" for label in LABELS]
+    waiting = f"waiting until training begins in {trainer.out}"
+    assert said == [waiting, *(f"published {label} of lab/tiny" for label in LABELS)]
     assert not diff(run, "lab/tiny", empty)
 
 
@@ -159,3 +160,10 @@ def test_a_real_training_is_followed(tmp_path: Path) -> None:
 
 def _stop() -> None:
     raise KeyboardInterrupt
+
+
+def test_what_does_not_train_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "tuned_lens.json").touch()
+    for what in ("task:circle-7", tmp_path):
+        with pytest.raises(PrismaError, match=r"expected a run to watch; found .*: publish it without --watch"):
+            watch(what, "lab/x", tmp_path / "hub")

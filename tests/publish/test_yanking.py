@@ -6,10 +6,11 @@ import pytest
 
 import prisma
 from prisma.errors import PrismaError
-from prisma.publish import diff, publish, yank
+from prisma.publish import audit, diff, publish, yank
 from prisma.publish.folder_hub import FolderHub
 from prisma.publish.manifest import Manifest
 from prisma.repository import MANIFEST, Published
+from tests.publish.keys import pair
 
 STEP, ASIDE, WHY = "step-000002", "yanked-step-000002", "trained on *the* test images"
 
@@ -48,6 +49,14 @@ def test_twice_changes_nothing_and_another_reason_is_stated(address: Path | None
     assert (again.changed, again.commit, again.yanked) == (False, first.commit, first.yanked)
     assert yank("lab/tiny", STEP, "a better reason", address).yanked.why == "a better reason"
     assert [row.why for row in manifest(address).yanked] == ["a better reason"]
+
+
+def test_a_signature_that_was_forgotten_is_made_by_the_same_command(address: Path | None, tmp_path: Path) -> None:
+    private, public = pair(tmp_path)
+    yank("lab/tiny", STEP, WHY, address)
+    assert yank("lab/tiny", STEP, WHY, address, sign=private).changed
+    assert not yank("lab/tiny", STEP, WHY, address, sign=private).changed
+    assert not audit("lab/tiny", address, key=public)
 
 
 def test_what_was_stopped_is_completed(address: Path | None, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prisma.errors import PrismaError
-from prisma.train.machine import cpu_threads, in_memory, pick_device
+from prisma.train.machine import computes_in_bfloat16, cpu_threads, in_memory, pick_device
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "nonsense"])
@@ -12,6 +12,18 @@ def test_a_device_that_is_not_there_is_a_sentence(name: str) -> None:
     with pytest.raises(PrismaError, match="expected a device such as cpu or cuda"):
         pick_device(name)
     assert pick_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(("amx", "avx512"), [(False, False), (True, False), (False, True)])
+def test_bfloat16_is_used_where_it_is_asked_for_and_fast(
+    amx: bool, avx512: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    assert computes_in_bfloat16("bfloat16", torch.device("cpu")) == (amx or avx512)
+    assert computes_in_bfloat16("bfloat16", torch.device("cuda"))
+    assert not computes_in_bfloat16("float32", torch.device("cpu"))
+    assert not computes_in_bfloat16("float32", torch.device("cuda"))
 
 
 def test_threads_are_as_before_afterwards_even_after_an_error() -> None:

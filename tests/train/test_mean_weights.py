@@ -16,9 +16,9 @@ from prisma.run_folder import checkpoint_folder, read_metrics
 from prisma.train import Recipe, train
 from prisma.train.evaluate import evaluate
 from prisma.train.mean_weights import mean_of, share_of
-from prisma.train.metrics_log import MetricsLog
 from prisma.train.stacked import Stacked
 from prisma.train.steps import Eager
+from tests.train.interrupted import train_until
 from tests.train.stacks import flat, run_of
 
 
@@ -54,22 +54,10 @@ def test_side_by_side_and_resumed_it_is_the_mean_of_each_run_alone(tiny: Recipe,
         assert not torch.equal(flat(run.mean), flat(run.model))
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits_and_states_the_numbers_of_both(
-    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bits_and_states_the_numbers_of_both(tiny: Recipe, tmp_path: Path) -> None:
     recipe = replace(tiny.override({"ema": "0.9", "steps": "14", "accumulate": "4"}), license="mit")
     train(recipe, tmp_path / "whole", device="cpu", progress=False)
-    write = MetricsLog.write
-
-    def stopping(log: MetricsLog, line: dict[str, float]) -> None:
-        if line["step"] == 11:
-            raise KeyboardInterrupt
-        write(log, line)
-
-    monkeypatch.setattr(MetricsLog, "write", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "run", device="cpu", progress=False)
-    monkeypatch.undo()
+    train_until(11, recipe, tmp_path / "run")
     results = train(recipe, tmp_path / "run", resume=True, device="cpu", progress=False)
     mean = Path("checkpoints/step-000014/ema/model.safetensors")
     for name in (mean, Path("model.safetensors"), Path("metrics.jsonl"), Path("state.safetensors")):

@@ -30,6 +30,18 @@ def run_of(recipe: Recipe) -> Run:
     return Run(recipe, "", none, model, optimizer, 0, images, inputs, Ledger(none), Clock(none, 0))
 
 
+def test_in_bfloat16_products_are_rounded_and_weights_are_not(tiny: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever CPU: that it is slow on some does not matter for a few steps."""
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: True)
+    ways = {kind: Eager(run_of(tiny.override({"precision": kind}))) for kind in ("float32", "bfloat16")}
+    again = Eager(run_of(tiny.override({"precision": "bfloat16"})))
+    losses = {kind: way.advance(0, 5) for kind, way in ways.items()}
+    assert losses["bfloat16"] == again.advance(0, 5) != losses["float32"]
+    torch.testing.assert_close(torch.tensor(losses["bfloat16"]), torch.tensor(losses["float32"]), rtol=0.02, atol=0)
+    assert {p.dtype for way in ways.values() for p in way.run.model.parameters()} == {torch.float32}
+    assert ways["bfloat16"].evaluate("test") == again.evaluate("test"), "in float32"
+
+
 def test_eager_steps_are_the_plain_loop_to_the_bit(tiny: Recipe) -> None:
     way, twin, digits = Eager(run_of(tiny)), run_of(tiny), task("digits")
     ((first, norm),) = way.measure(0)

@@ -120,6 +120,14 @@ def read_tuned_lens(ref: str | Path, revision: str | None = None, hub: str | Pat
     metadata = content.get("metadata", content.get("produced")) if known else None  # 0.1.0 called it "produced"
     if not isinstance(metadata, dict) or set(tensors) != set(TunedLens.AXES):
         raise PrismaError(f"expected a tuned lens at {folder}; found something else")
+    n, m = tensors["bias"].shape if tensors["bias"].ndim == 2 else (0, 0)
+    losses, sizes = tensors["losses"].shape, {name: list(x.shape) for name, x in tensors.items()}
+    shapes_fit = tensors["weight"].shape == (n, m, m) and len(losses) == 2 and losses[1] == n and min(n, m, *losses) > 0
+    if not shapes_fit or not all(x.is_floating_point() for x in tensors.values()):
+        raise PrismaError(
+            "expected floats, weight [stage, d_model, d_model], bias [stage, d_model] and losses [step, stage] in "
+            f"{folder / WEIGHTS}; found {sizes}"
+        )
     return TunedLens(metadata=metadata, **tensors)
 
 
@@ -210,7 +218,7 @@ def tuned_lens(model: ViT, lens: TunedLens, images: Tensor, *, other_model: bool
 
     Source: Belrose et al. 2303.08112.
     """
-    _expect_fits(lens, model, other_model)
+    expect_fits(lens, model, other_model)
     stages = enumerate(stages_of(model, images))
     readout_BSC = torch.stack([model.readout(lens.translate(x_BTM, stage)) for stage, x_BTM in stages], dim=1)
     return LogitLens(metadata={**lens.metadata, "analysis": "tuned_lens"}, readout=readout_BSC)
@@ -224,7 +232,7 @@ def _first_translators(
     shapes = [(c.d_model, c.d_model)] * c.n_layers, [(c.d_model,)] * c.n_layers
     weight, bias = ([torch.zeros(s, dtype=exact, device=device) for s in of_kind] for of_kind in shapes)
     if start is not None:
-        _expect_fits(start, model, other_model)
+        expect_fits(start, model, other_model)
         weight, bias = ([x.to(weight[0]).clone() for x in of_kind] for of_kind in (start.weight, start.bias))
     return weight, bias
 
@@ -261,7 +269,8 @@ def _order(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
         yield chosen
 
 
-def _expect_fits(lens: TunedLens, model: ViT, other_model: bool) -> None:
+def expect_fits(lens: TunedLens, model: ViT, other_model: bool = False) -> None:
+    """Raise PrismaError unless a lens has the sizes and, if it states any, the weights of a model."""
     wanted = (model.config.n_layers, model.config.d_model)
     if (found := tuple(lens.bias.shape)) != wanted or tuple(lens.weight.shape) != (*wanted, wanted[1]):
         raise PrismaError(f"expected a tuned lens for {wanted[0]} layers and d_model {wanted[1]}; found {found}")

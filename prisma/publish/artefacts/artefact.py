@@ -4,7 +4,7 @@ It is published by the same machinery as a run, as a repository that has `main` 
 the manifest says about the artefact, and from nothing else, so an audit can render it again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -15,10 +15,15 @@ from prisma.publish.commits import Commit, File, FileRecord, commit_id
 from prisma.publish.manifest import Yanked
 from prisma.publish.plan import CARD, Step
 from prisma.reading import parse_json
-from prisma.repository import ARTEFACT
+from prisma.repository import ARTEFACT, DATASET
 
 FORMAT = 1
 """What the manifest states as `format`."""
+
+
+def content_id(files: Iterable[FileRecord]) -> str:
+    """The id of what is published: a hash of its files, the card left out."""
+    return commit_id({record.name: record.sha256 for record in files if record.name != CARD})
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,16 @@ class Artefact:
     card: str
 
     @property
+    def noun(self) -> str:
+        return "data set" if self.kind == DATASET else self.kind.replace("-", " ")
+
+    @property
     def run(self) -> str:
         """The id of its content."""
-        return commit_id({file.name: file.sha256 for file in self.files})
+        return content_id([file.record for file in self.files])
 
     def message(self, commits: Mapping[str, str]) -> str:
-        return f"A {self.kind.replace('-', ' ')} of {len(self.files)} files"
+        return f"A {self.noun} of {len(self.files)} files"
 
     def main(self, commits: Mapping[str, str], *, yanked: tuple[Yanked, ...] = ()) -> Commit:
         files = (File.of(CARD, self.card.encode()), *self.files)

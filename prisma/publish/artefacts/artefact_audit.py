@@ -6,11 +6,12 @@ from pathlib import Path
 
 from prisma.bounds import JSON
 from prisma.errors import PrismaError, listed, shown
-from prisma.publish.artefacts.artefact import ArtefactManifest
+from prisma.publish.artefacts.artefact import ArtefactManifest, content_id
 from prisma.publish.artefacts.kinds import KINDS, Kind
 from prisma.publish.artefacts.tuned_lens import NAMES as LENS
 from prisma.publish.file_check import file_problems, message_problems
 from prisma.publish.findings import Finding, gathered
+from prisma.publish.layouts import step_name
 from prisma.publish.main_files import difference
 from prisma.publish.plan import CARD
 from prisma.publish.prose import prose_of, with_prose
@@ -18,13 +19,15 @@ from prisma.publish.signing import ENDING
 from prisma.publish.sources import Source
 from prisma.publish.unsafe import unsafe_problem
 from prisma.reading import read_bytes, read_text
-from prisma.repository import ARTEFACT, DATASET, MAIN
+from prisma.repository import ARTEFACT, DATASET, MAIN, MANIFEST
 
 
 def is_artefact(source: Source, labels: Mapping[str, str]) -> bool:
     """Whether a repository is an artefact's: any data set, and a model repository with the manifest or files of one."""
     listing = source.listing(labels[MAIN]) if MAIN in labels else {}
-    return source.kind == DATASET or ARTEFACT in listing or set(LENS) <= listing.keys()
+    if source.kind == DATASET or MANIFEST in listing:  # a mouse, to which somebody may have added such a file
+        return source.kind == DATASET
+    return ARTEFACT in listing or set(LENS) <= listing.keys()
 
 
 @dataclass
@@ -44,6 +47,8 @@ class ArtefactAudit:
         for label, commit in sorted(self.labels.items()):
             if label != MAIN and (problem := unsafe_problem(self.source.listing(commit))):
                 yield Finding(label, problem)
+            if label != MAIN and step_name(label):
+                yield Finding(label, "expected no label of a checkpoint beside what is no model of its own; found one")
         if not self.source.is_local:
             self.source.forget()
 
@@ -64,8 +69,15 @@ class ArtefactAudit:
         if kind is None:
             yield f"expected a kind of artefact that Prisma knows ({listed(list(KINDS))}); found {shown(manifest.kind)}"
             return
-        if odd := [record.name for record in manifest.files if record.name != CARD and not kind.is_name(record.name)]:
-            yield f"expected only files that Prisma publishes in {ARTEFACT}; found {listed(odd)}"
+        if kind.repository != self.source.kind:
+            yield f"expected a {manifest.kind} in a {kind.repository} repository; found it in a {self.source.kind}'s"
+        found, wanted = sorted(record.name for record in manifest.files), sorted((CARD, *kind.names))
+        if found != wanted:
+            yield f"expected the files {listed(wanted)} in {ARTEFACT}, each once; found {listed(found)}"
+        if manifest.id != (own := content_id(manifest.files)):
+            yield f"expected the id {own} in {ARTEFACT}, which is a hash of its files; found {shown(manifest.id)}"
+        if odd := sorted(manifest.about.keys() - kind.facts):
+            yield f"expected only {listed(sorted(kind.facts))} in about of {ARTEFACT}; found {listed(odd)}"
         yield from gathered(self._card_problems(commit, manifest, kind))
         yield from gathered(self._content_problems(commit, manifest, kind))
 
@@ -82,7 +94,6 @@ class ArtefactAudit:
             yield difference(found, wanted)
 
     def _content_problems(self, commit: str, manifest: ArtefactManifest, kind: Kind) -> Iterator[str]:
-        names = [record.name for record in manifest.files if kind.is_name(record.name)]
         reads = self.deep or kind.is_small or self.source.is_local
-        folder = self.source.folder(commit, names) if reads else Path()
+        folder = self.source.folder(commit, kind.names) if reads else Path()
         yield from gathered(kind.problems(folder, self.source.repo, manifest.about, deep=self.deep), folder)

@@ -1,6 +1,7 @@
 """The model that an artefact is about: its name on the Hub, and the weights that it must have."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 from prisma.checkpoint import weights_hash
 from prisma.errors import PrismaError, quoted
 from prisma.loaded import load
+from prisma.pretrained.loading import is_folder
 from prisma.publish.facts import Fact
 from prisma.repo_names import expect_repo_name
 from prisma.repository import MAIN, Published
+from prisma.vit import ViT
 
 LIBRARIES = ("hf/", "open_clip/")
 """What `prisma.load` wants before the name of a repository of another library; that of timm is the owner itself."""
+_REVISION = re.compile(r"[\w./-]+", re.ASCII)  # it stands in the code of the card
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,23 @@ class BaseModel:
     input: tuple[int, ...]  # the shape of one input: (channel, (frame,) height, width)
 
     @classmethod
-    def of(cls, name: str | None, what: str, weights: str, hub: Path | None) -> "BaseModel":
+    def of(
+        cls, name: str | None, what: str, weights: str, hub: Path | None, expect: Callable[[ViT], None]
+    ) -> "BaseModel":
         """The base model that a person names: loaded, and compared with the weights that the artefact states.
 
         Args:
             name: OWNER/NAME or OWNER/NAME@REVISION, or the same with the library before it, as `prisma.load` has it.
             what: what is about the model, for messages.
             hub: a folder hub. If it has the model, it is read there; else on the Hugging Face Hub.
+            expect: raises PrismaError unless the artefact fits the model.
 
         Raises:
             PrismaError: no name, no such model, or one with other weights.
         """
         if name is None:
             raise PrismaError(f"expected the model that {what} belongs to; found none: say --base-model OWNER/NAME")
-        ref, _, revision = name.partition("@")
+        ref, has_revision, revision = name.partition("@")
         repo = next((ref.removeprefix(start) for start in LIBRARIES if ref.startswith(start)), ref)
         expect_repo_name(repo)
         if ref.startswith("mice/"):
@@ -48,12 +55,18 @@ class BaseModel:
                 f"expected a base model on the Hub; found {quoted(ref)}, which is in this package alone: publish it too"
             )
         there = hub if hub is not None and MAIN in Published(repo, hub).revisions() else None
-        model = load(ref, revision or None, there).model
+        if there is None and is_folder(ref):
+            raise PrismaError(
+                f"expected a base model on the Hub; found {quoted(ref)}, a folder on this machine: publish it and name "
+                "its repository, or go to where there is no such folder"
+            )
+        model = load(ref, revision if has_revision else None, there).model
         if (found := weights_hash(model.state_dict())) != weights:
             raise PrismaError(
                 f"expected a base model with the weights {weights[:12]}, which {what} was trained on; found "
                 f"{found[:12]} in {quoted(name)}: name the right repository, or its revision as OWNER/NAME@step-000128"
             )
+        expect(model)
         c = model.config
         shape = (c.channels, *((c.frames,) if c.frames > 1 else ()), *c.image_sides)
         return cls(repo, ref, revision or None, weights, shape)
@@ -64,7 +77,12 @@ class BaseModel:
         revision, repo = fact.get("revision"), fact["repo"].text()
         expect_repo_name(repo)
         shape = tuple(n.whole(1) for n in fact["input"].rows(3, 4))
-        return cls(repo, fact["ref"].text(), revision.text() if revision else None, fact["weights"].text(), shape)
+        ref = fact["ref"].text()
+        if ref not in (repo, *(f"{start}{repo}" for start in LIBRARIES)):
+            fact["ref"].refuse(f"to be {repo}, as prisma.load has it")
+        if revision and not _REVISION.fullmatch(revision.text()):
+            revision.refuse("to be a branch, a tag or a commit")
+        return cls(repo, ref, revision.text() if revision else None, fact["weights"].text(), shape)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "input": list(self.input)}

@@ -1,6 +1,5 @@
 """The data set of a task as an artefact: a Parquet file for each split, and a card with all factors of variation."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,12 +9,12 @@ import torch
 from torch import Tensor
 
 from prisma import __version__
-from prisma.data import task
+from prisma.data import package_task
 from prisma.data.task import SEED, Factor, Split, Task, data_hash
 from prisma.data.transform import as_bytes
 from prisma.errors import PrismaError, listed, shown
 from prisma.publish.artefacts.artefact import Artefact
-from prisma.publish.artefacts.parquet import IMAGE, LABEL, MASK, from_parquet, to_parquet
+from prisma.publish.artefacts.parquet import IMAGE, KINDS, LABEL, MASK, OBJECTS, from_parquet, to_parquet
 from prisma.publish.commits import File
 from prisma.publish.facts import Fact
 from prisma.publish.markdown import LABELS, listing, one_line, text
@@ -30,7 +29,6 @@ SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 """Fewer images than -> what the Hub calls that size."""
 PACKAGES = ("numpy", "pillow", "pyarrow", "torch")  # on which the bytes of the files may depend
 LARGEST = 1 << 32  # bytes of a Parquet file that is read
-_NAME = re.compile(r"data/[a-z]+-00000-of-00001\.parquet")
 
 
 def file_of(split: str) -> str:
@@ -38,9 +36,10 @@ def file_of(split: str) -> str:
     return f"data/{split}-00000-of-00001.parquet"
 
 
-def is_name(name: str) -> bool:
-    """Whether a file of this name may be in the repository of a data set, beside card and manifest."""
-    return _NAME.fullmatch(name) is not None
+_STATED = ("task", "summary", "source", "license", "sha256", "seed", "command")  # by the task, before data are made
+FACTS = frozenset((*_STATED, "image", "masks", "objects", "rounding", "splits", "classes", "factors", "environment"))
+"""What the manifest of a data set says about it."""
+NAMES = tuple(file_of(split) for split in ("train", "test"))
 
 
 def of_task(data: Task, repo: str) -> Artefact:
@@ -60,11 +59,25 @@ def facts_of(data: Task, repo: str) -> dict[str, Any]:
     """What the card of a task's data set says: numbers, names and counts, as JSON has them."""
     splits = data.splits
     first = next(iter(splits.values()))
-    labels = range(len(data.labels))
     factors = [
         {"name": factor.name, "words": factor.words, "values": _counts(splits, factor.name, _values(factor, splits))}
         for factor in data.factors
     ]
+    return {
+        **_stated(data, repo),
+        "image": list(first.images.shape[1:]),
+        "masks": first.masks is not None,
+        "objects": first.objects is not None,
+        "rounding": max(_rounding(split.images) for split in splits.values()),
+        "splits": {name: len(split.labels) for name, split in splits.items()},
+        "classes": _counts(splits, None, dict(enumerate(data.labels))),
+        "factors": factors,
+        "environment": {"prisma": __version__, **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def _stated(data: Task, repo: str) -> dict[str, Any]:
+    """That part of what the card says for which the data need not be made."""
     return {
         "task": data.name,
         "summary": data.summary,
@@ -73,13 +86,6 @@ def facts_of(data: Task, repo: str) -> dict[str, Any]:
         "sha256": data.sha256,
         "seed": SEED,
         "command": f"prisma publish task:{data.name} {repo}",
-        "image": list(first.images.shape[1:]),
-        "masks": first.masks is not None,
-        "rounding": max(_rounding(split.images) for split in splits.values()),
-        "splits": {name: len(split.labels) for name, split in splits.items()},
-        "classes": _counts(splits, None, {i: data.labels[i] for i in labels}),
-        "factors": factors,
-        "environment": {"prisma": __version__, **{name: version(name) for name in PACKAGES}},
     }
 
 
@@ -114,7 +120,7 @@ def render(repo: str, about: Mapping[str, Any]) -> str:
     fact = Fact(about, f"about of {ARTEFACT}")
     splits = {name: n.whole(1) for name, n in fact["splits"].items().items()}
     factors = [_factor(row, splits) for row in fact["factors"].rows(0)]
-    classes, masks = _rows(fact["classes"], splits), fact["masks"].value is True
+    classes, masks, objects = _rows(fact["classes"], splits), fact["masks"].value is True, fact["objects"].value is True
     name, rounding = fact["task"].text(), fact["rounding"].number(0, 1)
     facts = {
         "metadata": to_yaml(_metadata(repo, fact, splits), DATASET),
@@ -128,6 +134,7 @@ def render(repo: str, about: Mapping[str, Any]) -> str:
         "command": fact["command"].text(),
         "image": [n.whole(1) for n in fact["image"].rows(3, 3)],
         "masks": masks,
+        "objects": objects,
         "rounding": f"{rounding:g}" if rounding else None,
         "splits": splits,
         "files": {split: file_of(split) for split in splits},
@@ -135,7 +142,7 @@ def render(repo: str, about: Mapping[str, Any]) -> str:
         "n_classes": len(classes),
         "class_list": listing(str(row["name"]) for row in classes),
         "factors": factors,
-        "columns": {"image": IMAGE, "label": LABEL, "mask": MASK},
+        "columns": {"image": IMAGE, "label": LABEL, "mask": MASK, "objects": OBJECTS, "kinds": KINDS},
         "environment": {key: value.text() for key, value in fact["environment"].items().items()},
         "license_name": license_name(fact["license"].text()),
     }
@@ -196,24 +203,46 @@ def problems(folder: Path, repo: str, about: Mapping[str, Any], *, deep: bool) -
     fact = Fact(about, f"about of {ARTEFACT}")
     name = fact["task"].text()
     try:
-        data = task(name)
-    except PrismaError:  # of another version of Prisma
+        data = package_task(name)
+    except PrismaError:
+        yield (
+            f"expected a task whose data Prisma {__version__} makes, to compare the files with; found {shown(name)} in "
+            f"{ARTEFACT}"
+        )
         return
     if (found := fact["sha256"].text()) != data.sha256:
         yield f"expected data of hash {data.sha256} for the task {name} in {ARTEFACT}; found {shown(found)}"
-    if [row.rows(1)[0].value for row in fact["classes"].rows(1, 100_000)] != list(data.labels):
+    if _names_in(fact["classes"]) != list(data.labels):
         yield f"expected the classes of the task {name} in {ARTEFACT}; found others"
-    if not deep:
-        return
-    facts = facts_of(data, repo)
+    if _factors_in(fact["factors"], data.factors) != [(f.name, f.words, list(f.values)) for f in data.factors]:
+        yield f"expected the factors of the task {name} in {ARTEFACT}; found others"
+    facts = facts_of(data, repo) if deep else _stated(data, repo)
     if wrong := [key for key in facts if key != "environment" and facts[key] != about.get(key)]:
         yield f"expected what the task {name} is in {ARTEFACT}; found others of {listed(wrong)}"
+    if deep:
+        yield from _file_problems(folder, data)
+
+
+def _names_in(rows: Fact) -> list[Any]:
+    """The first entry of each row: the names that rows of counts begin with."""
+    return [row.rows(1)[0].value for row in rows.rows(1, 100_000)]
+
+
+def _factors_in(rows: Fact, wanted: Sequence[Factor]) -> list[tuple[str, str, list[Any]]]:
+    """Name, words and named values of each factor; values that are numbers are known from the data alone."""
+    numbers = {factor.name for factor in wanted if not factor.values}
+    found = [(row["name"].text(), row["words"].text(), row["values"]) for row in rows.rows(0)]
+    return [(name, words, [] if name in numbers else _names_in(values)) for name, words, values in found]
+
+
+def _file_problems(folder: Path, data: Task) -> Iterator[str]:
+    """Where the files differ from the data of the task, to the last pixel."""
     splits = {
         split: from_parquet(read_bytes(folder / file_of(split), LARGEST), data, wanted)
         for split, wanted in data.splits.items()
     }
     if (found := data_hash(*splits.values())) != data.sha256:
-        yield f"expected images, labels and masks of hash {data.sha256}, those of the task {name}; found {found}"
+        yield f"expected images, labels, masks and objects of hash {data.sha256}, those of {data.name}; found {found}"
     for split, there in splits.items():
         if odd := [key for key, x in data.splits[split].factors.items() if not torch.equal(x, there.factors[key])]:
-            yield f"expected the factors of the task {name} in {file_of(split)}; found others of {listed(odd)}"
+            yield f"expected the factors of the task {data.name} in {file_of(split)}; found others of {listed(odd)}"

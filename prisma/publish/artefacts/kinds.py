@@ -20,14 +20,15 @@ class Kind:
     """What an audit must know about a kind of artefact."""
 
     repository: str  # the kind of its repositories: MODEL or DATASET
-    is_name: Callable[[str], bool]  # whether it may have a file of this name, beside card and manifest
+    names: tuple[str, ...]  # of its files, beside card and manifest
+    facts: frozenset[str]  # what its manifest says about it
     render: Callable[[str, Mapping[str, Any]], str]  # (OWNER/NAME, what the manifest says) -> the card
     problems: Problems
     is_small: bool  # whether its files are read even without `deep`
 
 
 KINDS: Mapping[str, Kind] = {
-    DATASET: Kind(DATASET, dataset.is_name, dataset.render, dataset.problems, False),
-    tuned_lens.KIND: Kind(MODEL, tuned_lens.is_name, tuned_lens.render, tuned_lens.problems, True),
+    DATASET: Kind(DATASET, dataset.NAMES, dataset.FACTS, dataset.render, dataset.problems, False),
+    tuned_lens.KIND: Kind(MODEL, tuned_lens.NAMES, tuned_lens.FACTS, tuned_lens.render, tuned_lens.problems, True),
 }
 """What the manifest states as `kind` -> the kind."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from prisma import __version__
-from prisma.analysis.lens.tuned_lens import CONFIG, MODEL, WEIGHTS, TunedLens, read_tuned_lens
+from prisma.analysis.lens.tuned_lens import CONFIG, MODEL, WEIGHTS, TunedLens, expect_fits, read_tuned_lens
 from prisma.errors import PrismaError, listed
 from prisma.publish.artefacts.artefact import Artefact
 from prisma.publish.artefacts.base_model import BaseModel
@@ -21,13 +21,12 @@ from prisma.repository import ARTEFACT
 
 KIND = "tuned-lens"
 NAMES = (CONFIG, WEIGHTS)
+FACTS = frozenset(
+    ("weights", "stages", "d_model", "parameters", "settings", "losses", "base_model", "license", "environment")
+)
+"""What the manifest of a tuned lens says about it."""
 TAGS = ("tuned-lens", "vision-transformer", "mechanistic-interpretability", "prisma")
 SETTINGS = ("images", "steps", "batch", "lr", "weight_decay", "seed")  # of the training, as the lens states them
-
-
-def is_name(name: str) -> bool:
-    """Whether a file of this name may be in the repository of a tuned lens, beside card and manifest."""
-    return name in NAMES
 
 
 def of_lens(folder: Path, repo: str, hub: Path | None, base_model: str | None, license: str | None) -> Artefact:
@@ -52,7 +51,9 @@ def of_lens(folder: Path, repo: str, hub: Path | None, base_model: str | None, l
             f"expected a tuned lens that states the weights of its model in {folder}; found none, as in those of "
             "version 0.1.0: train it again"
         )
-    base = BaseModel.of(base_model, "a tuned lens", weights, hub)
+    base = BaseModel.of(base_model, "a tuned lens", weights, hub, lambda model: expect_fits(lens, model))
+    if base.repo == repo:
+        raise PrismaError(f"expected another repository than that of the base model; found {repo}")
     about = {**facts_of(lens), "base_model": base.to_dict(), "license": license, "environment": {"prisma": __version__}}
     files = tuple(File.of(name, folder / name) for name in NAMES)
     return Artefact(KIND, about, files, with_prose(render(repo, about), own_prose(folder)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prisma.errors import PrismaError
+from prisma.publish.remote import sending
 from prisma.publish.space.asking import asked
 from prisma.publish.space.planning import Plan, Source
 from prisma.publish.space.running import Address, address_of, expect_running
@@ -118,15 +119,16 @@ def _commit(api: Any, planned: Plan, head: str, say: Callable[[str], None]) -> t
     if not operations:
         return head, False
     say(f"sending {len(operations)} of {len(planned.files)} files")
-    made = asked(
-        f"commit to {planned.space}",
-        api.create_commit,
-        planned.space,
-        operations,
-        commit_message=f"Build {planned.build[:12]} by prisma space",
-        repo_type=KIND,
-        parent_commit=head,
-    )
+    with sending():
+        made = asked(
+            f"commit to {planned.space}",
+            api.create_commit,
+            planned.space,
+            operations,
+            commit_message=f"Build {planned.build[:12]} by prisma space",
+            repo_type=KIND,
+            parent_commit=head,
+        )
     if not getattr(made, "oid", None):
         raise PrismaError(f"expected the Hub to name the commit to {planned.space}; found no name")
     return str(made.oid), True

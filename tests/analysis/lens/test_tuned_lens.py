@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import prisma
@@ -180,6 +181,26 @@ def test_other_files_are_refused(case: str, tmp_path: Path) -> None:
     lens_of().write(tmp_path / "lens")
     spoil(tmp_path / "lens", name, change)
     with pytest.raises(PrismaError, match=message):
+        read_tuned_lens(tmp_path / "lens")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: {**x, "bias": x["bias"][:, :-1]},
+        lambda x: {**x, "losses": x["losses"][:0]},
+        lambda x: {**x, "losses": x["losses"][:, :-1]},
+        lambda x: {**x, "weight": x["weight"].int()},
+        lambda x: {**x, "bias": x["bias"][0]},
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]], tmp_path: Path
+) -> None:
+    lens_of().write(tmp_path / "lens")
+    arrays = change(load_file(tmp_path / "lens" / WEIGHTS))
+    save_file({name: x.contiguous() for name, x in arrays.items()}, tmp_path / "lens" / WEIGHTS)
+    with pytest.raises(PrismaError, match=r"expected floats, weight \[stage, d_model, d_model\], .*; found \{'bias'"):
         read_tuned_lens(tmp_path / "lens")
 
 

@@ -13,7 +13,7 @@ from prisma.analysis.lens.tuned_lens import CONFIG, WEIGHTS
 from prisma.checkpoint import read_tensors
 from prisma.data import task
 from prisma.publish import audit, publish
-from prisma.publish.artefacts.artefact import ArtefactManifest
+from prisma.publish.artefacts.artefact import ArtefactManifest, content_id
 from prisma.publish.artefacts.dataset import file_of
 from prisma.publish.artefacts.kinds import KINDS
 from prisma.publish.artefacts.parquet import to_parquet
@@ -52,7 +52,7 @@ def fitted(files: Files, change: Callable[[dict[str, Any]], object] = lambda val
     card = found.render(SET if values["kind"] == DATASET else LENS, values["about"]).encode()
     own = {**{name: data for name, data in files.items() if name != ARTEFACT}, "README.md": card}
     records = tuple(File.of(name, data).record for name, data in own.items())
-    manifest = ArtefactManifest(values["kind"], values["id"], values["about"], records)
+    manifest = ArtefactManifest(values["kind"], content_id(records), values["about"], records)
     return {**own, ARTEFACT: manifest.to_json()}
 
 
@@ -79,7 +79,13 @@ def test_what_an_owner_may_do_to_a_data_set_is_found(data_set: Folder) -> None:
         ({**files, "notes.txt": b"1"}, "expected only the files of the manifest; found notes.txt"),
         ({name: data for name, data in files.items() if name != ARTEFACT}, f"expected {ARTEFACT}, which Prisma"),
         ({**files, ARTEFACT: b"{}"}, "expected the manifest of an artefact"),
-        (fitted({**files, "data/more.csv": b"1"}), f"expected only files that Prisma publishes in {ARTEFACT}"),
+        (fitted({**files, "data/more.csv": b"1"}), f"expected the files README.md, {file_of('test')}, {train} in"),
+        ({**files, ARTEFACT: files[ARTEFACT].replace(b'"id": "', b'"id": "0')}, "which is a hash of its files"),
+        (fitted(files, lambda v: v["about"].update(more=1)), f"in about of {ARTEFACT}; found more"),
+        (fitted(files, lambda v: v["about"].update(command="rm")), "found others of command"),
+        (fitted(files, lambda v: v["about"]["factors"][0].update(words="x")), "expected the factors of the task"),
+        ({**files, ARTEFACT: files[ARTEFACT].replace(b'"dataset"', b'"tuned-lens"')}, "found it in a dataset's"),
+        (fitted(files, lambda v: v["about"].update(task="circle-77777")), "expected a task whose data Prisma"),
         (fitted(files, lambda v: v["about"].update(sha256="0" * 64)), "expected data of hash"),
         (fitted(files, lambda v: v["about"]["classes"][0].__setitem__(0, "zero")), "expected the classes of the task"),
     ):
@@ -93,7 +99,10 @@ def test_deep_compares_the_data_with_the_task(data_set: Folder) -> None:
     test = data.splits["test"]
     factors = {**test.factors, "first": test.factors["first"].flip(0)}
     for split, words in (
-        (type(test)(test.images.flip(3), test.labels, None, test.factors), "expected images, labels and masks of hash"),
+        (
+            type(test)(test.images.flip(3), test.labels, None, test.factors),
+            "expected images, labels, masks and objects of hash",
+        ),
         (type(test)(test.images, test.labels, None, factors), "expected the factors of the task"),
     ):
         data_set.serve(fitted({**files, file_of("test"): to_parquet(data, split)}))
@@ -101,8 +110,34 @@ def test_deep_compares_the_data_with_the_task(data_set: Folder) -> None:
         assert any(words in problem for problem in problems(data_set, deep=True))
     data_set.serve(fitted({**files, file_of("test"): b"PAR1"}))
     assert any("expected a split of the task" in problem for problem in problems(data_set, deep=True))
-    data_set.serve(fitted(files, lambda values: values["about"].update(source="found in the street")))
-    assert any("found others of source" in problem for problem in problems(data_set, deep=True))
+    data_set.serve(fitted(files, lambda values: values["about"]["classes"][0].__setitem__(0, "x")))
+    assert any("found others of classes" in problem for problem in problems(data_set, deep=True))
+
+
+def test_no_place_that_a_stranger_names_is_looked_at(data_set: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not this machine's folders, nor other data sets of the Hub."""
+
+    def look(name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr("prisma.data.task_at", look)
+    for name in ("folder:/home", "hub:evil/set", "mnist:/data"):
+        data_set.serve(fitted(data_set.files(), lambda values, name=name: values["about"].update(task=name)))  # type: ignore[misc]
+        assert any(f"to compare the files with; found {name}" in problem for problem in problems(data_set, deep=True))
+
+
+def test_labels_of_checkpoints_belong_to_mice(data_set: Folder) -> None:
+    refs = data_set.published.folder / "refs"
+    for label in ("dev", "v1.0", "step-000002"):
+        (refs / label).write_text((refs / MAIN).read_text())
+    (finding,) = audit(f"datasets/{SET}", data_set.published.hub)
+    assert (finding.revision, finding.problem.split(";")[1]) == ("step-000002", " found one")
+
+
+def test_a_mouse_with_the_manifest_of_an_artefact_is_a_mouse(hub: Path) -> None:
+    mouse = Folder(hub, "lab/tiny", "model")
+    mouse.serve({**mouse.files(), ARTEFACT: b"{}"})
+    assert problems(mouse) == [f"expected only the files of the manifest; found {ARTEFACT}"]
 
 
 def test_what_an_owner_may_do_to_a_lens_is_found(hub: Path, lens: Path, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """A split survives Parquet: pixels to 8 bits, the rest exactly; the same split gives the same bytes."""
 
 import io
+import json
 from dataclasses import replace
+from typing import Any
 
+import pyarrow
 import pytest
 import torch
+from PIL import Image
 from pyarrow import parquet
 
 from prisma.data import task
@@ -16,8 +20,8 @@ from prisma.publish.artefacts.parquet import from_parquet, to_parquet
 
 def first(name: str, n: int) -> Split:
     split = task(name).splits["test"]
-    masks = None if split.masks is None else split.masks[:n]
-    return Split(split.images[:n], split.labels[:n], masks, {key: x[:n] for key, x in split.factors.items()})
+    tensors = {key: x[:n] for key, x in split.tensors().items()}
+    return Split.of_tensors(tensors)
 
 
 @pytest.mark.parametrize("masks", [False, True])
@@ -74,3 +78,47 @@ def test_grey_among_black_and_white_is_refused() -> None:
     file = to_parquet(data, split)
     with pytest.raises(PrismaError, match="found 'a pixel that is neither black nor white'"):
         from_parquet(file, data, replace(split, images=split.images > 0.95))
+
+
+def test_objects_and_what_they_are_come_back() -> None:
+    """An object that is not there is none in the file, and -1 in the split."""
+    data, split = task("clevr"), first("clevr", 12)
+    file = to_parquet(data, split)
+    found = from_parquet(file, data, split)
+    assert data_hash(found) == data_hash(split)
+    assert found.objects is not None and split.objects is not None and torch.equal(found.objects, split.objects)
+    assert found.kinds is not None and split.kinds is not None and torch.equal(found.kinds, split.kinds)
+    rows = parquet.read_table(io.BytesIO(file)).to_pylist()
+    assert (split.kinds == -1).any()
+    assert [[-1 if kind is None else kind for kind in row["kinds"]] for row in rows] == split.kinds.tolist()
+
+
+def test_what_other_readers_would_read_otherwise_is_refused() -> None:
+    """Names of classes, types, and what a PNG says beside its pixels: `datasets` turns a picture by its EXIF."""
+    data, split = task("circle-7"), first("circle-7", 3)
+    table = parquet.read_table(io.BytesIO(to_parquet(data, split)))
+    about = json.loads(table.schema.metadata[b"huggingface"])
+    about["info"]["features"]["label"]["names"].reverse()
+    turned, out = Image.Exif(), io.BytesIO()
+    turned[0x0112] = 3
+    pictures = table["image"].to_pylist()
+    with Image.open(io.BytesIO(pictures[0]["bytes"])) as image:
+        image.save(out, "PNG", exif=turned)
+    for changed, words in (
+        (table.replace_schema_metadata({"huggingface": json.dumps(about)}), "other columns or names of values"),
+        (table.replace_schema_metadata(None), "other columns or names of values"),
+        (table.append_column("label", table["label"]), "other columns or names of values"),
+        (table.set_column(1, "label", table["label"].cast("double")), "other columns or names of values"),
+        (with_picture(table, {"bytes": out.getvalue(), "path": None}), "a picture of mode L with exif"),
+        (with_picture(table, {**pictures[0], "path": "/etc/passwd"}), "a picture of mode L with a path"),
+    ):
+        file = io.BytesIO()
+        parquet.write_table(changed, file)
+        with pytest.raises(PrismaError, match=f"expected a split of the task circle-7; found '{words}"):
+            from_parquet(file.getvalue(), data, split)
+
+
+def with_picture(table: Any, picture: dict[str, Any]) -> Any:
+    """A table whose first picture is another one."""
+    rows = [picture, *table["image"].to_pylist()[1:]]
+    return table.set_column(0, "image", pyarrow.array(rows, table.schema.field("image").type))

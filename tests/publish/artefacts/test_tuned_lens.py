@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import prisma
 from prisma.analysis.lens.tuned_lens import CONFIG, WEIGHTS
@@ -67,6 +68,8 @@ def test_the_base_model_must_have_the_weights_of_the_lens(hub: Path, lens: Path)
         PrismaError, match=r"expected a base model with the weights .* found .*: name the right repository"
     ):
         publish(lens, REPO, hub, base_model=f"{BASE}@step-000002")
+    with pytest.raises(PrismaError, match=f"expected another repository than that of the base model; found {BASE}"):
+        publish(lens, BASE, hub, base_model=BASE, replace=True)
     content = json.loads((lens / CONFIG).read_text())
     del content["metadata"]["model"]
     (lens / CONFIG).write_text(json.dumps(content))
@@ -89,4 +92,13 @@ def test_links_and_other_files_stay_here(hub: Path, lens: Path, tmp_path: Path) 
     shutil.move(lens / WEIGHTS, tmp_path / "elsewhere")
     (lens / WEIGHTS).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PrismaError, match=r"of the tuned lens .* to be no link"):
+        publish(lens, REPO, hub, base_model=BASE)
+
+
+def test_a_lens_of_fewer_stages_than_the_model_is_refused(hub: Path, lens: Path) -> None:
+    """It would be published, and `prisma.tuned_lens` would refuse it."""
+    arrays = load_file(lens / WEIGHTS)
+    twice = {name: torch.cat([x, x], dim=int(name == "losses")) for name, x in arrays.items()}
+    save_file(twice, lens / WEIGHTS)
+    with pytest.raises(PrismaError, match="expected a tuned lens for 1 layers and d_model"):
         publish(lens, REPO, hub, base_model=BASE)

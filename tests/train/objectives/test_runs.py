@@ -12,9 +12,9 @@ from prisma.checkpoint import read_tensors
 from prisma.publish import audit, publish
 from prisma.run_folder import read_metrics
 from prisma.train import Recipe, train
-from prisma.train.metrics_log import MetricsLog
 from prisma.train.stacked import Stacked
 from prisma.train.steps import Eager
+from tests.train.interrupted import train_until
 from tests.train.stacks import flat, run_of
 from tests.train.test_loop import hashes
 
@@ -36,21 +36,9 @@ def ended(
     return recipe, out
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(
-    ended: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bits(ended: tuple[Recipe, Path], tmp_path: Path) -> None:
     recipe, whole = ended
-    write = MetricsLog.write
-
-    def stopping(log: MetricsLog, line: dict[str, float]) -> None:
-        if line["step"] == 3:
-            raise KeyboardInterrupt
-        write(log, line)
-
-    monkeypatch.setattr(MetricsLog, "write", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "run", device="cpu", progress=False)
-    monkeypatch.undo()
+    train_until(3, recipe, tmp_path / "run")
     train(recipe, tmp_path / "run", resume=True, device="cpu", progress=False)
     assert hashes(tmp_path / "run") == hashes(whole)
 

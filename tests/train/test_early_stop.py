@@ -9,9 +9,9 @@ from prisma.files import read_json, sha256
 from prisma.publish import audit, publish
 from prisma.run_folder import checkpoint_folders, read_metrics, scheduled_steps
 from prisma.train import Recipe, train
+from prisma.train.early_stop import EarlyStop
 from prisma.train.loop import Job, train_together
-from prisma.train.metrics_log import MetricsLog
-from prisma.train.patience import Patience
+from tests.train.interrupted import train_until
 
 
 def lines(name: str, values: dict[int, float]) -> list[dict[str, float]]:
@@ -33,12 +33,24 @@ def test_the_end_is_where_the_best_is_twenty_steps_ago(
 ) -> None:
     config = tiny.override({"patience": "20", "stop_on": name}).training
     found = lines(name, values)
-    patience = Patience(config)
-    assert next((line["step"] for line in found if patience.ends(line)), None) == end
+    early_stop = EarlyStop(config)
+    assert next((line["step"] for line in found if early_stop.ends(line)), None) == end
     for i in range(len(found)):  # as after resuming
-        later = Patience(config, found[:i])
+        later = EarlyStop(config, found[:i])
         assert next((line["step"] for line in found[i:] if later.ends(line)), None) == end or (end or 99) < i * 10
-    assert Patience(tiny.training).ends(found[-1]) is None
+    assert EarlyStop(tiny.training).ends(found[-1]) is None
+
+
+def test_the_end_is_where_the_accuracy_is_enough(tiny: Recipe) -> None:
+    config = tiny.override({"stop_at_accuracy": "0.5", "patience": "20", "stop_on": "test_accuracy"}).training
+    reached = lines("test_accuracy", {0: 0.1, 10: 0.4, 15: 0.45, 20: 0.5})
+    stuck = lines("test_accuracy", {0: 0.1, 10: 0.1, 20: 0.1, 30: 0.6})
+    assert [EarlyStop(config).ends(line) for line in reached[:-1]] == [None] * 3
+    assert EarlyStop(config).ends(reached[-1]) == "a test_accuracy of 0.5, which is at least 0.5"
+    early_stop = EarlyStop(config)
+    assert [bool(early_stop.ends(line)) for line in stuck] == [False, False, True, True], "whichever comes first"
+    with pytest.raises(PrismaError, match="an objective with an accuracy for stop_at_accuracy; found reconstruction"):
+        tiny.override({"stop_at_accuracy": "0.5", "objective": "reconstruction", "n_classes": "16", "pool": "mean"})
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +71,7 @@ def test_a_run_that_ends_early_is_finished_and_says_why(
     metrics = read_metrics(out / "metrics.jsonl")
     assert [line["step"] for line in metrics] == list(range(33))
     assert [path.name for path in checkpoint_folders(out)] == [f"step-{s:06d}" for s in (0, 1, 2, 4, 8, 16, 32)]
-    write = MetricsLog.write
-
-    def killed(log: MetricsLog, line: dict[str, float]) -> None:
-        if line["step"] == 20:
-            raise KeyboardInterrupt
-        write(log, line)
-
-    monkeypatch.setattr(MetricsLog, "write", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train(stuck, tmp_path / "again", device="cpu", progress=False)
-    monkeypatch.setattr(MetricsLog, "write", write)
+    train_until(20, stuck, tmp_path / "again")
     assert train(stuck, tmp_path / "again", resume=True, device="cpu", progress=False)["stopped"] == stop
     for name in ("metrics.jsonl", "model.safetensors", "state.safetensors"):
         assert sha256(out / name) == sha256(tmp_path / "again" / name)
