@@ -28,6 +28,9 @@ from prisma.vit import ViT
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LEAST = 1e-5
+"""A completeness error below this share of what a map moves is one of rounding, and is reported as this."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attribute(Result):
@@ -73,10 +76,8 @@ class Attribute(Result):
         method, n = self.metadata["method"], len(self.map)
         if bool(self.delta.isnan().all()):
             return f"{method} of {n} images; it divides nothing, so there is no completeness error"
-        return (
-            f"{method} of {n} images; completeness error at most {self.delta.abs().max():.2g}, "
-            f"{self.error.max():.2g} of what a map moves"
-        )
+        share = max(self.error.max().item(), LEAST)
+        return f"{method} of {n} images; completeness error at most {share:.2g} of what a map moves"
 
     def plot(
         self,
