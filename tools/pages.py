@@ -1,6 +1,6 @@
-"""The pages on analyses, and three tutorials: run their code, write what it prints, and put its pictures next to them.
+"""The pages on analyses, and two tutorials: run their code, write what it prints, and put its pictures next to them.
 
-python tools/pages.py [NAME ...]   a page of docs/analysis, or tutorials/circuit, tutorials/dinov2, tutorials/attribution
+python tools/pages.py [NAME ...]          a page of docs/analysis, or tutorials/circuit, or tutorials/dinov2
 
 Code that uses a real model finds it under the name `real/NAME`, where `tools/real_models.py` wrote it.
 """
@@ -18,8 +18,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "analysis"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.stem != "README")  # which is their index
 TUTORIALS = (ROOT / "docs" / "tutorials" / "circuit.md",)
-REAL = tuple(ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("dinov2", "attribution"))
-"""These use real models, which only `make real` has."""
+REAL = (ROOT / "docs" / "tutorials" / "dinov2.md",)  # these use real models, which only `make real` has
 PICTURE = re.compile(r"!\[.+?\]\((.+?)\)")
 CODE = re.compile(r"```python\n(.*?)```(?:\n```text\n(.*?)```)?", re.DOTALL)
 

@@ -100,17 +100,17 @@ def test_a_prompt_of_a_clip_is_a_direction() -> None:
 
 
 def test_the_default_is_the_predicted_class_and_passes_do_not_matter() -> None:
-    model = model_of("base")
+    model = model_of("base", image_size=4)
     images = images_of(model, n=3)
     predicted = model(images).argmax(-1)
     for method in [name for name in METHODS if name != "deep_lift"]:
-        segments = 9 if method == "exact_shapley" else None
+        segments = 4 if method == "exact_shapley" else None
         options = {"samples": 8, "segments": segments, "tolerance": 1.0}
         whole, pieces = (
             attribute(model, images, t, method, batch=b, **options) for t, b in ((None, None), (predicted, 2))
         )  # type: ignore[arg-type]
         torch.testing.assert_close(whole.map, pieces.map)
-        assert whole.patches.shape == (3, 3, 3) and not whole.map.requires_grad
+        assert whole.patches.shape == (3, 2, 2) and not whole.map.requires_grad
 
 
 def test_a_map_that_does_not_add_up_is_refused() -> None:
@@ -121,8 +121,8 @@ def test_a_map_that_does_not_add_up_is_refused() -> None:
 
 def test_a_map_is_refined_until_it_adds_up() -> None:
     model = model_of("sub_norms")
-    found = attribute(model, images_of(model), 0, tolerance=1e-5)
-    assert found.error.max() < 1e-5 < attribute(model, images_of(model), 0, samples=32, tolerance=1).error.max()
+    found = attribute(model, images_of(model), 0, tolerance=2e-3)
+    assert found.error.max() < 2e-3 < attribute(model, images_of(model), 0, samples=32, tolerance=1).error.max()
 
 
 def test_a_network_of_another_library_is_explained_by_squares() -> None:

@@ -15,10 +15,10 @@ from tests.variants import images_of, model_of
 
 
 def test_all_methods_and_the_two_anchors_are_rows() -> None:
-    model = model_of("base", n_layers=1)
-    images, covered = images_of(model, n=3), torch.zeros(3, 3, 3)
+    model = model_of("base", n_layers=1, image_size=4)
+    images, covered = images_of(model, n=3), torch.zeros(3, 2, 2)
     covered[:, 0] = 1
-    found = compare_maps(model, images, [0, 1, 2], coverage=covered, samples=8, points=4)
+    found = compare_maps(model, images, [0, 1, 2], coverage=covered, samples=6, points=3)
     methods = [*METHODS, "oracle", "random"]
     assert found.metadata["methods"] == methods and found.sanity.shape == (3, len(methods))
     rows = {row["method"]: row for row in found.rows()}
@@ -27,7 +27,7 @@ def test_all_methods_and_the_two_anchors_are_rows() -> None:
     lines = found.report().splitlines()
     assert lines[0].split() == ["method", *FIGURES] and len(lines) == len(methods) + 1
     alone = attribute(model, images, [0, 1, 2], "occlusion")
-    curve = map_curves(model, images, alone.map, [0, 1, 2], points=4)
+    curve = map_curves(model, images, alone.map, [0, 1, 2], points=3)
     at = methods.index("occlusion")
     torch.testing.assert_close(found.deletion[:, at], curve.per_image)
     torch.testing.assert_close(found.mass[:, at], map_scores(alone.patches.flatten(1), covered.flatten(1)).mass)
@@ -36,8 +36,8 @@ def test_all_methods_and_the_two_anchors_are_rows() -> None:
 
 def test_on_the_sprites_mouse_the_oracle_and_relevance_beat_random() -> None:
     sprites, model = task("sprites"), load("mice/sprites").model
-    images, labels = sprites.inputs("test", 24)
-    covered = coverage(sprites.splits["test"].masks[:24], 4)
+    images, labels = sprites.inputs("test", 16)
+    covered = coverage(sprites.splits["test"].masks[:16], 4)
     found = compare_maps(
         model, images, labels, coverage=covered, methods=["relevance", "cp_lrp", "importance"], points=7
     )
