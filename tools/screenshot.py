@@ -31,7 +31,7 @@ class Picture:
 PICTURES = {
     "mice": (
         Picture("app/attention.png", "?v=1&model=mice/sprites&view=attention&img=0&layer=1&head=2&token=18&pin=1"),
-        Picture("app/lens.png", "?v=1&model=mice/sprites&view=lens&img=0"),
+        Picture("app/lens.png", "?v=1&model=mice/sprites&view=lens&img=0&layer=4&token=18&pin=1"),
         Picture("app/patching.png", "?v=1&model=mice/digits&view=patching&img=4&corrupt=9", dark=True),
         Picture("app/decompose.png", "?v=1&model=mice/sprites&view=decompose&img=0"),
         Picture("app/phone.png", "?v=1&model=mice/digits&view=attention&img=3", width=390, height=1100),

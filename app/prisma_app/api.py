@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prisma import __version__
 from prisma.errors import PrismaError
 from prisma_app.shell import gr
+from prisma_app.state import State
 
 if TYPE_CHECKING:
     from prisma_app.library import Library
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Name = str | None
 Number = float | None
 Answer = dict[str, Any]
-
+F = TypeVar("F", bound=Callable[..., Any])
 
 log = logging.getLogger("prisma_app")
 
@@ -35,6 +36,13 @@ def offer(library: "Callable[[], Library]") -> None:
         gr.api(getattr(endpoints, name), api_name=name, concurrency_limit=None)
 
 
+def _with_arguments(method: F) -> F:
+    """What each argument is, in the docstring, where Gradio looks for it."""
+    lines = [f"    {key}: {State.model_fields[key].description}" for key in [*signature(method).parameters][1:]]
+    method.__doc__ = "\n".join([method.__doc__ or "", "", "Args:", *lines])
+    return method
+
+
 class Endpoints:
     """One method for each endpoint. Its docstring and arguments are what a program sees."""
 
@@ -43,20 +51,22 @@ class Endpoints:
 
     def about(self) -> Answer:
         """The version of Prisma, the names of the models, and the build of the Space (None elsewhere)."""
-        library = self._library()
-        return {"prisma": __version__, "models": list(library.names), "build": library.build}
+        return self._told(
+            lambda library: {"prisma": __version__, "models": list(library.names), "build": library.build}
+        )
 
     def models(self) -> Answer:
         """The models: their names, commits, training steps, layers, heads, and classes."""
-        library, programs = self._library, _programs
-        return _as_sentences(lambda: {"models": [programs().entry(library(), name) for name in library().names]})
+        return self._told(lambda library: {"models": [_programs().entry(library, name) for name in library.names]})
 
+    @_with_arguments
     def answer(
         self, model: Name = None, step: Number = None, img: Name = None, rev: Name = None, prompts: Name = None
     ) -> Answer:
         """What a model answers for an image: the logit of every class."""
         return self._ask("answer", {"model": model, "step": step, "img": img, "rev": rev, "prompts": prompts})
 
+    @_with_arguments
     def attention(
         self,
         model: Name = None,
@@ -71,6 +81,7 @@ class Endpoints:
         given = {"model": model, "rev": rev, "img": img, "step": step, "layer": layer, "head": head, "token": token}
         return self._ask("attention", given)
 
+    @_with_arguments
     def lens(
         self,
         model: Name = None,
@@ -84,6 +95,7 @@ class Endpoints:
         given = {"model": model, "rev": rev, "img": img, "step": step, "token": token, "prompts": prompts}
         return self._ask("lens", given)
 
+    @_with_arguments
     def patching(
         self,
         model: Name = None,
@@ -103,6 +115,7 @@ class Endpoints:
         asked = {"corrupt": corrupt, "metric": metric, "into": into, "site": site, "target": target, "against": against}
         return self._ask("patching", {**given, **asked})
 
+    @_with_arguments
     def decompose(
         self,
         model: Name = None,
@@ -117,12 +130,26 @@ class Endpoints:
         given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
         return self._ask("decompose", {**given, "target": target, "against": against})
 
+    @_with_arguments
     def training(self, model: Name = None, rev: Name = None, img: Name = None) -> Answer:
         """Training: what the run logged, and the scores of every head at every published step."""
         return self._ask("training", {"model": model, "rev": rev, "img": img})
 
     def _ask(self, what: str, given: Mapping[str, Any]) -> Answer:
-        return _as_sentences(lambda: _programs().asked(self._library(), what, given))
+        return self._told(lambda library: _programs().asked(library, what, given))
+
+    def _told(self, compute: "Callable[[Library], Answer]") -> Answer:
+        """What a computation gives. Its errors become one sentence, without what the visitor sent in the log."""
+        words: Callable[[PrismaError], str] = str
+        try:
+            library = self._library()
+            words = library.words
+            return compute(library)
+        except PrismaError as error:
+            raise gr.Error(html.escape(words(error), quote=False), print_exception=False) from None
+        except Exception as error:
+            log.error("an endpoint failed: %s", type(error).__name__)
+            raise gr.Error("this could not be computed, by a fault of the server", print_exception=False) from None
 
 
 NAMES = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
@@ -133,14 +160,3 @@ ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, n
 def _programs() -> Any:
     """By name, and not at the top: it imports torch, and an address is printed before that."""
     return import_module("prisma_app.programs")
-
-
-def _as_sentences(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a computation gives. Its errors become one sentence, without what the visitor sent in the log."""
-    try:
-        return compute()
-    except PrismaError as error:
-        raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from None
-    except Exception as error:
-        log.error("an endpoint failed: %s", type(error).__name__)
-        raise gr.Error("this could not be computed, by a fault of the server", print_exception=False) from None

@@ -5,6 +5,7 @@ needs none of it (the viewer asks `prisma_app.server`), so that everything else 
 """
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -26,6 +27,9 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+
+log = logging.getLogger("prisma_app")
 
 
 class RefusedError(Exception):
@@ -63,7 +67,25 @@ class Guard:
         except RefusedError as refused:
             await JSONResponse({"error": f"{refused}."}, refused.status)(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        await self._passed_on(scope, receive, send)
+
+    async def _passed_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, as Gradio answers it. What it raises, also amid an answer, is one line of the log."""
+        begun = over = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun, over
+            begun, over = True, message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:
+            log.error("a request failed: %s", type(error.__cause__ or error).__name__)
+            if not begun:
+                await JSONResponse({"error": "A fault of the server."}, 500)(scope, receive, send)
+            elif not over:
+                await send({"type": "http.response.body", "body": b""})
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         path, method = scope["path"].removeprefix(scope.get("root_path", "")) or "/", scope["method"]

@@ -1,5 +1,6 @@
 """Which models the app shows, and what a state means: the model, checkpoint and image that it names."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,11 +32,13 @@ class Library:
         names: in the order of the page; the first is the default.
         make: the model of a name, at the commit of the list.
         build: what tells one build of a Space from another.
+        folder: where the models lie, which no visitor is told.
     """
 
     names: Sequence[str]
     make: Callable[[str], Subject]
     build: str | None = None
+    folder: Path | None = None
 
     @cached_property
     def _kept(self) -> Cache[Subject]:
@@ -57,6 +60,14 @@ class Library:
             return made
         commit = made.commit_of(rev)
         return self._kept.get((name, commit), lambda: pinned(made, commit))
+
+    def words(self, error: PrismaError) -> str:
+        """What a visitor is told of an error: its message, where files are named from the folder of the models on."""
+        text = str(error)
+        for folder in () if self.folder is None else (self.folder.absolute(), self.folder.resolve()):
+            if folder.name:
+                text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), "the folder of the models")
+        return text
 
     def scene(self, state: State) -> "Scene":
         """What a state names. Raises PrismaError for what does not exist."""
@@ -138,7 +149,7 @@ def library_of(hub: Path | None, model: str | None, prompts: Sequence[str]) -> L
         hub = None
     elif model is not None and not published and (is_folder(model) or model.partition("/")[0] in PREFIXES):
         only = Pretrained(model, prompts)
-        return Library([only.name], lambda _: only)
+        return Library([only.name], lambda _: only, folder=Path(model).parent if is_folder(model) else None)
     if prompts:
         raise PrismaError(f"prompts are the classes of a CLIP from a folder or a library; found model={model!r}")
     if hub is None and (model is None or model.startswith("mice/")):
@@ -149,7 +160,7 @@ def library_of(hub: Path | None, model: str | None, prompts: Sequence[str]) -> L
             )
         return Library(_with_first(model or known[0], known), Shipped)
     known = mice(hub, model)
-    return Library(_with_first(model or best(known, hub), known), lambda name: Mouse(Published(name, hub)))
+    return Library(_with_first(model or best(known, hub), known), lambda name: Mouse(Published(name, hub)), folder=hub)
 
 
 def _with_first(first: str, names: Sequence[str]) -> list[str]:

@@ -57,7 +57,7 @@ def page_of(library: "Callable[[], Library]") -> gr.Blocks:
 def launch(library: "Callable[[], Library]", **how: Any) -> tuple[gr.Blocks, str]:
     """Start the server of a library, which the first figure asks for, and return the page and its address."""
     blocks = page_of(library)
-    open_ = ("/prisma/", "/gradio_api/mcp/") if how.get("mcp_server") else ("/prisma/",)
+    open_ = ("/prisma/", "/gradio_api/mcp") if how.get("mcp_server") else ("/prisma/",)
     asked = Mount("/prisma", app=LaterApp(lambda: import_module("prisma_app.server").app_of(library())))
     inside = {"routes": [asked], "middleware": [Middleware(Guard, endpoints=ENDPOINTS, open_=open_)]}
     settings: dict[str, Any] = {**LAUNCH, "theme": theme(), "app_kwargs": inside, **how}

@@ -26,9 +26,11 @@ from prisma.errors import PrismaError, quoted
 from prisma.loaded import Loaded
 from prisma_app.cache import Cache
 
+JPEGS = ("JPEG", "MPO")  # the second has several
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MOST_BYTES = 8 * 2**20  # of an uploaded file
 MOST_SIDE, MOST_ASPECT, MOST_DECODED = 12_000, 20, 80 * 2**20  # pixels; longer over shorter side; bytes
+MOST_READS = 10_000  # of a file while it is decoded: a small file may have a million comments, which take minutes
 KEPT_SIDE = 768  # pixels of the longer side of what is kept of an upload
 INK_SIDES = range(1, 65)
 
@@ -38,7 +40,7 @@ class Upload:
     """What is kept of an uploaded file."""
 
     pixels: np.ndarray  # [height, width, 3]
-    frames: int  # of the file; the first is shown
+    animated: bool  # the file has more frames; the first is shown
 
 
 UPLOADS: Cache[Upload] = Cache(64 * 2**20, lambda upload: upload.pixels.nbytes)
@@ -76,45 +78,116 @@ def decoded(data: bytes) -> Upload:
 
     if len(data) > MOST_BYTES:
         raise PrismaError(f"expected an image file of at most {MOST_BYTES >> 20} MB; found {len(data) / 2**20:.1f} MB")
+    file = _File(data)
     try:
         with catch_warnings(action="ignore"):
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            picture = Image.open(file, formats=FORMATS)
     except Exception:  # of any kind: the bytes of a file decide what the parser does
+        file.expect_few_reads()
         raise PrismaError(f"expected an image file ({', '.join(FORMATS)}); found something else") from None
     with picture:
-        _expect_small(picture)
+        _expect_small(picture, data)
         try:
-            frames = getattr(picture, "n_frames", 1)
-            if picture.format == "JPEG":
+            if picture.format in JPEGS:
                 picture.draft("RGB", (KEPT_SIDE, KEPT_SIDE))  # decoded at a half, quarter or eighth of its size
-            picture.thumbnail((KEPT_SIDE, KEPT_SIDE), reducing_gap=2.0)
+            gap = None if picture.mode.startswith("I;16") else 2.0  # which Pillow has no quick way for
+            animated = _is_animated(picture, data)
+            picture.thumbnail((KEPT_SIDE, KEPT_SIDE), reducing_gap=gap)
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I;16"):  # convert() would clip it
                 upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
             if upright.has_transparency_data:
                 upright = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-            return Upload(np.array(upright.convert("RGB")), frames)
+            return Upload(np.array(upright.convert("RGB")), animated)
         except Exception as error:
+            file.expect_few_reads()
             raise PrismaError(
                 f"expected an image that can be decoded; found a damaged {picture.format} file ({type(error).__name__})"
             ) from None
 
 
-def _expect_small(picture: Any) -> None:
+class _File(io.BytesIO):
+    """A file that ends its decoder after `MOST_READS`."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Some bytes, while there are not too many reads."""
+        self.reads += 1
+        if self.reads > MOST_READS:
+            raise OSError
+        return super().read(size)
+
+    def expect_few_reads(self) -> None:
+        """Raises PrismaError if there were too many."""
+        if self.reads > MOST_READS:
+            raise PrismaError(f"expected an image file of at most {MOST_READS:,} parts; found more: save it anew")
+
+
+def _is_animated(picture: Any, data: bytes) -> bool:
+    """Whether there are more frames. Pillow would decode a GIF to know it."""
+    if picture.format != "GIF":
+        return bool(getattr(picture, "is_animated", False))
+    frames, at = 0, 13 + _colours(data[10])
+    while frames < 2 and at + 9 < len(data) and data[at] in b"!,":
+        frames += data[at] == ord(",")
+        at += 2 if data[at] == ord("!") else 11 + _colours(data[at + 9])
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+        at += 1
+    return frames > 1
+
+
+def _colours(flags: int) -> int:
+    """The bytes of a table of colours in a GIF."""
+    return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
+
+
+def _expect_small(picture: Any, data: bytes) -> None:
     width, height = picture.size
-    bits = {"1": 8, "L": 8, "P": 8, "LA": 16, "PA": 16, "I;16": 16, "I;16B": 16, "RGB": 24}.get(picture.mode, 32)
     if max(width, height) > MOST_SIDE or max(width, height) > MOST_ASPECT * min(width, height):
         raise PrismaError(
             f"expected an image of at most {MOST_SIDE:,} pixels a side, the longer at most {MOST_ASPECT} times the "
             f"shorter; found {width:,} x {height:,}"
         )
-    size = width * height * bits // 8 // (16 if picture.format == "JPEG" and max(width, height) > 4 * KEPT_SIDE else 1)
+    size = int(width * height * _bits(picture, data)) // 8
     if size > MOST_DECODED:
         raise PrismaError(
             f"expected an image of at most {MOST_DECODED >> 20} MB once decoded; found {width:,} x {height:,} pixels, "
             f"{size >> 20} MB: make it smaller first"
         )
+
+
+def _bits(picture: Any, data: bytes) -> float:
+    """What the decoder of a picture's format holds at once, for each pixel."""
+    # A colour takes four bytes, and where it may be transparent, there is a copy while the picture is made smaller.
+    bits = {"1": 8, "L": 8, "P": 8, "I;16": 16, "I;16B": 16, "LA": 64, "RGBA": 64}.get(picture.mode, 32)
+    if picture.format == "WEBP":
+        return 96  # two canvases with transparency, and the picture
+    if picture.format == "BMP":
+        return 3 * bits  # runs of equal pixels become bytes, a copy of these, and the picture
+    if picture.format not in JPEGS:
+        return bits
+    layers = [across * down for _, across, down, _ in picture.layer]
+    if picture.info.get("progressive") or _components_of_first_scan(data) < len(layers):
+        return 16 * sum(layers) / max(layers)  # all coefficients, before the first pixel is known
+    return bits / 16 if max(picture.size) > 4 * KEPT_SIDE else bits
+
+
+def _components_of_first_scan(data: bytes) -> int:
+    """Of a JPEG file: its colours come one after the other where the first scan has fewer of them than the picture."""
+    at = 2
+    while at + 5 < len(data):
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker == 0xFF:
+            at += 1
+        elif marker == 0xDA:
+            return data[at + 4]
+        else:
+            alone = marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8
+            at += 2 if alone else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return 0
 
 
 def uploaded(name: str, loaded: Loaded) -> Picture:
@@ -129,7 +202,7 @@ def uploaded(name: str, loaded: Loaded) -> Picture:
             "expected the image of this link to be here; found none: it was uploaded by a visitor, and uploads are not "
             "kept. Upload the same file again to see the same figure"
         )
-    caption = "Your image" if upload.frames == 1 else f"Your image, the first of {upload.frames} frames"
+    caption = "Your image, the first of its frames" if upload.animated else "Your image"
     return Picture(caption, transform_of(loaded)(upload.pixels), name)
 
 

@@ -32,7 +32,7 @@ def entry(library: Library, name: str) -> dict[str, Any]:
     try:
         return _entry(library.subject(name, None), name)
     except PrismaError as error:
-        return {"model": name, "error": str(error)}
+        return {"model": name, "error": library.words(error)}
 
 
 def _entry(subject: Subject, name: str) -> dict[str, Any]:

@@ -51,12 +51,12 @@ def app_of(library: Library) -> Starlette:
     page = {"page.js": (script("page"), "text/javascript"), "page.css": (style(), "text/css")}
     inner = [
         *(Route(f"/{name}", partial(_file, text=text, kind=kind)) for name, (text, kind) in page.items()),
-        Route("/models", _guarded(partial(_models, library))),
-        Route("/model", _guarded(partial(_pack, library, "model"))),
-        Route("/answer", _guarded(partial(_pack, library, "answer"))),
-        Route("/view/{name}", _guarded(partial(_pack, library, "view"))),
-        Route("/stream/patching", _guarded(partial(_stream, library))),
-        Route("/image", _guarded(_image), methods=["POST"]),
+        Route("/models", _guarded(library, _models)),
+        Route("/model", _guarded(library, partial(_pack, what="model"))),
+        Route("/answer", _guarded(library, partial(_pack, what="answer"))),
+        Route("/view/{name}", _guarded(library, partial(_pack, what="view"))),
+        Route("/stream/patching", _guarded(library, _stream)),
+        Route("/image", _guarded(library, _image), methods=["POST"]),
     ]
     return Starlette(routes=inner)
 
@@ -102,7 +102,7 @@ async def _models(library: Library, request: Request) -> Response:
     return JSONResponse({"models": names, "findings": findings_about(names), "build": library.build})
 
 
-async def _pack(library: Library, what: str, request: Request) -> Response:
+async def _pack(library: Library, request: Request, what: str) -> Response:
     query = _query(request)
     part = query.pop("part", None)
     if part is not None and not (part.isascii() and part.isdigit() and len(part) < 8):
@@ -116,7 +116,7 @@ async def _stream(library: Library, request: Request) -> Response:
     query = _query(request)
     what = query.pop("what", "heads")
     lines = await run_in_threadpool(_lines, library, State.of(query), what)
-    return StreamingResponse(_as_lines(lines), media_type="application/x-ndjson")
+    return StreamingResponse(_as_lines(library, lines), media_type="application/x-ndjson")
 
 
 def _lines(library: Library, state: State, what: str) -> Iterator[Mapping[str, Any]]:
@@ -126,19 +126,19 @@ def _lines(library: Library, state: State, what: str) -> Iterator[Mapping[str, A
     return found
 
 
-def _as_lines(lines: Iterator[Mapping[str, Any]]) -> Iterator[bytes]:
+def _as_lines(library: Library, lines: Iterator[Mapping[str, Any]]) -> Iterator[bytes]:
     """Each fact on a line. Where a visitor goes away, the server stops asking, and the computation ends there."""
     try:
         for line in lines:
             yield json.dumps(line, allow_nan=False).encode() + b"\n"
     except PrismaError as error:
-        yield json.dumps({"error": sentence(error)}).encode() + b"\n"
+        yield json.dumps({"error": sentence(library.words(error))}).encode() + b"\n"
     except Exception as error:
         log.error("a stream failed: %s", type(error).__name__)
         yield b'{"error":"This could not be computed, by a fault of the server."}\n'
 
 
-async def _image(request: Request) -> Response:
+async def _image(library: Library, request: Request) -> Response:
     data = b""
     async for chunk in request.stream():
         data += chunk
@@ -158,17 +158,17 @@ def _query(request: Request) -> dict[str, str]:
     return dict(request.query_params)
 
 
-def _guarded(handle: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(library: Library, handle: Callable[..., Any]) -> Callable[..., Any]:
     """Every error as one sentence, in JSON; what visitors sent is not logged."""
 
     async def guarded(request: Request) -> Response:
         try:
-            answer: Response = await handle(request)
+            answer: Response = await handle(library, request)
             return answer
         except BusyError as error:
-            return JSONResponse({"error": sentence(error)}, 503, headers={"retry-after": "10"})
+            return JSONResponse({"error": sentence(library.words(error))}, 503, headers={"retry-after": "10"})
         except PrismaError as error:
-            return JSONResponse({"error": sentence(error)}, 400)
+            return JSONResponse({"error": sentence(library.words(error))}, 400)
         except Exception as error:
             log.error("%s failed: %s", request.url.path[:80], type(error).__name__)
             return JSONResponse({"error": "This could not be computed, by a fault of the server."}, 500)
@@ -176,8 +176,7 @@ def _guarded(handle: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def sentence(error: PrismaError) -> str:
+def sentence(text: str) -> str:
     """The message of an error, as a sentence. A name that it begins with stays as it is."""
-    text = str(error)
     first = text[:1].upper() if text.partition(" ")[0].isalpha() else text[:1]
     return f"{first}{text[1:]}."

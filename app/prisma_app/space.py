@@ -42,7 +42,7 @@ def library_in(folder: Path) -> Library:
         return library_of(hub, os.environ.get("PRISMA_MODEL", None if hub else "prisma/digits"), ())
     models = {mouse.repo: mouse for mouse in listed_models(folder)}
     names = list(models)
-    return Library(names, lambda name: Mouse(models[name]), sha256(folder / SPACE))
+    return Library(names, lambda name: Mouse(models[name]), sha256(folder / SPACE), folder)
 
 
 def listed_models(folder: Path) -> list[Published]:

@@ -33,24 +33,30 @@ class State(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     v: Version = 1
-    model: Text | None = None  # a name of the list of models
-    rev: Text | None = None  # the commit of `main` that the link was made from
-    view: Literal["attention", "lens", "patching", "training", "decompose"] = "attention"
-    img: Text = "0"  # an example by number, `sha256:...` of an upload, or `ink:...` of a drawing (`pictures`)
-    step: Whole | None = None  # training step; the last by default
-    layer: Whole = 0
-    head: Whole = 0
-    token: Whole | None = None  # the first token of the prefix by default, else the middle patch
-    corrupt: Text | None = None  # as `img`, or `blur:`, `noise:`, `mean:` of the image, then patches: `blur:0,1,2`
-    metric: Literal["logit_diff", "logit", "probability"] = "logit_diff"
-    into: Literal["clean", "corrupt"] = "clean"
-    site: Text = "resid_pre"  # of the token map
-    target: Whole | None = None  # class
-    against: Whole | None = None  # class
-    cell: Literal["head", "token"] | None = (
-        None  # patching: the cell that is looked at, of `layer`, in the one or other map
+    model: Text | None = Field(
+        None, description="a name of the list of models, which /models gives; the first by default"
     )
-    prompts: Text = ""  # the classes of a CLIP, separated by new lines
+    rev: Text | None = Field(None, description="the commit of main that a link was made from")
+    view: Literal["attention", "lens", "patching", "training", "decompose"] = "attention"
+    img: Text = Field("0", description="an example by number, sha256:... of an upload, or ink:... of a drawing")
+    step: Whole | None = Field(None, description="the training step, one of the model's; the last by default")
+    layer: Whole = Field(0, description="the layer, from 0")
+    head: Whole = Field(0, description="the head of the layer, from 0")
+    token: Whole | None = Field(
+        None, description="the token, from 0: the class token and registers come first, then the patches row by row"
+    )  # by default the first that is not a patch, else the middle patch
+    corrupt: Text | None = Field(
+        None, description="the other image: as img, or blur:, noise: or mean: and patches, such as blur:0,1,2"
+    )
+    metric: Literal["logit_diff", "logit", "probability"] = Field(
+        "logit_diff", description="what is measured: logit_diff, logit or probability"
+    )
+    into: Literal["clean", "corrupt"] = Field("clean", description="the run that is patched: clean or corrupt")
+    site: Text = Field("resid_pre", description="the site whose tokens are patched, such as resid_pre or mlp_out")
+    target: Whole | None = Field(None, description="the class whose logit it is, from 0")
+    against: Whole | None = Field(None, description="the class that the target is compared with, from 0")
+    cell: Literal["head", "token"] | None = None  # patching: the cell of `layer` that is looked at, in one or other map
+    prompts: Text = Field("", description="for a CLIP, its classes as text, a line each")
     ablate: Text = ""  # heads that hold their mean: `0.3,1.2` for layer 0 head 3 and layer 1 head 2
 
     @classmethod

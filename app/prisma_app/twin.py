@@ -41,7 +41,8 @@ def files_of(mice: Sequence[Published], title: str, images: int, steps: int) -> 
         PrismaError: a mouse cannot be read, or is not one that the app shows.
     """
     made: dict[str, bytes] = {}
-    library = Library([mouse.repo for mouse in mice], lambda name: Mouse(next(m for m in mice if m.repo == name)))
+    names, hub = [mouse.repo for mouse in mice], next((mouse.hub for mouse in mice), None)
+    library = Library(names, lambda name: Mouse(next(m for m in mice if m.repo == name)), folder=hub)
     for name, view in (pair for mouse in mice for pair in _views(library, mouse.repo, images, steps)):
         text = base64.b64encode(view.pack()).decode()
         made[f"{DATA}{name}.js"] = f"PRISMA_PACK({_json(name)}, {_json(text)});\n".encode()
@@ -104,7 +105,7 @@ def _view(library: Library, what: str, state: State, name: str = "", part: Any =
     try:
         return _without_place(library.scene(state).subject, view_of(library, what, state, name, part))
     except PrismaError as error:
-        return View({"refused": sentence(error)})
+        return View({"refused": sentence(library.words(error))})
 
 
 def _without_place(subject: Subject, view: View) -> View:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from gradio.utils import get_function_description
 from gradio_client import Client
-from prisma_app.api import ENDPOINTS
-from prisma_app.library import Scene
+from prisma_app.api import ENDPOINTS, Endpoints
+from prisma_app.library import Library, Scene
 
 import prisma
 from tests.app.conftest import DIGITS, GLYPHS
@@ -26,6 +27,14 @@ def test_every_endpoint_is_documented_and_has_the_names_of_an_address(client: Cl
         assert all(parameter["parameter_has_default"] for parameter in endpoint["parameters"])
     names = [parameter["parameter_name"] for parameter in found["/patching"]["parameters"]]
     assert {"model", "img", "step", "corrupt", "metric", "into", "site", "target", "against"} <= set(names)
+
+
+def test_language_models_are_told_what_each_argument_is(library: Library) -> None:
+    for name, arguments in ENDPOINTS.items():
+        description, found, _ = get_function_description(getattr(Endpoints(lambda: library), name))
+        assert list(found) == list(arguments) and all(len(said) > 10 for said in found.values())
+        assert "Args:" not in description
+    assert found["img"] == "an example by number, sha256:... of an upload, or ink:... of a drawing"
 
 
 def test_what_is_here(client: Client, scene: Callable[..., Scene]) -> None:

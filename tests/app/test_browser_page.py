@@ -118,6 +118,21 @@ def test_the_other_side_of_a_link_may_be_wrong(app: App) -> None:
         assert app.tab.evaluate("window.prisma.page.compare.figures.decompose.shown.length") > 5, query
 
 
+def test_the_other_side_says_nothing_of_what_it_does_not_show(app: App) -> None:
+    wrong = app.tab.locator(".pz-side").nth(1).locator(".pz-trouble").first
+    for view, sentence in (("attention", ""), ("decompose", "asks for target 9"), ("lens", ""), ("training", "")):
+        app.open(f"?view={view}&model={DIGITS}&target=9&model2={GLYPHS}").ready()
+        assert sentence in wrong.inner_text() and bool(sentence) == wrong.is_visible(), view
+
+
+def test_there_is_one_slider_of_training_steps(app: App) -> None:
+    for view, name in (("attention", "Training step"), ("training", "Checkpoint"), ("lens", "Training step")):
+        app.open(f"?view={view}&model={DIGITS}").ready()
+        shown = app.tab.locator(".pz-timeline:visible")
+        expect(shown).to_have_count(1)
+        assert shown.get_attribute("aria-label") == name
+
+
 def test_the_second_side_is_asked_of_the_classes_of_the_first(app: App) -> None:
     both = """() => [window.prisma.page, window.prisma.page.compare].map((side) => {
       const f = side.figures[window.prisma.state.view];
@@ -254,6 +269,10 @@ def test_no_view_is_wider_than_a_phone_or_taller_than_a_few_screens(app: App, mo
     for view in VIEWS:
         assert app.show(view).tab.evaluate("document.documentElement.scrollWidth") <= 390, view
         assert app.tab.evaluate("document.documentElement.scrollHeight") < 4200, view
+        app.tab.evaluate("document.querySelectorAll('#prisma details').forEach((one) => { one.open = true; })")
+        order = {"runOnly": ["heading-order", "scrollable-region-focusable", "landmark-unique"]}
+        found = Axe().run(app.tab, context="#prisma", options=order).response["violations"]
+        assert [(v["id"], v["nodes"][0]["target"]) for v in found] == [], view
 
 
 def test_the_tour_on_a_phone(browser: Browser) -> None:

@@ -1,9 +1,12 @@
 """Of Gradio's server a visitor reaches the page and the endpoints, with plain arguments, and nothing else."""
 
+import asyncio
+import logging
 from typing import Any
 
 import httpx
 import pytest
+from prisma_app.guard import Guard, Message, Scope
 
 from tests.app.conftest import DIGITS
 
@@ -70,3 +73,36 @@ def test_arguments_by_name_are_those_of_the_endpoint(url: str) -> None:
     assert httpx.post(path, json={"layer": 1}).status_code == 200
     refused = httpx.post(path, json={"layer": 1, "my secret": 1})
     assert refused.status_code == 422 and "secret" not in refused.text
+
+
+@pytest.mark.parametrize("path", ["call/attention/abc", "call/v2/attention/abc", "queue/data?session_hash=abc"])
+def test_answers_that_nobody_waits_for(url: str, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        found = httpx.get(f"{url}gradio_api/{path}")
+    assert found.status_code == 200 and "404: Not Found" in found.text
+    written = [record for record in caplog.records if record.name.startswith(("prisma", "uvicorn.error"))]
+    assert [record.getMessage() for record in written] == ["a request failed: HTTPException"]
+    assert written[0].exc_info is None
+
+
+@pytest.mark.parametrize(("begun", "status", "bodies"), [(0, 500, 1), (1, 200, 2), (2, 200, 1)])
+def test_what_gradio_raises_ends_the_answer(begun: int, status: int, bodies: int) -> None:
+    """Before the answer, in its middle, and after its end."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def broken(scope: Scope, receive: Any, send: Any) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x", "more_body": begun == 1})
+        raise ValueError("what the visitor wrote")
+
+    asyncio.run(Guard(broken, {})({"type": "http", "method": "GET", "path": "/"}, receive, send))
+    assert sent[0]["status"] == status and "visitor" not in str(sent)
+    assert [message["type"] for message in sent[1:]] == ["http.response.body"] * bodies
+    assert not sent[-1].get("more_body")

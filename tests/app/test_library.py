@@ -86,3 +86,17 @@ def test_prompts_are_the_classes_of_a_clip(clip_library: Library) -> None:
     assert clip_library.subject(None, None).labels != found.subject.labels
     with pytest.raises(PrismaError, match="expected 1 to 50 prompts, one in each line; found 51"):
         clip_library.scene(State.of({"prompts": "a\n" * 51}))
+
+
+def test_visitors_are_not_told_where_the_models_lie(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(lab)
+    monkeypatch.chdir(tmp_path)
+    for hub in (lab, link, Path("link")):
+        library = library_of(hub, DIGITS, ())
+        said = PrismaError(f"expected JSON in {lab / 'models--lab--digits/x.json'}; found none. See {link.absolute()}")
+        words = library.words(said)
+        assert words.startswith("expected JSON in models--lab--digits/x.json; found none. See "), hub
+        assert str(lab) not in words and (hub == lab or words.endswith("the folder of the models"))
+    assert Library([DIGITS], Shipped, folder=Path("/")).words(PrismaError("a / b")) == "a / b"
+    assert library_of(None, None, ()).words(PrismaError("github/x")) == "github/x"

@@ -47,6 +47,20 @@ def test_serving_is_private(lab: Path, launched: dict[str, Any], capsys: pytest.
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 
 
+def test_tools_of_language_models(lab: Path, launched: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    for mcp in (False, True):
+        monkeypatch.setattr(main, "find_spec", lambda name: name == "mcp")
+        main.serve(lab, DIGITS, mcp=mcp, block=False)
+        (guard,) = launched["app_kwargs"]["middleware"]
+        opened.append([path.startswith(guard.kwargs["open_"]) for path in ("/gradio_api/mcp", "/gradio_api/mcp/x")])
+        assert launched["mcp_server"] is mcp
+    assert opened == [[False, False], [True, True]]
+    monkeypatch.setattr(main, "find_spec", lambda name: None)
+    with pytest.raises(PrismaError, match="expected the package mcp for --mcp; found none"):
+        main.serve(lab, DIGITS, mcp=True, block=False)
+
+
 def test_the_first_free_port(lab: Path, launched: dict[str, Any], taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "FIRST_PORT", taken)
     main.serve(lab, block=False)

@@ -45,6 +45,10 @@ def png(width: int, height: int, bits: int, kind: int, compressed: bytes) -> byt
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
 
 
+PNG, JPEG, GIF = (saved(Image.effect_noise((20, 20), 90), kind) for kind in ("PNG", "JPEG", "GIF"))
+PARTS = "an image file of at most 10,000 parts; found more"
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -59,6 +63,13 @@ def png(width: int, height: int, bits: int, kind: int, compressed: bytes) -> byt
         (saved(Image.new("RGB", (30, 30)), "TIFF"), "expected an image file"),
         (bytes(pictures.MOST_BYTES + 1), "of at most 8 MB; found 8.0 MB"),
         (saved(Image.effect_noise((90, 90), 90))[:900], "a damaged PNG file"),
+        (saved(Image.new("RGB", (7000, 6000)), "JPEG", quality=5, progressive=True), "7,000 x 6,000 pixels, 120 MB"),
+        (saved(Image.new("RGB", (3000, 3000)), "WEBP", method=0), "3,000 x 3,000 pixels, 102 MB"),
+        (png(5000, 5000, 8, 6, b""), "5,000 x 5,000 pixels, 190 MB"),
+        (saved(Image.new("P", (6000, 6000)), "BMP")[:3000], "6,000 x 6,000 pixels, 102 MB"),
+        (PNG[:33] + (bytes(4) + b"aaAa" + zlib.crc32(b"aaAa").to_bytes(4, "big")) * 20_000 + PNG[33:], PARTS),
+        (JPEG[:2] + b"\xff\xfe\0\2" * 20_000 + JPEG[2:], PARTS),
+        (GIF[:13] + b"!\xfe" + (b"\xff" + b"a" * 255) * 20_000 + b"\0" + GIF[13:], PARTS),
     ],
 )
 def test_files_that_are_refused_and_what_that_costs(data: bytes, sentence: str) -> None:
@@ -102,7 +113,7 @@ def test_an_upload_is_what_the_transform_makes_of_it(mouse: Subject) -> None:
 def test_of_several_frames_the_first_is_shown_and_said(mouse: Subject) -> None:
     first, *rest = (Image.new("RGB", (9, 9), (i * 80, 0, 0)) for i in range(3))
     picture = mouse.picture(keep_upload(saved(first, "GIF", save_all=True, append_images=rest)))
-    assert picture.caption == "Your image, the first of 3 frames"
+    assert picture.caption == "Your image, the first of its frames"
     transform = mouse.final.transform
     assert transform is not None
     assert torch.equal(picture.x, transform(first))
@@ -172,3 +183,31 @@ def test_the_other_image_of_a_pair_has_another_label(mouse: Subject) -> None:
     for img in ("0", "7", "ink:1:AA"):
         clean = mouse.picture(img)
         assert mouse.corrupt_picture(None, clean).label != clean.label
+
+
+def test_what_a_jpeg_holds_at_once() -> None:
+    """All coefficients, where its colours come one after the other, also if it is not progressive."""
+    assert pictures._components_of_first_scan(JPEG) == 1
+    colours = saved(Image.new("RGB", (40, 40)), "JPEG")
+    assert pictures._components_of_first_scan(colours) == 3
+    start = colours.index(b"\xff\xda")
+    several = colours[:2] + b"\xff\xfe\0\x08\xff\xda\0\x0c\3\1" + colours[2:start] + b"\xff\xff" + colours[start:]
+    several = several.replace(b"\xff\xda\0\x0c\3\1\0", b"\xff\xda\0\x08\1\1\0")  # not the comment before
+    assert pictures._components_of_first_scan(several) == 1
+    with Image.open(io.BytesIO(several)) as picture:
+        assert pictures._bits(picture, several) == 24  # two halved colours of 16 bits a coefficient
+        assert pictures._bits(picture, colours) == 32
+
+
+def test_a_large_picture_of_16_bits() -> None:
+    levels = np.repeat(np.linspace(0, 65535, 1600).astype(np.uint16)[None], 900, 0)
+    found = decoded(saved(Image.fromarray(levels))).pixels
+    assert found.shape == (432, 768, 3) and np.abs(found[5, :, 0] - np.linspace(0, 255, 768)).max() < 1.5
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_frames_of_a_gif_are_found_without_decoding_them(frames: int, mode: str) -> None:
+    made = [Image.effect_noise((90, 60), 90 + i).convert(mode) for i in range(frames)]
+    file = saved(made[0], "GIF", save_all=True, append_images=made[1:], comment=b"x" * 600, loop=0)
+    assert decoded(file).animated is (frames > 1)

@@ -158,7 +158,7 @@ def _pixels(pictures: list[Mapping[str, Any]]) -> Tensor:
                 raise ValueError(f"a picture of {image.size} pixels")
             pixels = torch.from_numpy(np.array(image))
             if image.mode not in ("L", "RGB") or image.info or picture["path"] is not None:
-                raise ValueError(f"a picture of mode {image.mode} with {', '.join(image.info) or 'a path'}")
+                raise ValueError(f"a picture of mode {image.mode} with {', '.join(map(str, image.info)) or 'a path'}")
         found.append(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))
     return torch.stack(found)
 

@@ -16,6 +16,11 @@ from tests.app.unpack import unpack
 from tests.app.visitor import CHROMIUM
 
 HOSTILE = "<img src=x onerror='window.harmed=1'>${window.harmed=1}</script><script>window.harmed=1</script>"
+OF_JUPYTERLAB = """
+.jp-RenderedHTMLCommon ol:not(.list-inline) { padding-left: 2em; }
+.jp-RenderedHTMLCommon ol { list-style: decimal; }
+:not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon th { text-align: right; }
+"""  # some of what it writes for lists and tables in an output
 IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -44,7 +49,8 @@ def page(results: list[Result], tmp_path_factory: pytest.TempPathFactory) -> Ite
     """Every result, the first one twice, in one page without a server."""
     outputs = [result._repr_html_() for result in (*results, results[0])]
     file = tmp_path_factory.mktemp("notebook") / "page.html"
-    file.write_text("<!doctype html><meta charset=utf-8><body>" + "".join(outputs))
+    inside = f'<main class="jp-RenderedHTMLCommon">{"".join(outputs)}</main>'
+    file.write_text(f"<!doctype html><meta charset=utf-8><style>{OF_JUPYTERLAB}</style><body>{inside}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         tab = browser.new_page()
@@ -114,3 +120,36 @@ def test_dark_pages_have_dark_outputs(page: Page) -> None:
     page.emulate_media(color_scheme="dark")
     assert page.evaluate(colour) == "rgb(19, 22, 28)"
     page.emulate_media(color_scheme="light")
+
+
+def test_keys_are_the_figures_and_not_the_notebooks(page: Page) -> None:
+    """JupyterLab reads keys at the document, before the figure, unless the focused element says that they are its."""
+    page.evaluate(
+        """window.read = [];
+        document.addEventListener("keydown", (e) => {
+          if (!e.target.hasAttribute("data-lm-suppress-shortcuts")) window.read.push(e.key);
+        }, true)"""
+    )
+    page.locator(".pz-notebook").nth(3).get_by_role("application").focus()
+    for key in ("d", "d", "0", "ArrowDown", "Control+s", "a"):
+        page.keyboard.press(key)
+    assert page.evaluate("window.read") == ["Control", "s"]
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("d")
+    assert page.evaluate("window.read") == ["Control", "s", "d"]
+
+
+def test_lists_and_tables_are_the_viewers(page: Page) -> None:
+    def computed(selector: str) -> list[str]:
+        found: list[str] = page.evaluate(
+            """selector => {
+              const { paddingLeft, listStyleType, textAlign } = getComputedStyle(document.querySelector(selector));
+              return [paddingLeft, listStyleType, textAlign];
+            }""",
+            selector,
+        )
+        return found
+
+    assert computed(".pz-notebook ol")[:2] == ["0px", "none"]
+    page.locator(".pz-notebook").nth(3).get_by_text("Show as table").click()
+    assert computed(".pz-notebook th")[2] == "left"

@@ -2,7 +2,7 @@
 import { Head } from "./head.js";
 import { node } from "./core.js";
 import { nearestFigure, nearestModel } from "./nearest.js";
-import { valid } from "./state.js";
+import { ofView, valid } from "./state.js";
 
 const SECOND = { model: "model2", rev: "rev2", img: "img2", step: "step2" };
 
@@ -30,7 +30,7 @@ export class Compare {
     const own = { ...state, rev: state.model2 === undefined ? state.rev : state.rev2, step: state.model2 === undefined ? state.step : undefined };
     for (const [key, mine] of Object.entries(SECOND)) if (state[mine] !== undefined) own[key] = state[mine];
     if (state.img2 !== undefined || state.model2 !== undefined) Object.assign(own, { corrupt: undefined });
-    return own;
+    return ofView(own); // this side says nothing of what it does not show
   }
 
   set(values) {

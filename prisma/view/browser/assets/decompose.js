@@ -31,7 +31,7 @@ export class Decompose {
       node("p", { class: "pz-help" }, "What each part of the model writes to a class's logit, directly, with the final norm held as it is: the bars sum to the logit. What a head does through later layers is not in its bar: see Patching."),
       node("div", { class: "pz-tools" }, this.target.element, this.against.element, this.bars.element, this.order.element, this.start.element),
       this.sum, this.words, this.stage,
-      node("h3", { class: "pz-quiet" }, "The largest parts"), this.largest,
+      node("h2", { class: "pz-quiet" }, "The largest parts"), this.largest,
       node("p", { class: "pz-keys" }, "hover, or left and right, for the numbers · above zero raises the logit, below lowers it"), this.more,
     );
     new ResizeObserver(() => this.state && this.stage.clientWidth && this.stage.clientWidth !== this.width && this.paint()).observe(this.stage);

@@ -35,6 +35,7 @@ export class Head {
   update({ facts, arrays }, state, current) {
     if (this.name !== facts.name || this.rev !== facts.rev) this.changeModel(facts, arrays);
     this.steps = facts.steps;
+    this.timeline.hidden = facts.steps.length < 2 || state.view === "training"; // which has a slider of its own
     this.models.select.value = facts.name;
     this.slider.value = facts.steps.indexOf(state.step);
     this.step.textContent = (state.step ?? 0).toLocaleString("en");
@@ -51,7 +52,6 @@ export class Head {
     Object.assign(this, { name: facts.name, rev: facts.rev });
     const accuracy = facts.accuracy ? `, ${share(facts.accuracy.value)} of ${facts.accuracy.n.toLocaleString("en")} test images right` : facts.result ? `, ${facts.result.name} ${facts.result.value.toFixed(3)} on ${facts.result.n.toLocaleString("en")} images` : "";
     this.facts.textContent = `${facts.layers} layers of ${facts.heads} heads, ${facts.parameters.toLocaleString("en")} parameters${accuracy}`;
-    this.timeline.hidden = facts.steps.length < 2;
     this.slider.max = facts.steps.length - 1;
     const marks = [...new Set([0, 0.25, 0.5, 0.75, 1].map((part) => Math.round(part * (facts.steps.length - 1))))];
     this.ends.replaceChildren(...marks.map((i) => node("span", {}, facts.steps[i].toLocaleString("en"))));

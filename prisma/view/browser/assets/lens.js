@@ -231,7 +231,7 @@ export class Lens {
     });
     const name = this.scene.flat ? `token ${state.token}` : tokenName(this.scene, state.token);
     const table = tableOf(["stage", "the image reads", "probability", `${name} alone reads`, "probability", `${labels[state.target]}, image`, `${labels[state.target]}, ${name}`], rows);
-    this.more.replaceChildren(this.more.firstChild, node("div", { class: "pz-scroll" }, table));
+    this.more.replaceChildren(this.more.firstChild, node("div", { class: "pz-scroll", tabindex: 0, role: "group", "aria-label": "Numbers of the lens" }, table));
   }
 
   exported() {
@@ -267,7 +267,7 @@ class Answers {
       row.element = node("li", {}, row.button);
       return row;
     });
-    this.element = node("div", {}, node("h3", {}, title), node("ol", { class: "pz-top", "aria-label": title }, ...this.rows.map((row) => row.element)));
+    this.element = node("div", {}, node("h2", {}, title), node("ol", { class: "pz-top", "aria-label": title }, ...this.rows.map((row) => row.element)));
   }
 
   show(answers, labels, target) {

@@ -139,7 +139,7 @@ export class Maps {
     const body = range(rows).map((i) => [this.nameOf(this.axes[0], i), ...range(columns).map((j) => brief(this.values[i * this.columns + j]))]);
     const table = tableOf([this.axes.filter(Boolean).join(", "), ...range(columns).map((j) => this.nameOf(this.axes[1], j))], body);
     const said = rows < this.rows || columns < this.columns ? [node("p", {}, `The first ${rows} of ${this.rows} rows and ${columns} of ${this.columns} columns.`)] : [];
-    this.more.replaceChildren(this.more.firstChild, ...said, node("div", { class: "pz-scroll" }, table));
+    this.more.replaceChildren(this.more.firstChild, ...said, node("div", { class: "pz-scroll", tabindex: 0, role: "group", "aria-label": "Numbers of the map" }, table));
   }
 
   exported() {

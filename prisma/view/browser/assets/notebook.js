@@ -64,6 +64,15 @@ class CellOutput {
   }
 }
 
+// Keys are the figure's while it has the focus. JupyterLab looks at them first, at the document: there `d` twice deletes a
+// cell and `0` twice ends the kernel. It leaves alone what has this attribute. What is typed with Ctrl stays JupyterLab's.
+function keepKeys(event) {
+  if (!event.target.closest?.(".pz-notebook")) return;
+  event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey || event.altKey));
+}
+if (!window.prismaKeepsKeys) window.addEventListener("keydown", keepKeys, true); // each output has this script
+window.prismaKeepsKeys = true;
+
 // Draws every output that is not drawn yet. A notebook may run the script before it puts the output into the page.
 async function drawOutputs(tries) {
   for (const root of document.querySelectorAll(".pz-notebook[data-pack]")) {

@@ -31,7 +31,7 @@ export class PatchDetail {
       node("figure", { class: "pz-figure" }, node("figcaption", {}, "Attention that moved, layer by head, in %"), this.moved.element, this.movedWords),
       node("figure", { class: "pz-figure" }, node("figcaption", {}, "Where to, in one head"), this.map.element, this.bar.element));
     const close = node("button", { type: "button", onclick: () => page.set({ cell: undefined }) }, "Close");
-    this.element = node("section", { class: "pz-detail", "aria-label": "What one patch changes", hidden: true },
+    this.element = node("div", { class: "pz-detail", role: "group", "aria-label": "What one patch changes", hidden: true },
       node("div", { class: "pz-tools" }, node("h2", {}, "What this patch changes"), close), this.words, this.classes.element, this.attention);
   }
 
@@ -85,7 +85,7 @@ export class Ablating {
     this.cells = new Cells("Heads to ablate", { over: (i) => this.say(i), out: () => this.say(null), pick: (i) => this.toggle(i) });
     this.classes = patchClasses("Classes of this image", [["before", "all heads"], ["after", "ablated"]]);
     const none = node("button", { type: "button", onclick: () => page.set({ ablate: undefined }) }, "Restore all");
-    this.element = node("section", { class: "pz-detail", "aria-label": "Ablate heads" },
+    this.element = node("div", { class: "pz-detail", role: "group", "aria-label": "Ablate heads" },
       node("div", { class: "pz-tools" }, node("h2", {}, "Ablate heads"), none),
       node("p", { class: "pz-help" }, "Choose heads: each then holds, at every token, its mean over reference images. What is left of the answer, and of the accuracy over the task?"),
       this.words,

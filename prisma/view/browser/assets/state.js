@@ -100,3 +100,16 @@ export const ASKS = {
   training: [...PLACE, "img"],
   decompose: [...IMAGE, "target", "against", "prompts"],
 };
+
+// What else of a state a view shows, of the numbers that it has: a cell of patching is of a layer, and a head or a token.
+const LOOKED_AT = {
+  attention: ["layer", "head", "token"], lens: ["layer", "token", "classes"], patching: ["layer", "head", "token", "cell", "ablate"],
+  training: ["layer", "head"], decompose: [],
+};
+
+// The state without what only other views ask for or show.
+export function ofView(state) {
+  const used = [...ASKS[state.view], ...LOOKED_AT[state.view]];
+  const others = VIEWS.flatMap((view) => [...ASKS[view], ...LOOKED_AT[view]]).filter((key) => !used.includes(key) && !ASKS.answer.includes(key));
+  return { ...state, ...Object.fromEntries(others.map((key) => [key, DEFAULTS[key]])) };
+}
