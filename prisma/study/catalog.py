@@ -14,11 +14,11 @@ from prisma.analysis.attention.head_similarity import HeadSimilarity, head_simil
 from prisma.analysis.attention.norm_weighted_attention import NormWeightedAttention, norm_weighted_attention
 from prisma.analysis.attention.relevance import Relevance, relevance
 from prisma.analysis.attention.rollout import Rollout, rollout
-from prisma.analysis.attribution.attribute import Attribute, attribute
-from prisma.analysis.attribution.compare_maps import FEW, CompareMaps, compare_maps
+from prisma.analysis.attribution.attribute import Attribute
+from prisma.analysis.attribution.compare_maps import FEW, CompareMaps
 from prisma.analysis.attribution.direct_logit_attribution import DirectLogitAttribution, direct_logit_attribution
-from prisma.analysis.attribution.importance import Importance, importance
-from prisma.analysis.attribution.map_curves import MapCurves, map_curves
+from prisma.analysis.attribution.importance import Importance
+from prisma.analysis.attribution.map_curves import MapCurves
 from prisma.analysis.circuits.attribution_patching import AttributionPatching, attribution_patching
 from prisma.analysis.circuits.edge_attribution import EdgeAttribution, edge_attribution
 from prisma.analysis.circuits.head_graph import HeadGraph, head_graph
@@ -29,6 +29,7 @@ from prisma.analysis.patching.activation_patching import ActivationPatching, act
 from prisma.analysis.patching.causal_tracing import CausalTracing, causal_tracing, embedding_scale
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError, nearest
+from prisma.study import maps
 from prisma.study.inputs import ShardInputs
 from prisma.study.options import read_options
 
@@ -95,47 +96,6 @@ def _causal_tracing(inputs: ShardInputs) -> CausalTracing:
         batch=inputs.batch,
         **inputs.select_options("site", "axis", "window", "sever", "noise", "samples"),
     )
-
-
-_ATTRIBUTION = {
-    "method": "integrated_gradients",
-    "absent": None,
-    "samples": None,
-    "segments": None,
-    "tolerance": 0.001,
-    "seed": 0,
-}
-
-
-def _attribute(inputs: ShardInputs) -> Attribute:
-    options = inputs.select_options("method", "absent", "samples", "segments", "tolerance")
-    return attribute(inputs.model, inputs.images, inputs.metric, seed=inputs.seed, batch=inputs.batch, **options)
-
-
-def _map_curves(inputs: ShardInputs) -> MapCurves:
-    options = inputs.select_options("kind", "absent", "points", "orders")
-    maps = _attribute(inputs).map
-    return map_curves(inputs.model, inputs.images, maps, inputs.metric, seed=inputs.seed, batch=inputs.batch, **options)
-
-
-def _compare_maps(inputs: ShardInputs) -> CompareMaps:
-    named = inputs.options["methods"]
-    methods = None if named is None else [name.strip().replace("-", "_") for name in named.split(",")]
-    options = inputs.select_options("samples", "absent", "points", "orders")
-    return compare_maps(
-        inputs.model,
-        inputs.images,
-        inputs.metric,
-        coverage=inputs.object_coverage_or_none,
-        methods=methods,
-        seed=inputs.seed,
-        batch=inputs.batch,
-        **options,
-    )
-
-
-def _importance(inputs: ShardInputs) -> Importance:
-    return importance(inputs.model, inputs.images, inputs.classes, of=inputs.options["of"], batch=inputs.batch)
 
 
 ANALYSES: Mapping[str, Analysis] = {
@@ -225,27 +185,27 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "attribute": Analysis(
         "A map of how much each patch did for the metric, by any of many methods.",
-        {**_ATTRIBUTION, **_metric("logit")},
+        {**maps.ATTRIBUTION, **_metric("logit")},
         Attribute,
-        _attribute,
+        maps.attribute_of,
     ),
     "map_curves": Analysis(
         "The metric while patches are removed or put in, in the order of a map and in random orders.",
-        {"kind": "deletion", "points": None, "orders": 1, **_ATTRIBUTION, **_metric("logit")},
+        {"kind": "deletion", "points": None, "orders": 1, **maps.ATTRIBUTION, **_metric("logit")},
         MapCurves,
-        _map_curves,
+        maps.map_curves_of,
     ),
     "compare_maps": Analysis(
         "One table of all methods of attribution: curves, agreement with masks, sanity and sensitivity.",
         {"methods": None, "samples": FEW, "absent": None, "points": 9, "orders": 1, "seed": 0, **_metric("logit")},
         CompareMaps,
-        _compare_maps,
+        maps.compare_maps_of,
     ),
     "importance": Analysis(
         "The gradient of a class at the class token's attention, in each block and head.",
         {"of": "cross_entropy", "target": None},
         Importance,
-        _importance,
+        maps.importance_of,
     ),
     "logit_lens": Analysis(
         "The logits that the model would give if it stopped after each layer.",
