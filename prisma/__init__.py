@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from prisma.analysis.attention.norm_weighted_attention import norm_weighted_attention
     from prisma.analysis.attention.relevance import relevance
     from prisma.analysis.attention.rollout import rollout
+    from prisma.analysis.attribution.attribute import attribute, attribute_network
+    from prisma.analysis.attribution.compare_maps import compare_maps
     from prisma.analysis.attribution.direct_logit_attribution import direct_logit_attribution
+    from prisma.analysis.attribution.importance import importance
+    from prisma.analysis.attribution.map_curves import map_curves
+    from prisma.analysis.attribution.questions import Neuron
     from prisma.analysis.circuits.attribution_patching import attribution_patching
     from prisma.analysis.circuits.circuit_discovery import check_circuit, circuit_discovery
     from prisma.analysis.circuits.edge_attribution import edge_attribution
@@ -59,6 +64,7 @@ __all__ = [
     "Logit",
     "LogitDiff",
     "Mean",
+    "Neuron",
     "PrismaError",
     "Probability",
     "Rank",
@@ -78,6 +84,8 @@ __all__ = [
     "artifacts",
     "attention_flow",
     "attention_perturbation",
+    "attribute",
+    "attribute_network",
     "attribution_patching",
     "bootstrap_interval",
     "causal_tracing",
@@ -88,6 +96,7 @@ __all__ = [
     "class_projection",
     "class_similarity_change",
     "class_values",
+    "compare_maps",
     "composition",
     "direct_logit_attribution",
     "edge_attribution",
@@ -95,11 +104,13 @@ __all__ = [
     "head_graph",
     "head_scores",
     "head_similarity",
+    "importance",
     "lens_segmentation",
     "linear_probes",
     "load",
     "load_coder",
     "logit_lens",
+    "map_curves",
     "memories",
     "norm_weighted_attention",
     "patch",
@@ -126,7 +137,12 @@ _HOME = {
     "analysis.attention.norm_weighted_attention": ("norm_weighted_attention",),
     "analysis.attention.relevance": ("relevance",),
     "analysis.attention.rollout": ("rollout",),
+    "analysis.attribution.attribute": ("attribute", "attribute_network"),
+    "analysis.attribution.compare_maps": ("compare_maps",),
     "analysis.attribution.direct_logit_attribution": ("direct_logit_attribution",),
+    "analysis.attribution.importance": ("importance",),
+    "analysis.attribution.map_curves": ("map_curves",),
+    "analysis.attribution.questions": ("Neuron",),
     "analysis.circuits.attribution_patching": ("attribution_patching",),
     "analysis.circuits.circuit_discovery": ("check_circuit", "circuit_discovery"),
     "analysis.circuits.edge_attribution": ("edge_attribution",),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import prisma
 from prisma import LogitDiff, ViT
+from prisma.analysis.attribution.map_checks import map_sanity, map_sensitivity
 from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
 from prisma.analysis.class_space import (
     attention_perturbation,
@@ -35,6 +36,14 @@ def _coverage(model: ViT, images: Tensor) -> Tensor:
     return coverage
 
 
+def _map(model: ViT, images: Tensor) -> Tensor:
+    return torch.linspace(0, 1, model.config.n_patches).expand(len(images), -1)
+
+
+def _explained(model: ViT, images: Tensor) -> Tensor:
+    return prisma.attribute(model, images, METRIC, "attn_lrp").patches.flatten(1)
+
+
 def _labels(images: Tensor) -> Tensor:
     return torch.arange(len(images)) % 3
 
@@ -49,6 +58,10 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "artifacts": prisma.artifacts,
     "attention_flow": prisma.attention_flow,
     "attention_perturbation": lambda model, images: attention_perturbation(model, images, _labels(images)),
+    "attribute": lambda model, images: prisma.attribute(model, images, METRIC, samples=8, tolerance=1.0),
+    "attribute attn_lrp": lambda model, images: prisma.attribute(model, images, METRIC, "attn_lrp"),
+    "attribute kernel_shap": lambda model, images: prisma.attribute(model, images, METRIC, "kernel_shap", samples=20),
+    "compare_maps": lambda model, images: prisma.compare_maps(model, images, METRIC, methods=["occlusion"], points=3),
     "attribution_patching": _pairs(prisma.attribution_patching),
     "attribute_nodes_and_edges": _pairs(attribute_nodes_and_edges),
     "causal_tracing": lambda model, images: prisma.causal_tracing(
@@ -72,6 +85,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "head_similarity": prisma.head_similarity,
     "head_similarity cosine": lambda model, images: prisma.head_similarity(model, images, measure="cosine"),
     "head_similarity cka": lambda model, images: prisma.head_similarity(model, images, measure="cka"),
+    "importance": lambda model, images: prisma.importance(model, images, 1),
     "lens_segmentation": lambda model, images: prisma.lens_segmentation(
         model, images, _coverage(model, images), _labels(images)
     ),
@@ -80,6 +94,9 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     ),
     "logit_lens": prisma.logit_lens,
     "memories": lambda model, images: memories(model, images, _labels(images), top=1),
+    "map_curves": lambda model, images: prisma.map_curves(model, images, _map(model, images), METRIC, points=3),
+    "map_sanity": lambda model, images: map_sanity(model, images, _explained),
+    "map_sensitivity": lambda model, images: map_sensitivity(model, images, _explained, draws=1),
     "norm_weighted_attention": prisma.norm_weighted_attention,
     "patch_sets": _pairs(prisma.patch_sets, sets={"one": {"blocks.0.attn.z": {"head": 1}}}),
     "path_patching": _pairs(prisma.path_patching),

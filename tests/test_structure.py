@@ -30,9 +30,10 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("loaded", "view"),
     ("analysis.result",),
     ("analysis.border",),
-    ("analysis.attention", "analysis.attribution", "analysis.lens"),
+    ("analysis.attention", "analysis.lens"),
     ("analysis.class_space",),
     ("analysis.weights",),
+    ("analysis.attribution",),  # it scores the maps of all others
     ("analysis.patching",),
     ("analysis.circuits",),
     ("train",),  # it scores the heads of every checkpoint as the analysis does
@@ -46,7 +47,7 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 PACKAGES = {"prisma": ROOT / "prisma", "prisma_app": ROOT / "app" / "prisma_app"}
 FILES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
 OPTIONAL = {"timm", "transformers", "open_clip", "gradio", "huggingface_hub", "datasets", "wandb", "matplotlib"} | {
-    "sklearn", "PIL", "jinja2", "accelerate", "typer", "torchvision",
+    "captum", "sklearn", "PIL", "jinja2", "accelerate", "typer", "torchvision",
 }  # fmt: skip
 
 

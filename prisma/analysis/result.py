@@ -123,13 +123,13 @@ class Result:
         title = f"{self.metadata.get('analysis', '')}: {name}".replace("_", " ")
         return draw(self.arrays[name], self.axes[name], title=title, names=self.names)
 
-    def lines(self, classes: Sequence[str] = ()) -> list[str]:
-        """What a person reads first, in words, which `prisma analyze` prints; of most results nothing.
+    def report(self, classes: Sequence[str] = ()) -> str:
+        """What a person reads first, in words or as a table, which `prisma analyze` prints; of most results nothing.
 
         Args:
             classes: names of the model's classes.
         """
-        return []
+        return ""
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a figure to point at, with everything in it."""

@@ -154,12 +154,12 @@ def _report(summary: dict[str, Any], job: "DatasetAnalysis", classes: tuple[str,
     from prisma.study.shards import RESULT
 
     kind = analysis(job.name).result
-    lines = kind.from_npz(job.out / RESULT).lines(classes) if kind.lines is not Result.lines else []
+    report = kind.from_npz(job.out / RESULT).report(classes) if kind.report is not Result.report else ""
     rows = [
         {"array": name, "axes": ", ".join(array["axes"]), "shape": "x".join(map(str, array["shape"]))}
         for name, array in summary["arrays"].items()
     ]
     files = ", ".join([*summary["files"], "summary.json"])
     over = f"over {summary['images']} images" if summary["images"] else "of the weights"
-    report = "".join(f"{printable(line)}\n" for line in lines)
-    return f"{table(rows)}\n{report}Wrote {summary['analysis']} {over} to {job.out}: {files}."
+    lines = "".join(f"{printable(line)}\n" for line in report.splitlines())
+    return f"{table(rows)}\n{lines}Wrote {summary['analysis']} {over} to {job.out}: {files}."

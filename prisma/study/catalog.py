@@ -23,6 +23,7 @@ from prisma.analysis.patching.ablation import Ablation, ablation
 from prisma.analysis.patching.activation_patching import ActivationPatching, activation_patching
 from prisma.analysis.patching.causal_tracing import CausalTracing, causal_tracing, embedding_scale
 from prisma.errors import PrismaError, nearest
+from prisma.study.attribution import ATTRIBUTION
 from prisma.study.class_space import CLASS_SPACE
 from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
@@ -168,6 +169,7 @@ ANALYSES: Mapping[str, Analysis] = {
         DirectLogitAttribution,
         _direct_logit_attribution,
     ),
+    **ATTRIBUTION,
     "logit_lens": Analysis(
         "The logits that the model would give if it stopped after each layer.",
         {"tokens": False},

@@ -165,6 +165,13 @@ class ShardInputs:
         return named_metric(self.options["metric"], self._logits, self.options["target"])
 
     @property
+    def classes(self) -> Tensor:
+        """The target class, or else the predicted class, of each image [image]."""
+        if self.options["target"] is None:
+            return self._logits.argmax(-1)
+        return torch.full((len(self.rows),), int(self.options["target"]), device=self.device)
+
+    @property
     def _logits(self) -> Tensor:
         """Logits of the clean images [image, class]."""
         with torch.no_grad():

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prisma.analysis.attribution.games import ABSENT
+from prisma.analysis.attribution.importance import OF
+from prisma.analysis.attribution.map_curves import CURVES
+from prisma.analysis.attribution.methods import METHODS
 from prisma.analysis.patching.corruptions import CORRUPTIONS
 from prisma.errors import PrismaError, nearest
 from prisma.fields import parse
@@ -47,7 +51,16 @@ OPTIONS: Mapping[str, Option] = {
     "window": Option("number of neighbouring layers that are restored together", int),
     "sever": Option("the branch that is held at its corrupt value: mlp_out or attn_out"),
     "noise": Option("size of the noise on the object, in standard deviations of the embeddings", float),
-    "samples": Option("noise samples per image", int),
+    "samples": Option("runs, or samples of noise, per image", int),
+    "method": Option("the method of attribution", choices=tuple(METHODS)),
+    "methods": Option("names of methods of attribution, separated by commas; default: all"),
+    "absent": Option("what an absent patch is: dropped (left out) or baseline (the mean colour)", choices=ABSENT),
+    "segments": Option("the number of rectangles that are removed as one; default: each patch alone", int),
+    "tolerance": Option("the largest completeness error, as a share of what a map moves", float),
+    "curve": Option("whether patches are removed or put in: deletion or insertion", choices=CURVES),
+    "points": Option("the number of points of a curve; default: one for each patch", int),
+    "orders": Option("the number of random orders that a curve is compared with", int),
+    "of": Option("what the gradient is of: cross_entropy or logit", choices=OF),
     "norms": Option(
         "how layer norms are treated: frozen (scales held constant) or integrated",
         choices=("frozen", "integrated"),

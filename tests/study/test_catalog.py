@@ -12,7 +12,13 @@ from prisma.study.catalog import ANALYSES, analysis, canonical_name, options_of
 from prisma.study.inputs import ShardInputs
 from tests.study.study import job_of
 
-GIVEN = {"causal_tracing": {"samples": "2"}, "linear_probes": {"training": "8"}}
+GIVEN = {
+    "causal_tracing": {"samples": "2"},
+    "linear_probes": {"training": "8"},
+    "compare_maps": {"methods": "occlusion,attn-lrp", "points": "3"},
+    "attribute": {"tolerance": "1"},
+    "map_curves": {"tolerance": "1"},
+}
 
 
 @pytest.mark.parametrize("name", ANALYSES)

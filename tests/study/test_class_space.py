@@ -25,7 +25,7 @@ def test_what_is_read_from_weights_alone_needs_no_images(tmp_path: Path) -> None
     assert summary["images"] == 0 and "memory_of_class" not in summary["arrays"]
     found = Memories.from_npz(job.out / "result.npz")
     assert torch.equal(found.top_classes, memories(job.model, site="attn").top_classes)
-    assert found.lines("abcde")[0].startswith("layer 0, memory ") and len(found.lines()) == 10
+    assert found.report("abcde").startswith("layer 0, memory ") and len(found.report().splitlines()) == 10
 
 
 def test_probes_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

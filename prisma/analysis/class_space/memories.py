@@ -97,15 +97,15 @@ class Memories(TokenResult):
         order = self.top_logits[at, :, 0].argsort(descending=True)[:most].tolist()
         return [(m, [classes[c] for c in self.top_classes[at, m].tolist()]) for m in order]
 
-    def lines(self, classes: Sequence[str] = ()) -> list[str]:
+    def report(self, classes: Sequence[str] = ()) -> str:
         """The five strongest memories of each layer, with the names of the classes that they raise most."""
         count = self.agreement.shape[1]
         names = classes if len(classes) == count else [f"class {c}" for c in range(count)]
-        return [
+        return "\n".join(
             f"layer {layer}, memory {memory}: {'; '.join(raised)}"
             for layer in self.metadata["layers"]
             for memory, raised in self.listing(layer, names, most=5)
-        ]
+        )
 
     def accuracy_effect(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
         """How much more often is there a hit at the class token where the answer is right than where it is wrong?
