@@ -124,8 +124,8 @@ def map_curves(
         `curve` and `random` [image, point], `share` [point], `per_image` [image].
 
     Raises:
-        PrismaError: maps that do not fit the images, no such curve, fewer than 2 points or more than patches and one, or
-            what `prisma.attribute` refuses.
+        PrismaError: maps that do not fit the images, no such curve, fewer than 2 points or more than patches and one,
+            or what `prisma.attribute` refuses.
     """
     if curve not in CURVES or (absent is not None and absent not in ABSENT):
         wrong, known = (curve, CURVES) if curve not in CURVES else (absent, ABSENT)
