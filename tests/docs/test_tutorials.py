@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-REAL = {"dinov2"}  # those with real weights, which `make real` runs
+REAL = {"attribution", "dinov2"}  # those with real weights, which `make real` runs
 
 
 def blocks(text: str, language: str) -> list[str]:
