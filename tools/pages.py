@@ -18,9 +18,8 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "analysis"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.stem != "README")  # which is their index
 TUTORIALS = tuple(ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("circuit", "class-space", "sparse"))
-REAL = tuple(
-    ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("attribution", "dinov2")
-)  # these use real models, which only `make real` has
+# These use real models, which only `make real` has.
+REAL = tuple(ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("attribution", "dinov2"))
 PICTURE = re.compile(r"!\[.+?\]\((.+?)\)")
 CODE = re.compile(r"```python\n(.*?)```(?:\n```text\n(.*?)```)?", re.DOTALL)
 
