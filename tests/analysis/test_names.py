@@ -13,6 +13,10 @@ MODULES = [
     name for _, name, folder in pkgutil.walk_packages(prisma.analysis.__path__, "prisma.analysis.") if not folder
 ]
 SECONDARY = {  # function -> why its name is not that of its module or result
+    "attribute_network": "attribute, of a network of another library",
+    "map_scores": "one of three checks of a map, in one module",
+    "map_sanity": "as map_scores",
+    "map_sensitivity": "as map_scores",
     "lens_segmentation": "class_maps and segmentation in one call: the result is that of segmentation",
     "read_tuned_lens": "reads a result from a folder",
     "train_tuned_lens": "trains what tuned_lens applies: TunedLens holds the translators, and so does its metadata",

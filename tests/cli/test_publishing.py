@@ -166,7 +166,7 @@ def test_a_data_set_is_published_compared_and_audited(prisma: Prisma, tmp_path: 
     where = ("--hub", "hub")
     code, out, err = prisma("publish", "task:circle-7", "lab/rings", *where, "--dry-run")
     assert code == 0, err
-    assert out.startswith("lab/rings in hub would get 4 files (0.0 MB) in 1 commits")
+    assert out.startswith("lab/rings in hub would get 4 files (0.0 MB) in 1 commit, in about 1 second.")
     assert prisma("publish", "task:circle-7", "lab/rings", *where)[1] == (
         "Published lab/rings in hub: every file was verified.\n"
     )

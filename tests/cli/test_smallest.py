@@ -37,8 +37,8 @@ def test_it_prints_the_frontier_the_smallest_and_its_command(prisma: Prisma, tra
         "trained to its end and failed."
     )
     assert lines[5] == (
-        "Its command: prisma train circle --set n_layers=1 --set d_model=12 --set n_heads=1 --set d_mlp=0 --set "
-        "patch_size=16"
+        "Its command: prisma train circle --set stop_at_accuracy=0.9 --set n_layers=1 --set d_model=12 --set n_heads=1 "
+        "--set d_mlp=0 --set patch_size=16"
     )
     assert lines[6] == "The search is in runs/smallest-circle."
     assert "3 models after 4,000 steps: the most accurate is 1l-d12-h1-m0-p16 with 1.000; 2 go on" in err
@@ -48,7 +48,9 @@ def test_its_command_has_the_settings_that_were_given(
     prisma: Prisma, trained: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out, _ = prisma("smallest", "circle", "--target", "0.9", *SIZES, "--set", "steps=900", "--set", "lr=0.01")
-    assert "train circle --set steps=900 --set lr=0.01 --set n_layers=1 --set d_model=12" in out
+    assert (
+        "train circle --set steps=900 --set lr=0.01 --set stop_at_accuracy=0.9 --set n_layers=1 --set d_model=12" in out
+    )
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt

@@ -195,6 +195,7 @@ _ADVICE = "use absent='baseline'"
 
 
 def divided(config: ViTConfig) -> bool:
+    """Whether attention is divided into space and time, which needs the whole grid of patches."""
     return config.attention == "divided"
 
 

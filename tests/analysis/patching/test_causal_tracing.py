@@ -217,12 +217,12 @@ def test_the_scale_of_embeddings_far_from_zero(batch: int) -> None:
 def test_the_sprites_mouse_holds_the_object_early_in_its_patches_and_late_in_the_class_token() -> None:
     """The two-site picture: the answer moves from the object's patches to the class token, by way of no other patch."""
     mouse, sprites = prisma.load("mice/sprites").model, task("sprites")
-    images, labels = sprites.inputs("test", first=32)
+    images, labels = sprites.inputs("test", first=64)
     masks = sprites.splits["test"].masks
     assert masks is not None
     with torch.no_grad():
         right = mouse(images).argmax(-1) == labels
-    images, cover = images[right], coverage(masks[:32], mouse.config.patch_size)[right]
+    images, cover = images[right], coverage(masks[:64], mouse.config.patch_size)[right]
     found = causal_tracing(mouse, images, cover, samples=1)
     assert found.metadata["units"] == ["object", "class", "context"]
     assert found.clean.mean() > 0.9
@@ -230,7 +230,8 @@ def test_the_sprites_mouse_holds_the_object_early_in_its_patches_and_late_in_the
     share = found.normalised()
     of_object, of_class, of_context = share.unbind(1)
     assert of_object[0] > 0.5
-    assert of_object[0] > 2 * of_class[0]
+    ahead = found.indirect[:, 0, 0] - found.indirect[:, 0, 1]  # by image: the object's patches against the class token
+    assert prisma.bootstrap_interval(lambda rows: ahead[rows].mean(), len(ahead))[0] > 0
     assert (of_object[3:] < 0.15).all()
     assert (of_class[3:] > 0.65).all()
     assert (of_class.diff() > 0).all()

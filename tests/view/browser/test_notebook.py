@@ -152,4 +152,5 @@ def test_lists_and_tables_are_the_viewers(page: Page) -> None:
 
     assert computed(".pz-notebook ol")[:2] == ["0px", "none"]
     page.locator(".pz-notebook").nth(3).get_by_text("Show as table").click()
+    page.locator(".pz-notebook th").first.wait_for()
     assert computed(".pz-notebook th")[2] == "left"
