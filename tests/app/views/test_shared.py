@@ -55,7 +55,7 @@ def test_the_python_of_an_upload_makes_it_as_small_as_the_app_does(
     scene: Callable[..., Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Image.effect_noise((1600, 1200), 90).save("your-image.png")
+    Image.linear_gradient("L").resize((1600, 1200)).save("your-image.png")
     there, made = scene(model=DIGITS, img=keep_upload(Path("your-image.png").read_bytes())), dict[str, Any]()
     exec(VIEWS["attention"].code(there), made)
     assert torch.equal(made["x"][0], there.picture.x)
