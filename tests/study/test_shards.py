@@ -20,6 +20,7 @@ from prisma.study.inputs import ShardInputs
 from prisma.study.shards import DatasetAnalysis, model_hash, run_dataset_analysis
 from tests import processes
 from tests.study.study import job_of
+from tests.study.test_catalog import GIVEN
 from tests.variants import model_of
 
 RANDOM_BY_SHARD = {"causal_tracing"}
@@ -32,7 +33,7 @@ def run(job: DatasetAnalysis, **options: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", sorted(set(ANALYSES) - RANDOM_BY_SHARD))
 def test_shards_add_up_to_one_call_on_all_images(name: str, tmp_path: Path) -> None:
-    job = job_of(name, tmp_path / "out")
+    job = job_of(name, tmp_path / "out", **GIVEN.get(name, {}))
     summary = run(job)
     whole = ANALYSES[name].function(ShardInputs(job.model, job.pictures, range(5), job.options))
     joined = ANALYSES[name].result.from_npz(tmp_path / "out" / "result.npz")
