@@ -1,4 +1,4 @@
-"""`prisma sparse train` and `prisma sparse eval`: sparse coders; `prisma activations`: their inputs, kept on disk."""
+"""Sparse coders: `prisma sparse train` and `eval` (`show` is in `sparse_show`); `prisma activations`, their inputs."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prisma.cli.shared import JsonOption, interruptible, table
+from prisma.cli.sparse_show import cli as show_cli
 
 if TYPE_CHECKING:
     from prisma.data.pictures import Pictures
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 cli = typer.Typer()
 sparse = typer.Typer(no_args_is_help=True, help="Sparse coders: train them on a model's activations, and measure them.")
 cli.add_typer(sparse, name="sparse")
+sparse.add_typer(show_cli)
 
 ModelOption = Annotated[str, typer.Option("--model", metavar="REF", help="The model, as for prisma.load.")]
 ImagesOption = Annotated[

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from prisma.analysis.class_space.class_embeddings import class_embeddings, has_class_embeddings
 from prisma.analysis.result import Result
-from prisma.analysis.top_images import TopImages
 from prisma.config import ViTConfig
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError
@@ -20,6 +19,7 @@ from prisma.sparse.activations import Run, Source, bare, roles_of, source_of
 from prisma.sparse.coders import Coder, unit
 from prisma.sparse.effects import Effects
 from prisma.sparse.strengths import Strengths
+from prisma.sparse.strongest import Strongest
 
 CODE_BYTES = 128 * 2**20
 """The memory for the codes of the images that are looked at together."""
@@ -155,10 +155,10 @@ def latents(
     )
 
 
-def _streamed(coder: Coder, source: Source, top: int) -> tuple[TopImages, Strengths, Tensor]:
+def _streamed(coder: Coder, source: Source, top: int) -> tuple[Strongest, Strengths, Tensor]:
     """The strongest images of each latent, its strengths, and on how many tokens it is active."""
     m, tokens, device = coder.config.width, len(source.roles), coder.W_enc.device
-    found = TopImages(m, min(top, len(source)) if top > 0 else top, tokens, above=0.0, device=device)
+    found = Strongest(m, min(top, len(source)) if top > 0 else top, tokens, above=0.0, device=device)
     strengths, active = Strengths(m, device=device), torch.zeros(m, dtype=torch.float64, device=device)
     size = max(min(CODE_BYTES // (tokens * m * 4), 64), 1)
     for start in range(0, len(source), size):
@@ -180,7 +180,7 @@ def _metadata(coder: Coder, source: Run, effect_images: int) -> dict[str, Any]:
     return {
         "analysis": "latents", "kind": c.kind, "site": coder.site, "target": c.target, "width": c.width, "k": c.k,
         "images": len(source), "tokens": len(source) * len(roles), "prefix": prefix, "grid": grid,
-        "effect_images": effect_images,
+        "effect_images": effect_images, "classes": getattr(model.config, "n_classes", 0),
     }  # fmt: skip
 
 

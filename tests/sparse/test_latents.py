@@ -86,7 +86,7 @@ def test_neighbours_and_classes_are_cosines_of_the_decoder(model: prisma.ViT, im
     found = latents(coder, model, images, effect_images=0)
     assert found.effect is None and found.effect_size is None and found.classes is not None
     assert found.image.shape == (M, IMAGES), "no more images than there are"
-    rows, classes = coder.W_dec.detach(), class_embeddings(model)
+    rows, classes = coder.W_dec.detach(), class_embeddings(model).detach()
     for latent in range(M):
         alike = [float(torch.cosine_similarity(rows[latent], rows[j], dim=0)) for j in range(M)]
         order = sorted((j for j in range(M) if j != latent), key=lambda j: -alike[j])[:8]

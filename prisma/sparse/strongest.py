@@ -1,7 +1,7 @@
-"""Which images of a data set are strongest in each feature, and where: the best few are kept while batches go by.
+"""Which images of a data set are strongest in each latent, and where: the best few are kept while batches go by.
 
-A feature is anything that has one number for each token of an image: a neuron, a direction, a latent of a sparse coder.
-No more than the kept images are ever in memory, so the data set may be of any size.
+The maps are kept in the same pass, because the codes of a data set cannot be: no more than the kept images are ever in
+memory, so the data set may be of any size.
 """
 
 from collections.abc import Sequence
@@ -12,34 +12,34 @@ from torch import Tensor
 from prisma.errors import PrismaError
 
 NONE = -1
-"""In the place of an image, where a feature has fewer of them."""
+"""In the place of an image, where a latent has fewer of them."""
 
 
-class TopImages:
-    """For each feature the `n` images with the largest strength, the strongest first, in one pass: `add` batches.
+class Strongest:
+    """For each latent the `n` images with the largest strength, the strongest first, in one pass: `add` batches.
 
     An image's strength is that of its strongest token. Images that tie come in the order of the data set, so nothing
     depends on how the images were put into batches.
 
     Attributes:
-        strength: [feature, n]; 0 where there are fewer images.
-        image: [feature, n], their indices; `NONE` where there are fewer.
-        maps: [feature, n, token], the values of the feature at every token of the image.
+        strength: [latent, n]; 0 where there are fewer images.
+        image: [latent, n], their indices; `NONE` where there are fewer.
+        maps: [latent, n, token], the values of the latent at every token of the image.
 
     Args:
-        features, n, tokens: how many there are.
+        latents, n, tokens: how many there are.
         above: only images of a larger strength are kept; by default all.
     """
 
     def __init__(
-        self, features: int, n: int, tokens: int, *, above: float | None = None, device: torch.device | str = "cpu"
+        self, latents: int, n: int, tokens: int, *, above: float | None = None, device: torch.device | str = "cpu"
     ) -> None:
         if n < 1:
-            raise PrismaError(f"expected at least 1 image of each feature; found {n}")
+            raise PrismaError(f"expected at least 1 image of each latent; found {n}")
         self.n, self.above = n, above
-        self._strength = torch.full((features, n), -torch.inf, device=device)
-        self.image = torch.full((features, n), NONE, device=device)
-        self.maps = torch.zeros(features, n, tokens, device=device)
+        self._strength = torch.full((latents, n), -torch.inf, device=device)
+        self.image = torch.full((latents, n), NONE, device=device)
+        self.maps = torch.zeros(latents, n, tokens, device=device)
 
     @property
     def strength(self) -> Tensor:
@@ -50,10 +50,10 @@ class TopImages:
 
         Args:
             images: their indices in the data set.
-            values: [image, token, feature].
-            strength: [image, token, feature], what images are compared by, if it is not the values themselves.
+            values: [image, token, latent].
+            strength: [image, token, latent], what images are compared by, if it is not the values themselves.
         """
-        new = (values if strength is None else strength).amax(1).T.float()  # [feature, image]
+        new = (values if strength is None else strength).amax(1).T.float()  # [latent, image]
         if self.above is not None:
             new = new.masked_fill(new <= self.above, -torch.inf)
         both, order = torch.cat([self._strength, new], 1).sort(dim=1, descending=True, stable=True)
