@@ -135,11 +135,15 @@ def evaluate(
     layer: Annotated[int | None, typer.Option(help="Which coder of a set with one for each layer.")] = None,
     legacy: Annotated[bool, typer.Option("--legacy", help="Add the explained variance that papers print.")] = False,
     other_model: Annotated[bool, typer.Option("--other-model", help="Take a model with other weights, too.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Keep the numbers in the coder's folder, for its card.")
+    ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a sparse coder beside its baselines, on images, and on known labels and factors where a task has them."""
     from prisma.data import TASKS, task
+    from prisma.sparse.evaluated import write_evaluation
     from prisma.sparse.evaluation import evaluate as run
     from prisma.sparse.ground_truth import indicators
     from prisma.sparse.loading import load_coder
@@ -161,6 +165,8 @@ def evaluate(
         tokens=None if tokens is None else _tokens(tokens), baseline_steps=baseline_steps, legacy=legacy,
         other_model=other_model, site=site,
     )  # fmt: skip
+    if write:
+        write_evaluation(Path(coder), rows, images, len(found))
     names = [name for name in SHOWN if any(row.get(name) is not None for row in rows)]
     print(
         json.dumps(rows, indent=2)
