@@ -63,4 +63,9 @@ def test_a_visitor_finds_a_latent(browser: Browser, tmp_path: Path) -> None:
         tab.goto(f"{page.as_uri()}#latent=999")
         tab.get_by_text("this coder has latents from 0 to 69").wait_for()
         assert tab.evaluate("[document.documentElement.scrollWidth, window.harmed]") == [390, None]
+        plain = random_coder("topk", 12, 8, 3, 1, sites=("blocks.0.attn.z",)).float()  # no classes, no effects
+        bare = latents(plain, model, images, effect_images=0)
+        tab.goto(dashboard(bare, plain, images, transform(6), tmp_path / "bare").as_uri())
+        tab.wait_for_function("window.prisma?.ready")
+        assert len(shown()) == int((~bare.dead).sum()) and tab.locator(".pz-trouble").is_hidden()
         assert all(url.startswith(("file:", "data:")) for url in asked), asked

@@ -106,7 +106,8 @@ def facts_of(folder: Path, coder: Coder) -> dict[str, Any]:
     names = {row.get("coder") for row in found["rows"] if isinstance(row, dict)}
     if "coder" not in names or len(names) < 2:
         raise PrismaError(
-            f"expected rows of the coder and of baselines in {EVALUATION} of {folder}; found {listed(sorted(map(str, names)))}"
+            f"expected rows of the coder and of baselines in {EVALUATION} of {folder}; found "
+            f"{listed(sorted(map(str, names)))}"
         )
     said = {name: training[name] for name in (*SETTINGS, *REACHED) if training.get(name) is not None}
     evaluation = {name: found[name] for name in ("images", "n", "rows")}

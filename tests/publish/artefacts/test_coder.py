@@ -130,7 +130,7 @@ def test_an_audit_finds_what_was_changed(hub: Path, coder: Path) -> None:
     assert any("a checkpoint that the manifest does not state" in words for words in serve("step-000003", first))
     writer.unlabel("step-000003")
     writer.unlabel(STEPS[1])
-    assert [words for words in serve(MAIN, main)] == [
+    assert serve(MAIN, main) == [
         f"{STEPS[1]}: expected this checkpoint, as in the manifest; found no such label: publish again"
     ]
     assert serve(STEPS[1], last) == []

@@ -26,7 +26,10 @@ class Dashboard {
     this.title = node("h1", {});
     root.replaceChildren(node("div", { class: "pz-top-bar" }, mark(), this.title, node("p", {}), node("div", { class: "pz-own" }, themeButton())), this.trouble, this.facts, this.list.element, this.one);
     addEventListener("hashchange", () => this.show());
-    this.begin().then(() => this.show(), (error) => this.say(error.message));
+    this.begin().then(() => this.show(), (error) => {
+      this.say(error.message);
+      this.ready = true;
+    });
   }
 
   say(text) {
@@ -60,7 +63,7 @@ class Dashboard {
     this.names = new Map(facts.names.map(([latent, name, by]) => [latent, { name, by }]));
     this.rows = Array.from({ length: facts.width }, (_, latent) => {
       const output = facts.effects && read.density.at(latent) > 0 ? facts.outputs[read.output.at(latent)] : "";
-      const like = facts.classes ? facts.classes[read.class.at(latent)] : "";
+      const like = facts.classes.length ? facts.classes[read.class.at(latent)] : "";
       const name = this.names.get(latent)?.name || "";
       return {
         latent, name, density: read.density.at(latent), strength: read.strength.at(latent), effect: facts.effects ? read.effect.at(latent) : null,

@@ -30,7 +30,7 @@ export class LatentCard {
     const columns = node("div", { class: "pz-cards" });
     const column = (heading, words, ...more) => columns.append(node("div", { class: "pz-card" }, node("h2", {}, heading), node("h3", {}, words), ...more));
     if (latent.density > 0) column("How strong", "tokens on which it is active, by strength", this.histogram(latent));
-    if (latent.effects?.length) column("What it adds", `to the ${of.what}, on average over its ${of.on} strongest images: the model as it is, minus the model without the latent`, signedBars(latent.effects, "What it adds"));
+    if (latent.effects?.length) column("What it adds", `to the ${of.what}, on average over ${of.on === 1 ? "its strongest image" : `its ${of.on} strongest images`}: the model as it is, minus the model without the latent`, signedBars(latent.effects, "What it adds"));
     if (latent.classes?.length) column("Classes its direction is like", "cosine of the decoder direction with the directions of classes", signedBars(latent.classes, "Classes"));
     if (latent.near.length) column("Nearest latents", "cosine of the decoder directions", this.near(latent.near));
     this.element.replaceChildren(node("h2", { class: "pz-latent-title" }, title), proposal, node("p", { class: "pz-words" }, is),
