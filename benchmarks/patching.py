@@ -5,8 +5,9 @@
 The exact 12 x 12 sweep over heads, next to timm's forward in the same round (144 of them is what one forward per head
 costs), in float32 and with all but the ten largest cells in bfloat16, and to the loop of the main peer, `vit-prisma`,
 where that is installed (`pip install --no-deps vit-prisma fancy_einsum line_profiler jaxtyping plotly`); the sweep over
-tokens next to its naive loop, on tokens spread evenly; attribution of all heads, tokens and edges next to timm's forward. Loops are timed on one run in each layer. Weights are
-random, which changes no speed. The last lines say how far the sweep is from one forward per head, and the memory.
+tokens next to its naive loop, on tokens spread evenly; attribution of all heads, tokens and edges next to timm's
+forward. Loops are timed on one run in each layer. Weights are random, which changes no speed. The last lines say how
+far the sweep is from one forward per head, and the memory.
 """
 
 import resource
