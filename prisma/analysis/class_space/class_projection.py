@@ -160,13 +160,15 @@ def project(model: ViT, x: Tensor, *, norm: str = "final", bias: bool = True, la
 
     Source: Vilas et al. 2310.18969.
     """
-    projection = Projection(model, norm, bias)
+    projection, like = Projection(model, norm, bias), next(model.parameters())
     for name, given in {"x": x, "last": last}.items():
+        if given is not None and not given.is_floating_point():
+            raise PrismaError(f"expected {name} of floating-point numbers; found {given.dtype}")
         if given is not None and (not given.ndim or given.shape[-1] != model.config.d_model):
             raise PrismaError(f"expected {name} [..., {model.config.d_model}]; found {list(given.shape)}")
     if last is not None and last.shape != x.shape:
         raise PrismaError(f"expected last of the shape of x, {list(x.shape)}; found {list(last.shape)}")
-    return projection(x, last)
+    return projection(x.to(like), None if last is None else last.to(like))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
