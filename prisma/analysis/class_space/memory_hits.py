@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.analysis.class_space.passes import Pass, stream_numbers
@@ -23,7 +24,7 @@ PARTS = ("stream", "attention", "mlp", "none")
 
 @dataclass(frozen=True)
 class OwnMemories:
-    """Which memories of a layer are a class's own, and which classes a memory's: boolean, [memory, class]."""
+    """Which memories of a layer are a class's own, and which classes a memory's: 1 or 0, [memory, class]."""
 
     of_class: Tensor  # the memory is among those that raise the class most
     of_memory: Tensor  # the class is among those that the memory raises most
@@ -37,7 +38,13 @@ class OwnMemories:
         """Whether an active memory fits the image's class, in both directions, and the share of other classes."""
         found: dict[str, Tensor] = {}
         for name, own_NC in {"memory_of_class": self.of_class, "class_of_memory": self.of_memory}.items():
-            any_BTC = (own_NC.to(active_BTK.device)[active_BTK] & is_active_BTK[..., None]).any(-2).float()
+            counts_BTC = F.embedding_bag(
+                active_BTK.flatten(0, 1),
+                own_NC.to(active_BTK.device),
+                mode="sum",
+                per_sample_weights=is_active_BTK.flatten(0, 1).to(own_NC.dtype),
+            )
+            any_BTC = (counts_BTC > 0).float().view(*active_BTK.shape[:2], -1)
             hit_BT = any_BTC.gather(-1, label_B[:, None, None].expand(*any_BTC.shape[:2], 1))[..., 0]
             found |= {name: hit_BT, f"{name}_by_chance": (any_BTC.sum(-1) - hit_BT) / max(any_BTC.shape[-1] - 1, 1)}
         return found
@@ -45,7 +52,7 @@ class OwnMemories:
 
 def _largest(values: Tensor, k: int, dim: int) -> Tensor:
     chosen = values.topk(min(k, values.shape[dim]), dim=dim).indices
-    return torch.zeros_like(values, dtype=torch.bool).scatter(dim, chosen, True)
+    return torch.zeros_like(values, dtype=torch.float32).scatter(dim, chosen, 1)
 
 
 class HitReader:
@@ -61,12 +68,13 @@ class HitReader:
         compat: str | None = None,
     ) -> None:
         c = model.config
-        self.labels, self.own, self.top, self.parts, self.compat = labels, own, top, parts_of_blocks(c), compat
+        self.labels, self.own, self.top, self.compat = labels, own, top, compat
+        self.parts = {layer: parts_of_block(c, layer) for layer in own}
         self.coefficients, self.written = SITES[site], "mlp" if site == "mlp" else "attention"
         if compat and site == "mlp":
             self.coefficients = "mlp.pre"
         width = c.d_mlp if site == "mlp" else c.n_heads * c.d_head
-        self.sites = stream_numbers(model, [f"blocks.{i}.{x}" for i in own for x in self.parts.values()])
+        self.sites = stream_numbers(model, [site for parts in self.parts.values() for site in parts.values()])
         self.sites |= {f"blocks.{i}.{self.coefficients}": c.n_tokens * width for i in own}
         self.found: list[dict[str, Tensor]] = []
 
@@ -76,7 +84,7 @@ class HitReader:
             coefficient_BTN = exact(one.acts[f"blocks.{layer}.{self.coefficients}"]).flatten(2)
             size_BTK, active_BTK = coefficient_BTN.topk(min(self.top, coefficient_BTN.shape[-1]), dim=-1)
             is_active_BTK = size_BTK != 0  # what has no coefficient writes nothing, as most neurons after a ReLU
-            first = {part: one.first(f"blocks.{layer}.{x}") for part, x in self.parts.items()}
+            first = {part: one.first(site) for part, site in self.parts[layer].items()}
             written_BT = first[self.written]
             alike = memories.first_class.to(written_BT.device)[active_BTK] == written_BT[..., None]
             hits = memories.hits(active_BTK, is_active_BTK, label_B)
@@ -89,14 +97,17 @@ class HitReader:
         return {name: torch.cat([x[name] for x in self.found]) for name in self.found[0]}
 
 
-def parts_of_blocks(config: ViTConfig) -> dict[str, str]:
+def parts_of_block(config: ViTConfig, layer: int) -> dict[str, str]:
     """Part of a block -> the site that is projected; and the block's output.
 
-    The stream is the one that attention reads: in divided attention, it includes what attention over time adds.
+    The stream is the one that attention reads: in divided attention, it includes what attention over time adds. Else it
+    is the output of the block before, which is projected once for both.
     """
-    stream = "resid_time" if config.attention == "divided" else "resid_pre"
-    parts = {"stream": stream, "attention": "attn_out", "output": "resid_post"}
-    return parts | ({"mlp": "mlp_out"} if config.d_mlp else {})
+    stream = f"blocks.{layer - 1}.resid_post" if layer else "blocks.0.resid_pre"
+    if config.attention == "divided":
+        stream = f"blocks.{layer}.resid_time"
+    parts = {"attention": "attn_out", "output": "resid_post"} | ({"mlp": "mlp_out"} if config.d_mlp else {})
+    return {"stream": stream} | {part: f"blocks.{layer}.{site}" for part, site in parts.items()}
 
 
 def composition(first: Mapping[str, Tensor]) -> Tensor:
