@@ -13,6 +13,7 @@ from prisma.analysis.class_space.class_similarity_change import ClassSimilarityC
 from prisma.analysis.class_space.linear_probes import LinearProbes, train_probes
 from prisma.analysis.class_space.memories import Memories, memories
 from prisma.analysis.class_space.token_perturbation import TokenPerturbation, token_perturbation
+from prisma.fields import parse
 from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
 
@@ -22,7 +23,7 @@ def _class_identifiability(inputs: ShardInputs) -> ClassIdentifiability:
         inputs.model,
         inputs.images,
         inputs.labels,
-        masks=inputs.object_coverage_or_none,
+        masks=inputs.object_masks_or_none,
         batch=inputs.batch,
         **inputs.select_options("norm", "bias", "control", "seed"),
     )
@@ -35,7 +36,7 @@ def _class_identifiability(inputs: ShardInputs) -> ClassIdentifiability:
 
 def _class_similarity_change(inputs: ShardInputs) -> ClassSimilarityChange:
     options = inputs.select_options("norm", "bias")
-    masks = inputs.object_coverage_or_none
+    masks = inputs.object_masks_or_none
     return class_similarity_change(
         inputs.model, inputs.images, inputs.labels, masks=masks, batch=inputs.batch, **options
     )
@@ -46,9 +47,10 @@ def _attention_perturbation(inputs: ShardInputs) -> AttentionPerturbation:
         inputs.model,
         inputs.images,
         inputs.labels,
-        masks=inputs.object_coverage_or_none,
+        masks=inputs.object_masks_or_none,
         batch=inputs.batch,
-        **inputs.select_options("kind", "renormalise", "with_class_token", "norm", "bias"),
+        layers=_layers(inputs),
+        **inputs.select_options("kind", "renormalise", "with_class_token", "norm", "bias", "compat"),
     )
 
 
@@ -57,16 +59,22 @@ def _token_perturbation(inputs: ShardInputs) -> TokenPerturbation:
         inputs.model,
         inputs.images,
         inputs.labels,
-        inputs.object_coverage,
+        inputs.object_masks,
         batch=inputs.batch,
-        **inputs.select_options("remove", "how", "with_class_token", "norm", "bias"),
+        **inputs.select_options("remove", "how", "with_class_token", "norm", "bias", "compat"),
     )
 
 
 def _memories(inputs: ShardInputs) -> Memories:
     data = (inputs.images, inputs.labels) if len(inputs.rows) else (None, None)
-    options = inputs.select_options("top", "ln", "control", "seed")
+    options = inputs.select_options("top", "ln", "control", "seed", "compat") | {"layers": _layers(inputs)}
     return memories(inputs.model, *data, site=inputs.options["layer"], batch=inputs.batch, **options)
+
+
+def _layers(inputs: ShardInputs) -> tuple[int, ...] | None:
+    given = inputs.options["layers"]
+    found: tuple[int, ...] | None = None if given is None else parse("layers", given, tuple[int, ...])
+    return found
 
 
 def _linear_probes(inputs: ShardInputs) -> LinearProbes:
@@ -101,19 +109,23 @@ CLASS_SPACE: Mapping[str, Analysis] = {
     ),
     "attention_perturbation": Analysis(
         "Whether patches hold the class if they attend to themselves alone, or not to the class token.",
-        {"kind": "self_only", "renormalise": False, "with_class_token": False, **_PROJECTED},
+        {
+            **{"kind": "self_only", "renormalise": False, "layers": None, "with_class_token": False},
+            **_PROJECTED,
+            "compat": None,
+        },
         AttentionPerturbation,
         _attention_perturbation,
     ),
     "token_perturbation": Analysis(
         "Whether patches of the object, or of the context, hold the class without the others.",
-        {"remove": "context", "how": "index", "with_class_token": False, **_PROJECTED},
+        {"remove": "context", "how": "index", "with_class_token": False, **_PROJECTED, "compat": None},
         TokenPerturbation,
         _token_perturbation,
     ),
     "memories": Analysis(
         "Which classes the memories of each layer write, and whether the active ones fit the image's class.",
-        {"layer": "mlp", "top": 5, "ln": "folded", "control": False, "seed": 0},
+        {"layer": "mlp", "layers": None, "top": 5, "ln": "folded", "control": False, "seed": 0, "compat": None},
         Memories,
         _memories,
         of_weights=True,

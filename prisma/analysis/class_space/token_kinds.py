@@ -70,7 +70,7 @@ def token_kinds(tokens: int, prefix: int, class_token: bool, share_BP: Tensor | 
         none = torch.zeros(len(share_BP), prefix, dtype=torch.bool)
         for kind, patches in {"object": share_BP.cpu() >= OBJECT, "context": share_BP.cpu() == 0}.items():
             found[kind] = torch.cat([none, patches], dim=1)
-    return {kind: mask for kind, mask in found.items() if kind in ("patches", "object", "context") or mask.any()}
+    return {kind: mask for kind, mask in found.items() if kind in ("object", "context") or mask.any()}
 
 
 def kinds_metadata(config: ViTConfig) -> dict[str, Any]:
