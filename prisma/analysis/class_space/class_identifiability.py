@@ -5,7 +5,7 @@ of it:
 
     rank_i  = #{k : P_ik > P_ic}       0 is best
     rate    = mean [rank_i = 0]        over an image's patches; by chance 1 / C
-    any     = [some rank_i = 0]        by chance 1 - (1 - 1 / C)^patches if they were independent, and else less
+    any     = [some rank_i = 0]        by chance 1 - (1 - 1 / C)^patches, were they independent; less if alike
     score_i = 1 - rank_i / C           by chance 1 - (C - 1) / (2 C), and never 0
     mrr     = mean 1 / (1 + rank_i)    over an image's patches; by chance (1 + 1/2 + ... + 1/C) / C
 
