@@ -21,7 +21,7 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="WHAT",
-        help="A finished run folder; task:NAME, for the data set of a task; a folder with a tuned lens or sparse coder.",
+        help="A finished run folder; task:NAME, the data set of a task; a folder with a tuned lens or sparse coder.",
     ),
 ]
 BaseModel = Annotated[
