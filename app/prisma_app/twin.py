@@ -78,8 +78,20 @@ def _views(library: Library, name: str, images: int, steps: int) -> Iterator[tup
             here = {"model": name, "step": step, "img": picture.img}
             state = State.of(here)
             yield file_name("answer", **here), _view(library, "answer", state)
-            for view in ("attention", "lens", "patching", "decompose"):
+            for view in ("attention", "lens", "patching", "decompose", "latents"):
                 yield from _parts(library, view, here)
+    for step in chosen:
+        yield from _latents(library, {"model": name, "step": step})
+
+
+def _latents(library: Library, place: dict[str, Any]) -> Iterator[tuple[str, View]]:
+    """The list of the latents of a sparse coder of a training step, and all of each, if there is one."""
+    now = _view(library, "view", State.of(place), "latents")
+    if not now.facts.get("coder"):
+        return
+    whole = _view(library, "view", State.of(place), "latents", 0)
+    for part in range(1 + int(whole.facts.get("width", 0))):
+        yield file_name("latents", **place, part=part), _view(library, "view", State.of(place), "latents", part)
 
 
 def _parts(library: Library, view: str, here: dict[str, Any]) -> Iterator[tuple[str, View]]:

@@ -1,9 +1,9 @@
 // The dashboard of a sparse coder, from files beside the page: all latents, and one of them, as the address says.
 import { packBeside } from "./beside.js";
 import { node } from "./core.js";
-import { bytesAt, LatentCard, ranksOf } from "./latent_card.js";
+import { LatentCard } from "./latent_card.js";
+import { latentCard, latentRows } from "./latent_data.js";
 import { LATENT_SORTS, LatentList } from "./latent_list.js";
-import { Numbers } from "./pack.js";
 import { mark, themeButton } from "./theme.js";
 import { tableOf } from "./drawing.js";
 
@@ -53,23 +53,15 @@ class Dashboard {
   }
 
   async begin() {
-    const { facts, arrays } = await packBeside(base, "latents", missing);
-    const read = Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, name === "maps" ? array : new Numbers(array)]));
+    const found = await packBeside(base, "latents", missing);
+    const { facts } = found;
     this.about = facts;
     this.title.textContent = facts.title;
     document.title = facts.title;
     this.facts.effects = facts.effects;
     this.facts.replaceChildren(node("p", { class: "pz-help" }, facts.says), node("details", { class: "pz-more" }, node("summary", {}, "About this coder"), tableOf(["", ""], facts.about)));
-    this.names = new Map(facts.names.map(([latent, name, by]) => [latent, { name, by }]));
-    this.rows = Array.from({ length: facts.width }, (_, latent) => {
-      const output = facts.effects && read.density.at(latent) > 0 ? facts.outputs[read.output.at(latent)] : "";
-      const like = facts.classes.length ? facts.classes[read.class.at(latent)] : "";
-      const name = this.names.get(latent)?.name || "";
-      return {
-        latent, name, density: read.density.at(latent), strength: read.strength.at(latent), effect: facts.effects ? read.effect.at(latent) : null,
-        image: read.image.at(latent), bytes: bytesAt(arrays.maps, latent, 0), says: output || like || "", words: `${name}\n${output}\n${like}`.toLowerCase(),
-      };
-    });
+    this.data = latentRows(found);
+    this.rows = this.data.rows;
     this.list.offer(this.rows, facts);
   }
 
@@ -101,19 +93,7 @@ class Dashboard {
   async read(latent) {
     const part = Math.floor(latent / this.about.part);
     if (!this.parts.has(part)) this.parts.set(part, packBeside(base, `part-${part}`, missing));
-    const { facts, arrays } = await this.parts.get(part);
-    const at = latent - part * this.about.part;
-    const [images, strengths] = [new Numbers(arrays.image).row(at), new Numbers(arrays.strength).row(at)];
-    const found = facts.latents[at];
-    return {
-      ...this.rows[latent], ...found, by: this.names.get(latent)?.by, histogram: new Numbers(arrays.histogram).row(at), range: new Numbers(arrays.range).at(at),
-      images: ranksOf(images).map((rank) => {
-        const bytes = bytesAt(arrays.maps, at, rank);
-        const prefix = this.about.prefixes.map((name, i) => [name, (bytes[i] / 255) * strengths[rank]]);
-        return { image: images[rank], strength: strengths[rank], caption: found.captions[rank], bytes, prefix: prefix.filter(([, value]) => value > 0) };
-      }),
-      near: found.near.map(([other, cosine]) => [other, this.names.get(other)?.name, cosine]),
-    };
+    return latentCard(this.data, this.rows[latent], await this.parts.get(part), latent - part * this.about.part);
   }
 
   image(i) {

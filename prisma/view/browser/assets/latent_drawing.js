@@ -5,7 +5,7 @@ import { svgDrawing, svgText } from "./drawing.js";
 // counts of equal bins between low and high; ticks are [[value, text], ...].
 export function histogramDrawing(counts, { width, height, low, high, ticks, colours, title }) {
   const [left, top, bottom] = [8, 24, 22];
-  const [wide, tall, most] = [width - 2 * left, height - top - bottom, Math.max(...counts, 1)];
+  const [wide, tall, most] = [width - 2 * left, height - top - bottom, Math.max(...counts) || 1];
   const bars = counts.map((count, i) => {
     const size = count ? Math.max(1.5, (count / most) * tall) : 0;
     const bar = drawn("rect", { x: (left + (i * wide) / counts.length + 0.5).toFixed(2), y: (top + tall - size).toFixed(2), width: Math.max(1, wide / counts.length - 1).toFixed(2), height: size.toFixed(2), fill: colours.accent });
