@@ -40,7 +40,7 @@ def index_of(
         "effects": found.effect is not None, "about": about,
         "names": [[latent, shown(name.name), shown(name.by)] for latent, name in names.items()],
         "what": "logits" if meta["classes"] else "features", "on": meta["effect_images"],
-        "says": "Each latent with the image in which it is most active: bright where it is, dark elsewhere. "
+        "says": "Each latent with the image in which it is most active: bright and framed where it is, dark elsewhere. "
         "Click one for all that is known of it.",
     }  # fmt: skip
     arrays = {

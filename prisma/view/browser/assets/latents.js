@@ -28,8 +28,8 @@ export class Latents {
     this.card = new LatentCard({ open: (latent) => page.set({ latent }), image });
     this.list = new LatentList({ open: (latent) => page.set({ latent }), image, change: ({ sort, which, find }) => page.set({ ...(sort && { by: sort }), ...(which && { which }), ...(find !== undefined && { find: find || undefined }) }) });
     this.all = node("details", { class: "pz-more", open: true }, node("summary", {}, "All latents"), this.list.element);
-    this.some = node("div", {}, node("h2", {}, "In this image"), this.own, this.card.element, this.steer, this.all);
-    root.append(node("p", { class: "pz-help" }, "A sparse coder writes an activation as a few of many directions, its latents. Bright is where a latent is active. That it is active on something does not say that the model uses it: change it, and look at the answer."),
+    this.some = node("div", {}, node("h2", { class: "pz-own-latents" }, "In this image"), this.own, this.steer, this.card.element, this.all);
+    root.append(node("p", { class: "pz-help" }, "A sparse coder writes an activation as a few of many directions, its latents. Bright and framed is where a latent is active. That it is active on something does not say that the model uses it: change it, and look at the answer."),
       node("div", { class: "pz-tools" }, this.coder.element), this.about, this.some);
   }
 
