@@ -30,13 +30,16 @@ def rise(game: Game, image: int, members_SP: Tensor, samples: int, generator: to
     present_KS = halves(len(members_SP), samples, generator).to(members_SP.device)
     values_K = game.of_coalitions(image, (present_KS.double() @ members_SP.double()) > 0)
     weights_KS = present_KS.to(values_K)
-    return (values_K @ weights_KS) / weights_KS.sum(0).clamp(min=1)
+    return (values_K @ weights_KS) / weights_KS.sum(0)
 
 
 def halves(players: int, samples: int, generator: torch.Generator) -> Tensor:
-    """Random coalitions [sample, player] of half of the players; every second is the complement of the one before."""
+    """Random coalitions [sample, player] of half of the players; every second is the complement of the one before.
+
+    So each player is present in at least one of two. A single player is always present.
+    """
     size = max(round(players * SHARE), 1)
     draws = (samples + 1) // 2
     ranks = torch.rand(draws, players, generator=generator).argsort(1).argsort(1)
-    both = torch.stack([ranks < size, ranks >= players - size], dim=1)
+    both = torch.stack([ranks < size, ranks >= size % players], dim=1)
     return both.flatten(0, 1)[:samples]

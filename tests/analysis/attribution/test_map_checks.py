@@ -14,7 +14,7 @@ from prisma.analysis.attribution.map_checks import (
     shuffled,
     stages_of,
 )
-from tests.variants import images_of, model_of
+from tests.variants import ANALYSED, images_of, model_of
 
 COVERED = torch.tensor([[1.0, 0.75, 0.25, 0.0, 0.0, 0.0]])
 
@@ -27,6 +27,19 @@ def test_scores_of_known_maps() -> None:
     torch.testing.assert_close(found.rank, torch.tensor([1, 0, 2 / 6]).double())  # of ties, the share
     nothing = map_scores(-torch.ones(1, 6), torch.zeros(1, 6))
     assert nothing.mass.isnan().all() and nothing.rank.isnan().all() and nothing.auroc.isnan().all()
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_a_mask_of_nothing_or_everything_has_no_scores(share: int) -> None:
+    found = map_scores(torch.tensor([[3.0, 2.0, -1.0]]), torch.full((1, 3), float(share)))
+    assert all(x.isnan().all() for x in found.arrays.values())
+
+
+def test_every_weight_is_in_a_part_that_is_shuffled() -> None:
+    for variant in ANALYSED:
+        model = model_of(variant)
+        parts = tuple(f"{stage}." for stage in stages_of(model))
+        assert all(name.startswith(parts) for name, _ in model.named_parameters()), variant
 
 
 def test_rank_correlation_is_spearmans() -> None:
