@@ -90,11 +90,11 @@ class _Gamma(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         x, weight, y, divisor = ctx.saved_tensors
-        share = torch.where(y == 0, 0, gradient * y / torch.where(y == 0, 1, divisor))
+        share = torch.where(y == 0, 0, gradient * y / torch.where(y == 0, 1, divisor)).to(weight)
         ups, downs = share * (y > 0), share * (y < 0)
         positive, negative = weight.clamp(min=0), weight.clamp(max=0)
         same = torch.where(x > 0, ups @ positive + downs @ negative, ups @ negative + downs @ positive)
-        return share @ weight + ctx.gamma * same, None, None, None, None
+        return (share @ weight + ctx.gamma * same).to(x), None, None, None, None
 
 
 def _by_gamma(gamma: float, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

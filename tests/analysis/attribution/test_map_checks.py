@@ -6,6 +6,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from prisma import PrismaError, ViT
+from prisma.analysis.attribution.attribute import attribute
 from prisma.analysis.attribution.map_checks import (
     map_sanity,
     map_scores,
@@ -73,6 +74,18 @@ def test_sanity_says_which_weights_a_map_depends_on() -> None:
     assert torch.equal(found.cascade, found.alone[:, :1].expand(-1, 4)) and found.plot().axes
     blind = map_sanity(model, images, lambda model, images: images[:, 0].flatten(1))  # a filter of edges, say
     assert (blind.cascade == 1).all() and blind.plot("alone").axes
+
+
+def test_ranks_of_shuffled_models_hold_in_single_precision() -> None:
+    model = model_of("base")
+    images = images_of(model)
+
+    def explain(model: ViT, images: Tensor) -> Tensor:
+        return attribute(model, images, 1, "cp_lrp").patches.flatten(1)
+
+    exact, single = map_sanity(model, images, explain), map_sanity(model.float(), images.float(), explain)
+    for name in ("cascade", "alone"):
+        torch.testing.assert_close(single.arrays[name], exact.arrays[name])
 
 
 def test_sensitivity_is_the_largest_relative_move() -> None:
