@@ -8,6 +8,7 @@ from prisma.analysis.attribution.games import ABSENT
 from prisma.analysis.attribution.importance import OF
 from prisma.analysis.attribution.map_curves import CURVES
 from prisma.analysis.attribution.methods import METHODS
+from prisma.analysis.circuits.path_patching import MLPS
 from prisma.analysis.patching.corruptions import CORRUPTIONS
 from prisma.errors import PrismaError, nearest
 from prisma.fields import parse
@@ -44,6 +45,7 @@ OPTIONS: Mapping[str, Option] = {
         "the run that is patched: clean or corrupt",
         choices=("clean", "corrupt"),
     ),
+    "mlps": Option("the MLPs between a sender and a receiver: frozen, or recomputed as in Wang et al.", choices=MLPS),
     "site": Option(
         "the activation to patch or read: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, ..."
     ),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.analysis.class_space.passes import Pass, stream_numbers
@@ -21,7 +22,7 @@ PARTS = ("stream", "attention", "mlp", "none")
 
 @dataclass(frozen=True)
 class OwnMemories:
-    """Which memories of a layer are a class's own, and which classes a memory's: boolean, [memory, class]."""
+    """Which memories of a layer are a class's own, and which classes a memory's: 1 or 0, [memory, class]."""
 
     of_class: Tensor  # the memory is among those that raise the class most
     of_memory: Tensor  # the class is among those that the memory raises most
@@ -35,7 +36,8 @@ class OwnMemories:
         """Whether an active memory fits the image's class, in both directions, and the share of other classes."""
         found: dict[str, Tensor] = {}
         for name, own_NC in {"memory_of_class": self.of_class, "class_of_memory": self.of_memory}.items():
-            any_BTC = own_NC.to(active_BTK.device)[active_BTK].any(-2).float()
+            counts_BTC = F.embedding_bag(active_BTK.flatten(0, 1), own_NC.to(active_BTK.device), mode="sum")
+            any_BTC = (counts_BTC > 0).float().view(*active_BTK.shape[:2], -1)
             hit_BT = any_BTC.gather(-1, label_B[:, None, None].expand(*any_BTC.shape[:2], 1))[..., 0]
             found |= {name: hit_BT, f"{name}_by_chance": (any_BTC.sum(-1) - hit_BT) / max(any_BTC.shape[-1] - 1, 1)}
         return found
@@ -43,18 +45,19 @@ class OwnMemories:
 
 def _largest(values: Tensor, k: int, dim: int) -> Tensor:
     chosen = values.topk(min(k, values.shape[dim]), dim=dim).indices
-    return torch.zeros_like(values, dtype=torch.bool).scatter(dim, chosen, True)
+    return torch.zeros_like(values, dtype=torch.float32).scatter(dim, chosen, 1)
 
 
 class HitReader:
     """The arrays of images, with a row for each layer of `own`, from one pass after another."""
 
     def __init__(self, model: ViT, labels: Tensor, site: str, own: Mapping[int, OwnMemories], top: int) -> None:
-        self.labels, self.own, self.top, self.parts = labels, own, top, parts_of_blocks(model)
+        self.labels, self.own, self.top = labels, own, top
+        self.parts = {layer: parts_of_block(model, layer) for layer in own}
         self.coefficients, self.written = SITES[site][0], "mlp" if site == "mlp" else "attention"
         c = model.config
         width = c.d_mlp if site == "mlp" else c.n_heads * c.d_head
-        self.sites = stream_numbers(model, [f"blocks.{i}.{x}" for i in own for x in self.parts.values()])
+        self.sites = stream_numbers(model, [site for parts in self.parts.values() for site in parts.values()])
         self.sites |= {f"blocks.{i}.{self.coefficients}": c.n_tokens * width for i in own}
         self.found: list[dict[str, Tensor]] = []
 
@@ -63,7 +66,7 @@ class HitReader:
         for layer, memories in self.own.items():
             coefficient_BTN = exact(one.acts[f"blocks.{layer}.{self.coefficients}"]).flatten(2)
             active_BTK = coefficient_BTN.topk(min(self.top, coefficient_BTN.shape[-1]), dim=-1).indices
-            first = {part: one.first(f"blocks.{layer}.{x}") for part, x in self.parts.items()}
+            first = {part: one.first(site) for part, site in self.parts[layer].items()}
             written_BT = first[self.written]
             alike = memories.first_class.to(written_BT.device)[active_BTK] == written_BT[..., None]
             hits = memories.hits(active_BTK, label_B)
@@ -75,10 +78,14 @@ class HitReader:
         return {name: torch.cat([x[name] for x in self.found]) for name in self.found[0]}
 
 
-def parts_of_blocks(model: ViT) -> dict[str, str]:
-    """Part of a block -> the site that is projected; and the block's output."""
-    parts = {"stream": "resid_pre", "attention": "attn_out", "output": "resid_post"}
-    return parts | ({"mlp": "mlp_out"} if model.config.d_mlp else {})
+def parts_of_block(model: ViT, layer: int) -> dict[str, str]:
+    """Part of a block -> the site that is projected; and the block's output.
+
+    Its input is the output of the block before, which is projected once for both.
+    """
+    stream = f"blocks.{layer - 1}.resid_post" if layer else "blocks.0.resid_pre"
+    parts = {"attention": "attn_out", "output": "resid_post"} | ({"mlp": "mlp_out"} if model.config.d_mlp else {})
+    return {"stream": stream} | {part: f"blocks.{layer}.{site}" for part, site in parts.items()}
 
 
 def composition(first: Mapping[str, Tensor]) -> Tensor:
