@@ -1,5 +1,7 @@
 """All methods by one call: a planted model on which they must agree, and what must hold of each."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -105,10 +107,10 @@ def test_the_default_is_the_predicted_class_and_passes_do_not_matter() -> None:
     predicted = model(images).argmax(-1)
     for method in [name for name in METHODS if name != "deep_lift"]:
         segments = 4 if method == "exact_shapley" else None
-        options = {"samples": 8 if METHODS[method].samples else None, "segments": segments, "tolerance": 1.0}
+        options: Any = {"samples": 8 if METHODS[method].samples else None, "segments": segments, "tolerance": 1.0}
         whole, pieces = (
             attribute(model, images, t, method, batch=b, **options) for t, b in ((None, None), (predicted, 2))
-        )  # type: ignore[arg-type]
+        )
         torch.testing.assert_close(whole.map, pieces.map)
         assert whole.patches.shape == (3, 2, 2) and not whole.map.requires_grad
 
