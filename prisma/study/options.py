@@ -9,6 +9,7 @@ from prisma.analysis.attribution.importance import OF
 from prisma.analysis.attribution.map_curves import CURVES
 from prisma.analysis.attribution.methods import METHODS
 from prisma.analysis.circuits.path_patching import MLPS
+from prisma.analysis.class_space.perturbed import COMPAT
 from prisma.analysis.patching.corruptions import CORRUPTIONS
 from prisma.errors import PrismaError, nearest
 from prisma.fields import parse
@@ -109,6 +110,8 @@ OPTIONS: Mapping[str, Option] = {
         choices=("index", "attention"),
     ),
     "layer": Option("the kind of layer whose memories are read: mlp or attn", choices=("mlp", "attn")),
+    "layers": Option("numbers of the layers, separated by commas; default: all"),
+    "compat": Option("vilas2023: compute the numbers as published, where they are to be reproduced", choices=(COMPAT,)),
     "top": Option("number of memories that count as active, or as a class's own", int),
     "ln": Option("norms around the values: folded into them, or none", choices=("folded", "none")),
     "alpha": Option("how much a ridge regression penalises large weights", float),

@@ -36,7 +36,7 @@ def test_training_there_is_training_here(kind: str) -> None:
     model = model_of("registers", torch.float32)
     images = images_of(model, 40)
     here = train(model, images, kind=kind, **QUICK).metadata["training"]
-    there = train(model.cuda(), images, kind=kind, **QUICK).metadata["training"]
+    there = train(model.cuda(), images.cuda(), kind=kind, **QUICK).metadata["training"]
     assert there["fvu"] == pytest.approx(here["fvu"], rel=0.02)
     assert there["l0"] == pytest.approx(here["l0"], rel=0.05)
 
@@ -44,7 +44,7 @@ def test_training_there_is_training_here(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_in_bfloat16_train_nearly_as_well(kind: str) -> None:
     model = model_of("registers", torch.float32).cuda()
-    images = images_of(model, 40)
+    images = images_of(model, 40).cuda()
     exact, half = (
         train(model, images, kind=kind, bfloat16=bfloat16, **QUICK).metadata["training"]["fvu"]
         for bfloat16 in (False, True)
@@ -57,7 +57,7 @@ def test_a_stopped_training_continues_with_the_same_bits(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_of("registers", torch.float32).cuda()
-    images, told = images_of(model, 40), {**QUICK, "kind": kind, "checkpoint_every": 20}
+    images, told = images_of(model, 40).cuda(), {**QUICK, "kind": kind, "checkpoint_every": 20}
     whole = train(model, images, **told, out=tmp_path / "whole")
     real = training.Stream.at
 
@@ -79,7 +79,7 @@ def test_every_number_of_an_evaluation_is_that_of_the_cpu() -> None:
     coder = train(model, images, kind="topk", **QUICK)
     labels = torch.arange(40) % 3
     expected = evaluate(coder, model, images, labels=labels, baseline_steps=5)
-    found = evaluate(coder.cuda(), model.cuda(), images, labels=labels, baseline_steps=5)
+    found = evaluate(coder.cuda(), model.cuda(), images.cuda(), labels=labels, baseline_steps=5)
     for row, same in zip(found, expected, strict=True):
         if row["coder"] == "coder":
             numbers = {name: value for name, value in same.items() if isinstance(value, float)}
