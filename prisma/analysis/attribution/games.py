@@ -22,12 +22,7 @@ from prisma.analysis.attribution.questions import Reading, values_of_logits, val
 from prisma.analysis.fewer_tokens import only_keys, positions_in_attention, same_length, taken
 from prisma.batching import block_memory, inputs_per_pass
 from prisma.config import ViTConfig
-<<<<<<< HEAD
-from prisma.edits import Edit
 from prisma.errors import PrismaError, quoted
-=======
-from prisma.errors import PrismaError
->>>>>>> main
 from prisma.metrics import Metric
 from prisma.plain import expect_plain
 from prisma.sites import Tap

@@ -75,7 +75,17 @@ def _cosine(func: Any, x: Tensor, y: Tensor, dim: int = 1, eps: float = 1e-8) ->
     return (x * y).sum(dim) / (sizes[0] * sizes[1])
 
 
-_FROZEN: dict[Any, Any] = {F.layer_norm: _scaled, F.rms_norm: _scaled, F.normalize: _unit, torch.cosine_similarity: _cosine}
+_FROZEN: dict[Any, Any] = {
+    F.layer_norm: _scaled,
+    F.rms_norm: _scaled,
+    F.normalize: _unit,
+    torch.cosine_similarity: _cosine,
+}
+    F.layer_norm: _scaled,
+    F.rms_norm: _scaled,
+    F.normalize: _unit,
+    torch.cosine_similarity: _cosine,
+}
 
 
 class _Gamma(torch.autograd.Function):
