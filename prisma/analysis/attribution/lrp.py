@@ -81,11 +81,6 @@ _FROZEN: dict[Any, Any] = {
     F.normalize: _unit,
     torch.cosine_similarity: _cosine,
 }
-    F.layer_norm: _scaled,
-    F.rms_norm: _scaled,
-    F.normalize: _unit,
-    torch.cosine_similarity: _cosine,
-}
 
 
 class _Gamma(torch.autograd.Function):
