@@ -6,6 +6,8 @@ be left out of the sequence (`prisma.analysis.attribution.games`).
 Shapes: K coalition, P patch, S player (a patch, or a segment of several).
 """
 
+from math import ceil
+
 import torch
 from torch import Tensor
 
@@ -34,12 +36,12 @@ def rise(game: Game, image: int, members_SP: Tensor, samples: int, generator: to
 
 
 def halves(players: int, samples: int, generator: torch.Generator) -> Tensor:
-    """Random coalitions [sample, player] of half of the players; every second is the complement of the one before.
+    """Random coalitions [sample, player] of half of the players; every second has all that the one before lacks.
 
-    So each player is present in at least one of two. A single player is always present.
+    So each player is in one of two at least. All are of the same size, which for an odd number is the larger half.
     """
-    size = max(round(players * SHARE), 1)
+    size = ceil(players * SHARE)
     draws = (samples + 1) // 2
     ranks = torch.rand(draws, players, generator=generator).argsort(1).argsort(1)
-    both = torch.stack([ranks < size, ranks >= size % players], dim=1)
+    both = torch.stack([ranks < size, ranks >= players - size], dim=1)
     return both.flatten(0, 1)[:samples]
