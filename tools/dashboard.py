@@ -20,7 +20,6 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 PICTURES = {  # name: (hash of the address, width, height, dark)
     "latents": ("#sort=strength", 1280, 1000, False),
     "latent": ("#latent={latent}", 1280, 900, True),
-    "phone": ("#sort=density", 390, 900, False),
 }
 
 

@@ -210,9 +210,9 @@ def class_cosines(coder: Coder, model: Model) -> Tensor | None:
     site = bare(coder.config.target or coder.site)
     if len(coder.config.sites) > 1 or not isinstance(model.config, ViTConfig) or axes_of(site) != RESIDUAL:
         return None
-    if not has_class_embeddings(model):  # type: ignore[arg-type]
+    if not has_class_embeddings(model):
         return None
-    classes = class_embeddings(model).to(coder.W_dec.device)  # type: ignore[arg-type]
+    classes = class_embeddings(model).to(coder.W_dec.device)
     if classes.shape[1] != coder.W_dec.shape[1]:
         return None
     return unit(coder.W_dec.detach().float()) @ unit(classes.float()).T

@@ -66,15 +66,15 @@ def view(scene: Scene, part: int | None = None) -> View:
     if not known or (scene.state.coder is None and scene.step not in there):
         steps = ", ".join(f"{step:,}" for step in there)
         says = f"There are sparse coders of this model after the steps {steps}, and none of step {scene.step:,}."
-        facts = {"coders": offered, "coder": None, "says": says if known else NONE, "latents": [], "before": []}
-        return View({**facts, "after": None, "state": scene.resolved()}, image)
+        nothing = {"coders": offered, "coder": None, "says": says if known else NONE, "latents": [], "before": []}
+        return View({**nothing, "after": None, "state": scene.resolved()}, image)
     chosen = _chosen(scene, _coder(scene, known))
     strength = chosen.z.abs().amax(0)
     config, roles = chosen.found.coder.config, _roles(scene, chosen)
     shares = chosen.z[:, chosen.order].abs().T / strength[chosen.order, None].clamp_min(1e-30)
     before, after, order = _answers(scene, chosen)
     labels = scene.subject.labels
-    facts = {
+    facts: dict[str, Any] = {
         "coders": offered,
         "coder": chosen.found.name,
         "says": f"{config.width:,} latents of {chosen.found.coder.site} ({config.kind}), of which "
