@@ -6,7 +6,9 @@ import pytest
 import torch
 from prisma_app.coders import coders_of
 from prisma_app.library import Library, Scene, library_of
+from prisma_app.models import Mouse
 from prisma_app.state import State
+from prisma_app.twin import file_name, files_of
 from prisma_app.views import VIEWS
 
 import prisma
@@ -91,3 +93,15 @@ def test_every_step_has_its_own_coders_and_what_is_absent_is_said(coded: Library
     ):
         with pytest.raises(PrismaError, match=words):
             view.view(scene(coded, **keys))
+
+
+def test_a_page_without_a_server_has_the_latents_of_its_steps(coded: Library) -> None:
+    mouse = coded.subject(DIGITS, None)
+    assert isinstance(mouse, Mouse)
+    files = files_of([mouse.published], "x", 1, 1)
+    place = {"model": DIGITS, "step": 40}
+    made = {name for name in files if name.startswith("data/latents/")}
+    assert made == {
+        f"data/{file_name('latents', **place, img='0')}.js",
+        *(f"data/{file_name('latents', **place, part=part)}.js" for part in range(25)),
+    }
