@@ -44,19 +44,20 @@ class Units:
             )
         self.groups = groups
 
-    def masks(self, value: Tensor) -> Tensor:
+    def masks(self, value: Tensor, layer: int) -> Tensor:
         """[unit, 1, ...]: the part of the site's value [pair, ...] that each unit is, broadcastable to it."""
         if self.axis == "component":
             return torch.ones([1] * (value.ndim + 1), dtype=torch.bool, device=value.device)[:, 0]
         dim = self.axes.index(self.axis)
         size = value.shape[dim]
-        groups = self._groups(size)
+        groups = self.groups_of(layer, size)
         masks = torch.zeros(len(groups), size, dtype=torch.bool, device=value.device)
         for unit, group in enumerate(groups):
-            masks[unit, torch.as_tensor(group)] = True
+            masks[unit, torch.as_tensor(group, dtype=torch.int64)] = True
         return masks.view([len(groups), *(size if d == dim else 1 for d in range(1, value.ndim))])
 
-    def _groups(self, size: int) -> Sequence[Sequence[int]]:
+    def groups_of(self, layer: int, size: int) -> Sequence[Sequence[int]]:
+        """The indices of each unit of a layer: here the same in all layers, and as many in each of a subclass."""
         if self.groups is None:
             return [[i] for i in range(size)]
         if isinstance(self.groups, int):
@@ -145,7 +146,7 @@ def _block_by_block(model: Model, inputs: Tensor, units: Units, source: Source, 
         after = model.encode(x, start=layer, stop=layer + 1, tap=tap)
         own = _Own(x, tap.tensors[stream], tap.tensors[f"blocks.{layer}.resid_mid"], tap.tensors[site])
         rest = partial(_continue, model, inputs, units.site, layer, own)
-        patched.append(_patch_each(units, own.value, source.value(layer), size, rest))
+        patched.append(_patch_each(units, layer, own.value, source.value(layer), size, rest))
         x = after
     return torch.stack(patched), finish(model, x, inputs, start=model.config.n_layers)
 
@@ -159,7 +160,7 @@ def _whole_runs(model: Model, inputs: Tensor, units: Units, source: Source, size
     logits, own = record(model, inputs, units.sites)
     return torch.stack(
         [
-            _patch_each(units, own[site], source.value(layer), len(inputs), partial(rest, site))
+            _patch_each(units, layer, own[site], source.value(layer), len(inputs), partial(rest, site))
             for layer, site in enumerate(units.sites)
         ]
     ), logits
@@ -175,14 +176,16 @@ class _Own:
     value: Tensor  # of the site
 
 
-def _patch_each(units: Units, own: Tensor, new: Tensor, size: int, rest: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _patch_each(
+    units: Units, layer: int, own: Tensor, new: Tensor, size: int, rest: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
     """Logits [unit, pair, class] of the runs in which one unit of one layer holds the new value.
 
     Args:
         own, new: the site's value [pair, ...] in the target run, and the one that is patched in.
         rest: the patched value [row, ...] and the pair of each row -> logits [row, class].
     """
-    masks, new, pairs = units.masks(own), new.expand_as(own), len(own)
+    masks, new, pairs = units.masks(own, layer), new.expand_as(own), len(own)
     logits = []
     for rows in torch.arange(len(masks) * pairs, device=own.device).split(size):
         unit, pair = rows // pairs, rows % pairs
