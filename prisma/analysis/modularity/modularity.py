@@ -2,7 +2,8 @@
 
 Newman's Q and the n-cut (`scores`) of the best partition that one finds (`partition`) say little by themselves: any
 graph has some, since the partition is chosen for it. So both are compared with graphs whose weights are shuffled within
-layers (`shuffles`), for each of which a partition is found in the same way:
+layers (`shuffles`), for each of which a partition is found in the same way. Where the number of communities is chosen,
+it is chosen again for each; but the n-cut, which grows with the number, is that of as many communities:
 
     z = (score - mean of the shuffled) / their standard deviation,      p = (r + 1) / (n + 1)
 
@@ -144,7 +145,8 @@ def modularity(
 
     Args:
         graph: what `weight_graph`, `activation_graph` or `gradient_graph` returns, or a symmetric matrix [node, node].
-        k: the number of communities; by default it is chosen, for shuffled graphs too (of spectral: from 2 to 8).
+        k: the number of communities; by default it is chosen, for shuffled graphs too (of spectral: from 2 to 8). The
+            n-cut of a shuffled graph is always that of as many communities, but for louvain.
         null: how many shuffled graphs.
         partition: spectral, louvain (chooses the number), or greedy. The last two are slow on large graphs.
         shuffle: where weights may go: all (anywhere between their two layers) or nonzero (only to where one is not 0);
@@ -163,10 +165,9 @@ def modularity(
         raise PrismaError(f"expected null to be at least 2, the number of shuffled graphs; found {null}")
     kind = kind_of_shuffle(found, shuffle)
     labels = communities_of(found.adjacency, k, partition, seed)
-    null_scores = [
-        _scores(adjacency, communities_of(adjacency, k, partition, seed))
-        for adjacency in shuffled(found, null, kind, seed)
-    ]
+    count = k if partition == "louvain" else int(labels.max()) + 1
+    drawn = shuffled(found, null, kind, seed)
+    null_scores = [_null_scores(adjacency, k, count, partition, seed) for adjacency in drawn]
     return Modularity(
         metadata={
             "analysis": "modularity", **found.metadata, "layers": list(found.layers), "edges": found.n_edges,
@@ -183,6 +184,17 @@ def modularity(
 
 def _scores(adjacency: "sparse.csr_array", labels: np.ndarray) -> tuple[float, float]:
     return newman_q(adjacency, labels), n_cut(adjacency, labels)
+
+
+def _null_scores(
+    adjacency: "sparse.csr_array", k: int | None, count: int | None, how: str, seed: int
+) -> tuple[float, float]:
+    """The scores of a shuffled graph: Q as it was found, the n-cut of as many communities as the graph itself has."""
+    labels = communities_of(adjacency, k, how, seed)
+    q = newman_q(adjacency, labels)
+    if count != k:
+        labels = communities_of(adjacency, count, how, seed)
+    return q, n_cut(adjacency, labels)
 
 
 def agreement(one: Any, other: Any) -> float:

@@ -122,3 +122,11 @@ def test_agreement_is_one_for_the_same_and_about_zero_by_chance() -> None:
     assert agreement([0, 0, 1, 1, -1], [1, 1, 0, 0, 0]) == 1
     with pytest.raises(PrismaError, match=r"expected two partitions of the same nodes; found \[2\] and \[3\]"):
         agreement([0, 1], [0, 1, 2])
+
+
+def test_where_the_number_is_chosen_the_n_cut_is_compared_at_the_same_number() -> None:
+    graph = Graph.of(planted((12, 8, 6)))
+    found = modularity(graph, null=6)
+    given = modularity(graph, found.counts.shape[1], 6)
+    assert torch.equal(found.shuffled[1], given.shuffled[1])
+    assert (found.shuffled[0] >= given.shuffled[0] - 1e-12).all()
