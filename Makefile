@@ -69,6 +69,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.patching --json benchmarks/patching-cpu.json
 	$(BIN)/python -m benchmarks.class_space --json benchmarks/class-space-cpu.json
 	$(BIN)/python -m benchmarks.attribution --json benchmarks/attribution-cpu.json
+	$(BIN)/python -m benchmarks.modularity --rounds 3 --json benchmarks/modularity-cpu.json
 	$(BIN)/python -m benchmarks.app --json benchmarks/app-cpu.json
 	$(BIN)/python -m benchmarks.publish --json benchmarks/publish-cpu.json
 	$(BIN)/python -m benchmarks.chaos --json benchmarks/chaos.json

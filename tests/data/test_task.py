@@ -17,7 +17,7 @@ SMALL = [name for name in TASKS if not name.startswith(("dsprites", "clevr-"))] 
 
 def test_tasks_by_name() -> None:
     assert set(SMALL) == {
-        "digits", "induction", "induction-polygenic", "circle", "sprites", "sprites-neutral", "clevr",
+        "digits", "pairs", "induction", "induction-polygenic", "circle", "sprites", "sprites-neutral", "clevr",
     }  # fmt: skip
     assert set(TASKS) - set(SMALL) == {
         *(f"dsprites{end}" for end in ("", "-scale", "-orientation", "-position", "-all", "-numbers")),

@@ -2,7 +2,8 @@
 
     heads            heads, and their composition scores: which head reads what an earlier one writes
     blocks.L.mlp     one MLP: channels of the stream that it reads, neurons, channels that it writes
-    stream           channels of the stream, and all that reads or writes them but attention: pixels, neurons, classes
+    stream           channels of the stream, and all that reads or writes them: pixels, values of attention, neurons,
+                     classes; queries and keys, which decide between which tokens, are left out
 
 The channels of the stream are connected with nearly all neurons, so the last two are dense, and a partition is about
 strong and weak weights. The graph of heads is the natural one.
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from prisma.analysis.border import guarded
 from prisma.analysis.modularity.graph import Graph, joined
 from prisma.analysis.weights.composition import composition
-from prisma.circuits import folded_in, neuron_weights
+from prisma.circuits import attentions, folded_in, neuron_weights, stream_weights
 from prisma.errors import PrismaError
 from prisma.numbers import exact
 from prisma.plain import expect_plain
@@ -76,6 +77,11 @@ def _stream(model: ViT) -> Graph:
     pixels = exact(model.embed.patch.weight).double().mT
     sizes = {"pixels": len(pixels), STREAM: width}
     weights: dict[tuple[str, str], Any] = {("pixels", STREAM): _array(pixels)}
+    for layer, attention in attentions(model.config):
+        name, w = f"blocks.{layer}.{attention}.v", stream_weights(model, layer, attention, dtype=torch.float64)
+        read, written = w["W_V"].movedim(0, 1).flatten(1), w["W_O"].flatten(0, 1)
+        sizes[name] = len(written)
+        weights[STREAM, name] = _array(read) + _array(written).T
     for layer in layers:
         name = f"blocks.{layer}.mlp.post"
         written = neuron_weights(model, layer, dtype=torch.float64)

@@ -6,7 +6,7 @@ import torch
 
 import prisma
 from prisma.analysis.modularity.vit_graph import vit_graph
-from prisma.circuits import folded_in, neuron_weights
+from prisma.circuits import folded_in, neuron_weights, stream_weights
 from prisma.errors import PrismaError
 from tests.variants import VARIANTS, model_of
 
@@ -47,11 +47,16 @@ def test_the_stream_is_one_layer_that_all_read_and_write() -> None:
     model = model_of("base")
     graph = vit_graph(model, "stream")
     names = list(graph.layers)
-    assert graph.layers == {"pixels": 8, "stream": 12, "blocks.0.mlp.post": 10, "blocks.1.mlp.post": 10, "classes": 5}
+    values, neurons = ({f"blocks.{i}.{name}": n for i in range(2)} for name, n in (("attn.v", 12), ("mlp.post", 10)))
+    assert graph.layers == {"pixels": 8, "stream": 12, **values, **neurons, "classes": 5}
     edges = {(names[e.source], names[e.target]): e.weight.toarray() for e in graph.edges}
     mlp = vit_graph(model, "blocks.0.mlp")
     both = mlp.edges[0].weight.toarray() + mlp.edges[1].weight.toarray().T
     assert np.allclose(edges["stream", "blocks.0.mlp.post"], both)
+    w = stream_weights(model, 1)
+    units = [(h, d) for h in range(3) for d in range(4)]
+    own = [[(w["W_V"][h, m, d].abs() + w["W_O"][h, d, m].abs()).item() for h, d in units] for m in range(12)]
+    assert np.allclose(edges["stream", "blocks.1.attn.v"], own)
     assert np.allclose(edges["pixels", "stream"], model.embed.patch.weight.detach().abs().T, atol=1e-6)
 
 
