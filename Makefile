@@ -51,6 +51,7 @@ parity: $(READY)
 # The pages on analyses: their code run on the shipped mice, what it prints, and their pictures.
 pages: $(READY)
 	$(BIN)/python tools/pages.py
+	$(BIN)/python tools/varying_goals.py
 	test ! -d real || $(BIN)/python tools/pages.py tutorials/attribution tutorials/dinov2
 
 # The documentation site, in site/: every link is checked, and a warning is an error.

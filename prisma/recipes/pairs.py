@@ -9,8 +9,8 @@ steps (modularly varying goals): what it can keep is what it knows of each digit
 does to the modularity of the network.
 
 3,000 steps of 128 images take about 30 seconds of one CPU core; the rate stays after its rise. Seeds: 0 for the first
-weights (`init_seed`), 0 for batches and goals (`order_seed`). There is no accuracy: expected R² on the 1,000 test images,
-of the goal with which each run ends: EXPECTED.
+weights (`init_seed`), 0 for batches and goals (`order_seed`). There is no accuracy; expected R² on the 1,000 test
+images, of the goal with which each run ends: EXPECTED.
 """
 
 from dataclasses import replace

@@ -27,7 +27,7 @@ from prisma.analysis.attribution.methods import METHODS, method_named
 from prisma.analysis.attribution.questions import Reading, as_target, name_of
 from prisma.analysis.border import guarded
 from prisma.analysis.result import Result
-from prisma.analysis.statistics import bootstrap_interval
+from prisma.analysis.statistics import mean_interval
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, Target
 from prisma.view.figures.plots import draw
@@ -70,7 +70,7 @@ class CompareMaps(Result):
     def figures(self) -> Tensor:
         """[figure, method, 3]: mean over the images that have it, and the ends of its 95 % bootstrap interval."""
         values = torch.stack([self.arrays[name].double() for name in FIGURES], dim=1)
-        low, high = bootstrap_interval(lambda rows: values[rows].nanmean(0), len(values))
+        low, high = mean_interval(values)
         return torch.stack([values.nanmean(0), low, high], dim=-1)
 
     def figure(self, name: str, method: str) -> Tensor:

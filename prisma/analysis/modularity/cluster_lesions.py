@@ -126,7 +126,7 @@ def cluster_lesions(
     if draws < 2 or smallest < 1:
         raise PrismaError(f"expected at least 2 draws, and smallest at least 1; found {draws} and {smallest}")
     expect_packages("scipy", extra="analysis")
-    sets = _Sets(model, communities, draws, smallest, seed)
+    sets = _Sets.of(model, communities, draws, smallest, seed)
     values = _changes(model, images, labels, sets, batch)
     importance, coherence = _scores(values)
     extreme = coherence.nan_to_num(torch.inf)
@@ -140,7 +140,7 @@ def cluster_lesions(
         importance_p=_p(importance[:, 1:] <= importance[:, :1] + _NO_CHANGE),
         coherence=coherence[:, 0].clone(),
         coherence_p=_p(extreme[:, 1:] >= extreme[:, :1] - _NO_CHANGE),
-        layer=torch.tensor([layer for layer, _ in sets.placed]),
+        layer=torch.tensor(sets.layers),
         community=torch.tensor(sets.communities),
         size=torch.tensor(sets.sizes),
         random_importance=importance[:, 1:].clone(),
@@ -148,14 +148,47 @@ def cluster_lesions(
     )  # fmt: skip
 
 
-def _changes(model: ViT, images: Tensor, labels: Tensor, sets: "_Sets", batch: int | None) -> Tensor:
-    """[set, 1 + draw, class]: the change of the accuracy on each class, of each community and then its random sets."""
-    nothing, classes = next(model.parameters()).new_zeros(1), model.config.n_classes
-    metric = partial(_right, labels=labels.to(nothing.device))
-    found = patched_runs(model, images, sets, lambda rows: _Nothing(nothing), batch)
-    by_class = _by_class(found.measure(metric), labels, classes)  # [class, layer, set]
-    clean = _by_class(measure(metric, found.logits), labels, classes)
-    return torch.stack([(by_class[:, layer, at] - clean[:, None]).mT for layer, at in sets.placed])
+@dataclass(frozen=True)
+class _Sets:
+    """Communities within layers, each followed by random sets of as many units of its layer."""
+
+    site: str
+    units: list[list[int]]  # all sets
+    layers: list[int]  # the block of each community
+    communities: list[int]
+    sizes: list[int]
+
+    @classmethod
+    def of(cls, model: ViT, found: Modularity, draws: int, smallest: int, seed: int) -> "_Sets":
+        layers: Sequence[str] = found.metadata["layers"]
+        site = next((site for site in AXIS if any(name.endswith(f".{site}") for name in layers)), None)
+        if site is None:
+            raise PrismaError(
+                f"expected communities of units of {' or '.join(AXIS)}; found those of {layers[0]} and more"
+            )
+        names = sites_of_every_block(model, site)
+        sizes = {name: int((found.layer == i).sum()) for i, name in enumerate(layers) if name.endswith(f".{site}")}
+        width = model.config.n_heads if site == "attn.z" else model.config.d_mlp
+        if wrong := [name for name, size in sizes.items() if name not in names or size != width]:
+            raise PrismaError(
+                f"expected communities of this model; found a layer {wrong[0]} of {sizes[wrong[0]]} units"
+            )
+        sets, random = cls(site, [], [], [], []), np.random.default_rng(seed)
+        for name in sizes:
+            own = found.labels[found.layer == list(layers).index(name)]
+            for community in sorted(set(own[own >= 0].tolist())):
+                units = (own == community).nonzero()[:, 0].tolist()
+                if smallest <= len(units) < width:
+                    drawn = [random.choice(width, len(units), replace=False).tolist() for _ in range(draws)]
+                    sets.units.extend([units, *drawn])
+                    sets.layers.append(names.index(name))
+                    sets.communities.append(community)
+                    sets.sizes.append(len(units))
+        if not sets.units:
+            raise PrismaError(
+                f"expected a community with at least {smallest} units of a layer, and not all {width}; found none"
+            )
+        return sets
 
 
 class _Nothing:
@@ -168,52 +201,17 @@ class _Nothing:
         return self._value
 
 
-class _Sets(Units):
-    """Communities within layers, each followed by random sets of its size, as many in every layer."""
-
-    def __init__(self, model: ViT, found: Modularity, draws: int, smallest: int, seed: int) -> None:
-        layers: Sequence[str] = found.metadata["layers"]
-        site = next((site for site in AXIS if any(name.endswith(f".{site}") for name in layers)), None)
-        if site is None:
-            raise PrismaError(
-                f"expected communities of units of {' or '.join(AXIS)}; found those of {layers[0]} and more"
-            )
-        super().__init__(model, site, AXIS[site], None)
-        names = sites_of_every_block(model, site)
-        widths = {name: int((found.layer == i).sum()) for i, name in enumerate(layers) if name.endswith(f".{site}")}
-        width = model.config.n_heads if site == "attn.z" else model.config.d_mlp
-        if wrong := [name for name, size in widths.items() if name not in names or size != width]:
-            raise PrismaError(
-                f"expected communities of this model; found a layer {wrong[0]} of {widths[wrong[0]]} units"
-            )
-        self.sets: list[list[list[int]]] = [[] for _ in names]
-        self.placed: list[tuple[int, slice]] = []  # (layer, where the community and its random sets are)
-        self.communities: list[int] = []
-        self.sizes: list[int] = []
-        random = np.random.default_rng(seed)
-        for name in widths:
-            own = found.labels[found.layer == list(layers).index(name)]
-            for community in sorted(set(own[own >= 0].tolist())):
-                units = (own == community).nonzero()[:, 0].tolist()
-                if smallest <= len(units) < width:
-                    drawn = [random.choice(width, len(units), replace=False).tolist() for _ in range(draws)]
-                    self._place(names.index(name), community, [units, *drawn])
-        if not self.placed:
-            raise PrismaError(
-                f"expected a community with at least {smallest} units of a layer, and not all {width}; found none"
-            )
-        most = max(map(len, self.sets))
-        self.sets = [[*some, *([[]] * (most - len(some)))] for some in self.sets]  # a set of none changes nothing
-
-    def _place(self, layer: int, community: int, sets: list[list[int]]) -> None:
-        start = len(self.sets[layer])
-        self.sets[layer] += sets
-        self.placed.append((layer, slice(start, start + len(sets))))
-        self.communities.append(community)
-        self.sizes.append(len(sets[0]))
-
-    def groups_of(self, layer: int, size: int) -> Sequence[Sequence[int]]:
-        return self.sets[layer]
+def _changes(model: ViT, images: Tensor, labels: Tensor, sets: _Sets, batch: int | None) -> Tensor:
+    """[set, 1 + draw, class]: the change of the accuracy on each class, of each community and then its random sets."""
+    nothing, classes = next(model.parameters()).new_zeros(1), model.config.n_classes
+    metric = partial(_right, labels=labels.to(nothing.device))
+    layer = torch.tensor(sets.layers).repeat_interleave(len(sets.units) // len(sets.layers))  # [set and draw]
+    cells = torch.arange(model.config.n_layers)[:, None] == layer
+    units = Units(model, sets.site, AXIS[sets.site], sets.units)
+    found = patched_runs(model, images, units, lambda rows: _Nothing(nothing), batch, cells)
+    values = found.measure(metric)[:, layer, torch.arange(len(layer))]  # [image, set and draw]
+    clean = _by_class(measure(metric, found.logits), labels, classes)
+    return (_by_class(values, labels, classes) - clean[:, None]).mT.unflatten(0, (len(sets.layers), -1))
 
 
 def _right(logits: Tensor, labels: Tensor) -> Tensor:
