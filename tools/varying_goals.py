@@ -10,6 +10,7 @@ The runs are in runs/varying-goals/; those that are finished are kept.
 import itertools
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def page(found: dict[str, Any]) -> str:
     rises = {mouse: _mean(last(found, mouse), "q") - _mean(first(found, mouse), "q") for mouse in MICE}
     apart = {mouse: _mean(last(found, mouse), "agree") for mouse in MICE}
     most = max(row["agree"] for row in found["rows"])
-    return f"""# Modularly varying goals
+    return _wrapped(f"""# Modularly varying goals
 
 Does a network become modular when the parts of its task stay and their combination changes? Kashtan and Alon (2005)
 found so for networks that evolve. Here the question is put to networks that are trained by gradient: the task shows two
@@ -131,8 +132,17 @@ wondered why it is low.
 **Limits.** One task, one architecture, {len(SEEDS)} seeds, one period. The graph has weights alone, and in a residual
 stream nothing is gained by keeping two things in channels of their own: any other basis serves as well.
 
-    python tools/varying_goals.py --train     # trains and measures again
-"""
+```bash
+python tools/varying_goals.py --train   # trains and measures again
+```
+""")
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs in lines of one width; tables, pictures and code as they are."""
+    parts = text.split("\n\n")
+    prose = [not part.startswith(("#", "|", "!", "```")) for part in parts]
+    return "\n\n".join(textwrap.fill(part, 120) if plain else part for part, plain in zip(parts, prose, strict=True))
 
 
 def _verdict(found: dict[str, Any]) -> str:
@@ -147,7 +157,7 @@ def _verdict(found: dict[str, Any]) -> str:
         more = "The seeds of the two overlap, so there is no sign that varying goals make these networks modular"
     beyond = sum(value > 2 for value in z)
     return (
-        f"{more}; of the {len(z)} networks with varying goals, {beyond} are beyond their shuffled graphs (z above 2)."
+        f"{more}. Networks with varying goals that are beyond their shuffled graphs (z above 2): {beyond} of {len(z)}."
     )
 
 

@@ -10,7 +10,7 @@ does to the modularity of the network.
 
 3,000 steps of 128 images take about 30 seconds of one CPU core; the rate stays after its rise. Seeds: 0 for the first
 weights (`init_seed`), 0 for batches and goals (`order_seed`). There is no accuracy; expected R² on the 1,000 test
-images, of the goal with which each run ends: EXPECTED.
+images, of the goal with which each run ends: 0.913 and 0.829.
 """
 
 from dataclasses import replace
@@ -39,8 +39,8 @@ PAIRS = Recipe(
         objective="varying",
     ),
     license="mit",
-    expected_r2=0.5,
+    expected_r2=0.913,
 )  # fmt: skip
 PAIRS_VARYING = replace(
-    PAIRS, name="pairs-varying", training=replace(PAIRS.training, goal_every=EVERY), expected_r2=0.5
+    PAIRS, name="pairs-varying", training=replace(PAIRS.training, goal_every=EVERY), expected_r2=0.829
 )

@@ -18,4 +18,4 @@ def test_the_two_differ_in_nothing_but_whether_the_goal_changes() -> None:
 
 
 def test_the_mouse_is_a_network_of_one_token() -> None:
-    assert (PAIRS.model.n_tokens, PAIRS.model.n_weights) == (1, 12577)
+    assert (PAIRS.model.n_tokens, PAIRS.model.n_weights) == (1, 12320)

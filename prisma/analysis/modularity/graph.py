@@ -4,7 +4,7 @@ Edges are kept by pairs of layers, so that weights can be shuffled within each p
 into one symmetric sparse matrix, the adjacency A. The degree of a node is the sum of its row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ class Edges:
     source: int  # of the graph's layers
     target: int
     weight: "sparse.csr_array"  # [unit of source, unit of target]; within a layer, each pair once: above the diagonal
+    fixed: bool = False  # whether the places of zeros are those of the architecture, as in a grouped convolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,9 @@ class Graph:
     @cached_property
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """The two nodes of each edge, in the order of the edges."""
-        pairs = [edges.weight.tocoo().coords for edges in self.edges] or [(np.zeros(0, int), np.zeros(0, int))]
+        pairs = [(edges.weight.tocoo().row, edges.weight.tocoo().col) for edges in self.edges] or [
+            (np.zeros(0, int), np.zeros(0, int))
+        ]
         rows = [pair[0] + self.starts[edges.source] for pair, edges in zip(pairs, self.edges, strict=False)]
         columns = [pair[1] + self.starts[edges.target] for pair, edges in zip(pairs, self.edges, strict=False)]
         return np.concatenate(rows or [np.zeros(0, int)]), np.concatenate(columns or [np.zeros(0, int)])
@@ -132,7 +135,9 @@ class Graph:
 
 
 def cells_of(edges: Edges) -> int:
-    """How many pairs of units there are between two layers, or within one."""
+    """How many pairs of units may have a weight between two layers, or within one."""
+    if edges.fixed:
+        return int(edges.weight.nnz)
     n, m = edges.weight.shape
     return n * (n - 1) // 2 if edges.source == edges.target else n * m
 
@@ -145,10 +150,16 @@ def symmetric(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, n: int
     return sparse.coo_array((np.concatenate([weights, weights]), both), shape=(n, n)).tocsr()
 
 
-def joined(layers: Mapping[str, int], weights: Mapping[tuple[str, str], Any], **more: Any) -> Graph:
+def joined(
+    layers: Mapping[str, int],
+    weights: Mapping[tuple[str, str], Any],
+    fixed: Collection[tuple[str, str]] = (),
+    **more: Any,
+) -> Graph:
     """A graph from (name of a layer, name of another) -> weights [unit, unit], 0 or more.
 
-    Edges have no direction: weights from one unit to another and back are added.
+    Edges have no direction: weights from one unit to another and back are added. `fixed` are the pairs of layers in
+    which the architecture has the zeros.
     """
     from scipy import sparse
 
@@ -160,7 +171,8 @@ def joined(layers: Mapping[str, int], weights: Mapping[tuple[str, str], Any], **
             kept = sparse.triu(kept + kept.T, 1)
         place = min(a, b), max(a, b)
         found[place] = found[place] + kept if place in found else kept
-    edges = [Edges(*place, _kept(weight)) for place, weight in found.items()]
+    held = {frozenset(names.index(name) for name in pair) for pair in fixed}
+    edges = [Edges(*place, _kept(weight), frozenset(place) in held) for place, weight in found.items()]
     return Graph(layers, tuple(edges), **more)
 
 

@@ -77,6 +77,7 @@ class _Follower:
         self.pruned = is_pruned(network)
         self.layers: dict[str, int] = {}
         self.edges: dict[tuple[str, str], Any] = {}
+        self.fixed: set[tuple[str, str]] = set()  # edges of layers whose zeros are those of the architecture
         self.folded: set[fx.Node] = set()  # batch norms that are part of the layer before
 
     def graph(self) -> Graph:
@@ -85,7 +86,7 @@ class _Follower:
             found[node] = self._output(node, [found[x] for x in node.all_input_nodes])
         if not self.edges:
             raise PrismaError("expected a network with linear layers or convolutions; found none")
-        return joined(self.layers, self.edges, pruned=self.pruned, metadata={"graph": "weights"})
+        return joined(self.layers, self.edges, self.fixed, pruned=self.pruned, metadata={"graph": "weights"})
 
     def _output(self, node: fx.Node, inputs: list[Carried | None]) -> Carried | None:
         """What a node's tensor carries; None for what depends on no input, such as a size."""
@@ -136,6 +137,8 @@ class _Follower:
             read = _per_channel(weight.numpy(), self._width(source, channels, weight.shape[1], name)).T
             edges = read if channels is None else channels @ read
             self.edges[source, name] = self.edges[source, name] + edges if (source, name) in self.edges else edges
+            if getattr(part, "groups", 1) > 1:
+                self.fixed.add((source, name))
         self.layers[name] = len(weight)
         return {name: None}
 

@@ -3,7 +3,7 @@
 Within each pair of layers the weights are put into random places. What stays the same is the number of units and the
 distribution of the weights of every layer; what is lost is which unit is connected with which. In a pruned network the
 places of the weights that are not 0 stay too (`nonzero`): otherwise the places of the zeros alone would count as
-modular.
+modular. So do those between layers where the architecture has the zeros, as in a depthwise convolution.
 
 Source: Filan et al. 2103.03386.
 """
@@ -64,6 +64,9 @@ def _in_place(graph: Graph, times: int, random: np.random.Generator) -> Iterator
 
 def _places(graph: Graph, edges: Edges, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Random pairs of nodes for the edges between two layers, no pair twice."""
+    if edges.weight.nnz == cells_of(edges):
+        places = edges.weight.tocoo()
+        return places.row + graph.starts[edges.source], places.col + graph.starts[edges.target]
     chosen = random.choice(cells_of(edges), edges.weight.nnz, replace=False, shuffle=False)
     if edges.source != edges.target:
         rows, columns = np.divmod(chosen, edges.weight.shape[1])

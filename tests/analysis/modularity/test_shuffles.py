@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from torch import nn
 
 from prisma.analysis.modularity.graph import Graph, joined
+from prisma.analysis.modularity.network_graph import network_graph
 from prisma.analysis.modularity.shuffles import kind_of_shuffle, shuffled
 from prisma.errors import PrismaError
 from tests.analysis.modularity.nets import planted
@@ -57,6 +59,17 @@ def test_a_large_layer_numbers_its_pairs_right() -> None:
     weights[rows[some], columns[some]] = 1
     (found,) = shuffled(Graph.of(weights + weights.T), 1, "all", 0)
     assert found.nnz == 4000 and not found.diagonal().any()
+
+
+def test_zeros_of_the_architecture_stay_where_they_are() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 6, 1), nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(6, 3, 1))
+    graph = network_graph(network)
+    assert [edges.fixed for edges in graph.edges] == [False, True, False] and graph.zeros == 0
+    weights = np.random.default_rng(0).random((2, 3)) * [[0, 1, 1], [1, 0, 1]]
+    mixed = joined({"a": 3, "b": 3, "c": 2}, {("a", "b"): np.eye(3), ("c", "b"): weights}, {("b", "a")})
+    drawn = [x.toarray() for x in shuffled(mixed, 20, "all", 0)]
+    assert all(np.array_equal(within(x, mixed)[0], np.eye(3)) for x in drawn)
+    assert (np.sum(drawn, 0)[3:6, 6:] > 0).all()
 
 
 def test_what_suits_a_graph() -> None:
