@@ -10,6 +10,7 @@ shuffled graph costs: its weights in other places, two communities, Q and the n-
 import itertools
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import networkx as nx
@@ -56,7 +57,7 @@ def measure(args: Namespace) -> list[Line]:
     clock = CLOCKS[args.clock]
     seconds = interleave(calls, args.rounds, clock)
     found = median(seconds["graph"])
-    few, many = (interleave({"": lambda n=n: modularity(graph, 2, n)}, args.rounds, clock)[""] for n in (2, 12))
+    few, many = (interleave({"": partial(modularity, graph, 2, n)}, args.rounds, clock)[""] for n in (2, 12))
     shuffle = (median(many) - median(few)) / 10
     return [
         Line(f"graph of {graph.n_edges:,} edges", "", found, 0.0, found, "s", 1.0),

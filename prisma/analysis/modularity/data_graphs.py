@@ -99,8 +99,8 @@ def gradient_graph(model: nn.Module, images: Tensor, layers: str | Iterable[str]
     expect_packages("scipy", extra="analysis")
     units = Units.of(uncompiled(model), layers)
     if len(units.names) < 2 or not len(images):
-        found = f"{list(units.names)} and {len(images)} images"
-        raise PrismaError(f"expected at least two layers, and images; found {found}")
+        given = f"{list(units.names)} and {len(images)} images"
+        raise PrismaError(f"expected at least two layers, and images; found {given}")
     sums: dict[tuple[str, str], Tensor] = {}
     with torch.inference_mode(False), torch.enable_grad():
         for some in images.split(batch):

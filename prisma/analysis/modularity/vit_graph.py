@@ -88,7 +88,7 @@ def _stream(model: ViT) -> Graph:
         sizes[name] = len(written)
         weights[STREAM, name] = _array(_read_by_neurons(model, layer)) + _array(written).T
     if model.config.n_classes and model.config.d_pooled == width:
-        head = exact(model.readout.head.weight).double().mT
+        head = exact(model.readout.get_parameter("head.weight")).double().mT
         sizes["classes"] = head.shape[1]
         weights[STREAM, "classes"] = _array(folded_in(model.readout.ln_final, head))
     return joined(sizes, weights, metadata={"graph": STREAM})
