@@ -34,6 +34,10 @@ OPTIONS: Mapping[str, Option] = {
         choices=tuple(NAMED),
     ),
     "target": Option("the class that the metric is computed for, by number; default: the predicted class", int),
+    "neuron": Option(
+        "a number inside the model instead of the metric: SITE:INDEX, such as blocks.3.mlp.post:17, at the first "
+        "token; after commas head=2, token=5, or token=mean"
+    ),
     "corrupt": Option(
         "how the corrupt image of each pair is made: other, swap, noise, blur, mean or object",
         choices=tuple(CORRUPTIONS),

@@ -22,7 +22,7 @@ from prisma.analysis.attribution.questions import Reading, values_of_logits, val
 from prisma.analysis.fewer_tokens import only_keys, positions_in_attention, same_length, taken
 from prisma.batching import block_memory, inputs_per_pass
 from prisma.config import ViTConfig
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.metrics import Metric
 from prisma.plain import expect_plain
 from prisma.sites import Tap
@@ -46,6 +46,10 @@ class Game:
     baseline: Tensor
     target: Metric | Reading
     batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise PrismaError(f"expected batch to be at least 1; found {self.batch}")
 
     @property
     def n_prefix(self) -> int:
@@ -104,6 +108,7 @@ class TokenGame(Game):
     absent: str = "baseline"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         expect_pixels(self.config, next(self.model.parameters()).dtype, self.images)
         if self.absent == "dropped":
             tokens = self.target.tokens if isinstance(self.target, Reading) else ()
@@ -198,9 +203,19 @@ def can_be_empty(config: ViTConfig) -> bool:
     return config.pool in ("class", "distilled") or (config.pool_prefix and config.n_prefix > 0)
 
 
-def default_absence(config: ViTConfig) -> str:
-    """Dropped, wherever every coalition can be run that way."""
-    return "dropped" if can_be_empty(config) and not divided(config) else "baseline"
+def absence_of(config: ViTConfig, absent: str | None, baseline: Tensor | None = None) -> str:
+    """What an absent patch is. By default dropped, wherever every coalition can be run that way, or else the baseline.
+
+    Raises:
+        PrismaError: no such way; or a baseline that is given, and would not be used.
+    """
+    if absent is not None and absent not in ABSENT:
+        raise PrismaError(f"expected absent to be {' or '.join(ABSENT)}; found {quoted(str(absent))}")
+    if absent is None and baseline is None:
+        return "dropped" if can_be_empty(config) and not divided(config) else "baseline"
+    if absent == "dropped" and baseline is not None:
+        raise PrismaError(f"expected no baseline where patches are dropped; found one: {_ADVICE}")
+    return absent or "baseline"
 
 
 def masked_values(
