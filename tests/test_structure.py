@@ -38,6 +38,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.circuits",),
     ("train",),  # it scores the heads of every checkpoint as the analysis does
     ("study", "recipes", "smallest", "sparse"),
+    ("editing",),
     ("publish",),
     ("cli",),
     ("__main__",),
