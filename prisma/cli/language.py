@@ -55,7 +55,7 @@ def trace(
         "batch": batch,
     }  # fmt: skip
     with interruptible("nothing was written"):
-        loaded, tokenizer = load(model, pick_device(device))
+        loaded, tokenizer = load(model, str(pick_device(device)))
         found: CausalTrace | AverageTrace = (
             average_trace(loaded, tokenizer, asked, **options)
             if asked is not None
@@ -107,7 +107,7 @@ def rewrite(
 
     lines = [line for line in read_text(given(texts)).splitlines() if line.strip()]
     with interruptible("nothing was changed"):
-        loaded, tokenizer = load(model, pick_device(device))
+        loaded, tokenizer = load(model, str(pick_device(device)))
         fact = Fact(prompt=prompt, subject=subject, new=to)
         edit = rank_one_edit(loaded, tokenizer, fact, layer=layer, texts=lines, ridge=ridge, seed=seed)
         edit.write(given(out) / "edit.safetensors")

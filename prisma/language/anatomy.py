@@ -7,10 +7,10 @@ So OPT, whose MLP is no module, and Bloom, whose MLP module adds the residual it
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,11 @@ class Anatomy:
     @property
     def dtype(self) -> torch.dtype:
         return next(self.model.parameters()).dtype
+
+    @property
+    def table(self) -> Tensor:
+        """The embedding of every word [word, number]."""
+        return cast(Tensor, self.embedding.weight)
 
     def parts(self, kind: str) -> tuple[nn.Module, ...]:
         """The modules whose outputs are the states of a kind: `hidden`, `mlp` or `attention`, one for each layer."""
@@ -87,8 +92,8 @@ def is_linear(module: nn.Module) -> bool:
 
 def sizes(linear: nn.Module) -> tuple[int, int]:
     """The widths that a linear map reads and writes."""
-    rows, columns = linear.weight.shape  # type: ignore[union-attr]
-    return (columns, rows) if isinstance(linear, nn.Linear) else (rows, columns)  # type: ignore[return-value]
+    rows, columns = cast(Tensor, linear.weight).shape
+    return (columns, rows) if isinstance(linear, nn.Linear) else (rows, columns)
 
 
 def anatomy(model: "nn.Module | Anatomy") -> Anatomy:
@@ -105,7 +110,7 @@ def anatomy(model: "nn.Module | Anatomy") -> Anatomy:
             "expected a causal language model of transformers, with get_input_embeddings(); "
             f"found {type(model).__name__}"
         )
-    tokens = torch.arange(PROBE, device=next(model.parameters()).device)[None] % embedding.weight.shape[0]
+    tokens = torch.arange(PROBE, device=next(model.parameters()).device)[None] % len(cast(Tensor, embedding.weight))
     with evaluating(model):
         lists = _lists(model)
         called, clean = _calls(model, tokens, [block for blocks in lists.values() for block in blocks])
@@ -141,7 +146,11 @@ def _blocks(
             f"expected a list of blocks (nn.ModuleList), each called once on [batch, token, d_model]; "
             f"found in {type(model).__name__}: {there}"
         )
-    return tuple(max(found.values(), key=lambda part: sum(p.numel() for p in part.parameters())))
+    return tuple(max(found.values(), key=_weights))
+
+
+def _weights(blocks: Iterable[nn.Module]) -> int:
+    return sum(x.numel() for block in blocks for x in block.parameters())
 
 
 def _sublayers(layer: int, block: nn.Module, order: list[nn.Module], d_model: int) -> tuple[nn.Module, nn.Module]:

@@ -179,7 +179,7 @@ def _expect_known(runs: RestoredRuns, tokenizer: Any, wanted: int | None, answer
 def embedding_scale(parts: Anatomy, tokenizer: Any, subjects: Sequence[str] = ()) -> float:
     """The standard deviation of all numbers in the embeddings of the subjects' tokens, or of the whole vocabulary."""
     if not subjects:
-        return float(parts.embedding.weight.double().std())  # type: ignore[operator, union-attr]
+        return float(parts.table.double().std())
     special = set(getattr(tokenizer, "all_special_ids", ()))
     ids = [i for subject in subjects for i in tokenizer(subject)["input_ids"] if i not in special]
     return float(parts.embedding(torch.tensor(ids, device=parts.device)).double().std())
@@ -203,9 +203,9 @@ def expect_options(kind: str, window: int | None, sever: str | None, samples: in
 
 def _noise(parts: Anatomy, place: Prompt, samples: int, seed: int) -> Tensor:
     """Standard normal [draw, subject token, embedding], the same for every state that is restored."""
-    width = parts.embedding.weight.shape[-1]  # type: ignore[union-attr]
+    width = parts.table.shape[1]
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn((samples, place.end - place.start, width), generator=generator).to(parts.embedding.weight)  # type: ignore[call-overload]
+    return torch.randn((samples, place.end - place.start, width), generator=generator).to(parts.table)
 
 
 def _restored(runs: RestoredRuns, answer: int, window: int, batch: int) -> Tensor:

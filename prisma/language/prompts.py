@@ -68,10 +68,10 @@ def locate(tokenizer: Any, prompt: str, subject: str) -> Prompt:
     name = subject.strip()
     found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) or re.search(re.escape(name), text)
     if not name or found is None:
-        words = re.findall(r"\w+", text)
+        there = re.findall(r"\w+", text)
         raise PrismaError(
             f"expected the subject {quoted(subject)} in the prompt {quoted(text, 200)}; found no such text in it; "
-            f"the nearest words: {nearest(name, words)}"
+            f"the nearest words: {nearest(name, there)}"
         )
     encoded = tokenizer(text, return_offsets_mapping=True) if getattr(tokenizer, "is_fast", False) else tokenizer(text)
     ids = list(encoded["input_ids"])
