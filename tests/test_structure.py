@@ -39,6 +39,8 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.modularity",),  # it removes communities by ablation
     ("train",),  # it scores the heads of every checkpoint as the analysis does
     ("study", "recipes", "smallest", "sparse"),
+    ("editing",),
+    ("language",),
     ("publish",),
     ("cli",),
     ("__main__",),

@@ -36,6 +36,7 @@ GROUPS = {  # folder of the package -> heading in the API reference, in the orde
     "pretrained/open_clip": "Pretrained models: open_clip",
     "data": "Tasks and pictures",
     "sparse": "Sparse coders",
+    "language": "Language models",
     "train": "Training",
     "publish": "Publishing",
 }
