@@ -13,8 +13,8 @@ Shapes: N image, C channel, H height, W width.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -162,3 +162,10 @@ class Pyramid(OfNothing):
 def frequencies(height: int, width: int) -> Tensor:
     """[height, width // 2 + 1]: how many cycles per pixel each entry of a real spectrum stands for."""
     return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
+
+
+def described(image: Any) -> str:
+    """A parameterisation on one line, tensors by their shapes: `FFT(decay=1.0, lr=0.05)`."""
+    values = {field.name: getattr(image, field.name) for field in fields(image)}
+    words = {name: list(x.shape) if isinstance(x, Tensor) else x for name, x in values.items()}
+    return f"{type(image).__name__}({', '.join(f'{name}={value}' for name, value in words.items())})"

@@ -18,11 +18,11 @@ from prisma.analysis.result import Result
 from prisma.analysis.top_images import Images, expect_data, image_parts
 from prisma.bounds import expect_within
 from prisma.data.transform import Transform
-from prisma.errors import PrismaError, quoted
+from prisma.errors import PrismaError
 from prisma.features.ascent import Climbed, Plan, climb
 from prisma.features.colors import Colors, expect_pictures
 from prisma.features.honesty import Beside, activations, answers, beside_data, pictures_at, second_opinion
-from prisma.features.images import FFT, Image
+from prisma.features.images import FFT, Image, described
 from prisma.features.maco import resized
 from prisma.features.objectives import as_objective, name_of
 from prisma.features.paths import path_check
@@ -201,7 +201,7 @@ def _climbed(
 def _described(targets: Sequence[Reading], plan: Plan, data: Images | None) -> dict[str, Any]:
     """The settings, as JSON values."""
     return {
-        "analysis": "features", "targets": [name_of(x) for x in targets], "image": quoted(plan.image, 200),
+        "analysis": "features", "targets": [name_of(x) for x in targets], "image": described(plan.image),
         "steps": plan.steps, "seed": plan.seed, "copies": plan.copies, "lr": plan.lr,
         "robustness": repr(plan.robustness), "data": 0 if data is None else len(data),
     }  # fmt: skip

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from prisma.errors import PrismaError
+from prisma.features.images import described
 from prisma.features.maco import MACO, natural_pictures, resized
 
 
@@ -15,6 +16,7 @@ def test_the_magnitude_of_maco_is_that_of_the_data_whatever_the_phase() -> None:
     wanted = torch.fft.rfft2(data, norm="ortho").abs().mean(0)
     found = torch.fft.rfft2(x, norm="ortho").abs()
     assert torch.allclose(found, wanted.expand_as(found), atol=1e-4)
+    assert described(kind) == "MACO(pictures=None, magnitude=[3, 8, 5], lr=0.2)"
     given = MACO(magnitude=torch.ones(3, 8, 5)).of_data(data)
     assert torch.equal(given.magnitude, torch.ones(3, 8, 5))  # type: ignore[arg-type]
     for kind, message in ((MACO(), "expected data, pictures or a magnitude for MACO; found none"),):

@@ -1,5 +1,6 @@
 """A contact sheet: a row of pictures for each of many things."""
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,13 @@ def draw_sheet(
                 panel.text(-0.1, row * cell + 0.55, captions[row], ha="right", va="top", fontsize=6, color="#5b616b")
         panel.set(xlim=(-label, across), ylim=(len(names) * cell, -0.5))
     return figure
+
+
+def saved(figure: "Figure") -> bytes:
+    """The bytes of a PNG file, without a date."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _seen(picture: Tensor) -> np.ndarray:
