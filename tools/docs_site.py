@@ -34,6 +34,7 @@ GROUPS = {  # folder of the package -> heading in the API reference, in the orde
     "pretrained/transformers": "Pretrained models: transformers",
     "pretrained/open_clip": "Pretrained models: open_clip",
     "data": "Tasks and pictures",
+    "features": "Feature visualisation",
     "sparse": "Sparse coders",
     "train": "Training",
     "publish": "Publishing",

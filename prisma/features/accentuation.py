@@ -51,6 +51,6 @@ def accentuate(
     several: Sequence[Any] = objectives if isinstance(objectives, list | tuple) else [objectives] * len(seeds)
     if len(several) != len(seeds):
         raise PrismaError(f"expected one objective, or one for each of {len(seeds)} pictures; found {len(several)}")
-    held = [as_objective(x) - distance * Distance(seed) for x, seed in zip(several, seeds, strict=True)]
+    held = [-distance * Distance(seed) + as_objective(x) for x, seed in zip(several, seeds, strict=True)]
     chosen = FFT() if image is None else image
     return visualize(model, held, chosen, steps=steps, robustness=robustness, start=seeds, **others)

@@ -83,8 +83,8 @@ def climb(
             raise PrismaError(_constant(objectives, int((~moved).nonzero()[0]) // plan.copies))
         if step % LOOKED == 0 or step == plan.steps - 1:
             _expect_finite(values, objectives, plan.copies, step)
-        for x, *others in zip(numbers, gradients, means, squares, strict=True):
-            _adam(x, *others, plan.lr, step)
+        for x, gradient, mean, square in zip(numbers, gradients, means, squares, strict=True):
+            _adam(x, gradient, mean, square, plan.lr, step)
         on_step()
     with torch.no_grad():
         pixels = plan.colors.pixels(plan.image.draw(numbers, subject.shape))

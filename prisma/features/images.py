@@ -14,7 +14,7 @@ Shapes: N image, C channel, H height, W width.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class OfNothing:
 
     pictures: Tensor | None = None
 
-    def of_data(self, x_NCHW: Tensor | None) -> "OfNothing":
+    def of_data(self, x_NCHW: Tensor | None) -> Self:
         """Itself."""
         return self
 

@@ -9,6 +9,7 @@ Sources: Olah et al. 2017, Feature Visualization; Mordvintsev et al. 2018; Gatys
 Shapes: B image, T position, F feature.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.analysis.attribution.questions import Neuron
-from prisma.analysis.readings import Objective, Read, Reading, expect_index, features_at
+from prisma.analysis.readings import Objective, Product, Read, Reading, Sum, expect_index, features_at
 from prisma.errors import PrismaError, quoted
 from prisma.features.subjects import OUTPUT
 from prisma.fields import check_types
@@ -205,4 +206,20 @@ def name_of(x: Reading) -> str:
         return f"{x.site}{'' if x.head is None else f'.{x.head}'}:{x.index}{at}"
     if isinstance(x, OfLogits) and isinstance(x.metric, Logit) and isinstance(x.metric.target, int):
         return f"{OUTPUT}:{x.metric.target}"
-    return quoted(x)
+    if isinstance(x, Sum):
+        terms = [_term(part) for part in x.parts]
+        return "".join(terms).removeprefix(" + ").strip()
+    if isinstance(x, Product):
+        return _term(x).removeprefix(" + ").strip()
+    return type(x).__name__ if isinstance(x, Objective) else quoted(x)
+
+
+def _term(x: Reading | float) -> str:
+    """A part of a sum, with its sign: ` - 0.5*logits:3`."""
+    parts = x.parts if isinstance(x, Product) else (x,)
+    factor = math.prod(part for part in parts if isinstance(part, int | float))
+    names = [
+        f"({name_of(part)})" if isinstance(part, Sum) else name_of(part) for part in parts if isinstance(part, Reading)
+    ]
+    numbers = [] if names and abs(factor) == 1 else [f"{abs(factor):g}"]
+    return (" - " if factor < 0 else " + ") + "*".join([*numbers, *names])

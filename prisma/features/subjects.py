@@ -81,7 +81,7 @@ class OfViT(_Scaled):
         super().__init__(known or ((0.0, 1.0),) * config.channels, weight.device, weight.dtype)
         self.shape = (config.channels, *config.image_sides)
         self.grid, self._known = TokenGrid.of(config), site_names(config)
-        self.depth = [site for site in self._known if site.endswith(".resid_post")] or ["embed"]
+        self.depth: Sequence[str] = [site for site in self._known if site.endswith(".resid_post")] or ["embed"]
         self.per_pass = inputs_per_pass(model, memory=2 * (config.n_layers + 1) * block_memory(model))
 
     def expect(self, sites: Iterable[str]) -> None:
@@ -115,7 +115,7 @@ class OfModule(_Scaled):
         self.module, self.shape = module, (len(transform.mean), *transform.size)
         self._parts = {name: part for name, part in module.named_modules() if name}
         self._checked: set[str] = set()
-        self.depth = [name for name, _ in module.named_children()]
+        self.depth: Sequence[str] = [name for name, _ in module.named_children()]
         self.per_pass = IMAGES
 
     def expect(self, sites: Iterable[str]) -> None:

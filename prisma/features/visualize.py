@@ -155,12 +155,11 @@ def visualize(
     if data is not None:
         expect_data(data)
     subject, targets = subject_of(model, transform), _targets(objectives)
-    bound = _bound(subject, targets)
+    bound, second_one = _bound(subject, targets), None if second is None else subject_of(second, transform)
     chosen, colors = _prepared(FFT() if image is None else image, subject, data, start)
     plan = Plan(chosen, colors, steps, seed, copies, robustness or Robustness(), chosen.lr if lr is None else lr)
     beginning = None if start is None else _beginning(start, len(targets), copies, subject)
     found = _climbed(subject, bound, plan, beginning, subject.per_pass if batch is None else batch, progress)
-    second_one = None if second is None else subject_of(second, transform)
     return Features(
         metadata={**_described(targets, plan, data), "layers": list(subject.depth)},
         images=found.pixels.cpu(),

@@ -64,8 +64,8 @@ def draw_sheet(
             panel.text(left, -0.12, title, fontsize=8, fontweight="bold", color="#1f2328")
             for row, pictured in enumerate(block):
                 for column, picture in enumerate(pictured):
-                    x, y = left + column * (aspect + GAP), row * cell
-                    panel.imshow(_seen(picture), extent=(x, x + aspect, y + 1, y), interpolation="nearest")
+                    at, y = left + column * (aspect + GAP), row * cell
+                    panel.imshow(_seen(picture), extent=(at, at + aspect, y + 1, y), interpolation="nearest")
         for row, name in enumerate(names):
             panel.text(-0.1, row * cell + 0.45, shown(name, WIDEST), ha="right", va="bottom", fontsize=7)
             if captions:
