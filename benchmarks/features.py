@@ -3,12 +3,12 @@
     python -m benchmarks.features [--steps 32] [--units 64] [--of 16] [--side 224] [--rounds 3] [--threads N]
     python -m benchmarks.features --transfer REF --steps 200
 
-Ours: all units in batches, a forward that ends at the layer, one resampling for all changes of an image. Lucent's loop as
-it is by default, in our own words, because torch-lucent 0.1.8 does not install beside this (it pins kornia at 0.4.1 at
-most): one unit after the other, hooks on every layer and a whole forward, the FFT parameterisation, pad, jitter, scale,
-rotation and jitter one after the other, Adam, and gradients of the weights too, as the network comes. Both make the same
-number of steps. Lucent's loop makes one unit in `--of`, since its time is a loop over them, and is multiplied. Target: at
-least three times as fast. Weights are random, which changes no speed.
+Ours: all units in batches, a forward that ends at the layer, one resampling for all changes of an image. Lucent's loop
+as it is by default, in our own words, because torch-lucent 0.1.8 does not install beside this (it pins kornia at 0.4.1
+at most): one unit after the other, hooks on every layer and a whole forward, the FFT parameterisation, pad, jitter,
+scale, rotation and jitter one after the other, Adam, and gradients of the weights too, as the network comes. Both make
+the same number of steps. Lucent's loop makes one unit in `--of`, since its time is a loop over them, and is multiplied.
+Target: at least three times as fast. Weights are random, which changes no speed.
 
 With `--transfer` it measures instead whether another mouse, REF, agrees on the classes of the sprites mouse's optima.
 """

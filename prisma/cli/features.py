@@ -4,11 +4,14 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prisma.cli.shared import JsonOption, interruptible
+
+if TYPE_CHECKING:
+    from prisma.features.visualize import Features
 
 cli = typer.Typer()
 
@@ -34,9 +37,7 @@ def features(
     seed: Annotated[int, typer.Option(help="Of the first image and the random changes.")] = 0,
     copies: Annotated[int, typer.Option(min=1, help="Images of each unit.")] = 1,
     top: Annotated[int, typer.Option(min=1, help="Real images to show beside each unit.")] = 5,
-    second: Annotated[
-        str | None, typer.Option(metavar="REF", help="A second model that looks at the images too.")
-    ] = None,
+    second: Annotated[str | None, typer.Option(metavar="REF", help="A second model that looks at them too.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
     hub: Annotated[Path | None, typer.Option(help="The folder hub that holds the published mice.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("runs/features"),
@@ -73,10 +74,12 @@ def features(
             provenance=where,
         )  # fmt: skip
         found = run_features(job, batch=batch, processes=processes)
-        if processes.is_first and as_json:
-            summary = {name: x.tolist() for name, x in found.arrays.items() if name in ("activation", "answer")}
-            print(json.dumps({"targets": found.metadata["targets"], **summary, "out": str(out)}, indent=2))
-        elif processes.is_first:
-            print(
-                f"{found.report(loaded.labels)}\nWrote {len(units)} units to {out}: sheet.png, features.npz, README.md."
-            )
+        if processes.is_first:
+            print(_as_json(found, out) if as_json else found.report(loaded.labels))
+        if processes.is_first and not as_json:
+            print(f"Wrote {len(units)} units to {out}: sheet.png, features.npz, README.md.")
+
+
+def _as_json(found: "Features", out: Path) -> str:
+    numbers = {name: x.tolist() for name, x in found.arrays.items() if name in ("activation", "answer")}
+    return json.dumps({"targets": found.metadata["targets"], **numbers, "out": str(out)}, indent=2)

@@ -133,8 +133,7 @@ def visualize(
         objectives: one or several: objectives, metrics of logits, or classes. The result of one does not depend on the
             others.
         image: the parameterisation, by default `FFT()`.
-        steps, lr: of Adam; by default the parameterisation's rate.
-        seed: of the first numbers and the random changes.
+        steps, lr: of Adam; by default the parameterisation's rate. seed: of the first numbers and the random changes.
         copies: images of each target.
         robustness: the random changes at every step; `robustness.PLAIN` is none.
         start: pictures to begin with, [channel, height, width] or one for each target, in [0, 1].
@@ -142,8 +141,7 @@ def visualize(
         k: how many top images of each target.
         second: another model, such as the same mouse of another seed, which looks at the optima too.
         transform: of a network that does not come from `prisma.load`.
-        batch: images that are optimised together; it changes results by rounding at most.
-        progress: show a progress bar on stderr.
+        batch: images that are optimised together. progress: show a progress bar on stderr.
 
     Raises:
         PrismaError: a site or unit that does not exist (with the nearest names), an objective that does not depend on
