@@ -51,7 +51,7 @@ def lucents(network: nn.Module, unit: int, steps: int, side: int, device: str) -
     """One image, as lucent's `render_vis` makes it."""
     found: dict[str, Tensor] = {}
     hooks = [
-        part.register_forward_hook(lambda _, __, output, name=name: found.__setitem__(name, output))  # type: ignore[misc]
+        part.register_forward_hook(lambda _, __, output, name=name: found.__setitem__(name, output))
         for name, part in network.named_modules()
         if name
     ]
@@ -107,12 +107,16 @@ def transfer(ref: str, steps: int, device: str) -> None:
     images, _ = task("sprites").inputs("test", 400)
     for image in (FFT(), Pyramid(), MACO()):
         found = visualize(ours, range(40), image, steps=steps, data=images.to(device), second=other, k=1)
-        right = [(x == found.target).double() for x in (found.answer, found.second_answer)]
-        words = []
-        for own, name in zip(right, ("the mouse itself", ref), strict=True):
-            low, high = prisma.bootstrap_interval(lambda rows, x=own: x[rows].mean(), len(own)).tolist()
-            words.append(f"{name}: {own.mean():.2f} ({low:.2f} to {high:.2f})")
-        print(type(image).__name__, *words, sep="; ")
+        of_second = torch.as_tensor(found.second_answer)
+        shares = [f"{name}: {share(x.eq(found.target))}" for name, x in (("itself", found.answer), (ref, of_second))]
+        print(type(image).__name__, *shares, sep="; ")
+
+
+def share(right: Tensor) -> str:
+    """A mean and its interval over images."""
+    x = right.double()
+    low, high = prisma.bootstrap_interval(lambda rows: x[rows].mean(), len(x)).tolist()
+    return f"{x.mean():.2f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:
