@@ -26,7 +26,7 @@ def features(
         list[str],
         typer.Option(
             metavar="SITE:INDEX",
-            help="blocks.3.mlp.post:17, a range 0-63, logits:NAME, or one at a token: blocks.3.mlp.post:17@class.",
+            help="blocks.3.mlp.post:17, a range 0-63, logits:NAME, or with ,head=2 or ,token=class.",
         ),
     ],
     images: Annotated[

@@ -202,8 +202,10 @@ def name_of(x: Reading) -> str:
     """What an objective is called, on one line: `blocks.3.mlp.post:17`, and others as Python writes them."""
     if isinstance(x, Channel | Neuron):
         where = x.where if isinstance(x, Channel) else x.token
-        at = "" if where == "patches" or x.site == OUTPUT else "@all" if where is None else f"@{where}"
-        return f"{x.site}{'' if x.head is None else f'.{x.head}'}:{x.index}{at}"
+        token = (
+            "" if where == "patches" or x.site == OUTPUT else f",token={'mean' if where in (None, 'all') else where}"
+        )
+        return f"{x.site}:{x.index}{'' if x.head is None else f',head={x.head}'}{token}"
     if isinstance(x, OfLogits) and isinstance(x.metric, Logit) and isinstance(x.metric.target, int):
         return f"{OUTPUT}:{x.metric.target}"
     if isinstance(x, Sum):

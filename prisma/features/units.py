@@ -8,14 +8,16 @@ from prisma.features.objectives import Channel
 from prisma.features.subjects import OUTPUT
 
 MOST = 100_000
-_FORM = re.compile(r"(?P<site>[^:@]+):(?P<index>.+?)(@(?P<where>[\w-]+))?", re.ASCII | re.DOTALL)
+_FORM = re.compile(
+    r"(?P<site>[^:]+):(?P<index>.+?)(,head=(?P<head>\d{1,9}))?(,token=(?P<token>-?\w{1,9}))?", re.ASCII | re.DOTALL
+)
 
 
 def units_of(texts: Iterable[str], sites: Sequence[str], labels: Sequence[str] = ()) -> list[Channel]:
     """The units that texts name, in order, each once.
 
-    `blocks.3.mlp.post:17`, `blocks.3.mlp.post:0-63`, `blocks.3.mlp.post:17@class` (at a kind of token, or at one by its
-    place), `blocks.3.attn.z.2:5` (head 2), `logits:3`, `logits:red square`.
+    `blocks.3.mlp.post:17`, `blocks.3.mlp.post:0-63`, `blocks.3.mlp.post:17,token=class` (a kind of token, one by its
+    place, or `mean` of all; else the patches), `blocks.3.attn.z:5,head=2`, `logits:3`, `logits:red square`.
 
     Args:
         sites: those of the model.
@@ -29,23 +31,15 @@ def units_of(texts: Iterable[str], sites: Sequence[str], labels: Sequence[str] =
         match = _FORM.fullmatch(text)
         if match is None:
             raise PrismaError(f"expected a unit as SITE:INDEX, such as blocks.3.mlp.post:17; found {quoted(text)}")
-        site, head = _site(match["site"], sites)
-        where = match["where"] or "patches"
+        site, head = match["site"], None if match["head"] is None else int(match["head"])
+        if site not in sites:
+            raise PrismaError(f"no site of this model is called {quoted(site)}; the nearest are {nearest(site, sites)}")
+        where = {None: "patches", "mean": "all"}.get(match["token"], match["token"])
         for index in _indices(match["index"], site, labels):
             found[Channel(site, index, int(where) if re.fullmatch(r"-?\d+", where) else where, head)] = None
     if not 0 < len(found) <= MOST:
         raise PrismaError(f"expected 1 to {MOST:,} units; found {len(found):,}")
     return list(found)
-
-
-def _site(text: str, sites: Sequence[str]) -> tuple[str, int | None]:
-    """(site, head)."""
-    front, _, last = text.rpartition(".")
-    if text not in sites and front in sites and last.isdecimal():
-        return front, int(last)
-    if text not in sites:
-        raise PrismaError(f"no site of this model is called {quoted(text)}; the nearest are {nearest(text, sites)}")
-    return text, None
 
 
 def _indices(text: str, site: str, labels: Sequence[str]) -> range:

@@ -60,9 +60,9 @@ def test_metrics_classes_and_own_functions() -> None:
 
 def test_names_are_short() -> None:
     assert name_of(Channel("blocks.3.mlp.post", 17)) == "blocks.3.mlp.post:17"
-    assert name_of(Channel("blocks.3.attn.z", 1, "class", 2)) == "blocks.3.attn.z.2:1@class"
-    assert name_of(Neuron("blocks.3.mlp.post", 17)) == "blocks.3.mlp.post:17@0"
-    assert name_of(Neuron("blocks.3.mlp.post", 17, None)) == "blocks.3.mlp.post:17@all"
+    assert name_of(Channel("blocks.3.attn.z", 1, "class", 2)) == "blocks.3.attn.z:1,head=2,token=class"
+    assert name_of(Neuron("blocks.3.mlp.post", 17)) == "blocks.3.mlp.post:17,token=0"
+    assert name_of(Neuron("blocks.3.mlp.post", 17, None)) == "blocks.3.mlp.post:17,token=mean"
     assert name_of(Channel("logits", 3)) == name_of(OfLogits(Logit(3))) == "logits:3"
     a, b = Channel("a", 1), Channel("b", 2)
     assert name_of(a - 0.5 * b) == "a:1 - 0.5*b:2" and name_of(-a + 1) == "- a:1 + 1"

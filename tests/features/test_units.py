@@ -12,8 +12,9 @@ LABELS = ["red square", "2", "blue: a disc"]
 
 def test_units_are_read_in_order_and_once() -> None:
     texts = [
-        "blocks.3.mlp.post:1-2", "blocks.3.mlp.post:2", "blocks.3.mlp.post:17@class", "blocks.3.mlp.post:0@-1",
-        "blocks.3.attn.z.2:5@all", "logits:red square", "logits:blue: a disc", "logits:2",
+        "blocks.3.mlp.post:1-2", "blocks.3.mlp.post:2",
+        "blocks.3.mlp.post:17,token=class", "blocks.3.mlp.post:0,token=-1",
+        "blocks.3.attn.z:5,head=2,token=mean", "logits:red square", "logits:blue: a disc", "logits:2",
     ]  # fmt: skip
     found = units_of(texts, SITES, LABELS)
     post = "blocks.3.mlp.post"
