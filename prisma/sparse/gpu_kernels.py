@@ -1,8 +1,7 @@
-"""Two selections that torch does slowly on a GPU, in Triton: the k largest of each row, and a threshold for a batch.
+"""The k largest of each row on a GPU, in Triton, and with them the threshold of a batch.
 
-Both find a number bit by bit, without sorting. The numbers of a row stay in registers; those of a batch are read three
-times, to count how many begin with which bits. Triton comes with torch where torch has CUDA, but on Windows; there
-`torch.topk` does the same.
+The k-th largest number is found bit by bit, without sorting, while a row stays in registers. Triton comes with torch
+where torch has CUDA, but on Windows; there `torch.topk` does the same.
 """
 
 from __future__ import annotations  # Triton's types are names that exist once it is imported
@@ -17,14 +16,14 @@ from torch import Tensor
 tl: Any = None
 """Triton's language, once the kernels are compiled: importing it takes time on machines without a GPU."""
 LARGEST_ROW = 65_536  # latents that fit into the registers of a program
-BLOCK = 4096
-PASSES = ((20, 11), (9, 11), (0, 9))
-"""(lowest bit, number of bits) that each reading of a batch counts: together all 31 of a positive number."""
+SMALLEST_ROW = 512  # below, torch's own way costs little, and compiling takes seconds
+SPREAD = 8
+"""So many times the numbers that a row keeps on average are looked at for the threshold of a batch."""
 
 
 def fits(p: Tensor) -> bool:
     """Whether the kernels are for this tensor: where it is decides, and how wide its rows are."""
-    return p.is_cuda and p.shape[-1] <= LARGEST_ROW and find_spec("triton") is not None
+    return p.is_cuda and SMALLEST_ROW <= p.shape[-1] <= LARGEST_ROW and find_spec("triton") is not None
 
 
 def top_columns(p: Tensor, k: int, by_size: bool = False) -> Tensor:
@@ -32,25 +31,22 @@ def top_columns(p: Tensor, k: int, by_size: bool = False) -> Tensor:
     columns = torch.empty(len(p), k, dtype=torch.int64, device=p.device)
     p = p.contiguous()
     block = 1 << (p.shape[1] - 1).bit_length()
-    _compiled()["top"][(len(p),)](p, columns, p.shape[1], k, by_size, block, num_warps=16 if block > 8192 else 8)
+    _compiled()[(len(p),)](p, columns, p.shape[1], k, by_size, block, num_warps=16 if block > 8192 else 8)
     return columns
 
 
 def batch_threshold(p: Tensor, kept: int) -> Tensor:
-    """The (kept + 1)-th largest of all numbers of `p`, or 0 if it is not above 0."""
-    flat = p.detach().contiguous().flatten()
-    prefix, left = (torch.full((1,), n, dtype=torch.int32, device=p.device) for n in (0, kept + 1))
-    found = torch.ones(1, dtype=torch.bool, device=p.device)
-    programs = min(-(-flat.numel() // BLOCK), 1024)
-    for low, bits in PASSES:
-        counts = torch.zeros(2 << bits, dtype=torch.int32, device=p.device)
-        _compiled()["count"][(programs,)](flat, counts, prefix, flat.numel(), low, bits, BLOCK, programs)
-        from_top = counts[: 1 << bits].flip(0).cumsum(0).flip(0)  # [bin]: how many are in it or above
-        place = (from_top >= left).sum() - 1
-        found &= place >= 0
-        above = torch.cat([from_top, from_top.new_zeros(1)])[place.clamp(min=0) + 1]
-        left, prefix = (left - above).to(torch.int32), ((prefix << bits) | place.clamp(min=0)).to(torch.int32)
-    return torch.where(found, prefix.view(torch.float32), 0.0).to(p.dtype)[0]
+    """The (kept + 1)-th largest of all numbers of `p` [N, m], or 0 if it is not above 0.
+
+    It is looked for among the largest of each row. Where a row has more of the kept ones than were looked at, which is
+    rare, all numbers are sorted.
+    """
+    looked_at = min(SPREAD * -(-(kept + 1) // len(p)), p.shape[1])
+    largest = p.gather(1, top_columns(p, looked_at))
+    found = largest.flatten().topk(kept + 1, sorted=False).values.min()
+    if looked_at < p.shape[1] and (largest.amin(1) > found).any():
+        found = p.flatten().topk(kept + 1, sorted=False).values.min()
+    return found.clamp_min(0)
 
 
 def _top(p, columns, m, k, by_size: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
@@ -75,26 +71,12 @@ def _top(p, columns, m, k, by_size: tl.constexpr, block: tl.constexpr):  # type:
     tl.store(columns + row * k + place, at.to(tl.int64), mask=keep)
 
 
-def _count(p, counts, prefix, n, low: tl.constexpr, bits: tl.constexpr, block: tl.constexpr, programs):  # type: ignore[no-untyped-def]
-    """How many positive numbers begin with the prefix and have which next bits; the last bins count all others."""
-    start = tl.load(prefix)
-    found = tl.zeros([2 << bits], dtype=tl.int32)
-    first = tl.program_id(0).to(tl.int64) * block
-    for begin in range(first, n, programs * block):
-        at = begin + tl.arange(0, block)
-        x = tl.load(p + at, mask=at < n, other=0.0).to(tl.float32)
-        number = x.to(tl.int32, bitcast=True)
-        mine = (x > 0) & ((number >> (low + bits)) == start)
-        found += tl.histogram(tl.where(mine, (number >> low) & ((1 << bits) - 1), 1 << bits), 2 << bits)
-    tl.atomic_add(counts + tl.arange(0, 2 << bits), found)
-
-
 @cache
-def _compiled() -> dict[str, Any]:
-    """The kernels, which Triton compiles at their first call."""
+def _compiled() -> Any:
+    """The kernel, which Triton compiles at its first call."""
     global tl
     import triton
     import triton.language
 
     tl = triton.language
-    return {"top": triton.jit(_top), "count": triton.jit(_count)}
+    return triton.jit(_top)

@@ -50,8 +50,8 @@ def top_threshold(p: Tensor, k: int) -> Tensor:
             return flat.new_zeros(())
         return flat.new_tensor(np.partition(values, len(values) - kept - 1)[len(values) - kept - 1])
     if fits(p):
-        return batch_threshold(flat, kept)
-    return flat.kthvalue(flat.numel() - kept).values.clamp_min(0)
+        return batch_threshold(p.detach(), kept)
+    return flat.topk(kept + 1, sorted=False).values.min().clamp_min(0)
 
 
 @dataclass(frozen=True)

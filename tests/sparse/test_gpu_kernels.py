@@ -22,6 +22,10 @@ for n, m, k in ((5, 7, 3), (4, 33, 8), (3, 100, 1), (2, 16, 16)):
     for kept in (1, 3, n * k - 1, n * m - 1):
         wanted = p.flatten().sort(descending=True).values[kept].clamp_min(0)
         assert gpu_kernels.batch_threshold(p, kept) == wanted
+        lopsided = p.clone()
+        lopsided[0] += 50  # one row has all that is kept
+        wanted = lopsided.flatten().sort(descending=True).values[kept].clamp_min(0)
+        assert gpu_kernels.batch_threshold(lopsided, kept) == wanted
 assert gpu_kernels.top_columns(torch.zeros(1, 5), 2).tolist() == [[0, 1]]
 assert gpu_kernels.batch_threshold(-torch.ones(2, 3), 1) == 0
 print("whole")
