@@ -38,11 +38,8 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.attribution",),  # it scores the maps of all others
     ("analysis.patching",),
     ("analysis.circuits",),
-<<<<<<< HEAD
-    ("features",),
-=======
     ("analysis.modularity",),  # it removes communities by ablation
->>>>>>> main
+    ("features",),
     ("train",),  # it scores the heads of every checkpoint as the analysis does
     ("study", "recipes", "smallest", "sparse"),
     ("publish",),
