@@ -19,7 +19,7 @@ from prisma.language.rank_one_edit import key_covariances, rank_one_edit
 from tests.language.families import tiny
 
 EFFICACY, PARAPHRASE, NEIGHBOURHOOD = range(len(KINDS))
-FACTS = known_facts()[::24]
+FACTS = known_facts()[6::24]  # none of those on which the settings of the edits were chosen
 LAYER = 0
 CONTEXTS = ["{}", *(f"{text} {{}}" for text in texts()[:100:50])]
 Speaking = tuple[nn.Module, Any]
@@ -77,7 +77,8 @@ def test_fine_tuning_for_comparison(loaded: Speaking) -> None:
     free, boxed = scores(None), scores(2e-2)
     assert free.effect[EFFICACY] == 1
     assert free.effect[NEIGHBOURHOOD] < 0.6  # it changes the neighbours too
-    assert boxed.effect[NEIGHBOURHOOD] > 0.8 and boxed.effect[PARAPHRASE] < 0.8  # and within a box, the words alone
+    assert boxed.effect[NEIGHBOURHOOD] > free.effect[NEIGHBOURHOOD]
+    assert boxed.effect[PARAPHRASE] < 0.8  # within a box, the words alone
 
 
 def test_likelihoods_are_geometric_means_over_tokens(words: Any) -> None:
