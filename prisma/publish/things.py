@@ -1,7 +1,7 @@
 """What can be published: a run, the data set of a task, what belongs to a model. Each says itself what it is.
 
-`task:NAME` is the data set of a task. A folder with the files of an artefact about a base model, such as a tuned lens,
-is that artefact; any other is a run, finished or not.
+`task:NAME` is the data set of a task. A folder with the files of an artefact about a base model, a tuned lens or an
+edited model, is that artefact; any other is a run, finished or not.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 from prisma.data import package_task
+from prisma.editing.folder import EDIT
 from prisma.errors import PrismaError, expect_packages
 from prisma.filesystem import given, sentences
+from prisma.publish.artefacts.artefact import Artefact
 from prisma.publish.artefacts.dataset import of_task
+from prisma.publish.artefacts.edited_model import of_edited
 from prisma.publish.artefacts.tuned_lens import NAMES as LENS
 from prisma.publish.artefacts.tuned_lens import of_lens
 from prisma.publish.commits import Commit, Hub
@@ -93,15 +96,20 @@ def thing(what: str | Path, repo: str, hub: Path | None, about: About, *, progre
         found = package_task(what.removeprefix(TASK))
         return Thing(hub or _home(), DATASET, partial(of_task, found, repo))
     folder = given(what)
-    if is_lens(folder):
-        return Thing(folder, MODEL, partial(of_lens, folder, repo, hub, about.base_model, about.license))
+    if (made := _maker(folder)) is not None:
+        return Thing(folder, MODEL, partial(made, folder, repo, hub, about.base_model, about.license))
     about.expect_none("a run")
     return Thing(folder, MODEL, partial(plan, folder, repo, progress=progress), partial(_expect_numbers, folder))
 
 
-def is_lens(folder: Path) -> bool:
-    """Whether a folder has files of a tuned lens."""
-    return any((folder / name).exists() for name in LENS)
+def is_artefact(folder: Path) -> bool:
+    """Whether a folder has files of an artefact about a base model."""
+    return _maker(folder) is not None
+
+
+def _maker(folder: Path) -> Callable[..., Artefact] | None:
+    """What makes the artefact of a folder; None if it is a run's."""
+    return next((make for names, make in _MAKERS if any((folder / name).exists() for name in names)), None)
 
 
 def _home() -> Path:
@@ -110,6 +118,10 @@ def _home() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HOME) / "prisma"
+
+
+_MAKERS: tuple[tuple[tuple[str, ...], Callable[..., Artefact]], ...] = ((LENS, of_lens), ((EDIT,), of_edited))
+"""Names of files, of which any tells a kind of artefact -> what makes it of a folder."""
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from prisma.bounds import JSON
 from prisma.errors import PrismaError, listed, shown
 from prisma.publish.artefacts.artefact import ArtefactManifest, content_id
 from prisma.publish.artefacts.kinds import KINDS, Kind
-from prisma.publish.artefacts.tuned_lens import NAMES as LENS
 from prisma.publish.file_check import file_problems, message_problems
 from prisma.publish.findings import Finding, gathered
 from prisma.publish.layouts import step_name
@@ -19,7 +18,7 @@ from prisma.publish.signing import ENDING
 from prisma.publish.sources import Source
 from prisma.publish.unsafe import unsafe_problem
 from prisma.reading import read_bytes, read_text
-from prisma.repository import ARTEFACT, DATASET, MAIN, MANIFEST
+from prisma.repository import ARTEFACT, DATASET, MAIN, MANIFEST, MODEL
 
 
 def is_artefact(source: Source, labels: Mapping[str, str]) -> bool:
@@ -27,7 +26,9 @@ def is_artefact(source: Source, labels: Mapping[str, str]) -> bool:
     listing = source.listing(labels[MAIN]) if MAIN in labels else {}
     if source.kind == DATASET or MANIFEST in listing:  # a mouse, to which somebody may have added such a file
         return source.kind == DATASET
-    return ARTEFACT in listing or set(LENS) <= listing.keys()
+    return ARTEFACT in listing or any(
+        set(kind.names) <= listing.keys() for kind in KINDS.values() if kind.repository == MODEL
+    )
 
 
 @dataclass
