@@ -151,7 +151,7 @@ def visitors(url: str, pid: int) -> list[Line]:
         with httpx.Client(base_url=f"{url}prisma/", timeout=120) as client:
             together.wait()
             began = time.perf_counter()
-            asked = {"model": f"lab/digits-{number % 5}", "img": str(number % 20)}
+            asked: dict[str, str | int] = {"model": f"lab/digits-{number % 5}", "img": str(number % 20)}
             for path, more in (("model", {}), ("answer", {}), *(("view/attention", {"part": i}) for i in range(2))):
                 keys = {"model": asked["model"]} if path == "model" else {**asked, **more}
                 errors.extend([1] if client.get(path, params=keys).status_code != 200 else [])

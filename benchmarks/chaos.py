@@ -40,8 +40,8 @@ from tests.hubserver.running import Hub as Server
 from tests.publish.disturbing import before_operation
 from tests.publish.small_plans import small_plan
 
-ROUTES = ("refs", "create_repo", "commits", "create_branch", "preupload", "lfs_batch", "lfs_put", "lfs_verify")
-ROUTES += ("validate_yaml", "commit", "tree")
+SENT = ("refs", "create_repo", "commits", "create_branch", "preupload", "lfs_batch", "lfs_put", "lfs_verify")
+ROUTES = (*SENT, "validate_yaml", "commit", "tree")
 READ = ("refs", "tree", "paths_info", "resolve", "lfs_get")
 """The routes of an audit."""
 KINDS = ("429", "500", "502", "503", "504", "408", "drop", "truncated_upload", "truncated_answer", "slow")

@@ -26,10 +26,11 @@ from prisma.ledger import Ledger
 from prisma.recipes import recipe
 from prisma.run_folder import METRICS, checkpoint_steps
 from prisma.train.clock import Clock
+from prisma.train.data_on import data_on
 from prisma.train.dynamics import probed, weights_and_heads
 from prisma.train.evaluate import MOST, evaluate
 from prisma.train.fit import _keep
-from prisma.train.loop import EVALUATED, data_on
+from prisma.train.loop import EVALUATED
 from prisma.train.machine import cpu_threads
 from prisma.train.metrics_log import MetricsLog
 from prisma.train.run import Run

@@ -9,7 +9,6 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from huggingface_hub.utils import _http
 
 from prisma.errors import PrismaError
 from prisma.publish import audit, publish
@@ -99,7 +98,7 @@ def client(url: str | None, folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patches:
         if url is not None:
             use(patches, url, folder / "cache")
-            patches.setattr(_http.time, "sleep", lambda _: None)
+            patches.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
             patches.setattr(Calls, "pause", lambda *_: None)
         yield
 

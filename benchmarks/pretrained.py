@@ -15,7 +15,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -24,7 +24,12 @@ import prisma
 from benchmarks.timing import CLOCKS, Line, arguments, interleave, ratio, report
 
 FORWARD, LOADING, MEMORY = 1.03, 1.3, 1.2
-NARROW = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+NARROW: Mapping[str, Any] = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
 
 
 def timm_vit() -> nn.Module:
@@ -75,7 +80,7 @@ def forwards(family: str, batches: list[int], args: Any) -> list[Line]:
     ours: Any = prisma.load(theirs).model.to(*place)
     theirs = theirs.to(*place)
     if args.compile:
-        ours, theirs = torch.compile(ours), torch.compile(theirs)
+        ours, theirs = torch.compile(ours), cast(nn.Module, torch.compile(theirs))
     lines = []
     for batch in batches:
         images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(*place)

@@ -21,7 +21,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from huggingface_hub import HfApi, __version__, utils
+from huggingface_hub import HfApi, __version__
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from benchmarks.disturbing import client
 from benchmarks.timing import rotated, write
@@ -66,7 +67,7 @@ CONTENDERS: dict[str, Callable[[Path, str], None]] = {"publish": ours, "loop of 
 def contend(name: str, url: str, folder: Path, repo: str, told: Connection) -> None:
     """What a process does: one contender, once."""
     with client(url, folder):
-        utils.disable_progress_bars()
+        disable_progress_bars()
         HfApi().repo_exists(NOBODY)  # what the client imports, and the connection, are made before
         before, began = _memory(), time.perf_counter()
         CONTENDERS[name](folder, repo)
@@ -103,7 +104,8 @@ def compare(server: Hub, folder: Path, rounds: int, delay: float) -> list[Line]:
     lines = []
     for i, (what, target) in enumerate(TARGETS.items()):
         ratio = median(a[i] / b[i] for a, b in zip(*found.values(), strict=True))
-        lines.append(Line(delay, what, *(median(row[i] for row in rows) for rows in found.values()), ratio, target))
+        ours, theirs = (median(row[i] for row in rows) for rows in found.values())
+        lines.append(Line(delay, what, ours, theirs, ratio, target))
     return lines
 
 

@@ -111,7 +111,7 @@ def overcomplete(kind: str, m: int, k: int, batches: Tensor, device: torch.devic
     import matplotlib.cm as cm
 
     if not hasattr(cm, "get_cmap"):  # which it imports, and current versions lack
-        cm.get_cmap = matplotlib.colormaps.get_cmap
+        cm.get_cmap = matplotlib.colormaps.get_cmap  # type: ignore[attr-defined]
     from overcomplete.sae import BatchTopKSAE, TopKSAE
 
     d = batches.shape[-1]
@@ -144,6 +144,17 @@ def there(name: str, kind: str, device: torch.device) -> bool:
     return True
 
 
+def peak_memory(train: Callable[[], object], device: torch.device) -> float:
+    """MiB of GPU memory that a training takes beside the tokens, at most; nan on a CPU."""
+    if device.type != "cuda":
+        return float("nan")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    train()
+    return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+
+
 @torch.no_grad()
 def quality(trained: Trained, x: Tensor) -> float:
     """FVU on tokens [n, d]."""
@@ -172,7 +183,7 @@ def measure(
             "kind": kind, "d": d, "m": m, "k": k, "library": name,
             "tokens_per_second": batch * steps / median(seconds[name]),
             "ours_is_faster_by": median(a / b for a, b in zip(seconds[name], seconds["prisma"], strict=True)),
-            "fvu_held_out": quality(last[name], held),
+            "fvu_held_out": quality(last[name], held), "gpu_mib": peak_memory(training(name), device),
         }
         for name in names
     ]  # fmt: skip
@@ -200,8 +211,6 @@ def main() -> None:
     for row in rows:
         cells = (f"{name} {value:,.4g}" if isinstance(value, float) else str(value) for name, value in row.items())
         print("  ".join(cells))
-    if given.device != "cpu":
-        print(f"GPU memory at most {torch.cuda.max_memory_allocated() / 2**20:,.0f} MiB")
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -30,8 +30,8 @@ from prisma.ledger import Ledger
 from prisma.recipes import recipe
 from prisma.train import Recipe
 from prisma.train.clock import Clock
+from prisma.train.data_on import data_on
 from prisma.train.initial import initial_model
-from prisma.train.loop import data_on
 from prisma.train.machine import cpu_threads
 from prisma.train.optimizer import make_optimizer
 from prisma.train.run import Run

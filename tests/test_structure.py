@@ -29,7 +29,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("pretrained",),
     ("loaded", "view"),
     ("analysis.result",),
-    ("analysis.border",),
+    ("analysis.border", "analysis.fewer_tokens"),
     ("analysis.attention", "analysis.lens"),
     ("analysis.class_space",),
     ("analysis.weights",),

@@ -119,8 +119,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
 def render(page: str) -> str:
     """A page with its blocks written again."""
     for name, table in BLOCKS.items():
-        block = re.compile(rf"(<!-- {name}:begin [^>]*-->\n).*?(<!-- {name}:end -->)", re.DOTALL)
-        page = block.sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", page)
+        block = re.compile(rf"(?<=<!-- {name}:begin )([^>]*-->\n).*?(?=<!-- {name}:end -->)", re.DOTALL)
+        if found := block.search(page):
+            page = f"{page[: found.start()]}{found[1]}{table()}\n{page[found.end() :]}"
     return page
 
 

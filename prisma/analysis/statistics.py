@@ -1,6 +1,7 @@
 """Numbers over images: means, their errors, and bootstrap intervals."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -55,6 +56,34 @@ def bootstrap_interval(
     found = torch.stack([torch.as_tensor(statistic(some)).double() for some in rows])
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=found.dtype, device=found.device)
     return torch.quantile(found, ends, dim=0)
+
+
+def mean_interval(values: Tensor, *, level: float = 0.95) -> Tensor:
+    """Between which values does a mean over images stay when others are drawn? `bootstrap_interval` of the mean.
+
+    Images without a number (NaN) are left out, for the mean is over those that have one.
+
+    Args:
+        values: [image, ...], of which each column may leave out other images.
+
+    Returns:
+        [2, ...]; NaN where no image has a number.
+
+    Raises:
+        PrismaError: `level` is not between 0 and 1.
+    """
+    columns = values.double().reshape(len(values), -1)
+    patterns, group = (~columns.isnan()).unique(dim=1, return_inverse=True)
+    ends = columns.new_full((2, columns.shape[1]), torch.nan)
+    for i, there in enumerate(patterns.mT):
+        own = columns[there][:, group == i]  # of the images that have these numbers
+        if len(own):
+            ends[:, group == i] = bootstrap_interval(partial(_mean_of, own), len(own), level=level)
+    return ends.view(2, *values.shape[1:])
+
+
+def _mean_of(values: Tensor, rows: Tensor) -> Tensor:
+    return values[rows].mean(0)
 
 
 def standard_error(values: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class _Listing(TyperCommand):
     epilog="Example: prisma analyze activation_patching --model mice/digits --images digits --metric probability",
 )
 def analyze(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The analysis: see the list below.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The analysis, or several with commas: see below.")],
     model: Annotated[
         str, typer.Option(metavar="REF", help="The model, as for prisma.load: mice/digits, timm/..., a folder.")
     ],
@@ -67,37 +67,37 @@ def analyze(
     shard_size: Annotated[int, typer.Option(min=1, help="Number of images per shard.")] = 64,
     as_json: JsonOption = False,
 ) -> None:
-    """Run an analysis over a folder of images or a task.
+    """Run an analysis over a folder of images or a task; or several, which share what they can of their runs.
 
-    It writes result.npz, summary.json and plot.png. If it is stopped, the same command continues from the last complete
-    shard of images. `accelerate launch --no_python prisma analyze ...` shares the shards among several GPUs.
+    It writes result.npz, summary.json and plot.png, of several analyses each into a folder of its name. If it is
+    stopped, the same command continues from the last complete shard of images. `accelerate launch --no_python prisma
+    analyze ...` shares the shards among several GPUs.
     """
     from prisma.launched import launched_processes
-    from prisma.study.catalog import canonical_name, options_of
-    from prisma.study.shards import DatasetAnalysis, run_dataset_analysis
+    from prisma.study.catalog import options_of
+    from prisma.study.shards import DatasetAnalysis, run_dataset_analyses
     from prisma.train.machine import pick_device
 
-    name = canonical_name(name)
     named = {"metric": metric, "target": target, "corrupt": corrupt, "site": site, "axis": axis, "into": into}
     given = settings_of(settings or []) | {key: value for key, value in named.items() if value is not None}
-    options_of(name, given | ({"target": "0"} if "target" in given else {}))
+    own = _own_options(name, given)
     expect_packages("matplotlib", extra="analysis")
-    command = shlex.join(["prisma", *sys.argv[1:]])
-    with interruptible(f"{command} continues from here"), launched_processes(device) as processes:
+    again = f"{shlex.join(['prisma', *sys.argv[1:]])} continues from here"
+    with interruptible(again), launched_processes(device) as processes:
         loaded = _loaded(model, hub, prompts)
         loaded.model.to(pick_device(processes.device))
-        job = DatasetAnalysis(
-            name=name,
-            model=loaded.model,
-            pictures=_pictures(name, images, loaded, limit, says=processes.is_first),
-            options=options_of(name, _with_target_index(given, loaded.labels)),
-            out=out or Path("runs") / f"analyze-{name}",
-            shard_size=shard_size,
-            provenance=_provenance(model, images, loaded.labels if prompts else ()),
-        )
-        summary = run_dataset_analysis(job, batch=batch, processes=processes)
+        found = _pictures(list(own), images, loaded, limit, says=processes.is_first)
+        source = _provenance(model, images, loaded.labels if prompts else ())
+        jobs = [
+            DatasetAnalysis(
+                one, loaded.model, found, options_of(one, _with_target_index(options, loaded.labels)),
+                _folder(out, one, several=len(own) > 1), shard_size, source,
+            )
+            for one, options in own.items()
+        ]  # fmt: skip
+        summaries = run_dataset_analyses(jobs, batch=batch, processes=processes)
         if processes.is_first:
-            print(json.dumps(summary, indent=2) if as_json else _report(summary, job, loaded.labels))
+            print(_reports(summaries, jobs, loaded.labels, as_json))
 
 
 def _loaded(ref: str, hub: Path | None, prompts: str) -> "Loaded":
@@ -114,14 +114,33 @@ def _provenance(model: str, images: str | None, prompts: Sequence[str]) -> dict[
     return {**sources, **({"prompts": list(prompts)} if prompts else {})}
 
 
-def _pictures(name: str, ref: str | None, loaded: "Loaded", limit: int | None, *, says: bool) -> "Pictures":
+def _own_options(names: str, given: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Analysis -> the options that it is given: of several, each takes those that it has.
+
+    Raises:
+        PrismaError: no such analysis, or one that is named twice; an option that none takes or that cannot be read.
+    """
+    from prisma.study.catalog import analysis, canonical_name, options_of
+
+    asked = [canonical_name(name.strip()) for name in names.split(",")]
+    if len(set(asked)) < len(asked):
+        raise PrismaError(f"expected each analysis once; found {quoted(names)}")
+    taken = {name: analysis(name).options for name in asked}
+    own = {name: {key: given[key] for key in given if key in options} for name, options in taken.items()}
+    own[asked[0]] |= {key: given[key] for key in given if not any(key in options for options in taken.values())}
+    for name, options in own.items():  # before anything is loaded; the number of a target needs the model
+        options_of(name, options | ({"target": "0"} if "target" in options else {}))
+    return own
+
+
+def _pictures(names: Sequence[str], ref: str | None, loaded: "Loaded", limit: int | None, *, says: bool) -> "Pictures":
     """The pictures; what is left out of their folder is said on stderr."""
     from prisma.data.pictures import no_pictures, pictures
     from prisma.study.catalog import analysis
 
     if ref is None:
-        if not analysis(name).of_weights:
-            raise PrismaError(f"expected --images DIR, which {name} needs; found none")
+        if needs := [name for name in names if not analysis(name).of_weights]:
+            raise PrismaError(f"expected --images DIR, which {needs[0]} needs; found none")
         return no_pictures()
     found = pictures(ref, loaded.transform, loaded.config.input_shape, limit, loaded.labels)
     if found.left_out and says:
@@ -146,6 +165,21 @@ def _with_target_index(given: dict[str, str], labels: tuple[str, ...]) -> dict[s
 
 def _format_options(options: Mapping[str, Any]) -> str:
     return f"[{', '.join(key if value is None else f'{key}={value}' for key, value in options.items())}]"
+
+
+def _folder(out: Path | None, name: str, *, several: bool) -> Path:
+    """Where the results of an analysis are written."""
+    if out is None:
+        return Path("runs") / f"analyze-{name}"
+    return out / name if several else out
+
+
+def _reports(
+    summaries: list[dict[str, Any]], jobs: Sequence["DatasetAnalysis"], classes: tuple[str, ...], as_json: bool
+) -> str:
+    if as_json:
+        return json.dumps(summaries if len(jobs) > 1 else summaries[0], indent=2)
+    return "\n".join(_report(summary, job, classes) for summary, job in zip(summaries, jobs, strict=True))
 
 
 def _report(summary: dict[str, Any], job: "DatasetAnalysis", classes: tuple[str, ...]) -> str:

@@ -4,8 +4,8 @@
 |---|---|
 | random decoder | a coder of the same size whose directions stay as they were drawn; the rest is trained |
 | random encoder | the same with the encoder as it was drawn |
-| pca | principal components; the k largest of each token are kept |
-| neurons | the numbers of the activation themselves, centred; the k largest of each token are kept |
+| pca | principal components; the k largest of each token by absolute value are kept |
+| neurons | the numbers of the activation themselves, centred; the k largest by absolute value are kept |
 
 On known features, coders with a frozen random decoder score nearly as well as trained ones in some ways (2602.14111):
 a number that does not beat it says nothing about what was learned.
@@ -79,7 +79,10 @@ def principal_axes(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _of_basis(coder: Coder, x: Tensor, axes: Tensor, k: int) -> Coder:
-    """A coder with an orthonormal basis [d, d], which keeps the k largest coordinates around the mean of x [N, d]."""
+    """A coder with an orthonormal basis [d, d], which keeps the k largest coordinates around the mean of x [N, d].
+
+    Largest by absolute value: the sign of an axis is arbitrary, and this is the choice with the least error.
+    """
     c = coder.config
     found = Coder(CoderConfig("abstopk", c.d, c.d, min(k, c.d), c.sites, c.widths)).to(x)
     found.W_dec.copy_(axes)

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from prisma.errors import PrismaError
 from prisma.fields import check_types, expect_choices
 from prisma.sites import canonical
-from prisma.sparse.kernels import keep_largest, largest_of_groups, top_threshold
+from prisma.sparse.kernels import Entries, keep_largest, largest_of_groups, top_threshold
 
 KINDS = ("standard", "topk", "abstopk", "groupmax", "batchtopk", "matryoshka", "jumprelu", "gated")
 BATCHED = ("batchtopk", "matryoshka")
@@ -177,7 +177,13 @@ class Coder(nn.Module):
         return p.relu() * (p > threshold)
 
     def decode(self, z: Tensor) -> Tensor:
-        """The reconstruction [N, d] of codes [N, m], without the skip of a transcoder."""
+        """The reconstruction [N, d] of codes [N, m], without the skip of a transcoder.
+
+        On a CPU, where no gradient is wanted, only the latents that are active are multiplied.
+        """
+        z = z.to(self.W_dec.dtype)
+        if z.device.type == "cpu" and z.ndim > 1 and not torch.is_grad_enabled():
+            return Entries.of(z.flatten(0, -2)).times(self.W_dec).unflatten(0, z.shape[:-1]) + self.b_dec
         return z @ self.W_dec + self.b_dec
 
     def skipped(self, x: Tensor) -> Tensor | float:

@@ -25,7 +25,8 @@ Row = dict[str, Any]
 PROBED = (1, 5)
 """How many latents a probe has."""
 FAR = 1.5
-"""So many times more or fewer active latents than a coder claims: it was read wrongly, or is of another site."""
+"""So many times more or fewer active latents, or more error, than a coder claims: it was read wrongly, or is of
+another site."""
 IMAGES = 32  # whose activations are in memory together
 
 
@@ -148,11 +149,18 @@ def expect_trained_on(coder: Coder, model: Model | Mapping[str, Model], other_mo
 
 def _compare_with_claims(coder: Coder, row: Row) -> None:
     """Warn where numbers show that a coder is of another site, or was read as another kind than it is."""
-    claimed = coder.metadata.get("training", {}).get("l0")
+    record = coder.metadata.get("training", {})
+    claimed, claimed_fvu = record.get("l0"), record.get("fvu_held_out", record.get("fvu"))
     if row["fvu"] > 1:
         warnings.warn(
             f"this coder reconstructs worse than the mean does (fvu {row['fvu']:.2f}): is it of {coder.site} of this "
             "model, with these tokens?",
+            stacklevel=3,
+        )
+    elif claimed_fvu and row["fvu"] > FAR * claimed_fvu:
+        warnings.warn(
+            f"this coder claims an fvu of {claimed_fvu:.3f}; found {row['fvu']:.3f}: are these images like those that "
+            "it was trained on?",
             stacklevel=3,
         )
     if claimed and not 1 / FAR < row["l0"] / claimed < FAR:

@@ -94,9 +94,15 @@ def _foreign(cfg: Mapping[str, Any], metadata: Mapping[str, Any], tensors: dict[
     architecture = str(cfg.get("architecture", "standard"))
     kind = architecture.replace("skip_", "").replace("_transcoder", "").replace("transcoder", "standard")
     settings = cfg.get("activation_fn_kwargs") or {}
-    if architecture == "standard" and (named := cfg.get("activation_fn_str", "relu")) != "relu":
+    named = cfg.get("activation_fn_str", cfg.get("activation_fn", "relu"))
+    if architecture == "standard" and named != "relu":
         kind = str(named)  # before version 6, a topk coder was a standard one with this word
     k = cfg.get("k", settings.get("k"))
+    if kind == "standard" and k is not None:
+        raise PrismaError(
+            f"expected a kind of coder that keeps k latents, such as topk, in {folder}; found k={quoted(k)} with the "
+            f"activation {quoted(named)}"
+        )
     wrong = [
         f"{name}={quoted(cfg[name])}"
         for name in ("normalize_activations", "reshape_activations")

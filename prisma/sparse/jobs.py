@@ -14,7 +14,7 @@ from prisma.errors import PrismaError, quoted
 from prisma.files import write_atomic
 from prisma.sites import canonical
 from prisma.sparse.activations import Source, bare
-from prisma.sparse.coders import COUNTED, Coder, CoderConfig
+from prisma.sparse.coders import BATCHED, COUNTED, Coder, CoderConfig
 from prisma.sparse.files import write_coder
 from prisma.sparse.learner import Learner, Plan, default_lr
 from prisma.sparse.metrics import Sums
@@ -98,6 +98,7 @@ class Job:
         self.y = scalings[self.config.target] if self.config.target else self.x
         self.lines: list[str] = []
         self.last: dict[str, Tensor] = {}
+        self.scaled = torch.zeros(0)  # the input of the last step
 
     def values(self, acts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(input, output) of the coder, of activations by site."""
@@ -106,7 +107,7 @@ class Job:
 
     def step(self, acts: Mapping[str, Tensor]) -> None:
         x, y = self.values(acts)
-        scaled = self.x(x)
+        self.scaled = scaled = self.x(x)
         found = self.learner.step(scaled, self.y(y) if self.config.target else scaled)
         self.last = {"error": found.error, "l0": found.l0}
 
@@ -118,21 +119,34 @@ class Job:
         coder.metadata["training"] = {**facts, **own, "step": self.learner.taken, "dead": dead}
         return coder.requires_grad_(False)
 
+    def calibrated(self, facts: Mapping[str, Any], scaled: Tensor) -> Coder:
+        """The coder of raw activations, whose threshold gives these centred and scaled tokens k latents on average.
+
+        The learner's own threshold, which the next steps depend on, stays as it is.
+        """
+        if self.config.kind not in BATCHED:
+            return self.coder(facts)
+        threshold = self.learner.coder.threshold
+        own = threshold.clone()
+        self.learner.calibrate(scaled)
+        coder = self.coder(facts)
+        threshold.copy_(own)
+        return coder
+
     def keep(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """Write a checkpoint, and the numbers so far."""
         numbers = {"step": self.learner.taken} | {name: float(value) for name, value in self.last.items()}
         dead = self.learner.dead.double().mean().item()
         self.lines.append(json.dumps({**numbers, "dead": dead, "sparsity": self.learner.sparsity}))
         write_atomic(folder / METRICS, "".join(f"{line}\n" for line in self.lines).encode())
-        write_coder(folder / CHECKPOINTS / f"step-{self.learner.taken:06d}", self.coder(facts))
+        write_coder(folder / CHECKPOINTS / f"step-{self.learner.taken:06d}", self.calibrated(facts, self.scaled))
 
     def end(
         self, seen: Mapping[str, Tensor], held: Mapping[str, Tensor], facts: Mapping[str, Any], folder: Path | None
     ) -> Coder:
         """The trained coder, with the numbers that it reached; written, if there is a folder."""
         x, y = self.values(seen)
-        self.learner.calibrate(self.x(x[:CALIBRATED]))
-        coder = self.coder(facts)
+        coder = self.calibrated(facts, self.x(x[:CALIBRATED]))
         record = coder.metadata["training"]
         record |= _measured(coder, x, y, "")
         if held:

@@ -70,10 +70,18 @@ class Entries:
         return Entries(self.values[here], self.columns[here], before[self.offsets])
 
     def times(self, weight: Tensor) -> Tensor:
-        """The code times a matrix [m, D]: [N, D]."""
+        """The code times a matrix [m, D]: [N, D], in the precision of the matrix."""
+        values = self.values.to(weight.dtype)
         return F.embedding_bag(
-            self.columns, weight, self.offsets, mode="sum", per_sample_weights=self.values, include_last_offset=True
+            self.columns, weight, self.offsets, mode="sum", per_sample_weights=values, include_last_offset=True
         )
+
+    @classmethod
+    def of(cls, z: Tensor) -> "Entries":
+        """Those of a code [N, m]."""
+        on = z != 0
+        rows, columns = on.nonzero(as_tuple=True)
+        return cls(z[rows, columns], columns, F.pad(on.sum(1).cumsum(0), (1, 0)))
 
 
 def chosen_entries(p: Tensor, k: int, kind: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,7 +118,7 @@ class _Encoded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, weight, columns, offsets, rows = ctx.saved_tensors
-        m = weight.shape[1]
+        grad, m = grad.to(weight.dtype), weight.shape[1]  # in a lower precision under autocast
         of_bias = torch.zeros(m, dtype=grad.dtype, device=grad.device).index_add_(0, columns, grad)
         of_x = Entries(grad, columns, offsets).times(weight.T.contiguous()) if ctx.needs_input_grad[0] else None
         if ctx.sparse:

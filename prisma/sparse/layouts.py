@@ -12,11 +12,12 @@
 | crosscoders of science-of-finetuning | config.json, model.safetensors | (n, d, m) | never |
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from prisma.checkpoint import names_in, read_tensors
 from prisma.errors import PrismaError, quoted
@@ -50,22 +51,25 @@ def sparsify(folder: Path) -> Coder:
     return filled(config, {**weights, "W_enc": weights["W_enc"].T}, folder, {"source": "sparsify"})
 
 
-def vit_prisma(folder: Path) -> Coder:
-    """A coder of ViT-Prisma. Its settings may be a pickled object, of which the fields are read and nothing is run."""
-    files = sorted([*folder.glob("weights.pt"), *folder.glob("n_images_*.pt"), *folder.glob("*.pt")])
-    saved = read_saved(files[0])
+def vit_prisma(path: Path) -> Coder:
+    """A coder of ViT-Prisma: a file, or that of a folder which saw the most images.
+
+    Its settings may be a pickled object, of which the fields are read and nothing is run.
+    """
+    folder = path if path.is_dir() else path.parent
+    saved = read_saved(path if path.is_file() else max(folder.glob("*.pt"), key=_images_seen))
     cfg: Mapping[str, Any] = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     inside: Any = next((saved[name] for name in ("cfg", "config") if isinstance(saved, Mapping) and name in saved), {})
     cfg = {**(inside if isinstance(inside, Mapping) else vars(inside)), **cfg}
-    tensors = {name: x for name, x in tensors_of(saved).items() if name != "scaling_factor"}
+    tensors = tensors_of(saved)
+    if not (scale := tensors.pop("scaling_factor", torch.ones(()))).eq(1).all():
+        raise PrismaError(f"expected a coder whose scaling_factor is 1 in {folder}; found {scale.flatten()[0].item()}")
     if (norm := cfg.get("normalize_activations", "layer_norm")) not in (None, "none", False):
         raise PrismaError(
             f"expected a coder of raw activations in {folder}; found normalize_activations={quoted(norm)}, which is "
             "computed for each token and cannot be part of its weights"
         )
-    kind = (
-        "gated" if "b_gate" in tensors else {"relu": "standard"}.get(str(cfg.get("activation_fn_str", "relu")), "topk")
-    )
+    kind = "gated" if "b_gate" in tensors else known_kind(str(cfg.get("activation_fn_str", "relu")), folder)
     k = (cfg.get("activation_fn_kwargs") or {}).get("k") if kind == "topk" else None
     layer = cfg.get("hook_point_layer")
     site = f"blocks.{layer}.{cfg.get('layer_subtype', 'hook_resid_post')}" if isinstance(layer, int) else ""
@@ -81,54 +85,102 @@ def vit_prisma(folder: Path) -> Coder:
     return filled(config, tensors, folder, {"source": "vit_prisma", "model_name": str(cfg.get("model_name", ""))})
 
 
+def _images_seen(file: Path) -> tuple[bool, int]:
+    """For the order of files of one training: `weights.pt` last, and the others by the number in their name."""
+    number = file.stem.rpartition("_")[2]
+    return file.name == "weights.pt", int(number) if number.isdecimal() else -1
+
+
 def saev(path: Path) -> Coder:
     """A coder of saev: a line of JSON, then saved tensors."""
     with open_file(path, "a coder of saev") as file:
         line = file.readline(2**20)
     header = parse_json(line.decode("utf-8", "replace"), f"the first line of {path}")
     tensors = tensors_of(read_saved(path, skip=len(line)))
-    cfg = header.get("cfg", header)
-    activation = cfg.get("activation") or {}
-    k = activation.get("top_k", activation.get("k")) if isinstance(activation, Mapping) else None
     theta = tensors.pop("activation.threshold", None)
-    kind = "standard" if k is None else "batchtopk" if theta is not None else "topk"
+    name, k = _saev_activation(header)
+    if name is None and k is None:
+        raise PrismaError(f"expected the activation in the first line of {path}; found none")
+    kind = known_kind(name or "topk", path)
+    kind = "batchtopk" if kind == "topk" and theta is not None else kind
+    if kind == "batchtopk" and theta is None:
+        raise PrismaError(f"expected the threshold of a batchtopk coder in {path}; found none")
     d, m = tensors["W_enc"].shape
-    if kind == "batchtopk" and theta is not None:
+    if theta is not None:
         tensors["threshold"] = theta.float().expand(m)
     config = CoderConfig(kind, d, m, k, ("",), centred=False)
     return filled(config, tensors, path, {"source": "saev"})
 
 
+def _saev_activation(header: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """(the class of the activation, k). It is named in the settings, in newer headers with parameters of its own."""
+    cfg = header.get("cfg", header)
+    given = cfg.get("activation", header.get("activation"))
+    if isinstance(given, str):
+        given = {"cls": given}
+    if given is None:  # of the first schemas
+        given = {"cls": header.get("cls", cfg.get("cls", "Relu" if "d_vit" in cfg else None)), "params": cfg}
+    parameters = given.get("params", given)
+    name = given.get("cls")
+    if not given:
+        name = "Relu"  # whose settings were an empty object before they had a name
+    return (None if name is None else str(name).rpartition(".")[2]), parameters.get("top_k", parameters.get("k"))
+
+
+def known_kind(activation: str, source: Path) -> str:
+    """Our kind of an activation's name. Raises PrismaError: it is none of ours."""
+    kinds = {"relu": "standard", "topk": "topk", "batchtopk": "batchtopk", "jumprelu": "jumprelu"}
+    if (kind := kinds.get(activation.lower().replace("_", ""))) is None:
+        raise PrismaError(f"expected the activation {', '.join(kinds)} in {source}; found {quoted(activation)}")
+    return kind
+
+
+DICTIONARIES: Mapping[str, str] = {
+    "AutoEncoder": "standard", "AutoEncoderNew": "standard", "GatedAutoEncoder": "gated",
+    "JumpReluAutoEncoder": "jumprelu", "AutoEncoderTopK": "topk", "BatchTopKSAE": "batchtopk",
+    "MatryoshkaBatchTopKSAE": "matryoshka",
+}  # fmt: skip
+"""Class of dictionary_learning -> our kind."""
+UNCENTRED = ("JumpReluAutoEncoder", "AutoEncoderNew")
+
+
 def dictionary_learning(folder: Path) -> Coder:
-    """A coder of dictionary_learning; its class decides which tensors it has and whether the input is centred."""
+    """A coder of dictionary_learning; its class decides what it computes, which tensors it has and what is centred."""
     cfg = read_json(folder / "config.json").get("trainer", {}) if (folder / "config.json").is_file() else {}
     tensors = tensors_of(read_saved(folder / "ae.pt"))
-    name = str(cfg.get("dict_class", ""))
+    name = str(cfg.get("dict_class") or _dictionary_class(tensors, folder))
+    if (kind := DICTIONARIES.get(name)) is None:
+        raise PrismaError(f"expected a dict_class of {', '.join(DICTIONARIES)} in {folder}; found {quoted(name)}")
     k, theta = tensors.pop("k", None), tensors.pop("threshold", None)
     sizes = tensors.pop("group_sizes", None)
     if "encoder.weight" in tensors:
         tensors |= {"W_enc": tensors.pop("encoder.weight").T, "W_dec": tensors.pop("decoder.weight").T}
-    named = {
-        "encoder.bias": "b_enc",
-        "bias": "b_dec",
-        "decoder_bias": "b_dec",
-        "gate_bias": "b_gate",
-        "mag_bias": "b_mag",
-    }
-    tensors = {named.get(n, n): x for n, x in tensors.items() if n != "decoder.bias"}
+    named = {"encoder.bias": "b_enc", "bias": "b_dec", "decoder_bias": "b_dec", "gate_bias": "b_gate",
+             "mag_bias": "b_mag", "decoder.bias": "b_dec"}  # fmt: skip
+    tensors = {named.get(n, n): x for n, x in tensors.items()}
     d, m = tensors["W_enc"].shape
     prefixes = tuple(torch.as_tensor(sizes).cumsum(0).tolist()) if sizes is not None else ()
-    kind = "gated" if "r_mag" in tensors else "jumprelu" if "JumpRelu" in name else "standard" if k is None else "topk"
-    if k is not None and theta is not None and float(theta.max()) >= 0:  # -1: no threshold was set, so it keeps k
-        kind = "matryoshka" if prefixes else "batchtopk"
-    if kind in ("jumprelu", "batchtopk", "matryoshka") and theta is not None:
+    if kind in ("batchtopk", "matryoshka") and (theta is None or float(theta.max()) < 0):
+        kind = "topk"  # -1: no threshold was set, so it keeps k
+    elif kind != "topk" and theta is not None:  # which always keeps k, whatever its threshold
         tensors["threshold"] = theta.float().expand(m)
     site = str(cfg.get("submodule_name", "") or "")
     config = CoderConfig(
-        kind, d, m, int(k) if k is not None else None, (site,), centred=kind != "jumprelu",
+        kind, d, m, int(k) if k is not None else None, (site,), centred=name not in UNCENTRED,
         prefixes=prefixes if kind == "matryoshka" else (),
     )  # fmt: skip
     return filled(config, tensors, folder, {"source": "dictionary_learning", "model_name": str(cfg.get("lm_name", ""))})
+
+
+def _dictionary_class(tensors: Mapping[str, Tensor], folder: Path) -> str:
+    """The class of a coder that came without its settings, where its tensors leave no doubt."""
+    if "k" in tensors:
+        raise PrismaError(f"expected config.json with the dict_class in {folder}: several classes have k; found none")
+    if "r_mag" in tensors:
+        return "GatedAutoEncoder"
+    if "threshold" in tensors:
+        return "JumpReluAutoEncoder"
+    return "AutoEncoderNew" if "decoder.bias" in tensors else "AutoEncoder"
 
 
 def overcomplete(folder: Path) -> Coder:
@@ -136,7 +188,10 @@ def overcomplete(folder: Path) -> Coder:
     stored = folder / "model.safetensors"
     tensors = read_tensors(stored)[0] if stored.is_file() else tensors_of(read_saved(folder / "sae.pt"))
     cfg = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    k = cfg.get("top_k", cfg.get("k"))
+    if "top_k" not in cfg and "k" not in cfg:
+        raise PrismaError(f"expected config.json with top_k in {folder}, or null for a ReLU coder; found none")
+    k, theta = cfg.get("top_k", cfg.get("k")), tensors.get("running_threshold")
+    expect_only(tensors, OVERCOMPLETE, folder)
     weight, bias = tensors["encoder.final_block.0.weight"], tensors.get("encoder.final_block.0.bias")
     bias = torch.zeros(len(weight)) if bias is None else bias
     if (scale := tensors.get("encoder.final_block.1.running_var")) is not None:
@@ -147,8 +202,25 @@ def overcomplete(folder: Path) -> Coder:
     atoms = atoms / atoms.norm(dim=1, keepdim=True) * tensors.get("dictionary.multiplier", torch.tensor(0.0)).exp()
     m, d = weight.shape
     weights = {"W_enc": weight.T, "b_enc": bias, "W_dec": atoms, "b_dec": torch.zeros(d)}
-    kind = "standard" if k is None else "topk"
+    kind = "standard" if k is None else "topk" if theta is None else "batchtopk"
+    if theta is not None:
+        weights["threshold"] = theta.float().expand(m)
     return filled(CoderConfig(kind, d, m, k, ("",), centred=False), weights, folder, {"source": "overcomplete"})
+
+
+_LINEAR, _NORM = "encoder.final_block.0", "encoder.final_block.1"
+OVERCOMPLETE = (
+    *(f"{_LINEAR}.{name}" for name in ("weight", "bias")),
+    *(f"{_NORM}.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")),
+    "dictionary._weights", "dictionary.multiplier", "running_threshold",
+)  # fmt: skip
+"""The tensors that its reader knows."""
+
+
+def expect_only(tensors: Mapping[str, Tensor], known: Sequence[str], source: Path) -> None:
+    """Raise PrismaError if there is a tensor that a reader would leave out, since the coder may use it."""
+    if unknown := [name for name in tensors if name not in known]:
+        raise PrismaError(f"expected the tensors {', '.join(known)} in {source}; found {quoted(unknown[0])} too")
 
 
 def circuit_tracer(folder: Path, layer: int) -> Coder:
@@ -174,10 +246,12 @@ def crosscoder(folder: Path) -> Coder:
     """A crosscoder of Kissane and Nanda (`cc_weights.pt`) or of science-of-finetuning (`model.safetensors`)."""
     if (folder / "cc_weights.pt").is_file():
         tensors = tensors_of(read_saved(folder / "cc_weights.pt"))
+        expect_only(tensors, ("W_enc", "b_enc", "W_dec", "b_dec"), folder)
         w_enc, w_dec = tensors["W_enc"], tensors["W_dec"]
         b_enc, b_dec = tensors["b_enc"], tensors["b_dec"]
     else:
         tensors, _ = read_tensors(folder / "model.safetensors")
+        expect_only(tensors, ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"), folder)
         w_enc, w_dec = tensors["encoder.weight"], tensors["decoder.weight"].transpose(0, 1)
         b_enc, b_dec = tensors["encoder.bias"], tensors["decoder.bias"]
     n, d, m = w_enc.shape

@@ -56,6 +56,8 @@ def load_coder(ref: str | Path, *, layer: int | None = None, revision: str | Non
     elif revision is not None:
         raise PrismaError(f"expected no revision for {path}; found {quoted(revision)}")
     if path.is_file():
+        if path.suffix == ".pt" and path.name not in {name for names in LAYOUTS for name in names}:
+            return _read(vit_prisma, path)
         path = path.parent
     if layer is not None:
         return circuit_tracer(path, layer)

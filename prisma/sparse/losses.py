@@ -41,26 +41,26 @@ class Loss:
 
 
 class _Step(torch.autograd.Function):
-    """p > theta as numbers, with an estimate of the gradient by theta: that of a box of width w around it."""
+    """p > theta as numbers, or relu(p) there, with an estimate of the gradient by theta: a box of width w around it."""
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, theta: Tensor, scaled: bool) -> Tensor:
         ctx.save_for_backward(p, theta)
         ctx.scaled = scaled
         on = p > theta
-        return on * p if scaled else on.to(p.dtype)
+        return on * p.relu() if scaled else on.to(p.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         p, theta = ctx.saved_tensors
         near = ((p - theta).abs() < BANDWIDTH / 2) * grad / -BANDWIDTH
         of_theta = (near * theta if ctx.scaled else near).sum(0)
-        return (grad * (p > theta) if ctx.scaled else None), of_theta, None
+        return (grad * ((p > theta) & (p > 0)) if ctx.scaled else None), of_theta, None
 
 
 def jump(p: Tensor, theta: Tensor) -> Tensor:
     """relu(p) where p > theta [m], else 0: [N, m]. The gradient by theta is -(theta / w) K((p - theta) / w)."""
-    return _Step.apply(p.relu(), theta, True)
+    return _Step.apply(p, theta, True)
 
 
 def step(p: Tensor, theta: Tensor) -> Tensor:

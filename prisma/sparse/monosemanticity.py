@@ -11,8 +11,8 @@ def monosemanticity(z: Tensor, embeddings: Tensor, *, centred: bool = True) -> T
 
     The mean cosine of the embeddings of all pairs of images, weighted by the product of their activations, which are
     scaled to [0, 1] for each latent. Near 0 it is active on images that are no more alike than others; NaN for a latent
-    that is the same on all. Use embeddings of another model than the one that is explained; one image far more active
-    than the others rules the number.
+    that is the same on all, or active on one image alone, which has no pairs. Use embeddings of another model than the
+    one that is explained; one image far more active than the others rules the number.
 
     Args:
         z: [image, latent], such as `latents_of_images`.
@@ -31,7 +31,8 @@ def monosemanticity(z: Tensor, embeddings: Tensor, *, centred: bool = True) -> T
     a = (z.double() - low) / (high - low)
     squares = a.square().sum(0)
     alike = ((a.T @ e).square().sum(1) - squares) / 2  # of all pairs, without a loop over them
-    found = alike / ((a.sum(0).square() - squares) / 2)
+    pairs = (a.sum(0).square() - squares) / 2
+    found = torch.where((a > 0).sum(0) > 1, alike / pairs, torch.nan)
     return found - _mean_cosine(e) if centred else found
 
 

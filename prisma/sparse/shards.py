@@ -40,12 +40,14 @@ class Shards:
 
     Args:
         folder: where they are.
-        tokens: which of the tokens are read: "all", or some of class, registers and patches.
+        tokens: which of the tokens are read: some of class, registers and patches.
+        sites: which of the sites are read.
     """
 
     folder: Path
     index: Mapping[str, Any]
     tokens: tuple[str, ...] = ROLES
+    sites: tuple[str, ...] | None = None  # those that are read; None: all
 
     @classmethod
     def at(cls, folder: str | Path) -> "Shards":
@@ -75,7 +77,8 @@ class Shards:
 
     @property
     def widths(self) -> Mapping[str, int]:
-        return self.index["widths"]
+        widths: Mapping[str, int] = self.index["widths"]
+        return widths if self.sites is None else {site: widths[site] for site in self.sites}
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -86,16 +89,15 @@ class Shards:
 
     def expect(self, sites: Sequence[str], tokens: str | Sequence[str] = "all") -> "Shards":
         """The same activations, of some tokens. Raises PrismaError: a site or a kind of token is not there."""
-        if missing := [site for site in sites if site not in self.widths]:
+        if missing := [site for site in sites if site not in self.index["widths"]]:
             raise PrismaError(
                 f"expected activations of {missing[0]} in {self.folder}; found those of {', '.join(self.widths)}"
             )
         wanted = ROLES if tokens == "all" else (tokens,) if isinstance(tokens, str) else tuple(tokens)
-        found = replace(self, tokens=wanted)
-        if not found.roles:
-            raise PrismaError(
-                f"expected tokens that are in {self.folder}, {set(self.index['roles'])}; found {quoted(tokens)}"
-            )
+        found = replace(self, tokens=wanted, sites=tuple(dict.fromkeys(sites)))
+        if not set(wanted) <= set(ROLES) or not found.roles:
+            known = ", ".join(dict.fromkeys(self.index["roles"]))
+            raise PrismaError(f"expected tokens that are in {self.folder}, {known}; found {quoted(tokens)}")
         return found
 
     def read(self, images: Sequence[int]) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from prisma.sparse.coders import Coder
 from prisma.sparse.jobs import MEASURED, METRICS, Job, Wanted, plan_of
 from prisma.sparse.learner import Learner
 from prisma.sparse.scaling import Scaling
-from prisma.sparse.shards import Shards
+from prisma.sparse.shards import Shards, hash_of
 
 RECIPE, STATE = "recipe.json", "state.safetensors"
 LATEST = 10_000_000
@@ -150,8 +150,8 @@ def train_many(
     jobs = [Job(Learner(plan, s.steps, device, compute), scalings) for plan in plans]
     facts = {
         "tokens": s.tokens, "steps": s.steps, "batch": stream.batch, "held_out": s.held_out, "dead_after": dead_after,
-        "order_seed": s.order_seed, "bfloat16": s.bfloat16, "images": len(source),
-        "model_sha256": _hashes(model, images),
+        "order_seed": s.order_seed, "bfloat16": s.bfloat16, "memory": s.memory, "images": len(source),
+        "images_sha256": _hash_of(images) if s.out is not None else None, "model_sha256": _hashes(model, images),
     }  # fmt: skip
     folders = _folders(s, jobs, facts)
     start, every = _restore(s, jobs, folders), s.checkpoint_every or max(s.steps // 10, 1)
@@ -175,6 +175,13 @@ def _source(
     if model is None:
         raise PrismaError("expected a model that computes the activations, or activations on disk; found neither")
     return source_of(model, images, sites, tokens)
+
+
+def _hash_of(images: Tensor | Pictures | Shards) -> str:
+    """The hash of the images of a training, by which one that continues knows them."""
+    if isinstance(images, Shards):
+        return str(images.index["images_sha256"])
+    return images.sha256 if isinstance(images, Pictures) else hash_of(images)
 
 
 def _hashes(model: Model | Mapping[str, Model] | None, images: Any) -> dict[str, str]:

@@ -6,6 +6,7 @@ the pickle may make containers, numbers, text and tensors; every other class or 
 """
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -61,47 +62,79 @@ class Stub:
         self.__dict__.setdefault("items", []).extend(values)
 
 
+class _Fixed:
+    """What a pickle may not change: it has no fields, and none can be set by the bytes of a file."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a state for an object that has none")
+
+
+class _Made(_Fixed):
+    """A tensor, out of reach of the pickle: torch's own would take any size as its state."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+class _Rebuild(_Fixed):
+    """The function that puts a tensor together from its numbers."""
+
+    __slots__ = ()
+
+    def __call__(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Made:
+        if not isinstance(storage, _Made):
+            raise pickle.UnpicklingError("a tensor without numbers")
+        there = len(storage.tensor)
+        reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else 0
+        if min((offset, *size, *stride)) < 0 or reach >= max(there, 1) or math.prod(size) > there:
+            raise pickle.UnpicklingError("a tensor that is larger than its numbers")
+        return _Made(storage.tensor.as_strided(size, stride, offset))
+
+
+class _First(_Fixed):
+    """The function that makes a parameter of a tensor: here the tensor itself."""
+
+    __slots__ = ()
+
+    def __call__(self, value: Any, *_: Any) -> Any:
+        return value
+
+
 class _Restricted(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(file)
         self.archive, self.folder = archive, folder
+        self.numbers: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
-            return _rebuilt if name == "_rebuild_tensor_v2" else _first
+            return _Rebuild() if name == "_rebuild_tensor_v2" else _First()
         if module == "torch" and name in _TYPES:
             return _TYPES[name]
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
         return type(shown(name, 40), (Stub,), {"stub_of": f"{module}.{name}"})
 
-    def persistent_load(self, pid: Any) -> Tensor:
+    def persistent_load(self, pid: Any) -> _Made:
         """The numbers of a tensor, which are a file of the archive."""
         _, dtype, key, *_ = pid
         if not isinstance(dtype, torch.dtype):
             raise pickle.UnpicklingError("numbers of an unknown type")
-        data = self.archive.read(f"{self.folder}/data/{key}")
-        numbers = torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
-        return numbers.view(dtype) if len(numbers) else torch.empty(0, dtype=dtype)
-
-
-def _rebuilt(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
-    if not isinstance(storage, Tensor):
-        raise pickle.UnpicklingError("a tensor without numbers")
-    reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else 0
-    if min((offset, *size, *stride)) < 0 or reach >= max(len(storage), 1):
-        raise pickle.UnpicklingError("a tensor that is larger than its numbers")
-    return storage.as_strided(size, stride, offset).clone()
-
-
-def _first(value: Any, *_: Any) -> Any:
-    return value
+        if (key := str(key)) not in self.numbers:  # else a small file that names one thing often takes all memory
+            data = self.archive.read(f"{self.folder}/data/{key}")
+            self.numbers[key] = torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
+        numbers = self.numbers[key]
+        return _Made(numbers.view(dtype) if len(numbers) else torch.empty(0, dtype=dtype))
 
 
 def read_saved(path: Path, *, skip: int = 0) -> Any:
-    """What `torch.save` wrote: dicts, lists, numbers, text and tensors, and stubs for all else.
+    """What `torch.save` wrote: dicts, lists, numbers, text, tensors for `tensors_of`, and stubs for all else.
 
     Args:
         skip: bytes of something else at the beginning of the file.
@@ -129,7 +162,7 @@ def tensors_of(value: Any) -> dict[str, Tensor]:
     """The tensors by name of a dict, or of the dicts in it, `state_dict` and `autoencoder` first."""
     if not isinstance(value, Mapping):
         return {}
-    if found := {str(name): x for name, x in value.items() if isinstance(x, Tensor)}:
+    if found := {str(name): x.tensor for name, x in value.items() if isinstance(x, _Made)}:
         return found
     ordered = sorted(value, key=lambda name: str(name) not in ("state_dict", "autoencoder", "model_state_dict"))
     return next((inner for name in ordered if (inner := tensors_of(value[name]))), {})

@@ -132,7 +132,7 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "path_patching": Analysis(
         "The metric after one edge of the graph carries its value for the corrupt image.",
-        _PAIRS,
+        {**_PAIRS, "mlps": "frozen"},
         PathPatching,
         lambda inputs: path_patching(
             inputs.model,
@@ -140,7 +140,7 @@ ANALYSES: Mapping[str, Analysis] = {
             inputs.corrupt,
             inputs.metric,
             batch=inputs.batch,
-            **inputs.select_options("into"),
+            **inputs.select_options("into", "mlps"),
         ),
     ),
     "head_graph": Analysis(

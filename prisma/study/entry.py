@@ -2,10 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from prisma.analysis.class_space.passes import Reader
 from prisma.analysis.result import Result
 from prisma.study.inputs import ShardInputs
+
+
+class ResultReader(Reader, Protocol):
+    """A reader of a run that has a result in the end."""
+
+    def result(self) -> Result:
+        """The result."""
 
 
 @dataclass(frozen=True)
@@ -17,3 +25,4 @@ class Analysis:
     result: type[Result]
     function: Callable[[ShardInputs], Result]
     of_weights: bool = False  # whether it also runs without images
+    reader: Callable[[ShardInputs], ResultReader | None] | None = None  # for a run that several analyses share, if any

@@ -83,12 +83,17 @@ class ShardInputs:
         """The class of each image.
 
         Raises:
-            PrismaError: they are not known.
+            PrismaError: they are not known, or all images of the data set are of one class.
         """
         if self.pictures.labels is None:
             raise PrismaError(
                 "expected images with labels, which this analysis needs; found none: use a task, or a folder whose "
                 "subfolders are the model's classes"
+            )
+        if len(self.pictures.labels.unique()) < 2:
+            raise PrismaError(
+                "expected a data set with two classes or more, for of one alone it cannot be told whether it is read "
+                f"or always answered; found one class in {len(self.pictures)} images"
             )
         return self.pictures.labels[self.rows.start : self.rows.stop].to(self.device)
 
@@ -102,6 +107,19 @@ class ShardInputs:
             raise PrismaError("expected a task, whose training images this analysis needs; found a folder")
         images, labels = self.pictures.training(n)
         return self._to_model(images), labels.to(self.device)
+
+    @property
+    def object_masks(self) -> Tensor:
+        """Where each image shows the object [image, height, width].
+
+        Raises:
+            PrismaError: the data set has no object masks.
+        """
+        return self._masks().to(self.device)
+
+    @property
+    def object_masks_or_none(self) -> Tensor | None:
+        return None if self.pictures.masks is None else self.object_masks
 
     @cached_property
     def object_coverage(self) -> Tensor:

@@ -8,6 +8,8 @@ from prisma.analysis.attribution.games import ABSENT
 from prisma.analysis.attribution.importance import OF
 from prisma.analysis.attribution.map_curves import CURVES
 from prisma.analysis.attribution.methods import METHODS
+from prisma.analysis.circuits.path_patching import MLPS
+from prisma.analysis.class_space.perturbed import COMPAT
 from prisma.analysis.patching.corruptions import CORRUPTIONS
 from prisma.errors import PrismaError, nearest
 from prisma.fields import parse
@@ -29,6 +31,10 @@ OPTIONS: Mapping[str, Option] = {
         choices=tuple(NAMED),
     ),
     "target": Option("the class that the metric is computed for, by number; default: the predicted class", int),
+    "neuron": Option(
+        "a number inside the model instead of the metric: SITE:INDEX, such as blocks.3.mlp.post:17, at the first "
+        "token; after commas head=2, token=5, or token=mean"
+    ),
     "corrupt": Option(
         "how the corrupt image of each pair is made: other, swap, noise, blur, mean or object",
         choices=tuple(CORRUPTIONS),
@@ -40,6 +46,7 @@ OPTIONS: Mapping[str, Option] = {
         "the run that is patched: clean or corrupt",
         choices=("clean", "corrupt"),
     ),
+    "mlps": Option("the MLPs between a sender and a receiver: frozen, or recomputed as in Wang et al.", choices=MLPS),
     "site": Option(
         "the activation to patch or read: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, ..."
     ),
@@ -103,6 +110,8 @@ OPTIONS: Mapping[str, Option] = {
         choices=("index", "attention"),
     ),
     "layer": Option("the kind of layer whose memories are read: mlp or attn", choices=("mlp", "attn")),
+    "layers": Option("numbers of the layers, separated by commas; default: all"),
+    "compat": Option("vilas2023: compute the numbers as published, where they are to be reproduced", choices=(COMPAT,)),
     "top": Option("number of memories that count as active, or as a class's own", int),
     "ln": Option("norms around the values: folded into them, or none", choices=("folded", "none")),
     "alpha": Option("how much a ridge regression penalises large weights", float),

@@ -15,8 +15,8 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from prisma.launched import Processes
 from prisma.study.catalog import analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.merging import merge_results, save_plot, summarise
+from prisma.study.together import read_once, results_together
 from prisma.vit import ViT
 
 _AnyResult = TypeVar("_AnyResult", bound=Result)
@@ -102,44 +103,73 @@ def run_dataset_analysis(
         PrismaError: the folder holds something else, or the same analysis with other settings (the first that differs
             is named); another run is writing to it; a file could not be written; or an error of the analysis itself.
     """
-    if job.shard_size < 1 or (batch is not None and batch < 1):
+    return run_dataset_analyses([job], batch=batch, processes=processes, progress=progress)[0]
+
+
+def run_dataset_analyses(
+    jobs: Sequence[DatasetAnalysis],
+    *,
+    batch: int | None = None,
+    processes: Processes | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Several analyses of the same model and images, each in a folder of its own, shard after shard for all of them.
+
+    Pictures are read once, and analyses of class space share their runs (`together`). Arguments, errors and each of the
+    results are those of `run_dataset_analysis`.
+    """
+    if any(job.shard_size < 1 for job in jobs) or (batch is not None and batch < 1):
         raise PrismaError(
-            f"expected shards and passes of one image or more; found shard_size={job.shard_size} and batch={batch}"
+            "expected shards and passes of one image or more; found "
+            f"shard_size={min(job.shard_size for job in jobs)} and batch={batch}"
         )
     processes = Processes() if processes is None else processes
-    with _output_folder(job) if processes.is_first else nullcontext(_nothing) as expect_alone:
-        processes.barrier()  # until the folder exists
-        if not (job.out / SUMMARY).is_file():
-            _compute_shards(job, batch, processes, progress, expect_alone)
+    with ExitStack() as folders:
+        checks = [folders.enter_context(_output_folder(job)) for job in jobs if processes.is_first]
+        processes.barrier()  # until the folders exist
+        todo = [job for job in jobs if not (job.out / SUMMARY).is_file()]
+        if todo:
+            _compute_shards(todo, batch, processes, progress, checks)
             processes.barrier()  # until every shard exists
-            if processes.is_first:
-                expect_alone()
+            for job in todo if processes.is_first else ():
+                _all(checks)
                 _write_result(job)
-            processes.barrier()  # until the summary exists
-    return read_summary(job.out / SUMMARY)
+            processes.barrier()  # until the summaries exist
+    return [read_summary(job.out / SUMMARY) for job in jobs]
 
 
-def _nothing() -> None:
-    """What a process that does not hold the folder's lock checks of it: the first process does."""
+def _all(checks: Iterable[Callable[[], None]]) -> None:
+    """Check that the folders are still this run's own; a process that does not hold their locks has no checks."""
+    for check in checks:
+        check()
 
 
 def _compute_shards(
-    job: DatasetAnalysis, batch: int | None, processes: Processes, progress: bool, expect_alone: Callable[[], None]
+    jobs: Sequence[DatasetAnalysis],
+    batch: int | None,
+    processes: Processes,
+    progress: bool,
+    checks: Sequence[Callable[[], None]],
 ) -> None:
     """Compute those shards of this process that have no file yet."""
-    own = list(enumerate(job.shards))[processes.rank :: processes.count]
-    missing = [(i, rows) for i, rows in own if not job.shard_path(i).is_file()]
-    total, remaining = (sum(len(rows) for _, rows in shards) for shards in (own, missing))
-    settings = _settings_hash(job) if missing else ""
-    kept: dict[str, Any] = {}
-    function, hidden = analysis(job.name).function, not (progress and processes.is_first)
-    style = {"desc": job.name, "unit": "image", "file": sys.stderr, "disable": hidden, "leave": False}
+    own = list(enumerate(jobs[0].shards))[processes.rank :: processes.count]
+    missing = [(i, rows, [job for job in jobs if not job.shard_path(i).is_file()]) for i, rows in own]
+    missing = [shard for shard in missing if shard[2]]
+    total, remaining = sum(len(rows) for _, rows in own), sum(len(rows) for _, rows, _ in missing)
+    settings = {job.name: _settings_hash(job) for job in jobs} if missing else {}
+    kept: dict[str, dict[str, Any]] = {job.name: {} for job in jobs}
+    found = read_once(jobs[0].pictures) if len(jobs) > 1 else jobs[0].pictures
+    hidden, names = not (progress and processes.is_first), ", ".join(job.name for job in jobs)
+    style = {"desc": names, "unit": "image", "file": sys.stderr, "disable": hidden, "leave": False}
     with tqdm(total=total, initial=total - remaining, **style) as bar:
-        for i, rows in missing:
-            result = function(ShardInputs(job.model, job.pictures, rows, job.options, batch, kept))
-            marked = replace(result, metadata={**result.metadata, _OF: _shard_of(settings, rows)})
-            expect_alone()
-            marked.to_npz(job.shard_path(i))
+        for i, rows, some in missing:
+            inputs = {j.name: ShardInputs(j.model, found, rows, j.options, batch, kept[j.name]) for j in some}
+            results = results_together(inputs)
+            _all(checks)
+            for job in some:
+                of_shard = {_OF: _shard_of(settings[job.name], rows)}
+                result = results[job.name]
+                replace(result, metadata={**result.metadata, **of_shard}).to_npz(job.shard_path(i))
             bar.update(len(rows))
         bar.leave = True  # only on success: after an error the bar is wiped, so that only the message is left
 

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from prisma import PrismaError
-from prisma.analysis.statistics import bootstrap_interval, mean_and_error, share_of, standard_error, wilcoxon
+from prisma.analysis.statistics import (
+    bootstrap_interval,
+    mean_and_error,
+    mean_interval,
+    share_of,
+    standard_error,
+    wilcoxon,
+)
 
 
 def test_an_interval_of_any_statistic_of_images() -> None:
@@ -23,6 +30,16 @@ def test_a_mean_and_its_error_leave_out_nan() -> None:
     torch.testing.assert_close(mean, torch.tensor([4.0, 5.0, torch.nan]), equal_nan=True)
     torch.testing.assert_close(error[0], torch.tensor([1.0, 3.0, 8.0]).std() / 3**0.5)
     assert error[1:].isnan().all() and torch.equal(standard_error(values).isnan(), error.isnan())
+
+
+def test_the_interval_of_a_mean_leaves_out_images_without_a_number() -> None:
+    """Also where nearly none has one, and a draw of all images would often have none."""
+    values = torch.full((20, 3), torch.nan)
+    values[:2, 0], values[:, 1] = torch.tensor([0.0, 1.0]), torch.arange(20.0)
+    found = mean_interval(values)
+    assert found[:, 0].tolist() == [0, 1] and found[:, 2].isnan().all()
+    assert torch.equal(found[:, 1], bootstrap_interval(lambda rows: rows.double().mean(), 20))
+    assert torch.equal(mean_interval(values[:, 1]), found[:, 1])
 
 
 def test_a_share_needs_a_total() -> None:

@@ -124,11 +124,24 @@ def test_other_settings_are_refused(prisma: Prisma) -> None:
     assert "residual=0.5; this one has 0.2" in one_sentence(err)
 
 
+def test_several_analyses_take_their_own_options_and_folders(prisma: Prisma) -> None:
+    names, words = "class_identifiability,memories", ["--set", "layer=attn", "--set", "bias=false", "--out", "both"]
+    code, out, err = prisma("analyze", names, *DIGITS, *words)
+    assert code == 0, err
+    assert "Wrote class_identifiability over" in out and "Wrote memories over" in out
+    found = {name: json.loads(Path("both", name, "summary.json").read_text())["options"] for name in names.split(",")}
+    assert found["memories"]["layer"] == "attn" and found["class_identifiability"]["bias"] is False
+    code, _, err = prisma("analyze", names, *DIGITS, "--set", "sigma=1")
+    assert code == 1 and "expected an option of class_identifiability; found 'sigma'" in one_sentence(err)
+    code, _, err = prisma("analyze", "rollout,rollout", *DIGITS)
+    assert code == 1 and "expected each analysis once; found 'rollout,rollout'" in one_sentence(err)
+
+
 def test_a_stop_says_how_to_continue(prisma: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prisma.study.shards.run_dataset_analysis", stopped)
+    monkeypatch.setattr("prisma.study.shards.run_dataset_analyses", stopped)
     code, _, err = prisma("analyze", "rollout", *DIGITS, "--out", "two words")
     assert code == 130
     command = f"prisma analyze rollout {' '.join(DIGITS)} --out 'two words'"

@@ -128,3 +128,23 @@ def test_codes_keep_leading_axes_and_take_half_precision() -> None:
     coder = drawn(CoderConfig("topk", 4, 8, 2))
     x = torch.randn(2, 3, 4)
     assert torch.equal(coder.encode(x)[1], coder.encode(x[1])) and coder.encode(x.half()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_coder_in_half_precision_is_nearly_the_same(kind: str) -> None:
+    coder, x = random_coder(kind, 8, 24, 4, 0), torch.randn(50, 8, dtype=torch.float64)
+    half = random_coder(kind, 8, 24, 4, 0).bfloat16()
+    assert half(x).dtype == torch.bfloat16 and half.decode(coder.encode(x)).dtype == torch.bfloat16
+    error = (half.decode(coder.encode(x)).double() - coder(x)).norm() / coder(x).norm()
+    assert error < 0.02
+
+
+def test_decoding_active_latents_alone_is_decoding_all() -> None:
+    coder, x = random_coder("topk", 8, 24, 4, 0), torch.randn(3, 5, 8, dtype=torch.float64)
+    z = coder.encode(x.flatten(0, 1)).view(3, 5, 24)
+    with torch.no_grad():
+        few = coder.decode(z)
+    assert few.shape == x.shape and torch.allclose(few, coder.decode(z), atol=1e-12)
+    z.requires_grad_()
+    coder.decode(z).sum().backward()
+    assert z.grad is not None and torch.allclose(z.grad, coder.W_dec.sum(1).expand(3, 5, 24))  # of silent ones too

@@ -106,3 +106,13 @@ def test_transcoders_and_crosscoders_are_measured_too(model: prisma.ViT, images:
     assert found[0]["fvu"] == pytest.approx(
         ((x - cross(x)).square().sum() / (x - x.mean(0)).square().sum()).item(), rel=1e-4
     )
+
+
+def test_a_coder_that_reconstructs_worse_than_it_claims_is_seen(
+    model: prisma.ViT, images: torch.Tensor, coder: Coder
+) -> None:
+    record = {**coder.metadata["training"], "fvu_held_out": 0.01}
+    boasting = Coder(coder.config, {**coder.metadata, "training": record})
+    boasting.load_state_dict(coder.state_dict())
+    with pytest.warns(UserWarning, match=r"claims an fvu of 0\.010; found 0\.\d+: are these images like those"):
+        evaluate(boasting, model, images, baseline_steps=0)

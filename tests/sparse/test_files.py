@@ -141,3 +141,14 @@ def test_weights_without_numbers_are_neither_written_nor_read(tmp_path: Path) ->
     with pytest.raises(PrismaError, match="expected finite weights of a coder"):
         write_coder(tmp_path, coder)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["activation_fn_str", "activation_fn"])
+def test_a_word_of_an_earlier_version_decides_the_kind(word: str, tmp_path: Path) -> None:
+    save_file(coder_of("topk").state_dict(), tmp_path / WEIGHTS)
+    cfg = {"d_in": 4, "d_sae": 12, "activation_fn_kwargs": {"k": 3}}
+    (tmp_path / CFG).write_text(json.dumps(cfg | {word: "topk"}))
+    assert torch.equal(read_coder(tmp_path).encode(X), coder_of("topk").encode(X))
+    (tmp_path / CFG).write_text(json.dumps(cfg | {word: "relu"}))
+    with pytest.raises(PrismaError, match=r"expected a kind of coder that keeps k latents.*found k=3"):
+        read_coder(tmp_path)

@@ -80,6 +80,17 @@ def test_vit_prisma(nested: str, tmp_path: Path) -> None:
     assert coder.site == "blocks.9.mlp_out" and coder.metadata["model_name"] == "clip"
 
 
+def test_vit_prisma_of_several_checkpoints_is_the_one_that_is_named_or_the_last(tmp_path: Path) -> None:
+    w = drawn(W_enc=(D, M), b_enc=(M,), W_dec=(M, D), b_dec=(D,))
+    config(tmp_path, "config.json", normalize_activations="none")
+    for number in (99, 100):
+        torch.save({**w, "b_dec": torch.full((D,), float(number))}, tmp_path / f"n_images_{number}.pt")
+    assert load_coder(tmp_path).b_dec[0] == 100 and load_coder(tmp_path / "n_images_99.pt").b_dec[0] == 99
+    torch.save({**w, "scaling_factor": torch.tensor(2.0)}, tmp_path / "n_images_101.pt")
+    with pytest.raises(PrismaError, match=r"expected a coder whose scaling_factor is 1 in .*; found 2\.0"):
+        load_coder(tmp_path)
+
+
 def test_vit_prisma_gated_and_transcoder(tmp_path: Path) -> None:
     w = drawn(W_enc=(D, M), b_enc=(M,), W_dec=(M, D), b_dec=(D,), b_gate=(M,), r_mag=(M,), b_mag=(M,))
     torch.save(w, tmp_path / "weights.pt")
@@ -100,19 +111,48 @@ def test_vit_prisma_gated_and_transcoder(tmp_path: Path) -> None:
         load_coder(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["relu", "topk", "batchtopk"])
-def test_saev_never_centres(kind: str, tmp_path: Path) -> None:
-    w = drawn(W_enc=(D, M), b_enc=(M,), W_dec=(M, D), b_dec=(D,))
+SAEV: dict[str, Any] = {
+    "relu": {"schema": 5, "cfg": {"activation": {"cls": "Relu", "params": {}}}},
+    "topk": {"schema": 5, "cfg": {"activation": {"cls": "TopK", "params": {"top_k": K}}}},
+    "batchtopk": {"schema": 5, "cfg": {"activation": {"cls": "BatchTopK", "params": {"top_k": K}}}},
+    "topk, schema 1A": {"schema": "1A", "cls": "TopK", "cfg": {"top_k": K}},
+    "topk, flat": {"schema": 3, "cfg": {"activation": {"top_k": K}}},
+    "relu, first": {"d_vit": D, "exp_factor": 3},
+}
+"""Its headers, by what they say of the activation."""
+
+
+@pytest.mark.parametrize("header", SAEV)
+def test_saev_never_centres(header: str, tmp_path: Path) -> None:
+    kind, w = header.split(",")[0], drawn(W_enc=(D, M), b_enc=(M,), W_dec=(M, D), b_dec=(D,))
     theta = {"activation.threshold": torch.tensor(0.8)} if kind == "batchtopk" else {}
-    header = {"schema": 5, "cfg": {"activation": {} if kind == "relu" else {"top_k": K}}, "commit": "x", "lib": "0.1"}
     torch.save(w | theta, tmp_path / "body")
-    (tmp_path / "sae.pt").write_bytes(json.dumps(header).encode() + b"\n" + (tmp_path / "body").read_bytes())
+    (tmp_path / "sae.pt").write_bytes(json.dumps(SAEV[header]).encode() + b"\n" + (tmp_path / "body").read_bytes())
     p = X @ w["W_enc"] + w["b_enc"]
     z = {"relu": p.relu(), "topk": top(p), "batchtopk": p.relu() * (p > 0.8)}[kind]
     coder = load_coder(tmp_path / "sae.pt")
     assert torch.allclose(coder.encode(X), z, atol=1e-5) and torch.allclose(
         coder(X), z @ w["W_dec"] + w["b_dec"], atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"cfg": {"lr": 1}}, "expected the activation in the first line of .*; found none"),
+        ({"cfg": {"activation": {"cls": "Softplus"}}}, "expected the activation relu, .*; found 'Softplus'"),
+        (
+            {"cfg": {"activation": {"cls": "BatchTopK", "params": {"top_k": K}}}},
+            "expected the threshold of a batchtopk",
+        ),
+        ({"cfg": {"activation": {"cls": "TopK", "params": {}}}}, "expected k, the number of active latents"),
+    ],
+)
+def test_saev_of_an_unknown_kind_is_refused(header: dict[str, Any], message: str, tmp_path: Path) -> None:
+    torch.save(drawn(W_enc=(D, M), b_enc=(M,), W_dec=(M, D), b_dec=(D,)), tmp_path / "body")
+    (tmp_path / "sae.pt").write_bytes(json.dumps(header).encode() + b"\n" + (tmp_path / "body").read_bytes())
+    with pytest.raises(PrismaError, match=message):
+        load_coder(tmp_path / "sae.pt")
 
 
 @pytest.mark.parametrize("theta", [-1.0, 0.8])
@@ -187,3 +227,56 @@ def test_crosscoders(layout: str, tmp_path: Path) -> None:
     z = (torch.einsum("nld,ldm->nm", both, w["W_enc"]) + w["b_enc"]).relu()
     y = torch.einsum("nm,mld->nld", z, w["W_dec"]) + w["b_dec"]
     assert torch.allclose(coder(both.flatten(1)), y.flatten(1), atol=1e-4) and len(coder.config.sites) == 2
+
+
+LINEAR = {"encoder.weight": (M, D), "encoder.bias": (M,), "decoder.weight": (D, M)}
+
+
+def test_dictionary_learning_is_known_by_its_class(tmp_path: Path) -> None:
+    """The threshold of an AutoEncoderTopK is not used by its library unless it is asked to."""
+    w = drawn(**LINEAR, b_dec=(D,))
+    p = (X - w["b_dec"]) @ w["encoder.weight"].T + w["encoder.bias"]
+    torch.save(w | {"k": torch.tensor(K), "threshold": torch.tensor(0.8)}, tmp_path / "ae.pt")
+    config(tmp_path, "config.json", trainer={"dict_class": "AutoEncoderTopK"})
+    assert load_coder(tmp_path).kind == "topk" and torch.allclose(load_coder(tmp_path).encode(X), top(p), atol=1e-5)
+    config(tmp_path, "config.json", trainer={"dict_class": "TemporalSAE"})
+    with pytest.raises(PrismaError, match=r"expected a dict_class of AutoEncoder, .*; found 'TemporalSAE'"):
+        load_coder(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(PrismaError, match=r"expected config.json with the dict_class in .*several classes have k"):
+        load_coder(tmp_path)
+
+
+def test_dictionary_learning_without_settings_is_known_by_its_tensors(tmp_path: Path) -> None:
+    w = drawn(W_enc=(D, M), b_enc=(M,), W_dec=(M, D), b_dec=(D,), threshold=(M,))
+    torch.save(w, tmp_path / "ae.pt")
+    p = X @ w["W_enc"] + w["b_enc"]
+    assert torch.allclose(load_coder(tmp_path).encode(X), p.relu() * (p > w["threshold"]), atol=1e-5)
+    w = drawn(**LINEAR, **{"decoder.bias": (D,)})
+    torch.save(w, tmp_path / "ae.pt")
+    z = (X @ w["encoder.weight"].T + w["encoder.bias"]).relu()
+    assert torch.allclose(load_coder(tmp_path)(X), z @ w["decoder.weight"].T + w["decoder.bias"], atol=1e-5)
+    w = drawn(**LINEAR, bias=(D,))
+    torch.save(w, tmp_path / "ae.pt")
+    z = ((X - w["bias"]) @ w["encoder.weight"].T + w["encoder.bias"]).relu()
+    assert torch.allclose(load_coder(tmp_path)(X), z @ w["decoder.weight"].T + w["bias"], atol=1e-5)
+
+
+def test_what_a_reader_would_leave_out_is_refused(tmp_path: Path) -> None:
+    w = drawn(**{"encoder.final_block.0.weight": (M, D), "dictionary._weights": (M, D)})
+    save_file(w, tmp_path / "model.safetensors")
+    with pytest.raises(PrismaError, match=r"expected config.json with top_k"):
+        config(tmp_path, "config.json", lr=1)
+        load_coder(tmp_path)
+    config(tmp_path, "config.json", top_k=None)
+    assert load_coder(tmp_path).kind == "standard"
+    save_file(w | drawn(thresholds=(M,)), tmp_path / "model.safetensors")
+    with pytest.raises(PrismaError, match=r"expected the tensors encoder\.final_block.*; found 'thresholds' too"):
+        load_coder(tmp_path)
+    crosscoder = drawn(W_enc=(2, D, M), b_enc=(M,), W_dec=(M, 2, D), b_dec=(2, D), threshold=(M,))
+    other = tmp_path / "other"
+    other.mkdir()
+    torch.save(crosscoder, other / "cc_weights.pt")
+    config(other, "cfg.json", d_in=D)
+    with pytest.raises(PrismaError, match="found 'threshold' too"):
+        load_coder(other)

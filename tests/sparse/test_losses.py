@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prisma.sparse.coders import Coder
+from prisma.sparse.coders import KINDS, Coder
 from prisma.sparse.losses import AUX, BANDWIDTH, auxk, jump, loss, step
 from tests.sparse.test_coders import random_coder
 
@@ -100,3 +100,36 @@ def test_a_transcoder_is_compared_with_its_target() -> None:
     found = loss(coder, x, y, sparsity=0.0, dead=NONE, k_aux=0)
     assert found.total.item() == pytest.approx(((y - coder(x)).square().sum() / y.square().sum()).item())
     assert torch.autograd.grad(found.total, coder.W_skip)[0].abs().sum() > 0
+
+
+def test_the_estimate_looks_at_raw_pre_activations() -> None:
+    """A pre-activation far below zero is far from every threshold; after a relu it would seem to lie beside it."""
+    p = torch.tensor([[-5.0], [-0.05], [0.15], [0.6]], dtype=torch.float64)
+    for near in range(len(p)):
+        theta = torch.tensor([0.1], dtype=torch.float64, requires_grad=True)
+        jump(p[near : near + 1], theta).sum().backward()
+        wanted = -0.1 / BANDWIDTH if abs(p[near].item() - 0.1) < BANDWIDTH / 2 else 0.0
+        assert theta.grad is not None and theta.grad.item() == pytest.approx(wanted)
+    below = torch.tensor([[-0.5, 0.5]], dtype=torch.float64, requires_grad=True)
+    jump(below, torch.tensor([-1.0, -1.0], dtype=torch.float64)).sum().backward()
+    assert below.grad is not None and below.grad.tolist() == [[0, 1]]  # a relu, whatever the threshold
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_loss_and_gradients_in_bfloat16(kind: str) -> None:
+    """Under autocast, as trainings with `bfloat16=True` compute it, with AuxK of dead latents."""
+    prefixes = (6, 12) if kind == "matryoshka" else ()
+    exact, dead = random_coder(kind, 4, 12, 3, 0, prefixes=prefixes).float().requires_grad_(True), NONE.clone()
+    x, dead[:4] = tokens(200).float(), True
+    whole = loss(exact, x, x, sparsity=0.1, dead=dead, k_aux=2).total
+    whole.backward()
+    wanted = {name: w.grad.clone() for name, w in exact.named_parameters() if w.grad is not None}
+    exact.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(exact, x, x, sparsity=0.1, dead=dead, k_aux=2).total
+    found.backward()
+    assert found.item() == pytest.approx(whole.item(), rel=0.05)
+    assert wanted.keys() == {name for name, w in exact.named_parameters() if w.grad is not None}
+    for name in ("W_enc", "W_dec"):
+        gradient = exact.get_parameter(name).grad
+        assert gradient is not None and torch.cosine_similarity(gradient.flatten(), wanted[name].flatten(), 0) > 0.95

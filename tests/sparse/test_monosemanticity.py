@@ -53,3 +53,9 @@ def test_morans_i_is_the_sum_over_neighbours() -> None:
     assert morans_i(halves).item() > 0.7 and morans_i(board[None]).item() < 0.1
     with pytest.raises(PrismaError, match="expected maps"):
         morans_i(torch.zeros(3, 4))
+
+
+def test_a_latent_active_on_one_image_has_no_pairs() -> None:
+    z = torch.tensor([[1.0, 2.0], [0.0, 1.0], [0.0, 0.0]])
+    found = monosemanticity(z, torch.randn(3, 4))
+    assert found[0].isnan() and found[1].isfinite()

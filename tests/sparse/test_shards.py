@@ -82,3 +82,12 @@ def test_what_is_not_there_or_does_not_fit_is_said(model: prisma.ViT, tmp_path: 
         (tmp_path / "a" / INDEX).write_text(text)
         with pytest.raises(PrismaError, match=f"expected activations with {INDEX}"):
             Shards.at(tmp_path / "a")
+
+
+def test_only_the_sites_and_kinds_of_tokens_that_are_asked_for_are_read(model: prisma.ViT, tmp_path: Path) -> None:
+    shards = write_activations(model, images_of(model, 4), tmp_path, sites=["blocks.*.resid_post"])
+    some = shards.expect(["blocks.1.resid_post"], ("patches",))
+    assert list(some.read(range(4))) == ["blocks.1.resid_post"] and list(some.widths) == ["blocks.1.resid_post"]
+    for tokens in ("patchs", ("class", "object")):
+        with pytest.raises(PrismaError, match=r"expected tokens that are in .*; found "):
+            shards.expect(["blocks.1.resid_post"], tokens)

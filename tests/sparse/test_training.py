@@ -159,3 +159,22 @@ def test_what_cannot_be_trained_is_said(model: prisma.ViT, images: torch.Tensor,
 def test_it_trains_within_inference_mode(model: prisma.ViT, images: torch.Tensor) -> None:
     with torch.inference_mode():
         assert train(model, images, site=SITE, width=16, k=3, **QUICK).metadata["training"]["fvu"] < 1
+
+
+def test_a_training_continues_with_the_same_images_and_memory_alone(
+    model: prisma.ViT, images: torch.Tensor, tmp_path: Path
+) -> None:
+    arguments = {"site": SITE, "width": 16, "k": 3, **QUICK, "steps": 4, "out": tmp_path / "run"}
+    train(model, images, **arguments)
+    with pytest.raises(PrismaError, match=r"the settings with which .* was begun, images_sha256='[0-9a-f]+'; found"):
+        train(model, images.flip(0), **arguments, resume=True)
+    with pytest.raises(PrismaError, match=r"was begun, memory=\d+; found 1000000"):
+        train(model, images, **arguments, memory=1_000_000, resume=True)
+
+
+def test_a_checkpoint_of_batchtopk_has_k_latents_too(model: prisma.ViT, images: torch.Tensor, tmp_path: Path) -> None:
+    arguments = {"site": SITE, "width": 24, "k": 3, "kind": "batchtopk", **QUICK, "checkpoint_every": 10}
+    whole = train(model, images, **arguments, out=tmp_path / "run")
+    x = prisma.record(model, images, SITE)[1][SITE].flatten(0, 1)
+    for coder in (read_coder(tmp_path / "run" / "checkpoints" / "step-000010"), whole):
+        assert (coder.encode(x) != 0).double().sum(1).mean().item() == pytest.approx(3, rel=0.15)

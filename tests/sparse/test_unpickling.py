@@ -1,6 +1,7 @@
 """Saved tensors are read, and nothing else in a pickle is run."""
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,45 @@ def test_other_files_and_tensors_larger_than_their_numbers_are_refused(tmp_path:
     (tmp_path / "c.pt").write_bytes(whole.replace(b"K\x02\x85", b"K\x7f\x85"))
     with pytest.raises(PrismaError, match="found something else"):
         read_saved(tmp_path / "c.pt")
+
+
+def saved_pickle(path: Path, data: bytes, numbers: bytes = bytes(16)) -> Path:
+    """An archive as `torch.save` writes it, with a pickle of our own."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", data)
+        archive.writestr("x/data/0", numbers)
+    return path
+
+
+PID = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x04tQ"  # a persistent id: four numbers
+REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"),
+    [(b"J\x00\xca\x9a\x3b", b"K\x00"), (b"K\x05", b"K\x01"), (b"K\x03", b"K\x02"), (b"K\x08", b"K\x00")],
+)
+def test_a_tensor_has_no_more_numbers_than_are_stored(size: bytes, stride: bytes, tmp_path: Path) -> None:
+    """A stride of zero would make a billion numbers of four."""
+    tensor = REBUILD + b"(" + PID + b"K\x00(" + size + b"t(" + stride + b"tI00\n}tR"
+    with pytest.raises(PrismaError, match="a tensor that is larger than its numbers"):
+        read_saved(saved_pickle(tmp_path / "a.pt", b"}U\x01w" + tensor + b"s."))
+    one = REBUILD + b"(" + PID + b"K\x00(K\x02K\x02t(K\x02K\x01tI00\n}tR"
+    assert tensors_of(read_saved(saved_pickle(tmp_path / "b.pt", b"}U\x01w" + one + b"s.")))["w"].shape == (2, 2)
+
+
+@pytest.mark.parametrize("target", ["tensor", "function"])
+def test_a_pickle_cannot_give_a_tensor_or_a_function_a_state(target: str, tmp_path: Path) -> None:
+    """torch's tensors take a size of any number as their state."""
+    made = REBUILD + (b"(" + PID + b"K\x00(K\x04t(K\x01tI00\n}tR" if target == "tensor" else b"")
+    with pytest.raises(PrismaError, match="a state for an object that has none"):
+        read_saved(saved_pickle(tmp_path / "a.pt", b"}U\x01w" + made + b"}U\x01aK\x01sbs."))
+
+
+def test_numbers_that_are_named_often_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    real = zipfile.ZipFile.read
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda z, name, *a: reads.append(name) or real(z, name, *a))
+    names = b"".join(b"U\x02w%d" % i + PID + b"s" for i in range(9))
+    tensors = tensors_of(read_saved(saved_pickle(tmp_path / "a.pt", b"}" + names + b".")))
+    assert len(tensors) == 9 and reads.count("x/data/0") == 1

@@ -53,6 +53,32 @@ def test_what_needs_labels_or_training_images_says_so(tmp_path: Path) -> None:
             CLASS_SPACE["linear_probes"].function(ShardInputs(job.model, pictures, range(3), job.options))
 
 
+def test_a_data_set_of_one_class_is_refused_and_a_shard_of_one_is_not(tmp_path: Path) -> None:
+    for name in ("class_identifiability", "class_similarity_change", "attention_perturbation", "memories"):
+        job = job_of(name, tmp_path)
+        CLASS_SPACE[name].function(ShardInputs(job.model, job.pictures, range(1), job.options))
+        alike = replace(job.pictures, labels=torch.zeros(5, dtype=torch.long))
+        with pytest.raises(PrismaError, match=r"a data set with two classes or more, .*; found one class in 5 images"):
+            CLASS_SPACE[name].function(ShardInputs(job.model, alike, range(3), job.options))
+
+
+def test_layers_and_published_numbers_are_options(tmp_path: Path) -> None:
+    given: dict[str, dict[str, str]] = {
+        "memories": {"layers": "1", "ln": "none"},
+        "attention_perturbation": {"layers": "1,0"},
+        "token_perturbation": {},
+    }
+    for name, options in given.items():
+        job = job_of(name, tmp_path, compat="vilas2023", **options)
+        found = CLASS_SPACE[name].function(ShardInputs(job.model, job.pictures, range(3), job.options))
+        assert found.metadata["compat"] == "vilas2023"
+        layers = [int(x) for x in options["layers"].split(",")] if "layers" in options else None
+        assert found.metadata.get("layers") == layers
+    job = job_of("memories", tmp_path, layers="one")
+    with pytest.raises(PrismaError, match="expected layers to be a list of which each is a whole number; found 'one'"):
+        CLASS_SPACE["memories"].function(ShardInputs(job.model, job.pictures, range(3), job.options))
+
+
 def test_shards_with_and_without_ties_are_merged(tmp_path: Path) -> None:
     """Classes 3 and 4 tie, so images 3 and 4 have ties and the others have none."""
     job = job_of("class_identifiability", tmp_path / "out", shard_size=3, control="true")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prisma import PrismaError
 from prisma.analysis.patching.activation_patching import ActivationPatching
-from prisma.study import shards
+from prisma.study import shards, together
 from prisma.study.catalog import ANALYSES
 from prisma.study.inputs import ShardInputs
 from prisma.study.shards import DatasetAnalysis, model_hash, run_dataset_analysis
@@ -55,7 +55,7 @@ def test_a_second_run_does_only_what_is_missing(tmp_path: Path, monkeypatch: pyt
     job, done = job_of("rollout", tmp_path / "out"), list[range]()
     analysis = ANALYSES["rollout"]
     counted = replace(analysis, function=lambda x: (done.append(x.rows), analysis.function(x))[1])
-    monkeypatch.setattr(shards, "analysis", lambda name: counted)
+    monkeypatch.setattr(together, "analysis", lambda name: counted)
     summary = run(job)
     assert done == [range(2), range(2, 4), range(4, 5)]
     assert run(job) == summary and len(done) == 3

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from prisma.analysis.attribution.games import ABSENT, Game, TokenGame, default_absence
-from prisma.analysis.attribution.methods import Plan, method_named
+from prisma.analysis.attribution.games import Game, TokenGame, absence_of
+from prisma.analysis.attribution.methods import Method, Plan, method_named
 from prisma.analysis.attribution.pixel_game import PixelGame
 from prisma.analysis.attribution.players import players_of
 from prisma.analysis.attribution.questions import Reading, as_target, name_of
 from prisma.analysis.border import guarded
 from prisma.analysis.result import Result
 from prisma.batching import inputs_per_pass
-from prisma.errors import PrismaError, quoted
+from prisma.errors import PrismaError
 from prisma.metrics import Metric, Target
 from prisma.view.figures.maps import chosen_images, draw_images
 from prisma.vit import ViT
@@ -136,7 +136,7 @@ def attribute(
         baseline: [1 or image, channel, ...], what stands where the image is absent; by default zeros, the mean colour
             of most transforms. For gradient_shap, any number of images, of which one is drawn for each step.
         absent: of methods that remove patches: "dropped" (their tokens are left out) or "baseline". By default dropped,
-            where the model's readout works without patches.
+            where no baseline is given and the model's readout works without patches.
         samples: runs per image; by default as `methods.METHODS` says. Integrated gradients begin with that number, and
             images whose map does not add up get twice as many, again and again.
         segments: players that are groups of patches: a number of rectangles, or labels [(image,) row, column]. By
@@ -152,13 +152,14 @@ def attribute(
         PrismaError: no such method or target; a baseline, segments or samples that do not fit; a model from which
             patches cannot be dropped; or a map that does not add up to within the tolerance.
     """
-    if absent is not None and absent not in ABSENT:
-        raise PrismaError(f"expected absent to be {' or '.join(ABSENT)}; found {quoted(absent)}")
     chosen = method_named(method)
+    if absent is not None and not chosen.removes:
+        raise PrismaError(f"expected absent only for methods that remove patches; found it for {method}")
+    _expect_baseline_used(method, baseline)
     with torch.inference_mode(False):
         asked = as_target(model, target, None if target is not None else predicted_logits(model, images, batch))
         fill, drawn = baseline_of(images, baseline, many=method == "gradient_shap")
-        kind = (absent or default_absence(model.config)) if chosen.removes else "baseline"
+        kind = absence_of(model.config, absent, baseline) if chosen.removes else "baseline"
         game = TokenGame(model, images, fill, asked, batch, kind)
         return _explained(game, method, model.config.grid, samples, segments, seed, tolerance, drawn)
 
@@ -183,6 +184,7 @@ def attribute_network(
     What is absent is the baseline. Methods that look inside a vision transformer are refused.
     """
     asked = as_target(None, target, None)
+    _expect_baseline_used(method, baseline)
     with torch.inference_mode(False):
         fill, drawn = baseline_of(images, baseline, many=method == "gradient_shap")
         game = PixelGame(network, images, fill, asked, batch, patch)
@@ -201,12 +203,11 @@ def _explained(
 ) -> Attribute:
     """The map of a game by one method."""
     chosen = method_named(method)
+    _expect_used(chosen, method, samples=samples, segments=segments, tolerance=tolerance)
     refined = tolerance if samples is None else None
     samples = chosen.samples if samples is None else samples
     if chosen.samples and samples < 2:
         raise PrismaError(f"expected at least 2 samples; found {samples}")
-    if segments is not None and not chosen.removes:
-        raise PrismaError(f"expected segments only for methods that remove patches; found them for {method}")
     plan = Plan(samples, players_of(segments, grid, len(game.images), game.images.device), seed, drawn, refined)
     map_BT, change = chosen.run(game, plan)
     value = game.whole.detach()
@@ -226,6 +227,24 @@ def _explained(
             f"{found.error[image]:.2g} for image {image} by {method}: give more samples, or a larger tolerance"
         )
     return found
+
+
+def _expect_used(
+    chosen: Method, method: str, *, samples: int | None, segments: Tensor | int | None, tolerance: float
+) -> None:
+    """Raises PrismaError: a choice that this method does not know."""
+    if segments is not None and not chosen.removes:
+        raise PrismaError(f"expected segments only for methods that remove patches; found them for {method}")
+    if samples is not None and not chosen.samples:
+        raise PrismaError(f"expected samples only for methods that draw or integrate; found them for {method}")
+    if tolerance < 0:
+        raise PrismaError(f"expected a tolerance of at least 0; found {tolerance:g}")
+
+
+def _expect_baseline_used(method: str, baseline: Tensor | None) -> None:
+    chosen = method_named(method)
+    if baseline is not None and not (chosen.begins or chosen.removes):
+        raise PrismaError(f"expected a baseline only for methods that have one; found it for {method}")
 
 
 def baseline_of(images: Tensor, baseline: Tensor | None, *, many: bool) -> tuple[Tensor, Tensor | None]:

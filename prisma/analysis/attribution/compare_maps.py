@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.attribution.attribute import attribute, baseline_of, predicted_logits
-from prisma.analysis.attribution.games import TokenGame, default_absence
+from prisma.analysis.attribution.games import TokenGame, absence_of
 from prisma.analysis.attribution.map_checks import map_scores, map_sensitivity, rank_correlation, shuffled, stages_of
 from prisma.analysis.attribution.map_curves import (
     area,
@@ -27,7 +27,7 @@ from prisma.analysis.attribution.methods import METHODS, method_named
 from prisma.analysis.attribution.questions import Reading, as_target, name_of
 from prisma.analysis.border import guarded
 from prisma.analysis.result import Result
-from prisma.analysis.statistics import bootstrap_interval
+from prisma.analysis.statistics import mean_interval
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, Target
 from prisma.view.figures.plots import draw
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = ("deletion", "insertion", "auroc", "mass", "rank", "sanity", "sensitivity")
+ANY = 1e300
+"""A completeness error that no map has: a map that adds up to something else is measured too."""
 FEW = 200
 """Runs per image, by default, of methods that draw coalitions."""
 
@@ -70,7 +72,7 @@ class CompareMaps(Result):
     def figures(self) -> Tensor:
         """[figure, method, 3]: mean over the images that have it, and the ends of its 95 % bootstrap interval."""
         values = torch.stack([self.arrays[name].double() for name in FIGURES], dim=1)
-        low, high = bootstrap_interval(lambda rows: values[rows].nanmean(0), len(values))
+        low, high = mean_interval(values)
         return torch.stack([values.nanmean(0), low, high], dim=-1)
 
     def figure(self, name: str, method: str) -> Tensor:
@@ -132,7 +134,8 @@ def compare_maps(
         methods: names of `prisma.attribute`; by default all. Those that this model refuses are empty rows.
         samples: runs per image of methods that draw coalitions.
         absent, points, orders: of the curves, as in `prisma.map_curves`.
-        seed: of everything that is drawn; image i has its own in the maps.
+        seed: of what is drawn in maps, curves and noise, where image i has `seed + i`. Weights are shuffled by the same
+            seed for all images, so that they are those of the same model.
         batch: runs in one pass.
 
     Returns:
@@ -142,10 +145,13 @@ def compare_maps(
     Raises:
         PrismaError: what `prisma.attribute` refuses of target and images; coverage of another shape; no such method.
     """
+    if samples < 2:
+        raise PrismaError(f"expected at least 2 samples; found {samples}")
+    kind = absence_of(model.config, absent)
     asked = as_target(model, target, None if target is not None else predicted_logits(model, images, batch))
     named = list(METHODS) if methods is None else [name for name in methods if method_named(name)]
     fill, _ = baseline_of(images, None, many=False)
-    game = TokenGame(model, images, fill, asked, batch, absent or default_absence(model.config))
+    game = TokenGame(model, images, fill, asked, batch, kind)
     explain = _Explainer(asked, samples, absent, seed, batch)
     maps = {name: explain.or_none(name, model, images) for name in named}
     covered = None if coverage is None else _covered(game, coverage)
@@ -181,7 +187,7 @@ class _Explainer:
             absent=self.absent if chosen.removes else None,
             samples=min(self.samples, chosen.samples) or None,
             seed=self.seed,
-            tolerance=1.0,
+            tolerance=ANY,
             batch=self.batch,
         )
         return found.patches.flatten(1)

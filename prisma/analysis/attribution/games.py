@@ -5,9 +5,8 @@ What an absent patch is, is a choice, and the number depends on it:
     dropped    its token is left out of the sequence: no fill value, and the run is shorter
     baseline   its pixels are those of a baseline image, by default zeros, the mean colour of most transforms
 
-Tokens are left out after positions were added, so that those that stay are where they were. Where positions live in
-the attention (rotary, a bias of the scores), keys are masked instead, which gives the same number. Neither needs a run
-of the embedding per coalition: a patch has its own token there.
+How tokens are left out is in `prisma.analysis.fewer_tokens`. It needs no run of the embedding per coalition: a patch
+has its own token there.
 
 Shapes: B run, K coalition, P patch, T token, M d_model.
 """
@@ -20,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from prisma.analysis.attribution.questions import Reading, values_of_logits, values_of_pixels, values_of_stream
+from prisma.analysis.fewer_tokens import only_keys, positions_in_attention, same_length, taken
 from prisma.batching import block_memory, inputs_per_pass
 from prisma.config import ViTConfig
-from prisma.edits import Edit
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.metrics import Metric
 from prisma.plain import expect_plain
 from prisma.sites import Tap
@@ -47,6 +46,10 @@ class Game:
     baseline: Tensor
     target: Metric | Reading
     batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise PrismaError(f"expected batch to be at least 1; found {self.batch}")
 
     @property
     def n_prefix(self) -> int:
@@ -105,6 +108,7 @@ class TokenGame(Game):
     absent: str = "baseline"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         expect_pixels(self.config, next(self.model.parameters()).dtype, self.images)
         if self.absent == "dropped":
             tokens = self.target.tokens if isinstance(self.target, Reading) else ()
@@ -163,23 +167,19 @@ class TokenGame(Game):
 
     def _of_few(self, rows_K: Tensor, present_KP: Tensor) -> Tensor:
         """Runs on the present tokens alone; those of the same length share a pass."""
-        sizes_K = present_KP.sum(1)
-        if not can_be_empty(self.config) and not bool(sizes_K.all()):
+        if not can_be_empty(self.config) and not bool(present_KP.any(1).all()):
             raise PrismaError(
                 f"expected a readout that works without any patch; found one that averages them: {_ADVICE}"
             )
         found = self.images.new_empty(len(present_KP), dtype=torch.promote_types(self.images.dtype, torch.float32))
-        for size in sizes_K.unique().tolist():
-            for places in (sizes_K == size).nonzero()[:, 0].split(self._per_pass_of(size)):
-                patches = present_KP[places].nonzero()[:, 1].view(len(places), size)
-                prefix = torch.arange(self.n_prefix, device=patches.device).expand(len(places), -1)
-                kept = torch.cat([prefix, self.n_prefix + patches], dim=1)
-                stream = self._embedded(self.images, rows_K[places])
-                found[places] = self._values(stream, rows_K[places], kept).to(found)
+        always_KT = present_KP.new_ones(len(present_KP), self.n_prefix)
+        for runs, kept in same_length(torch.cat([always_KT, present_KP], dim=1), self._per_pass_of):
+            stream = self._embedded(self.images, rows_K[runs])
+            found[runs] = self._values(stream, rows_K[runs], kept).to(found)
         return found
 
-    def _per_pass_of(self, size: int) -> int:
-        share = (self.n_prefix + max(size, 1)) / self.config.n_tokens
+    def _per_pass_of(self, tokens: int) -> int:
+        share = max(tokens, self.n_prefix + 1) / self.config.n_tokens
         return self.batch or inputs_per_pass(self.vit, memory=max(int(block_memory(self.vit) * share), 1))
 
     def _values(self, x_BTM: Tensor, rows: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -187,8 +187,7 @@ class TokenGame(Game):
             return values_of_stream(self.vit, self.target, x_BTM, self.images, rows)
         if positions_in_attention(self.config):
             return masked_values(self.vit, self.target, x_BTM, kept, rows, len(self.images))
-        few = x_BTM.gather(1, kept[..., None].expand(-1, -1, x_BTM.shape[-1]))
-        return values_of_stream(self.vit, self.target, few, self.images, rows)
+        return values_of_stream(self.vit, self.target, taken(x_BTM, kept), self.images, rows)
 
 
 _ADVICE = "use absent='baseline'"
@@ -199,29 +198,24 @@ def divided(config: ViTConfig) -> bool:
     return config.attention == "divided"
 
 
-def positions_in_attention(config: ViTConfig) -> bool:
-    """Whether attention itself knows where each token is, so that tokens cannot be left out of its input."""
-    return config.rotary != "none" or config.score_bias
-
-
 def can_be_empty(config: ViTConfig) -> bool:
     """Whether the readout works without any patch: it reads the class token, or averages prefix tokens too."""
     return config.pool in ("class", "distilled") or (config.pool_prefix and config.n_prefix > 0)
 
 
-def default_absence(config: ViTConfig) -> str:
-    """Dropped, wherever every coalition can be run that way."""
-    return "dropped" if can_be_empty(config) and not divided(config) else "baseline"
+def absence_of(config: ViTConfig, absent: str | None, baseline: Tensor | None = None) -> str:
+    """What an absent patch is. By default dropped, wherever every coalition can be run that way, or else the baseline.
 
-
-@dataclass(frozen=True, eq=False)
-class _OnlyKeys(Edit):
-    """No query attends to the other keys."""
-
-    kept: Tensor  # [batch, key], boolean
-
-    def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
-        return x.masked_fill(~self.kept[:, None, None], -torch.inf)
+    Raises:
+        PrismaError: no such way; or a baseline that is given, and would not be used.
+    """
+    if absent is not None and absent not in ABSENT:
+        raise PrismaError(f"expected absent to be {' or '.join(ABSENT)}; found {quoted(str(absent))}")
+    if absent is None and baseline is None:
+        return "dropped" if can_be_empty(config) and not divided(config) else "baseline"
+    if absent == "dropped" and baseline is not None:
+        raise PrismaError(f"expected no baseline where patches are dropped; found one: {_ADVICE}")
+    return absent or "baseline"
 
 
 def masked_values(
@@ -238,10 +232,8 @@ def masked_values(
         raise PrismaError(
             f"expected a target that is no mean over tokens where keys are masked; found {target}: {_ADVICE}"
         )
-    present = torch.zeros(x_BTM.shape[:2], dtype=torch.bool, device=x_BTM.device).scatter(1, kept, True)
-    masks = {f"blocks.{layer}.attn.scores": (_OnlyKeys(present),) for layer in range(model.config.n_layers)}
+    masks = only_keys(model.config, kept)
     tap = Tap(frozenset(target.reads) if isinstance(target, Reading) else (), masks)
     stream = model.encode(x_BTM, tap=tap)
-    few = stream.gather(1, kept[..., None].expand(-1, -1, stream.shape[-1]))
-    logits = model.readout(few, tap)
+    logits = model.readout(taken(stream, kept), tap)
     return target.value(tap.tensors) if isinstance(target, Reading) else values_of_logits(target, logits, rows, total)

@@ -43,13 +43,18 @@ class Importance(Result):
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "patches": ("image", "row", "column"),
+        "patches": ("image", "time", "row", "column"),
         "map": ("image", "layer", "head", "token"),
         "summed": ("image", "token"),
     }
 
     map: Tensor  # [image, layer, head, token]
-    patches: Tensor  # [image, row, column]: the sum over layers and heads, over the patches
+    patches: Tensor  # [image, (time,) row, column]: the sum over layers and heads, over the patches
+
+    @property
+    def axes(self) -> dict[str, tuple[str, ...]]:
+        image = {"patches": ("image", "row", "column")} if self.patches.ndim == 3 else {}
+        return {**super().axes, **image}
 
     @property
     def summed(self) -> Tensor:
@@ -74,13 +79,13 @@ def importance(
     object's mask, and other methods cause larger falls when their tokens are removed (`prisma.compare_maps`).
 
     Args:
-        images: [image, channel, height, width].
+        images: [image, channel, (frame,) height, width].
         target: the class, or one for each image; any class can be asked for.
         of: "cross_entropy": the gradient of the class's log-probability; "logit": of its logit.
         batch: images in one pass.
 
     Returns:
-        `map` [image, layer, head, token], `summed` [image, token], `patches` [image, row, column].
+        `map` [image, layer, head, token], `summed` [image, token], `patches` [image, (time,) row, column].
 
     Raises:
         PrismaError: the model reads out something else than its class token, or has no classes; no such class or `of`.

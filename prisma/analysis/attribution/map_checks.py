@@ -45,6 +45,8 @@ class MapScores(Result):
 def map_scores(maps_BP: Tensor, coverage_BP: Tensor) -> MapScores:
     """Do the large numbers of a map lie on the object?
 
+    A mask of nothing, or of everything, says nothing of a map: its scores are NaN.
+
     Args:
         maps_BP: [image, patch].
         coverage_BP: [image, patch], the share of each patch that the mask covers.
@@ -52,7 +54,8 @@ def map_scores(maps_BP: Tensor, coverage_BP: Tensor) -> MapScores:
     maps, coverage = maps_BP.double(), coverage_BP.double().to(maps_BP.device)
     auroc = segmentation(maps[:, None, None], coverage[:, None]).auroc[:, 0]
     positive = maps.clamp(min=0)
-    mass = (positive * coverage).sum(1) / positive.sum(1)
+    mixed = (coverage > 0).any(1) & (coverage < 1).any(1)
+    mass = torch.where(mixed, (positive * coverage).sum(1) / positive.sum(1), torch.nan)
     rank = torch.stack([_rank(*pair) for pair in zip(maps, coverage >= OBJECT, strict=True)]).double()
     return MapScores(metadata={"analysis": "map_scores"}, auroc=auroc, mass=mass, rank=rank)
 
@@ -60,7 +63,7 @@ def map_scores(maps_BP: Tensor, coverage_BP: Tensor) -> MapScores:
 def _rank(map_P: Tensor, object_P: Tensor) -> Tensor:
     """The share of the k object patches among the k largest; patches that tie at the limit count by their share."""
     k = int(object_P.sum())
-    if not k:
+    if k in (0, len(object_P)):
         return map_P.new_tensor(torch.nan)
     limit = map_P.sort(descending=True).values[k - 1]
     above, tied = map_P > limit, map_P == limit

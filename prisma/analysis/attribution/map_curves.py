@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.attribution.attribute import baseline_of, predicted_logits
-from prisma.analysis.attribution.games import ABSENT, Game, TokenGame, default_absence
+from prisma.analysis.attribution.games import Game, TokenGame, absence_of
 from prisma.analysis.attribution.questions import Reading, as_target, name_of
 from prisma.analysis.border import guarded
 from prisma.analysis.result import Effect
@@ -127,13 +127,13 @@ def map_curves(
         PrismaError: maps that do not fit the images, no such curve, fewer than 2 points or more than patches and one,
             or what `prisma.attribute` refuses.
     """
-    if curve not in CURVES or (absent is not None and absent not in ABSENT):
-        wrong, known = (curve, CURVES) if curve not in CURVES else (absent, ABSENT)
-        raise PrismaError(f"expected {' or '.join(known)}; found {quoted(str(wrong))}")
+    if curve not in CURVES:
+        raise PrismaError(f"expected {' or '.join(CURVES)}; found {quoted(str(curve))}")
+    kind = absence_of(model.config, absent, baseline)
     with torch.inference_mode(False):
         asked = as_target(model, target, None if target is not None else predicted_logits(model, images, batch))
         fill, _ = baseline_of(images, baseline, many=False)
-        game = TokenGame(model, images, fill, asked, batch, absent or default_absence(model.config))
+        game = TokenGame(model, images, fill, asked, batch, kind)
         scores_BP = over_patches_of(game, maps)
         counts = points_of(game.n_patches, points)
         of_maps = curve_of(game, order_of(scores_BP, seed), curve, counts)
@@ -148,14 +148,13 @@ def map_curves(
     return MapCurves(metadata=metadata, curve=of_maps, random=random)
 
 
-def over_patches_of(game: Game, maps: Tensor) -> Tensor:
+def over_patches_of(game: TokenGame, maps: Tensor) -> Tensor:
     """Maps of any of the shapes that are allowed, as [image, patch]."""
-    flat = maps.flatten(1) if maps.ndim > 1 else maps
-    n, patches = len(game.images), game.n_patches
-    if tuple(flat.shape) not in ((n, patches), (n, game.n_prefix + patches)):
-        expected = f"[{n}, {game.n_prefix + patches}] or one number for each of {patches} patches"
-        raise PrismaError(f"expected maps {expected}; found {list(maps.shape)}")
-    return flat[:, -patches:]
+    n, grid = len(game.images), game.config.grid if game.config.grid[0] > 1 else game.config.grid[1:]
+    allowed = [[n, game.config.n_tokens], [n, game.n_patches], [n, *grid]]
+    if list(maps.shape) not in allowed:
+        raise PrismaError(f"expected maps {', '.join(map(str, allowed))}; found {list(maps.shape)}")
+    return maps.flatten(1)[:, -game.n_patches :]
 
 
 def points_of(patches: int, points: int | None) -> Tensor:

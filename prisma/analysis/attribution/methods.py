@@ -15,7 +15,7 @@ from prisma.analysis.attention.relevance import relevance
 from prisma.analysis.attribution.deep_lift import deep_lift
 from prisma.analysis.attribution.games import Game
 from prisma.analysis.attribution.importance import importance
-from prisma.analysis.attribution.lrp import attn_lrp, cp_lrp, tokens_of
+from prisma.analysis.attribution.lrp import attn_lrp, cp_lrp, gamma_lrp, tokens_of
 from prisma.analysis.attribution.path_methods import gradient_shap, integrated_gradients
 from prisma.analysis.attribution.questions import Reading
 from prisma.analysis.attribution.removal_methods import occlusion, rise
@@ -49,6 +49,7 @@ class Method:
     run: Callable[[Any, Plan], Divided]
     tolerated: bool = True  # whether its completeness error is held against the tolerance
     removes: bool = False  # whether patches are made absent, so that `absent` and `segments` count
+    begins: bool = False  # whether it goes from a baseline to the image
 
 
 def _by_player(of_image: Callable[..., Tensor], game: Game, plan: Plan, *, divides: bool) -> Divided:
@@ -108,12 +109,14 @@ METHODS: Mapping[str, Method] = {
         "gradients on the straight path from the baseline",
         32,
         lambda game, plan: integrated_gradients(game, plan.samples, plan.tolerance),
+        begins=True,
     ),
     "gradient_shap": Method(
         "gradients at random points between baselines and the image",
         64,
         lambda game, plan: gradient_shap(game, plan.samples, plan.seed, plan.baselines),
         tolerated=False,
+        begins=True,
     ),
     "occlusion": Method(
         "the fall of the target without each patch", 0, partial(_by_player, _occlusion, divides=False), removes=True
@@ -146,6 +149,12 @@ METHODS: Mapping[str, Method] = {
         lambda game, plan: cp_lrp(game),
         tolerated=False,
     ),
+    "gamma_lrp": Method(
+        "relevance propagation that favours what has the sign of each output, with patterns held constant",
+        0,
+        lambda game, plan: gamma_lrp(game),
+        tolerated=False,
+    ),
     "relevance": Method("attention weighted by its gradient, rolled out", 0, _relevance, tolerated=False),
     "transformer_attribution": Method(
         "attention weighted by its gradient and its relevance, rolled out",
@@ -154,15 +163,17 @@ METHODS: Mapping[str, Method] = {
         tolerated=False,
     ),
     "importance": Method("gradient at the class token's attention, in every block", 0, _importance, tolerated=False),
-    "deep_lift": Method("differences from the baseline by captum's rules", 0, lambda game, plan: deep_lift(game)),
+    "deep_lift": Method(
+        "differences from the baseline by captum's rules", 0, lambda game, plan: deep_lift(game), begins=True
+    ),
 }
 """Name -> method."""
 
 
 def method_named(name: str) -> Method:
     """Raises PrismaError: there is no such method; the nearest are given."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise PrismaError(
-            f"expected a method of attribution; found {quoted(name)}; the nearest: {nearest(name, METHODS)}"
+            f"expected a method of attribution; found {quoted(str(name))}; the nearest: {nearest(str(name), METHODS)}"
         )
     return METHODS[name]

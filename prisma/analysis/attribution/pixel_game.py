@@ -23,6 +23,7 @@ class PixelGame(Game):
     patch: int = 16
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         sides = self.images.shape[-2:]
         if self.images.ndim != 4 or not self.images.is_floating_point():
             found = f"{list(self.images.shape)} of {self.images.dtype}"

@@ -30,6 +30,10 @@ def players_of(
     if isinstance(segments, int):
         return [members(rectangles(segments, grid).to(device))] * images
     shape = grid if grid[0] > 1 else grid[1:]
+    if not isinstance(segments, Tensor):
+        raise PrismaError(
+            f"expected segments to be a number of rectangles, or a tensor of labels {list(shape)}; found {segments!r}"
+        )
     labels = segments.to(device)
     if tuple(labels.shape) not in (shape, (images, *shape)) or labels.is_floating_point():
         raise PrismaError(

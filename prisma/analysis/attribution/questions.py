@@ -5,6 +5,7 @@ CLIP `Similarity(text("a photo of a cat")[0])`. A number inside the model is a `
 is a `Reading` too, such as a latent of a sparse coder.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from prisma.analysis.border import expect_finite_run
 from prisma.batching import measure_rows
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.fields import check_types
 from prisma.inventory import site_names
 from prisma.metrics import KL, Logit, LogitDiff, Metric, Probability, Rank, Similarity, measure
@@ -79,6 +80,23 @@ class Neuron:
                 raise PrismaError(f"expected a {axis} of {self.site} below {x.shape[dim]}; found {index}")
             x = x.mean(dim) if index is None else x.select(dim, index)
         return x
+
+
+def neuron_of(text: str) -> Neuron:
+    """The neuron of a text such as "blocks.3.mlp.post:17", or "blocks.3.attn.z:5,head=2,token=mean".
+
+    Raises:
+        PrismaError: the text has another form.
+    """
+    place, *rest = text.split(",")
+    site, _, index = place.partition(":")
+    given = dict(part.partition("=")[::2] for part in rest)
+    numbers = [index, *(value for name, value in given.items() if (name, value) != ("token", "mean"))]
+    if not set(given) <= {"head", "token"} or not all(re.fullmatch(r"-?\d+", number) for number in numbers):
+        form = "SITE:INDEX, and head=NUMBER and token=NUMBER or token=mean after commas"
+        raise PrismaError(f"expected a neuron as {form}; found {quoted(text)}")
+    chosen = {name: None if value == "mean" else int(value) for name, value in given.items()}
+    return Neuron(site, int(index), **chosen)
 
 
 Target = Metric | Reading | int

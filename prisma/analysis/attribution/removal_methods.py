@@ -6,6 +6,8 @@ be left out of the sequence (`prisma.analysis.attribution.games`).
 Shapes: K coalition, P patch, S player (a patch, or a segment of several).
 """
 
+from math import ceil
+
 import torch
 from torch import Tensor
 
@@ -30,12 +32,15 @@ def rise(game: Game, image: int, members_SP: Tensor, samples: int, generator: to
     present_KS = halves(len(members_SP), samples, generator).to(members_SP.device)
     values_K = game.of_coalitions(image, (present_KS.double() @ members_SP.double()) > 0)
     weights_KS = present_KS.to(values_K)
-    return (values_K @ weights_KS) / weights_KS.sum(0).clamp(min=1)
+    return (values_K @ weights_KS) / weights_KS.sum(0)
 
 
 def halves(players: int, samples: int, generator: torch.Generator) -> Tensor:
-    """Random coalitions [sample, player] of half of the players; every second is the complement of the one before."""
-    size = max(round(players * SHARE), 1)
+    """Random coalitions [sample, player] of half of the players; every second has all that the one before lacks.
+
+    So each player is in one of two at least. All are of the same size, which for an odd number is the larger half.
+    """
+    size = ceil(players * SHARE)
     draws = (samples + 1) // 2
     ranks = torch.rand(draws, players, generator=generator).argsort(1).argsort(1)
     both = torch.stack([ranks < size, ranks >= players - size], dim=1)

@@ -27,6 +27,8 @@ MOST_EXACT = 12
 """Players up to which all coalitions are run."""
 WIDTH = 0.25
 """The width of LIME's kernel, of the distance 1 - sqrt(share of the players that are present)."""
+OPEN = 1e-10
+"""Directions whose share of the largest eigenvalue is below this are ones that no coalition tells apart."""
 RIDGE = 1.0
 """LIME's penalty of squared weights; as in its authors' code for images."""
 
@@ -103,23 +105,24 @@ def kernel_shap(payoff: Payoff, players: int, samples: int, generator: torch.Gen
 def drawn_by_size(players: int, samples: int, generator: torch.Generator) -> Tensor:
     """Coalitions [sample, player] whose sizes are drawn by the Shapley kernel; each with its complement."""
     sizes = torch.arange(1, players, dtype=torch.float64)
-    drawn = 1 + torch.multinomial(1 / (sizes * (players - sizes)), (samples + 1) // 2, True, generator=generator)
+    pairs = (samples + 1) // 2
+    drawn = 1 + torch.multinomial(1 / (sizes * (players - sizes)), max(pairs, 1), True, generator=generator)[:pairs]
     ranks = torch.rand(len(drawn), players, generator=generator).argsort(1).argsort(1)
     one = ranks < drawn[:, None]
     return torch.stack([one, ~one], dim=1).flatten(0, 1)[:samples]
 
 
 def constrained_fit(present_KS: Tensor, values_K: Tensor, weights_K: Tensor, empty: Tensor, whole: Tensor) -> Tensor:
-    """The linear game [player] nearest to these values, whose ends are exact: least squares with Lagrange's multiplier.
+    """The linear game [player] nearest to these values whose ends are exact: equal shares, and differences from them.
 
-    Few coalitions leave directions open; the shortest solution is taken there.
+    Differences are fitted by least squares among those that add up to zero. Few coalitions leave directions open; there
+    players stay equal.
     """
     z = present_KS.double()
-    inverse = torch.linalg.pinv((z.T * weights_K) @ z, hermitian=True)
-    one = torch.ones(z.shape[1], dtype=z.dtype)
-    right = (z.T * weights_K) @ (values_K - empty)
-    excess = (one @ inverse @ right - (whole - empty)) / (one @ inverse @ one)
-    return inverse @ (right - excess * one)
+    equal = (whole - empty) / z.shape[1]
+    centred = z - z.mean(1, keepdim=True)
+    left, right = ((centred.T * weights_K) @ x for x in (centred, values_K - empty - equal * z.sum(1)))
+    return equal + torch.linalg.pinv(left, rtol=OPEN, hermitian=True) @ right
 
 
 def lime(payoff: Payoff, players: int, samples: int, generator: torch.Generator) -> Tensor:

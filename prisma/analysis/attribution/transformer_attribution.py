@@ -40,7 +40,10 @@ STRUCTURE = (
     "squeeze", "unsqueeze", "contiguous", "__getitem__", "to", "stack", "split", "__get__", "__len__",
 )  # fmt: skip
 """Operations that move numbers: relevance moves back as a gradient does."""
-IDENTITY = (F.layer_norm, F.rms_norm, F.gelu, F.relu, F.silu, torch.sigmoid, Tensor.softmax, Tensor.neg, Tensor.__neg__)
+IDENTITY = (
+    F.layer_norm, F.rms_norm, F.normalize, F.gelu, F.relu, F.silu, torch.sigmoid, Tensor.softmax, Tensor.neg,
+    Tensor.__neg__,
+)  # fmt: skip
 PRODUCT, SUM, SCALE = (Tensor.matmul, Tensor.__matmul__), (Tensor.add, Tensor.__add__), (Tensor.mul, Tensor.__mul__)
 
 

@@ -6,7 +6,11 @@
 This replaces the edge u -> v of the `graph` and no other. The input of v is then the stream with u's new message in
 place of its old one, which needs no run; from v's block on, the model runs as usual.
 
-Sources: Wang et al. 2211.00593 (IOI); Goldowsky-Dill et al. 2304.05969 (MLPs between u and v are frozen there, too).
+With `mlps="recomputed"` the path from u to v leads through the MLPs between them as well: they read u's new message,
+and v reads what they then write. All other heads stay frozen. This is the form of Wang et al.; the frozen form is one
+edge.
+
+Sources: Goldowsky-Dill et al. 2304.05969 (frozen); Wang et al. 2211.00593 (IOI; recomputed).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +32,8 @@ from prisma.vit import ViT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MLPS = ("frozen", "recomputed")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +79,7 @@ def path_patching(
     *,
     senders: Sequence[str] | None = None,
     receivers: Sequence[str] | None = None,
+    mlps: str = "frozen",
     into: str = "clean",
     batch: int | None = None,
 ) -> PathPatching:
@@ -91,6 +98,8 @@ def path_patching(
         metric: logits [batch, class] -> one finite number per pair [batch], which depends on that pair's logits alone.
         senders: names as in `prisma.analysis.circuits.graph`; by default all.
         receivers: likewise; a head without a side (`"a1.h2"`) is patched in q, k and v at once.
+        mlps: those between a sender and a receiver: `"frozen"`, so that a path is one edge, or `"recomputed"`, so that
+            it leads through them too. The latter costs an MLP for each sender and pair in every later layer.
         into: `"clean"` patches corrupt values into the clean run (noising), `"corrupt"` the other way (denoising).
         batch: inputs per pass at most, and streams (one for each sender and pair) in memory at most, though one pair's
             streams always are; by default as many as fit in 256 MiB.
@@ -109,16 +118,10 @@ def path_patching(
             f"expected at least one sender and one receiver; found {len(senders)} senders, {len(receivers)} receivers"
         )
     groups = [group_of(graph, name) for name in receivers]
-    runs = PathRuns(model, graph, [graph.sender(name) for name in senders], groups, inputs_per_pass(model, batch))
+    if mlps not in MLPS:
+        raise PrismaError(f"expected mlps to be {' or '.join(MLPS)}; found {mlps!r}")
+    size, chosen = inputs_per_pass(model, batch), [graph.sender(name) for name in senders]
+    runs = PathRuns(model, graph, chosen, groups, size, mlps_follow=mlps == "recomputed")
     values, ends = runs.values(clean, corrupt, metric, into)
-    return PathPatching(
-        metadata={
-            "analysis": "path_patching",
-            "into": into,
-            "pairs": len(clean),
-            "senders": senders,
-            "receivers": receivers,
-        },
-        values=values,
-        **ends,
-    )
+    settings = {"into": into, "mlps": mlps, "pairs": len(clean), "senders": senders, "receivers": receivers}
+    return PathPatching(metadata={"analysis": "path_patching", **settings}, values=values, **ends)

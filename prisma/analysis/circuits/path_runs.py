@@ -54,10 +54,22 @@ class Streams:
 
 
 class PathRuns:
-    """Runs with one patched path each, for all paths between some senders and some receivers."""
+    """Runs with one patched path each, for all paths between some senders and some receivers.
 
-    def __init__(self, model: ViT, graph: Graph, senders: Sequence[int], groups: Sequence[Group], size: int) -> None:
-        self.model, self.graph, self.groups, self.size = model, graph, groups, size
+    Args:
+        mlps_follow: MLPs between the sender and the receiver are computed anew from the sender's stream.
+    """
+
+    def __init__(
+        self,
+        model: ViT,
+        graph: Graph,
+        senders: Sequence[int],
+        groups: Sequence[Group],
+        size: int,
+        mlps_follow: bool = False,
+    ) -> None:
+        self.model, self.graph, self.groups, self.size, self.mlps_follow = model, graph, groups, size, mlps_follow
         self.senders = sorted(set(senders))
         self.places = [self.senders.index(sender) for sender in senders]
 
@@ -96,20 +108,30 @@ class PathRuns:
                     yield from self._into_mlp(images, branch, now.own, read, groups)
                 else:
                     yield from self._into_heads(images, branch, message, read, groups)
-            before, now = now, self._after(stage, branch, now, message, new)
+            before, now = now, self._after(stage, branch, now, read.moved, message, new)
         groups = [g for g, group in enumerate(self.groups) if group.stage == len(self.graph.stages)]
         yield from self._each(groups, now.moved, self.model.readout)
 
-    def _after(self, stage: Stage, branch: Branch, x: Streams, message: Tensor, new: Tensor) -> Streams:
-        """The streams after a stage, with those in which a message of this stage is replaced."""
+    def _after(self, stage: Stage, branch: Branch, x: Streams, read: Tensor, message: Tensor, new: Tensor) -> Streams:
+        """The streams after a stage, with those in which a message of this stage is replaced.
+
+        Args:
+            read: what the branch reads in the moved streams, of the senders before it.
+        """
         written = branch.write(message)
         here = [s - stage.senders.start for s in self.senders if stage.senders.start <= s < stage.senders.stop]
-        moved = [branch.add(x.moved, written)]
+        follow = read if branch.is_mlp and self.mlps_follow else read[:0]
+        moved = [branch.add(x.moved[some], self._sent(branch, follow[some])) for some in self._passes(follow)]
+        moved.append(branch.add(x.moved[len(follow) :], written))
         for some in _parts(here, self._runs_per_pass(message)):
             replaced = new[None] if branch.is_mlp else torch.where(_heads(some, message), new, message)
             of_each = branch.write(replaced.flatten(0, 1)).unflatten(0, (len(some), -1))
             moved.append(branch.add(x.own, of_each))
         return Streams(branch.add(x.own, written), torch.cat(moved))
+
+    def _sent(self, branch: Branch, moved: Tensor) -> Tensor:
+        """What an MLP writes in each of some moved streams [sender, pair, token, d_model]."""
+        return branch.send(moved.flatten(0, 1)[:, :, None]).view_as(moved)
 
     def _into_heads(
         self, images: Tensor, branch: Branch, message: Tensor, x: Streams, groups: list[int]
@@ -159,9 +181,13 @@ class PathRuns:
         """The logits that `run` computes from each sender's stream."""
         if not groups:
             return
-        for some in _parts(range(len(moved)), self._runs_per_pass(moved[0] if len(moved) else moved)):
+        for some in self._passes(moved):
             logits = run(moved[some].flatten(0, 1)).unflatten(0, (len(some), -1))
             yield from (((s, group), of_cell) for s, of_cell in zip(some, logits, strict=True) for group in groups)
+
+    def _passes(self, moved: Tensor) -> Iterator[list[int]]:
+        """The indices of moved streams [sender, pair, ...] that go into one pass after another."""
+        return _parts(range(len(moved)), self._runs_per_pass(moved[0] if len(moved) else moved))
 
     def _runs_per_pass(self, pairs: Tensor) -> int:
         """How many runs on these pairs go into one pass."""

@@ -1,10 +1,11 @@
 """Class identifiability: from which share of an image's patches can its class be read, and from which stage on?
 
-With the class projection P of each token, the rank of the image's class c among C classes at token i, and three numbers
+With the class projection P of each token, the rank of the image's class c among C classes at token i, and four figures
 of it:
 
     rank_i  = #{k : P_ik > P_ic}       0 is best
     rate    = mean [rank_i = 0]        over an image's patches; by chance 1 / C
+    any     = [some rank_i = 0]        by chance 1 - (1 - 1 / C)^patches, were they independent; less if alike
     score_i = 1 - rank_i / C           by chance 1 - (C - 1) / (2 C), and never 0
     mrr     = mean 1 / (1 + rank_i)    over an image's patches; by chance (1 + 1/2 + ... + 1/C) / C
 
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import expect_finite_run, guarded
+from prisma.analysis.class_space.causes import effects_by_layer
 from prisma.analysis.class_space.class_projection import Projection
 from prisma.analysis.class_space.class_values import random_control
 from prisma.analysis.class_space.passes import Pass, read_all, stage_sites, stages, stream_numbers
@@ -37,8 +39,8 @@ from prisma.analysis.class_space.ranks import (
     score_of,
 )
 from prisma.analysis.class_space.token_kinds import TokenResult, coverage_of, kinds_metadata
-from prisma.analysis.result import Effect, PairedEffect
-from prisma.analysis.statistics import bootstrap_interval, wilcoxon
+from prisma.analysis.result import Effect
+from prisma.analysis.statistics import mean_interval, wilcoxon
 from prisma.errors import PrismaError
 from prisma.view.figures.charts import draw_stages
 from prisma.view.figures.plots import draw
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = ("rate", "score", "mrr")
+ANY = "any"
+"""The figure of an image that one token or more has rank 0."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +66,7 @@ class ClassIdentifiability(TokenResult):
         "rate": ("image", "stage"),
         "score": ("stage", "image", "token"),
         "mrr": ("image", "stage"),
-        "any_patch": ("image", "stage"),
+        **dict.fromkeys(("any_patch", "control_any_patch"), ("image", "stage")),
         **dict.fromkeys(("rank", "tied", "control_rank", "control_tied"), ("image", "stage", "token")),
         "coverage": ("image", "patch"),
     }
@@ -89,8 +93,17 @@ class ClassIdentifiability(TokenResult):
 
     @property
     def any_patch(self) -> Tensor:
-        """Whether the class comes first at one patch or more: the mean over images is the share of such images."""
-        return 1 - (1 - self.of_tokens("rate")[..., self.metadata["prefix"] :]).prod(-1)
+        """Whether the class comes first at one patch or more: the mean over images is the share of such images.
+
+        With many patches that happens by chance: `metadata["chance_any_patch"]`, if patches were independent of each
+        other. They are not, so compare with `control_any_patch`.
+        """
+        return self.of("patches", ANY)
+
+    @property
+    def control_any_patch(self) -> Tensor | None:
+        """The same of the model with random weights; None without a control."""
+        return None if self.control_rank is None else self.of("patches", ANY, control=True)
 
     def of_tokens(self, figure: str = "rate", *, control: bool = False) -> Tensor:
         """[image, stage, token]: whether the class comes first there ("rate"), its "score", or its reciprocal rank.
@@ -116,16 +129,17 @@ class ClassIdentifiability(TokenResult):
 
         Args:
             kind: "class", "registers" or "patches"; with masks also "object" and "context".
+            figure: as in `of_tokens`; or "any", whether one token of the kind or more has rank 0.
         """
-        found = self.by_kind(self.of_tokens(figure, control=control))
+        of_any = figure == ANY
+        found = self.by_kind(self.of_tokens("rate" if of_any else figure, control=control), of_any=of_any)
         if kind not in found:
             raise PrismaError(f"expected a kind of token that is here, {', '.join(found)}; found {kind!r}")
         return found[kind]
 
     def interval(self, kind: str = "patches", figure: str = "rate", level: float = 0.95) -> Tensor:
         """Bootstrap interval over images [2, stage] of the mean over images: its lower and its upper end."""
-        values = self.of(kind, figure)
-        return bootstrap_interval(lambda rows: values[rows].nanmean(0), len(values), level=level)
+        return mean_interval(self.of(kind, figure), level=level)
 
     def p_value(self, kind: str = "patches", figure: str = "score") -> Tensor:
         """[stage]: how likely so large a difference from random weights is if there is none (Wilcoxon, over images).
@@ -152,26 +166,18 @@ class ClassIdentifiability(TokenResult):
         if array == "rank":
             title += ": rank of the class, mean over images"
             return draw(self.rank.double().mean(0), ("stage", "token"), title=title)
+        if array == "any_patch":
+            lines = {"any_patch": self.any_patch}
+            lines |= {} if (random := self.control_any_patch) is None else {"random weights": random}
+            return draw_stages(lines, level=self.metadata["chance_any_patch"], title=f"{title}: one patch or more")
         if array is not None and array not in chance:
             return super().plot(array)  # whose error lists the arrays
         if by_kind or cause is not None:
             figure = array or "rate"
             lines = self.by_kind(self.of_tokens(figure))
-            return draw_stages(lines, level=chance[figure], title=f"{title}: {figure}", beside=_effects(cause))
+            return draw_stages(lines, level=chance[figure], title=f"{title}: {figure}", beside=effects_by_layer(cause))
         lines = {name: self._over_patches(name) for name in FIGURES if array in (None, name)}
         return draw_stages(lines, chance=chance, title=f"{title}, mean over patches")
-
-
-def _effects(cause: Effect | None) -> Mapping[str, Tensor]:
-    """Name -> [image, layer], of the columns of a causal analysis with a row for each layer."""
-    if cause is None:
-        return {}
-    values = cause.changes if isinstance(cause, PairedEffect) else cause.per_image
-    if values.ndim != 3:
-        raise PrismaError(f"expected an analysis with effects [layer, ...]; found {list(values.shape[1:])}")
-    axis = next(axes for axes in cause.axes.values() if len(axes) == values.ndim)[-1]
-    names = cause.names.get(axis, [f"{axis} {i}" for i in range(values.shape[-1])])
-    return {name: values[..., i] for i, name in enumerate(names)}
 
 
 @guarded
@@ -235,8 +241,8 @@ class RankReader:
         norm: str = "final",
         bias: bool = True,
     ) -> None:
-        expect_labels(model, images, labels)
-        self.model, self.labels, self.projection = model, labels, Projection(model, norm, bias)
+        self.model, self.labels = model, expect_labels(model, images, labels)
+        self.projection = Projection(model, norm, bias)
         self.coverage = None if masks is None else coverage_of(model.config, images, masks)
         self.sites = stream_numbers(model, stage_sites(model))
         self.found: list[tuple[Tensor, ...]] = []
@@ -261,5 +267,6 @@ class RankReader:
             arrays |= dict(zip(("control_rank", "control_tied"), control.ranks(), strict=True))
         n, projected = self.model.config.n_classes, {"norm": self.projection.norm, "bias": self.projection.bias}
         settings = {**projected, "control": control is not None, "classes": n, "chance": by_chance(n)}
+        settings["chance_any_patch"] = 1 - (1 - 1 / n) ** self.model.config.n_patches
         metadata = {"analysis": "class_identifiability", **kinds_metadata(self.model.config), **settings}
         return ClassIdentifiability(metadata=metadata, **arrays)

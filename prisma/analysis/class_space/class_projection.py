@@ -97,13 +97,16 @@ class Projection:
         return own if head.bias is None else own + exact(head.bias[labels_B])[:, None]
 
     def _final(self, x: Tensor) -> Tensor:
-        x_1NM = x.reshape(1, -1, x.shape[-1])
+        logits_NC = self._final_of(x.reshape(-1, x.shape[-1]))
+        return logits_NC.view(*x.shape[:-1], logits_NC.shape[-1])
+
+    def _final_of(self, x_NM: Tensor) -> Tensor:
         if self.bias:
-            return read_alone(self.model, x_1NM)[0].view(*x.shape[:-1], -1)
-        head, read_NF = self.model.readout.head, pooled_alone(self.model.readout, x_1NM[0])
+            return read_alone(self.model, x_NM[None])[0]
+        head, read_NF = self.model.readout.head, pooled_alone(self.model.readout, x_NM)
         if isinstance(head, PromptHead):
-            return exact(head(read_NF) - head.bias).view(*x.shape[:-1], -1)
-        return F.linear(exact(read_NF), exact(head.get_parameter("weight"))).view(*x.shape[:-1], -1)
+            return exact(head(read_NF) - head.bias)
+        return F.linear(exact(read_NF), exact(head.get_parameter("weight")))
 
     def _divisors(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the norm divides x by, and, where classes are prompts, the length of the image's embedding."""
@@ -160,13 +163,15 @@ def project(model: ViT, x: Tensor, *, norm: str = "final", bias: bool = True, la
 
     Source: Vilas et al. 2310.18969.
     """
-    projection = Projection(model, norm, bias)
+    projection, like = Projection(model, norm, bias), next(model.parameters())
     for name, given in {"x": x, "last": last}.items():
+        if given is not None and not given.is_floating_point():
+            raise PrismaError(f"expected {name} of floating-point numbers; found {given.dtype}")
         if given is not None and (not given.ndim or given.shape[-1] != model.config.d_model):
             raise PrismaError(f"expected {name} [..., {model.config.d_model}]; found {list(given.shape)}")
     if last is not None and last.shape != x.shape:
         raise PrismaError(f"expected last of the shape of x, {list(x.shape)}; found {list(last.shape)}")
-    return projection(x, last)
+    return projection(x.to(like), None if last is None else last.to(like))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -237,6 +242,8 @@ def class_projection(
     for _, _, acts in recorded(model, images, read, batch):
         stream = acts[last][:, chosen] if norm == "frozen" else None
         found.append(torch.stack([expect_finite_run(projection(acts[s][:, chosen], stream)) for s in sites], dim=1))
-    kinds = kinds_metadata(model.config) if queries == "all" else {"prefix": 0, "class_token": False}
+    kinds = kinds_metadata(model.config)
+    kinds["prefix"] = int((chosen < kinds["prefix"]).sum())
+    kinds["class_token"] &= queries in ("all", "class")
     settings = {"site": site, "norm": norm, "bias": bias, "queries": queries}
     return ClassProjection(metadata={"analysis": "class_projection", **settings, **kinds}, logits=torch.cat(found))

@@ -8,10 +8,12 @@ between its branches, Z the stream after it, A and M what attention and the MLP 
     mlp_added         P(Z) > P(Y)      what the MLP adds raises it
     attn_alone        P(A) > P(X)      what attention writes, read alone, against its input
     mlp_alone         P(M) > P(X)      what the MLP writes against the input of the *block*, as published
-    mlp_alone_own     P(M) > P(Y)      against the MLP's own input
+    mlp_alone_own     P(M) > P(Y)      against the MLP's own input (X in a model whose branches are parallel)
 
-A comparison of two equal logits counts 1/2. The three of branches read alone compare vectors of different sizes, each
-normed by its own: they say how clearly the class is in what the branch writes, not how much the branch adds.
+In divided attention, attention over time comes before; what attention is compared with is the stream after it, which it
+reads, in the place of X. A comparison of two equal logits counts 1/2. The three of branches read alone compare vectors
+of different sizes, each normed by its own: they say how clearly the class is in what the branch writes, not how much
+the branch adds.
 
 Source: Vilas et al. 2310.18969 (block, attn_alone, mlp_alone).
 
@@ -26,11 +28,13 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import expect_finite_run, guarded
+from prisma.analysis.class_space.causes import effects_by_layer
 from prisma.analysis.class_space.class_projection import Projection
 from prisma.analysis.class_space.passes import Pass, read_all, stage_sites, stream_numbers
 from prisma.analysis.class_space.ranks import expect_labels
 from prisma.analysis.class_space.token_kinds import TokenResult, coverage_of, kinds_metadata
-from prisma.analysis.statistics import bootstrap_interval
+from prisma.analysis.result import Effect
+from prisma.analysis.statistics import mean_interval
 from prisma.errors import PrismaError
 from prisma.view.figures.charts import draw_stages
 from prisma.vit import ViT
@@ -52,7 +56,7 @@ class ClassSimilarityChange(TokenResult):
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **dict.fromkeys(RATES, ("image", "layer", "token")),
         "stream": ("image", "stage", "token"),
-        **dict.fromkeys(("middle", "attn", "mlp"), ("image", "layer", "token")),
+        **dict.fromkeys(("middle", "attn", "mlp", "time"), ("image", "layer", "token")),
         "coverage": ("image", "patch"),
     }
 
@@ -60,6 +64,7 @@ class ClassSimilarityChange(TokenResult):
     middle: Tensor  # of the stream between the branches
     attn: Tensor  # of what attention writes
     mlp: Tensor | None = None  # of what the MLP writes; None in a model without
+    time: Tensor | None = None  # of the stream after attention over time; None in a model without
 
     @property
     def block(self) -> Tensor:
@@ -69,7 +74,7 @@ class ClassSimilarityChange(TokenResult):
     @property
     def attn_added(self) -> Tensor:
         """The stream after attention against the stream before."""
-        return _larger(self.middle, self.stream[:, :-1])
+        return _larger(self.middle, self._attention_reads)
 
     @property
     def mlp_added(self) -> Tensor | None:
@@ -79,7 +84,11 @@ class ClassSimilarityChange(TokenResult):
     @property
     def attn_alone(self) -> Tensor:
         """What attention writes, read alone, against its input."""
-        return _larger(self.attn, self.stream[:, :-1])
+        return _larger(self.attn, self._attention_reads)
+
+    @property
+    def _attention_reads(self) -> Tensor:
+        return self.stream[:, :-1] if self.time is None else self.time
 
     @property
     def mlp_alone(self) -> Tensor | None:
@@ -88,8 +97,9 @@ class ClassSimilarityChange(TokenResult):
 
     @property
     def mlp_alone_own(self) -> Tensor | None:
-        """What the MLP writes, read alone, against the stream between the branches."""
-        return None if self.mlp is None else _larger(self.mlp, self.middle)
+        """What the MLP writes, read alone, against its own input."""
+        reads = self.stream[:, :-1] if self.metadata.get("parallel") else self.middle
+        return None if self.mlp is None else _larger(self.mlp, reads)
 
     def of(self, kind: str, rate: str = "block") -> Tensor:
         """[image, layer]: the share of tokens of one kind; NaN for an image without them.
@@ -106,17 +116,21 @@ class ClassSimilarityChange(TokenResult):
 
     def interval(self, kind: str = "patches", rate: str = "block", level: float = 0.95) -> Tensor:
         """Bootstrap interval over images [2, layer] of the mean over images."""
-        values = self.of(kind, rate)
-        return bootstrap_interval(lambda rows: values[rows].nanmean(0), len(values), level=level)
+        return mean_interval(self.of(kind, rate), level=level)
 
-    def plot(self, array: str | None = None, *, kind: str = "patches") -> "Figure":
-        """Rates by layer, means over images and over the tokens of one kind; or one of them. 1/2 is a coin flip."""
+    def plot(self, array: str | None = None, *, kind: str = "patches", cause: Effect | None = None) -> "Figure":
+        """Rates by layer, means over images and over the tokens of one kind; or one of them. 1/2 is a coin flip.
+
+        Args:
+            cause: as in `ClassIdentifiability.plot`.
+        """
         if array is not None and array not in self.axes:
             return super().plot(array)  # whose error lists the arrays
         if array is not None and array not in RATES:
             return draw_stages({array: self.by_kind(self.arrays[array])[kind]}, title=f"logit of the class: {array}")
         lines = {rate: self.of(kind, rate) for rate in RATES if rate in self.axes and array in (None, rate)}
-        return draw_stages(lines, level=0.5, title=f"class similarity change: {kind}", axis="layer")
+        title, beside = f"class similarity change: {kind}", effects_by_layer(cause)
+        return draw_stages(lines, level=0.5, title=title, axis="layer", beside=beside)
 
 
 def _larger(x: Tensor, y: Tensor) -> Tensor:
@@ -175,14 +189,14 @@ class ChangeReader:
         norm: str = "final",
         bias: bool = True,
     ) -> None:
-        expect_labels(model, images, labels)
-        c = model.config
+        labels, c = expect_labels(model, images, labels), model.config
         if not c.n_layers:
             raise PrismaError("expected a model with layers; found n_layers=0")
         self.config, self.labels, self.projection = c, labels, Projection(model, norm, bias)
         self.coverage = None if masks is None else coverage_of(c, images, masks)
         self.names = {"stream": stage_sites(model)}
         branches = {"middle": "resid_mid", "attn": "attn_out", **({"mlp": "mlp_out"} if c.d_mlp else {})}
+        branches |= {"time": "resid_time"} if c.attention == "divided" else {}
         for name, site in branches.items():
             self.names[name] = [f"blocks.{layer}.{site}" for layer in range(c.n_layers)]
         self.sites = stream_numbers(model, [site for sites in self.names.values() for site in sites])
@@ -197,5 +211,5 @@ class ChangeReader:
     def result(self) -> ClassSimilarityChange:
         settings = {"norm": self.projection.norm, "bias": self.projection.bias, **kinds_metadata(self.config)}
         arrays = {name: torch.cat(parts) for name, parts in self.found.items()}
-        metadata = {"analysis": "class_similarity_change", **settings}
+        metadata = {"analysis": "class_similarity_change", **settings, "parallel": self.config.parallel}
         return ClassSimilarityChange(metadata=metadata, coverage=self.coverage, **arrays)

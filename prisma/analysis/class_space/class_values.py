@@ -23,6 +23,7 @@ from torch import Tensor
 
 from prisma.analysis.border import guarded
 from prisma.analysis.class_space.class_embeddings import class_embeddings
+from prisma.analysis.class_space.passes import chosen_layers
 from prisma.analysis.result import Result
 from prisma.circuits import expect_ln, folded_in, neuron_weights, stream_weights
 from prisma.errors import PrismaError
@@ -70,7 +71,7 @@ def class_values(
 
     Args:
         attention: "attn", or "time" in divided attention.
-        layers: numbers of the layers, by default all. A layer of ViT-B/16 with 1000 classes takes 15 MB.
+        layers: numbers of the layers, each once; by default all. A layer of ViT-B/16 with 1000 classes takes 15 MB.
         ln: as in `class_embeddings`, `stream_weights` and `neuron_weights`; layer scale is always included.
 
     Returns:
@@ -82,9 +83,7 @@ def class_values(
 
     Source: Vilas et al. 2310.18969.
     """
-    chosen = list(range(model.config.n_layers) if layers is None else layers)
-    if not chosen:
-        raise PrismaError("class values need at least one layer; found no layer")
+    chosen = chosen_layers(model.config, layers)
     found: dict[str, list[Tensor]] = {}
     for layer in chosen:
         for name, branch in {"heads": attention, **({"neurons": "mlp"} if model.config.d_mlp else {})}.items():

@@ -10,8 +10,9 @@ from prisma.analysis.class_space.class_identifiability import RankReader
 from prisma.analysis.class_space.class_similarity_change import ChangeReader
 from prisma.analysis.class_space.memories import MemoryReader
 from prisma.analysis.class_space.passes import read_all
+from prisma.analysis.class_space.ranks import expect_labels
 from prisma.analysis.result import Result
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.vit import ViT
 
 ANALYSES = ("class_identifiability", "class_similarity_change", "memories of mlp", "memories of attn")
@@ -40,8 +41,9 @@ def in_one_pass(
     Raises:
         PrismaError: another name, or as the analyses.
     """
-    if not analyses or not set(analyses) <= set(ANALYSES):
-        raise PrismaError(f"expected analyses among {', '.join(ANALYSES)}; found {', '.join(analyses)}")
+    if isinstance(analyses, str) or not analyses or not set(analyses) <= set(ANALYSES):
+        raise PrismaError(f"expected analyses, several of {', '.join(ANALYSES)}; found {quoted(analyses)}")
+    labels = expect_labels(model, images, labels)
     readers: dict[str, RankReader | ChangeReader | MemoryReader] = {}
     for name in dict.fromkeys(analyses):
         if name.startswith("memories"):

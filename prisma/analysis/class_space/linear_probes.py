@@ -24,11 +24,12 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import guarded
+from prisma.analysis.class_space.causes import effects_by_layer
 from prisma.analysis.class_space.class_projection import Projection
 from prisma.analysis.class_space.passes import recorded
 from prisma.analysis.class_space.ranks import expect_labels, first_share, rank_and_ties
 from prisma.analysis.class_space.token_kinds import kinds_metadata, token_kinds
-from prisma.analysis.result import Result
+from prisma.analysis.result import Effect, Result
 from prisma.analysis.statistics import bootstrap_interval
 from prisma.errors import PrismaError
 from prisma.runs import sites_of_every_block
@@ -67,8 +68,12 @@ class LinearProbes(Result):
             raise PrismaError(f"expected one of {', '.join(known)}; found {of!r}")
         return bootstrap_interval(lambda rows: known[of][rows].mean(0), len(self.probe), level=level)
 
-    def plot(self, array: str | None = None) -> "Figure":
-        """A line for each kind of token, of the probes and of the projection: means over images by layer."""
+    def plot(self, array: str | None = None, *, cause: Effect | None = None) -> "Figure":
+        """A line for each kind of token, of the probes and of the projection: means over images by layer.
+
+        Args:
+            cause: as in `ClassIdentifiability.plot`.
+        """
         if array is not None and array not in self.axes:
             return super().plot(array)  # whose error lists the arrays
         chosen = [array] if array else list(self.axes)
@@ -78,7 +83,8 @@ class LinearProbes(Result):
             for i, kind in enumerate(self.metadata["kinds"])
         }
         title = f"linear probes: which class comes first, {self.metadata['site']}"
-        return draw_stages(lines, level=1 / self.metadata["classes"], title=title, axis="layer")
+        chance, beside = 1 / self.metadata["classes"], effects_by_layer(cause)
+        return draw_stages(lines, level=chance, title=title, axis="layer", beside=beside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +101,7 @@ class Probes:
         self, model: ViT, images: Tensor, labels: Tensor, *, norm: str = "final", batch: int | None = None
     ) -> LinearProbes:
         """What the probes answer on other images. Arguments, errors and result are those of `linear_probes`."""
-        expect_labels(model, images, labels)
+        labels = expect_labels(model, images, labels)
         sites, projection, found = sites_of_every_block(model, self.site), Projection(model, norm), []
         last = f"blocks.{model.config.n_layers - 1}.resid_post"
         for rows, _, acts in recorded(model, images, [*{*sites, last}], batch):
@@ -158,7 +164,7 @@ def linear_probes(
 
     Sources: Alain & Bengio 1610.01644; Vilas et al. 2310.18969.
     """
-    expect_labels(model, test_images, test_labels)
+    test_labels = expect_labels(model, test_images, test_labels)
     probes = train_probes(model, images, labels, site=site, alpha=alpha, batch=batch)
     return probes.read(model, test_images, test_labels, norm=norm, batch=batch)
 
@@ -174,7 +180,7 @@ def train_probes(
     batch: int | None = None,
 ) -> Probes:
     """The probes of `linear_probes`, with its arguments and errors."""
-    expect_labels(model, images, labels)
+    labels = expect_labels(model, images, labels)
     c, sites = model.config, sites_of_every_block(model, site)
     if axes_of(sites[0]) != RESIDUAL:
         raise PrismaError(f"expected a site along the residual stream, such as resid_post; found {site!r}")

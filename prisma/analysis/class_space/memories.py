@@ -8,14 +8,14 @@ V [class, memory] the logits that the values add, and the k (five) memories with
     memory_of_class  an active memory is among the k memories that raise the image's class most      (largest of V_c)
     class_of_memory  the image's class is among the k classes that an active memory raises most      (largest of V_.m)
     composed         the first class of what the layer writes is the first class of an active memory
-    composition      whose first class is that of the block's output: the stream before the block, what attention adds,
-                     what the MLP adds, or none; where n of them agree, each has 1 / n, so the shares sum to one
+    composition      whose first class is that of the block's output: the stream that attention reads, what attention
+                     adds, what the MLP adds, or none; where n of them agree, each has 1 / n, so the shares sum to one
 
-The two rates of hits are different quantities; the published one is `memory_of_class`. Each has the same rate over all
-other classes beside it (`_by_chance`).
+A memory without a coefficient (0) writes nothing and is not active. The two rates of hits are different quantities; the
+published one is `memory_of_class`. Each has the same rate over all other classes beside it (`_by_chance`).
 
-Sources: Geva et al. 2012.14913 (key-value memories); Vilas et al. 2310.18969 (of vision transformers; they use
-ln="none", where in a model with norm="res_post" a value lacks the gain of its layer's own norm).
+Sources: Geva et al. 2012.14913 (key-value memories); Vilas et al. 2310.18969 (of vision transformers; see `compat`.
+With ln="none", in a model with norm="res_post" a value lacks the gain of its layer's own norm).
 
 Shapes: B image, L layer, T token, N memory, K active memory, C class.
 """
@@ -28,11 +28,14 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import guarded
+from prisma.analysis.class_space.causes import effects_by_layer
 from prisma.analysis.class_space.class_values import random_control, values_of
 from prisma.analysis.class_space.memory_hits import PARTS, SITES, HitReader, OwnMemories
-from prisma.analysis.class_space.passes import read_all
+from prisma.analysis.class_space.passes import chosen_layers, read_all
+from prisma.analysis.class_space.perturbed import expect_compat
 from prisma.analysis.class_space.ranks import expect_labels
 from prisma.analysis.class_space.token_kinds import TokenResult, kinds_metadata
+from prisma.analysis.result import Effect
 from prisma.analysis.statistics import bootstrap_interval, wilcoxon
 from prisma.errors import PrismaError
 from prisma.view.figures.charts import draw_stages
@@ -119,10 +122,11 @@ class Memories(TokenResult):
         """
         if self.memory_of_class is None or self.correct is None or not self.metadata["class_token"]:
             raise PrismaError("expected memories of images, in a model with a class token; found none")
-        hits, right = self.memory_of_class[..., 0].double().cpu(), self.correct.bool().cpu()
+        hits, right = self.memory_of_class[..., 0].double().cpu(), self.correct.double().cpu()
 
         def difference(rows: Tensor) -> Tensor:
-            return hits[rows][right[rows]].mean(0) - hits[rows][~right[rows]].mean(0)
+            means = [some[rows] @ hits[rows] / some[rows].sum() for some in (right, 1 - right)]
+            return means[0] - means[1]
 
         return difference(torch.arange(len(hits))), bootstrap_interval(difference, len(hits), level=level)
 
@@ -136,8 +140,12 @@ class Memories(TokenResult):
             raise PrismaError("expected a result with a control; found none: use memories(control=True)")
         return wilcoxon((self.agreement - self.control_agreement).mT)
 
-    def plot(self, array: str | None = None) -> "Figure":
-        """Rates over patches and images by layer, with chance; without images, the agreement of each class."""
+    def plot(self, array: str | None = None, *, cause: Effect | None = None) -> "Figure":
+        """Rates over patches and images by layer, with chance; without images, the agreement of each class.
+
+        Args:
+            cause: as in `ClassIdentifiability.plot`: what ablating the layer's neurons or heads does, say.
+        """
         if array is not None or self.memory_of_class is None:
             return super().plot(array or "agreement")
         lines = {}
@@ -145,7 +153,8 @@ class Memories(TokenResult):
             for part in (name, f"{name}_by_chance"):
                 if (x := getattr(self, part, None)) is not None:
                     lines[part.replace("_", " ")] = self.by_kind(x)["patches"]
-        return draw_stages(lines, title=f"memories of {self.metadata['site']}: means over patches", axis="layer")
+        title = f"memories of {self.metadata['site']}: means over patches"
+        return draw_stages(lines, title=title, axis="layer", beside=effects_by_layer(cause))
 
 
 @guarded
@@ -161,6 +170,7 @@ def memories(
     ln: str = "folded",
     control: bool = False,
     seed: int = 0,
+    compat: str | None = None,
     batch: int | None = None,
 ) -> Memories:
     """Which classes do the memories of each layer write, and are the active ones those of the image's class?
@@ -173,10 +183,12 @@ def memories(
         images: [batch, channel, (frame,) height, width]; without images, what the weights alone say.
         labels: [batch], whole numbers.
         site: "mlp" or "attn".
-        layers: numbers of the layers, by default all.
+        layers: numbers of the layers, each once; by default all.
         top: how many memories of a token count as active, and how many of a class, or classes of a memory, as its own.
         ln: as in `class_values`: "folded" includes all norms but for their divisors, "none" includes none.
         control: also the agreement of the model with random weights (of `seed`).
+        compat: "vilas2023" computes the published numbers, with ln="none": the coefficient of a neuron is what its
+            activation function reads, and shares of `composition` overlap, where "none" does not look at the MLP.
         batch: images in one pass; by default as many as have about 256 MiB of activations.
 
     Returns:
@@ -192,8 +204,8 @@ def memories(
     if (images is None) != (labels is None):
         raise PrismaError("expected images with labels, or neither; found only one of them")
     if images is not None and labels is not None:
-        expect_labels(model, images, labels)
-    reader = MemoryReader(model, labels, site=site, layers=layers, top=top, ln=ln)
+        labels = expect_labels(model, images, labels)
+    reader = MemoryReader(model, labels, site=site, layers=layers, top=top, ln=ln, compat=compat)
     if images is not None:
         read_all(model, images, [reader], batch)
     return reader.result(random_control(model, seed) if control else None)
@@ -211,20 +223,24 @@ class MemoryReader(HitReader):
         layers: Iterable[int] | None = None,
         top: int = 5,
         ln: str = "folded",
+        compat: str | None = None,
     ) -> None:
         c = model.config
-        if site not in SITES:
+        if site not in tuple(SITES):
             raise PrismaError(f"expected site to be {' or '.join(SITES)}; found {site!r}")
-        chosen = list(range(c.n_layers) if layers is None else layers)
-        if not chosen or top < 1:
-            raise PrismaError(f"expected at least one layer and top=1; found {len(chosen)} layers and top={top}")
+        expect_compat(compat)
+        if compat and ln != "none":
+            raise PrismaError(f"expected ln='none' with compat={compat!r}; found {ln!r}")
+        chosen = chosen_layers(c, layers)
+        if top < 1:
+            raise PrismaError(f"expected top of 1 or more; found {top}")
         values = [values_of(model, layer, site, ln=ln) for layer in chosen]
         self.of_weights = _of_weights(values, min(top, c.n_classes))
-        self.settings: dict[str, Any] = {"site": site, "layers": chosen, "top": top, "ln": ln}
+        self.settings: dict[str, Any] = {"site": site, "layers": chosen, "top": top, "ln": ln, "compat": compat}
         self.metadata = {"analysis": "memories", **self.settings, **kinds_metadata(c), "classes": c.n_classes}
         if labels is not None:
             own = {layer: OwnMemories.of(value, top) for layer, (value, _) in zip(chosen, values, strict=True)}
-            super().__init__(model, labels, site, own, top)
+            super().__init__(model, labels, site, own, top, compat)
         else:
             self.found = []
 

@@ -3,7 +3,7 @@
 Shapes: B image, T token, M d_model.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from prisma.analysis.border import expect_finite_run, record
 from prisma.analysis.lens.logit_lens import read_alone
 from prisma.batching import block_memory, inputs_per_pass
+from prisma.config import ViTConfig
+from prisma.errors import PrismaError
 from prisma.runs import Edits, check_pixels
 from prisma.vit import ViT
 
@@ -31,6 +33,8 @@ def recorded(
         numbers: how many numbers of one image are recorded; by default one residual stream for each site.
     """
     check_pixels(model, images)
+    if not len(images):
+        raise PrismaError("expected at least one image; found none")
     c = model.config
     kept = c.n_tokens * c.d_model * len(sites) if numbers is None else numbers
     one_layer = 2 * c.n_tokens * c.n_classes  # logits of one site, and their comparison
@@ -89,6 +93,20 @@ def read_all(model: ViT, images: Tensor, readers: Sequence[Reader], batch: int |
 def stream_numbers(model: ViT, sites: Sequence[str]) -> dict[str, int]:
     """Sites along the residual stream -> how many numbers each has for one image."""
     return dict.fromkeys(sites, model.config.n_tokens * model.config.d_model)
+
+
+def chosen_layers(config: ViTConfig, layers: Iterable[int] | None) -> list[int]:
+    """The numbers of these layers, each once; by default all.
+
+    Raises:
+        PrismaError: no layer, or one that the model does not have.
+    """
+    chosen = list(dict.fromkeys(range(config.n_layers) if layers is None else layers))
+    if not config.n_layers:
+        raise PrismaError("expected a model with layers; found n_layers=0")
+    if not chosen or not all(0 <= layer < config.n_layers for layer in chosen):
+        raise PrismaError(f"expected layers from 0 to {config.n_layers - 1}; found {chosen}")
+    return chosen
 
 
 def stage_sites(model: ViT) -> list[str]:

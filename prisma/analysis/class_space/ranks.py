@@ -22,10 +22,17 @@ def expect_classes(model: ViT) -> None:
         )
 
 
-def expect_labels(model: ViT, images: Tensor, labels: Tensor) -> None:
-    """Raise PrismaError unless the model has classes, and there are images, each with one of them as its label."""
+def expect_labels(model: ViT, images: Tensor, labels: Tensor) -> Tensor:
+    """The labels as numbers that index classes, on the device of the images.
+
+    Raises:
+        PrismaError: the model has no classes, or a single one, which is first whatever the image; there are no images;
+            or not each has a class as its label.
+    """
     expect_classes(model)
     n = model.config.n_classes
+    if n < 2:
+        raise PrismaError("expected a model with two classes or more, for ranks among them; found n_classes=1")
     if not len(images):
         raise PrismaError("expected at least one image; found none")
     if labels.shape != images.shape[:1]:
@@ -35,6 +42,7 @@ def expect_labels(model: ViT, images: Tensor, labels: Tensor) -> None:
     if not ((labels >= 0) & (labels < n)).all():
         wrong = labels[(labels < 0) | (labels >= n)][0].item()
         raise PrismaError(f"expected a class from 0 to {n - 1}; found {wrong}")
+    return labels.to(images.device, torch.int64)
 
 
 def rank_and_ties(logits_BTC: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,11 +70,12 @@ def score_of(rank: Tensor, classes: int) -> Tensor:
 
 
 def reciprocal_rank(rank: Tensor, tied: Tensor | None, classes: int) -> Tensor:
-    """1 / (1 + rank), and its mean over the ranks that tied classes share."""
-    above, shared = _above(rank, tied)
+    """1 / (1 + rank), and its mean over the ranks that tied classes share. NaN stays NaN."""
+    above, shared = (x.nan_to_num(1) for x in _above(rank, tied))
     inverse = 1 / torch.arange(1, classes + 1).to(shared)
     total = torch.cat([shared.new_zeros(1), inverse.cumsum(0)])
-    return (total[(above + shared).long()] - total[above.long()]) / shared
+    found = (total[(above + shared).long()] - total[above.long()]) / shared
+    return torch.where(rank.isnan(), torch.nan, found)
 
 
 def by_chance(classes: int) -> dict[str, float]:

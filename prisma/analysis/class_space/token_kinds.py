@@ -1,7 +1,8 @@
 """Kinds of tokens: the class token, registers, patches, and of patches those that show the object or only its context.
 
 From masks, a patch is *object* where they cover at least half of it, *context* where they cover nothing of it, and
-neither in between. An image may have no token of a kind; its numbers of that kind are NaN.
+neither in between. An image may have no token of a kind; its numbers of that kind are NaN. A distillation token is the
+first register, although the readout reads it (`pool="distilled"`).
 
 Shapes: B image, T token, P patch.
 """
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.analysis.attention.token_grid import TokenGrid
@@ -41,17 +43,21 @@ class TokenResult(Result):
         prefix = self.metadata["prefix"]
         return token_kinds(tokens, prefix, self.metadata.get("class_token", prefix > 0), self.coverage)
 
-    def by_kind(self, values: Tensor) -> dict[str, Tensor]:
+    def by_kind(self, values: Tensor, *, of_any: bool = False) -> dict[str, Tensor]:
         """Kind -> [image, ...]: means over the tokens of each kind; NaN where an image has none.
 
         Args:
             values: [image, ..., token], NaN where a token has no value.
+            of_any: instead of the mean, whether one token or more has it, of values that are 1 or 0.
         """
         wide, found = values.detach().cpu().double(), {}
         for kind, mask in self.kinds(values.shape[-1]).items():
             mask_BT = mask.cpu().expand(len(values), -1)
             chosen = mask_BT.view(len(values), *[1] * (values.ndim - 2), -1)
-            found[kind] = wide.masked_fill(~chosen, torch.nan).nanmean(-1)
+            own = wide.masked_fill(~chosen, torch.nan)
+            found[kind] = own.nanmean(-1)
+            if of_any:
+                found[kind] = (1 - (1 - own).nan_to_num(1).prod(-1)).masked_fill(found[kind].isnan(), torch.nan)
         return found
 
 
@@ -64,7 +70,7 @@ def token_kinds(tokens: int, prefix: int, class_token: bool, share_BP: Tensor | 
         none = torch.zeros(len(share_BP), prefix, dtype=torch.bool)
         for kind, patches in {"object": share_BP.cpu() >= OBJECT, "context": share_BP.cpu() == 0}.items():
             found[kind] = torch.cat([none, patches], dim=1)
-    return {kind: mask for kind, mask in found.items() if kind in ("patches", "object", "context") or mask.any()}
+    return {kind: mask for kind, mask in found.items() if kind in ("object", "context") or mask.any()}
 
 
 def kinds_metadata(config: ViTConfig) -> dict[str, Any]:
@@ -82,18 +88,37 @@ def coverage_of(config: ViTConfig, images: Tensor, masks: Tensor) -> Tensor:
     Raises:
         PrismaError: masks of another number or size, or numbers outside [0, 1]; a model of video.
     """
-    if config.frames > 1:
-        raise PrismaError("expected a model of images, for masks of objects; found a model of video")
-    pixels, patches = tuple(images.shape[-2:]), tuple(config.grid[1:])
+    share, (pixels, patches) = masks.float(), _sizes(config, images)
     if masks.shape not in ((len(images), *pixels), (len(images), *patches)):
         raise PrismaError(
             f"expected masks [image, height, width] = {[len(images), *pixels]}, of the size and crop of the images, or "
             f"the share of each patch {[len(images), *patches]}; found {list(masks.shape)}"
         )
-    share = masks.float()
     if not ((share >= 0) & (share <= 1)).all():
         raise PrismaError("expected masks from 0 to 1; found other numbers")
     if masks.shape[1:] == pixels and pixels != patches:
         p, q = config.patch_sides
         share = coverage(share[:, : patches[0] * p, : patches[1] * q], config.patch_size)
     return share.flatten(1)
+
+
+def nearest_coverage(config: ViTConfig, images: Tensor, masks: Tensor) -> Tensor:
+    """1 or 0 [image, patch]: the mask resized to the grid of patches by the nearest pixel, as Vilas et al. do.
+
+    It is the pixel at the upper left corner of each patch.
+
+    Raises:
+        PrismaError: as `coverage_of`; or the masks are not of pixels.
+    """
+    coverage_of(config, images, masks)
+    pixels, patches = _sizes(config, images)
+    if masks.shape[1:] != pixels:
+        raise PrismaError(f"expected masks of pixels {list(pixels)}; found {list(masks.shape[1:])}")
+    return F.interpolate(masks[:, None].float(), patches, mode="nearest").flatten(1)
+
+
+def _sizes(config: ViTConfig, images: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(height, width) of the images in pixels, and in patches."""
+    if config.frames > 1:
+        raise PrismaError("expected a model of images, for masks of objects; found a model of video")
+    return tuple(images.shape[-2:]), tuple(config.grid[1:])

@@ -5,30 +5,30 @@ After the embedding, only the prefix tokens and the patches of one kind go on:
     remove="context"      the object's patches are left (the mask covers at least half of each)
     remove="class_label"  patches of which the mask covers nothing are left
 
-Patches in between go in both cases. There are two ways to remove a token, with the same answer: a shorter sequence
-(`how="index"`), or no attention to it (`how="attention"`), which also works where attention knows the places of tokens.
+Patches in between go in both cases, and an image of which no patch is left has no numbers. There are two ways to remove
+a token, with the same answer: a shorter sequence (`how="index"`), or no attention to it (`how="attention"`), which also
+works where attention knows the places of tokens.
 
 Source: Vilas et al. 2310.18969. A model that never saw images with missing patches may fail for that reason alone.
 
 Shapes: B image, T token, M d_model.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from prisma.analysis.border import expect_finite_run, guarded, record
+from prisma.analysis.border import expect_finite_run, guarded
 from prisma.analysis.class_space.class_projection import Projection
-from prisma.analysis.class_space.passes import stage_sites
-from prisma.analysis.class_space.perturbed import LastStage, Perturbed, last_stage
+from prisma.analysis.class_space.perturbed import LastStage, Perturbed, expect_compat, last_stage
 from prisma.analysis.class_space.ranks import expect_labels
-from prisma.analysis.class_space.token_kinds import coverage_of, kinds_metadata, token_kinds
+from prisma.analysis.class_space.token_kinds import coverage_of, kinds_metadata, nearest_coverage, token_kinds
+from prisma.analysis.fewer_tokens import only_keys, positions_in_attention, same_length, taken
 from prisma.batching import block_memory, inputs_per_pass
-from prisma.edits import Set
 from prisma.errors import PrismaError
 from prisma.plain import expect_plain
+from prisma.sites import Tap
 from prisma.vit import ViT
 
 LEFT = {"context": "object", "class_label": "context"}
@@ -58,6 +58,7 @@ def token_perturbation(
     with_class_token: bool = False,
     norm: str = "final",
     bias: bool = True,
+    compat: str | None = None,
     batch: int | None = None,
 ) -> TokenPerturbation:
     """Do the patches that are left hold the class by themselves, or did they get it from those that are removed?
@@ -74,6 +75,9 @@ def token_perturbation(
         how: "index" or "attention": how tokens are removed.
         with_class_token: whether rates count the class token too.
         norm, bias: how a token is projected, as in `class_space.project`.
+        compat: "vilas2023" computes the published numbers: a patch is of the object if the mask's pixel at its upper
+            left corner is (a mask resized by the nearest pixel), `rate` includes the class token, and `clean_rate` does
+            not, whose mean in `figures` is over all tokens of all images at once.
         batch: images in one pass; by default as many as have about 256 MiB of activations.
 
     Returns:
@@ -81,52 +85,57 @@ def token_perturbation(
         [image, token], NaN for tokens that were removed.
 
     Raises:
-        PrismaError: another option; masks or labels that do not fit; or `how="index"` with a model whose attention
-            knows the places of tokens.
+        PrismaError: another option; masks or labels that do not fit; `how="index"` with a model whose attention knows
+            the places of tokens; or `compat` with masks of patches.
 
     Source: Vilas et al. 2310.18969.
     """
-    expect_labels(model, images, labels)
-    if remove not in LEFT or how not in WAYS:
-        raise PrismaError(
-            f"expected remove to be {' or '.join(LEFT)}, and how {' or '.join(WAYS)}; found {remove!r} and {how!r}"
-        )
-    share, c = coverage_of(model.config, images, masks), model.config
-    if how == "index" and (c.rotary != "none" or c.score_bias):
-        raise PrismaError(
-            "expected attention that does not know the places of tokens, for how='index'; found "
-            f"rotary={c.rotary!r} and score_bias={c.score_bias}: use how='attention'"
-        )
+    labels, c = expect_labels(model, images, labels), model.config
+    _expect_removable(model, remove, how, compat)
+    share = nearest_coverage(c, images, masks) if compat else coverage_of(c, images, masks)
     left_BT = token_kinds(c.n_tokens, c.n_prefix, c.class_token, share)[LEFT[remove]]
+    some_B = left_BT.any(1)
+    kept_BT = left_BT | (some_B[:, None] & (torch.arange(c.n_tokens) < c.n_prefix))
     projection = Projection(model, norm, bias)
-    clean = last_stage(model, images, labels, projection, batch).arrays("clean_")
-    changed = _without(model, images, labels, left_BT | (torch.arange(c.n_tokens) < c.n_prefix), projection, how, batch)
-    settings = {"remove": remove, "how": how, "with_class_token": with_class_token}
+    clean = last_stage(model, images, labels, projection, batch).of(some_B).arrays("clean_")
+    changed = _without(model, images, labels, kept_BT, projection, how, batch)
+    settings = {"remove": remove, "how": how, "with_class_token": with_class_token, "compat": compat}
     kinds = kinds_metadata(c) | {"norm": norm, "bias": bias, "classes": c.n_classes}
     return TokenPerturbation(
         metadata={"analysis": "token_perturbation", **settings, **kinds}, coverage=share, **changed.arrays(), **clean
     )
 
 
+def _expect_removable(model: ViT, remove: str, how: str, compat: str | None) -> None:
+    c = model.config
+    expect_compat(compat)
+    if remove not in tuple(LEFT) or how not in WAYS:
+        raise PrismaError(
+            f"expected remove to be {' or '.join(LEFT)}, and how {' or '.join(WAYS)}; found {remove!r} and {how!r}"
+        )
+    if how == "index" and positions_in_attention(c):
+        raise PrismaError(
+            "expected attention that does not know the places of tokens, for how='index'; found "
+            f"rotary={c.rotary!r} and score_bias={c.score_bias}: use how='attention'"
+        )
+    expect_plain(model, [""], "runs on fewer tokens")
+
+
 def _without(
     model: ViT, images: Tensor, labels: Tensor, kept_BT: Tensor, projection: Projection, how: str, batch: int | None
 ) -> LastStage:
-    """The class at the tokens that are kept."""
+    """The class at the tokens that are kept; an image of which none is kept has no numbers."""
     c, found = model.config, LastStage(len(images), model.config.n_tokens)
-    expect_plain(model, [""], "runs on fewer tokens")
-    needs_patches = c.pool not in ("class", "distilled")
-    for rows, places_BN in _same_length(kept_BT, inputs_per_pass(model, batch, memory=_memory(model, how))):
+    size = inputs_per_pass(model, batch, memory=_memory(model, how))
+    for rows, places_BN in same_length(kept_BT.to(images.device), lambda tokens: size):
         if not places_BN.shape[1]:
             continue
-        some, label_B = images[rows.to(images.device)], labels[rows.to(labels.device)]
-        kept = places_BN.to(some.device)
+        x_BTM = model.embed(images[rows])
         if how == "index":
-            x_BNM = model.encode(_taken(model.embed(some), kept))
+            x_BNM = model.encode(taken(x_BTM, places_BN))
         else:
-            x_BNM = _taken(_masked(model, some, kept_BT[rows].to(some.device)), kept)
-        has_patches = places_BN.shape[1] > c.n_prefix
-        answer = model.readout(x_BNM) if has_patches or not needs_patches else None
-        found.add(rows, places_BN, projection(expect_finite_run(x_BNM)), answer, label_B)
+            x_BNM = taken(model.encode(x_BTM, tap=Tap(frozenset(), only_keys(c, places_BN))), places_BN)
+        found.add(rows, places_BN, projection(expect_finite_run(x_BNM)), model.readout(x_BNM), labels[rows])
     return found
 
 
@@ -135,24 +144,3 @@ def _memory(model: ViT, how: str) -> int:
     c = model.config
     numbers = 2 * c.n_tokens * c.n_classes + 3 * c.n_heads * c.n_tokens**2 * (how == "attention")
     return block_memory(model) + 4 * numbers
-
-
-def _same_length(kept_BT: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images, the places of their kept tokens [image, n]): images that keep equally many tokens, some at a time."""
-    counts = kept_BT.sum(1)
-    for count in counts.unique().tolist():
-        for rows in (counts == count).nonzero()[:, 0].split(size):
-            yield rows, kept_BT[rows].nonzero()[:, 1].view(len(rows), count)
-
-
-def _taken(x_BTM: Tensor, places_BN: Tensor) -> Tensor:
-    return x_BTM.gather(1, places_BN[..., None].expand(-1, -1, x_BTM.shape[-1]))
-
-
-def _masked(model: ViT, images: Tensor, kept_BT: Tensor) -> Tensor:
-    """The last residual stream of a run in which nothing attends to the tokens that are not kept."""
-    c = model.config
-    mask = ~kept_BT[:, None, None].expand(-1, c.n_heads, c.n_tokens, -1)
-    edits = {f"blocks.{layer}.attn.scores": Set(-torch.inf).where(mask) for layer in range(c.n_layers)}
-    last = stage_sites(model)[-1:]
-    return record(model, images, last, edits)[1][last[0]] if last else model.embed(images)

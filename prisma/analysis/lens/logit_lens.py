@@ -156,7 +156,8 @@ def read_alone(model: ViT, x_BTM: Tensor, batch: int | None = None) -> Tensor:
     """Logits [batch, token, class] of each token alone, in float32 at least: as if every token were a copy of it."""
     size = inputs_per_pass(model, batch) * x_BTM.shape[1]
     alone = [_read_each(model.readout, x_NM, model.config.n_prefix + 1) for x_NM in x_BTM.flatten(0, 1).split(size)]
-    return exact(torch.cat(alone)).view(*x_BTM.shape[:2], -1)
+    logits_NC = exact(torch.cat(alone))
+    return logits_NC.view(*x_BTM.shape[:2], logits_NC.shape[-1])
 
 
 def _read_each(readout: Readout, x_NM: Tensor, copies: int) -> Tensor:

@@ -12,14 +12,16 @@ The runs share their common computations: `prisma.analysis.patching.sweeping`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from prisma.analysis.border import guarded, record
+from prisma.analysis.patching.low_precision import expect_precision, swept
 from prisma.analysis.patching.pairs import source_of, target_and_source
-from prisma.analysis.patching.sweeping import SourceRun, Units, patched_runs
+from prisma.analysis.patching.sweeping import PatchedRuns, SourceRun, Units, patched_runs
 from prisma.analysis.result import Effect, PairedEffect
 from prisma.batching import inputs_per_pass
 from prisma.edits import Set
@@ -50,9 +52,11 @@ class ActivationPatching(PairedEffect):
         "values": ("image", "layer", "{axis}"),
         "clean": ("image",),
         "corrupt": ("image",),
+        "exact": ("layer", "{axis}"),
     }
 
     values: Tensor  # [image, layer, unit]: the metric of each pair's patched run
+    exact: Tensor | None = None  # 1 where a cell of a sweep in low precision was computed exactly
 
     @property
     def per_image(self) -> Tensor:
@@ -98,6 +102,8 @@ def sweep(
     *,
     into: str = "clean",
     axis: str | None = None,
+    precision: str | None = None,
+    exact_top: int = 0,
     batch: int | None = None,
 ) -> Tensor:
     """Which layer and head (or token) carries the difference between two images? The metric of every patched run.
@@ -108,7 +114,8 @@ def sweep(
 
     Args and errors: as in `activation_patching`, of whose result this is `.effect`.
     """
-    return activation_patching(model, clean, corrupt, site, metric, into=into, axis=axis, batch=batch).effect
+    told = {"into": into, "axis": axis, "precision": precision, "exact_top": exact_top, "batch": batch}
+    return activation_patching(model, clean, corrupt, site, metric, **told).effect  # type: ignore[arg-type]
 
 
 @guarded
@@ -123,6 +130,8 @@ def activation_patching(
     into: str = "clean",
     axis: str | None = None,
     groups: int | Sequence[Sequence[int]] | None = None,
+    precision: str | None = None,
+    exact_top: int = 0,
     batch: int | None = None,
 ) -> ActivationPatching:
     """Which part of the model carries the difference between two images?
@@ -139,10 +148,15 @@ def activation_patching(
         axis: what the units are: an axis of the site such as `"head"`, `"token"`, `"query"` or `"d_mlp"`, or
             `"component"` for the whole of it; by default the heads of a site that has them, else the tokens.
         groups: units of several indices along that axis: the number of groups of neighbours, or the indices of each.
+        precision: of all runs but the exact ones: "bfloat16" is several times faster where the hardware has units for
+            it; by default that of the model, in which every cell is exact.
+        exact_top: with a precision, so many of the cells with the largest changes are computed exactly, and every cell
+            that is within the measured error (`metadata["error"]`) of the last of them.
         batch: inputs per pass at most, which bounds the memory; by default as many as fit in 256 MiB.
 
     Returns:
-        `.effect`, `.stderr` [layer, unit], `.values` [image, layer, unit], `.clean` and `.corrupt` [image].
+        `.effect`, `.stderr` [layer, unit], `.values` [image, layer, unit], `.clean` and `.corrupt` [image]; with a
+        precision also `.exact` [layer, unit], 1 for the cells that were computed exactly.
 
     Raises:
         PrismaError: shapes differ, the site, axis or index does not exist, or the metric is not one finite number per
@@ -151,26 +165,35 @@ def activation_patching(
     target, source = target_and_source(clean, corrupt, into)
     check_pixels(model, clean)
     units = Units(model, site, axis, groups)
+    expect_precision(precision, exact_top)
+
+    found = swept(model, partial(_runs, target, source, units, batch), metric, precision, exact_top)
+    of = {into: found.target, source_of(into): found.source}
+    low = {} if precision is None else {"precision": precision, "exact_top": exact_top, "error": found.error}
+    metadata = {"site": units.site, "axis": units.axis, "into": into, "pairs": len(clean), **low}
+    return ActivationPatching(
+        metadata={"analysis": "activation_patching", **metadata},
+        values=found.values,
+        clean=measure(metric, of["clean"]),
+        corrupt=measure(metric, of["corrupt"]),
+        exact=None if found.exact is None else found.exact.float(),
+    )
+
+
+def _runs(
+    target: Tensor, source: Tensor, units: Units, batch: int | None, model: Model, cells: Tensor | None
+) -> tuple[PatchedRuns, Tensor]:
+    """The patched runs, and the logits of the source run. Inputs are brought into the precision of the model."""
     sources: list[SourceRun] = []
+    kind = next(model.parameters()).dtype
+    target, source = (x.to(kind) if x.is_floating_point() else x for x in (target, source))
 
     def source_run(rows: slice) -> SourceRun:
         sources.append(SourceRun(model, source[rows], units))
         return sources[-1]
 
-    found = patched_runs(model, target, units, source_run, batch)
-    of = {into: found.logits, source_of(into): torch.cat([run.logits() for run in sources])}
-    return ActivationPatching(
-        metadata={
-            "analysis": "activation_patching",
-            "site": units.site,
-            "axis": units.axis,
-            "into": into,
-            "pairs": len(clean),
-        },
-        values=found.measure(metric),
-        clean=measure(metric, of["clean"]),
-        corrupt=measure(metric, of["corrupt"]),
-    )
+    found = patched_runs(model, target, units, source_run, batch, cells)
+    return found, torch.cat([run.logits() for run in sources])
 
 
 patch = activation_patching

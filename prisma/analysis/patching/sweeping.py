@@ -102,19 +102,31 @@ class SourceRun:
 
 @dataclass(frozen=True)
 class PatchedRuns:
-    """Logits of every patched run [layer, unit, image, class], and of the target run itself [image, class]."""
+    """Logits of the patched runs [cell, image, class], layer by layer, and of the target run itself [image, class]."""
 
     patched: Tensor
     logits: Tensor
+    cells: Tensor  # [layer, unit], bool: which were patched
 
     def measure(self, metric: Metric) -> Tensor:
-        """The metric of every patched run [image, layer, unit]. It sees all images of a unit at once, in order."""
-        values = torch.stack([measure(metric, of_unit) for of_unit in self.patched.flatten(0, 1)])
-        return values.unflatten(0, self.patched.shape[:2]).movedim(-1, 0)
+        """The metric of every patched run [image, layer, unit]; NaN of cells that were not patched.
+
+        It sees all images of a cell at once, in order.
+        """
+        everywhere = self.logits.new_full((*self.cells.shape, len(self.logits)), torch.nan)
+        if len(self.patched):
+            values = torch.stack([measure(metric, of_cell) for of_cell in self.patched])
+            everywhere = everywhere.to(values).masked_scatter(self.cells[..., None].to(values.device), values)
+        return everywhere.movedim(-1, 0)
 
 
 def patched_runs(
-    model: Model, inputs: Tensor, units: Units, source: Callable[[slice], Source], batch: int | None
+    model: Model,
+    inputs: Tensor,
+    units: Units,
+    source: Callable[[slice], Source],
+    batch: int | None,
+    cells: Tensor | None = None,
 ) -> PatchedRuns:
     """Run the inputs block by block; at each block, patch every unit with the source's value and finish those runs.
 
@@ -123,21 +135,27 @@ def patched_runs(
     Args:
         source: rows of the inputs -> the source of their new values.
         batch: inputs per pass at most; by default as many as fit in 256 MiB.
+        cells: [layer, unit], bool: which units are patched; by default all.
 
     Raises:
         PrismaError: `batch` is below 1.
     """
     size, one_pass = inputs_per_pass(model, batch), _block_by_block if in_steps(model, units.site) else _whole_runs
     parts = [
-        one_pass(model, inputs[rows], units, source(rows), size)
+        one_pass(model, inputs[rows], units, source(rows), size, cells)
         for rows in (slice(i, i + size) for i in range(0, len(inputs), size))
     ]
-    patched, logits = zip(*parts, strict=True)
-    return PatchedRuns(torch.cat(patched, dim=2), torch.cat(logits))
+    by_layer, logits = zip(*parts, strict=True)
+    if cells is None:
+        cells = torch.ones(len(units.sites), len(by_layer[0][0]), dtype=torch.bool)
+    patched = [torch.cat(of_layer, dim=1) for of_layer in zip(*by_layer, strict=True)]
+    return PatchedRuns(torch.cat(patched), torch.cat(logits), cells)
 
 
-def _block_by_block(model: Model, inputs: Tensor, units: Units, source: Source, size: int) -> tuple[Tensor, Tensor]:
-    """Logits [layer, unit, pair, class] of the patched runs and [pair, class] of the target run, for one pass."""
+def _block_by_block(
+    model: Model, inputs: Tensor, units: Units, source: Source, size: int, cells: Tensor | None
+) -> tuple[list[Tensor], Tensor]:
+    """Logits [unit, pair, class] of each layer's patched runs and [pair, class] of the target run, for one pass."""
     x, patched = model.embed(inputs), []
     for layer, site in enumerate(units.sites):
         stream = attention_stream(model, layer)
@@ -145,24 +163,34 @@ def _block_by_block(model: Model, inputs: Tensor, units: Units, source: Source, 
         after = model.encode(x, start=layer, stop=layer + 1, tap=tap)
         own = _Own(x, tap.tensors[stream], tap.tensors[f"blocks.{layer}.resid_mid"], tap.tensors[site])
         rest = partial(_continue, model, inputs, units.site, layer, own)
-        patched.append(_patch_each(units, own.value, source.value(layer), size, rest))
+        masks = _masks(units, own.value, layer, cells)
+        patched.append(_patch_each(masks, own.value, source.value(layer), size, rest))
         x = after
-    return torch.stack(patched), finish(model, x, inputs, start=model.config.n_layers)
+    logits = finish(model, x, inputs, start=model.config.n_layers)
+    return [of_layer if len(of_layer) else logits.new_empty(0, *logits.shape) for of_layer in patched], logits
 
 
-def _whole_runs(model: Model, inputs: Tensor, units: Units, source: Source, size: int) -> tuple[Tensor, Tensor]:
+def _whole_runs(
+    model: Model, inputs: Tensor, units: Units, source: Source, size: int, cells: Tensor | None
+) -> tuple[list[Tensor], Tensor]:
     """As `_block_by_block`, by whole runs, each of one unit and all pairs of the pass."""
 
     def rest(site: str, patched: Tensor, pair: Tensor) -> Tensor:
         return run(model, inputs[pair], {site: Set(patched)})
 
     logits, own = record(model, inputs, units.sites)
-    return torch.stack(
-        [
-            _patch_each(units, own[site], source.value(layer), len(inputs), partial(rest, site))
-            for layer, site in enumerate(units.sites)
-        ]
-    ), logits
+    patched = []
+    for layer, site in enumerate(units.sites):
+        masks = _masks(units, own[site], layer, cells)
+        found = _patch_each(masks, own[site], source.value(layer), len(inputs), partial(rest, site))
+        patched.append(found if len(found) else logits.new_empty(0, *logits.shape))
+    return patched, logits
+
+
+def _masks(units: Units, value: Tensor, layer: int, cells: Tensor | None) -> Tensor:
+    """[unit, 1, ...]: the parts of the site's value that the units of a layer are, of those that are patched."""
+    masks = units.masks(value)
+    return masks if cells is None else masks[cells[layer].to(masks.device)]
 
 
 @dataclass(frozen=True)
@@ -175,15 +203,17 @@ class _Own:
     value: Tensor  # of the site
 
 
-def _patch_each(units: Units, own: Tensor, new: Tensor, size: int, rest: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Logits [unit, pair, class] of the runs in which one unit of one layer holds the new value.
+def _patch_each(masks: Tensor, own: Tensor, new: Tensor, size: int, rest: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Logits [unit, pair, class] of the runs in which one unit of one layer holds the new value; [0] without units.
 
     Args:
+        masks: [unit, 1, ...]: the part of the value that each unit is.
         own, new: the site's value [pair, ...] in the target run, and the one that is patched in.
         rest: the patched value [row, ...] and the pair of each row -> logits [row, class].
     """
-    masks, new, pairs = units.masks(own), new.expand_as(own), len(own)
-    logits = []
+    if not len(masks):
+        return own.new_empty(0)
+    new, pairs, logits = new.expand_as(own), len(own), []
     for rows in torch.arange(len(masks) * pairs, device=own.device).split(size):
         unit, pair = rows // pairs, rows % pairs
         logits.append(rest(torch.where(masks[unit], new[pair], own[pair]), pair))

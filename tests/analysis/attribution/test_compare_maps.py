@@ -16,18 +16,18 @@ from tests.variants import images_of, model_of
 
 def test_all_methods_and_the_two_anchors_are_rows() -> None:
     model = model_of("base", n_layers=1, image_size=4)
-    images, covered = images_of(model, n=3), torch.zeros(3, 2, 2)
+    images, covered = images_of(model, n=2), torch.zeros(2, 2, 2)
     covered[:, 0] = 1
-    found = compare_maps(model, images, [0, 1, 2], coverage=covered, samples=6, points=3)
+    found = compare_maps(model, images, [0, 1], coverage=covered, samples=6, points=3)
     methods = [*METHODS, "oracle", "random"]
-    assert found.metadata["methods"] == methods and found.sanity.shape == (3, len(methods))
+    assert found.metadata["methods"] == methods and found.sanity.shape == (2, len(methods))
     rows = {row["method"]: row for row in found.rows()}
     assert [name for name, row in rows.items() if row["deletion"] == "refused"] == ["deep_lift"]
     assert rows["oracle"]["auroc"] == "1.00 (1.00 to 1.00)" and not rows["oracle"]["sanity"]
     lines = found.report().splitlines()
     assert lines[0].split() == ["method", *FIGURES] and len(lines) == len(methods) + 1
-    alone = attribute(model, images, [0, 1, 2], "occlusion")
-    curve = map_curves(model, images, alone.map, [0, 1, 2], points=3)
+    alone = attribute(model, images, [0, 1], "occlusion")
+    curve = map_curves(model, images, alone.map, [0, 1], points=3)
     at = methods.index("occlusion")
     torch.testing.assert_close(found.deletion[:, at], curve.per_image)
     torch.testing.assert_close(found.mass[:, at], map_scores(alone.patches.flatten(1), covered.flatten(1)).mass)
@@ -64,3 +64,8 @@ def test_bad_input_is_refused() -> None:
         compare_maps(model, images, 1, coverage=torch.zeros(2, 6, 6))
     with pytest.raises(PrismaError, match="a method of attribution; found 'shap'"):
         compare_maps(model, images, 1, methods=["shap"])
+    for samples in (0, 1):
+        with pytest.raises(PrismaError, match=f"at least 2 samples; found {samples}"):
+            compare_maps(model, images, 1, methods=["rise"], samples=samples)
+    with pytest.raises(PrismaError, match="absent to be dropped or baseline; found 'grey'"):
+        compare_maps(model, images, 1, methods=["relevance"], absent="grey")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from prisma import Logit, PrismaError, ViT, run
-from prisma.analysis.attribution.games import TokenGame, can_be_empty, default_absence
+from prisma.analysis.attribution.games import TokenGame, absence_of, can_be_empty
 from prisma.analysis.attribution.questions import Neuron
 from prisma.vit import patches_of
 from tests.variants import images_of, model_of
@@ -69,8 +69,13 @@ def test_where_the_readout_needs_patches_none_cannot_be_all_absent() -> None:
     assert {v: can_be_empty(model_of(v).config) for v in ("base", "pool_mean", "pool_prefix", "pool_class_mean")} == {
         "base": True, "pool_mean": False, "pool_prefix": True, "pool_class_mean": False,
     }  # fmt: skip
-    assert default_absence(model_of("base").config) == "dropped"
-    assert default_absence(model_of("divided").config) == default_absence(model_of("pool_mean").config) == "baseline"
+    base = model_of("base").config
+    assert absence_of(base, None) == "dropped" and absence_of(base, None, torch.zeros(1)) == "baseline"
+    assert {absence_of(model_of(v).config, None) for v in ("divided", "pool_mean")} == {"baseline"}
+    with pytest.raises(PrismaError, match="no baseline where patches are dropped; found one"):
+        absence_of(base, "dropped", torch.zeros(1))
+    with pytest.raises(PrismaError, match="dropped or baseline; found 'grey'"):
+        absence_of(base, "grey")
     game = game_of("pool_mean", "dropped")
     with pytest.raises(PrismaError, match=r"a readout that works without any patch.*use absent='baseline'"):
         game.of_coalitions(0, torch.zeros(1, 9, dtype=torch.bool))

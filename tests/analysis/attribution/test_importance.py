@@ -41,6 +41,17 @@ def test_attribute_sums_it_over_blocks_and_heads() -> None:
         attribute(model, images, lambda logits: logits[:, 0], "importance")
 
 
+def test_a_video_has_a_map_for_each_step_of_time() -> None:
+    model = model_of("video")
+    found = importance(model, images_of(model), 1)
+    assert found.patches.shape == (2, *model.config.grid) and found.axes["patches"] == (
+        "image",
+        "time",
+        "row",
+        "column",
+    )
+
+
 def test_it_is_drawn() -> None:
     model = model_of("base")
     found = importance(model, images_of(model), 1)

@@ -1,17 +1,28 @@
 """AttnLRP and CP-LRP: each rule against its formula, a layer against explicit sums, and what must be conserved."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prisma import Logit, LogitDiff, PrismaError, ViT, record
+from prisma import Logit, LogitDiff, PrismaError, Similarity, ViT, record
 from prisma.analysis.attribution.attribute import attribute, attribute_network
 from prisma.analysis.attribution.games import TokenGame
-from prisma.analysis.attribution.lrp import FrozenNorms, RuleTap, attn_lrp, cp_lrp, halved, relevance_of_stream, shared
+from prisma.analysis.attribution.lrp import (
+    FrozenNorms,
+    RuleTap,
+    attn_lrp,
+    cp_lrp,
+    gamma_lrp,
+    halved,
+    relevance_of_stream,
+    shared,
+)
 from prisma.analysis.attribution.questions import Neuron
+from prisma.pretrained.zero_shot import zero_shot
 from tests.variants import ANALYSED, images_of, model_of
 
 FEW = [
@@ -131,6 +142,67 @@ def test_a_layer_of_attention_divides_as_the_formulas_say() -> None:
     found = relevance_of_stream(game, torch.tensor([0]), softmax=True)
     torch.testing.assert_close(found[0], relevance)
     torch.testing.assert_close(attn_lrp(game)[0][0], relevance.sum(-1))
+
+
+def test_the_gamma_rule_divides_by_products_of_the_outputs_sign() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    x, weight, bias, slope = (torch.randn(*s, generator=drawn).double() for s in ((3, 5), (4, 5), (4,), (3, 4)))
+    x.requires_grad_()
+    with FrozenNorms(0.5):
+        y = F.linear(x, weight, bias)
+    torch.testing.assert_close(y, F.linear(x, weight, bias))
+    found = x * torch.autograd.grad(y, x, slope)[0]
+    expected = torch.zeros(3, 5).double()
+    for row, output in product(range(3), range(4)):
+        parts = torch.cat([x[row] * weight[output], bias[output, None]]).detach()
+        parts = torch.where(parts.sign() == y[row, output].sign(), 1.5 * parts, parts)
+        expected[row] += parts[:5] / parts.sum() * (slope * y)[row, output].detach()
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("variant", ["base", "norm_post", "rms", "gated_silu", "layer_scale", "pool_mean", "registers"])
+def test_without_biases_gamma_lrp_conserves_the_target(variant: str) -> None:
+    model = model_of(variant)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias") and "attn.bias" not in name:
+                parameter.zero_()
+    found, value = gamma_lrp(game_of(model))
+    torch.testing.assert_close(found.sum(1), value, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(found, cp_lrp(game_of(model))[0], rtol=1e-3)
+
+
+class Directions:
+    """A text tower that knows three prompts."""
+
+    logit_scale, logit_bias = 2.0, 0.0
+
+    def __init__(self, found: Tensor) -> None:
+        self.found = found
+
+    def __call__(self, prompts: list[str]) -> Tensor:
+        return self.found
+
+
+@pytest.mark.parametrize("prompts", [True, False])
+def test_a_prompt_of_a_clip_is_divided_whole(prompts: bool) -> None:
+    """A cosine does not change with the length of its vector, so its plain gradient times the input is zero."""
+    model = model_of("no_head")
+    images, width = images_of(model), model(images_of(model)).shape[1]
+    directions = F.normalize(torch.randn(3, width, generator=torch.Generator().manual_seed(0)).double(), dim=-1)
+    target: Any = Similarity(directions[1])
+    if prompts:
+        model, target = zero_shot(model, Directions(directions), ["a", "b", "c"]), Logit(1)  # type: ignore[arg-type]
+        rolled = attribute(model, images, 1, "transformer_attribution").map
+        assert rolled.isfinite().all() and rolled.max() > 0
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias"):
+                parameter.zero_()
+    game = TokenGame(model, images, torch.zeros_like(images), target)
+    found, value = cp_lrp(game)
+    assert value.abs().min() > 0.01
+    torch.testing.assert_close(found.sum(1), value, rtol=1e-6, atol=1e-6)
 
 
 def test_a_neuron_can_be_explained_and_a_cnn_cannot() -> None:

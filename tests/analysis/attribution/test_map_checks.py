@@ -6,6 +6,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from prisma import PrismaError, ViT
+from prisma.analysis.attribution.attribute import attribute
 from prisma.analysis.attribution.map_checks import (
     map_sanity,
     map_scores,
@@ -14,7 +15,7 @@ from prisma.analysis.attribution.map_checks import (
     shuffled,
     stages_of,
 )
-from tests.variants import images_of, model_of
+from tests.variants import ANALYSED, images_of, model_of
 
 COVERED = torch.tensor([[1.0, 0.75, 0.25, 0.0, 0.0, 0.0]])
 
@@ -27,6 +28,19 @@ def test_scores_of_known_maps() -> None:
     torch.testing.assert_close(found.rank, torch.tensor([1, 0, 2 / 6]).double())  # of ties, the share
     nothing = map_scores(-torch.ones(1, 6), torch.zeros(1, 6))
     assert nothing.mass.isnan().all() and nothing.rank.isnan().all() and nothing.auroc.isnan().all()
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_a_mask_of_nothing_or_everything_has_no_scores(share: int) -> None:
+    found = map_scores(torch.tensor([[3.0, 2.0, -1.0]]), torch.full((1, 3), float(share)))
+    assert all(x.isnan().all() for x in found.arrays.values())
+
+
+def test_every_weight_is_in_a_part_that_is_shuffled() -> None:
+    for variant in ANALYSED:
+        model = model_of(variant)
+        parts = tuple(f"{stage}." for stage in stages_of(model))
+        assert all(name.startswith(parts) for name, _ in model.named_parameters()), variant
 
 
 def test_rank_correlation_is_spearmans() -> None:
@@ -60,6 +74,18 @@ def test_sanity_says_which_weights_a_map_depends_on() -> None:
     assert torch.equal(found.cascade, found.alone[:, :1].expand(-1, 4)) and found.plot().axes
     blind = map_sanity(model, images, lambda model, images: images[:, 0].flatten(1))  # a filter of edges, say
     assert (blind.cascade == 1).all() and blind.plot("alone").axes
+
+
+def test_ranks_of_shuffled_models_hold_in_single_precision() -> None:
+    model = model_of("base")
+    images = images_of(model)
+
+    def explain(model: ViT, images: Tensor) -> Tensor:
+        return attribute(model, images, 1, "cp_lrp").patches.flatten(1)
+
+    exact, single = map_sanity(model, images, explain), map_sanity(model.float(), images.float(), explain)
+    for name in ("cascade", "alone"):
+        torch.testing.assert_close(single.arrays[name], exact.arrays[name])
 
 
 def test_sensitivity_is_the_largest_relative_move() -> None:

@@ -36,9 +36,10 @@ def test_a_curve_is_one_run_after_the_other(kind: str, absent: str) -> None:
 
 def test_the_oracle_beats_random_orders_on_the_sprites_mouse() -> None:
     sprites, model = task("sprites"), load("mice/sprites").model
-    images, labels = sprites.inputs("test", 40)
-    covered = coverage(sprites.splits["test"].masks[:40], 4)
-    oracle, random = (map_curves(model, images, m, labels, points=9) for m in (covered, torch.rand(40, 49)))
+    images, labels = sprites.inputs("test", 20)
+    covered = coverage(sprites.splits["test"].masks[:20], 4)
+    drawn = torch.rand(20, 49, generator=torch.Generator().manual_seed(0))
+    oracle, random = (map_curves(model, images, m, labels, points=6) for m in (covered, drawn))
     assert oracle.interval()[0] > 2 and random.interval()[0] < 0 < random.interval()[1] + 1
     assert oracle.effect - random.effect > 3
     assert float(oracle.interval("area")[1]) < float(oracle.interval("random_area")[0])
@@ -84,5 +85,9 @@ def test_bad_input_is_refused() -> None:
     for message, options in wrong.items():
         with pytest.raises(PrismaError, match=message):
             map_curves(model, images, torch.randn(2, 9), 1, **options)  # type: ignore[arg-type]
-    with pytest.raises(PrismaError, match=r"expected maps \[2, 10\] or one number for each of 9 patches"):
-        map_curves(model, images, torch.randn(2, 8), 1)
+    for shape in ((2, 8), (2, 9, 1), (1, 9)):
+        with pytest.raises(PrismaError, match=r"expected maps \[2, 10\], \[2, 9\], \[2, 3, 3\]; found"):
+            map_curves(model, images, torch.randn(shape), 1)
+    wide = model_of("base", image_size=(4, 6))
+    with pytest.raises(PrismaError, match=r"\[2, 2, 3\]; found \[2, 3, 2\]"):  # not read in another order
+        map_curves(wide, images_of(wide), torch.randn(2, 3, 2), 1)

@@ -8,6 +8,7 @@ from prisma.analysis.attribution.questions import (
     Neuron,
     as_target,
     name_of,
+    neuron_of,
     of_one,
     values_of_logits,
     values_of_pixels,
@@ -79,3 +80,18 @@ def test_bad_targets_are_refused() -> None:
         values_of_pixels(model, Neuron("blocks.0.attn.z", 1), images, rows, 2)
     with pytest.raises(PrismaError, match="n_classes=0: give a target"):
         as_target(model_of("no_head"), None, torch.zeros(1, 12))
+
+
+def test_a_neuron_is_read_from_text() -> None:
+    assert neuron_of("blocks.1.mlp.post:17") == Neuron("blocks.1.mlp.post", 17)
+    assert neuron_of("blocks.1.attn.z:3,head=2,token=mean") == Neuron("blocks.1.attn.z", 3, token=None, head=2)
+    assert neuron_of("blocks.1.resid_post:3,token=-1") == Neuron("blocks.1.resid_post", 3, token=-1)
+    for text in (
+        "blocks.1.mlp.post",
+        "blocks.1.mlp.post:x",
+        "blocks.1.mlp.post:1,place=3",
+        "a:1,head=mean",
+        "a:1,token",
+    ):
+        with pytest.raises(PrismaError, match="expected a neuron as SITE:INDEX"):
+            neuron_of(text)

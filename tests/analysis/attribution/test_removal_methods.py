@@ -49,3 +49,5 @@ def test_every_second_run_has_the_other_half() -> None:
     assert drawn.shape == (11, 6) and (drawn.sum(1) == 3).all()
     assert torch.equal(drawn[1::2], ~drawn[:-1:2])
     assert halves(1, 2, torch.Generator()).tolist() == [[True], [True]]
+    odd = halves(5, 2, torch.Generator().manual_seed(0))
+    assert odd.any(0).all() and odd.sum(1).tolist() == [3, 3]  # no player is in neither, and none in a larger run

@@ -162,5 +162,24 @@ def _captum_lime(game: TokenGame, mask: Tensor, drawn: Tensor) -> Tensor:
     return found.flatten()
 
 
+@pytest.mark.parametrize("samples", [2, 3, 4, 9, 40])
+def test_of_too_few_coalitions_the_nearest_to_equal_shares_is_taken(samples: int) -> None:
+    """Against least squares under a constraint, with a penalty of the differences that goes to zero."""
+    worth = torch.tensor([3.0, -1.0, 0.5, 0.0, 2.0, 1.0, 4.0], dtype=torch.float64)
+
+    def payoff(present: Tensor) -> Tensor:
+        return present.double() @ worth + present[:, 0] * present[:, 1]
+
+    found = kernel_shap(payoff, 7, samples, seeded())
+    z = drawn_by_size(7, samples - 2, seeded()).double()
+    whole = payoff(torch.ones(1, 7, dtype=torch.bool))[0]
+    penalty, one = 1e-7 * torch.eye(7).double(), torch.ones(7).double()
+    left = torch.zeros(8, 8).double()
+    left[:7, :7], left[:7, 7], left[7, :7] = z.T @ z + penalty, one, one
+    expected = torch.linalg.solve(left, torch.cat([z.T @ payoff(z.bool()) + 1e-7 * whole / 7, whole[None]]))[:7]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.sum(), whole)
+
+
 def test_all_coalitions_are_the_digits_of_their_row() -> None:
     assert all_coalitions(2).tolist() == [[False, False], [True, False], [False, True], [True, True]]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import prisma
 from prisma import LogitDiff, PrismaError, ViT
 from prisma.analysis.circuits.branches import messages
 from prisma.analysis.circuits.circuit_run import run_edges
@@ -53,6 +54,55 @@ def test_a_path_is_that_of_the_slow_twin() -> None:
         logits, _ = twin.edge_run(corrupt[0], {(sender, receiver): 0.0}, other)
         at = found.metadata["senders"].index(sender), found.metadata["receivers"].index(receiver)
         torch.testing.assert_close(found.effect[at], feature_difference(logits[None])[0], rtol=1e-10, atol=1e-10)
+
+
+def in_two_runs(model: ViT, target: Tensor, source: Tensor, sender: str, receiver: str) -> Tensor:
+    """Wang et al.: a run in which the sender is new and all other heads are held, and one with the receiver's input."""
+    held = prisma.record(model, target, "blocks.*.attn.z")[1]
+    edit: dict[str, list[prisma.Edit]] = {site: [prisma.Set(z)] for site, z in held.items()}
+    layer, _, head = sender[1:].partition(".h")
+    site = {"e": "embed", "a": f"blocks.{layer}.attn.z", "m": f"blocks.{layer}.mlp_out"}[sender[0]]
+    new = prisma.Set(prisma.record(model, source, site)[1][site])
+    edit.setdefault(site, []).append(new.at(head=int(head)) if head else new)
+    if receiver == "logits":
+        return prisma.run(model, target, edit)
+    if receiver[0] == "m":
+        return prisma.run(
+            model,
+            target,
+            {
+                f"blocks.{receiver[1:]}.mlp_out": prisma.Set(
+                    prisma.record(model, target, f"blocks.{receiver[1:]}.mlp_out", edit)[1][
+                        f"blocks.{receiver[1:]}.mlp_out"
+                    ]
+                )
+            },
+        )
+    layer, head, side = receiver[1:].replace("h", "").split(".")
+    reads = f"blocks.{layer}.attn.{side}"
+    value = prisma.record(model, target, reads, edit)[1][reads]
+    return prisma.run(model, target, {reads: prisma.Set(value).at(head=int(head))})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", ["base", "norm_post", "parallel", "sub_norms", "layer_scale"])
+def test_with_recomputed_mlps_every_path_is_that_of_two_runs(variant: str) -> None:
+    model = model_of(variant, n_layers=3)
+    clean, corrupt = pairs_of(model, 2)
+    found = path_patching(model, clean, corrupt, feature_difference, mlps="recomputed", batch=5)
+    senders, receivers = found.metadata["senders"], found.metadata["receivers"]
+    chosen = [
+        (s, r) for s in ("embed", "a0.h1", "m0", "a1.h2") for r in ("a1.h0.q", "a2.h2.v", "a2.h1.k", "m2", "logits")
+    ]
+    for sender, receiver in chosen:
+        value = found.values[:, senders.index(sender), receivers.index(receiver)]
+        if (sender, receiver) == ("a1.h2", "a1.h0.q"):
+            expected = feature_difference(model(clean))  # no path
+        else:
+            expected = feature_difference(in_two_runs(model, clean, corrupt, sender, receiver))
+        torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-10)
+    with pytest.raises(PrismaError, match="expected mlps to be frozen or recomputed; found 'both'"):
+        path_patching(model, clean, corrupt, feature_difference, mlps="both")
 
 
 @pytest.mark.parametrize("batch", [1, 3, 1000])

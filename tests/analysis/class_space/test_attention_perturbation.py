@@ -44,6 +44,23 @@ def test_rows_without_the_class_token_by_hand(renormalise: bool) -> None:
     torch.testing.assert_close(after[:, :, n:], expected)
 
 
+def test_a_distillation_token_is_read_as_a_class_token_and_cut_with_it() -> None:
+    model = model_of("pool_distilled")
+    images, site, n = images_of(model), "blocks.0.attn.pattern", model.config.n_prefix
+    before, after = (record(model, images, site, e)[1][site] for e in (None, attention_edits(model, "no_cls")))
+    assert n == 2 and (after[:, :, n:, :2] == 0).all()
+    assert torch.equal(after[:, :, n:, 2:], before[:, :, n:, 2:]) and torch.equal(after[:, :, :n], before[:, :, :n])
+
+
+def test_layers_are_named_once_and_as_published_the_class_token_counts_once() -> None:
+    model, labels = model_of("base"), torch.tensor([0, 3, 1])
+    images = images_of(model, 3)
+    found = attention_perturbation(model, images, labels, layers=[1, 1], compat="vilas2023")
+    assert found.metadata["layers"] == [1]
+    both = [attention_perturbation(model, images, labels, layers=[1], with_class_token=w) for w in (False, True)]
+    assert torch.equal(found.rate, both[1].rate) and torch.equal(found.clean_rate, both[0].clean_rate)
+
+
 def test_the_result_is_that_of_runs_with_these_edits() -> None:
     model = model_of("base")
     images, labels = images_of(model, 3), torch.tensor([0, 3, 1])

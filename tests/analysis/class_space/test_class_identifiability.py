@@ -121,6 +121,27 @@ def test_it_is_a_result() -> None:
         found.plot("ranks")
 
 
+def test_one_patch_or_more_has_chance_and_a_control_beside_it() -> None:
+    model, labels = model_of("base"), torch.tensor([0, 1, 4])
+    images, masks = images_of(model, 3), torch.zeros(3, 3, 3)
+    masks[:2, 0] = 1
+    found = class_identifiability(model, images, labels, masks=masks, control=True)
+    assert found.metadata["chance_any_patch"] == pytest.approx(1 - 0.8**9)
+    for rank, any_patch in ((found.rank, found.any_patch), (found.control_rank, found.control_any_patch)):
+        assert rank is not None and any_patch is not None
+        assert torch.equal(any_patch, (rank[..., 1:] == 0).any(-1).double())
+    of_object = found.of("object", "any")
+    assert torch.equal(of_object[:2], (found.rank[:2, :, 1:4] == 0).any(-1).double()) and of_object[2].isnan().all()
+    assert found.p_value("patches", "any").shape == (3,) and found.interval("patches", "any").shape == (2, 3)
+    assert [line.get_label() for line in found.plot("any_patch").axes[0].lines] == [
+        "any_patch",
+        "random weights",
+        "chance",
+    ]
+    bare = class_identifiability(model, images, labels)
+    assert bare.control_any_patch is None and len(bare.plot("any_patch").axes[0].lines) == 2
+
+
 def test_what_it_refuses() -> None:
     model, labels = model_of("base"), torch.tensor([0, 1])
     with pytest.raises(PrismaError, match=r"a label for each of 2 images; found \[1\]"):

@@ -121,7 +121,23 @@ def test_the_class_token_of_the_last_stage_has_the_logits() -> None:
     found = class_projection(model, images, queries="class")
     assert isinstance(found, ClassProjection)
     torch.testing.assert_close(found.logits[:, -1, 0], model(images))
-    assert list(found.by_kind(found.logits.movedim(2, 3))) == ["patches"]
+    for queries, kinds in {"class": ["class"], "patches": ["patches"], "all": ["class", "patches"]}.items():
+        own = class_projection(model, images, queries=queries)
+        assert list(own.by_kind(own.logits.movedim(2, 3))) == kinds
+    of_registers = class_projection(model_of("registers"), images, queries="registers")
+    assert {kind: x.shape for kind, x in of_registers.by_kind(of_registers.logits.movedim(2, 3)).items()} == {
+        "registers": (3, 2, 5)
+    }
+
+
+def test_vectors_of_another_precision_and_their_errors() -> None:
+    model = model_of("base", torch.float32)
+    x = torch.randn(3, 12, dtype=torch.float64)
+    for norm in NORMS:
+        assert torch.equal(project(model, x, norm=norm), project(model, x.float(), norm=norm))
+        assert all(project(model, x[:0], norm=norm, bias=bias).shape == (0, 5) for bias in (True, False))
+    with pytest.raises(PrismaError, match=r"expected x of floating-point numbers; found torch.int64"):
+        project(model, x.long())
 
 
 def test_what_it_refuses() -> None:

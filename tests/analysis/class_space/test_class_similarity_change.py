@@ -14,7 +14,7 @@ LABELS = torch.tensor([4, 0, 1])
 
 
 @pytest.mark.parametrize("norm", ["final", "frozen"])
-@pytest.mark.parametrize("variant", ["base", "norm_post", "pool_mean", "parallel", "attention_only"])
+@pytest.mark.parametrize("variant", ["base", "norm_post", "pool_mean", "parallel", "attention_only", "divided"])
 def test_every_comparison_by_hand(variant: str, norm: str) -> None:
     model = model_of(variant).requires_grad_(False)
     images = images_of(model, 3)
@@ -28,10 +28,15 @@ def test_every_comparison_by_hand(variant: str, norm: str) -> None:
     for layer in range(2):
         b = f"blocks.{layer}"
         x, y, z, a = (logit(f"{b}.{s}") for s in ("resid_pre", "resid_mid", "resid_post", "attn_out"))
-        expected = {"block": z > x, "attn_added": y > x, "attn_alone": a > x}
+        reads = logit(f"{b}.resid_time") if model.config.attention == "divided" else x
+        expected = {"block": z > x, "attn_added": y > reads, "attn_alone": a > reads}
         if model.config.d_mlp:
             m = logit(f"{b}.mlp_out")
-            expected |= {"mlp_added": z > y, "mlp_alone": m > x, "mlp_alone_own": m > y}
+            expected |= {
+                "mlp_added": z > y,
+                "mlp_alone": m > x,
+                "mlp_alone_own": m > (x if model.config.parallel else y),
+            }
         else:
             assert found.mlp is None and found.mlp_added is None and found.mlp_alone is None
         assert set(expected) == {rate for rate in RATES if rate in found.axes}
@@ -61,6 +66,16 @@ def test_on_the_mouse_attention_builds_the_class() -> None:
     assert [line.get_label() for line in found.plot().axes[0].lines] == [*RATES, "chance"]
     assert len(found.plot("mlp_alone", kind="object").axes[0].lines) == 2
     assert len(found.plot("stream").axes[0].lines[0].get_ydata()) == low.shape[0] + 1
+
+
+def test_what_a_branch_causes_is_drawn_beside() -> None:
+    model = model_of("base")
+    images = images_of(model, 3)
+    cause = prisma.ablation(model, images, "attn.z", metric=prisma.Logit(LABELS), axis="head")
+    panels = class_similarity_change(model, images, LABELS).plot(cause=cause).axes
+    assert [len(panel.lines) for panel in panels] == [len(RATES) + 1, 3]
+    for i, line in enumerate(panels[1].lines):
+        assert line.get_ydata() == pytest.approx(cause.effect[:, i].tolist())
 
 
 def test_what_it_refuses() -> None:

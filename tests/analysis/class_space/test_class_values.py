@@ -145,10 +145,10 @@ def test_results_survive_a_file(tmp_path: Any) -> None:
     ("variant", "call", "message"),
     [
         ("no_head", class_values, "found pool='class' and n_classes=0"),
-        ("base", lambda m: class_values(m, layers=[]), "found no layer"),
+        ("base", lambda m: class_values(m, layers=[]), r"from 0 to 1; found \[\]"),
         ("base", lambda m: class_values(m, layers=[2]), "from 0 to 1"),
         ("base", lambda m: class_values(m, attention="time"), "'time'"),
-        ("no_layers", class_values, "found no layer"),
+        ("no_layers", class_values, "found n_layers=0"),
         ("base", lambda m: to_pixels(m, torch.ones(3)), r"\[..., 12\]; found \[3\]"),
         ("attention_only", lambda m: circuits.neuron_weights(m, 0), "found 0 and d_mlp=0"),
         ("base", lambda m: circuits.neuron_weights(m, 5), "found 5 and d_mlp=10"),

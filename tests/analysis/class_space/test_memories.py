@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import prisma
 from prisma import PrismaError
-from prisma.analysis.class_space.class_values import class_values
+from prisma.analysis.class_space.class_values import class_values, values_of
 from prisma.analysis.class_space.memories import Memories, memories
 from prisma.circuits import neuron_weights
 from prisma.data import task
@@ -39,6 +39,42 @@ def test_a_planted_memory_has_agreement_one_and_is_always_a_hit() -> None:
     assert torch.equal(found.composition.sum(-1), torch.ones(3, 2, 10).double().float())
     other = memories(model, images, torch.zeros(3, dtype=torch.long), top=1)
     assert other.class_of_memory is not None and (other.class_of_memory[:, 1] == 0).all()
+
+
+def test_a_layer_that_is_given_twice_is_read_once() -> None:
+    model = planted()
+    images, labels = images_of(model, 3), torch.tensor([2, 0, 1], dtype=torch.uint8)
+    found, once = (memories(model, images, labels, layers=layers) for layers in ([1, 0, 1], [1, 0]))
+    assert found.metadata == once.metadata and found.metadata["layers"] == [1, 0]
+    assert {name: x.tolist() for name, x in found.arrays.items()} == {n: x.tolist() for n, x in once.arrays.items()}
+
+
+def test_as_published_a_neuron_is_active_by_what_its_activation_reads() -> None:
+    """Where GELU falls before it rises, the two have another order."""
+    model = model_of("base").requires_grad_(False)
+    images, labels = images_of(model, 3), torch.tensor([2, 0, 1])
+    model.blocks[0].mlp.pre.bias.fill_(-2)
+    found = memories(model, images, labels, ln="none", top=2, compat="vilas2023")
+    before = prisma.record(model, images, "blocks.0.mlp.pre")[1]["blocks.0.mlp.pre"]
+    value = values_of(model, 0, "mlp", ln="none")[0]
+    active = before.topk(2, dim=-1).indices
+    best = value.topk(2, dim=1).indices[labels]
+    hit = (active[..., None] == best[:, None, None]).any(-1).any(-1)
+    assert found.memory_of_class is not None and found.composition is not None
+    assert torch.equal(found.memory_of_class[:, 0], hit.float())
+    assert found.composition.sum(-1).max() > 1
+    other = memories(model, images, labels, ln="none", top=2).memory_of_class
+    assert other is not None and not torch.equal(other[:, 0], hit.float())
+
+
+def test_the_effect_on_accuracy_is_a_difference_of_means() -> None:
+    """Answers in a tie are right in part, and count in part."""
+    hits = torch.tensor([[1.0], [0.0], [1.0], [0.0]])[..., None]
+    some = {"agreement": torch.ones(1, 2), "top_classes": torch.ones(1, 1, 1), "top_logits": torch.ones(1, 1, 1)}
+    metadata = {"layers": [0], "class_token": True, "prefix": 1}
+    for correct, expected in (([1, 0, 1, 0], 1.0), ([1, 1, 0, 0], 0.0), ([0.5, 0, 1, 0.5], 0.5)):
+        found = Memories(metadata=metadata, memory_of_class=hits, correct=torch.tensor(correct), **some)
+        assert found.accuracy_effect()[0].item() == pytest.approx(expected)
 
 
 def test_renaming_classes_and_neurons_changes_nothing() -> None:
@@ -105,7 +141,10 @@ def test_what_it_refuses() -> None:
     calls = {
         "expected site to be mlp or attn; found 'mlp.post'": lambda: memories(model, site="mlp.post"),
         "expected images with labels, or neither": lambda: memories(model, images),
-        "expected at least one layer and top=1; found 0 layers": lambda: memories(model, layers=[]),
+        r"expected layers from 0 to 1; found \[\]": lambda: memories(model, layers=[]),
+        "expected top of 1 or more; found 0": lambda: memories(model, top=0),
+        "expected compat to be vilas2023 or none; found 'vilas'": lambda: memories(model, compat="vilas"),
+        "expected ln='none' with compat='vilas2023'; found 'folded'": lambda: memories(model, compat="vilas2023"),
         "with an MLP": lambda: memories(model_of("attention_only")),
         r"expected a layer among \[0, 1\] and 5 names": lambda: memories(model).listing(0, "ab"),
         "expected memories of images": lambda: memories(model).accuracy_effect(),

@@ -1,10 +1,12 @@
 """Recorded runs, one pass after another: they cover the data in order, and their memory does not grow with it."""
 
+import pytest
 import torch
 
-from prisma import record
+import prisma
+from prisma import PrismaError, record
 from prisma.analysis.class_space import passes
-from prisma.analysis.class_space.passes import recorded, stage_sites, stages
+from prisma.analysis.class_space.passes import chosen_layers, recorded, stage_sites, stages
 from prisma.batching import PASS_BYTES
 from tests.variants import images_of, model_of
 
@@ -18,6 +20,22 @@ def test_passes_cover_all_images_in_order() -> None:
     torch.testing.assert_close(torch.cat([some for _, some, _ in found]), logits)
     for stage, site in enumerate(sites):
         torch.testing.assert_close(torch.cat([stages(model, images, part)[stage] for *_, part in found]), acts[site])
+
+
+def test_layers_are_there_and_each_once() -> None:
+    config = model_of("base").config
+    assert chosen_layers(config, None) == [0, 1] and chosen_layers(config, iter([1, 0, 1])) == [1, 0]
+    for layers in ([2], [-1], []):
+        with pytest.raises(PrismaError, match="expected layers from 0 to 1; found"):
+            chosen_layers(config, layers)
+    with pytest.raises(PrismaError, match="expected a model with layers; found n_layers=0"):
+        chosen_layers(model_of("no_layers").config, None)
+
+
+def test_there_are_images() -> None:
+    model = model_of("base")
+    with pytest.raises(PrismaError, match="expected at least one image; found none"):
+        prisma.class_projection(model, images_of(model)[:0])
 
 
 def test_a_model_without_layers_has_one_stage() -> None:

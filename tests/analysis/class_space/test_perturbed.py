@@ -1,11 +1,13 @@
 """What perturbations share: rates over the tokens that are left, and intervals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from prisma import PrismaError
 from prisma.analysis.class_space.class_projection import Projection
-from prisma.analysis.class_space.perturbed import LastStage, Perturbed, last_stage
+from prisma.analysis.class_space.perturbed import LastStage, Perturbed, expect_compat, last_stage
 from tests.variants import images_of, model_of
 
 NAN = torch.nan
@@ -46,9 +48,22 @@ def test_the_last_stage_of_a_run() -> None:
     assert found.rank[:, 0].tolist() == (logits > logits.gather(1, labels[:, None])).sum(1).tolist()
 
 
+def test_as_published_the_class_token_is_in_one_rate_alone() -> None:
+    found = made(False)
+    found.metadata["compat"] = "vilas2023"
+    assert found.rate.tolist() == pytest.approx([2 / 3, 0])
+    assert found.clean_rate[0] == 0.5 and found.clean_rate[1].isnan()
+    pooled = replace(found, first=torch.ones(2, 4), clean_first=torch.tensor([[0.0, 1, 1, 1], [0, 0, 0, NAN]]))
+    assert pooled.figures()["rate"] == (pytest.approx(3 / 5), 1.0)  # over five tokens, not over two images
+    expect_compat(None), expect_compat("vilas2023")
+    with pytest.raises(PrismaError, match="expected compat to be vilas2023 or none; found 'vilas'"):
+        expect_compat("vilas")
+
+
 def test_what_was_not_added_is_not_a_number() -> None:
     found = LastStage(3, 4)
     logits = torch.tensor([[[1.0, 2.0], [2.0, 1.0]]])
-    found.add(torch.tensor([1]), torch.tensor([[0, 3]]), logits, None, torch.tensor([1]))
-    assert found.first[1, [0, 3]].tolist() == [1, 0]
-    assert found.first.isnan().sum() == 10 and found.correct.isnan().all()
+    found.add(torch.tensor([1]), torch.tensor([[0, 3]]), logits, logits[:, 1], torch.tensor([1]))
+    assert found.first[1, [0, 3]].tolist() == [1, 0] and found.correct[1] == 0
+    assert found.first.isnan().sum() == 10 and found.correct.isnan().tolist() == [True, False, True]
+    assert all(x.isnan().all() for x in found.of(torch.tensor([True, False, True])).arrays().values())

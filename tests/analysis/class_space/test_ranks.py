@@ -47,13 +47,16 @@ def test_chance_is_the_mean_over_all_ranks() -> None:
 
 
 def test_a_token_without_a_rank_has_no_share() -> None:
-    assert first_share(torch.tensor([torch.nan, 0.0, 2.0])).isnan().tolist() == [True, False, False]
+    rank, tied = torch.tensor([torch.nan, 0.0, 2.5]), torch.tensor([torch.nan, 1, 2])
+    for found in (first_share(rank), score_of(rank, 4), reciprocal_rank(rank, tied, 4)):
+        assert found.isnan().tolist() == [True, False, False]
+    assert reciprocal_rank(rank, tied, 4)[1:].tolist() == pytest.approx([1, (1 / 3 + 1 / 4) / 2])
 
 
 def test_labels_that_are_refused() -> None:
     model = model_of("base")
     images, labels = images_of(model), torch.tensor([0, 4])
-    expect_labels(model, images, labels)
+    assert expect_labels(model, images, labels.to(torch.uint8)).dtype == torch.int64
     wrong = {
         r"a label for each of 2 images; found \[1\]": labels[:1],
         "labels as whole numbers; found torch.float32": labels.float(),
@@ -65,5 +68,7 @@ def test_labels_that_are_refused() -> None:
             expect_labels(model, images, some)
     with pytest.raises(PrismaError, match="at least one image"):
         expect_labels(model, images[:0], labels[:0])
+    with pytest.raises(PrismaError, match="two classes or more, for ranks among them; found n_classes=1"):
+        expect_labels(model_of("base", n_classes=1), images, 0 * labels)
     with pytest.raises(PrismaError, match="n_classes=0: give it prompts"):
         expect_labels(model_of("no_head"), images, labels)

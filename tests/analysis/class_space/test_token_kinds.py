@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prisma import PrismaError
-from prisma.analysis.class_space.token_kinds import TokenResult, coverage_of, token_kinds
+from prisma.analysis.class_space.token_kinds import TokenResult, coverage_of, nearest_coverage, token_kinds
 from tests.variants import images_of, model_of
 
 
@@ -31,6 +31,10 @@ def test_means_over_a_kind_leave_out_images_without_it() -> None:
     assert found["patches"].tolist() == [[2, 6], [10, 14]]
     assert found["object"][0].tolist() == [2, 6] and found["object"][1].isnan().all()
     assert found["context"].tolist() == [[1, 5], [9.5, 13.5]]
+    some = torch.tensor([[[1.0, 0, 0.5, 0.5]], [[0.0, torch.nan, 0, 0]]])
+    found = result.by_kind(some, of_any=True)
+    assert found["class"].tolist() == [[1], [0]] and found["patches"].tolist() == [[0.75], [0]]
+    assert found["object"][0].tolist() == [0.5] and found["object"][1].isnan().all()
 
 
 @pytest.mark.parametrize("variant", ["base", "not_square", "cut_edge"])
@@ -45,6 +49,18 @@ def test_coverage_is_the_mean_of_each_patch(variant: str) -> None:
             torch.testing.assert_close(found[:, row * columns + column], patch)
     again = coverage_of(model.config, images, found.view(2, rows, columns))
     assert torch.equal(again, found)
+
+
+@pytest.mark.parametrize("variant", ["base", "not_square", "cut_edge"])
+def test_the_nearest_pixel_is_the_corner_of_a_patch(variant: str) -> None:
+    config = model_of(variant).config
+    images, (p, q), (_, rows, columns) = images_of(model_of(variant)), config.patch_sides, config.grid
+    masks = torch.rand(2, *images.shape[-2:], generator=torch.Generator().manual_seed(0)) > 0.5
+    found = nearest_coverage(config, images, masks)
+    if variant == "cut_edge":  # the whole picture is resized, so that labels are shifted where its edge is cut
+        assert found.shape == (2, rows * columns)
+    else:
+        assert torch.equal(found.view(2, rows, columns), masks[:, ::p, ::q].float())
 
 
 def test_masks_that_are_refused() -> None:

@@ -30,11 +30,10 @@ def test_every_image_alone_in_a_shorter_sequence(variant: str, remove: str) -> N
         left = share >= 0.5 if remove == "context" else share == 0
         kept = [*range(c.n_prefix), *(c.n_prefix + p for p in left.nonzero()[:, 0].tolist())]
         gone = [t for t in range(c.n_tokens) if t not in kept]
-        assert found.rank[i, gone].isnan().all() and not found.rank[i, kept].isnan().any()
         if not left.any():
-            assert found.rate[i].isnan() and found.clean_rate[i].isnan()
-            assert bool(found.correct[i].isnan()) == (c.pool != "class")
+            assert all(x[i].isnan().all() for name, x in found.arrays.items() if name != "coverage")
             continue
+        assert found.rank[i, gone].isnan().all() and not found.rank[i, kept].isnan().any()
         x = model.encode(model.embed(images[i : i + 1])[:, kept])
         logits = project(model, x)[0]
         assert found.rank[i, kept].tolist() == (logits > logits[:, LABELS[i], None]).sum(1).tolist()
@@ -48,6 +47,39 @@ def test_removal_by_index_is_removal_by_attention(variant: str, remove: str) -> 
     found, other = (of(variant, remove=remove, how=how)[2] for how in ("index", "attention"))
     for name, x in found.arrays.items():
         torch.testing.assert_close(other.arrays[name], x, equal_nan=True)
+
+
+def test_figures_are_over_the_same_images() -> None:
+    """Image 1 has no patch of the object and a right answer: it is in neither figure."""
+    model = model_of("base")
+    images = images_of(model, 4)
+    labels = model(images).argmax(-1)
+    found = token_perturbation(model, images, labels, SHARE, with_class_token=True)
+    there = torch.tensor([0, 2, 3])
+    for name, (clean, changed) in found.figures().items():
+        own = "rate" if name == "rate" else "correct"
+        assert clean == pytest.approx(getattr(found, f"clean_{own}")[there].mean().item())
+        assert changed == pytest.approx(getattr(found, own)[there].mean().item())
+    few = token_perturbation(model, images[there], labels[there], SHARE[there], with_class_token=True)
+    assert all(found.figures()[name] == pytest.approx(pair) for name, pair in few.figures().items())
+    assert torch.equal(found.interval("correct"), few.interval("correct"))
+
+
+def test_as_published_one_pixel_decides_and_the_class_token_is_in_one_rate_alone() -> None:
+    model = model_of("base")
+    images, masks = images_of(model, 4), torch.zeros(4, 6, 6)
+    masks[:, ::2, :2] = 1  # the upper half of each patch of the first column: at its corner
+    masks[:, 1, 1] = 1
+    masks[3] = 0
+    found = token_perturbation(model, images, LABELS, masks, compat="vilas2023")
+    corner = masks[:, ::2, ::2]
+    same = token_perturbation(model, images, LABELS, corner, with_class_token=True)
+    assert found.coverage is not None and torch.equal(found.coverage, corner.flatten(1))
+    torch.testing.assert_close(found.rate, same.rate, equal_nan=True)
+    own = found.clean_first[:3, 1:][:, corner[0].flatten().bool()]
+    assert found.figures()["rate"][0] == pytest.approx(own.mean().item())
+    with pytest.raises(PrismaError, match=r"expected masks of pixels \[6, 6\]; found \[3, 3\]"):
+        token_perturbation(model, images, LABELS, corner, compat="vilas2023")
 
 
 def test_attention_that_knows_places_is_masked() -> None:

@@ -1,0 +1,71 @@
+"""Sweeps in low precision with exact largest cells, against the sweep in which every cell is exact."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prisma import LogitDiff, PrismaError, sweep
+from prisma.analysis.patching.activation_patching import activation_patching
+from tests.variants import images_of, model_of
+
+METRIC = LogitDiff(0, 1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.sampled_from(["base", "divided", "norm_res_post", "gated_silu"]),
+    st.sampled_from(["attn.z", "resid_post"]),
+    st.sampled_from(["float32", "bfloat16"]),
+    st.sampled_from(["clean", "corrupt"]),
+    st.integers(0, 40),
+)
+def test_the_largest_cells_are_exact_and_marked(variant: str, site: str, precision: str, into: str, k: int) -> None:
+    model = model_of(variant)
+    clean, corrupt = images_of(model, 3, seed=1), images_of(model, 3, seed=2)
+    whole = activation_patching(model, clean, corrupt, site, METRIC, into=into)
+    found = activation_patching(
+        model, clean, corrupt, site, METRIC, into=into, precision=precision, exact_top=k, batch=5
+    )
+    exact, error = found.exact.bool(), found.metadata["error"]
+    assert torch.equal(found.clean, whole.clean) and torch.equal(found.corrupt, whole.corrupt)
+    assert exact.sum() >= min(k, exact.numel()) and (k or not exact.any())
+    assert torch.allclose(found.values[:, exact], whole.values[:, exact], atol=1e-12)
+    assert not torch.equal(found.values, whole.values) or exact.all()
+    low = activation_patching(model, clean, corrupt, site, METRIC, into=into, precision=precision, batch=5)
+    assert low.metadata["error"] != low.metadata["error"] and not low.exact.any()  # nothing exact, no error known
+    assert torch.equal(low.values[:, ~exact], found.values[:, ~exact])
+    if k:
+        gaps = (low.change - whole.change).abs()
+        assert error == pytest.approx(gaps[exact].max().item(), abs=1e-12)
+        kth = whole.change.abs()[exact].sort(descending=True).values[min(k, int(exact.sum())) - 1]
+        assert torch.equal(exact, low.change.abs() >= kth - error) or exact.all()
+        if (gaps <= error).all():  # where the measured error holds everywhere, the largest cells are among the exact
+            largest = whole.change.abs().flatten().topk(min(k, exact.numel())).indices
+            assert exact.flatten()[largest].all()
+    told = {"into": into, "precision": precision, "exact_top": k, "batch": 5}
+    assert torch.equal(sweep(model, clean, corrupt, site, METRIC, **told), found.effect)
+
+
+def test_a_model_that_carries_a_hook_is_swept_by_whole_runs() -> None:
+    model = model_of("base")
+    model.blocks[0].mlp.register_forward_hook(lambda module, args, output: 2 * output)
+    clean, corrupt = images_of(model, 2, seed=1), images_of(model, 2, seed=2)
+    whole = sweep(model, clean, corrupt, "attn.z", METRIC)
+    found = sweep(model, clean, corrupt, "attn.z", METRIC, precision="float32", exact_top=8)
+    assert torch.allclose(found, whole, atol=1e-4)
+    assert next(model.parameters()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"precision": "int8"}, "expected precision to be bfloat16, float16, float32; found 'int8'"),
+        ({"exact_top": 3}, "expected exact_top of at least 0, with a precision .* found exact_top=3, precision=None"),
+        ({"exact_top": -1, "precision": "float32"}, "expected exact_top of at least 0"),
+    ],
+)
+def test_what_cannot_be_swept_is_said(told: dict[str, object], message: str) -> None:
+    model = model_of("base")
+    with pytest.raises(PrismaError, match=message):
+        activation_patching(model, images_of(model, 1), images_of(model, 1, seed=2), "attn.z", METRIC, **told)
