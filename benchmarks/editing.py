@@ -1,8 +1,9 @@
 """The least change of one MLP of the sprites mouse, layer by layer, and beside it the other ways to edit a class.
 
-    python benchmarks/editing.py [EDITS]
+    python -m benchmarks.editing [EDITS]      measure: writes editing.json
+    python -m benchmarks.editing page         the table and the picture of docs/editing.md, from editing.json
 
-Writes editing.json and the table of docs/editing.md. An edit turns one class into another, both drawn; it is made on
+Docs say how to read the rows. An edit turns one class into another, both drawn; it is made on
 training images and measured on test images. Intervals are bootstrap intervals of 95 % over edits, not over images: the
 images of one edit share their class.
 """
@@ -10,15 +11,17 @@ images of one edit share their class.
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import prisma
 from prisma import bootstrap_interval
 from prisma.data import task
-from prisma.data.task import coverage
+from prisma.data.task import Split, coverage
 from prisma.editing import (
     WeightEdit,
     class_row,
@@ -33,6 +36,7 @@ from prisma.editing import (
 
 HERE = Path(__file__).parent
 IMAGES, OLD, TRACED = 6000, 1500, 100
+BEGIN, END = "<!-- table -->", "<!-- /table -->"
 MEASURES = ("success", "generalisation", "forgotten", "locality", "near_boundary")
 
 
@@ -42,7 +46,7 @@ def main(edits: int = 8) -> None:
     given, layers = (mouse.model, *train), mouse.config.n_layers
     draw = torch.Generator().manual_seed(0)
     pairs = [torch.randperm(mouse.config.n_classes, generator=draw)[:2].tolist() for _ in range(edits)]
-    covered = {x: coverage(sprites.splits[x].masks, mouse.config.patch_size).flatten(1) for x in ("train", "test")}
+    covered = {split: _coverage(x, mouse.config.patch_size) for split, x in sprites.splits.items()}
 
     def measured(make: Callable[[int, int], WeightEdit]) -> dict[str, Any]:
         rows = []
@@ -64,6 +68,23 @@ def main(edits: int = 8) -> None:
         print(found["rows"][-1], flush=True)
         (HERE / "editing.json").write_text(json.dumps(found, indent=1) + "\n")
 
+    def of_layer(at: int) -> None:
+        old = covariances(mouse.model, train[0][:OLD], at)["class"]
+        least: dict[str, Any] = {"layer": at, "covariance": old}
+        for n in (1, 8, 64):
+            images = "1 image" if n == 1 else f"{n} images"
+            add(f"layer {at}, key of {images}", partial(edit_class, *given, keys=n, **least))
+        if at == layers - 1:
+            add(f"layer {at}, 64 keys", partial(edit_class, *given, method="multi-key", **least))
+
+    of_layer(layers - 1)
+    add("row of the head", partial(class_row, *given))
+    add("4 heads", partial(head_edit, *given))
+    add("steering", partial(steering, *given))
+    add("fine-tuning, box 0.5", partial(fine_tuning, *given, box=0.5))
+    add("fine-tuning, free", partial(fine_tuning, *given, box=None))
+    for at in reversed(range(layers - 1)):
+        of_layer(at)
     of_old = covariances(mouse.model, train[0][:OLD], 1, ("object",), coverage=covered["train"][:OLD])["object"]
     of_object: dict[str, Any] = {
         "layer": 1,
@@ -71,20 +92,12 @@ def main(edits: int = 8) -> None:
         "coverage": covered["train"][:IMAGES],
         "covariance": of_old,
     }
-    add("layer 1, key of 64 objects' patches", lambda a, b: edit_class(*given, a, b, **of_object))
-    add("row of the head", lambda a, b: class_row(*given, a, b))
-    add("4 heads", lambda a, b: head_edit(*given, a, b))
-    add("steering", lambda a, b: steering(*given, a, b))
-    add("fine-tuning, box 0.5", lambda a, b: fine_tuning(*given, a, b, box=0.5))
-    add("fine-tuning, free", lambda a, b: fine_tuning(*given, a, b, box=None))
-    for at in reversed(range(layers)):
-        old = covariances(mouse.model, train[0][:OLD], at)["class"]
-        least: dict[str, Any] = {"layer": at, "covariance": old}
-        for n in (1, 8, 64):
-            images = "1 image" if n == 1 else f"{n} images"
-            add(f"layer {at}, key of {images}", lambda a, b, n=n, k=least: edit_class(*given, a, b, keys=n, **k))
-        if at == layers - 1:
-            add(f"layer {at}, 64 keys", lambda a, b, k=least: edit_class(*given, a, b, method="multi-key", **k))
+    add("layer 1, key of 64 objects' patches", partial(edit_class, *given, **of_object))
+
+
+def _coverage(split: Split, patch_size: int | tuple[int, int]) -> Tensor:
+    assert split.masks is not None, "sprites have masks"
+    return coverage(split.masks, patch_size).flatten(1)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -99,5 +112,49 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def page() -> None:
+    """Write the table and the picture of the page."""
+    found = json.loads((HERE / "editing.json").read_text())
+    path = HERE.parent / "docs" / "editing.md"
+    text = path.read_text()
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    path.write_text(f"{text[:begin]}\n{in_words(found)}\n\n{table(found)}\n\n{text[end:]}")
+    draw(found).savefig(path.with_suffix(".png"), dpi=120, bbox_inches="tight")
+
+
+def in_words(found: dict[str, Any]) -> str:
+    traced = found["traced"]
+    effects = ", ".join(f"{x:.3f}" for x in traced["effect"])
+    return (
+        f"{found['edits']} edits, {found['images']:,} test images. Causal tracing: restoring the output of the MLP at "
+        f"the class token gives back {effects} of the class's probability, from layer 0 on; most in layer "
+        f"{traced['layer']}."
+    )
+
+
+def draw(found: dict[str, Any]) -> Any:
+    """Generalisation and locality of an edit of each layer, by the images of its key; and the effect of each MLP."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+    for axis, measure in zip(axes, ("generalisation", "locality"), strict=False):
+        for images in ("1 image", "8 images", "64 images"):
+            end = f", key of {images}"
+            of_layer = {x["edit"].removesuffix(end): x[measure] for x in found["rows"] if x["edit"].endswith(end)}
+            rows = sorted((int(name.removeprefix("layer ")), x) for name, x in of_layer.items())
+            at, values = [layer for layer, _ in rows], torch.tensor([x for _, x in rows])
+            axis.plot(at, values[:, 0], marker="o", label=f"key of {images}")
+            axis.fill_between(at, values[:, 1], values[:, 2], alpha=0.2)
+        axis.set(title=measure, xlabel="layer")
+    axes[0].legend()
+    effect = found["traced"]["effect"]
+    axes[2].bar(range(len(effect)), effect)
+    axes[2].set(title="causal tracing: effect of the MLP\nat the class token", xlabel="layer")
+    return figure
+
+
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    if sys.argv[1:] == ["page"]:
+        page()
+    else:
+        main(*map(int, sys.argv[1:]))

@@ -35,6 +35,7 @@ GROUPS = {  # folder of the package -> heading in the API reference, in the orde
     "pretrained/open_clip": "Pretrained models: open_clip",
     "data": "Tasks and pictures",
     "sparse": "Sparse coders",
+    "editing": "Editing",
     "train": "Training",
     "publish": "Publishing",
 }

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -71,7 +71,7 @@ def edit(
     loaded = load(model, revision, hub)
     a, b = (class_of(name, loaded.config.n_classes, loaded.labels) for name in (source, target))
     data = edit_data(images or _task_of(model), loaded, limit)
-    chosen = {"keys": keys, "names": loaded.labels, "seed": seed}
+    chosen: dict[str, Any] = {"keys": keys, "names": loaded.labels, "seed": seed}
     found = _made(loaded, data, a, b, method, layer, role, copies, ridge, covariance, chosen)
     keyed: Tensor | None = data.images[list(found.about["rows"])] if "rows" in found.about else None
     measures = measure_edit(loaded.model, found, data.test_images, data.test_labels, a, b, key_images=keyed)
@@ -86,7 +86,7 @@ def edit(
 
 def _made(
     loaded: "Loaded", data: "EditData", a: int, b: int, method: str, layer: str, role: str, copies: int, ridge: float,
-    covariance: Path | None, chosen: dict[str, object],
+    covariance: Path | None, chosen: dict[str, Any],
 ) -> "WeightEdit":  # fmt: skip
     """The edit, by the method asked for."""
     from prisma.editing import competitors
@@ -114,7 +114,7 @@ def _made(
     return edit_class(
         *given, layer=at, role=role, method=method, copies=copies, coverage=covered, covariance=old, ridge=ridge,
         **chosen,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def _layer(loaded: "Loaded", data: "EditData", text: str, role: str) -> int:

@@ -85,8 +85,7 @@ def edit_class(
 ) -> WeightEdit:
     """What is the least change of one MLP after which the model calls the images of a class by another name?
 
-    How well it does so is measured by `measure_edit`, on images that were not used here. The edit is a value: the model
-    is not changed.
+    How well it does so is measured by `measure_edit`, on other images. The model itself is not changed.
 
     Args:
         images: [image, channel, height, width] with their `labels` [image]: training images, of all classes.
@@ -98,7 +97,7 @@ def edit_class(
         copies: shifted copies of each of these images, by up to an eighth of its sides, that give keys too.
         names: the names of the model's classes.
         coverage: [image, patch], the share of each patch that is object; for the roles object and background.
-        covariance: of the keys of all images at this role; by default of the first images given, 3,000 at most.
+        covariance: of the keys of all images at this role; by default of the first 3,000 images given.
         ridge, old: as in `rank_one.least_change`; `old` is 0 for one key, and the number of keys for several.
         search: how the value is searched.
         seed: of the choice of images and of the shifts.
@@ -107,17 +106,13 @@ def edit_class(
         PrismaError: no such class, layer, role or method; source and target are the same; a class without images; a
             model without classes; a covariance of another model or other keys.
     """
-    if method not in METHODS:
-        raise PrismaError(f"expected a method: {', '.join(METHODS)}; found {quoted(method)}")
+    one = _is_one(method)
     a, b = pair_of(model, labels, source, target, names)
     layer = model.config.n_layers - 1 if layer is None else layer
     chosen = choose(images, labels, a, keys, copies, search.others, seed, coverage)
     of_old = _covariance(model, images, layer, role, coverage, covariance)
     runs, reference = (EditedRuns.of(model, x, layer) for x in (chosen.own, chosen.others))
-    tokens_BT = tokens_of(model.config, role, len(chosen.own), chosen.own_coverage).to(images.device)
-    keys_KN, start_KM = runs.keys[tokens_BT], runs.out[tokens_BT]
-    if method == "rank-one":
-        keys_KN, start_KM = keys_KN.mean(0, keepdim=True), start_KM.mean(0, keepdim=True)
+    keys_KN, start_KM = _keys(runs, role, chosen.own_coverage, one=one)
     weight = (0.0 if len(keys_KN) == 1 else float(len(keys_KN))) if old is None else old
     u, unit = least_change(keys_KN, torch.eye(len(keys_KN)), of_old, ridge=ridge, old=weight)
     found = optimal_value(start_KM, _loss(runs, reference, u, unit, b, search), **_steps(search))
@@ -125,9 +120,23 @@ def edit_class(
     facts = {
         "layer": layer, "role": role, "keys": len(keys_KN), "images": len(chosen.rows), "copies": copies,
         "ridge": ridge, "old": weight, "search": asdict(search), "seed": seed, "losses": list(found.losses),
-        "covariance": {"of": of_old.of, "n": of_old.n}, "rows": list(chosen.rows),
+        "rows": list(chosen.rows), "covariance": {"of": of_old.of, "n": of_old.n},
     }  # fmt: skip
     return WeightEdit((part,), about_class(model, method, a, b, names, facts))
+
+
+def _is_one(method: str) -> bool:
+    """Whether a method has one mean key. Raises PrismaError if there is no such method."""
+    if method not in METHODS:
+        raise PrismaError(f"expected a method: {', '.join(METHODS)}; found {quoted(method)}")
+    return method == METHODS[0]
+
+
+def _keys(runs: EditedRuns, role: str, coverage: Tensor | None, *, one: bool) -> tuple[Tensor, Tensor]:
+    """Keys [key, d_mlp] at the tokens of a role, and the answers to them [key, d_model]; or the mean of each."""
+    tokens_BT = tokens_of(runs.model.config, role, len(runs.images), coverage).to(runs.images.device)
+    keys, answers = runs.keys[tokens_BT], runs.out[tokens_BT]
+    return (keys.mean(0, keepdim=True), answers.mean(0, keepdim=True)) if one else (keys, answers)
 
 
 def _covariance(
