@@ -1,7 +1,7 @@
 """What can be published: a run, the data set of a task, what belongs to a model. Each says itself what it is.
 
-`task:NAME` is the data set of a task. A folder with the files of an artefact about a base model, a tuned lens or an
-edited model, is that artefact; any other is a run, finished or not.
+`task:NAME` is the data set of a task. A folder with the files of an artefact about a base model, a tuned lens, a
+sparse coder or an edited model, is that artefact; any other is a run, finished or not.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,8 @@ from prisma.data import package_task
 from prisma.editing.folder import EDIT
 from prisma.errors import PrismaError, expect_packages
 from prisma.filesystem import given, sentences
-from prisma.publish.artefacts.artefact import Artefact
+from prisma.publish.artefacts.coder import FOUND_BY as CODER
+from prisma.publish.artefacts.coder import of_coder
 from prisma.publish.artefacts.dataset import of_task
 from prisma.publish.artefacts.edited_model import of_edited
 from prisma.publish.artefacts.tuned_lens import NAMES as LENS
@@ -96,20 +97,16 @@ def thing(what: str | Path, repo: str, hub: Path | None, about: About, *, progre
         found = package_task(what.removeprefix(TASK))
         return Thing(hub or _home(), DATASET, partial(of_task, found, repo))
     folder = given(what)
-    if (made := _maker(folder)) is not None:
+    if made := about_a_model(folder):
         return Thing(folder, MODEL, partial(made, folder, repo, hub, about.base_model, about.license))
     about.expect_none("a run")
     return Thing(folder, MODEL, partial(plan, folder, repo, progress=progress), partial(_expect_numbers, folder))
 
 
-def is_artefact(folder: Path) -> bool:
-    """Whether a folder has files of an artefact about a base model."""
-    return _maker(folder) is not None
-
-
-def _maker(folder: Path) -> Callable[..., Artefact] | None:
-    """What makes the artefact of a folder; None if it is a run's."""
-    return next((make for names, make in _MAKERS if any((folder / name).exists() for name in names)), None)
+def about_a_model(folder: Path) -> "Callable[..., Planned] | None":
+    """What makes the artefact of a folder that has files of one about a base model; None for any other folder."""
+    known: dict[tuple[str, ...], Callable[..., Planned]] = {LENS: of_lens, CODER: of_coder, (EDIT,): of_edited}
+    return next((made for names, made in known.items() if any((folder / name).exists() for name in names)), None)
 
 
 def _home() -> Path:
@@ -118,10 +115,6 @@ def _home() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HOME) / "prisma"
-
-
-_MAKERS: tuple[tuple[tuple[str, ...], Callable[..., Artefact]], ...] = ((LENS, of_lens), ((EDIT,), of_edited))
-"""Names of files, of which any tells a kind of artefact -> what makes it of a folder."""
 
 
 @contextmanager

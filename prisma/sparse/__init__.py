@@ -4,6 +4,7 @@ from prisma.sparse.coders import Coder, CoderConfig
 from prisma.sparse.evaluation import evaluate
 from prisma.sparse.files import read_coder, write_coder
 from prisma.sparse.jobs import Wanted
+from prisma.sparse.latents import Latents, latents
 from prisma.sparse.loading import load_coder
 from prisma.sparse.shards import Shards, write_activations
 from prisma.sparse.splicing import Splice
@@ -12,10 +13,12 @@ from prisma.sparse.training import train, train_many
 __all__ = [
     "Coder",
     "CoderConfig",
+    "Latents",
     "Shards",
     "Splice",
     "Wanted",
     "evaluate",
+    "latents",
     "load_coder",
     "read_coder",
     "train",
