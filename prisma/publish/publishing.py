@@ -60,8 +60,8 @@ def publish(
 
     The data set of a task, a tuned lens, a sparse coder and an edited model are published in the same way; all but a
     coder have `main` alone. A label is made only after every byte of its commit was verified. A kill at any moment
-    leaves only labels that serve verified bytes, and publishing again completes the rest. Publishing twice writes nothing,
-    and needs no permission to write.
+    leaves only labels that serve verified bytes, and publishing again completes the rest. Publishing twice writes
+    nothing, and needs no permission to write.
 
     Args:
         what: a run folder with results.json; `task:NAME`, for the data set of a task; or a folder with a tuned lens,
