@@ -40,6 +40,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("train",),  # it scores the heads of every checkpoint as the analysis does
     ("study", "recipes", "smallest", "sparse"),
     ("editing",),
+    ("language",),
     ("publish",),
     ("cli",),
     ("__main__",),

@@ -17,6 +17,7 @@ from prisma.cli.analyze import cli as analyze_cli
 from prisma.cli.batches import cli as batches_cli
 from prisma.cli.card import cli as card_cli
 from prisma.cli.editing import cli as editing_cli
+from prisma.cli.language import cli as language_cli
 from prisma.cli.mice import cli as mice_cli
 from prisma.cli.models import cli as models_cli
 from prisma.cli.publishing import cli as publishing_cli
@@ -45,6 +46,7 @@ for commands in (
     analyze_cli,
     sparse_cli,
     editing_cli,
+    language_cli,
     serving_cli,
 ):
     cli.add_typer(commands)
