@@ -37,6 +37,7 @@ GROUPS = {  # folder of the package -> heading in the API reference, in the orde
     "data": "Tasks and pictures",
     "features": "Feature visualisation",
     "sparse": "Sparse coders",
+    "editing": "Editing",
     "language": "Language models",
     "train": "Training",
     "publish": "Publishing",

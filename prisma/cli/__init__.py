@@ -16,6 +16,7 @@ from prisma import __version__
 from prisma.cli.analyze import cli as analyze_cli
 from prisma.cli.batches import cli as batches_cli
 from prisma.cli.card import cli as card_cli
+from prisma.cli.editing import cli as editing_cli
 from prisma.cli.features import cli as features_cli
 from prisma.cli.language import cli as language_cli
 from prisma.cli.mice import cli as mice_cli
@@ -45,6 +46,7 @@ for commands in (
     models_cli,
     analyze_cli,
     sparse_cli,
+    editing_cli,
     language_cli,
     features_cli,
     serving_cli,
