@@ -4,9 +4,9 @@
 
 x is the activation at the sender's site, z_j(x) the receiver's code in the run that continues from x, and g the
 gradient of the metric at the receiver's site, held fixed: the first-order effect of patching the sender while
-everything but the receiver j stays as it was. The last sender and the last receiver are the errors. Where every path from the
-sender's site to the metric passes through the receiver's, a sender's edges to all receivers and the error sum to its
-effect. A latent that is not active has no slope: what would activate it passes through the error.
+everything but the receiver j stays as it was. The last sender and the last receiver are the errors. Where every path
+from the sender's site to the metric passes through the receiver's, a sender's edges to all receivers and the error sum
+to its effect. A latent that is not active has no slope: what would activate it passes through the error.
 
 Source: Marks et al. 2403.19647.
 """
