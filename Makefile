@@ -51,6 +51,7 @@ parity: $(READY)
 # The pages on analyses: their code run on the shipped mice, what it prints, and their pictures.
 pages: $(READY)
 	$(BIN)/python tools/pages.py
+	$(BIN)/python tools/varying_goals.py
 	test ! -d real || $(BIN)/python tools/pages.py tutorials/attribution tutorials/dinov2
 
 # The documentation site, in site/: every link is checked, and a warning is an error.
@@ -69,6 +70,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.patching --json benchmarks/patching-cpu.json
 	$(BIN)/python -m benchmarks.class_space --json benchmarks/class-space-cpu.json
 	$(BIN)/python -m benchmarks.attribution --json benchmarks/attribution-cpu.json
+	$(BIN)/python -m benchmarks.modularity --rounds 3 --json benchmarks/modularity-cpu.json
 	$(BIN)/python -m benchmarks.app --json benchmarks/app-cpu.json
 	$(BIN)/python -m benchmarks.publish --json benchmarks/publish-cpu.json
 	$(BIN)/python -m benchmarks.chaos --json benchmarks/chaos.json

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from prisma.analysis.lens.logit_lens import logit_lens
     from prisma.analysis.lens.segmentation import lens_segmentation, segmentation
     from prisma.analysis.lens.tuned_lens import read_tuned_lens, train_tuned_lens, tuned_lens
+    from prisma.analysis.modularity.modularity import modularity
+    from prisma.analysis.modularity.weight_graph import weight_graph
     from prisma.analysis.patching.ablation import ablation
     from prisma.analysis.patching.activation_patching import activation_patching, patch, patch_sets, sweep
     from prisma.analysis.patching.causal_tracing import causal_tracing
@@ -112,6 +114,7 @@ __all__ = [
     "logit_lens",
     "map_curves",
     "memories",
+    "modularity",
     "norm_weighted_attention",
     "patch",
     "patch_sets",
@@ -127,6 +130,7 @@ __all__ = [
     "train",
     "train_tuned_lens",
     "tuned_lens",
+    "weight_graph",
 ]
 
 _HOME = {
@@ -160,6 +164,8 @@ _HOME = {
     "analysis.lens.logit_lens": ("logit_lens",),
     "analysis.lens.segmentation": ("lens_segmentation", "segmentation"),
     "analysis.lens.tuned_lens": ("read_tuned_lens", "train_tuned_lens", "tuned_lens"),
+    "analysis.modularity.modularity": ("modularity",),
+    "analysis.modularity.weight_graph": ("weight_graph",),
     "analysis.patching.ablation": ("ablation",),
     "analysis.patching.activation_patching": ("activation_patching", "patch", "patch_sets", "sweep"),
     "analysis.patching.causal_tracing": ("causal_tracing",),

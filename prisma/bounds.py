@@ -55,6 +55,7 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "patience": (0, 100_000_000),
     "stop_at_accuracy": (0, 1),
     "drop": (0, 1),
+    "goal_every": (0, 100_000_000),
     "decoder_layers": (0, 1_000),
     "decoder_d_model": (1, LARGEST),
     "decoder_heads": (1, 10_000),

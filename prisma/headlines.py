@@ -12,6 +12,7 @@ HEADLINES: Mapping[str, str] = {
     "regression": "r2",
     "reconstruction": "r2",
     "masked": "r2",
+    "varying": "r2",
 }
 """Objective -> its headline, the number beside the loss: the larger the better, at most 1. The first is the default.
 

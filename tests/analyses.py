@@ -1,6 +1,7 @@
 """Every public analysis as a call on a model and some images, for what must hold of all of them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from prisma.analysis.class_space import (
 )
 from prisma.analysis.class_space.class_embeddings import class_embeddings
 from prisma.analysis.class_space.class_values import class_reads, to_pixels
+from prisma.analysis.modularity import cluster_lesions
+from prisma.analysis.modularity.modularity import Modularity
 from prisma.analysis.patching.causal_tracing import embedding_scale
 
 METRIC = LogitDiff(0, 1)
@@ -44,6 +47,11 @@ def _explained(model: ViT, images: Tensor) -> Tensor:
     return prisma.attribute(model, images, METRIC, "attn_lrp").patches.flatten(1)
 
 
+def _communities(model: ViT) -> Modularity:
+    found = prisma.modularity(prisma.weight_graph(model, "stream"), 2, 2)
+    return replace(found, labels=torch.arange(len(found.labels)) % 2)
+
+
 def _labels(images: Tensor) -> Tensor:
     return torch.arange(len(images)) % 3
 
@@ -64,6 +72,9 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "compare_maps": lambda model, images: prisma.compare_maps(model, images, METRIC, methods=["occlusion"], points=3),
     "attribution_patching": _pairs(prisma.attribution_patching),
     "attribute_nodes_and_edges": _pairs(attribute_nodes_and_edges),
+    "cluster_lesions": lambda model, images: cluster_lesions(
+        model, images, _labels(images), _communities(model), draws=2
+    ),
     "causal_tracing": lambda model, images: prisma.causal_tracing(
         model, images, _coverage(model, images), metric=METRIC, samples=2
     ),
@@ -115,6 +126,7 @@ OF_WEIGHTS: Mapping[str, Callable[[ViT], Any]] = {
     "class_embeddings": class_embeddings,
     "class_reads": lambda model: class_reads(model, 0),
     "composition": lambda model: prisma.composition(model, samples=2),
+    "modularity": lambda model: prisma.modularity(prisma.weight_graph(model), 2, 3),
     "head_directions": prisma.head_directions,
     "head_directions qk": lambda model: prisma.head_directions(model, "qk"),
     "memories of weights": lambda model: memories(model, site="attn"),

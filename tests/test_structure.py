@@ -36,6 +36,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.attribution",),  # it scores the maps of all others
     ("analysis.patching",),
     ("analysis.circuits",),
+    ("analysis.modularity",),  # it removes communities by ablation
     ("train",),  # it scores the heads of every checkpoint as the analysis does
     ("study", "recipes", "smallest", "sparse"),
     ("publish",),
@@ -47,7 +48,7 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 PACKAGES = {"prisma": ROOT / "prisma", "prisma_app": ROOT / "app" / "prisma_app"}
 FILES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
 OPTIONAL = {"timm", "transformers", "open_clip", "gradio", "huggingface_hub", "datasets", "wandb", "matplotlib"} | {
-    "captum", "sklearn", "PIL", "jinja2", "accelerate", "typer", "torchvision",
+    "captum", "sklearn", "networkx", "PIL", "jinja2", "accelerate", "typer", "torchvision",
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ GROUPS = {  # folder of the package -> heading in the API reference, in the orde
     "analysis/class_space": "Analyses: class space",
     "analysis/attention": "Analyses: attention",
     "analysis/weights": "Analyses: weights",
+    "analysis/modularity": "Analyses: modularity",
     "study": "Analyses over a data set",
     "view/figures": "Figures",
     "pretrained": "Pretrained models",

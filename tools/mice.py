@@ -56,6 +56,7 @@ OBJECTIVE = """The setting `objective` of a recipe says what counts as right, an
 - `several`: several classes for each image at once, such as the shape, scale, orientation and place of
   `dsprites-all`; the mean of their cross-entropies, and an accuracy for each.
 - `regression`: numbers, such as the scale and place of the task `dsprites-numbers`, standardised; squared error and R².
+- `varying`: a weighted sum of such numbers, whose weights are others every `goal_every` steps; squared error and R².
 - `reconstruction`: the token of every patch gives back the patch's pixels; squared error and R².
 - `masked`: a masked autoencoder. The encoder sees a quarter of the patches (`drop`), and a small decoder gives the
   pixels of the others. The decoder stays in `state.safetensors`: checkpoints hold the encoder alone, an ordinary model.

@@ -14,6 +14,7 @@ hold minus infinity, which masks a key.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from functools import reduce, wraps
 from inspect import signature
 from math import isfinite
@@ -40,6 +41,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 INPUTS = ("images", "clean", "corrupt", "reference", "baseline", "test_images")
 """Names of arguments that are inputs of the model."""
+_WITHIN: ContextVar[nn.Module | None] = ContextVar("within", default=None)
+"""The model of the analysis that is running: others that it calls need not look at its weights again."""
 BOUNDED = ("seed", "scale", "factor")
 """Names of arguments whose bounds are in `prisma.bounds`; the others' are checked by their analyses."""
 
@@ -67,11 +70,14 @@ def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
                 expect_inputs(given["model"], value, name)
             _expect_tensor(name, value, parameters.parameters[name].annotation)
             _expect_finite(name, value)
+        outer = _WITHIN.set(given.get("model", _WITHIN.get()))
         try:
             result = analysis(*bound.args, **bound.kwargs)
             _expect_finite_result(result)
         except NotFiniteError as error:
             raise _located(given) or error from None
+        finally:
+            _WITHIN.reset(outer)
         return result
 
     return checked
@@ -146,7 +152,8 @@ def _expect_tensor(name: str, value: Any, annotation: Any) -> None:
 def _expect_finite(name: str, value: Any) -> None:
     """Raises NotFiniteError: an argument of an analysis holds NaN or an infinity."""
     if isinstance(value, nn.Module):
-        _expect_finite_weights(value)
+        if value is not _WITHIN.get():
+            _expect_finite_weights(value)
     elif isinstance(value, Tensor):
         if (found := first_not_finite(value)) is not None:
             raise NotFiniteError(f"expected finite numbers in {name}; found {found[1]} in {_place(name, found[0])}")

@@ -12,6 +12,7 @@ from prisma.data.hub_sets import hub_set
 from prisma.data.induction import INDUCTION
 from prisma.data.mnist import mnist
 from prisma.data.own import task_of
+from prisma.data.pairs import PAIRS
 from prisma.data.patch_labels import PatchLabels, Segmentations, patch_labels
 from prisma.data.picture_sets import picture_set
 from prisma.data.places import ABSENT, task_at
@@ -40,7 +41,8 @@ __all__ = [
 ]
 
 TASKS: Mapping[str, Task] = {
-    task.name: task for task in (DIGITS, INDUCTION, POLYGENIC, CIRCLE, SPRITES, SPRITES_NEUTRAL, *CLEVR, *DSPRITES)
+    task.name: task
+    for task in (DIGITS, PAIRS, INDUCTION, POLYGENIC, CIRCLE, SPRITES, SPRITES_NEUTRAL, *CLEVR, *DSPRITES)
 }
 
 _ADDED: dict[str, Task] = {}  # tasks of one's own, by name

@@ -73,7 +73,8 @@ def batch_loss(model: ViT, transform: Transform, recipe: Mapping[str, Any], data
     training = from_dict(TrainConfig, recipe.get("training"), f"training of {RECIPE}")
     split = data.splits["train"]
     images, targets = batch(replace(split, labels=objective.targets(split)), transform, training, step)
-    return evaluate(objective.learner(model), images, targets, objective=objective)[0]
+    draws = objective.draws(len(images), step)
+    return evaluate(objective.learner(model), images, targets, objective=objective, draws=draws)[0]
 
 
 def expect_stated_numbers(

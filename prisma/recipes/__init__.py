@@ -14,6 +14,7 @@ from prisma.recipes.imagenet import IMAGENET, PIXELS
 from prisma.recipes.imagenet import TABLE as IMAGENET_TABLE
 from prisma.recipes.induction import INDUCTION, POLYGENIC
 from prisma.recipes.mnist import MNIST
+from prisma.recipes.pairs import PAIRS, PAIRS_VARYING
 from prisma.recipes.sprites import SPRITES
 from prisma.train import Recipe
 
@@ -23,6 +24,8 @@ RECIPES: Mapping[str, Recipe] = {
         DIGITS,
         RECONSTRUCTION,
         MASKED,
+        PAIRS,
+        PAIRS_VARYING,
         INDUCTION,
         POLYGENIC,
         CIRCLE,

@@ -208,7 +208,8 @@ def _targeted(coder: Coder, fitted: Source, source: Source, labels: Tensor, test
     for one, known in ((fitted, labels), (source, test_labels)):
         rows = torch.isin(known, both)
         parts += [x[rows] for x in (pooled_latents(coder, one, "mean"), _mean_written(coder, one), known)]
-    found = targeted_perturbation(coder.W_dec, *parts, k=min(ABLATED, coder.config.width))
+    z, x, own, test_z, test_x, test = parts
+    found = targeted_perturbation(coder.W_dec, z, x, own, test_z, test_x, test, min(ABLATED, coder.config.width))
     return {"tpp": found.tpp, "tpp_intended": found.intended, "tpp_unintended": found.unintended}
 
 

@@ -15,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prisma.sparse.gpu_kernels import batch_threshold, fits, top_columns
+
 SPARSE_ABOVE = 50
-"""From this many latents for each active one, the gradient of the encoder is computed from the active ones alone."""
+"""From this many latents for each active one, on a CPU, the encoder's gradient comes from the active ones alone."""
+PART = 65_536  # entries whose directions are in memory together
 
 
 def keep_largest(p: Tensor, k: int, by: Tensor) -> Tensor:
@@ -46,7 +49,9 @@ def top_threshold(p: Tensor, k: int) -> Tensor:
         if len(values) <= kept:
             return flat.new_zeros(())
         return flat.new_tensor(np.partition(values, len(values) - kept - 1)[len(values) - kept - 1])
-    return flat.kthvalue(flat.numel() - kept).values.clamp_min(0)
+    if fits(p):
+        return batch_threshold(p.detach(), kept)
+    return flat.topk(kept + 1, sorted=False).values.min().clamp_min(0)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,9 @@ class Entries:
     def times(self, weight: Tensor) -> Tensor:
         """The code times a matrix [m, D]: [N, D], in the precision of the matrix."""
         values = self.values.to(weight.dtype)
+        if weight.is_cuda:
+            product: Tensor = _Times.apply(values, weight, self.columns, self.offsets)
+            return product
         return F.embedding_bag(
             self.columns, weight, self.offsets, mode="sum", per_sample_weights=values, include_last_offset=True
         )
@@ -94,10 +102,41 @@ def chosen_entries(p: Tensor, k: int, kind: str) -> tuple[Tensor, Tensor, Tensor
     if kind == "groupmax":
         groups = p.unflatten(-1, (k, -1))
         columns = groups.argmax(-1) + torch.arange(k, device=p.device) * groups.shape[-1]
+    elif fits(p):
+        columns = top_columns(p, k, by_size=kind == "abstopk")
     else:
         columns = (p.abs() if kind == "abstopk" else p).topk(k, dim=-1, sorted=False).indices
     offsets = torch.arange(n + 1, device=p.device) * k
     return columns.flatten(), offsets, offsets[:-1].repeat_interleave(k) // k
+
+
+class _Times(torch.autograd.Function):
+    """A code times a matrix on a GPU, where a product with the whole matrix is faster than sorting the entries."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, columns: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(values, weight, columns, offsets)
+        return F.embedding_bag(
+            columns, weight, offsets, mode="sum", per_sample_weights=values, include_last_offset=True
+        )
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        values, weight, columns, offsets = ctx.saved_tensors
+        rows = Entries(values, columns, offsets).rows
+        of_values = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_values = torch.cat(
+                [(grad[r] * weight[c]).sum(-1) for r, c in zip(rows.split(PART), columns.split(PART), strict=True)]
+            )
+        if ctx.needs_input_grad[1]:
+            of_weight = _dense(values, rows, columns, len(offsets) - 1, len(weight)).T @ grad
+        return of_values, of_weight, None, None
+
+
+def _dense(values: Tensor, rows: Tensor, columns: Tensor, n: int, m: int) -> Tensor:
+    """Entries as a matrix [n, m]."""
+    return torch.zeros(n, m, dtype=values.dtype, device=values.device).index_put_((rows, columns), values)
 
 
 class _Encoded(torch.autograd.Function):
@@ -112,7 +151,7 @@ class _Encoded(torch.autograd.Function):
         values = p[rows, columns]
         ctx.save_for_backward(x, weight, columns, offsets, rows)
         ctx.mark_non_differentiable(columns, offsets, rows)
-        ctx.sparse = weight.shape[1] > SPARSE_ABOVE * k
+        ctx.sparse = x.device.type == "cpu" and weight.shape[1] > SPARSE_ABOVE * k
         return values, columns, offsets, rows
 
     @staticmethod
@@ -124,9 +163,7 @@ class _Encoded(torch.autograd.Function):
         if ctx.sparse:
             of_weight = _transposed_times(grad, columns, rows, x, m).T
         else:
-            dense = torch.zeros(len(x), m, dtype=grad.dtype, device=grad.device)
-            dense.index_put_((rows, columns), grad)
-            of_weight = x.T @ dense
+            of_weight = x.T @ _dense(grad, rows, columns, len(x), m)
         return of_x, of_weight, of_bias, None, None
 
 

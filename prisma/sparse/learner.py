@@ -25,6 +25,8 @@ FIRST_THRESHOLD = 0.1  # of jumprelu
 STEERING = 0.01
 """How fast the coefficient of the sparsity term follows the number of active latents, by step; faster in trainings of
 less than 600 steps."""
+REVIVED_EVERY = 8
+"""Steps between two looks at which latents are dead: each makes a GPU wait."""
 CHECKED_EVERY = 100  # steps between two looks at whether the loss is finite and latents are active
 KEPT = 0.98
 """How slowly the threshold of batchtopk follows the smallest value that each batch keeps."""
@@ -56,6 +58,7 @@ class Learner:
         self.optimizer = Adam(trained, lr=plan.lr, betas=(0.9, 0.999), fused=True)
         self.quiet = torch.zeros(plan.config.width, dtype=torch.long, device=device)  # tokens since a latent was active
         self.sparsity = plan.sparsity if plan.sparsity is not None else 0.1
+        self.revived = torch.zeros(0, dtype=torch.long, device=device)  # the latents of which AuxK has hold
         self.taken = 0  # steps
 
     @property
@@ -69,11 +72,13 @@ class Learner:
         Raises:
             PrismaError: the loss is not finite, or no latent is active any more.
         """
+        if self.taken % REVIVED_EVERY == 0:
+            self.revived = self.dead.nonzero()[:, 0]
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.lr * rate(self.taken, self.steps)
         self.optimizer.zero_grad()
         with torch.autocast(x.device.type, self.compute, enabled=self.compute != torch.float32):
-            found = loss(self.coder, x, y, sparsity=self.sparsity, dead=self.dead, k_aux=max(x.shape[-1] // 2, 1))
+            found = loss(self.coder, x, y, sparsity=self.sparsity, dead=self.revived, k_aux=max(x.shape[-1] // 2, 1))
         found.total.backward()
         self._along_the_sphere()
         self.optimizer.step()
@@ -90,7 +95,8 @@ class Learner:
         """What is no weight and moves with every step: the threshold, and the coefficient of the sparsity term."""
         config = self.plan.config
         if found.threshold is not None and config.kind in BATCHED:
-            old, new = self.coder.threshold[0].clone(), found.threshold
+            old = self.coder.threshold[0].clone()
+            new = torch.where(found.threshold.isfinite(), found.threshold, old)
             self.coder.threshold.copy_(new if self.taken == 0 else KEPT * old + (1 - KEPT) * new)
         if self.plan.sparsity is None and config.k is not None and config.kind not in COUNTED:
             self.sparsity *= math.exp(max(STEERING, 6 / self.steps) * min(max(found.l0.item() / config.k - 1, -1), 1))
@@ -135,7 +141,8 @@ class Learner:
         found = {f"coder.{name}": x for name, x in self.coder.state_dict().items()}
         for i, x in enumerate(self.optimizer.param_groups[0]["params"]):
             found |= {f"adam.{i}.{key}": value for key, value in self.optimizer.state[x].items()}
-        return found | {"quiet": self.quiet, "sparsity": torch.tensor(self.sparsity, dtype=torch.float64)}
+        own = {"quiet": self.quiet, "revived": self.revived}
+        return found | own | {"sparsity": torch.tensor(self.sparsity, dtype=torch.float64)}
 
     def restore(self, state: Mapping[str, Tensor], taken: int) -> None:
         """Continue from a state after `taken` steps."""
@@ -145,7 +152,8 @@ class Learner:
             start = f"adam.{i}."
             parts = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
             self.optimizer.state[x] = {name: value.clone().to(device) for name, value in parts.items()}
-        self.quiet, self.sparsity, self.taken = state["quiet"].to(device), float(state["sparsity"]), taken
+        self.quiet, self.revived = state["quiet"].to(device), state["revived"].to(device)
+        self.sparsity, self.taken = float(state["sparsity"]), taken
 
 
 def rate(step: int, steps: int) -> float:

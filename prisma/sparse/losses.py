@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prisma.sparse.coders import COUNTED, Coder
+from prisma.sparse.coders import BATCHED, COUNTED, Coder
 from prisma.sparse.kernels import Entries, encoded
 
 AUX = 1 / 32
@@ -37,7 +37,7 @@ class Loss:
     error: Tensor  # a number: the reconstruction error
     active: Tensor  # [m], bool: which latents were active on a token of the batch
     l0: Tensor  # a number: active latents per token
-    threshold: Tensor | None = None  # a number: the smallest value that was kept, of kinds with a batch's threshold
+    threshold: Tensor | None = None  # of kinds with a batch's threshold: the smallest value that was kept, inf if none
 
 
 class _Step(torch.autograd.Function):
@@ -75,19 +75,19 @@ def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float, dead: Tensor, k
         x: [N, d], inputs, centred and scaled so that their numbers are about 1.
         y: [N, O], what is reconstructed: x itself, but for transcoders.
         sparsity: the coefficient of the sparsity term; of kinds that count their active latents, not used.
-        dead: [m], bool: the latents that AuxK revives.
+        dead: the latents that AuxK revives, by number.
         k_aux: how many of them for each token at most.
     """
     size = y.square().sum()
     found = _counted(coder, x, y) if coder.kind in COUNTED else _penalised(coder, x, y, sparsity)
     total, residual, active, l0, threshold = found
-    if (n := int(dead.sum())) and k_aux:
-        total = total + AUX * auxk(coder, x, residual.detach(), dead, min(k_aux, n))
+    if len(dead) and k_aux:
+        total = total + AUX * auxk(coder, x, residual.detach(), dead, min(k_aux, len(dead)))
     return Loss(total, residual.detach().square().sum() / size, active, l0, threshold)
 
 
 def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int) -> Tensor:
-    """The error with which the dead latents [m] reconstruct the residual [N, O], each token by k of them."""
+    """The error with which some dead latents reconstruct the residual [N, O], each token by k of them."""
     p = coder.centred(x) @ coder.W_enc[:, dead] + coder.bias[dead]
     values, places = p.topk(k, dim=-1, sorted=False)
     offsets = torch.arange(len(x) + 1, device=x.device) * k
@@ -108,12 +108,13 @@ def _counted(coder: Coder, x: Tensor, y: Tensor) -> _Found:
         some = entries.between(low, high) if coder.config.prefixes else entries
         guess, low = guess + some.times(coder.W_dec), high
         errors.append((y - guess).square().sum() / size)
-    on = entries.values.detach() != 0
-    active = torch.zeros(coder.config.width, dtype=torch.bool, device=x.device)
-    active[entries.columns[on]] = True
-    kept = entries.values.detach()[on]
-    smallest = kept.min() if len(kept) else None
-    return torch.stack(errors).mean(), y - guess, active, on.sum() / len(x), smallest
+    values = entries.values.detach()
+    on = values != 0
+    counts = torch.zeros(coder.config.width, device=x.device).index_add_(0, entries.columns, on.float())
+    smallest = None
+    if coder.kind in BATCHED and len(values):
+        smallest = torch.where(on, values, torch.inf).amin()
+    return torch.stack(errors).mean(), y - guess, counts > 0, on.sum() / len(x), smallest
 
 
 def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float) -> _Found:

@@ -27,6 +27,7 @@ from prisma.study.attribution import ATTRIBUTION
 from prisma.study.class_space import CLASS_SPACE
 from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
+from prisma.study.modularity import MODULARITY
 from prisma.study.options import read_options
 
 
@@ -219,6 +220,7 @@ ANALYSES: Mapping[str, Analysis] = {
         Artifacts,
         lambda inputs: artifacts(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
+    **MODULARITY,
 }
 """Name -> analysis."""
 

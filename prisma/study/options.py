@@ -10,6 +10,9 @@ from prisma.analysis.attribution.map_curves import CURVES
 from prisma.analysis.attribution.methods import METHODS
 from prisma.analysis.circuits.path_patching import MLPS
 from prisma.analysis.class_space.perturbed import COMPAT
+from prisma.analysis.modularity.data_graphs import GRAPHS
+from prisma.analysis.modularity.partition import PARTITIONS
+from prisma.analysis.modularity.shuffles import SHUFFLES
 from prisma.analysis.patching.corruptions import CORRUPTIONS
 from prisma.errors import PrismaError, nearest
 from prisma.fields import parse
@@ -116,6 +119,12 @@ OPTIONS: Mapping[str, Option] = {
     "ln": Option("norms around the values: folded into them, or none", choices=("folded", "none")),
     "alpha": Option("how much a ridge regression penalises large weights", float),
     "training": Option("number of training images", int),
+    "graph": Option("what the edges of a graph are: weights, activations or gradients", choices=GRAPHS),
+    "part": Option("of a graph of weights: heads, stream, or an MLP such as blocks.3.mlp"),
+    "k": Option("the number of communities; default: it is chosen", int),
+    "null": Option("the number of shuffled graphs that a score is compared with", int),
+    "partition": Option("how communities are found: spectral, louvain or greedy", choices=tuple(PARTITIONS)),
+    "shuffle": Option("where shuffled weights may go: all or nonzero; default: nonzero if pruned", choices=SHUFFLES),
     "factor": Option("a patch is an artifact if its norm is above this multiple of the median norm", float),
 }
 """Name -> option, for every analysis that takes it."""

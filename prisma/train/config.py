@@ -52,6 +52,7 @@ class TrainConfig:
     decoder_layers: int = 1  # of objective="masked", as the next two: blocks of the decoder
     decoder_d_model: int = 32
     decoder_heads: int = 4
+    goal_every: int = 0  # of objective="varying": steps, after each so many of which the goal is another; 0: it stays
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "init": ("fan_in", "kaiming"),
@@ -62,7 +63,7 @@ class TrainConfig:
     LATER: ClassVar[tuple[str, ...]] = (
         "decay_every", "decay_factor", "decay_all", "init", "precision", "accumulate", "ema", "patience", "stop_on",
         "objective", "norm_pixels", "drop", "decoder_layers", "decoder_d_model", "decoder_heads",
-        "trained", "stop_at_accuracy",
+        "trained", "stop_at_accuracy", "goal_every",
     )  # fmt: skip
     """Settings that earlier versions did not have, with what they did as the default: stated where they differ."""
 

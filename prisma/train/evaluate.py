@@ -20,6 +20,7 @@ def evaluate(
     targets: Tensor,
     batch: int | None = None,
     objective: Objective = CLASSIFICATION,
+    draws: Tensor | None = None,
 ) -> tuple[float, ...]:
     """The measures of an objective: by default (mean cross-entropy in nats, accuracy) of a ViT.
 
@@ -28,9 +29,10 @@ def evaluate(
         images: normalised, [n, channel, height, width].
         targets: of the images, as the objective has them: [n] classes.
         batch: the largest number of images in one pass; by default `images_per_pass`.
+        draws: what is drawn for each image; by default as at every checkpoint.
     """
     batch = batch or images_per_pass(cast(ViTConfig, learner.config), images.device.type)
-    return evaluate_each(lambda *inputs: learner(*inputs)[None], images, targets, batch, objective)[0]
+    return evaluate_each(lambda *inputs: learner(*inputs)[None], images, targets, batch, objective, draws)[0]
 
 
 def images_per_pass(config: ViTConfig, device: str) -> int:
@@ -48,6 +50,7 @@ def evaluate_each(
     targets: Tensor,
     batch: int = MOST,
     objective: Objective = CLASSIFICATION,
+    draws: Tensor | None = None,
 ) -> list[tuple[float, ...]]:
     """The same for each of several models: `forward` gives the answers of all of them, [model, n, ...].
 
@@ -55,7 +58,7 @@ def evaluate_each(
     """
     while True:
         try:
-            return _evaluate_each(forward, images, targets, batch, objective)
+            return _evaluate_each(forward, images, targets, batch, objective, draws)
         except (MemoryError, RuntimeError) as error:
             if batch == 1 or not is_out_of_memory(error):
                 raise
@@ -63,10 +66,15 @@ def evaluate_each(
 
 
 def _evaluate_each(
-    forward: Callable[..., Tensor], images: Tensor, targets: Tensor, batch: int, objective: Objective
+    forward: Callable[..., Tensor],
+    images: Tensor,
+    targets: Tensor,
+    batch: int,
+    objective: Objective,
+    draws: Tensor | None,
 ) -> list[tuple[float, ...]]:
     sums: Tensor | int = 0  # [model, sum]
-    draws = objective.evaluation_draws(len(images))
+    draws = objective.evaluation_draws(len(images)) if draws is None else draws
     for first in range(0, len(images), batch):
         some = slice(first, first + batch)
         drawn = None if draws is None else draws[some].to(images.device)

@@ -135,10 +135,10 @@ def train_together(
 def _stacks(begun: Sequence[tuple[Run, MetricsLog]]) -> list[list[tuple[Run, MetricsLog]]]:
     """The runs that can take their steps together: at the same step, of all weights in float32, to the last step.
 
-    A decoder is trained with its own model alone.
+    A run whose steps draw what they ask is alone, as one with a decoder is.
     """
     training = begun[0][0].recipe.training if begun else None
-    alone = bool(begun) and begun[0][0].decoder is not None
+    alone = bool(begun) and begun[0][0].recipe.objective.has_draws
     if training and (training.precision != "float32" or training.may_end_early or training.trained != ALL or alone):
         return [[pair] for pair in begun]
     by_step = sorted(begun, key=lambda pair: pair[0].step)

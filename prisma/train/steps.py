@@ -38,10 +38,10 @@ class Steps(Protocol):
 
 
 def steps_of(runs: Sequence[Run]) -> Steps:
-    """The fastest way for these runs on their device. A run with a decoder is alone."""
+    """The fastest way for these runs on their device. A run whose steps draw what they ask is alone."""
     alone_on_cpu = len(runs) == 1 and runs[0].images.labels.device.type == "cpu"
     some_are_frozen = runs[0].recipe.training.trained != ALL
-    return Eager(runs[0]) if alone_on_cpu or some_are_frozen or runs[0].decoder is not None else Stacked(runs)
+    return Eager(runs[0]) if alone_on_cpu or some_are_frozen or runs[0].recipe.objective.has_draws else Stacked(runs)
 
 
 class Eager:

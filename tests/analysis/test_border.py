@@ -12,6 +12,7 @@ from torch import Tensor
 
 import prisma
 from prisma import PrismaError, ViT
+from prisma.analysis import border
 from prisma.analysis.border import guarded
 from prisma.errors import NotFiniteError
 from prisma.metrics import KL
@@ -195,3 +196,18 @@ def test_groups_are_whole_numbers_too() -> None:
     mixed: Any = [[0], 1]
     with pytest.raises(PrismaError, match=r"^expected each of groups to be several whole numbers"):
         prisma.patch(model, images, images.flip(0), "attn.z", metric, groups=mixed)
+
+
+def test_analyses_within_an_analysis_do_not_look_at_the_weights_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    real = border.are_finite
+    monkeypatch.setattr(border, "are_finite", lambda tensors: looks.append(1) or real(tensors))
+    model = model_of("base")
+    for _ in range(2):
+        prisma.memories(model, images_of(model, 2), torch.tensor([0, 1]))
+    assert len(looks) == 2
+    with pytest.raises(PrismaError):
+        prisma.memories(model, site="none")
+    model.embed.prefix.data.fill_(torch.nan)
+    with pytest.raises(NotFiniteError, match=r"found nan in embed\.prefix"):
+        prisma.memories(model)

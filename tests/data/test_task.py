@@ -17,7 +17,7 @@ SMALL = [name for name in TASKS if not name.startswith(("dsprites", "clevr-"))] 
 
 def test_tasks_by_name() -> None:
     assert set(SMALL) == {
-        "digits", "induction", "induction-polygenic", "circle", "sprites", "sprites-neutral", "clevr",
+        "digits", "pairs", "induction", "induction-polygenic", "circle", "sprites", "sprites-neutral", "clevr",
     }  # fmt: skip
     assert set(TASKS) - set(SMALL) == {
         *(f"dsprites{end}" for end in ("", "-scale", "-orientation", "-position", "-all", "-numbers")),
@@ -129,7 +129,7 @@ def test_coverage_is_of_whole_patches(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("name", [*SMALL, "circle-7"])
 def test_every_task_says_its_licence_and_its_factors(name: str) -> None:
     data = task(name)
-    assert data.license == ("cc-by-4.0" if name == "digits" else "mit")
+    assert data.license == ("cc-by-4.0" if name in ("digits", "pairs") else "mit")
     assert len({factor.name for factor in data.factors} - {"image", "label", "mask"}) == len(data.factors)
     assert bool(data.factors) == (name != "digits")
     assert all(factor.words and len(set(factor.values)) == len(factor.values) for factor in data.factors)

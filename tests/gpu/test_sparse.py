@@ -9,6 +9,7 @@ import prisma
 from prisma.sparse import training
 from prisma.sparse.coders import KINDS
 from prisma.sparse.evaluation import evaluate
+from prisma.sparse.gpu_kernels import batch_threshold, top_columns
 from prisma.sparse.splicing import Splice
 from prisma.sparse.training import train
 from tests.sparse.test_coders import random_coder
@@ -17,6 +18,18 @@ from tests.variants import images_of, model_of
 pytestmark = pytest.mark.gpu
 SITE = "blocks.0.resid_post"
 QUICK = {"site": SITE, "width": 24, "k": 4, "steps": 60, "batch": 128}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("n", "m", "k"), [(5, 7, 3), (300, 1000, 16), (64, 20_000, 32)])
+def test_selections_are_those_of_sorting(n: int, m: int, k: int, dtype: torch.dtype) -> None:
+    p = torch.randn(n, m, generator=torch.Generator().manual_seed(0)).to(dtype).cuda()
+    for by_size, size in ((False, p), (True, p.abs())):
+        columns = top_columns(p, k, by_size)
+        assert (columns.diff(dim=1) > 0).all()
+        assert torch.equal(size.gather(1, columns).sort(dim=1).values, size.topk(k).values.sort(dim=1).values)
+    for kept in (1, n * k, n * m - 1):
+        assert batch_threshold(p, kept) == p.flatten().sort(descending=True).values[kept].clamp_min(0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

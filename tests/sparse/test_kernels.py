@@ -65,3 +65,13 @@ def test_what_is_done_depends_on_the_tensor_and_not_on_what_can_be_imported(monk
     monkeypatch.setitem(__import__("sys").modules, "triton", type("triton", (), {})())
     entries = encoded(torch.eye(3), torch.eye(3), torch.zeros(3), 1, "topk")
     assert torch.equal(entries.times(torch.eye(3)), torch.eye(3))
+
+
+@pytest.mark.parametrize("kind", ["topk", "batchtopk"])
+def test_the_products_of_a_gpu_have_the_gradients_of_autograd(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "PART", 4)
+    generator = torch.Generator().manual_seed(0)
+    p = torch.randn(6, 9, dtype=torch.float64, generator=generator)
+    columns, offsets, rows = kernels.chosen_entries(p, 2, kind)
+    values, weight = p[rows, columns].requires_grad_(), torch.randn(9, 4, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v, w: kernels._Times.apply(v, w, columns, offsets), (values, weight))

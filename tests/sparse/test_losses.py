@@ -7,7 +7,7 @@ from prisma.sparse.coders import KINDS, Coder
 from prisma.sparse.losses import AUX, BANDWIDTH, auxk, jump, loss, step
 from tests.sparse.test_coders import random_coder
 
-NONE = torch.zeros(12, dtype=torch.bool)
+NONE = torch.zeros(0, dtype=torch.long)
 
 
 def trained(kind: str, **more: object) -> Coder:
@@ -69,7 +69,7 @@ def test_thresholds_get_the_straight_through_gradient() -> None:
 def test_auxk_revives_latents_whose_pre_activations_are_negative(kind: str) -> None:
     """sparsify: no gradient for the encoder at all; dictionary_learning: none behind the relu."""
     coder, x = trained(kind), tokens()
-    dead = torch.arange(12) >= 8
+    dead = torch.arange(8, 12)
     with torch.no_grad():
         coder.bias[dead] -= 100
     found = loss(coder, x, x, sparsity=0.0, dead=dead, k_aux=2)
@@ -81,7 +81,7 @@ def test_auxk_revives_latents_whose_pre_activations_are_negative(kind: str) -> N
 def test_auxk_decodes_without_the_bias() -> None:
     """Where the residual is what the dead latents write, AuxK is zero whatever the bias is (sparsify #132)."""
     coder, x = trained("topk"), tokens()
-    dead = torch.arange(12) >= 8
+    dead = torch.arange(8, 12)
     with torch.no_grad():
         p = coder.pre(x)[:, dead]
         kept = p.topk(2).indices
@@ -119,8 +119,8 @@ def test_the_estimate_looks_at_raw_pre_activations() -> None:
 def test_every_kind_has_a_loss_and_gradients_in_bfloat16(kind: str) -> None:
     """Under autocast, as trainings with `bfloat16=True` compute it, with AuxK of dead latents."""
     prefixes = (6, 12) if kind == "matryoshka" else ()
-    exact, dead = random_coder(kind, 4, 12, 3, 0, prefixes=prefixes).float().requires_grad_(True), NONE.clone()
-    x, dead[:4] = tokens(200).float(), True
+    exact = random_coder(kind, 4, 12, 3, 0, prefixes=prefixes).float().requires_grad_(True)
+    x, dead = tokens(200).float(), torch.arange(4)
     whole = loss(exact, x, x, sparsity=0.1, dead=dead, k_aux=2).total
     whole.backward()
     wanted = {name: w.grad.clone() for name, w in exact.named_parameters() if w.grad is not None}

@@ -18,6 +18,7 @@ GIVEN = {
     "compare_maps": {"methods": "occlusion,attn-lrp", "points": "3"},
     "attribute": {"tolerance": "1"},
     "map_curves": {"tolerance": "1"},
+    "modularity": {"null": "3", "k": "2"},
 }
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from prisma.train.objectives.base import Objective
-from prisma.train.objectives.labels import Classification, Regression, Several
+from prisma.train.objectives.labels import Classification, Regression, Several, Varying
 from prisma.train.objectives.pixels import Masked, Reconstruction
 
 __all__ = ["CLASSIFICATION", "OBJECTIVES", "Objective"]
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
-    kind.name: kind for kind in (Classification, Several, Regression, Reconstruction, Masked)
+    kind.name: kind for kind in (Classification, Several, Regression, Reconstruction, Masked, Varying)
 }
 """By name, as the setting `objective` of a recipe."""
 CLASSIFICATION = Classification()

@@ -30,6 +30,7 @@ class Objective:
     name: ClassVar[str]
     loss_axis: ClassVar[str]  # the loss and its unit, on a curve
     explained: ClassVar[str]  # what its numbers are, as a sentence for a card
+    has_draws: ClassVar[bool] = False  # whether a step asks something that is drawn for it
     has_decoder: ClassVar[bool] = False  # whether a module is trained beside the model, which checkpoints do not hold
 
     def __init__(self, names: tuple[str, ...] = ()) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +17,8 @@ from prisma.train.objectives.base import Objective, Squares, expect
 
 if TYPE_CHECKING:
     from prisma.train.config import TrainConfig
+
+_GOALS = 4  # a stream of random numbers from one seed, beside those of `prisma.train.order` and of pixels
 
 
 class Classification(Objective):
@@ -130,7 +133,55 @@ class Regression(Squares):
         return numbers.mean(0), torch.where(deviation > 0, deviation, 1.0)
 
     def _numbers(self, split: Split) -> Tensor:
-        return torch.stack([split.factors[name].double() for name in self.names], 1)
+        return torch.stack([split.factors[name].double() for name in self._data.targets], 1)
+
+
+class Varying(Regression):
+    """One number for each image, a weighted sum of the task's numbers; its weights change every `goal_every` steps.
+
+    The numbers are standardised, and the weights of a goal are a random direction, so the number wanted has a
+    variance of about 1 for every goal. The model is not told the goal: it has to learn it anew, and can keep what all
+    goals need.
+
+    Sources: Kashtan and Alon 2005 (modularly varying goals), with goals that are drawn, as those of toumei are.
+    """
+
+    name = "varying"
+    has_draws = True
+    explained = (
+        "Loss is the mean squared error of a weighted sum of the task's standardised numbers, whose weights, the goal, "
+        "change during training; r2 is R², the share of its variance that the model explains. Of the training loss the "
+        "goal is that of the step; all other numbers are of the goal that the run ends with, so they are low where "
+        "another one was trained."
+    )
+
+    def __init__(self, data: Task, training: "TrainConfig") -> None:
+        super().__init__(data)
+        self.names, self.training = ("goal",), training
+
+    @classmethod
+    def of(cls, model: ViTConfig, training: "TrainConfig", data: Task) -> Self:
+        expect(
+            len(data.targets) > 1, cls.name, "a task with two targets or more, of which goals are sums,", _about(data)
+        )
+        return cls(data, training)
+
+    def goal(self, step: int) -> Tensor:
+        """The weights of the task's numbers [number] at a step: a random direction, of length 1."""
+        every = self.training.goal_every
+        seed = self.training.order_seed, _GOALS, step // every if every else 0
+        drawn = np.random.RandomState(seed).standard_normal(len(self._data.targets))
+        return torch.from_numpy(drawn / np.linalg.norm(drawn)).float()
+
+    def draws(self, n: int, step: int) -> Tensor:
+        return self.goal(step).expand(n, -1)
+
+    def evaluation_draws(self, n: int) -> Tensor:
+        return self.draws(n, max(self.training.steps - 1, 0))
+
+    def question(self, images: Tensor, targets: Tensor, draws: Tensor | None) -> tuple[tuple[Tensor, ...], Tensor]:
+        assert draws is not None, "every step has a goal"
+        return (images,), (targets * draws).sum(-1, keepdim=True)
 
 
 def _asked(data: Task) -> list[Factor]:

@@ -64,6 +64,7 @@ class Masked(Squares):
     """
 
     name = "masked"
+    has_draws = True
     has_decoder = True
     explained = (
         "Loss is the mean squared error of the pixels of the patches that the encoder did not see; r2 is R², the share "

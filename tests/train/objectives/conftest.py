@@ -37,10 +37,11 @@ def recipes() -> Mapping[str, Recipe]:
     shapes = {
         "several": ("digits-parts", replace(model, n_classes=12)),
         "regression": ("digits-numbers", replace(model, n_classes=2)),
+        "varying": ("digits-numbers", replace(model, n_classes=1)),
         "reconstruction": ("digits", replace(model, n_classes=16, pool="mean")),
         "masked": ("digits", replace(model, patch_size=2, n_classes=0, pool="mean")),
     }
-    more = {"masked": {"norm_pixels": True, "decoder_d_model": 8, "decoder_heads": 2}}
+    more = {"masked": {"norm_pixels": True, "decoder_d_model": 8, "decoder_heads": 2}, "varying": {"goal_every": 2}}
     return {
         name: Recipe(name, data, shape, replace(training, objective=name, **more.get(name, {})), "mit")
         for name, (data, shape) in shapes.items()

@@ -15,7 +15,7 @@ from prisma.data.task import Factor, Split, Task
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.train import Recipe, TrainConfig, train
-from prisma.train.objectives.labels import Classification, Several
+from prisma.train.objectives.labels import Classification, Several, Varying
 
 
 def test_several_targets_are_separate_cross_entropies_and_accuracies() -> None:
@@ -105,6 +105,7 @@ def test_numbers_are_standardised_by_the_training_images(recipes: Mapping[str, R
          "found 'digits-parts, of the targets digit, parity'"),
         ("regression", "several", "each of classes for the objective several; found 'digits-numbers, "),
         ("masked", "regression", "expected a task with targets, whose values count as numbers for the objective reg"),
+        ("masked", "varying", "expected a task with two targets or more, of which goals are sums, for"),
         ("masked", "several", "found 'digits, of one class for each image'"),
     ],
 )  # fmt: skip
@@ -122,3 +123,21 @@ def test_outputs_of_another_number_are_refused_with_the_objective(recipes: Mappi
     training = replace(recipes["regression"].training, patience=4, stop_on="test_accuracy")
     with pytest.raises(PrismaError, match=wanted):
         replace(recipes["regression"], training=training)
+
+
+def test_a_goal_changes_every_so_many_steps_and_is_a_function_of_the_step(recipes: Mapping[str, Recipe]) -> None:
+    objective = recipes["varying"].objective
+    assert isinstance(objective, Varying) and objective.names == ("goal",)
+    goals = [objective.goal(step) for step in range(6)]
+    assert all(torch.equal(goals[step], goals[step - step % 2]) for step in range(6))
+    assert len({tuple(goal.tolist()) for goal in goals}) == 3
+    assert all(goal.norm().item() == pytest.approx(1) for goal in goals)
+    images, targets = torch.zeros(5, 1, 8, 8), torch.randn(5, 2)
+    (given,), wanted = objective.question(images, targets, objective.draws(5, 3))
+    assert given is images
+    torch.testing.assert_close(wanted, (targets @ goals[2])[:, None])
+    assert torch.equal(objective.evaluation_draws(4), goals[5].expand(4, 2))
+    steady = recipes["varying"].override({"goal_every": "0"}).objective
+    assert isinstance(steady, Varying) and torch.equal(steady.goal(0), steady.goal(5))
+    other = recipes["varying"].override({"order_seed": "1"}).objective
+    assert isinstance(other, Varying) and not torch.equal(other.goal(0), goals[0])

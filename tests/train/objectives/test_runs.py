@@ -18,10 +18,11 @@ from tests.train.interrupted import train_until
 from tests.train.stacks import flat, run_of
 from tests.train.test_loop import hashes
 
-NAMES = ("several", "regression", "reconstruction", "masked")
+NAMES = ("several", "regression", "varying", "reconstruction", "masked")
 MEASURES = {
     "several": ["accuracy", "digit accuracy", "parity accuracy", "loss"],
     "regression": ["r2", "loss"],
+    "varying": ["r2", "loss"],
     "reconstruction": ["r2", "loss"],
     "masked": ["r2", "loss"],
 }
