@@ -20,6 +20,7 @@ from prisma.sparse.ground_truth import factor_recovery
 from prisma.sparse.ground_truth import pooled as pooled_latents
 from prisma.sparse.metrics import Sums, legacy_explained_variance, structure
 from prisma.sparse.probing import k_sparse_accuracy
+from prisma.sparse.splicing import expect_written
 from prisma.sparse.targeted import targeted_perturbation
 
 Row = dict[str, Any]
@@ -56,9 +57,8 @@ def evaluate(
     Half of the images fit the baselines and probes; every number is of the other half. A row for each coder and kind of
     token: `fvu`, `l0`, `dead` and so on are defined in `prisma.sparse.metrics`. Rows of all tokens also have
     `l0_trained` (active latents with the rule of training, of batchtopk), the cosines of `structure`, what is left of
-    the model's `behaviour` with its raw numbers, with labels the accuracy of probes of 1 and 5 latents and `tpp`
-    (of the ten largest classes; see the warning in `targeted`), and with factors `mcc` and `uniqueness`. Look at `mcc`,
-    and at differences to the rows of the baselines, before `fvu`.
+    the model's `behaviour` with its raw numbers, with labels the accuracy of probes of 1 and 5 latents and `tpp` (its
+    warning: `targeted`), and with factors `mcc` and `uniqueness`. Look at `mcc` and at baselines before `fvu`.
 
     Args:
         images: normalised, [n, channel, height, width].
@@ -113,7 +113,7 @@ def measure(coder: Coder, source: Source, *, legacy: bool = False) -> list[Row]:
     for start in range(0, len(source), IMAGES):
         acts = source.read(range(start, min(start + IMAGES, len(source))))
         x = torch.cat([acts[site] for site in _sites(coder, source)], -1)
-        y = acts[c.target] if c.target else x
+        y = expect_written(coder, acts[c.target]) if c.target else x
         z = coder.encode(x)
         guess = coder.decode(z) + coder.skipped(x)
         for kind, mask in masks.items():

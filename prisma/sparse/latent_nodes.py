@@ -28,7 +28,7 @@ from prisma.config import TextConfig
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
 from prisma.runs import Model
-from prisma.sites import Cache, matching
+from prisma.sites import Cache, axes_of, matching
 from prisma.sparse.activations import bare, roles_of, rows_of
 from prisma.sparse.coders import Coder, at_site
 from prisma.sparse.splicing import error_of
@@ -85,6 +85,8 @@ class Nodes:
             found[site] = coder
         for site in found:
             n = len(roles_of(model, site))
+            if tokens is not None and axes_of(site)[1] != "token":
+                raise PrismaError(f"expected a site with tokens, of which some are chosen; found {site}")
             if tokens is not None and (not tokens or not all(0 <= i < n for i in tokens)):
                 raise PrismaError(f"expected tokens of {site}, from 0 to {n - 1}; found {list(tokens)}")
         ordered = {site: found[site] for site in sorted(found, key=known.index)}

@@ -95,7 +95,7 @@ class Splice(Edit):
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         if self.error and not self.changes and self.source_error is None:
             return x
-        rows = x.flatten(2) if x.ndim > 2 else x
+        rows = expect_written(self.coder, x.flatten(2) if x.ndim > 2 else x)
         reads = rows if self.reads is None else self.reads.to(x.device).reshape(*rows.shape[:-1], -1)
         z = self.coder.encode(reads)
         changed = self.changed(z)
@@ -129,7 +129,17 @@ class Splice(Edit):
 
 def error_of(coder: Coder, z: Tensor, rows: Tensor) -> Tensor:
     """[..., d]: what activations [..., d] are beside what a code [..., m] writes: of a transcoder, its skip too."""
-    return rows.to(coder.W_dec.dtype) - coder.decode(z)
+    return expect_written(coder, rows).to(coder.W_dec.dtype) - coder.decode(z)
+
+
+def expect_written(coder: Coder, rows: Tensor) -> Tensor:
+    """Activations [..., d] that a coder writes. Raises PrismaError: they have another width."""
+    if rows.shape[-1] != (width := coder.W_dec.shape[1]):
+        raise PrismaError(
+            f"expected activations of width {width}, which this coder of {coder.site or 'an unnamed site'} writes; "
+            f"found {rows.shape[-1]}: another site or model?"
+        )
+    return rows
 
 
 def _fitting(name: str, value: Tensor, like: Tensor) -> Tensor:

@@ -84,6 +84,8 @@ def test_coders_that_do_not_fit_are_refused() -> None:
     assert Nodes.of(model, {SECOND: first}).sites == (SECOND,)
     with pytest.raises(PrismaError, match=rf"expected tokens of {FIRST}, from 0 to 9; found \[10\]"):
         Nodes.of(model, first, [10])
+    with pytest.raises(PrismaError, match="expected a site with tokens, of which some are chosen; found pooled"):
+        Nodes.of(model, random_coder("topk", 12, 9, 3, 0, sites=("pooled",)), [0])
     with pytest.raises(PrismaError, match=rf"expected latents, or None, of {FIRST}; found \('{FIRST}', 9\)"):
         places_of(Nodes.of(model, first), [(FIRST, 9)])
     with pytest.raises(PrismaError, match="expected at least one node"):

@@ -107,3 +107,14 @@ def test_latents_and_the_error_of_another_run(model: prisma.ViT) -> None:
         Splice(coder, source=wanted[:1]).patch(3)(own, axes)
     with pytest.raises(PrismaError, match="expected error=True"):
         Splice(coder, error=False, source_error=other)
+
+
+@pytest.mark.parametrize("error", [True, False])
+@pytest.mark.parametrize("width", [1, 7])
+def test_a_transcoder_of_another_width_is_refused(model: prisma.ViT, error: bool, width: int) -> None:
+    images = images_of(model, 2)
+    reads = prisma.record(model, images, SITE)[1][SITE]
+    coder = random_coder("topk", 12, 20, 3, 0, sites=(SITE,), target="blocks.1.mlp_out", d_out=width, centred=False)
+    splice = Splice(coder.float(), error=error, reads=reads).ablate(1)
+    with pytest.raises(PrismaError, match=rf"expected activations of width {width}, which .* writes; found 12"):
+        prisma.run(model, images, edit={"blocks.1.mlp_out": splice})
