@@ -135,6 +135,22 @@ class Endpoints:
         """Training: what the run logged, and the scores of every head at every published step."""
         return self._ask("training", {"model": model, "rev": rev, "img": img})
 
+    @_with_arguments
+    def latents(
+        self,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        coder: Name = None,
+        latent: Number = None,
+        change: Name = None,
+        prompts: Name = None,
+    ) -> Answer:
+        """Sparse coder: how active each latent [latent] is in the image; the logits as they are, and with a change."""
+        given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
+        return self._ask("latents", {**given, "coder": coder, "latent": latent, "change": change})
+
     def _ask(self, what: str, given: Mapping[str, Any]) -> Answer:
         return self._told(lambda library: _programs().asked(library, what, given))
 
@@ -152,7 +168,7 @@ class Endpoints:
             raise gr.Error("this could not be computed, by a fault of the server", print_exception=False) from None
 
 
-NAMES = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training")
+NAMES = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training", "latents")
 ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, name)).parameters][1:] for name in NAMES}
 """The names of each endpoint's arguments."""
 

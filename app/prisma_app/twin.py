@@ -4,19 +4,15 @@ Each view is a script that hands its bytes to the page, because a page that is o
 no data. `fileName` in `prisma/view/browser/assets/source.js` has the names.
 """
 
-import base64
-import json
 import re
 from collections.abc import Iterator, Sequence
-from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
 from prisma import __version__
 from prisma.errors import PrismaError
 from prisma.repository import Published
-from prisma.view.browser import View, script, style
+from prisma.view.browser import View
+from prisma.view.browser.static import pack_script, page_files
 from prisma_app.answers import model_view
 from prisma_app.findings import findings_about
 from prisma_app.library import Library, Scene
@@ -44,15 +40,9 @@ def files_of(mice: Sequence[Published], title: str, images: int, steps: int) -> 
     names, hub = [mouse.repo for mouse in mice], next((mouse.hub for mouse in mice), None)
     library = Library(names, lambda name: Mouse(next(m for m in mice if m.repo == name)), folder=hub)
     for name, view in (pair for mouse in mice for pair in _views(library, mouse.repo, images, steps)):
-        text = base64.b64encode(view.pack()).decode()
-        made[f"{DATA}{name}.js"] = f"PRISMA_PACK({_json(name)}, {_json(text)});\n".encode()
-    page = Template(_asset("twin.html")).substitute(
-        title=escape(title), version=__version__, files=_json(listed(library))
-    )
-    made["index.html"] = page.encode()
-    made["page.css"] = f"{_asset('twin.css')}\n{style()}".encode()
-    made["page.js"] = script("page").encode()
-    return made
+        made[f"{DATA}{name}.js"] = pack_script(name, view)
+    footer = f"Computed once, with Prisma {__version__}, from the published weights; it needs no server."
+    return made | page_files(title, footer, "page", listed(library))
 
 
 def listed(library: Library) -> dict[str, Any]:
@@ -88,8 +78,20 @@ def _views(library: Library, name: str, images: int, steps: int) -> Iterator[tup
             here = {"model": name, "step": step, "img": picture.img}
             state = State.of(here)
             yield file_name("answer", **here), _view(library, "answer", state)
-            for view in ("attention", "lens", "patching", "decompose"):
+            for view in ("attention", "lens", "patching", "decompose", "latents"):
                 yield from _parts(library, view, here)
+    for step in chosen:
+        yield from _latents(library, {"model": name, "step": step})
+
+
+def _latents(library: Library, place: dict[str, Any]) -> Iterator[tuple[str, View]]:
+    """The list of the latents of a sparse coder of a training step, and all of each, if there is one."""
+    now = _view(library, "view", State.of(place), "latents")
+    if not now.facts.get("coder"):
+        return
+    whole = _view(library, "view", State.of(place), "latents", 0)
+    for part in range(1 + int(whole.facts.get("width", 0))):
+        yield file_name("latents", **place, part=part), _view(library, "view", State.of(place), "latents", part)
 
 
 def _parts(library: Library, view: str, here: dict[str, Any]) -> Iterator[tuple[str, View]]:
@@ -115,15 +117,6 @@ def _without_place(subject: Subject, view: View) -> View:
         return view
     code = view.facts["code"].replace(repr(str(hub)), repr(hub.name))
     return View({**view.facts, "code": code}, view.arrays)
-
-
-def _asset(name: str) -> str:
-    return (files("prisma_app") / "assets" / name).read_text("utf-8")
-
-
-def _json(value: Any) -> str:
-    """As JavaScript: ASCII, so that no name can end a string or a line, and no `<`, so that none can end a script."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def spread(count: int, n: int) -> list[int]:

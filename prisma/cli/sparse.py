@@ -1,4 +1,4 @@
-"""`prisma sparse train` and `prisma sparse eval`: sparse coders; `prisma activations`: their inputs, kept on disk."""
+"""Sparse coders: `prisma sparse train` and `eval` (`show` is in `sparse_show`); `prisma activations`, their inputs."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prisma.cli.shared import JsonOption, interruptible, table
+from prisma.cli.sparse_show import cli as show_cli
 
 if TYPE_CHECKING:
     from prisma.data.pictures import Pictures
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 cli = typer.Typer()
 sparse = typer.Typer(no_args_is_help=True, help="Sparse coders: train them on a model's activations, and measure them.")
 cli.add_typer(sparse, name="sparse")
+sparse.add_typer(show_cli)
 
 ModelOption = Annotated[str, typer.Option("--model", metavar="REF", help="The model, as for prisma.load.")]
 ImagesOption = Annotated[
@@ -134,11 +136,15 @@ def evaluate(
     layer: Annotated[int | None, typer.Option(help="Which coder of a set with one for each layer.")] = None,
     legacy: Annotated[bool, typer.Option("--legacy", help="Add the explained variance that papers print.")] = False,
     other_model: Annotated[bool, typer.Option("--other-model", help="Take a model with other weights, too.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Keep the numbers in the coder's folder, for its card.")
+    ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a sparse coder beside its baselines, on images, and on known labels and factors where a task has them."""
     from prisma.data import TASKS, task
+    from prisma.sparse.evaluated import write_evaluation
     from prisma.sparse.evaluation import evaluate as run
     from prisma.sparse.ground_truth import indicators
     from prisma.sparse.loading import load_coder
@@ -160,6 +166,8 @@ def evaluate(
         tokens=None if tokens is None else _tokens(tokens), baseline_steps=baseline_steps, legacy=legacy,
         other_model=other_model, site=site,
     )  # fmt: skip
+    if write:
+        write_evaluation(Path(coder), rows, images, len(found))
     names = [name for name in SHOWN if any(row.get(name) is not None for row in rows)]
     print(
         json.dumps(rows, indent=2)

@@ -60,8 +60,9 @@ def audit(
     with nothing but the manifest and the card. Only a signature of the manifest, by a key that the writer of the
     repository does not have, shows such edits: see `key`.
 
-    Of a data set or a tuned lens, every file is compared with the manifest, the card with what its data renders to, and
-    the files with what the manifest says about them; with `deep`, a data set with the task that it is of.
+    Of a data set, a tuned lens or a sparse coder, every file is compared with the manifest, the card with what its data
+    renders to, and the files with what the manifest says about them; with `deep`, a data set with the task that it is
+    of.
 
     Args:
         repo: OWNER/NAME, of a data set datasets/OWNER/NAME; several, for a suite with one repository per checkpoint; or

@@ -1,7 +1,7 @@
 """What can be published: a run, the data set of a task, what belongs to a model. Each says itself what it is.
 
-`task:NAME` is the data set of a task. A folder with the files of an artefact about a base model, such as a tuned lens,
-is that artefact; any other is a run, finished or not.
+`task:NAME` is the data set of a task. A folder with the files of an artefact about a base model, such as a tuned lens
+or a sparse coder, is that artefact; any other is a run, finished or not.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +14,8 @@ from typing import Protocol
 from prisma.data import package_task
 from prisma.errors import PrismaError, expect_packages
 from prisma.filesystem import given, sentences
+from prisma.publish.artefacts.coder import FOUND_BY as CODER
+from prisma.publish.artefacts.coder import of_coder
 from prisma.publish.artefacts.dataset import of_task
 from prisma.publish.artefacts.tuned_lens import NAMES as LENS
 from prisma.publish.artefacts.tuned_lens import of_lens
@@ -93,15 +95,16 @@ def thing(what: str | Path, repo: str, hub: Path | None, about: About, *, progre
         found = package_task(what.removeprefix(TASK))
         return Thing(hub or _home(), DATASET, partial(of_task, found, repo))
     folder = given(what)
-    if is_lens(folder):
-        return Thing(folder, MODEL, partial(of_lens, folder, repo, hub, about.base_model, about.license))
+    if made := about_a_model(folder):
+        return Thing(folder, MODEL, partial(made, folder, repo, hub, about.base_model, about.license))
     about.expect_none("a run")
     return Thing(folder, MODEL, partial(plan, folder, repo, progress=progress), partial(_expect_numbers, folder))
 
 
-def is_lens(folder: Path) -> bool:
-    """Whether a folder has files of a tuned lens."""
-    return any((folder / name).exists() for name in LENS)
+def about_a_model(folder: Path) -> "Callable[..., Planned] | None":
+    """What makes the artefact of a folder that has files of one about a base model; None for any other folder."""
+    known: dict[tuple[str, ...], Callable[..., Planned]] = {LENS: of_lens, CODER: of_coder}
+    return next((made for names, made in known.items() if any((folder / name).exists() for name in names)), None)
 
 
 def _home() -> Path:

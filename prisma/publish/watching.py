@@ -17,7 +17,7 @@ from prisma.publish.commits import Hub
 from prisma.publish.plan import Step
 from prisma.publish.publishing import Report, publish
 from prisma.publish.signing import Signer
-from prisma.publish.things import TASK, hub_for, is_lens
+from prisma.publish.things import TASK, about_a_model, hub_for
 from prisma.run_folder import (
     PROBE,
     checkpoint_folders,
@@ -52,7 +52,7 @@ def watch(
 
     The other arguments, and what is raised, are those of `publish`; besides, what is no run is refused.
     """
-    if str(run).startswith(TASK) or is_lens(given(run)):
+    if str(run).startswith(TASK) or about_a_model(given(run)):
         raise PrismaError(
             f"expected a run to watch; found {shown(str(run))}, which does not train: publish it without --watch"
         )

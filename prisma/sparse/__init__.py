@@ -10,6 +10,7 @@ from prisma.sparse.latent_edges import LatentEdges, latent_edges
 from prisma.sparse.latent_nodes import LatentEffects
 from prisma.sparse.latent_patching import latent_patching
 from prisma.sparse.latent_target import Latent
+from prisma.sparse.latents import Latents, latents
 from prisma.sparse.loading import load_coder
 from prisma.sparse.shards import Shards, write_activations
 from prisma.sparse.splicing import Splice
@@ -22,6 +23,7 @@ __all__ = [
     "LatentCircuit",
     "LatentEdges",
     "LatentEffects",
+    "Latents",
     "Shards",
     "Splice",
     "Wanted",
@@ -30,6 +32,7 @@ __all__ = [
     "latent_circuit",
     "latent_edges",
     "latent_patching",
+    "latents",
     "load_coder",
     "read_coder",
     "train",

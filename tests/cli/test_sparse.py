@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import prisma as package
+from prisma.sparse.evaluated import read_evaluation
 from prisma.sparse.files import read_coder
 from tests.cli.running import Prisma, one_sentence
 
@@ -17,8 +18,10 @@ def test_a_coder_is_trained_measured_and_continued(prisma: Prisma, tmp_path: Pat
     assert code == 0 and out.startswith("Trained Coder(topk, ") and "fvu_held_out " in out
     coder = read_coder(tmp_path / "coder")
     assert coder.site == "blocks.0.resid_post" and coder.config.k == 4
-    code, out, _ = prisma("sparse", "eval", "coder", *OF, "--limit", "40", "--baseline-steps", "5", "--json")
+    code, out, _ = prisma("sparse", "eval", "coder", *OF, "--limit", "40", "--baseline-steps", "5", "--json", "--write")
     rows = json.loads(out)
+    kept = read_evaluation(tmp_path / "coder")
+    assert (kept["images"], kept["n"], kept["rows"]) == ("digits", 40, rows)
     assert code == 0 and [row["coder"] for row in rows if row["tokens"] == "all"][1:] == [
         "random decoder", "random encoder", "pca", "neurons",
     ]  # fmt: skip

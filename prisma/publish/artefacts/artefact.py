@@ -1,6 +1,7 @@
 """An artefact: some files, a card, and a manifest that states what it is and the hashes of all files.
 
-It is published by the same machinery as a run, as a repository that has `main` alone. The card is rendered from what
+It is published by the same machinery as a run. Most have `main` alone; one that was trained may have its checkpoints as
+revisions too, and then the manifest states their files. The card is rendered from what
 the manifest says about the artefact, and from nothing else, so an audit can render it again.
 """
 
@@ -63,12 +64,12 @@ class Artefact:
     """What a repository of an artefact shall serve: see `things.Planned`."""
 
     manifest: ClassVar[str] = ARTEFACT
-    steps: ClassVar[tuple[Step, ...]] = ()
 
     kind: str
     about: Mapping[str, Any]
     files: tuple[File, ...]  # without the card
     card: str
+    steps: tuple[Step, ...] = ()  # its checkpoints
 
     @property
     def noun(self) -> str:

@@ -1,14 +1,16 @@
 """The audit of an artefact: every file against its manifest, the card, and what the manifest says about the files."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prisma.bounds import JSON
 from prisma.errors import PrismaError, listed, shown
 from prisma.publish.artefacts.artefact import ArtefactManifest, content_id
+from prisma.publish.artefacts.coder import FOUND_BY as CODER
 from prisma.publish.artefacts.kinds import KINDS, Kind
 from prisma.publish.artefacts.tuned_lens import NAMES as LENS
+from prisma.publish.commits import FileRecord
 from prisma.publish.file_check import file_problems, message_problems
 from prisma.publish.findings import Finding, gathered
 from prisma.publish.layouts import step_name
@@ -27,7 +29,7 @@ def is_artefact(source: Source, labels: Mapping[str, str]) -> bool:
     listing = source.listing(labels[MAIN]) if MAIN in labels else {}
     if source.kind == DATASET or MANIFEST in listing:  # a mouse, to which somebody may have added such a file
         return source.kind == DATASET
-    return ARTEFACT in listing or set(LENS) <= listing.keys()
+    return ARTEFACT in listing or any(set(names) <= listing.keys() for names in (LENS, CODER))
 
 
 @dataclass
@@ -37,6 +39,7 @@ class ArtefactAudit:
     source: Source
     labels: Mapping[str, str]  # label -> commit id
     deep: bool
+    checkpoints: Mapping[str, tuple[FileRecord, ...]] = field(default_factory=dict)  # once `main` was looked at
     has_manifest: bool = False  # whether there was one to compare with, once `findings` has ended
 
     def findings(self) -> Iterator[Finding]:
@@ -47,8 +50,14 @@ class ArtefactAudit:
         for label, commit in sorted(self.labels.items()):
             if label != MAIN and (problem := unsafe_problem(self.source.listing(commit))):
                 yield Finding(label, problem)
-            if label != MAIN and step_name(label):
-                yield Finding(label, "expected no label of a checkpoint beside what is no model of its own; found one")
+            if label != MAIN and step_name(label) and label not in self.checkpoints:
+                yield Finding(label, "expected no label of a checkpoint that the manifest does not state; found one")
+        for label, records in self.checkpoints.items():
+            if label not in self.labels:
+                yield Finding(label, "expected this checkpoint, as in the manifest; found no such label: publish again")
+            else:
+                found = self.source.listing(self.labels[label])
+                yield from (Finding(label, problem) for problem in file_problems(records, found))
         if not self.source.is_local:
             self.source.forget()
 
@@ -78,8 +87,14 @@ class ArtefactAudit:
             yield f"expected the id {own} in {ARTEFACT}, which is a hash of its files; found {shown(manifest.id)}"
         if odd := sorted(manifest.about.keys() - kind.facts):
             yield f"expected only {listed(sorted(kind.facts))} in about of {ARTEFACT}; found {listed(odd)}"
+        yield from gathered(self._checkpoint_problems(manifest, kind))
         yield from gathered(self._card_problems(commit, manifest, kind))
         yield from gathered(self._content_problems(commit, manifest, kind))
+
+    def _checkpoint_problems(self, manifest: ArtefactManifest, kind: Kind) -> Iterator[str]:
+        """None, or why what the manifest says of checkpoints cannot be read."""
+        self.checkpoints = kind.checkpoints(manifest.about)
+        yield from ()
 
     def _folder(self, commit: str, name: str) -> Path:
         """A folder with a small file of a commit."""

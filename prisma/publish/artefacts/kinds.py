@@ -1,11 +1,12 @@
-"""The kinds of artefacts. A new one, such as a sparse coder, is a module beside these and an entry here."""
+"""The kinds of artefacts. A new one is a module beside these and an entry here."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from prisma.publish.artefacts import dataset, tuned_lens
+from prisma.publish.artefacts import coder, dataset, tuned_lens
+from prisma.publish.commits import FileRecord
 from prisma.repository import DATASET, MODEL
 
 
@@ -25,10 +26,13 @@ class Kind:
     render: Callable[[str, Mapping[str, Any]], str]  # (OWNER/NAME, what the manifest says) -> the card
     problems: Problems
     is_small: bool  # whether its files are read even without `deep`
+    checkpoints: Callable[[Mapping[str, Any]], Mapping[str, tuple[FileRecord, ...]]] = lambda about: {}
+    """What the manifest says -> the label of each checkpoint, and its files."""
 
 
 KINDS: Mapping[str, Kind] = {
     DATASET: Kind(DATASET, dataset.NAMES, dataset.FACTS, dataset.render, dataset.problems, False),
+    coder.KIND: Kind(MODEL, coder.NAMES, coder.FACTS, coder.render, coder.problems, False, coder.checkpoints),
     tuned_lens.KIND: Kind(MODEL, tuned_lens.NAMES, tuned_lens.FACTS, tuned_lens.render, tuned_lens.problems, True),
 }
 """What the manifest states as `kind` -> the kind."""

@@ -63,6 +63,12 @@ def fractions(x: Tensor) -> Array:
     return _array("uint16", (x.detach().double().clamp(0, 1) * FULL).round())
 
 
+def levels(x: Tensor) -> Array:
+    """Numbers in [0, 1] at 8 bits, for what is only looked at. Raises PrismaError as `fractions`."""
+    _expect_fractions(x)
+    return _array("uint8", (x.detach().double().clamp(0, 1) * LEVELS).round())
+
+
 def numbers(x: Tensor, *, missing: bool = False) -> Array:
     """Any finite numbers at 32 bits; with `missing`, NaN stands for a number that does not exist.
 
@@ -94,9 +100,9 @@ def attention_rows(name: str, x: Tensor, prefix: int) -> dict[str, Array]:
     x = x.detach().double()
     patches = x[..., prefix:]
     scale = patches.amax(-1)
-    levels = (patches / scale.clamp(min=1e-30)[..., None] * LEVELS).round()
+    shares = (patches / scale.clamp(min=1e-30)[..., None] * LEVELS).round()
     return {
-        name: _array("uint8", levels),
+        name: _array("uint8", shares),
         f"{name}.scale": _array("float32", scale),
         f"{name}.prefix": _array("float32", x[..., :prefix]),
     }

@@ -6,9 +6,12 @@ from prisma.repository import DATASET, MODEL
 
 
 def test_where_and_what() -> None:
-    assert {name: kind.repository for name, kind in KINDS.items()} == {"dataset": DATASET, "tuned-lens": MODEL}
+    assert {name: kind.repository for name, kind in KINDS.items()} == {
+        "dataset": DATASET, "sparse-coder": MODEL, "tuned-lens": MODEL,
+    }  # fmt: skip
     assert {name: kind.names for name, kind in KINDS.items()} == {
         "dataset": ("data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"),
+        "sparse-coder": ("cfg.json", "sae_weights.safetensors", "recipe.json", "metrics.jsonl", "evaluation.json"),
         "tuned-lens": ("tuned_lens.json", "tuned_lens.safetensors"),
     }
-    assert [why_unsafe(name) for kind in KINDS.values() for name in kind.names] == [None] * 4
+    assert [why_unsafe(name) for kind in KINDS.values() for name in kind.names] == [None] * 9

@@ -7,6 +7,7 @@ import { Decompose } from "./decompose.js";
 import { exportTools } from "./export.js";
 import { Head } from "./head.js";
 import { Files, Server } from "./source.js";
+import { Latents } from "./latents.js";
 import { Lens } from "./lens.js";
 import { Patching } from "./patching.js";
 import { Training } from "./training.js";
@@ -14,7 +15,7 @@ import { nearestFigure, nearestModel } from "./nearest.js";
 import { fromAddress, valid, VIEWS } from "./state.js";
 import { node } from "./core.js";
 
-const FIGURES = { attention: Attention, lens: Lens, patching: Patching, training: Training, decompose: Decompose };
+const FIGURES = { attention: Attention, lens: Lens, patching: Patching, training: Training, decompose: Decompose, latents: Latents };
 // A change of these is a step that the browser's Back undoes; others only change the present address.
 const STEPS = ["model", "view", "img", "corrupt", "model2", "img2"];
 

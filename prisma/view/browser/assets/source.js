@@ -2,6 +2,7 @@
 // with {facts, arrays}, and keep what they have read; `what` is a key of ASKS.
 import { ASKS } from "./state.js";
 import { unpack } from "./pack.js";
+import { packBeside } from "./beside.js";
 
 const KEPT = 96 * 2 ** 20; // bytes of arrays
 
@@ -124,13 +125,11 @@ export class Server extends Source {
   }
 }
 
-// Files beside the page, each a script that calls PRISMA_PACK(name, base64): scripts load from a disk too, where a page may
-// not read data. Which were made is in `models`; what a visitor would have to compute is not there.
+// Files beside the page. Which were made is in `models`; what a visitor would have to compute is not there.
 export class Files extends Source {
   constructor({ models, findings, base }) {
     super();
-    Object.assign(this, { list: { models, findings }, base, live: false, heard: new Map() });
-    window.PRISMA_PACK = (name, text) => this.heard.set(name, text);
+    Object.assign(this, { list: { models, findings }, base, live: false });
   }
 
   address(what, keys) {
@@ -138,21 +137,7 @@ export class Files extends Source {
   }
 
   read(name) {
-    return new Promise((resolve, reject) => {
-      const script = document.createElement("script");
-      script.src = `${this.base}${name}.js`;
-      script.onload = () => {
-        const text = this.heard.get(name);
-        this.heard.delete(name);
-        script.remove();
-        resolve(unpack(new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))])));
-      };
-      script.onerror = () => {
-        script.remove();
-        reject(new Error("This was not computed when the page was made: it shows some images and training steps, and not this one."));
-      };
-      document.head.append(script);
-    });
+    return packBeside(this.base, name, "This was not computed when the page was made: it shows some images and training steps, and not this one.");
   }
 
   async listed() {
