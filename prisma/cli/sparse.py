@@ -91,6 +91,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
     limit: LimitOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training in --out.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
     device: DeviceOption = None,
 ) -> None:
     """Train a sparse coder on the activations of a model at a site. The result is a folder in the format of SAELens."""
@@ -104,7 +105,7 @@ def train(
     chosen: dict[str, Any] = {
         "site": site[0] if len(site) == 1 else tuple(site), "width": width, "kind": kind, "k": k, "target": target,
         "skip": skip, "tokens": _tokens(tokens), "steps": steps, "batch": batch, "lr": lr, "held_out": held_out,
-        "seed": seed, "out": out, "resume": resume, "progress": True,
+        "seed": seed, "out": out, "resume": resume, "progress": True, "use_wandb": wandb,
     }  # fmt: skip
     with interruptible("the same command with --resume continues from its newest checkpoint"):
         if activations is not None:

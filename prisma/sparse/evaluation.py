@@ -20,10 +20,16 @@ from prisma.sparse.ground_truth import factor_recovery
 from prisma.sparse.ground_truth import pooled as pooled_latents
 from prisma.sparse.metrics import Sums, legacy_explained_variance, structure
 from prisma.sparse.probing import k_sparse_accuracy
+from prisma.sparse.splicing import expect_written
+from prisma.sparse.targeted import targeted_perturbation
 
 Row = dict[str, Any]
 PROBED = (1, 5)
 """How many latents a probe has."""
+ABLATED = 5
+"""How many latents of a class TPP ablates."""
+CLASSES = 10
+"""So many classes, those with the most images, TPP has probes of: each is a regression on all numbers of a token."""
 FAR = 1.5
 """So many times more or fewer active latents, or more error, than a coder claims: it was read wrongly, or is of
 another site."""
@@ -51,8 +57,8 @@ def evaluate(
     Half of the images fit the baselines and probes; every number is of the other half. A row for each coder and kind of
     token: `fvu`, `l0`, `dead` and so on are defined in `prisma.sparse.metrics`. Rows of all tokens also have
     `l0_trained` (active latents with the rule of training, of batchtopk), the cosines of `structure`, what is left of
-    the model's `behaviour` with its raw numbers, with labels the accuracy of probes of 1 and 5 latents, and with
-    factors `mcc` and `uniqueness`. Look at `mcc`, and at differences to the rows of the baselines, before `fvu`.
+    the model's `behaviour` with its raw numbers, with labels the accuracy of probes of 1 and 5 latents and `tpp` (its
+    warning: `targeted`), and with factors `mcc` and `uniqueness`. Look at `mcc` and at baselines before `fvu`.
 
     Args:
         images: normalised, [n, channel, height, width].
@@ -107,7 +113,7 @@ def measure(coder: Coder, source: Source, *, legacy: bool = False) -> list[Row]:
     for start in range(0, len(source), IMAGES):
         acts = source.read(range(start, min(start + IMAGES, len(source))))
         x = torch.cat([acts[site] for site in _sites(coder, source)], -1)
-        y = acts[c.target] if c.target else x
+        y = expect_written(coder, acts[c.target]) if c.target else x
         z = coder.encode(x)
         guess = coder.decode(z) + coder.skipped(x)
         for kind, mask in masks.items():
@@ -185,10 +191,37 @@ def _known(
         on = pooled_latents(coder, fitted)
         for k in (k for k in PROBED if k <= coder.config.width):
             row[f"probe_{k}"] = k_sparse_accuracy(on, labels[fit].to(z.device), z, labels[test].to(z.device), k)
+        row |= _targeted(coder, fitted, source, labels[fit].to(z.device), labels[test].to(z.device))
     if factors is not None:
         found = factor_recovery(z, factors[:, test])
         row |= {"mcc": found.mcc, "uniqueness": found.uniqueness}
     return row
+
+
+def _targeted(coder: Coder, fitted: Source, source: Source, labels: Tensor, test_labels: Tensor) -> Row:
+    """TPP of the largest classes that training and test images both have."""
+    classes, counts = labels[torch.isin(labels, test_labels)].unique(return_counts=True)
+    both = classes[counts.argsort(descending=True, stable=True)[:CLASSES]]
+    if len(both) < 2:
+        return {}
+    parts: list[Tensor] = []
+    for one, known in ((fitted, labels), (source, test_labels)):
+        rows = torch.isin(known, both)
+        parts += [x[rows] for x in (pooled_latents(coder, one, "mean"), _mean_written(coder, one), known)]
+    z, x, own, test_z, test_x, test = parts
+    found = targeted_perturbation(coder.W_dec, z, x, own, test_z, test_x, test, min(ABLATED, coder.config.width))
+    return {"tpp": found.tpp, "tpp_intended": found.intended, "tpp_unintended": found.unintended}
+
+
+def _mean_written(coder: Coder, source: Source) -> Tensor:
+    """[image, d]: the mean over tokens of the activations where a coder writes."""
+    found = []
+    for start in range(0, len(source), IMAGES):
+        acts = source.read(range(start, min(start + IMAGES, len(source))))
+        target = coder.config.target
+        x = acts[target] if target else torch.cat([acts[site] for site in _sites(coder, source)], -1)
+        found.append(x.double().mean(1))
+    return torch.cat(found)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ Of several benchmarks of sparse coders it is the most reliable (2605.18229). Lat
 by the F statistic of an analysis of variance, and a logistic regression on the k first ones is measured on test images.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,7 +28,6 @@ def f_statistic(z: Tensor, labels: Tensor) -> Tensor:
     return torch.where(within > 0, between / within.clamp_min(1e-300), torch.where(between > 0, torch.inf, 0.0))
 
 
-@torch.enable_grad()
 def k_sparse_accuracy(z: Tensor, labels: Tensor, test_z: Tensor, test_labels: Tensor, k: int) -> float:
     """The share of test images that a regression on the k best latents gets right.
 
@@ -42,19 +43,30 @@ def k_sparse_accuracy(z: Tensor, labels: Tensor, test_z: Tensor, test_labels: Te
     if len(labels.unique()) < 2:
         raise PrismaError("expected labels of at least two classes; found one")
     best = f_statistic(z, labels).topk(k).indices
-    x, test = z[:, best].detach().double(), test_z[:, best].detach().double()
-    mean, spread = x.mean(0), x.std(0).clamp_min(1e-12)
-    x, test = (x - mean) / spread, (test - mean) / spread
     n = int(max(labels.max(), test_labels.max())) + 1
-    weight = torch.zeros(k, n, dtype=x.dtype, device=x.device, requires_grad=True)
-    bias = torch.zeros(n, dtype=x.dtype, device=x.device, requires_grad=True)
+    logits = regression(z[:, best], labels, n)(test_z[:, best])
+    return (logits.argmax(1) == test_labels).double().mean().item()
+
+
+@torch.enable_grad()
+def regression(x: Tensor, labels: Tensor, classes: int = 2) -> Callable[[Tensor], Tensor]:
+    """A logistic regression of labels [n] on features [n, k]: features of images -> logits [image, class].
+
+    Its weights are for features that are standardised, with a small decay; what it answers to takes them as they are.
+    """
+    x = x.detach().double()
+    mean, spread = x.mean(0), x.std(0).clamp_min(1e-12)
+    scaled = (x - mean) / spread
+    weight = torch.zeros(x.shape[1], classes, dtype=x.dtype, device=x.device, requires_grad=True)
+    bias = torch.zeros(classes, dtype=x.dtype, device=x.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> float:
         optimizer.zero_grad()
-        value = F.cross_entropy(x @ weight + bias, labels) + DECAY * weight.square().sum()
+        value = F.cross_entropy(scaled @ weight + bias, labels) + DECAY * weight.square().sum()
         value.backward()
         return value.item()
 
     optimizer.step(closure)
-    return ((test @ weight + bias).argmax(1) == test_labels).double().mean().item()
+    w, b = weight.detach(), bias.detach()
+    return lambda features: (features.double() - mean) / spread @ w + b

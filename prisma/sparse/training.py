@@ -2,11 +2,14 @@
 
 The folder of a training is a coder (`cfg.json`, `sae_weights.safetensors`) with a `recipe.json`, `metrics.jsonl`, a
 coder in `checkpoints/step-000128` for each checkpoint, and `state.safetensors`, from which it continues bitwise. The
-folder of several has one for each of them, `00`, `01`, ..., and one state.
+folder of several has one for each of them, `00`, `01`, .... Several processes share the coders of a training: each of
+them is trained by one process, on the same tokens as by one alone, so it ends with the same bits.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,16 +20,19 @@ from tqdm import tqdm
 
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.data.pictures import Pictures
-from prisma.errors import PrismaError, nearest, quoted
+from prisma.errors import PrismaError, expect_packages, nearest, quoted
 from prisma.files import expect_empty, read_json, write_atomic, write_json
 from prisma.filesystem import given
+from prisma.launched import ALONE, Processes
 from prisma.runs import Model
 from prisma.sparse.activations import FILL_BYTES, Source, Stream, source_of, split_images
 from prisma.sparse.coders import Coder
+from prisma.sparse.files import read_coder
 from prisma.sparse.jobs import MEASURED, METRICS, Job, Wanted, plan_of
-from prisma.sparse.learner import Learner
+from prisma.sparse.learner import Learner, Plan
 from prisma.sparse.scaling import Scaling
 from prisma.sparse.shards import Shards, hash_of
+from prisma.train.tracking import EXTRAS, WANDB, Log, tracking
 
 RECIPE, STATE = "recipe.json", "state.safetensors"
 LATEST = 10_000_000
@@ -52,6 +58,8 @@ class Settings:
         bfloat16: compute products in bfloat16; weights and thresholds stay in float32.
         memory: bytes that the tokens in memory may take; with all tokens in it, the model runs once.
         progress: show a bar on stderr.
+        use_wandb: also log every checkpoint to Weights & Biases; needs `out`.
+        processes: those that share the coders (`prisma.launched`); needs `out`.
     """
 
     tokens: str | tuple[str, ...] = "all"
@@ -66,14 +74,22 @@ class Settings:
     bfloat16: bool = False
     memory: int = FILL_BYTES
     progress: bool = False
+    use_wandb: bool = False
+    processes: Processes = ALONE
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "memory", "checkpoint_every", "dead_after"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise PrismaError(f"expected {name} to be a whole number of at least 1; found {quoted(value)}")
-        if self.resume and self.out is None:
-            raise PrismaError("expected the folder of the training to continue, out=...; found none")
+        for name, wanted in (("resume", self.resume), ("use_wandb", self.use_wandb), ("processes", self._shared)):
+            if wanted and self.out is None:
+                what = "to continue, " if name == "resume" else f"with {name}, "
+                raise PrismaError(f"expected the folder of the training {what}out=...; found none")
+
+    @property
+    def _shared(self) -> bool:
+        return self.processes.count > 1
 
 
 def train(
@@ -147,23 +163,69 @@ def train_many(
     scalings = {site: Scaling.of(x, site) for site, x in stream.sample(MEASURED).items()}
     device, compute = next(iter(scalings.values())).mean.device, torch.bfloat16 if s.bfloat16 else torch.float32
     plans = [plan_of(one, source, dead_after) for one in wanted]
-    jobs = [Job(Learner(plan, s.steps, device, compute), scalings) for plan in plans]
     facts = {
         "tokens": s.tokens, "steps": s.steps, "batch": stream.batch, "held_out": s.held_out, "dead_after": dead_after,
         "order_seed": s.order_seed, "bfloat16": s.bfloat16, "memory": s.memory, "images": len(source),
         "images_sha256": _hash_of(images) if s.out is not None else None, "model_sha256": _hashes(model, images),
     }  # fmt: skip
-    folders = _folders(s, jobs, facts)
-    start, every = _restore(s, jobs, folders), s.checkpoint_every or max(s.steps // 10, 1)
-    for step in tqdm(range(start, s.steps), initial=start, total=s.steps, disable=not s.progress):
-        acts = stream.at(step)
-        for job in jobs:
-            job.step(acts)
-        if s.out is not None and ((step + 1) % every == 0 or step + 1 == s.steps):
-            _keep(given(s.out), jobs, folders, facts)
+    folders = _folders(s, plans, facts)
+    own = range(len(plans))[s.processes.rank :: s.processes.count]
+    jobs = [Job(Learner(plans[i], s.steps, device, compute), scalings) for i in own]
+    _trained(s, stream, jobs, [folders[i] for i in own], facts)
     held = source.read(kept[:HELD_OUT_IMAGES]) if kept else {}
     seen = stream.sample(MEASURED)
-    return [job.end(seen, held, facts, folder) for job, folder in zip(jobs, folders, strict=True)]
+    ended = {i: job.end(seen, held, facts, folders[i]) for i, job in zip(own, jobs, strict=True)}
+    s.processes.barrier()
+    return [ended[i] if i in ended else read_coder(_there(folder)) for i, folder in enumerate(folders)]
+
+
+def _trained(
+    s: Settings, stream: Stream, jobs: Sequence[Job], folders: Sequence[Path | None], facts: Mapping[str, Any]
+) -> None:
+    """Take the steps of some coders, and write their checkpoints."""
+    for job, folder in zip(jobs, folders, strict=True):
+        if s.resume and (_there(folder) / STATE).exists():
+            _restore(job, _there(folder))
+    start, every = (
+        min((job.learner.taken for job in jobs), default=s.steps),
+        s.checkpoint_every or max(s.steps // 10, 1),
+    )
+    with _told(s, facts, folders) as tell:
+        for step in tqdm(range(start, s.steps), initial=start, total=s.steps, disable=not s.progress):
+            acts = stream.at(step)
+            behind = [i for i, job in enumerate(jobs) if job.learner.taken == step]  # one may have a newer state
+            for i in behind:
+                jobs[i].step(acts)
+            if s.out is not None and ((step + 1) % every == 0 or step + 1 == s.steps):
+                for i in behind:
+                    _keep(jobs[i], _there(folders[i]), facts)
+                line = {
+                    name if len(jobs) == 1 else f"{_there(folders[i]).name}/{name}": value
+                    for i in behind
+                    for name, value in json.loads(jobs[i].lines[-1]).items()
+                    if name != "step"
+                }
+                tell({"step": step + 1, **line})
+
+
+@contextmanager
+def _told(s: Settings, facts: Mapping[str, Any], folders: Sequence[Path | None]) -> Iterator[Log]:
+    """Who is told of every checkpoint: Weights & Biases, if it is asked for, a run for each process."""
+    if s.out is None or not s.use_wandb or not folders:
+        yield lambda line: None
+        return
+    expect_packages(WANDB, extra=EXTRAS[WANDB])
+    folder = given(s.out) if s.processes.count == 1 else _there(folders[0])
+    recipe = read_json(_there(folders[0]) / RECIPE)
+    known = json.dumps([str(folder.resolve()), recipe], sort_keys=True)
+    run = hashlib.sha256(known.encode()).hexdigest()[:8]  # the same when the training continues
+    with tracking([WANDB], {"recipe": "sparse", "run": run, **recipe}, folder) as (tell, _):
+        yield tell
+
+
+def _there(folder: Path | None) -> Path:
+    assert folder is not None
+    return folder
 
 
 def _source(
@@ -192,18 +254,20 @@ def _hashes(model: Model | Mapping[str, Model] | None, images: Any) -> dict[str,
     return {name: weights_hash(one.state_dict()) for name, one in models.items()}
 
 
-def _folders(settings: Settings, jobs: Sequence[Job], facts: Mapping[str, Any]) -> list[Path | None]:
+def _folders(settings: Settings, plans: Sequence[Plan], facts: Mapping[str, Any]) -> list[Path | None]:
     """A folder for each coder, with its recipe. Raises PrismaError: it is in use, or was begun with other settings."""
     if settings.out is None:
-        return [None] * len(jobs)
+        return [None] * len(plans)
     root, found = given(settings.out), list[Path | None]()
-    if not settings.resume:
+    if not settings.resume and settings.processes.is_first:
         expect_empty(root)
-    for i, job in enumerate(jobs):
-        folder = root if len(jobs) == 1 else root / f"{i:02d}"
-        recipe = json.loads(json.dumps({**facts, **asdict(job.learner.plan)}))
+    settings.processes.barrier()
+    for i, plan in enumerate(plans):
+        folder = root if len(plans) == 1 else root / f"{i:02d}"
+        recipe = json.loads(json.dumps({**facts, **asdict(plan)}))
         if not settings.resume:
-            write_json(folder / RECIPE, recipe)
+            if i % settings.processes.count == settings.processes.rank:
+                write_json(folder / RECIPE, recipe)
         elif (there := read_json(folder / RECIPE)) != recipe:
             other = next(name for name in {**there, **recipe} if there.get(name) != recipe.get(name))
             raise PrismaError(
@@ -214,26 +278,16 @@ def _folders(settings: Settings, jobs: Sequence[Job], facts: Mapping[str, Any]) 
     return found
 
 
-def _keep(root: Path, jobs: Sequence[Job], folders: Sequence[Path | None], facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint of each coder, then the state of all."""
-    state: dict[str, Tensor] = {}
-    for i, (job, folder) in enumerate(zip(jobs, folders, strict=True)):
-        assert folder is not None
-        job.keep(folder, facts)
-        state |= {f"{i:02d}.{name}": x for name, x in job.learner.state().items()}
-    write_atomic(root / STATE, to_safetensors(state, {"step": str(jobs[0].learner.taken)}))
+def _keep(job: Job, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint of a coder, then its state."""
+    job.keep(folder, facts)
+    write_atomic(folder / STATE, to_safetensors(job.learner.state(), {"step": str(job.learner.taken)}))
 
 
-def _restore(settings: Settings, jobs: Sequence[Job], folders: Sequence[Path | None]) -> int:
-    """Put every coder into the newest state, if there is one; how many steps were taken."""
-    if settings.out is None or not settings.resume or not (given(settings.out) / STATE).exists():
-        return 0
-    state, header = read_tensors(given(settings.out) / STATE)
+def _restore(job: Job, folder: Path) -> None:
+    """Put a coder into its newest state."""
+    state, header = read_tensors(folder / STATE)
     step = int(header.get("step", "0"))
-    for i, (job, folder) in enumerate(zip(jobs, folders, strict=True)):
-        assert folder is not None
-        start = f"{i:02d}."
-        job.learner.restore({n.removeprefix(start): x for n, x in state.items() if n.startswith(start)}, step)
-        lines = (folder / METRICS).read_text().splitlines()
-        job.lines = [line for line in lines if json.loads(line)["step"] <= step]
-    return step
+    job.learner.restore(state, step)
+    lines = (folder / METRICS).read_text().splitlines()
+    job.lines = [line for line in lines if json.loads(line)["step"] <= step]

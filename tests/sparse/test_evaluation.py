@@ -46,6 +46,7 @@ def test_numbers_are_of_the_other_half_and_baselines_are_always_rows(
     ]
     assert [row["tokens"] for row in rows if row["coder"] == "coder"] == ["all", "class", "registers", "patches"]
     first = rows[0]
+    assert first["tpp"] == pytest.approx(first["tpp_intended"] - first["tpp_unintended"]) and -1 <= first["tpp"] <= 1
     x = prisma.record(model, images[split_images(40, 0.5, 0)[1]], SITE)[1][SITE]
     for row, part in zip(rows[:4], (x, x[:, :1], x[:, 1:4], x[:, 4:]), strict=True):
         tokens = part.flatten(0, 1)

@@ -86,3 +86,35 @@ def test_it_is_a_value_that_says_what_it_is() -> None:
 def test_a_coder_of_another_width_is_refused(model: prisma.ViT) -> None:
     with pytest.raises(PrismaError, match=r"the edit of blocks.0.resid_post: expected activations of width 5"):
         prisma.run(model, images_of(model), edit={SITE: Splice(random_coder("topk", 5, 20, 3, 0).float(), error=False)})
+
+
+def test_latents_and_the_error_of_another_run(model: prisma.ViT) -> None:
+    images = images_of(model, 4)
+    x = prisma.record(model, images, SITE)[1][SITE]
+    own, other = x[:2], x[2:]
+    coder = random_coder("topk", 12, 20, 3, 0).float()
+    z, wanted = coder.encode(own), coder.encode(other)
+    axes = ("batch", "token", "d_model")
+    found = Splice(coder, source=wanted).patch([3, 7])(own, axes)
+    assert torch.allclose(found, own + (wanted - z)[..., [3, 7]] @ coder.W_dec[[3, 7]], atol=1e-5)
+    whole = Splice(coder, source=wanted, source_error=other - coder(other)).patch(list(range(20)))
+    assert torch.allclose(whole(own, axes), other, atol=1e-5)
+    error = Splice(coder, source_error=other - coder(other))(own, axes)
+    assert torch.allclose(error, coder(own) + other - coder(other), atol=1e-5)
+    with pytest.raises(PrismaError, match=r"expected source=\.\.\., the code of another run"):
+        Splice(coder).patch(3)
+    with pytest.raises(PrismaError, match=r"expected source of the shape \[2, 10, 20\]; found \[1, 10, 20\]"):
+        Splice(coder, source=wanted[:1]).patch(3)(own, axes)
+    with pytest.raises(PrismaError, match="expected error=True"):
+        Splice(coder, error=False, source_error=other)
+
+
+@pytest.mark.parametrize("error", [True, False])
+@pytest.mark.parametrize("width", [1, 7])
+def test_a_transcoder_of_another_width_is_refused(model: prisma.ViT, error: bool, width: int) -> None:
+    images = images_of(model, 2)
+    reads = prisma.record(model, images, SITE)[1][SITE]
+    coder = random_coder("topk", 12, 20, 3, 0, sites=(SITE,), target="blocks.1.mlp_out", d_out=width, centred=False)
+    splice = Splice(coder.float(), error=error, reads=reads).ablate(1)
+    with pytest.raises(PrismaError, match=rf"expected activations of width {width}, which .* writes; found 12"):
+        prisma.run(model, images, edit={"blocks.1.mlp_out": splice})

@@ -1,13 +1,17 @@
 """Training: one coder and many, folders, and continuing."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 import torch
 
 import prisma
 from prisma.errors import NotFiniteError, PrismaError
+from prisma.launched import Processes
 from prisma.sparse import training
 from prisma.sparse.coders import Coder
 from prisma.sparse.files import read_coder
@@ -178,3 +182,84 @@ def test_a_checkpoint_of_batchtopk_has_k_latents_too(model: prisma.ViT, images: 
     x = prisma.record(model, images, SITE)[1][SITE].flatten(0, 1)
     for coder in (read_coder(tmp_path / "run" / "checkpoints" / "step-000010"), whole):
         assert (coder.encode(x) != 0).double().sum(1).mean().item() == pytest.approx(3, rel=0.15)
+
+
+SEVERAL = [Wanted(site=SITE, width=16, k=2), Wanted(site=SITE, width=20, k=3, kind="batchtopk"),
+           Wanted(site=SITE, width=16, k=2, seed=1)]  # fmt: skip
+
+
+def test_processes_share_the_coders_of_a_training_and_change_no_bit(
+    model: prisma.ViT, images: torch.Tensor, tmp_path: Path
+) -> None:
+    settings = {**QUICK, "steps": 10, "checkpoint_every": 5}
+    alone = train_many(model, images, SEVERAL, **settings, out=tmp_path / "alone")
+    barrier, found = Barrier(2, timeout=60), dict[int, list[Coder]]()
+
+    def one(rank: int) -> None:
+        processes = Processes(rank, 2, barrier=lambda: (barrier.wait(), None)[1])
+        found[rank] = train_many(model, images, SEVERAL, **settings, out=tmp_path / "shared", processes=processes)
+
+    threads = [Thread(target=one, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for coders in found.values():
+        assert all(same(a, b) for a, b in zip(alone, coders, strict=True))
+    for i in range(3):
+        for name in ("sae_weights.safetensors", "metrics.jsonl", "recipe.json", "state.safetensors"):
+            paths = [tmp_path / whose / f"{i:02d}" / name for whose in ("alone", "shared")]
+            assert paths[0].read_bytes() == paths[1].read_bytes(), (i, name)
+    with pytest.raises(PrismaError, match=r"expected the folder of the training with processes, out=\.\.\."):
+        train_many(model, images, SEVERAL, **settings, processes=Processes(0, 2))
+
+
+def test_of_several_coders_each_continues_from_its_own_newest_state(
+    model: prisma.ViT, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**QUICK, "steps": 12, "checkpoint_every": 4}
+    whole = train_many(model, images, SEVERAL, **settings, out=tmp_path / "whole")
+    real, kept = training._keep, list[Path]()
+
+    def keep(job: training.Job, folder: Path, facts: dict[str, object]) -> None:
+        if len(kept) == 5:  # the third coder has its first checkpoint alone, the others their second
+            raise KeyboardInterrupt
+        kept.append(folder)
+        real(job, folder, facts)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training, "_keep", keep)
+        train_many(model, images, SEVERAL, **settings, out=tmp_path / "stopped")
+    resumed = train_many(model, images, SEVERAL, **settings, out=tmp_path / "stopped", resume=True)
+    assert all(same(a, b) for a, b in zip(whole, resumed, strict=True))
+    for i in range(3):
+        lines = [(tmp_path / whose / f"{i:02d}" / "metrics.jsonl").read_bytes() for whose in ("whole", "stopped")]
+        assert lines[0] == lines[1]
+
+
+def test_wandb_is_told_of_every_checkpoint(
+    model: prisma.ViT, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, float]] = []
+    begun: list[tuple[object, ...]] = []
+
+    @contextmanager
+    def tracking(*settings: object) -> Iterator[tuple[object, None]]:
+        begun.append(settings)
+        yield told.append, None
+
+    monkeypatch.setattr(training, "tracking", tracking)
+    monkeypatch.setattr(training, "expect_packages", lambda *names, **more: None)
+    arguments = {**QUICK, "steps": 10, "checkpoint_every": 5, "use_wandb": True}
+    train(model, images, site=SITE, width=16, k=3, **arguments, out=tmp_path / "one")
+    lines = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
+    assert told == lines and [line["step"] for line in told] == [5, 10]
+    ((names, about, folder),) = begun
+    assert names == ["wandb"] and folder == tmp_path / "one" and about["recipe"] == "sparse" and about["steps"] == 10  # type: ignore[index]
+    train(model, images, site=SITE, width=16, k=3, **arguments, out=tmp_path / "one", resume=True)
+    assert begun[1][1]["run"] == about["run"]  # type: ignore[index]
+    told.clear()
+    train_many(model, images, SEVERAL[:2], **arguments, out=tmp_path / "two")
+    assert {"step", "00/error", "01/error", "01/dead"} <= set(told[0])
+    with pytest.raises(PrismaError, match=r"expected the folder of the training with use_wandb, out=\.\.\."):
+        train(model, images, site=SITE, width=16, k=3, **arguments)
