@@ -189,7 +189,7 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 
-_PACKAGES = ("sparse",)
+_PACKAGES = ("editing", "features", "sparse")
 """Packages whose names are used as `prisma.sparse.train`."""
 
 

@@ -35,7 +35,10 @@ GROUPS = {  # folder of the package -> heading in the API reference, in the orde
     "pretrained/transformers": "Pretrained models: transformers",
     "pretrained/open_clip": "Pretrained models: open_clip",
     "data": "Tasks and pictures",
+    "features": "Feature visualisation",
     "sparse": "Sparse coders",
+    "editing": "Editing",
+    "language": "Language models",
     "train": "Training",
     "publish": "Publishing",
 }

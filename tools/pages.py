@@ -17,7 +17,9 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "analysis"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.stem != "README")  # which is their index
-TUTORIALS = tuple(ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("circuit", "class-space", "sparse"))
+TUTORIALS = tuple(
+    ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("circuit", "class-space", "features", "language", "sparse")
+)
 # These use real models, which only `make real` has.
 REAL = tuple(ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("attribution", "dinov2"))
 PICTURE = re.compile(r"!\[.+?\]\((.+?)\)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prisma.config import ViTConfig
+from prisma.editing.folder import is_edited
 from prisma.errors import PrismaError, nearest, quoted, shown
 from prisma.filesystem import given
 from prisma.loaded import Loaded
@@ -15,6 +16,7 @@ from prisma.pretrained.loading import is_folder
 from prisma.pretrained.references import PREFIXES
 from prisma.repository import Published, published_in
 from prisma_app.cache import Cache
+from prisma_app.edited import edited_pair
 from prisma_app.models import Mouse, Shipped, mice, pinned, shipped
 from prisma_app.pictures import Picture
 from prisma_app.pretrained import Pretrained
@@ -133,7 +135,7 @@ class Scene:
 def library_of(hub: Path | None, model: str | None, prompts: Sequence[str]) -> Library:
     """Every mouse of a folder hub, one mouse of the Hugging Face Hub (`hub=None`), or one model of a library.
 
-    With neither, the mice in the package.
+    With neither, the mice in the package. The folder of an edited model is two: after the edit and before.
 
     Args:
         model: the first model to show: a mouse of the hub. Or the only one: a folder, or a name in another library
@@ -148,6 +150,9 @@ def library_of(hub: Path | None, model: str | None, prompts: Sequence[str]) -> L
     if model is not None and model.startswith("mice/") and not published:
         hub = None
     elif model is not None and not published and (is_folder(model) or model.partition("/")[0] in PREFIXES):
+        if is_folder(model) and is_edited(model) and not prompts:
+            sides = {side.name: side for side in edited_pair(model)}
+            return Library(list(sides), sides.__getitem__, folder=Path(model).parent)
         only = Pretrained(model, prompts)
         return Library([only.name], lambda _: only, folder=Path(model).parent if is_folder(model) else None)
     if prompts:

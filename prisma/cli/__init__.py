@@ -16,6 +16,9 @@ from prisma import __version__
 from prisma.cli.analyze import cli as analyze_cli
 from prisma.cli.batches import cli as batches_cli
 from prisma.cli.card import cli as card_cli
+from prisma.cli.editing import cli as editing_cli
+from prisma.cli.features import cli as features_cli
+from prisma.cli.language import cli as language_cli
 from prisma.cli.mice import cli as mice_cli
 from prisma.cli.models import cli as models_cli
 from prisma.cli.publishing import cli as publishing_cli
@@ -43,6 +46,9 @@ for commands in (
     models_cli,
     analyze_cli,
     sparse_cli,
+    editing_cli,
+    language_cli,
+    features_cli,
     serving_cli,
 ):
     cli.add_typer(commands)

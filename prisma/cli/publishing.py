@@ -21,14 +21,15 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="WHAT",
-        help="A finished run folder; task:NAME, the data set of a task; a folder with a tuned lens or sparse coder.",
+        help="A finished run folder; task:NAME, the data set of a task; a folder "
+        "with a tuned lens, a sparse coder or an edited model.",
     ),
 ]
 BaseModel = Annotated[
     str | None,
-    typer.Option("--base-model", metavar="OWNER/NAME[@REVISION]", help="Of a lens or coder: the model it is for."),
+    typer.Option("--base-model", metavar="OWNER/NAME[@REVISION]", help="Of a lens, coder or edit: the model it is of."),
 ]
-License = Annotated[str | None, typer.Option("--license", metavar="ID", help="Of a lens or coder: mit, for instance.")]
+License = Annotated[str | None, typer.Option("--license", metavar="ID", help="Of a lens, coder or edit, such as mit.")]
 Sign = Annotated[
     Path | None, typer.Option("--sign", metavar="KEY", help="Sign the manifest with this private key (a PEM file).")
 ]
@@ -54,7 +55,7 @@ def publish(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run, a data set, a tuned lens or a sparse coder to the Hugging Face Hub, or into a folder hub.
+    """Publish a run, a data set, a lens, a coder or an edited model to the Hugging Face Hub, or into a folder hub.
 
     Every checkpoint of a run becomes a verified revision; main gets the final weights, card, curves and manifest. A
     repository of the Hub is private until --public. The token is that of `hf auth login`, or HF_TOKEN.

@@ -58,14 +58,14 @@ def publish(
 ) -> Report:
     """Publish a finished run: a revision per checkpoint, and `main` with the final weights, the card and the manifest.
 
-    The data set of a task, a tuned lens and a sparse coder are published in the same way; the first two have `main`
-    alone. A label is made only after every byte of its commit was verified. A kill at any moment leaves only labels
-    that serve verified bytes, and publishing again completes the rest. Publishing twice writes nothing, and needs no
-    permission to write.
+    The data set of a task, a tuned lens, a sparse coder and an edited model are published in the same way; all but a
+    coder have `main` alone. A label is made only after every byte of its commit was verified. A kill at any moment
+    leaves only labels that serve verified bytes, and publishing again completes the rest. Publishing twice writes
+    nothing, and needs no permission to write.
 
     Args:
-        what: a run folder with results.json; `task:NAME`, for the data set of a task; or a folder with a tuned lens
-            or a sparse coder.
+        what: a run folder with results.json; `task:NAME`, for the data set of a task; or a folder with a tuned lens,
+            a sparse coder or an edited model.
         repo: OWNER/NAME.
         hub: a folder hub, made if absent; None is the Hugging Face Hub, where the repository is private at first.
         replace: move labels that serve other bytes, and remove labels that this run does not have. Old commits stay
@@ -73,8 +73,9 @@ def publish(
         public: on the Hugging Face Hub, make the repository public once everything is published and verified.
         sign: the file of a private key, with which the manifest is signed. Without it, a signature that is there
             stays, even if the manifest is no longer the one that was signed.
-        base_model: of a tuned lens or coder, the model that it was trained on: OWNER/NAME or OWNER/NAME@REVISION.
-        license: of a tuned lens or coder, its licence, as the Hub names it.
+        base_model: of a tuned lens or coder, the model that it was trained on, of an edited model, the one before:
+            OWNER/NAME or OWNER/NAME@REVISION.
+        license: of these, their licence, as the Hub names it.
         progress: show bars on stderr.
 
     Raises:

@@ -16,8 +16,9 @@ from prisma.analysis.attribution.games import Game, TokenGame, absence_of
 from prisma.analysis.attribution.methods import Method, Plan, method_named
 from prisma.analysis.attribution.pixel_game import PixelGame
 from prisma.analysis.attribution.players import players_of
-from prisma.analysis.attribution.questions import Reading, as_target, name_of
+from prisma.analysis.attribution.questions import as_target, name_of
 from prisma.analysis.border import guarded
+from prisma.analysis.readings import Reading
 from prisma.analysis.result import Result
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError

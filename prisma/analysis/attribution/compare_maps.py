@@ -24,8 +24,9 @@ from prisma.analysis.attribution.map_curves import (
     random_curve,
 )
 from prisma.analysis.attribution.methods import METHODS, method_named
-from prisma.analysis.attribution.questions import Reading, as_target, name_of
+from prisma.analysis.attribution.questions import as_target, name_of
 from prisma.analysis.border import guarded
+from prisma.analysis.readings import Reading
 from prisma.analysis.result import Result
 from prisma.analysis.statistics import mean_interval
 from prisma.errors import PrismaError

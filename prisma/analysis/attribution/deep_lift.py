@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prisma.analysis.attribution.games import Game
-from prisma.analysis.attribution.questions import Reading
+from prisma.analysis.readings import Reading
 from prisma.errors import PrismaError, expect_packages
 
 MOST = 0.01

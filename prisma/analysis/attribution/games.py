@@ -18,8 +18,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from prisma.analysis.attribution.questions import Reading, values_of_logits, values_of_pixels, values_of_stream
+from prisma.analysis.attribution.questions import values_of_logits, values_of_pixels, values_of_stream
 from prisma.analysis.fewer_tokens import only_keys, positions_in_attention, same_length, taken
+from prisma.analysis.readings import Reading
 from prisma.batching import block_memory, inputs_per_pass
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError, quoted

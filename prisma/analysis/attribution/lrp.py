@@ -31,7 +31,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from prisma.analysis.attribution.games import Game, TokenGame
-from prisma.analysis.attribution.questions import Reading, values_of_logits
+from prisma.analysis.attribution.questions import values_of_logits
+from prisma.analysis.readings import Reading
 from prisma.errors import PrismaError
 from prisma.plain import expect_plain
 

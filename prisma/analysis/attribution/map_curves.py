@@ -22,8 +22,9 @@ from torch import Tensor
 
 from prisma.analysis.attribution.attribute import baseline_of, predicted_logits
 from prisma.analysis.attribution.games import Game, TokenGame, absence_of
-from prisma.analysis.attribution.questions import Reading, as_target, name_of
+from prisma.analysis.attribution.questions import as_target, name_of
 from prisma.analysis.border import guarded
+from prisma.analysis.readings import Reading
 from prisma.analysis.result import Effect
 from prisma.errors import PrismaError, quoted
 from prisma.metrics import Metric, Target

@@ -17,10 +17,10 @@ from prisma.analysis.attribution.games import Game
 from prisma.analysis.attribution.importance import importance
 from prisma.analysis.attribution.lrp import attn_lrp, cp_lrp, gamma_lrp, tokens_of
 from prisma.analysis.attribution.path_methods import gradient_shap, integrated_gradients
-from prisma.analysis.attribution.questions import Reading
 from prisma.analysis.attribution.removal_methods import occlusion, rise
 from prisma.analysis.attribution.shapley import exact_shapley, kernel_shap, lime, payoff_of, shapley_sampling
 from prisma.analysis.attribution.transformer_attribution import transformer_attribution
+from prisma.analysis.readings import Reading
 from prisma.errors import PrismaError, nearest, quoted
 from prisma.metrics import Logit
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.attribution.games import Game
-from prisma.analysis.attribution.questions import Reading, values_of_logits
+from prisma.analysis.attribution.questions import values_of_logits
+from prisma.analysis.readings import Reading
 from prisma.errors import PrismaError
 
 PASS_PIXELS = 32 * 2**20

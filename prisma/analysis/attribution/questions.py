@@ -8,12 +8,13 @@ is a `Reading` too, such as a latent of a sparse coder.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from prisma.analysis.border import expect_finite_run
+from prisma.analysis.readings import Objective, Reading, named_axes
 from prisma.batching import measure_rows
 from prisma.errors import PrismaError, quoted
 from prisma.fields import check_types
@@ -24,24 +25,8 @@ from prisma.sites import Tap, axes_of, canonical, matching
 from prisma.vit import ViT
 
 
-@runtime_checkable
-class Reading(Protocol):
-    """A number that is computed from activations of a run."""
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The sites that it needs."""
-
-    @property
-    def tokens(self) -> tuple[int, ...]:
-        """The tokens that it looks at by their place; a mean over tokens looks at none."""
-
-    def value(self, acts: Mapping[str, Tensor]) -> Tensor:
-        """The number for each image of a run [batch]."""
-
-
 @dataclass(frozen=True)
-class Neuron:
+class Neuron(Objective):
     """One number of an activation: `Neuron("blocks.3.mlp.post", 17)`, the neuron 17 of layer 3 at the class token.
 
     Attributes:
@@ -70,7 +55,7 @@ class Neuron:
 
     def value(self, acts: Mapping[str, Tensor]) -> Tensor:
         """[batch]. Raises PrismaError: no such index, or a site that has no features."""
-        x, axes = acts[self.site], axes_of(self.site)
+        x, axes = named_axes(acts, self.site)
         chosen = {"head": self.head, "token": self.token, axes[-1]: self.index}
         if axes[-1] in ("key", "token") or ("head" in axes) != (self.head is not None):
             raise PrismaError(f"expected a site of features, and a head where it has heads; found {self} of {axes}")

@@ -29,8 +29,9 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from prisma.analysis.attention.token_maps import readout_row
 from prisma.analysis.attribution.games import Game, TokenGame, divided
 from prisma.analysis.attribution.lrp import tokens_of
-from prisma.analysis.attribution.questions import Reading, values_of_logits
+from prisma.analysis.attribution.questions import values_of_logits
 from prisma.analysis.border import record
+from prisma.analysis.readings import Reading
 from prisma.errors import PrismaError
 from prisma.plain import expect_plain
 from prisma.sites import Tap

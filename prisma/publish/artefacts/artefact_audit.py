@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prisma.bounds import JSON
+from prisma.editing.folder import BEFORE, EDIT
 from prisma.errors import PrismaError, listed, shown
 from prisma.publish.artefacts.artefact import ArtefactManifest, content_id
 from prisma.publish.artefacts.coder import FOUND_BY as CODER
@@ -29,7 +30,7 @@ def is_artefact(source: Source, labels: Mapping[str, str]) -> bool:
     listing = source.listing(labels[MAIN]) if MAIN in labels else {}
     if source.kind == DATASET or MANIFEST in listing:  # a mouse, to which somebody may have added such a file
         return source.kind == DATASET
-    return ARTEFACT in listing or any(set(names) <= listing.keys() for names in (LENS, CODER))
+    return ARTEFACT in listing or any(set(names) <= listing.keys() for names in (LENS, CODER, (EDIT, BEFORE)))
 
 
 @dataclass

@@ -63,7 +63,7 @@ class BaseModel:
         model = load(ref, revision if has_revision else None, there).model
         if (found := weights_hash(model.state_dict())) != weights:
             raise PrismaError(
-                f"expected a base model with the weights {weights[:12]}, which {what} was trained on; found "
+                f"expected a base model with the weights {weights[:12]}, to which {what} belongs; found "
                 f"{found[:12]} in {quoted(name)}: name the right repository, or its revision as OWNER/NAME@step-000128"
             )
         expect(model)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from prisma.publish.artefacts import coder, dataset, tuned_lens
+from prisma.publish.artefacts import coder, dataset, edited_model, tuned_lens
 from prisma.publish.commits import FileRecord
 from prisma.repository import DATASET, MODEL
 
@@ -34,5 +34,8 @@ KINDS: Mapping[str, Kind] = {
     DATASET: Kind(DATASET, dataset.NAMES, dataset.FACTS, dataset.render, dataset.problems, False),
     coder.KIND: Kind(MODEL, coder.NAMES, coder.FACTS, coder.render, coder.problems, False, coder.checkpoints),
     tuned_lens.KIND: Kind(MODEL, tuned_lens.NAMES, tuned_lens.FACTS, tuned_lens.render, tuned_lens.problems, True),
+    edited_model.KIND: Kind(
+        MODEL, edited_model.NAMES, edited_model.FACTS, edited_model.render, edited_model.problems, False
+    ),
 }
 """What the manifest states as `kind` -> the kind."""

@@ -29,7 +29,7 @@ def test_it_is_the_model_with_these_weights(hub: Path) -> None:
     assert (found.repo, found.ref, found.revision, found.input) == ("lab/tiny", "lab/tiny", None, (1, 8, 8))
     step = weights(hub, "step-000002")
     assert BaseModel.of("lab/tiny@step-000002", "a tuned lens", step, hub, anything).revision == "step-000002"
-    with pytest.raises(PrismaError, match=f"with the weights {step[:12]}, which a tuned lens was trained on; found"):
+    with pytest.raises(PrismaError, match=f"with the weights {step[:12]}, to which a tuned lens belongs; found"):
         BaseModel.of("lab/tiny", "a tuned lens", step, hub, anything)
     assert BaseModel.read(Fact(found.to_dict(), "manifest.json")) == found
     assert found.metadata("adapter") == {"base_model": "lab/tiny", "base_model_relation": "adapter"}

@@ -1,0 +1,134 @@
+"""`prisma trace` and `prisma rewrite`: causal tracing of a language model, and changing one of its facts."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prisma.cli.shared import JsonOption, interruptible, table
+
+cli = typer.Typer()
+
+ModelOption = Annotated[
+    str, typer.Option("--model", metavar="REF", help="mice/facts, or a folder or a name for transformers.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")]
+FORMS = ("known", "counterfact", "zsre")
+
+
+@cli.command(
+    epilog='Example: prisma trace --model mice/facts --prompt "{} plays the" --subject "Dan Frost" --out trace'
+)
+def trace(
+    model: ModelOption,
+    prompt: Annotated[str | None, typer.Option(help="Ends before the answer; {} stands for the subject.")] = None,
+    subject: Annotated[str | None, typer.Option(help="The words that noise hides.")] = None,
+    answer: Annotated[str | None, typer.Option(help="What the model should say (default: what it says).")] = None,
+    facts: Annotated[Path | None, typer.Option(help="A JSON file of facts, of which the average is taken.")] = None,
+    form: Annotated[str, typer.Option(help=f"Of that file: {', '.join(FORMS)}.")] = "known",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N facts.")] = None,
+    kind: Annotated[str, typer.Option(help="Which states are restored: hidden, mlp, attention.")] = "hidden",
+    window: Annotated[int | None, typer.Option(min=1, help="Layers at once (default: 1 of hidden, else 10).")] = None,
+    sever: Annotated[str | None, typer.Option(help="mlp or attention: keep its later outputs corrupt.")] = None,
+    noise: Annotated[float, typer.Option(help="Of the subject, in standard deviations of embeddings.")] = 3.0,
+    samples: Annotated[int, typer.Option(min=1, help="Draws of the noise.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="The largest number of rows in one pass.")] = 128,
+    out: Annotated[Path | None, typer.Option(help="A folder for trace.npz and trace.png.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find where a language model holds what it knows about a subject: causal tracing, as in ROME."""
+    from prisma.errors import PrismaError
+    from prisma.language.average_trace import AverageTrace, average_trace
+    from prisma.language.causal_trace import CausalTrace, causal_trace
+    from prisma.language.loading import load
+    from prisma.train.machine import pick_device
+
+    one = prompt is not None and subject is not None
+    if one == (facts is not None) or (facts is not None and (prompt or subject or answer)):
+        raise PrismaError("expected --prompt and --subject, or --facts; found neither or both")
+    asked: Any = _facts(facts, form, limit) if facts is not None else None
+    options: dict[str, Any] = {
+        "kind": kind, "window": window, "sever": sever, "noise": noise, "samples": samples, "seed": seed,
+        "batch": batch,
+    }  # fmt: skip
+    with interruptible("nothing was written"):
+        loaded, tokenizer = load(model, str(pick_device(device)))
+        found: CausalTrace | AverageTrace = (
+            average_trace(loaded, tokenizer, asked, **options)
+            if asked is not None
+            else causal_trace(loaded, tokenizer, str(prompt), str(subject), answer=answer, **options)
+        )
+        if out is not None:
+            found.to_npz(out / "trace.npz")
+            found.plot().savefig(out / "trace.png")
+    if as_json:
+        print(json.dumps(found.to_dict()))
+        return
+    rows, names = found.effect, next(iter(found.names.values()))
+    layers = range(rows.shape[1])
+    print(
+        table(
+            [
+                {"restored": name, **{str(i): f"{row[i]:+.3f}" for i in layers}}
+                for name, row in zip(names, rows, strict=True)
+            ]
+        )
+    )
+    print(found.report())
+
+
+@cli.command(
+    epilog='Example: prisma rewrite --model mice/facts --prompt "{} plays the" --subject "Dan Frost" --to tuba '
+    "--layer 0 --texts texts.txt --out edited"
+)
+def rewrite(
+    model: ModelOption,
+    prompt: Annotated[str, typer.Option(help="Ends before the answer, with {} in the place of the subject.")],
+    subject: Annotated[str, typer.Option(help="Whose fact is changed.")],
+    to: Annotated[str, typer.Option(help="The new answer.")],
+    layer: Annotated[int, typer.Option(min=0, help="Whose MLP is changed; `prisma trace --kind mlp` says which.")],
+    texts: Annotated[Path, typer.Option(help="A file with a text on each line: what should stay as it is.")],
+    out: Annotated[Path, typer.Option(help="A folder for the edited model, and edit.safetensors.")],
+    ridge: Annotated[float, typer.Option(min=0, help="Of the covariance of keys, relative to its diagonal.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of the texts before the prompt.")] = 0,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change one fact of a language model by a change of rank one of one MLP: ROME, with one key everywhere."""
+    from prisma.filesystem import given
+    from prisma.language.facts import Fact
+    from prisma.language.loading import load
+    from prisma.language.rank_one_edit import rank_one_edit
+    from prisma.reading import read_text
+    from prisma.train.machine import pick_device
+
+    lines = [line for line in read_text(given(texts)).splitlines() if line.strip()]
+    with interruptible("nothing was changed"):
+        loaded, tokenizer = load(model, str(pick_device(device)))
+        fact = Fact(prompt=prompt, subject=subject, new=to)
+        edit = rank_one_edit(loaded, tokenizer, fact, layer=layer, texts=lines, ridge=ridge, seed=seed)
+        edit.write(given(out) / "edit.safetensors")
+        with edit.apply(loaded):
+            loaded.save_pretrained(given(out))  # type: ignore[operator]
+            tokenizer.save_pretrained(given(out))
+    about = dict(edit.about)
+    if as_json:
+        print(json.dumps(about))
+        return
+    print(
+        f"{fact.text} {to}: probability {about['probability_before']:.3f} before, "
+        f"{about['probability_after']:.3f} after. The edited model and the edit are in {out}."
+    )
+
+
+def _facts(path: Path, form: str, limit: int | None) -> Any:
+    from prisma.errors import PrismaError, quoted
+    from prisma.language.facts import read_counterfact, read_known, read_zsre
+
+    readers = {"known": read_known, "counterfact": read_counterfact, "zsre": read_zsre}
+    if form not in readers:
+        raise PrismaError(f"expected --form to be one of {', '.join(readers)}; found {quoted(form)}")
+    return readers[form](path, limit)

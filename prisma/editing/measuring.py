@@ -1,0 +1,159 @@
+"""How good is an edit of a class: does it do what it should, for unseen images, and nothing else?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prisma.analysis.border import guarded
+from prisma.batching import inputs_per_pass
+from prisma.editing.weight_edit import WeightEdit
+from prisma.errors import PrismaError, quoted
+from prisma.runs import Edits, run
+from prisma.vit import ViT
+
+LEVEL = 0.95
+Z = 1.959963984540054
+"""How many standard errors from the middle a normal interval of this level reaches."""
+NEAR = 0.1
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many images, with a Wilson interval of 95 %, which is one too where all or none are counted.
+
+    Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
+    """
+
+    count: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """The share; NaN of no images."""
+        return self.count / self.n if self.n else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The lower and the upper end; (0, 1) of no images."""
+        if not self.n:
+            return 0.0, 1.0
+        p, n = self.value, self.n
+        middle, spread = (p + Z * Z / (2 * n)), Z * (p * (1 - p) / n + Z * Z / (4 * n * n)) ** 0.5
+        low, high = ((middle + sign * spread) / (1 + Z * Z / n) for sign in (-1, 1))
+        return (0.0 if self.count == 0 else low), (1.0 if self.count == n else high)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.3f} [{low:.3f}, {high:.3f}] of {self.n:,}"
+
+
+@dataclass(frozen=True)
+class EditMeasures:
+    """What an edit from one class to another does. Every field but `near_gap` is a share of images.
+
+    Attributes:
+        success: key images that are now called `target`; of no images where none are known.
+        generalisation: unseen images of the class, which were called by its name, that are now called `target`.
+        forgotten: of the same images, those that are no longer called by the class's name, whatever they are called.
+        locality: images of all other classes whose answer is the same as before. Near 1, nothing else changed.
+        near_boundary: the same for the tenth of these images whose two likeliest classes were closest.
+        near_gap: the largest difference of these two probabilities among that tenth.
+    """
+
+    success: Share
+    generalisation: Share
+    forgotten: Share
+    locality: Share
+    near_boundary: Share
+    near_gap: float
+
+    @property
+    def shares(self) -> dict[str, Share]:
+        return {name: x for name, x in vars(self).items() if isinstance(x, Share)}
+
+    def rows(self) -> list[dict[str, str]]:
+        """Of a table: each share with its interval, and of how many images it is."""
+        return [
+            {
+                "measure": name.replace("_", " "),
+                "share": f"{x.value:.3f}" if x.n else "",
+                "95 %": "{:.3f} to {:.3f}".format(*x.interval),
+                "images": f"{x.n:,}",
+            }
+            for name, x in self.shares.items()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; None for the share of no images."""
+        shares = {
+            name: {"value": x.value if x.n else None, "interval": list(x.interval), "n": x.n}
+            for name, x in self.shares.items()
+        }
+        return {**shares, "near_gap": self.near_gap}
+
+
+@guarded
+@torch.no_grad()
+def measure_edit(
+    model: ViT,
+    edit: Any,
+    images: Tensor,
+    labels: Tensor,
+    source: int,
+    target: int,
+    *,
+    key_images: Tensor | None = None,
+    batch: int | None = None,
+) -> EditMeasures:
+    """Does an edit do what it should, for unseen images too, and nothing else?
+
+    Args:
+        model: as it was before.
+        edit: a `WeightEdit`, or edits of sites as for `prisma.run`, such as those of a sparse latent.
+        images, labels: that were not used to make it, of all classes.
+        source, target: numbers of the two classes.
+        key_images: those it was made with, for `success`.
+
+    Raises:
+        PrismaError: as `prisma.run`; no images, or none of the class.
+    """
+    if len(images) != len(labels) or not bool((labels == source).any()):
+        raise PrismaError(
+            f"expected images with labels, some of class {source}; found {len(images)} images and {len(labels)} labels"
+        )
+    labels = labels.to(images.device)
+    before = answers(model, None, images, batch).softmax(-1)
+    after = answers(model, edit, images, batch).argmax(-1)
+    keyed = key_images if key_images is not None else images[:0]
+    own = answers(model, edit, keyed, batch).argmax(-1) if len(keyed) else after[:0]
+    top = before.topk(min(2, before.shape[-1]), dim=-1)
+    said = top.indices[:, 0]
+    mine, rest = (labels == source) & (said == source), labels != source
+    gaps = (top.values[:, 0] - top.values[:, -1])[rest]
+    same = (after == said)[rest]
+    nearest = gaps.argsort()[: max(round(NEAR * len(gaps)), 1)]
+    return EditMeasures(
+        success=_share(own == target),
+        generalisation=_share(after[mine] == target),
+        forgotten=_share(after[mine] != source),
+        locality=_share(same),
+        near_boundary=_share(same[nearest]),
+        near_gap=float(gaps[nearest].max()) if len(gaps) else float("nan"),
+    )
+
+
+def answers(model: ViT, edit: WeightEdit | Edits | None, images: Tensor, batch: int | None = None) -> Tensor:
+    """Logits [image, class] with an edit of weights or of sites. The model is afterwards bitwise what it was."""
+    if isinstance(edit, WeightEdit):
+        with edit.apply(model):
+            return answers(model, None, images, batch)
+    if edit is not None and not isinstance(edit, Mapping):
+        raise PrismaError(f"expected a WeightEdit, or edits of sites by name; found {quoted(edit)}")
+    return torch.cat([run(model, some, edit) for some in images.split(inputs_per_pass(model, batch))])
+
+
+def _share(hits: Tensor) -> Share:
+    return Share(int(hits.sum()), len(hits))

@@ -1,0 +1,134 @@
+"""Feature visualisation as a whole: planted units are found, and what the result says of itself is right."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import prisma
+from prisma.data import task
+from prisma.data.transform import Transform
+from prisma.errors import PrismaError
+from prisma.features import (
+    FFT,
+    MACO,
+    PLAIN,
+    Channel,
+    Features,
+    Interpolation,
+    Near,
+    Pixels,
+    Pyramid,
+    visualize,
+)
+from prisma.features.images import Image
+from prisma.features.references import total_variation
+from tests.features.planted import TEMPLATE, patches, small_cnn, template_mouse
+from tests.variants import images_of, model_of
+
+TRANSFORM = Transform((12, 16), (0.5,) * 3, (0.25,) * 3)
+
+
+@pytest.mark.parametrize("image", [Pixels(), FFT(), Pyramid()], ids=repr)
+def test_the_optimum_of_a_planted_unit_is_its_template(image: Image) -> None:
+    """The cosine of the whole image, around grey, with the template in every patch."""
+    found = visualize(template_mouse(), Channel("blocks.0.mlp.post", 0), image, steps=150, robustness=PLAIN)
+    pixels = patches(found.images)[0] - 0.5
+    assert F.cosine_similarity(pixels.flatten(), TEMPLATE.flatten().repeat(len(pixels)), dim=0) > 0.9
+
+
+def test_of_a_cnn_the_class_of_the_optimum_is_that_of_its_logit() -> None:
+    network = small_cnn()
+    found = visualize(network, range(3), steps=60, transform=TRANSFORM)
+    assert found.images.shape == (3, 3, 12, 16) and found.answer.tolist() == [0, 1, 2]
+    logits = network(TRANSFORM.normalise(found.images))
+    assert torch.allclose(found.activation, logits.diagonal(), atol=1e-4)
+    assert not any(x.grad is not None for x in network.parameters())
+    channel = visualize(network, Channel("2.0", 4), steps=20, transform=TRANSFORM)
+    inside = network[:2](TRANSFORM.normalise(channel.images))
+    assert channel.activation.item() == pytest.approx(network[2][0](inside)[0, 4].mean().item(), abs=1e-4)
+
+
+def test_the_result_has_what_the_data_and_a_second_model_say(tmp_path: Path) -> None:
+    model, second = model_of("base", torch.float32), model_of("registers", torch.float32)
+    data = torch.rand(20, *model.config.input_shape, generator=torch.Generator().manual_seed(0))
+    units = [Channel("logits", 2), Channel("blocks.1.mlp.post", 4)]
+    found = visualize(model, units, steps=30, copies=2, data=data, k=3, second=second)
+    logits = model(data)[:, 2]
+    assert found.target.tolist() == [0, 0, 1, 1]
+    assert torch.allclose(found.activation[:2], model(found.images[:2])[:, 2], atol=1e-4)
+    wanted = 100 * (logits < found.activation[0]).double().mean()
+    assert found.percentile[0].item() == pytest.approx(wanted.item(), abs=1e-4) and found.percentile[0] > 90
+    assert found.top_index is not None and found.top_index[0].tolist() == logits.argsort(descending=True)[:3].tolist()
+    assert torch.allclose(found.top_images[0], data[found.top_index[0]], atol=1e-6)  # type: ignore[index]
+    assert found.second is not None and found.second.isnan().tolist() == [False, False, True, True]
+    assert torch.equal(found.second_answer, second(found.images).argmax(1))  # type: ignore[arg-type]
+    assert found.path is not None and found.path.shape == (4, 2) == tuple(found.natural.shape)  # type: ignore[union-attr]
+    assert found.metadata["targets"] == ["logits:2", "blocks.1.mlp.post:4"]
+    again = Features.from_npz(found.to_npz(tmp_path / "features.npz"))
+    assert torch.equal(again.images, found.images) and again.metadata == dict(found.metadata)
+    report = found.report(["a", "b", "c"]).splitlines()
+    assert len(report) == 4 and report[0].startswith("logits:2: ") and "% of the data" in report[0]
+    single = found.__class__(**{**vars(found), "images": found.images[:, :1], "top_images": found.top_images[:, :, :1]})  # type: ignore[index]
+    assert len(single.plot().axes) == 1 and len(found.plot("path").axes) >= 1
+
+
+def test_seeds_batches_and_copies() -> None:
+    model = model_of("base", torch.float32)
+    units = [Channel("blocks.0.mlp.post", i) for i in range(3)]
+    one, two = (visualize(model, units, steps=5, seed=0, batch=batch) for batch in (1, 3))
+    assert torch.allclose(one.images, two.images, atol=2e-4)
+    assert not torch.allclose(one.images, visualize(model, units, steps=5, seed=1).images, atol=1e-3)
+    without = visualize(model, units[0], steps=3)
+    assert without.percentile.isnan().all() and without.top_index is None and without.report().startswith("blocks.0")
+    assert "prisma.features.visualize".rpartition(".")[2] in dir(prisma.features)
+
+
+def test_interpolation_and_a_value_that_is_to_be_reached() -> None:
+    model = model_of("base", torch.float32)
+    ends = [Channel("logits", 0), Channel("logits", 3)]
+    found = visualize(model, Interpolation(*ends), copies=3, steps=30, robustness=PLAIN)
+    logits = model(found.images)
+    assert logits[:, 0].argmax() == 0 and logits[:, 3].argmax() == 2
+    near = visualize(model, Near(ends[0], 0.1), steps=60, robustness=PLAIN, image=Pixels(lr=0.2))
+    assert model(near.images)[0, 0].item() == pytest.approx(0.1, abs=0.05)
+
+
+def test_maco_and_fft_are_smoother_than_pixels_at_equal_activation() -> None:
+    """On the sprites mouse: all reach the same logit, that of a typical image of the class."""
+    loaded, data = prisma.load("mice/sprites"), task("sprites").inputs("test", 30)[0]
+    targets = [Near(Channel("logits", 7), 9.0)]
+    found = [visualize(loaded, targets, image, steps=40, robustness=PLAIN, data=data, k=1) for image in KINDS]
+    assert all((x.activation.abs() < 0.2).all() for x in found), "their squared distance from the logit"
+    pixels, *smooth = (total_variation(x.images) for x in found)
+    assert all((x < 0.8 * pixels).all() for x in smooth)
+
+
+KINDS = (Pixels(), FFT(), MACO())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "expected steps to be a whole number of at least 1; found 0"),
+        ({"copies": 1.5}, "expected copies to be a whole number of at least 1; found 1.5"),
+        ({"objectives": []}, "expected 1 to 100,000 objectives; found 0"),
+        ({"objectives": Channel("blocks.0.mlp.pots", 1)}, "the nearest are"),
+        (
+            {"objectives": Channel("blocks.0.mlp.post", 99)},
+            "feature of blocks.0.mlp.post below 10; found 99",
+        ),
+        ({"objectives": 7}, "class"),
+        ({"start": torch.rand(3, 2, 6, 6)}, "one picture to begin with, or one for each of 1; found 3"),
+        ({"start": torch.rand(2, 5, 6)}, r"expected pictures \[n, 2, 6, 6\] as floats; found \[1, 2, 5, 6\]"),
+        ({"image": MACO()}, "expected data, pictures or a magnitude for MACO; found none of them"),
+        ({"data": torch.rand(0, 2, 6, 6)}, "expected at least one image; found none"),
+        ({"objectives": Interpolation(Channel("logits", 0), Channel("logits", 1))}, "at least two copies"),
+    ],
+)
+def test_what_cannot_be_done_is_said(changes: dict, message: str) -> None:
+    settings = {"objectives": Channel("logits", 1), "steps": 2, **changes}
+    with pytest.raises(PrismaError, match=message):
+        visualize(model_of("base", torch.float32), **settings)
+    assert images_of(model_of("base", torch.float32), 1).ndim == 4
