@@ -24,6 +24,7 @@ from prisma.analysis.class_space.class_values import class_reads, to_pixels
 from prisma.analysis.modularity import cluster_lesions
 from prisma.analysis.modularity.modularity import Modularity
 from prisma.analysis.patching.causal_tracing import embedding_scale
+from prisma.analysis.top_images import top_images
 
 METRIC = LogitDiff(0, 1)
 
@@ -116,6 +117,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "token_perturbation": lambda model, images: token_perturbation(
         model, images, _labels(images), _coverage(model, images), remove="class_label"
     ),
+    "top_images": lambda model, images: top_images(model, images, "embed", k=2),
     "train_tuned_lens": _lens,
     "tuned_lens": lambda model, images: prisma.tuned_lens(model, _lens(model, images), images),
 }

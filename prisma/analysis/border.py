@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from prisma.analysis.result import Result
 from prisma.bounds import expect_within
+from prisma.data.pictures import Pictures
 from prisma.errors import NotFiniteError, PrismaError, quoted
 from prisma.fields import conform
 from prisma.metrics import KL
@@ -66,7 +67,7 @@ def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
             expect_unwrapped(given["model"])
         for name, value in given.items():
             given[name] = value = _number(name, value, parameters.parameters[name].annotation)
-            if name in INPUTS and "model" in given and value is not None:
+            if name in INPUTS and "model" in given and not isinstance(value, Pictures | None):
                 expect_inputs(given["model"], value, name)
             _expect_tensor(name, value, parameters.parameters[name].annotation)
             _expect_finite(name, value)

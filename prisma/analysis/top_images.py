@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.attention.token_grid import TokenGrid
+from prisma.analysis.border import guarded, record
 from prisma.analysis.readings import Activations, expect_index, features_at
 from prisma.analysis.result import Result
 from prisma.batching import inputs_per_pass
@@ -21,8 +22,6 @@ from prisma.data.pictures import Pictures
 from prisma.errors import NotFiniteError, PrismaError, quoted
 from prisma.inventory import site_names
 from prisma.numbers import exact, first_not_finite
-from prisma.plain import uncompiled
-from prisma.runs import expect_inputs, expect_model, record
 from prisma.sites import axes_of, matching
 from prisma.vit import ViT
 
@@ -74,14 +73,12 @@ def images_at(images: Images, rows: Sequence[int]) -> Tensor:
     return images[torch.as_tensor(list(rows), dtype=torch.long)] if isinstance(images, Tensor) else images.read(rows)
 
 
-def expect_data(images: object, *, model: ViT | None = None) -> None:
+def expect_data(images: object) -> None:
     """Raise PrismaError unless this is a data set with at least one image."""
     if not isinstance(images, Tensor | Pictures):
         raise PrismaError(f"expected images as a tensor, or pictures; found {quoted(images)}")
     if not len(images):
         raise PrismaError("expected at least one image; found none")
-    if isinstance(images, Tensor) and model is not None:
-        expect_inputs(model, images)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,6 +104,7 @@ class TopImages(Result):
     maps: Tensor | None = None  # [unit, rank, row, column]: the unit at each patch; None where a site has none
 
 
+@guarded
 @torch.no_grad()
 def top_images(
     model: ViT,
@@ -135,11 +133,9 @@ def top_images(
     Raises:
         PrismaError: no such site, unit, head or position, or no images.
     """
-    expect_model(model)
-    expect_data(images, model=model)
+    expect_data(images)
     if pool not in POOLS:
         raise PrismaError(f"expected one of {', '.join(POOLS)}; found {quoted(pool)}")
-    model = uncompiled(model)
     if matching(site, site_names(model.config)) != [site]:
         raise PrismaError(f"expected the name of one site; found {quoted(site)}")
     size, largest, sums, chosen = inputs_per_pass(model, batch), Largest(k), torch.zeros(()), units
@@ -160,8 +156,8 @@ def top_images(
             "data": len(images),
         },
         **{name: x.cpu() for name, x in found.items()},
-        mean=mean.float(),
-        spread=(square - mean.square()).clamp(min=0).sqrt().float(),
+        mean=mean.to(largest.values.dtype),
+        spread=(square - mean.square()).clamp(min=0).sqrt().to(largest.values.dtype),
         maps=_maps(model, images, site, chosen or [], largest.images.cpu(), head, size) if where == "patches" else None,
     )  # fmt: skip
 
@@ -180,7 +176,8 @@ def _maps(
     grid = TokenGrid.of(model.config)
     if axes_of(site)[1] not in ("token", "patch") or grid.grid[0] > 1:
         return None
-    maps = torch.zeros(*rows_UK.shape, grid.n_patches)
+    kind = exact(next(model.parameters()))[:0].dtype
+    maps = torch.zeros(*rows_UK.shape, grid.n_patches, dtype=kind)
     for some in rows_UK.unique().split(size):
         x_BTF = _features(model, images_at(images, some.tolist()), site, "patches", head).cpu()
         unit_, rank = torch.isin(rows_UK, some).nonzero(as_tuple=True)

@@ -98,6 +98,7 @@ def rewrite(
     as_json: JsonOption = False,
 ) -> None:
     """Change one fact of a language model by a change of rank one of one MLP: ROME, with one key everywhere."""
+    from prisma.files import expect_empty
     from prisma.filesystem import given
     from prisma.language.facts import Fact
     from prisma.language.loading import load
@@ -106,6 +107,7 @@ def rewrite(
     from prisma.train.machine import pick_device
 
     lines = [line for line in read_text(given(texts)).splitlines() if line.strip()]
+    expect_empty(given(out))
     with interruptible("nothing was changed"):
         loaded, tokenizer = load(model, str(pick_device(device)))
         fact = Fact(prompt=prompt, subject=subject, new=to)

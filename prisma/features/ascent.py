@@ -4,6 +4,7 @@ A target's images begin with the same numbers and see the same random changes wh
 neither the network (in evaluation mode) nor Adam mixes the images of a batch. So results differ by rounding at most.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.readings import Activations, Reading
-from prisma.errors import NotFiniteError, PrismaError, shown
+from prisma.errors import NotFiniteError, PrismaError, quoted, shown
 from prisma.features.colors import Colors
 from prisma.features.images import Image
 from prisma.features.objectives import name_of
@@ -35,6 +36,10 @@ class Plan:
     robustness: Robustness
     lr: float
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.lr, int | float) and math.isfinite(self.lr) and self.lr >= 0):
+            raise PrismaError(f"expected a learning rate of at least 0; found lr={quoted(self.lr)}")
+
 
 @dataclass(frozen=True, eq=False)
 class Climbed:
@@ -45,6 +50,8 @@ class Climbed:
     history: Tensor  # [n, step]: the objective of the changed images at each step
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def climb(
     subject: Subject,
     objectives: Sequence[Reading],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prisma.analysis.readings import Reading
 from prisma.analysis.top_images import Images, Largest, image_parts, images_at
-from prisma.errors import PrismaError
+from prisma.errors import NotFiniteError, PrismaError
 from prisma.features.subjects import OUTPUT, PIXELS, Subject
 
 COPIED = frozenset({OUTPUT, PIXELS})
@@ -59,8 +59,11 @@ def beside_data(
     for some in image_parts(data, SOME):
         acts = subject.read(subject.pixels(some), sites)
         values = torch.stack(
-            [x.value(acts).float() if one else torch.zeros(len(some)) for x, one in zip(objectives, alone, strict=True)]
-        ).cpu()
+            [
+                x.value(acts).float().cpu() if one else torch.zeros(len(some))
+                for x, one in zip(objectives, alone, strict=True)
+            ]
+        )
         largest.add(values)
         below += (values.repeat_interleave(copies, 0) < optimum[:, None]).sum(1)
     known = torch.tensor(alone)
@@ -78,9 +81,11 @@ def answers(subject: Subject, pixels: Tensor) -> Tensor:
     """[n]: the class with the largest logit, -1 where a network has no classes."""
     try:
         subject.expect([OUTPUT])
-        found = [subject.read(some, [OUTPUT])[OUTPUT] for some in pixels.split(SOME)]
     except PrismaError:
         return torch.full((len(pixels),), -1)
+    found = [subject.read(some, [OUTPUT])[OUTPUT] for some in pixels.split(SOME)]
+    if not all(x.isfinite().all() for x in found):
+        raise NotFiniteError("expected finite outputs for these images; found NaN or infinities")
     return torch.cat([x.argmax(-1) if x.ndim == 2 and x.shape[1] else x.new_full((len(x),), -1) for x in found]).cpu()
 
 

@@ -141,12 +141,14 @@ class OfModule(_Scaled):
         found: dict[str, Tensor] = {}
         inside = {site for site in sites if site in self._parts}
 
-        def keep(site: str, output: Any) -> None:
+        def keep(site: str, output: Any) -> Any:
+            """Read a part. The run goes on with a copy, since the next part may change what it is given in place."""
             if whole:
                 _expect_site(site, output, again=site in found)
             found[site] = output
             if not whole and found.keys() >= set(sites):
                 raise _Enough
+            return output.clone() if isinstance(output, Tensor) else output
 
         hooks = [
             self._parts[site].register_forward_hook(lambda _, __, output, site=site: keep(site, output))

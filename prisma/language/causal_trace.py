@@ -179,7 +179,8 @@ def _expect_known(runs: RestoredRuns, tokenizer: Any, wanted: int | None, answer
 def embedding_scale(parts: Anatomy, tokenizer: Any, subjects: Sequence[str] = ()) -> float:
     """The standard deviation of all numbers in the embeddings of the subjects' tokens, or of the whole vocabulary."""
     if not subjects:
-        return float(parts.table.double().std())
+        every = torch.arange(len(parts.table), device=parts.device)
+        return float(torch.cat([parts.embedding(some) for some in every.split(4096)]).double().std())
     special = set(getattr(tokenizer, "all_special_ids", ()))
     ids = [i for subject in subjects for i in tokenizer(subject)["input_ids"] if i not in special]
     return float(parts.embedding(torch.tensor(ids, device=parts.device)).double().std())

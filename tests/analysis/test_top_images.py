@@ -91,7 +91,7 @@ def test_what_cannot_be_done_is_said() -> None:
         ((model, images, "blocks.0.mlp.post", [10]), "expected a feature of blocks.0.mlp.post below 10; found 10"),
         ((model, images, "blocks.0.attn.pattern"), "expected a site of features"),
         ((model, images[:0], "logits"), "expected at least one image; found none"),
-        ((model, [1], "logits"), "expected images as a tensor, or pictures"),
+        ((model, [1], "logits"), "expected images as a tensor with an axis for the batch; found a list"),
     ):
         with pytest.raises(PrismaError, match=message):
             top_images(*arguments)  # type: ignore[arg-type]

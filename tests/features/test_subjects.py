@@ -97,3 +97,14 @@ def test_errors_of_a_network_come_through() -> None:
     broken = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Linear(7, 2)).eval()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         subject_of(broken, TRANSFORM).expect(["1"])
+
+
+def test_what_a_later_part_changes_in_place_is_read_as_it_was() -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), nn.Flatten()
+    network = nn.Sequential(*layers, nn.Linear(64, 2)).eval()
+    subject = subject_of(network, Transform((8, 8), (0,), (1,)))
+    pixels = torch.rand(2, 3, 8, 8)
+    read = subject.read(pixels, ["0", "2"])
+    assert torch.equal(read["0"], layers[0](pixels)) and (read["0"] < 0).any()
+    assert torch.equal(read["2"], layers[2](layers[0](pixels).relu()))

@@ -132,3 +132,19 @@ def test_what_cannot_be_done_is_said(changes: dict, message: str) -> None:
     with pytest.raises(PrismaError, match=message):
         visualize(model_of("base", torch.float32), **settings)
     assert images_of(model_of("base", torch.float32), 1).ndim == 4
+
+
+def test_a_target_is_the_same_alone_beside_parts_that_change_in_place_and_without_gradients() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(inplace=True), torch.nn.Conv2d(4, 4, 3), torch.nn.ReLU(inplace=True)
+    ).eval()
+    told = {"transform": Transform((8, 8), (0, 0, 0), (1, 1, 1)), "image": Pixels(), "steps": 4}
+    alone = visualize(network, [Channel("0", 1)], **told)
+    with torch.no_grad():
+        beside = visualize(network, [Channel("0", 1), Channel("2", 1)], **told)
+    assert torch.allclose(beside.activation[0], alone.activation[0], atol=1e-6)
+    assert torch.allclose(beside.images[0], alone.images[0], atol=1e-5)
+    for lr in (float("nan"), -1.0, "x"):
+        with pytest.raises(PrismaError, match="expected a learning rate of at least 0; found lr="):
+            visualize(network, [Channel("0", 1)], **{**told, "lr": lr})

@@ -159,7 +159,7 @@ def compare_maps(
     maps |= {} if covered is None else {"oracle": covered}
     maps["random"] = drawn_for_each((len(images), game.n_patches), seed).to(images)
     counts = points_of(game.n_patches, points)
-    share = counts / game.n_patches
+    share = counts.double() / game.n_patches
     chance = {kind: area(random_curve(game, kind, counts, orders, seed), share) for kind in FIGURES[:2]}
     found = [_figures(name, one, game, chance, counts, covered, explain) for name, one in maps.items()]
     nothing = torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
@@ -222,7 +222,7 @@ def _figures(
     """The figures [image] of one row."""
     if maps_BP is None:
         return {}
-    order, share, found = order_of(maps_BP, explain.seed), counts / game.n_patches, dict[str, Tensor]()
+    order, share, found = order_of(maps_BP, explain.seed), counts.double() / game.n_patches, dict[str, Tensor]()
     for kind, sign in (("deletion", -1), ("insertion", 1)):
         found[kind] = sign * (area(curve_of(game, order, kind, counts), share) - chance[kind])
     if covered is not None:

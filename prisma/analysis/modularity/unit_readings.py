@@ -80,11 +80,12 @@ def expect_units(values: Mapping[str, Tensor]) -> None:
 def _recorded(model: nn.Module, images: Tensor, parts: Mapping[str, nn.Module]) -> Mapping[str, Tensor]:
     found: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+    def keep(name: str) -> Callable[..., Tensor]:
+        def hook(module: nn.Module, args: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor):
                 raise PrismaError(f"expected {name} to give a tensor; found {kind_of(output)}")
             found[name] = output
+            return output.clone()  # the next part may change what it is given in place
 
         return hook
 

@@ -17,7 +17,7 @@ from prisma.errors import PrismaError
 
 PACKAGES = ("prisma", "prisma_app")
 ENDINGS = frozenset({".py", ".js", ".css", ".html", ".md", ".json", ".typed"})
-LEFT_OUT = ("prisma/mice/",)  # mice in the package: a Space shows published ones
+LEFT_OUT = ("prisma/mice/", "prisma/language/mice/")  # mice in the package: a Space shows published ones
 GRADIO = "gradio"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 ZERO_PREFIX = "zero-"  # of the names of ZeroGPU hardware

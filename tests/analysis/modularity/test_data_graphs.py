@@ -90,3 +90,14 @@ def test_what_gives_no_graph_is_one_sentence() -> None:
         activation_graph(model, images_of(model, 3), ["blocks.0.mlp.post", "pooled"])
     with pytest.raises(PrismaError, match="expected finite activations; found nan at 0, in image 1"):
         activation_graph(network, torch.tensor([[0.0] * 3, [torch.nan] * 3]), "0")
+
+
+def test_activations_changed_in_place_are_read_as_they_were() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)]
+    x = torch.randn(20, 4)
+    found = [
+        activation_graph(nn.Sequential(layers[0], nn.ReLU(inplace=inplace), layers[2]).eval(), x, ["0", "2"]).adjacency
+        for inplace in (False, True)
+    ]
+    assert abs(found[0] - found[1]).max() == 0
