@@ -37,12 +37,11 @@ class OwnMemories:
     def hits(self, active_BTK: Tensor, is_active_BTK: Tensor, label_B: Tensor) -> dict[str, Tensor]:
         """Whether an active memory fits the image's class, in both directions, and the share of other classes."""
         found: dict[str, Tensor] = {}
+        nobody = len(self.of_class)  # a row of zeros after all memories, which is several times faster than weights
+        rows_BTK = torch.where(is_active_BTK, active_BTK, nobody)
         for name, own_NC in {"memory_of_class": self.of_class, "class_of_memory": self.of_memory}.items():
             counts_BTC = F.embedding_bag(
-                active_BTK.flatten(0, 1),
-                own_NC.to(active_BTK.device),
-                mode="sum",
-                per_sample_weights=is_active_BTK.flatten(0, 1).to(own_NC.dtype),
+                rows_BTK.flatten(0, 1), F.pad(own_NC.to(rows_BTK.device), (0, 0, 0, 1)), mode="sum"
             )
             any_BTC = (counts_BTC > 0).float().view(*active_BTK.shape[:2], -1)
             hit_BT = any_BTC.gather(-1, label_B[:, None, None].expand(*any_BTC.shape[:2], 1))[..., 0]
