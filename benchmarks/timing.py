@@ -35,11 +35,14 @@ CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": t
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    warm_up: bool = True,
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each round; the order rotates. One round before the first is not counted."""
+    """Seconds of each contender in each round; the order rotates. With `warm_up` a round before them is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for i in range(-1, rounds):
+    for i in range(-1 if warm_up else 0, rounds):
         for name in rotated(contenders, i):
             start = clock()
             kept = contenders[name]()
