@@ -4,7 +4,8 @@ from prisma.editing.competitors import class_row, fine_tuning, head_edit, steeri
 from prisma.editing.edit_class import METHODS, edit_class
 from prisma.editing.folder import Edited, is_edited, read_edited, write_edited
 from prisma.editing.keys import covariances
-from prisma.editing.measuring import EditMeasures, measure_edit, measure_edits
+from prisma.editing.latents import Swap, latent_swap
+from prisma.editing.measuring import EditMeasures, Share, measure_edit, measure_edits
 from prisma.editing.mlp_edit import Search, mean_key, multi_key
 from prisma.editing.rank_one import Covariance, SecondMoment, least_change
 from prisma.editing.request import Request
@@ -24,6 +25,7 @@ __all__ = [
     "Search",
     "SecondMoment",
     "Share",
+    "Swap",
     "WeightEdit",
     "class_row",
     "covariances",
@@ -31,6 +33,7 @@ __all__ = [
     "fine_tuning",
     "head_edit",
     "is_edited",
+    "latent_swap",
     "layer_by_tracing",
     "least_change",
     "mean_key",

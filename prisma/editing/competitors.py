@@ -22,6 +22,7 @@ from prisma.editing.request import Request
 from prisma.editing.weight_edit import LowRank, WeightEdit
 from prisma.edits import Set
 from prisma.errors import PrismaError, quoted
+from prisma.numbers import exact
 from prisma.runs import run
 from prisma.vit import ViT
 
@@ -79,7 +80,7 @@ def head_edit(asked: Request, *, heads: int = 4, ridge: float = 1.0) -> WeightEd
         key = z_own[layer][:, these].flatten(1).mean(0, keepdim=True)
         columns = torch.arange(config.n_heads * config.d_head).view(config.n_heads, -1)[these].flatten()
         W = block_of(model, layer).attn.out.weight.detach()[:, columns]
-        change = (wanted[layer, these].flatten() - key) @ W.T
+        change = exact(wanted[layer, these].flatten() - key) @ exact(W).T
         u, v = least_change(key, change, sums.covariance(), ridge=ridge)
         whole = torch.zeros(config.n_heads * config.d_head, u.shape[1], dtype=u.dtype)
         whole[columns] = u
@@ -167,15 +168,17 @@ def fine_tuning(
     key_site(model, layer)
     own, name = asked.own(), f"blocks.{layer}.mlp.out.weight"
     weights = {key: x.detach() for key, x in model.named_parameters()}
-    size = float(weights[name].square().mean().sqrt())
+    start = exact(weights[name])
+    size = float(start.square().mean().sqrt())
     target_B = torch.full((len(own.images),), asked.target, device=own.images.device)
     with torch.enable_grad():
-        change = torch.zeros_like(weights[name], requires_grad=True)
+        change = torch.zeros_like(start, requires_grad=True)
         adam = torch.optim.Adam([change], lr=lr * size)
         for _ in range(steps):
-            logits = torch.func.functional_call(model, {**weights, name: weights[name] + change}, (own.images,))
+            moved = {**weights, name: (start + change).to(weights[name])}
+            logits = torch.func.functional_call(model, moved, (own.images,))
             adam.zero_grad()
-            F.cross_entropy(logits, target_B).backward()
+            F.cross_entropy(exact(logits), target_B).backward()
             adam.step()
             if box is not None:
                 change.data.clamp_(-box * size, box * size)

@@ -21,7 +21,7 @@ class EditData:
     """Model inputs with their labels, and the coverage of their patches where objects have masks.
 
     They are in a random order, so that the first of them stand for all. Whatever an edit needs, such as the layer that
-    causal tracing finds, is found with the images that it is made with; the test images measure it, and do nothing else.
+    causal tracing finds, is found with the images that it is made with; the test images measure it and nothing else.
     """
 
     images: Tensor

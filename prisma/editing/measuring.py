@@ -8,24 +8,19 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import guarded, record
+from prisma.analysis.statistics import wilson_interval
 from prisma.batching import inputs_per_pass
 from prisma.editing.weight_edit import WeightEdit
 from prisma.errors import PrismaError, quoted
 from prisma.runs import Edits, finish, in_steps, run
 from prisma.vit import ViT
 
-LEVEL = 0.95
-Z = 1.959963984540054
-"""How many standard errors from the middle a normal interval of this level reaches."""
 NEAR = 0.1
 
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many images, with a Wilson interval of 95 %, which is one too where all or none are counted.
-
-    Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
-    """
+    """So many of so many images, with a Wilson interval of 95 %, which is one too where all or none are counted."""
 
     count: int
     n: int
@@ -40,10 +35,8 @@ class Share:
         """The lower and the upper end; (0, 1) of no images."""
         if not self.n:
             return 0.0, 1.0
-        p, n = self.value, self.n
-        middle, spread = (p + Z * Z / (2 * n)), Z * (p * (1 - p) / n + Z * Z / (4 * n * n)) ** 0.5
-        low, high = ((middle + sign * spread) / (1 + Z * Z / n) for sign in (-1, 1))
-        return (0.0 if self.count == 0 else low), (1.0 if self.count == n else high)
+        low, high = wilson_interval(torch.tensor(self.value), torch.tensor(self.n)).tolist()
+        return low, high
 
     def __str__(self) -> str:
         low, high = self.interval

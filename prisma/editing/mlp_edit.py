@@ -23,6 +23,7 @@ from prisma.editing.rank_one import Covariance, least_change
 from prisma.editing.request import Request
 from prisma.editing.value import optimal_value
 from prisma.editing.weight_edit import LowRank, WeightEdit, source_of
+from prisma.numbers import exact
 
 RIDGE = 1.0
 """The default ridge here: keys of one class are alike, and with a small ridge an edit fits those that it is given."""
@@ -123,13 +124,13 @@ def _keys(runs: EditedRuns, role: str, coverage: Tensor | None, *, one: bool) ->
 def _loss(runs: EditedRuns, reference: EditedRuns, u: Tensor, unit: Tensor, target: int, search: Search) -> Any:
     """The loss of wanted changes [key, d_model]."""
     own, far = runs.responses(u, unit), reference.responses(u, unit)
-    before = reference.before.log_softmax(-1)
+    before = exact(reference.before).log_softmax(-1)
 
     def loss(changes: Tensor) -> Tensor:
-        wanted = -runs.logits(own, changes).log_softmax(-1)[:, target].mean()
+        wanted = -exact(runs.logits(own, changes)).log_softmax(-1)[:, target].mean()
         if not search.kl or not len(before):
             return wanted
-        after = reference.logits(far, changes).log_softmax(-1)
+        after = exact(reference.logits(far, changes)).log_softmax(-1)
         return wanted + search.kl * F.kl_div(after, before, log_target=True, reduction="batchmean")
 
     return loss
