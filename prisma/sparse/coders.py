@@ -175,6 +175,8 @@ class Coder(nn.Module):
         Raises:
             PrismaError: inputs of another width.
         """
+        if not isinstance(x, Tensor):
+            raise PrismaError(f"expected activations as a tensor; found a {type(x).__name__}")
         if x.shape[-1] != self.config.d:
             raise PrismaError(
                 f"expected activations of width {self.config.d} for this coder of {self.site or 'an unnamed site'}; "
