@@ -47,7 +47,7 @@ TAGS = ("sparse-autoencoder", "vision-transformer", "mechanistic-interpretabilit
 SETTINGS = ("tokens", "images", "steps", "batch", "lr", "seed", "order_seed", "held_out", "bfloat16")
 REACHED = ("fvu", "fvu_held_out", "l0", "l0_held_out", "dead", "dead_after", "gamma")
 FIRST = (
-    "fvu", "l0", "dead", "agreement", "ce_score", "kl_score", "probe_1", "probe_5", "mcc", "uniqueness",
+    "fvu", "l0", "dead", "agreement", "ce_score", "kl_score", "probe_1", "probe_5", "tpp", "mcc", "uniqueness",
     "decoder_cosine",
 )  # fmt: skip
 """The numbers of the table that compares the coder with its baselines; all numbers are in the next one."""
