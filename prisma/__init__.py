@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from prisma.analysis.attribution.importance import importance
     from prisma.analysis.attribution.map_curves import map_curves
     from prisma.analysis.attribution.questions import Neuron
+    from prisma.analysis.circuits.atp_star import atp_star
     from prisma.analysis.circuits.attribution_patching import attribution_patching
     from prisma.analysis.circuits.circuit_discovery import check_circuit, circuit_discovery
     from prisma.analysis.circuits.edge_attribution import edge_attribution
     from prisma.analysis.circuits.head_graph import head_graph
     from prisma.analysis.circuits.path_patching import path_patching
+    from prisma.analysis.circuits.relevance_patching import relevance_patching
     from prisma.analysis.class_space.attention_perturbation import attention_perturbation
     from prisma.analysis.class_space.class_identifiability import class_identifiability
     from prisma.analysis.class_space.class_projection import class_projection
@@ -88,6 +90,7 @@ __all__ = [
     "artifacts",
     "attention_flow",
     "attention_perturbation",
+    "atp_star",
     "attribute",
     "attribute_network",
     "attribution_patching",
@@ -126,6 +129,7 @@ __all__ = [
     "record",
     "register_neurons",
     "relevance",
+    "relevance_patching",
     "rollout",
     "run",
     "segmentation",
@@ -155,11 +159,13 @@ _HOME = {
     "analysis.attribution.importance": ("importance",),
     "analysis.attribution.map_curves": ("map_curves",),
     "analysis.attribution.questions": ("Neuron",),
+    "analysis.circuits.atp_star": ("atp_star",),
     "analysis.circuits.attribution_patching": ("attribution_patching",),
     "analysis.circuits.circuit_discovery": ("check_circuit", "circuit_discovery"),
     "analysis.circuits.edge_attribution": ("edge_attribution",),
     "analysis.circuits.head_graph": ("head_graph",),
     "analysis.circuits.path_patching": ("path_patching",),
+    "analysis.circuits.relevance_patching": ("relevance_patching",),
     "analysis.class_space.class_identifiability": ("class_identifiability",),
     "analysis.class_space.class_values": ("class_values",),
     "analysis.class_space.class_projection": ("class_projection",),

@@ -8,6 +8,7 @@ from prisma.analysis.attribution.games import ABSENT
 from prisma.analysis.attribution.importance import OF
 from prisma.analysis.attribution.map_curves import CURVES
 from prisma.analysis.attribution.methods import METHODS
+from prisma.analysis.circuits.attribution_passes import RULES
 from prisma.analysis.circuits.path_patching import MLPS
 from prisma.analysis.class_space.perturbed import COMPAT
 from prisma.analysis.modularity.data_graphs import GRAPHS
@@ -44,6 +45,10 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "sigma": Option("strength of the corruption: standard deviation of the noise, or of the blur in pixels", float),
     "steps": Option("number of gradient evaluations: 1, or about 5 for integrated gradients", int),
+    "rules": Option(
+        "what is passed back: gradient, or relevance by cp_lrp (RelP: patterns held constant) or attn_lrp", choices=RULES
+    ),
+    "grad_drop": Option("average over gradients with one layer left out each (GradDrop): true or false", bool),
     "seed": Option("random seed", int),
     "into": Option(
         "the run that is patched: clean or corrupt",
