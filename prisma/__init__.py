@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from prisma.analysis.class_space.linear_probes import linear_probes
     from prisma.analysis.class_space.memories import memories
     from prisma.analysis.class_space.token_perturbation import token_perturbation
+    from prisma.analysis.clip_dissect import clip_dissect, similarity_of
     from prisma.analysis.lens.class_maps import class_maps
     from prisma.analysis.lens.logit_lens import logit_lens
     from prisma.analysis.lens.segmentation import lens_segmentation, segmentation
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from prisma.analysis.patching.causal_tracing import causal_tracing
     from prisma.analysis.result import Result
     from prisma.analysis.statistics import bootstrap_interval
+    from prisma.analysis.top_images import top_images
     from prisma.analysis.weights.composition import composition
     from prisma.analysis.weights.head_directions import head_directions
     from prisma.config import TextConfig, ViTConfig
@@ -88,9 +90,9 @@ __all__ = [
     "ablation",
     "activation_patching",
     "artifacts",
+    "atp_star",
     "attention_flow",
     "attention_perturbation",
-    "atp_star",
     "attribute",
     "attribute_network",
     "attribution_patching",
@@ -103,6 +105,7 @@ __all__ = [
     "class_projection",
     "class_similarity_change",
     "class_values",
+    "clip_dissect",
     "compare_maps",
     "composition",
     "direct_logit_attribution",
@@ -133,9 +136,11 @@ __all__ = [
     "rollout",
     "run",
     "segmentation",
+    "similarity_of",
     "sweep",
     "test_time_registers",
     "token_perturbation",
+    "top_images",
     "train",
     "train_tuned_lens",
     "tuned_lens",
@@ -185,6 +190,8 @@ _HOME = {
     "analysis.patching.causal_tracing": ("causal_tracing",),
     "analysis.result": ("Result",),
     "analysis.statistics": ("bootstrap_interval",),
+    "analysis.clip_dissect": ("clip_dissect", "similarity_of"),
+    "analysis.top_images": ("top_images",),
     "analysis.weights.composition": ("composition",),
     "analysis.weights.head_directions": ("head_directions",),
     "config": ("TextConfig", "ViTConfig"),

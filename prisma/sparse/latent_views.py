@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from prisma.analysis.clip_dissect import Proposal
 from prisma.errors import shown
 from prisma.sparse.coders import Coder
 from prisma.sparse.latents import Latents
-from prisma.sparse.naming import Proposal
 from prisma.view.browser import Array, View, numbers
 from prisma.view.browser.payload import levels
 

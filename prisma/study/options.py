@@ -15,6 +15,7 @@ from prisma.analysis.modularity.data_graphs import GRAPHS
 from prisma.analysis.modularity.partition import PARTITIONS
 from prisma.analysis.modularity.shuffles import SHUFFLES
 from prisma.analysis.patching.corruptions import CORRUPTIONS
+from prisma.analysis.top_images import POOLS
 from prisma.errors import PrismaError, nearest
 from prisma.fields import parse
 from prisma.metrics import NAMED
@@ -58,6 +59,9 @@ OPTIONS: Mapping[str, Option] = {
     "site": Option(
         "the activation to patch or read: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, ..."
     ),
+    "units": Option("numbers of the features of the site, separated by commas; default: all"),
+    "where": Option("the tokens at which a unit is read: patches, class, registers, all, or a position by its number"),
+    "pool": Option("the number of an image: the mean of the unit over these tokens, or the max", choices=POOLS),
     "axis": Option("patch each index along this axis separately: head, token, component, ..."),
     "by": Option(
         "what replaces the ablated activation: zero, mean or resample",

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from playwright.sync_api import Browser
 
+from prisma.analysis.clip_dissect import Proposal
 from prisma.sparse.dashboard import dashboard
 from prisma.sparse.latents import latents
-from prisma.sparse.naming import Proposal
 from tests.sparse.test_coders import random_coder
 from tests.sparse.test_dashboard import LABELS, transform
 from tests.variants import images_of, model_of
