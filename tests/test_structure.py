@@ -77,7 +77,7 @@ def tree_of(path: Path) -> ast.Module:
 
 @cache
 def nodes_of(path: Path) -> list[ast.AST]:
-    return list(nodes_of(path))
+    return list(ast.walk(tree_of(path)))
 
 
 @cache
