@@ -117,7 +117,7 @@ def together(parts: Sequence[Followed], layers: dict[str, int], *, summed: bool)
         raise Refused("tensors whose channels are along different axes")
     from scipy import sparse
 
-    widths = {width_of(x.units, layers) for x in parts} - {None}
+    widths = {width for x in parts if (width := width_of(x.units, layers)) is not None}
     whole = max(widths, default=1)
     if widths - {1, whole}:
         raise Refused(f"tensors of {' and '.join(map(str, sorted(widths)))} channels")

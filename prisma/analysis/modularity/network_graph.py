@@ -26,7 +26,8 @@ from prisma.analysis.modularity.layer_weights import (
     is_pruned,
     strengths,
 )
-from prisma.analysis.modularity.operations import RULES, UNKNOWN, of_module
+from prisma.analysis.modularity.operations import RULES, of_module
+from prisma.analysis.modularity.reshaping import UNKNOWN
 from prisma.errors import PrismaError
 
 OF_SHAPES = ("shape", "ndim", "device", "dtype")
