@@ -24,7 +24,7 @@ def strengths(layer: nn.Module, name: str) -> Tensor:
         PrismaError: a hook, whose effect no weight shows, or weights that are not finite.
     """
     expect_no_hook(layer, name)
-    whole = _weight(layer).detach().double().cpu().abs()
+    whole = weight_of(layer).detach().double().cpu().abs()
     per_input = whole.flatten(2).sum(2) if whole.ndim > 2 else whole
     groups = getattr(layer, "groups", 1)
     if not bool(per_input.isfinite().all()):
@@ -56,7 +56,7 @@ def expect_computed(layer: nn.Module, name: str) -> None:
     base = next(kind for kind in LAYERS if isinstance(layer, kind))
     if type(layer).forward is base.forward:
         return
-    weight = _weight(layer).detach()
+    weight = weight_of(layer).detach()
     sides: list[int] = [4 * (1 + d * (n - 1)) for n, d in zip(weight.shape[2:], _dilation(layer), strict=True)]
     inputs = weight.shape[1] * getattr(layer, "groups", 1)
     x = torch.zeros(1, inputs, *sides, dtype=weight.dtype, device=weight.device, requires_grad=True)
@@ -92,7 +92,7 @@ def expect_no_hook(module: nn.Module, name: str) -> None:
                 raise PrismaError(f"expected {name} to compute what its weights say; found a hook, {called}: remove it")
 
 
-def _weight(layer: nn.Module) -> Tensor:
+def weight_of(layer: nn.Module) -> Tensor:
     """The weight that a forward would use: `prune` computes it only then."""
     mask: Any = getattr(layer, "weight_mask", None)
     found: Any = layer.weight if mask is None else layer.weight_orig * mask

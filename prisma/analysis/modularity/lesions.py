@@ -7,13 +7,12 @@ another network, they are what a layer gives, before its activation function: ze
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prisma.analysis.modularity.layer_weights import LAYERS
+from prisma.analysis.modularity.layer_weights import LAYERS, weight_of
 from prisma.analysis.modularity.modularity import Modularity
 from prisma.analysis.patching.sweeping import Units, patched_runs
 from prisma.batching import inputs_per_pass
@@ -93,17 +92,14 @@ def _of_vit(model: ViT, layers: Sequence[str]) -> tuple[Sequence[str], str, Mapp
 def _of_network(model: nn.Module, layers: Sequence[str]) -> tuple[Sequence[str], str, Mapping[str, int]]:
     """As `_of_vit`, but for the last layer, whose units are the answer."""
     parts = dict(model.named_modules())
-    names = [name for name in layers if isinstance(parts.get(name), LAYERS)][:-1]
+    widths = {name: len(weight_of(part)) for name in layers if isinstance(part := parts.get(name), LAYERS)}
+    names = list(widths)[:-1]
     if not names:
         raise PrismaError(
             f"expected communities of a network's layers before the last; found those of {layers[0]} and more: use "
             "modularity(weight_graph(network))"
         )
-    return names, "", {name: len(_weight(parts[name])) for name in names}
-
-
-def _weight(part: Any) -> Tensor:
-    return part.weight  # type: ignore[no-any-return]
+    return names, "", {name: widths[name] for name in names}
 
 
 class Lesions:
