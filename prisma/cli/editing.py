@@ -73,14 +73,17 @@ def edit(
     from prisma.editing.measuring import measure_edit
     from prisma.editing.request import Request
     from prisma.files import expect_empty
+    from prisma.filesystem import given
     from prisma.loaded import load
     from prisma.publish.artefacts.edited_model import write_card
 
-    given = {"layer": layer, "role": role, "copies": copies, "ridge": ridge, "covariance": covariance, "heads": heads,
-             "box": box}  # fmt: skip
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    named = {
+        "layer": layer, "role": role, "copies": copies, "ridge": ridge, "covariance": covariance, "heads": heads,
+        "box": box,
+    }  # fmt: skip
+    settings: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     expect_settings(method, settings)
-    expect_empty(out)
+    expect_empty(given(out))
     loaded = load(model, revision, hub)
     a, b = (class_of(name, loaded.config.n_classes, loaded.labels) for name in (source, target))
     data = edit_data(images or _task_of(model), loaded, limit, seed)
