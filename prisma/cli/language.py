@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prisma.cli.shared import JsonOption, interruptible, table
+
+if TYPE_CHECKING:
+    from prisma.language.average_trace import AverageTrace
+    from prisma.language.causal_trace import CausalTrace
 
 cli = typer.Typer()
 
@@ -43,8 +47,8 @@ def trace(
     from prisma.errors import PrismaError
     from prisma.files import expect_empty
     from prisma.filesystem import given
-    from prisma.language.average_trace import AverageTrace, average_trace
-    from prisma.language.causal_trace import CausalTrace, causal_trace
+    from prisma.language.average_trace import average_trace
+    from prisma.language.causal_trace import causal_trace
     from prisma.language.loading import load
     from prisma.train.machine import pick_device
 
@@ -61,7 +65,7 @@ def trace(
     }  # fmt: skip
     with interruptible("nothing was written"):
         loaded, tokenizer = load(model, str(pick_device(device)))
-        found: CausalTrace | AverageTrace = (
+        found: Any = (
             average_trace(loaded, tokenizer, asked, **options)
             if asked is not None
             else causal_trace(loaded, tokenizer, str(prompt), str(subject), answer=answer, **options)
@@ -72,6 +76,11 @@ def trace(
     if as_json:
         print(json.dumps(found.to_dict()))
         return
+    _show(found)
+
+
+def _show(found: "CausalTrace | AverageTrace") -> None:
+    """The effects as a table, and what the trace says of itself."""
     rows, names = found.effect, next(iter(found.names.values()))
     layers = range(rows.shape[1])
     print(
