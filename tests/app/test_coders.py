@@ -21,7 +21,7 @@ from tests.hubserver.running import serving
 
 @pytest.fixture(scope="module")
 def coded(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return coded_hub(lab, tmp_path_factory.mktemp("coded"))
+    return coded_hub(lab, tmp_path_factory)
 
 
 def test_coders_are_found_by_their_base_model(coded: Path, tmp_path: Path) -> None:
