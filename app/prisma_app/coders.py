@@ -93,15 +93,15 @@ def _commit_of(there: Published) -> str:
 
 def _of_owner(owner: str) -> list[str]:
     """The repositories of an owner of the Hub whose cards have the tag of sparse coders."""
-    from huggingface_hub import constants, get_session
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub import constants, get_session, get_token
 
     why, listed = why_unreachable(), None
     if why is None:
         asked = {"author": owner, "filter": TAGS[0], "limit": str(MOST)}
         try:  # once: a visitor waits
             address = f"{constants.ENDPOINT}/api/models"
-            answer = get_session().get(address, params=asked, headers=build_hf_headers(), timeout=WAIT)
+            own = {"authorization": f"Bearer {token}"} if (token := get_token()) else {}
+            answer = get_session().get(address, params=asked, headers=own, timeout=WAIT)
             why, listed = f"status {answer.status_code}", answer.json() if answer.status_code == 200 else None
         except Exception as error:  # of any kind: connections, certificates, what is no JSON
             why = type(error).__name__

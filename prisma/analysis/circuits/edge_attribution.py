@@ -7,6 +7,7 @@ m_u is what u sends in the target run, m_u' in the source run; g_v is the gradie
 alone reads; J_uv is what lies between them: W_O, layer scale, and the norms of the stream (the identity, unless the
 model is post-norm). This is edge attribution patching (EAP). It misses an edge where the gradient is flat, so EAP-IG
 takes the integral over runs whose embeddings lie on the straight line to the source's, as `attribution_patching` does.
+With other `rules`, relevance takes the place of the gradient, as in `relevance_patching`.
 
 The scores of the edges that leave a sender sum to the sender's own attribution.
 
@@ -50,6 +51,7 @@ def edge_attribution(
     metric: Metric,
     *,
     steps: int = 1,
+    rules: str = "gradient",
     into: str = "clean",
     batch: int | None = None,
 ) -> EdgeAttribution:
@@ -68,6 +70,7 @@ def edge_attribution(
         metric: logits [batch, class] -> one finite number per pair [batch], which has a gradient and depends on that
             pair's logits alone.
         steps: 1 for EAP; about 5 for EAP-IG.
+        rules: what is passed back: `"gradient"`, or relevance by `"cp_lrp"` (RelP) or `"attn_lrp"`.
         into: `"clean"` for corrupt values in the clean run (noising), `"corrupt"` the other way (denoising).
         batch: pairs per pass at most; by default as many as fit in 256 MiB, and one at least.
 
@@ -78,7 +81,7 @@ def edge_attribution(
         PrismaError: shapes differ, or the metric is not one finite number per pair, has no gradient, or has a gradient
             of zero at the target run (KL to that run) although it differs between the two runs.
     """
-    passes = AttributionPasses(model, metric, nodes=False, edges=True, steps=steps, into=into, batch=batch)
+    passes = AttributionPasses(model, metric, nodes=False, edges=True, steps=steps, into=into, batch=batch, rules=rules)
     return edge_result(model, passes, passes.run(clean, corrupt))
 
 
@@ -89,6 +92,7 @@ def edge_result(model: ViT, passes: AttributionPasses, found: Mapping[str, Tenso
         metadata={
             "analysis": "edge_attribution",
             "steps": passes.steps,
+            "rules": passes.rules,
             "into": passes.into,
             "pairs": len(found["clean"]),
             "senders": names(graph.senders),
