@@ -46,8 +46,7 @@ OPTIONS: Mapping[str, Option] = {
     "sigma": Option("strength of the corruption: standard deviation of the noise, or of the blur in pixels", float),
     "steps": Option("number of gradient evaluations: 1, or about 5 for integrated gradients", int),
     "rules": Option(
-        "what is passed back: gradient, or relevance by cp_lrp (RelP: patterns held constant) or attn_lrp",
-        choices=RULES,
+        "what is passed back: gradient, or relevance by cp_lrp (RelP: patterns held constant) or attn_lrp", choices=RULES
     ),
     "grad_drop": Option("average over gradients with one layer left out each (GradDrop): true or false", bool),
     "seed": Option("random seed", int),

@@ -107,11 +107,7 @@ def test_in_a_linear_model_it_is_patching_and_grad_drop_its_direct_part() -> Non
     for layer, head in product(range(2), range(3)):
         site = f"blocks.{layer}.attn.z"
         value = record(model, corrupt, site)[1][site]
-        patched = run(
-            model,
-            clean,
-            {site: lambda x, y=value, h=head: torch.cat([x[:, :, :h], y[:, :, h : h + 1], x[:, :, h + 1 :]], 2)},
-        )
+        patched = run(model, clean, {site: lambda x, y=value, h=head: torch.cat([x[:, :, :h], y[:, :, h : h + 1], x[:, :, h + 1 :]], 2)})
         exact = LogitDiff(0, 1)(patched) - found.clean
         torch.testing.assert_close(found.heads[:, layer, head], exact)
         torch.testing.assert_close(found.sides[:, layer, 2, head], exact)  # its pattern is constant: all is of values
