@@ -51,8 +51,11 @@ class Largest:
         self.k, self.seen = k, 0
         self.values = self.images = torch.empty(0, 0)
 
-    def add(self, values_UB: Tensor) -> None:
+    def add(self, values_UB: Tensor) -> Tensor:
         """The next part.
+
+        Returns:
+            [unit, rank]: where each kept number was among those that were kept before and then those of this part.
 
         Raises:
             NotFiniteError: it holds NaN or an infinity; the image is named.
@@ -65,6 +68,7 @@ class Largest:
             values_UB, images = torch.cat([self.values, values_UB], 1), torch.cat([self.images, images], 1)
         order = values_UB.argsort(dim=1, descending=True, stable=True)[:, : self.k]
         self.values, self.images, self.seen = values_UB.gather(1, order), images.gather(1, order), self.seen + n
+        return order
 
 
 def image_parts(images: Images, size: int) -> Iterator[Tensor]:
