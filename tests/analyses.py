@@ -82,6 +82,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     ),
     "check_circuit": _pairs(prisma.check_circuit, edges=[("embed", "a0.h1.v"), ("a0.h1", "logits")], steps=1),
     "circuit_discovery": _pairs(prisma.circuit_discovery, n=5, tolerance=-1, sizes=[2, 5], steps=1),
+    "circuit_evaluation": _pairs(prisma.circuit_evaluation, steps=1, draws=1),
     "class_identifiability": lambda model, images: prisma.class_identifiability(model, images, _labels(images)),
     "class_projection": lambda model, images: class_projection(model, images, site="attn_out"),
     "class_projection frozen": lambda model, images: class_projection(model, images, norm="frozen"),
