@@ -194,12 +194,10 @@ def circuit_evaluation(
         batch: images per pass at most, all circuits together; by default as many as fit in 256 MiB.
 
     Returns:
-        `.cmd`, `.cpr`, `.random_cmd`, `.random_cpr`, `.faithfulness` [share], `.per_pair` [image, share],
-        `.random_faithfulness` [draw, share].
+        `.cmd`, `.cpr`, `.random_cmd`, `.random_cpr`, `.faithfulness` [share], `.per_pair` [image, share].
 
     Raises:
-        PrismaError: shapes differ, an option is wrong, or the metric is not one finite number per pair, or does not
-            differ between the runs with all edges and with none.
+        PrismaError: shapes differ, an option is wrong, or the metric does not differ between all edges and none.
     """
     if draws < 0:
         raise PrismaError(f"expected draws to be at least 0; found {draws}")
