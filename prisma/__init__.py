@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from prisma.analysis.attention.head_scores import head_scores
     from prisma.analysis.attention.head_similarity import head_similarity
     from prisma.analysis.attention.norm_weighted_attention import norm_weighted_attention
+    from prisma.analysis.attention.register_neurons import register_neurons
     from prisma.analysis.attention.relevance import relevance
     from prisma.analysis.attention.rollout import rollout
+    from prisma.analysis.attention.test_time_registers import move_to_registers, test_time_registers, with_registers
     from prisma.analysis.attribution.attribute import attribute, attribute_network
     from prisma.analysis.attribution.compare_maps import compare_maps
     from prisma.analysis.attribution.direct_logit_attribution import direct_logit_attribution
@@ -121,23 +123,27 @@ __all__ = [
     "map_curves",
     "memories",
     "modularity",
+    "move_to_registers",
     "norm_weighted_attention",
     "patch",
     "patch_sets",
     "path_patching",
     "read_tuned_lens",
     "record",
+    "register_neurons",
     "relevance",
     "relevance_patching",
     "rollout",
     "run",
     "segmentation",
     "sweep",
+    "test_time_registers",
     "token_perturbation",
     "train",
     "train_tuned_lens",
     "tuned_lens",
     "weight_graph",
+    "with_registers",
 ]
 
 _HOME = {
@@ -146,8 +152,10 @@ _HOME = {
     "analysis.attention.head_scores": ("head_scores",),
     "analysis.attention.head_similarity": ("head_similarity",),
     "analysis.attention.norm_weighted_attention": ("norm_weighted_attention",),
+    "analysis.attention.register_neurons": ("register_neurons",),
     "analysis.attention.relevance": ("relevance",),
     "analysis.attention.rollout": ("rollout",),
+    "analysis.attention.test_time_registers": ("move_to_registers", "test_time_registers", "with_registers"),
     "analysis.attribution.attribute": ("attribute", "attribute_network"),
     "analysis.attribution.compare_maps": ("compare_maps",),
     "analysis.attribution.direct_logit_attribution": ("direct_logit_attribution",),

@@ -132,6 +132,9 @@ OPTIONS: Mapping[str, Option] = {
     "null": Option("the number of shuffled graphs that a score is compared with", int),
     "partition": Option("how communities are found: spectral, louvain or greedy", choices=tuple(PARTITIONS)),
     "shuffle": Option("where shuffled weights may go: all or nonzero; default: nonzero if pruned", choices=SHUFFLES),
+    "stage": Option("the stage of the residual stream: s is after block s - 1; default: the last", int),
+    "neurons": Option("the number of neurons that are moved to the added registers", int),
+    "registers": Option("the number of empty tokens that are added", int),
     "factor": Option("a patch is an artifact if its norm is above this multiple of the median norm", float),
 }
 """Name -> option, for every analysis that takes it."""

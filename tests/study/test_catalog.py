@@ -20,6 +20,8 @@ GIVEN = {
     "attribute": {"tolerance": "1"},
     "map_curves": {"tolerance": "1"},
     "modularity": {"null": "3", "k": "2"},
+    "register_neurons": {"factor": "1.1"},
+    "test_time_registers": {"factor": "1.1", "neurons": "2"},
 }
 
 

@@ -16,38 +16,23 @@ Sources: Syed et al. 2310.10348 (EAP); Hanna et al. 2403.17806 (EAP-IG); the der
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from prisma.analysis.border import guarded
 from prisma.analysis.circuits.attribution_passes import AttributionPasses
+from prisma.analysis.circuits.edge_effects import EdgeEffects
 from prisma.analysis.circuits.graph import Edge, Graph, largest, names, picture_labels
-from prisma.analysis.result import PairedEffect
 from prisma.metrics import Metric
 from prisma.vit import ViT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class EdgeAttribution(PairedEffect):
+class EdgeAttribution(EdgeEffects):
     """Estimated effect of patching each edge, to first order: `metric(patched) - metric(target)`; 0 without an edge.
 
     A large value means that the edge is estimated to change the metric by that much, in the direction of its sign.
     """
-
-    AXES: ClassVar = {
-        "effect": ("sender", "receiver"),
-        "stderr": ("sender", "receiver"),
-        "values": ("image", "sender", "receiver"),
-        "clean": ("image",),
-        "corrupt": ("image",),
-    }
-
-    values: Tensor  # [image, sender, receiver]
-
-    @property
-    def per_image(self) -> Tensor:
-        return self.values
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
