@@ -25,7 +25,7 @@ Shapes: B pair, T token, H head, D d_head, Q query, K key.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -231,7 +231,7 @@ def one_key_each(scores: Tensor, new: Tensor, g: Tensor) -> Tensor:
 def _scores(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     tap = Tap(["scores"])
     attention.attend(q, k, v, tap)
-    return cast(Tensor, tap.tensors["scores"])
+    return tap.tensors["scores"]
 
 
 def _with_wholes(part: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ Shapes: S sender, V receiver, T token, B pair, P share of all edges, D draw.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -149,10 +150,7 @@ class CircuitEvaluation(Result):
             return super().plot(array)
         curves = {"ranked by size (CMD)": self.size_values, "ranked by value (CPR)": self.value_values}
         lines = {
-            name: (
-                self._curve(values),
-                bootstrap_interval(lambda rows, values=values: self._curve(values, rows), len(self.clean)),
-            )
+            name: (self._curve(values), bootstrap_interval(partial(self._curve, values), len(self.clean)))
             for name, values in curves.items()
         }
         return draw_faithfulness(
