@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prisma.analysis.circuits.atp_star import atp_star
     from prisma.analysis.circuits.attribution_patching import attribution_patching
     from prisma.analysis.circuits.circuit_discovery import check_circuit, circuit_discovery
+    from prisma.analysis.circuits.circuit_evaluation import circuit_evaluation, edge_scores
     from prisma.analysis.circuits.edge_attribution import edge_attribution
     from prisma.analysis.circuits.head_graph import head_graph
     from prisma.analysis.circuits.path_patching import path_patching
@@ -100,6 +101,7 @@ __all__ = [
     "causal_tracing",
     "check_circuit",
     "circuit_discovery",
+    "circuit_evaluation",
     "class_identifiability",
     "class_maps",
     "class_projection",
@@ -110,6 +112,7 @@ __all__ = [
     "composition",
     "direct_logit_attribution",
     "edge_attribution",
+    "edge_scores",
     "head_directions",
     "head_graph",
     "head_scores",
@@ -167,6 +170,7 @@ _HOME = {
     "analysis.circuits.atp_star": ("atp_star",),
     "analysis.circuits.attribution_patching": ("attribution_patching",),
     "analysis.circuits.circuit_discovery": ("check_circuit", "circuit_discovery"),
+    "analysis.circuits.circuit_evaluation": ("circuit_evaluation", "edge_scores"),
     "analysis.circuits.edge_attribution": ("edge_attribution",),
     "analysis.circuits.head_graph": ("head_graph",),
     "analysis.circuits.path_patching": ("path_patching",),

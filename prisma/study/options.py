@@ -41,13 +41,14 @@ OPTIONS: Mapping[str, Option] = {
         "token; after commas head=2, token=5, or token=mean"
     ),
     "corrupt": Option(
-        "how the corrupt image of each pair is made: other, swap, noise, blur, mean or object",
+        "how the corrupt image of each pair is made: other, swap, noise, blur, mean, object or inpaint",
         choices=tuple(CORRUPTIONS),
     ),
     "sigma": Option("strength of the corruption: standard deviation of the noise, or of the blur in pixels", float),
     "steps": Option("number of gradient evaluations: 1, or about 5 for integrated gradients", int),
     "rules": Option(
-        "what is passed back: gradient, or relevance by cp_lrp (RelP: patterns held constant) or attn_lrp", choices=RULES
+        "what is passed back: gradient, or relevance by cp_lrp (RelP: patterns held constant) or attn_lrp",
+        choices=RULES,
     ),
     "grad_drop": Option("average over gradients with one layer left out each (GradDrop): true or false", bool),
     "seed": Option("random seed", int),
@@ -85,7 +86,8 @@ OPTIONS: Mapping[str, Option] = {
         choices=("frozen", "integrated"),
     ),
     "sources": Option("also split each head's contribution by the token it reads from: true or false", bool),
-    "tokens": Option("also read out every token alone: true or false", bool),
+    "tokens": Option("also every token alone; of circuits: an edge at one token is one edge: true or false", bool),
+    "draws": Option("the number of random circuits of each size", int),
     "heads": Option(
         "how the attention of a layer's heads is combined: mean, max or min",
         choices=("mean", "max", "min"),
