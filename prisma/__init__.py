@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from prisma.analysis.class_space.linear_probes import linear_probes
     from prisma.analysis.class_space.memories import memories
     from prisma.analysis.class_space.token_perturbation import token_perturbation
+    from prisma.analysis.directions.concept_vectors import concept_vectors
+    from prisma.analysis.directions.interchange import interchange
+    from prisma.analysis.directions.second_order_lens import second_order_lens
+    from prisma.analysis.directions.steering import mean_difference, steering
+    from prisma.analysis.directions.text_span import text_span
     from prisma.analysis.lens.class_maps import class_maps
     from prisma.analysis.lens.logit_lens import logit_lens
     from prisma.analysis.lens.segmentation import lens_segmentation, segmentation
@@ -100,6 +105,7 @@ __all__ = [
     "class_values",
     "compare_maps",
     "composition",
+    "concept_vectors",
     "direct_logit_attribution",
     "edge_attribution",
     "head_directions",
@@ -107,12 +113,14 @@ __all__ = [
     "head_scores",
     "head_similarity",
     "importance",
+    "interchange",
     "lens_segmentation",
     "linear_probes",
     "load",
     "load_coder",
     "logit_lens",
     "map_curves",
+    "mean_difference",
     "memories",
     "modularity",
     "norm_weighted_attention",
@@ -124,8 +132,11 @@ __all__ = [
     "relevance",
     "rollout",
     "run",
+    "second_order_lens",
     "segmentation",
+    "steering",
     "sweep",
+    "text_span",
     "token_perturbation",
     "train",
     "train_tuned_lens",
@@ -160,6 +171,11 @@ _HOME = {
     "analysis.class_space.token_perturbation": ("token_perturbation",),
     "analysis.class_space.memories": ("memories",),
     "analysis.class_space.linear_probes": ("linear_probes",),
+    "analysis.directions.concept_vectors": ("concept_vectors",),
+    "analysis.directions.interchange": ("interchange",),
+    "analysis.directions.second_order_lens": ("second_order_lens",),
+    "analysis.directions.steering": ("mean_difference", "steering"),
+    "analysis.directions.text_span": ("text_span",),
     "analysis.lens.class_maps": ("class_maps",),
     "analysis.lens.logit_lens": ("logit_lens",),
     "analysis.lens.segmentation": ("lens_segmentation", "segmentation"),

@@ -25,6 +25,7 @@ from prisma.analysis.patching.causal_tracing import CausalTracing, causal_tracin
 from prisma.errors import PrismaError, nearest
 from prisma.study.attribution import ATTRIBUTION
 from prisma.study.class_space import CLASS_SPACE
+from prisma.study.directions import DIRECTIONS
 from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.modularity import MODULARITY
@@ -220,6 +221,7 @@ ANALYSES: Mapping[str, Analysis] = {
         Artifacts,
         lambda inputs: artifacts(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
+    **DIRECTIONS,
     **MODULARITY,
 }
 """Name -> analysis."""

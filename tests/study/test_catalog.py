@@ -19,6 +19,9 @@ GIVEN = {
     "attribute": {"tolerance": "1"},
     "map_curves": {"tolerance": "1"},
     "modularity": {"null": "3", "k": "2"},
+    "interchange": {"exchange": "hue", "steps": "2", "training": "20", "site": "blocks.0.resid_post"},
+    "steering": {"concept": "shape:x", "training": "40", "site": "blocks.0.resid_post", "controls": "1"},
+    "concept_vectors": {"concept": "hue:1", "training": "48", "site": "blocks.0.resid_post", "draws": "2"},
 }
 
 
