@@ -118,13 +118,11 @@ class ShardInputs:
         factor = self.options["exchange"]
         if factor is None:
             raise PrismaError("expected --set exchange=FACTOR, what is exchanged between images; found none")
-        count = len(self.pictures) if n is None else n
-        found = counterfactuals(
-            self._task, factor, split, count, seed=self.options["seed"], transform=self.pictures.transform
-        )
-        rows = slice(self.rows.start, self.rows.stop) if split == "test" else slice(None)
-        images, sources = (self._to_model(x[rows]) for x in (found.images, found.sources))
-        return Counterfactuals(images, sources, found.labels[rows].to(self.device))
+        rows = self.rows if split == "test" else None
+        seed, transform = self.options["seed"], self.pictures.transform
+        found = counterfactuals(self._task, factor, split, n, rows=rows, seed=seed, transform=transform)
+        images, sources = self._to_model(found.images), self._to_model(found.sources)
+        return Counterfactuals(images, sources, found.labels.to(self.device))
 
     def concept(self, training: int) -> tuple[Tensor, Tensor]:
         """The first training images, and which of them show the concept of the options [image], bool.

@@ -29,7 +29,7 @@ def test_subspaces_are_learned_once_and_read_on_every_shard(tmp_path: Path) -> N
     found = DIRECTIONS["interchange"].result.from_npz(job.out / "result.npz")
     task = job.pictures.task
     assert task is not None
-    pairs = [counterfactuals(task, "hue", split, n) for split, n in (("train", 20), ("test", 5))]
+    pairs = [counterfactuals(task, "hue", "train", 20), counterfactuals(task, "hue", "test", rows=range(5))]
     triples: list[Any] = [x for pair in pairs for x in (pair.images, pair.sources, pair.labels)]
     expected = prisma.interchange(job.model, *triples, SITE, steps=2)
     assert torch.equal(found.arrays["accuracy"], expected.accuracy)

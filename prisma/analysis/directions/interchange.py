@@ -191,7 +191,7 @@ def interchange(
 
     Raises:
         PrismaError: no such site, head or tokens; more directions than features, or none; shapes that do not fit; no
-            steps, or no pairs in a step; a rate of 0 or less.
+            steps, or no pairs in a step; a rate of 0 or less; training pairs of one label.
 
     Sources: Geiger et al. 2303.02536; Makelov et al. 2311.17030.
     """
@@ -229,6 +229,10 @@ def learn_subspaces(
     features, control = own.source.shape[-1], random_control(model, seed)
     if not 1 <= dim <= features:
         raise PrismaError(f"expected dim from 1 to {features}, the features of {site}; found {dim}")
+    if len(labels.unique()) < 2:
+        raise PrismaError(
+            "expected training pairs of two counterfactual labels or more; found one: any search finds it"
+        )
     shuffled = labels[torch.randperm(len(labels), generator=random).to(labels.device)]
     tasks = {
         LEARNED: (own, labels),

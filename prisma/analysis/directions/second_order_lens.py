@@ -100,14 +100,14 @@ class SecondOrderLens(Result):
         return "\n".join(lines)
 
     def plot(self, array: str | None = None) -> "Figure":
-        """The fit of every neuron and that of random directions, by neuron; or a picture of another array."""
+        """By layer, the means of what the result says of its neurons, by their size; or a picture of another array."""
         if array is not None:
             return super().plot(array)
-        order = self.size.argsort(dim=1, descending=True)
-        both = torch.stack([x.gather(1, order) for x in (self.explained, self.fit, self.random_fit)], dim=1)
-        lines = ["share along one direction", "fit of the texts", "fit of random directions"]
-        title = "second_order_lens: neurons from the largest effect down"
-        return draw(both, ("layer", "of", "neuron"), title=title, names={"of": lines, **self.names})
+        weight = self.size / self.size.sum(1, keepdim=True).clamp(min=1e-30)
+        means = torch.stack([(x * weight).sum(1) for x in (self.explained, self.fit, self.random_fit)])
+        names = {"of": ["share along one direction", "fit of named directions", "fit of random directions"]}
+        title = "second_order_lens: means over neurons, by size"
+        return draw(means, ("of", "layer"), title=title, names={**names, **self.names})
 
 
 @guarded
@@ -141,7 +141,7 @@ def second_order_lens(
         `weights` [layer, neuron, place].
 
     Raises:
-        PrismaError: a model without MLPs or with one layer; one whose norms come after the branches or on z or neurons,
+        PrismaError: a model without MLPs or with one layer; one with norms on the stream itself, on z or on neurons,
             with divided attention, or whose pooling is neither class nor mean; a single image; fewer directions than
             `texts`; no layer; as `Texts.of`; or a part that carries something of its own, such as a hook.
 
@@ -179,13 +179,14 @@ class SecondOrder:
     def __init__(self, model: ViT, images: Tensor, layer: int, space: str, batch: int | None = None) -> None:
         c, later = model.config, range(layer + 1, model.config.n_layers)
         post, last = f"blocks.{layer}.mlp.post", f"blocks.{c.n_layers - 1}.resid_post"
-        sites = [post, last, *(f"blocks.{k}.{site}" for k in later for site in ("attn.pattern", "resid_pre"))]
+        sites = [post, last, *(f"blocks.{k}.{site}" for k in later for site in ("attn.pattern", "attn.z", "resid_pre"))]
         memory = 8 * c.n_tokens * (c.d_mlp + len(later) * (c.n_heads * c.n_tokens + c.d_model))
         parts = []
         for some in images.split(inputs_per_pass(model, batch, memory=memory)):
             acts = record(model, some, sites)[1].map(Tensor.double)
             reach = torch.stack([_reach(model, acts, k, acts[last]) for k in later], dim=1)
-            parts.append(torch.einsum("bkhi,bin->bnkh", reach, acts[post]).flatten(2))
+            active = acts[post] / _written(model, layer, "mlp", acts[post])
+            parts.append(torch.einsum("bkhi,bin->bnkh", reach, active).flatten(2))
         self.strength = torch.cat(parts)  # [image, neuron, later layer and head]
         wide = torch.float64
         maps = [self._map(model, k, space) for k in later]
@@ -209,11 +210,21 @@ def _reach(model: ViT, acts: Mapping[str, Tensor], layer: int, last_BTM: Tensor)
     c, pattern = model.config, acts[f"blocks.{layer}.attn.pattern"]
     read = slice(0, 1) if c.pool == "class" else slice(0 if c.pool_prefix else c.n_prefix, None)
     tokens = last_BTM[:, read]
-    norm = model.readout.ln_final
-    size = _divisor(norm, tokens.mean(1, keepdim=True) if c.norm_pooled else tokens)
-    share = 1 / (size * tokens.shape[1]) * torch.ones_like(tokens[..., :1])
+    size = _divisor(model.readout.ln_final, tokens.mean(1, keepdim=True) if c.norm_pooled else tokens)
+    share = torch.ones_like(tokens[..., :1]) / size / tokens.shape[1]
+    share = share / _written(model, layer, "attn", acts[f"blocks.{layer}.attn.z"])[:, read]
     reach = torch.einsum("bqx,bhqi->bhi", share, pattern[:, :, read])
-    return reach / _divisor(model.blocks[layer].get_submodule("ln1"), acts[f"blocks.{layer}.resid_pre"])[:, None, :, 0]
+    norm = model.blocks[layer].get_submodule("ln1") if c.norm == "pre" else None
+    return reach / _divisor(norm, acts[f"blocks.{layer}.resid_pre"])[:, None, :, 0]
+
+
+def _written(model: ViT, layer: int, branch: str, inner: Tensor) -> Tensor:
+    """What the norm of a branch's output divides by [image, token, 1], where the model has one; else 1."""
+    if model.config.norm != "res_post":
+        return torch.ones_like(inner.flatten(2)[..., :1])
+    block: Any = model.blocks[layer]
+    out = getattr(block, branch).write(inner.to(model.embed.prefix.dtype)).to(inner.dtype)
+    return _divisor(block.get_submodule("ln1" if branch == "attn" else "ln2"), out)
 
 
 def _divisor(norm: nn.Module | None, x: Tensor) -> Tensor:
@@ -268,7 +279,7 @@ def _expect_form(model: ViT) -> None:
     wrong: dict[str, Any] = {
         "d_mlp": not c.d_mlp,
         "n_layers": c.n_layers < 2,
-        "norm": c.norm not in ("pre", "none"),
+        "norm": c.norm == "post",
         "norm_z": c.norm_z,
         "norm_post": c.norm_post,
         "attention": c.attention != "joint",
@@ -276,8 +287,8 @@ def _expect_form(model: ViT) -> None:
     }
     for name in (name for name, is_wrong in wrong.items() if is_wrong):
         raise PrismaError(
-            "expected a model with MLPs, two layers or more, norms before the branches or none, joint attention, and "
-            f"the class token or a mean as its pooling; found {name}={getattr(c, name)!r}"
+            "expected a model with MLPs, two layers or more, no norms on the stream or within a branch, joint attention, "
+            f"and the class token or a mean as its pooling; found {name}={getattr(c, name)!r}"
         )
-    norms = [f"blocks.{layer}.ln1" for layer in range(c.n_layers)]
+    norms = [f"blocks.{layer}.{norm}" for layer in range(c.n_layers) for norm in ("ln1", "ln2")]
     expect_plain(model, ["", "readout", "readout.ln_final", *norms], "the lens of a neuron through later heads")

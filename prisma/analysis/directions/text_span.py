@@ -156,28 +156,33 @@ def text_span(
         )
     every, output = head_contributions(model, images, texts.space, batch)
     own, random = texts.directions.to(every.device), torch.Generator().manual_seed(seed)
-    chance = [random_texts(own, random) for _ in range(controls)]
-    spans, by_chance = list[_Span](), list[Tensor]()
-    for layer in chosen_of:
-        for head in range(model.config.n_heads):
-            part = every[:, layer, head].double()
-            spans.append(_span(part, own, steps))
-            by_chance.append(torch.stack([_span(part, some, steps).explained for some in chance]).mean(0))
-    lost = sum((span.lost for span in spans), torch.zeros_like(spans[0].lost))  # [kept, image, feature]
-    changed = output.double() - lost
-    shape, kind = (len(chosen_of), model.config.n_heads), exact(output).dtype
-    same = answers(model, changed.flatten(0, 1).to(output), texts.space).view(steps + 1, -1) if texts.own else None
-    agreement = None if same is None else (same == answers(model, output, texts.space)).mT
+    spans = [_span(part.double(), own, steps) for part in every[:, chosen_of].flatten(1, 2).unbind(1)]
+    by_chance = torch.zeros(len(spans), steps, dtype=torch.float64, device=every.device)
+    for _ in range(controls):
+        some = random_texts(own, random)
+        drawn = [_span(part.double(), some, steps) for part in every[:, chosen_of].flatten(1, 2).unbind(1)]
+        by_chance += torch.stack([span.explained for span in drawn]) / controls
+    changed = output.double() - torch.stack([span.lost for span in spans]).sum(0)  # [kept, image, feature]
+    kind = exact(output).dtype
+    arrays = {
+        "explained": torch.stack([span.explained for span in spans]).to(kind),
+        "random_explained": by_chance.to(kind),
+        "chosen": torch.stack([span.chosen for span in spans]),
+        "size": torch.stack([span.size for span in spans]).to(kind),
+    }
     settings = {"space": texts.space, "layers": chosen_of, "texts": list(texts.names), "own": texts.own}
     return TextSpan(
         metadata={"analysis": "text_span", **settings, "images": len(images), "seed": seed},
-        explained=torch.stack([span.explained for span in spans]).unflatten(0, shape).to(kind),
-        random_explained=torch.stack(by_chance).unflatten(0, shape).to(kind),
-        chosen=torch.stack([span.chosen for span in spans]).unflatten(0, shape),
-        size=torch.stack([span.size for span in spans]).unflatten(0, shape).to(kind),
+        **{name: x.unflatten(0, (len(chosen_of), -1)) for name, x in arrays.items()},
         similarity=torch.cosine_similarity(changed, output.double(), dim=-1).mT.to(kind),
-        agreement=None if agreement is None else agreement.to(kind),
+        agreement=_agreement(model, changed.to(kind), output, texts.space) if texts.own else None,
     )
+
+
+def _agreement(model: ViT, changed: Tensor, output: Tensor, space: str) -> Tensor:
+    """[image, kept]: whether the answer is the model's own."""
+    found = answers(model, changed.flatten(0, 1), space).view(len(changed), -1)
+    return (found == answers(model, output, space)).mT.to(changed)
 
 
 @dataclass(frozen=True, eq=False)

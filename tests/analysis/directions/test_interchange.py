@@ -77,6 +77,7 @@ def test_the_report_the_interval_and_the_picture(found: tuple[Interchange, torch
         ({"steps": 0}, "expected steps, pairs and lr above 0; found 0, 64 and 0.1"),
         ({"lr": 0.0}, "expected steps, pairs and lr above 0"),
         ({"site": "blocks.0.mlp_out"}, "no site of this model matches"),
+        ({"labels": torch.ones(5).long()}, "expected training pairs of two counterfactual labels or more; found one"),
         ({"labels": torch.zeros(3).long()}, "expected a label for each of 5 images"),
         ({"test_labels": torch.full((5,), 9)}, "expected a class from 0 to 3; found 9"),
         ({"source_images": triples(4, 0)[1]}, "clean and corrupt must hold pairs of one shape"),

@@ -31,6 +31,7 @@ def test_direct_and_second_order_effects_are_all_of_a_neuron_where_later_parts_a
     [
         ("base", "logits"), ("base", "pooled"), ("pool_mean", "logits"), ("norm_pooled_mean", "pooled"),
         ("layer_scale", "logits"), ("rms", "logits"), ("registers", "logits"), ("parallel", "logits"),
+        ("norm_res_post", "logits"),
     ],
 )  # fmt: skip
 def test_effects_are_the_slow_computation(variant: str, space: str) -> None:
@@ -49,9 +50,16 @@ def test_effects_are_the_slow_computation(variant: str, space: str) -> None:
                     at_q = torch.zeros(c.d_model).double()
                     for i in range(c.n_tokens):
                         x = acts["blocks.0.mlp.post"][image, i, neuron] * model.blocks[0].mlp.out.weight[:, neuron]
+                        if c.norm == "res_post":
+                            x = frozen(
+                                model.blocks[0].ln2, x, model.blocks[0].mlp.write(acts["blocks.0.mlp.post"])[image, i]
+                            )
                         x = model.blocks[0].scale2(x)
-                        x = frozen(block.ln1, x, acts[f"blocks.{layer}.resid_pre"][image, i])
+                        if c.norm == "pre":
+                            x = frozen(block.ln1, x, acts[f"blocks.{layer}.resid_pre"][image, i])
                         x = x @ block.attn.W_V[head] @ block.attn.W_O[head]
+                        if c.norm == "res_post":
+                            x = frozen(block.ln1, x, block.attn.write(acts[f"blocks.{layer}.attn.z"])[image, q])
                         at_q += acts[f"blocks.{layer}.attn.pattern"][image, head, q, i] * block.scale1(x)
                     stream = acts["blocks.2.resid_post"][image]
                     size_of = stream[read].mean(0) if c.norm_pooled else stream[q]
