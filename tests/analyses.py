@@ -117,7 +117,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
         "blocks.0.resid_pre",
         where="patches",
         draws=2,
-    ),  # fmt: skip
+    ),
     "second_order_lens": lambda model, images: prisma.second_order_lens(model, images, texts=2),
     "text_span": lambda model, images: prisma.text_span(model, images, steps=1),
     "lens_segmentation": lambda model, images: prisma.lens_segmentation(

@@ -287,8 +287,8 @@ def _expect_form(model: ViT) -> None:
     }
     for name in (name for name, is_wrong in wrong.items() if is_wrong):
         raise PrismaError(
-            "expected a model with MLPs, two layers or more, no norms on the stream or within a branch, joint attention, "
-            f"and the class token or a mean as its pooling; found {name}={getattr(c, name)!r}"
+            "expected a model with MLPs, two layers or more, no norms on the stream or within a branch, joint "
+            f"attention, and the class token or a mean as its pooling; found {name}={getattr(c, name)!r}"
         )
     norms = [f"blocks.{layer}.{norm}" for layer in range(c.n_layers) for norm in ("ln1", "ln2")]
     expect_plain(model, ["", "readout", "readout.ln_final", *norms], "the lens of a neuron through later heads")

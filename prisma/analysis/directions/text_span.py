@@ -155,18 +155,13 @@ def text_span(
             f"more; found {len(images)}, {steps} and {controls}"
         )
     every, output = head_contributions(model, images, texts.space, batch)
-    own, random = texts.directions.to(every.device), torch.Generator().manual_seed(seed)
-    spans = [_span(part.double(), own, steps) for part in every[:, chosen_of].flatten(1, 2).unbind(1)]
-    by_chance = torch.zeros(len(spans), steps, dtype=torch.float64, device=every.device)
-    for _ in range(controls):
-        some = random_texts(own, random)
-        drawn = [_span(part.double(), some, steps) for part in every[:, chosen_of].flatten(1, 2).unbind(1)]
-        by_chance += torch.stack([span.explained for span in drawn]) / controls
+    heads = every[:, chosen_of].flatten(1, 2).double().unbind(1)
+    spans = [_span(part, texts.directions.to(every.device), steps) for part in heads]
     changed = output.double() - torch.stack([span.lost for span in spans]).sum(0)  # [kept, image, feature]
     kind = exact(output).dtype
     arrays = {
         "explained": torch.stack([span.explained for span in spans]).to(kind),
-        "random_explained": by_chance.to(kind),
+        "random_explained": _by_chance(heads, texts.directions, steps, controls, seed).to(kind),
         "chosen": torch.stack([span.chosen for span in spans]),
         "size": torch.stack([span.size for span in spans]).to(kind),
     }
@@ -177,6 +172,13 @@ def text_span(
         similarity=torch.cosine_similarity(changed, output.double(), dim=-1).mT.to(kind),
         agreement=_agreement(model, changed.to(kind), output, texts.space) if texts.own else None,
     )
+
+
+def _by_chance(heads: Sequence[Tensor], texts: Tensor, steps: int, controls: int, seed: int) -> Tensor:
+    """[head, step]: what as many random directions explain, the mean over sets of them."""
+    random = torch.Generator().manual_seed(seed)
+    sets = [random_texts(texts, random).to(heads[0].device) for _ in range(controls)]
+    return torch.stack([torch.stack([_span(x, some, steps).explained for some in sets]).mean(0) for x in heads])
 
 
 def _agreement(model: ViT, changed: Tensor, output: Tensor, space: str) -> Tensor:
