@@ -134,9 +134,8 @@ def text_span(
             classes of the model. They are taken at unit length.
         names: of the directions. space: "logits" (what the model returns) or "pooled" (what its head reads); by default
             the logits, and for the classes of the model the pooled features, in which they have directions.
-        steps: how many directions of each head. layers: numbers of the layers; by default all.
-        controls: sets of random directions, over which they are averaged. seed: of these.
-        batch: images in one pass; by default as many as fit in 256 MiB.
+        steps: how many directions of each head. layers: numbers of the layers; by default all. controls: sets of random
+        directions, over which they are averaged. seed: of these. batch: images in one pass; by default what fits.
 
     Returns:
         `explained`, `random_explained`, `chosen` [layer, head, step], `size` [layer, head], `similarity` [image, kept],
@@ -158,16 +157,16 @@ def text_span(
     heads = every[:, chosen_of].flatten(1, 2).double().unbind(1)
     spans = [_span(part, texts.directions.to(every.device), steps) for part in heads]
     changed = output.double() - torch.stack([span.lost for span in spans]).sum(0)  # [kept, image, feature]
-    kind = exact(output).dtype
+    kind, own = exact(output).dtype, {"texts": list(texts.names), "own": texts.own}
     arrays = {
         "explained": torch.stack([span.explained for span in spans]).to(kind),
         "random_explained": _by_chance(heads, texts.directions, steps, controls, seed).to(kind),
         "chosen": torch.stack([span.chosen for span in spans]),
         "size": torch.stack([span.size for span in spans]).to(kind),
     }
-    settings = {"space": texts.space, "layers": chosen_of, "texts": list(texts.names), "own": texts.own}
+    settings = {"space": texts.space, "layers": chosen_of, **own, "images": len(images), "seed": seed}
     return TextSpan(
-        metadata={"analysis": "text_span", **settings, "images": len(images), "seed": seed},
+        metadata={"analysis": "text_span", **settings},
         **{name: x.unflatten(0, (len(chosen_of), -1)) for name, x in arrays.items()},
         similarity=torch.cosine_similarity(changed, output.double(), dim=-1).mT.to(kind),
         agreement=_agreement(model, changed.to(kind), output, texts.space) if texts.own else None,
