@@ -107,7 +107,7 @@ class Interchange(Result):
             return super().plot(array)
         x = self.accuracy.double()
         spread = x.std(0) / len(x) ** 0.5 if len(x) > 1 else None
-        title = f"interchange: {self.metadata['dim']} directions of {self.metadata['site']}"
+        title = f"interchange at {self.metadata['site']}, dimension {self.metadata['dim']}"
         label = "share of pairs with the counterfactual answer, and its standard error"
         return draw_bars(x.mean(0), self.metadata["methods"], spread=spread, title=title, label=label)
 

@@ -142,8 +142,7 @@ def text_span(
         and `agreement` [image, kept] for a model's own classes: kept is the number of directions, from 0 to `steps`.
 
     Raises:
-        PrismaError: a single image, no steps or controls, more steps than directions; as `Texts.of`; or a part on the
-            direct path that carries something of its own, such as a hook.
+        PrismaError: a single image, no steps or controls, more steps than directions; as `Texts.of` and `record_path`.
 
     Source: Gandelsman et al. 2310.05916.
     """
@@ -164,9 +163,9 @@ def text_span(
         "chosen": torch.stack([span.chosen for span in spans]),
         "size": torch.stack([span.size for span in spans]).to(kind),
     }
-    settings = {"space": texts.space, "layers": chosen_of, **own, "images": len(images), "seed": seed}
+    of = {"space": texts.space, "layers": chosen_of, **own, "images": len(images), "seed": seed}
     return TextSpan(
-        metadata={"analysis": "text_span", **settings},
+        metadata={"analysis": "text_span", **of},
         **{name: x.unflatten(0, (len(chosen_of), -1)) for name, x in arrays.items()},
         similarity=torch.cosine_similarity(changed, output.double(), dim=-1).mT.to(kind),
         agreement=_agreement(model, changed.to(kind), output, texts.space) if texts.own else None,
