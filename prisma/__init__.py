@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from prisma.analysis.class_space.memories import memories
     from prisma.analysis.class_space.token_perturbation import token_perturbation
     from prisma.analysis.clip_dissect import clip_dissect, similarity_of
+    from prisma.analysis.directions.concept_vectors import concept_vectors
+    from prisma.analysis.directions.interchange import interchange
+    from prisma.analysis.directions.second_order_lens import second_order_lens
+    from prisma.analysis.directions.steering import mean_difference, steering
+    from prisma.analysis.directions.text_span import text_span
     from prisma.analysis.lens.class_maps import class_maps
     from prisma.analysis.lens.logit_lens import logit_lens
     from prisma.analysis.lens.segmentation import lens_segmentation, segmentation
@@ -110,6 +115,7 @@ __all__ = [
     "clip_dissect",
     "compare_maps",
     "composition",
+    "concept_vectors",
     "direct_logit_attribution",
     "edge_attribution",
     "edge_scores",
@@ -118,12 +124,14 @@ __all__ = [
     "head_scores",
     "head_similarity",
     "importance",
+    "interchange",
     "lens_segmentation",
     "linear_probes",
     "load",
     "load_coder",
     "logit_lens",
     "map_curves",
+    "mean_difference",
     "memories",
     "modularity",
     "move_to_registers",
@@ -138,10 +146,13 @@ __all__ = [
     "relevance_patching",
     "rollout",
     "run",
+    "second_order_lens",
     "segmentation",
     "similarity_of",
+    "steering",
     "sweep",
     "test_time_registers",
+    "text_span",
     "token_perturbation",
     "top_images",
     "train",
@@ -183,6 +194,11 @@ _HOME = {
     "analysis.class_space.token_perturbation": ("token_perturbation",),
     "analysis.class_space.memories": ("memories",),
     "analysis.class_space.linear_probes": ("linear_probes",),
+    "analysis.directions.concept_vectors": ("concept_vectors",),
+    "analysis.directions.interchange": ("interchange",),
+    "analysis.directions.second_order_lens": ("second_order_lens",),
+    "analysis.directions.steering": ("mean_difference", "steering"),
+    "analysis.directions.text_span": ("text_span",),
     "analysis.lens.class_maps": ("class_maps",),
     "analysis.lens.logit_lens": ("logit_lens",),
     "analysis.lens.segmentation": ("lens_segmentation", "segmentation"),

@@ -37,7 +37,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.weights",),
     ("analysis.attribution",),  # it scores the maps of all others
     ("analysis.patching",),
-    ("analysis.circuits",),
+    ("analysis.circuits", "analysis.directions"),
     ("analysis.modularity",),  # it removes communities by ablation
     ("features",),
     ("train",),  # it scores the heads of every checkpoint as the analysis does

@@ -26,6 +26,7 @@ from prisma.errors import PrismaError, nearest
 from prisma.study.attribution import ATTRIBUTION
 from prisma.study.circuits import CIRCUITS, PAIRS
 from prisma.study.class_space import CLASS_SPACE
+from prisma.study.directions import DIRECTIONS
 from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.modularity import MODULARITY
@@ -223,6 +224,7 @@ ANALYSES: Mapping[str, Analysis] = {
         lambda inputs: artifacts(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
     **UNITS,
+    **DIRECTIONS,
     **MODULARITY,
 }
 """Name -> analysis."""

@@ -11,6 +11,7 @@ from prisma.analysis.attribution.methods import METHODS
 from prisma.analysis.circuits.attribution_passes import RULES
 from prisma.analysis.circuits.path_patching import MLPS
 from prisma.analysis.class_space.perturbed import COMPAT
+from prisma.analysis.directions.texts import SPACES
 from prisma.analysis.modularity.data_graphs import GRAPHS
 from prisma.analysis.modularity.partition import PARTITIONS
 from prisma.analysis.modularity.shuffles import SHUFFLES
@@ -139,6 +140,15 @@ OPTIONS: Mapping[str, Option] = {
     "stage": Option("the stage of the residual stream: s is after block s - 1; default: the last", int),
     "neurons": Option("the number of neurons that are moved to the added registers", int),
     "registers": Option("the number of empty tokens that are added", int),
+    "exchange": Option("a factor of the task's images, such as hue: what is exchanged between them"),
+    "concept": Option("the images of the task that show it: FACTOR:VALUE, such as hue:red, or label:3"),
+    "head": Option("which head, where the site has heads", int),
+    "dim": Option("number of directions of a subspace", int),
+    "doses": Option("factors of the direction, separated by commas"),
+    "controls": Option("number of random directions, or of sets of them, to compare with", int),
+    "draws": Option("number of classifiers, each with other random images", int),
+    "space": Option("the space of the output: logits, or pooled, what the head reads", choices=SPACES),
+    "texts": Option("number of named directions of each neuron", int),
     "factor": Option("a patch is an artifact if its norm is above this multiple of the median norm", float),
 }
 """Name -> option, for every analysis that takes it."""
