@@ -62,7 +62,9 @@ OPTIONS: Mapping[str, Option] = {
         "the activation to patch or read: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, ..."
     ),
     "units": Option("numbers of the features of the site, separated by commas; default: all"),
-    "where": Option("the tokens at which a unit is read: patches, class, registers, all, or a position by its number"),
+    "where": Option(
+        "the tokens at which the site is read: class, registers, patches, all, or a position by its number"
+    ),
     "pool": Option("the number of an image: the mean of the unit over these tokens, or the max", choices=POOLS),
     "axis": Option("patch each index along this axis separately: head, token, component, ..."),
     "by": Option(
@@ -88,7 +90,7 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "sources": Option("also split each head's contribution by the token it reads from: true or false", bool),
     "tokens": Option("also every token alone; of circuits: an edge at one token is one edge: true or false", bool),
-    "draws": Option("the number of random circuits of each size", int),
+    "draws": Option("the number of random circuits of each size, or of classifiers with other random images", int),
     "heads": Option(
         "how the attention of a layer's heads is combined: mean, max or min",
         choices=("mean", "max", "min"),
@@ -146,7 +148,6 @@ OPTIONS: Mapping[str, Option] = {
     "dim": Option("number of directions of a subspace", int),
     "doses": Option("factors of the direction, separated by commas"),
     "controls": Option("number of random directions, or of sets of them, to compare with", int),
-    "draws": Option("number of classifiers, each with other random images", int),
     "space": Option("the space of the output: logits, or pooled, what the head reads", choices=SPACES),
     "texts": Option("number of named directions of each neuron", int),
     "factor": Option("a patch is an artifact if its norm is above this multiple of the median norm", float),
