@@ -160,7 +160,7 @@ def visualize(
     beginning = None if start is None else _beginning(start, len(targets), copies, subject)
     found = _climbed(subject, bound, plan, beginning, subject.per_pass if batch is None else batch, progress)
     return Features(
-        metadata={**_described(targets, plan, data), "layers": list(subject.depth)},
+        metadata={**_described(targets, plan, data), "layers": [] if data is None else list(subject.depth)},
         images=found.pixels.cpu(),
         target=torch.arange(len(targets)).repeat_interleave(copies),
         alpha=found.alpha.cpu(),
