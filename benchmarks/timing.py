@@ -38,15 +38,17 @@ def interleave(
     contenders: Mapping[str, Callable[[], object]],
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
+    warm_up: bool = True,
     told: Callable[[dict[str, list[float]]], object] = lambda seconds: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each round; the order rotates. One round before the first is not counted.
+    """Seconds of each contender in each round; the order rotates.
 
     Args:
+        warm_up: one round before them is not counted.
         told: called with what is known after every round, the uncounted one included.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for i in range(-1, rounds):
+    for i in range(-1 if warm_up else 0, rounds):
         for name in rotated(contenders, i):
             start = clock()
             kept = contenders[name]()

@@ -25,7 +25,9 @@ ImagesOption = Annotated[
 TokensOption = Annotated[str, typer.Option(help="all, or some of class, registers and patches, separated by commas.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")]
-SHOWN = ("coder", "tokens", "fvu", "l0", "dead", "agreement", "ce_score", "kl_score", "probe_1", "probe_5", "mcc")
+SHOWN = (
+    "coder", "tokens", "fvu", "l0", "dead", "agreement", "ce_score", "kl_score", "probe_1", "probe_5", "tpp", "mcc",
+)  # fmt: skip
 """The numbers that the table shows; all are in the JSON."""
 
 
@@ -144,6 +146,7 @@ def evaluate(
 ) -> None:
     """Measure a sparse coder beside its baselines, on images, and on known labels and factors where a task has them."""
     from prisma.data import TASKS, task
+    from prisma.sparse.evaluated import as_json as rows_as_json
     from prisma.sparse.evaluated import write_evaluation
     from prisma.sparse.evaluation import evaluate as run
     from prisma.sparse.ground_truth import indicators
@@ -170,7 +173,7 @@ def evaluate(
         write_evaluation(Path(coder), rows, images, len(found))
     names = [name for name in SHOWN if any(row.get(name) is not None for row in rows)]
     print(
-        json.dumps(rows, indent=2)
+        json.dumps(rows_as_json(rows), indent=2)
         if as_json
         else table([{name: _cell(row.get(name)) for name in names} for row in rows])
     )

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prisma.bounds import expect_within
 from prisma.errors import PrismaError, quoted
+from prisma.fields import check_types
 from prisma.files import write_atomic
 from prisma.sites import canonical
 from prisma.sparse.activations import Source, bare
-from prisma.sparse.coders import BATCHED, COUNTED, Coder, CoderConfig
+from prisma.sparse.coders import COUNTED, Coder, CoderConfig
 from prisma.sparse.files import write_coder
 from prisma.sparse.learner import Learner, Plan, default_lr
 from prisma.sparse.metrics import Sums
@@ -54,6 +56,12 @@ class Wanted:
     sparsity: float | None = None
     seed: int = 0
     frozen: str | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        expect_within("seed", self.seed)
+        if self.sparsity is not None and not 0 <= self.sparsity < float("inf"):
+            raise PrismaError(f"expected sparsity to be a number of 0 or more; found {self.sparsity}")
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -120,18 +128,9 @@ class Job:
         return coder.requires_grad_(False)
 
     def calibrated(self, facts: Mapping[str, Any], scaled: Tensor) -> Coder:
-        """The coder of raw activations, whose threshold gives these centred and scaled tokens k latents on average.
-
-        The learner's own threshold, which the next steps depend on, stays as it is.
-        """
-        if self.config.kind not in BATCHED:
-            return self.coder(facts)
-        threshold = self.learner.coder.threshold
-        own = threshold.clone()
+        """The coder of raw activations, whose threshold gives these centred and scaled tokens k latents on average."""
         self.learner.calibrate(scaled)
-        coder = self.coder(facts)
-        threshold.copy_(own)
-        return coder
+        return self.coder(facts)
 
     def keep(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """Write a checkpoint, and the numbers so far."""

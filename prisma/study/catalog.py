@@ -24,18 +24,20 @@ from prisma.analysis.patching.activation_patching import ActivationPatching, act
 from prisma.analysis.patching.causal_tracing import CausalTracing, causal_tracing, embedding_scale
 from prisma.errors import PrismaError, nearest
 from prisma.study.attribution import ATTRIBUTION
+from prisma.study.circuits import CIRCUITS, PAIRS
 from prisma.study.class_space import CLASS_SPACE
+from prisma.study.directions import DIRECTIONS
 from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.modularity import MODULARITY
 from prisma.study.options import read_options
+from prisma.study.units import UNITS
 
 
 def _metric(name: str = "logit_diff") -> dict[str, Any]:
     return {"metric": name, "target": None}
 
 
-_PAIRS = {**_metric(), "corrupt": "other", "sigma": None, "seed": 0, "into": "clean"}
 _MIXING = {"heads": "mean", "residual": 0.5}
 
 
@@ -88,7 +90,7 @@ def _causal_tracing(inputs: ShardInputs) -> CausalTracing:
 ANALYSES: Mapping[str, Analysis] = {
     "activation_patching": Analysis(
         "The metric after one activation of one layer is replaced by its value for the corrupt image.",
-        {"site": "attn.z", "axis": None, **_PAIRS},
+        {"site": "attn.z", "axis": None, **PAIRS},
         ActivationPatching,
         lambda inputs: activation_patching(
             inputs.model,
@@ -101,7 +103,7 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "attribution_patching": Analysis(
         "A first-order approximation of activation patching for every head, token, attention and MLP.",
-        {**_PAIRS, "steps": 1},
+        {**PAIRS, "steps": 1},
         AttributionPatching,
         lambda inputs: attribution_patching(
             inputs.model,
@@ -114,7 +116,7 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "edge_attribution": Analysis(
         "A first-order approximation of patching every edge of the graph: EAP, and with more steps EAP-IG.",
-        {**_PAIRS, "steps": 1},
+        {**PAIRS, "steps": 1, "rules": "gradient"},
         EdgeAttribution,
         lambda inputs: edge_attribution(
             inputs.model,
@@ -122,9 +124,10 @@ ANALYSES: Mapping[str, Analysis] = {
             inputs.corrupt,
             inputs.metric,
             batch=inputs.batch,
-            **inputs.select_options("into", "steps"),
+            **inputs.select_options("into", "steps", "rules"),
         ),
     ),
+    **CIRCUITS,
     "ablation": Analysis(
         "The change of the metric when one activation of one layer is replaced by zero, a mean or another image's.",
         {"site": "attn.z", "axis": None, "by": "mean", "seed": 0, **_metric()},
@@ -133,7 +136,7 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "path_patching": Analysis(
         "The metric after one edge of the graph carries its value for the corrupt image.",
-        {**_PAIRS, "mlps": "frozen"},
+        {**PAIRS, "mlps": "frozen"},
         PathPatching,
         lambda inputs: path_patching(
             inputs.model,
@@ -146,7 +149,7 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "head_graph": Analysis(
         "Path patching from every head to the q, k and v of every later head.",
-        _PAIRS,
+        PAIRS,
         HeadGraph,
         lambda inputs: head_graph(
             inputs.model,
@@ -220,6 +223,8 @@ ANALYSES: Mapping[str, Analysis] = {
         Artifacts,
         lambda inputs: artifacts(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
+    **UNITS,
+    **DIRECTIONS,
     **MODULARITY,
 }
 """Name -> analysis."""

@@ -102,20 +102,27 @@ def test_activations_on_disk_are_as_good_as_the_model(model: prisma.ViT, images:
         train(None, images, site=SITE, width=16, k=3)
 
 
+@contextmanager
+def stopped_before(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A training in this block is stopped before a step."""
+    real = training.Stream.at
+
+    def at(stream: training.Stream, now: int) -> dict[str, torch.Tensor]:
+        if now == step:
+            raise KeyboardInterrupt
+        return real(stream, now)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training.Stream, "at", at)
+        yield
+
+
 def test_a_stopped_training_continues_with_the_same_bits(
     model: prisma.ViT, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = {"site": SITE, "width": 16, "k": 3, "kind": "batchtopk", **QUICK, "checkpoint_every": 10}
     whole = train(model, images, **arguments, out=tmp_path / "whole")
-    real = training.Stream.at
-
-    def at(stream: training.Stream, step: int) -> dict[str, torch.Tensor]:
-        if step == 25:
-            raise KeyboardInterrupt
-        return real(stream, step)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(training.Stream, "at", at)
+    with stopped_before(25, monkeypatch):
         train(model, images, **arguments, out=tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "cfg.json").exists()
     with pytest.raises(PrismaError, match=r"the settings with which .* was begun, batch=64; found 32"):
@@ -148,6 +155,15 @@ def test_what_cannot_be_trained_is_said(model: prisma.ViT, images: torch.Tensor,
         ({"steps": 0}, "expected steps to be a whole number of at least 1; found 0"),
         ({"lr": -1.0}, "expected a learning rate above 0; found lr=-1.0"),
         ({"resume": True}, "expected the folder of the training to continue"),
+        ({"lr": "a"}, "expected lr to be a number or none; found 'a'"),
+        ({"seed": 1.5}, "expected seed to be a whole number; found 1.5"),
+        ({"sparsity": -1.0, "kind": "gated"}, "expected sparsity to be a number of 0 or more; found -1.0"),
+        ({"site": 5}, "expected site to be text or a list of which each is text; found 5"),
+        ({"site": ()}, "expected the name of a site; found none"),
+        ({"site": ("blocks.0.*_post", SITE)}, "expected one site or several different ones"),
+        ({"tokens": 5}, "expected tokens to be text or a list of which each is text; found 5"),
+        ({"held_out": "a"}, "expected held_out to be a number; found 'a'"),
+        ({"order_seed": -1}, "expected the seed of the order to be from 0"),
         ({"site": "blocks.7.resid_post"}, "no site of this model matches"),
         ({"images": broken}, f"expected finite activations at {SITE}; found nan in image 3"),
     ):
