@@ -204,7 +204,7 @@ def draw(found: Mapping[str, Any]) -> Any:
             layers, values = [at for at, _ in there], torch.stack([x for _, x in there])
             axis.plot(layers, values[:, 0], marker="o", label=f"key of {key}")
             axis.fill_between(layers, values[:, 1], values[:, 2], alpha=0.15)
-        axis.set(title=measure, xlabel="layer")
+        axis.set(title=measure, xlabel="layer", xticks=range(LAYERS))
     axes[0].legend(fontsize=8)
     effect = found["traced"]["effect"]
     axes[2].bar(range(len(effect)), effect)
