@@ -111,14 +111,13 @@ def _made(
 
     role = settings.get("role", "class")
     covered = data.coverage if role in ("object", "background") else None
-    given = (loaded.model, data.images, data.labels, a, b)
     if "layer" in settings:
         settings["layer"] = _layer(loaded, data, settings["layer"], role)
     if "covariance" in settings:
-        asked = Request.of(*given, loaded.labels, keys, covered, seed)
+        asked = Request.of(loaded.model, data.images, data.labels, a, b, loaded.labels, keys, covered, seed)
         settings["covariance"] = _covariance(settings["covariance"], asked, asked.layer(settings.get("layer")), role)
     chosen: dict[str, Any] = {"keys": keys, "names": loaded.labels, "coverage": covered, "seed": seed}
-    return edit_class(*given, method=method, **chosen, **settings)
+    return edit_class(loaded.model, data.images, data.labels, a, b, method=method, **chosen, **settings)
 
 
 def _covariance(path: Path, asked: "Request", layer: int, role: str) -> "Covariance":

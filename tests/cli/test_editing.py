@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import prisma as package
-from prisma.editing import Covariance, read_edited, source_of
+from prisma.cli.editing import METHODS as SHOWN
+from prisma.editing import METHODS, Covariance, read_edited, source_of
 from tests.cli.running import Prisma, one_sentence
 
 OF = ("--model", "mice/digits", "--from", "3", "--to", "8")
@@ -33,6 +34,10 @@ def test_the_other_methods_write_the_same_kind_of_folder(prisma: Prisma, tmp_pat
         code, out, _ = prisma("edit", *OF, "--limit", "300", "--method", method, "--out", method)
         assert code == 0 and "The edited model is in" in out
         assert read_edited(tmp_path / method).edit.about["method"] == method
+
+
+def test_the_methods_of_the_command_are_those_of_the_library() -> None:
+    assert tuple(METHODS) == SHOWN
 
 
 def test_what_cannot_be_done_is_one_sentence(prisma: Prisma, tmp_path: Path) -> None:
