@@ -1,12 +1,17 @@
 """How fast causal tracing is, beside one whole run of the model for each state, as published programs trace.
 
-    python -m benchmarks.language [--rounds 5] [--threads N] [--layers 12] [--tokens 16] [--samples 10] [--tiny]
+    python -m benchmarks.language [--rounds 5] [--threads N] [--layers 12] [--tokens 10] [--samples 10] [--json FILE]
 
 A GPT-2 of the size of the small one with random weights, a prompt whose subject is its second to fifth token. Both give
-the same effects, which is checked. The loop restores one state at a time, under all draws of the noise at once.
+the same effects, which is checked in every round. The loop restores one state at a time, under all draws of the noise
+at once. After every round, what is known is printed and written.
 """
 
 import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -36,10 +41,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=10)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"), help="written every round")
     asked = parser.parse_args()
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -66,13 +72,26 @@ def main() -> None:
             answer = int(model(input_ids=prompt.ids.to(asked.device)[None]).logits[0, -1].argmax())
         found["loop"] = loop(model, prompt, noise.to(asked.device), answer).cpu()
 
-    seconds = interleave({"ours": ours, "loop": theirs}, asked.rounds)
-    torch.testing.assert_close(found["ours"], found["loop"], rtol=1e-3, atol=1e-7)
+    def told(seconds: dict[str, list[float]]) -> None:
+        torch.testing.assert_close(found["ours"], found["loop"], rtol=1e-3, atol=1e-7)
+        if not seconds["ours"]:
+            print("warm", flush=True)
+            return
+        line = summary(seconds) | {"states": found["ours"][0].numel(), **vars(asked), "json": None}
+        asked.json.write_text(json.dumps(line, indent=1) + "\n")
+        print(json.dumps(summary(seconds)), flush=True)
+
+    interleave({"ours": ours, "loop": theirs}, asked.rounds, told=told)
+
+
+def summary(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Medians of the seconds, and of the ratio of two in one round, with its least and largest."""
     ratios = sorted(a / b for a, b in zip(seconds["loop"], seconds["ours"], strict=True))
-    print(f"states {found['ours'][0].numel()}, draws {asked.samples}")
-    for name, times in seconds.items():
-        print(f"{name}: {sorted(times)[len(times) // 2]:.3f} s (median of {asked.rounds})")
-    print(f"loop / ours: {ratios[len(ratios) // 2]:.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})")
+    return {
+        **{name: round(median(times), 3) for name, times in seconds.items()},
+        "loop / ours": [round(x, 2) for x in (median(ratios), ratios[0], ratios[-1])],
+        "measured": len(ratios),
+    }
 
 
 if __name__ == "__main__":

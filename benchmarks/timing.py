@@ -35,11 +35,20 @@ CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": t
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    warm_up: bool = True,
+    told: Callable[[dict[str, list[float]]], object] = lambda seconds: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each round; the order rotates. One round before the first is not counted."""
+    """Seconds of each contender in each round; the order rotates.
+
+    Args:
+        warm_up: one round before them is not counted.
+        told: called with what is known after every round, the uncounted one included.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for i in range(-1, rounds):
+    for i in range(-1 if warm_up else 0, rounds):
         for name in rotated(contenders, i):
             start = clock()
             kept = contenders[name]()
@@ -49,6 +58,7 @@ def interleave(
             del kept  # freeing what was recorded is the caller's time
             if i >= 0:
                 seconds[name].append(elapsed)
+        told(seconds)
     return seconds
 
 

@@ -12,19 +12,23 @@ if TYPE_CHECKING:
     from prisma.analysis.attention.head_scores import head_scores
     from prisma.analysis.attention.head_similarity import head_similarity
     from prisma.analysis.attention.norm_weighted_attention import norm_weighted_attention
+    from prisma.analysis.attention.register_neurons import register_neurons
     from prisma.analysis.attention.relevance import relevance
     from prisma.analysis.attention.rollout import rollout
+    from prisma.analysis.attention.test_time_registers import move_to_registers, test_time_registers, with_registers
     from prisma.analysis.attribution.attribute import attribute, attribute_network
     from prisma.analysis.attribution.compare_maps import compare_maps
     from prisma.analysis.attribution.direct_logit_attribution import direct_logit_attribution
     from prisma.analysis.attribution.importance import importance
     from prisma.analysis.attribution.map_curves import map_curves
     from prisma.analysis.attribution.questions import Neuron
+    from prisma.analysis.circuits.atp_star import atp_star
     from prisma.analysis.circuits.attribution_patching import attribution_patching
     from prisma.analysis.circuits.circuit_discovery import check_circuit, circuit_discovery
     from prisma.analysis.circuits.edge_attribution import edge_attribution
     from prisma.analysis.circuits.head_graph import head_graph
     from prisma.analysis.circuits.path_patching import path_patching
+    from prisma.analysis.circuits.relevance_patching import relevance_patching
     from prisma.analysis.class_space.attention_perturbation import attention_perturbation
     from prisma.analysis.class_space.class_identifiability import class_identifiability
     from prisma.analysis.class_space.class_projection import class_projection
@@ -89,6 +93,7 @@ __all__ = [
     "ablation",
     "activation_patching",
     "artifacts",
+    "atp_star",
     "attention_flow",
     "attention_perturbation",
     "attribute",
@@ -123,25 +128,30 @@ __all__ = [
     "mean_difference",
     "memories",
     "modularity",
+    "move_to_registers",
     "norm_weighted_attention",
     "patch",
     "patch_sets",
     "path_patching",
     "read_tuned_lens",
     "record",
+    "register_neurons",
     "relevance",
+    "relevance_patching",
     "rollout",
     "run",
     "second_order_lens",
     "segmentation",
     "steering",
     "sweep",
+    "test_time_registers",
     "text_span",
     "token_perturbation",
     "train",
     "train_tuned_lens",
     "tuned_lens",
     "weight_graph",
+    "with_registers",
 ]
 
 _HOME = {
@@ -150,19 +160,23 @@ _HOME = {
     "analysis.attention.head_scores": ("head_scores",),
     "analysis.attention.head_similarity": ("head_similarity",),
     "analysis.attention.norm_weighted_attention": ("norm_weighted_attention",),
+    "analysis.attention.register_neurons": ("register_neurons",),
     "analysis.attention.relevance": ("relevance",),
     "analysis.attention.rollout": ("rollout",),
+    "analysis.attention.test_time_registers": ("move_to_registers", "test_time_registers", "with_registers"),
     "analysis.attribution.attribute": ("attribute", "attribute_network"),
     "analysis.attribution.compare_maps": ("compare_maps",),
     "analysis.attribution.direct_logit_attribution": ("direct_logit_attribution",),
     "analysis.attribution.importance": ("importance",),
     "analysis.attribution.map_curves": ("map_curves",),
     "analysis.attribution.questions": ("Neuron",),
+    "analysis.circuits.atp_star": ("atp_star",),
     "analysis.circuits.attribution_patching": ("attribution_patching",),
     "analysis.circuits.circuit_discovery": ("check_circuit", "circuit_discovery"),
     "analysis.circuits.edge_attribution": ("edge_attribution",),
     "analysis.circuits.head_graph": ("head_graph",),
     "analysis.circuits.path_patching": ("path_patching",),
+    "analysis.circuits.relevance_patching": ("relevance_patching",),
     "analysis.class_space.class_identifiability": ("class_identifiability",),
     "analysis.class_space.class_values": ("class_values",),
     "analysis.class_space.class_projection": ("class_projection",),

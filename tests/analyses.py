@@ -75,6 +75,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "attribute attn_lrp": lambda model, images: prisma.attribute(model, images, METRIC, "attn_lrp"),
     "attribute kernel_shap": lambda model, images: prisma.attribute(model, images, METRIC, "kernel_shap", samples=20),
     "compare_maps": lambda model, images: prisma.compare_maps(model, images, METRIC, methods=["occlusion"], points=3),
+    "atp_star": _pairs(prisma.atp_star),
     "attribution_patching": _pairs(prisma.attribution_patching),
     "attribute_nodes_and_edges": _pairs(attribute_nodes_and_edges),
     "cluster_lesions": lambda model, images: cluster_lesions(
@@ -134,8 +135,13 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "norm_weighted_attention": prisma.norm_weighted_attention,
     "patch_sets": _pairs(prisma.patch_sets, sets={"one": {"blocks.0.attn.z": {"head": 1}}}),
     "path_patching": _pairs(prisma.path_patching),
+    "register_neurons": lambda model, images: prisma.register_neurons(model, images, factor=1.0),
+    "relevance_patching": _pairs(prisma.relevance_patching),
     "relevance": lambda model, images: prisma.relevance(model, images, METRIC),
     "rollout": prisma.rollout,
+    "test_time_registers": lambda model, images: prisma.test_time_registers(
+        model, images, prisma.register_neurons(model, images, factor=1.0), n=2
+    ),
     "token_perturbation": lambda model, images: token_perturbation(
         model, images, _labels(images), _coverage(model, images), remove="class_label"
     ),

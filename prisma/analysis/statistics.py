@@ -1,6 +1,6 @@
 """Numbers over images: means, their errors, and bootstrap intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,9 @@ from prisma.errors import PrismaError
 from prisma.fields import conform
 
 MOST = 10**9  # images in all draws of an interval: some minutes, and 8 GB
+
+Z = 1.959963984540054
+"""How many standard errors from the middle a normal interval of 95 % reaches."""
 
 DRAWS = 1000
 """How many times a bootstrap draws the images anew."""
@@ -58,13 +61,15 @@ def bootstrap_interval(
     return torch.quantile(found, ends, dim=0)
 
 
-def mean_interval(values: Tensor, *, level: float = 0.95) -> Tensor:
+def mean_interval(values: Tensor, *, groups: Sequence[Hashable] | None = None, level: float = 0.95) -> Tensor:
     """Between which values does a mean over images stay when others are drawn? `bootstrap_interval` of the mean.
 
     Images without a number (NaN) are left out, for the mean is over those that have one.
 
     Args:
         values: [image, ...], of which each column may leave out other images.
+        groups: of each image, what it shares with others, such as a subject: whole groups are drawn, because numbers of
+            one group are not independent.
 
     Returns:
         [2, ...]; NaN where no image has a number.
@@ -72,23 +77,74 @@ def mean_interval(values: Tensor, *, level: float = 0.95) -> Tensor:
     Raises:
         PrismaError: `level` is not between 0 and 1.
     """
-    columns = values.double().reshape(len(values), -1)
-    patterns, group = (~columns.isnan()).unique(dim=1, return_inverse=True)
-    ends = columns.new_full((2, columns.shape[1]), torch.nan)
+    sums, counts = _by_group(values.double().reshape(len(values), -1), groups)
+    patterns, pattern = (counts > 0).unique(dim=1, return_inverse=True)
+    ends = sums.new_full((2, sums.shape[1]), torch.nan)
     for i, there in enumerate(patterns.mT):
-        own = columns[there][:, group == i]  # of the images that have these numbers
-        if len(own):
-            ends[:, group == i] = bootstrap_interval(partial(_mean_of, own), len(own), level=level)
+        own = [x[there][:, pattern == i] for x in (sums, counts)]  # of the groups that have these numbers
+        if there.any():
+            ends[:, pattern == i] = bootstrap_interval(partial(_mean_of, *own), int(there.sum()), level=level)
     return ends.view(2, *values.shape[1:])
 
 
-def _mean_of(values: Tensor, rows: Tensor) -> Tensor:
-    return values[rows].mean(0)
+def _by_group(columns: Tensor, groups: Sequence[Hashable] | None) -> tuple[Tensor, Tensor]:
+    """[group, column]: the sum of its numbers, and how many there are."""
+    found: Sequence[Hashable] = range(len(columns)) if groups is None else groups
+    number = {group: i for i, group in enumerate(dict.fromkeys(found))}
+    at = torch.tensor([number[group] for group in found], device=columns.device)
+    start = columns.new_zeros(len(number), columns.shape[1])
+    return start.index_add(0, at, columns.nan_to_num(0)), start.index_add(0, at, (~columns.isnan()).to(columns))
 
 
-def standard_error(values: Tensor) -> Tensor:
-    """Standard error of the mean over the first axis, leaving out NaN; NaN for fewer than two values."""
-    return mean_and_error(values)[1]
+def _mean_of(sums: Tensor, counts: Tensor, rows: Tensor) -> Tensor:
+    return sums[rows].sum(0) / counts[rows].sum(0)
+
+
+def share_interval(values: Tensor, trials: Tensor, *, groups: Sequence[Hashable] | None = None) -> Tensor:
+    """Between which values does the mean of some shares stay? An interval that has a width where all shares agree.
+
+    The wider of two of 95 %: the bootstrap over the groups (`mean_interval`), which knows how groups differ, and the
+    interval of Wilson of so many trials, which knows how few there are.
+
+    Args:
+        values: [image, ...], shares from 0 to 1; NaN is left out.
+        trials: [...]: of how many trials the mean is, at least.
+        groups: as in `mean_interval`.
+
+    Returns:
+        [2, ...]; NaN where there are no shares.
+    """
+    drawn, wilson = mean_interval(values, groups=groups), wilson_interval(values.double().nanmean(0), trials)
+    return torch.stack([torch.minimum(drawn[0], wilson[0]), torch.maximum(drawn[1], wilson[1])])
+
+
+def wilson_interval(share: Tensor, trials: Tensor) -> Tensor:
+    """Which probabilities are compatible, at 95 %, with such a share of so many trials? [2, ...]
+
+    It has a width where none or all of the trials succeeded. NaN of no trials.
+
+    Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
+    """
+    share, trials = share.double(), trials.double()
+    middle = share + Z * Z / (2 * trials)
+    spread = Z * (share * (1 - share) / trials + Z * Z / (4 * trials * trials)).sqrt()
+    low, high = ((middle + sign * spread) / (1 + Z * Z / trials) for sign in (-1, 1))
+    return torch.stack([low.masked_fill(share == 0, 0), high.masked_fill(share == 1, 1)])
+
+
+def standard_error(values: Tensor, groups: Sequence[Hashable] | None = None) -> Tensor:
+    """Standard error of the mean over the first axis, leaving out NaN; NaN for fewer than two values.
+
+    With `groups`, as in `mean_interval`, it is that of a mean over whole groups; NaN for fewer than two.
+    """
+    if groups is None:
+        return mean_and_error(values)[1]
+    columns = values.double().reshape(len(values), -1)
+    sums, _ = _by_group(columns - columns.nanmean(0), groups)
+    counts = _by_group(columns, groups)[1]
+    n, total = (counts > 0).sum(0), counts.sum(0)
+    variance = sums.square().sum(0) * n / (n - 1).clamp(min=1) / total.square()
+    return torch.where(n > 1, variance.sqrt(), torch.nan).view(values.shape[1:]).to(values.dtype)
 
 
 def mean_and_error(values: Tensor) -> tuple[Tensor, Tensor]:

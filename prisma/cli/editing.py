@@ -10,10 +10,9 @@ import typer
 from prisma.cli.shared import JsonOption, table
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from prisma.editing.edit_data import EditData
-    from prisma.editing.weight_edit import WeightEdit
+    from prisma.editing.rank_one import Covariance
+    from prisma.editing.request import Request
     from prisma.loaded import Loaded
 
 cli = typer.Typer()
@@ -37,17 +36,26 @@ def edit(
         ),
     ] = None,
     method: Annotated[str, typer.Option(help=", ".join(METHODS))] = METHODS[0],
+    keys: Annotated[int, typer.Option(min=1, help="Images of the class that the edit is made with.")] = 64,
     layer: Annotated[
-        str, typer.Option(help="A number from 0, last, or trace: where causal tracing finds the class.")
-    ] = "last",
-    role: Annotated[str, typer.Option(help="Where keys are: class, object, background or patches.")] = "class",
-    keys: Annotated[int, typer.Option(min=1, help="Images of the class that give keys.")] = 64,
-    copies: Annotated[int, typer.Option(min=0, help="Shifted copies of each of these images.")] = 0,
-    ridge: Annotated[float, typer.Option(min=0.0, help="Of the covariance, in units of its mean diagonal.")] = 1.0,
+        str | None,
+        typer.Option(help="A number from 0, last (default), or trace: where causal tracing finds the class."),
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option(help="Where keys are: class (default), object, background or patches.")
+    ] = None,
+    copies: Annotated[int | None, typer.Option(min=0, help="Shifted copies of each of these images.")] = None,
+    ridge: Annotated[
+        float | None, typer.Option(min=0.0, help="Of the covariance, in units of its mean diagonal (default: 1).")
+    ] = None,
     covariance: Annotated[
         Path | None, typer.Option(help="A covariance on disk, read if it is there, else written for the next edit.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images to make the edit.")] = None,
+    heads: Annotated[int | None, typer.Option(min=1, help="Of head-edit: how many heads (default: 4).")] = None,
+    box: Annotated[
+        float | None, typer.Option(help="Of fine-tuning: the largest change, in units of the weight (default: 0.2).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only N images to make the edit.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of images.")] = 0,
     hub: Annotated[Path | None, typer.Option("--hub", help="Folder hub of a published mouse.")] = None,
     revision: Annotated[str | None, typer.Option(help="Of a published model, such as step-000128.")] = None,
@@ -58,22 +66,35 @@ def edit(
     The folder holds the edited model, the edit, the weights as they were, and a card; `prisma app` compares both, and
     `prisma publish --base-model` publishes it. What the edit does is measured on images that it was not made with.
     """
+    from prisma.editing.edit_class import edit_class, expect_settings
     from prisma.editing.edit_data import edit_data
     from prisma.editing.folder import write_edited
     from prisma.editing.keys import class_of
     from prisma.editing.measuring import measure_edit
-    from prisma.errors import PrismaError, quoted
+    from prisma.editing.request import Request
+    from prisma.files import expect_empty
     from prisma.loaded import load
     from prisma.publish.artefacts.edited_model import write_card
 
-    if method not in METHODS:
-        raise PrismaError(f"expected a method: {', '.join(METHODS)}; found {quoted(method)}")
+    given = {"layer": layer, "role": role, "copies": copies, "ridge": ridge, "covariance": covariance, "heads": heads,
+             "box": box}  # fmt: skip
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    expect_settings(method, settings)
+    expect_empty(out)
     loaded = load(model, revision, hub)
     a, b = (class_of(name, loaded.config.n_classes, loaded.labels) for name in (source, target))
-    data = edit_data(images or _task_of(model), loaded, limit)
-    chosen: dict[str, Any] = {"keys": keys, "names": loaded.labels, "seed": seed}
-    found = _made(loaded, data, a, b, method, layer, role, copies, ridge, covariance, chosen)
-    keyed: Tensor | None = data.images[list(found.about["rows"])] if "rows" in found.about else None
+    data = edit_data(images or _task_of(model), loaded, limit, seed)
+    if layer is not None:
+        settings["layer"] = _layer(loaded, data, layer, role or "class")
+    covered = data.coverage if role in ("object", "background") else None
+    if covariance is not None:
+        asked = Request.of(loaded.model, data.images, data.labels, a, b, loaded.labels, keys, covered, seed)
+        settings["covariance"] = _covariance(covariance, asked, asked.layer(settings.get("layer")), role or "class")
+    found = edit_class(
+        loaded.model, data.images, data.labels, a, b, method=method, keys=keys, names=loaded.labels, coverage=covered,
+        seed=seed, **settings,
+    )  # fmt: skip
+    keyed = data.images[list(found.about["rows"])]
     measures = measure_edit(loaded.model, found, data.test_images, data.test_labels, a, b, key_images=keyed)
     write_edited(out, loaded, found, measures)
     write_card(out)
@@ -84,37 +105,15 @@ def edit(
     print(f"Edited {', '.join(part.weight for part in found.parts)}. The edited model is in {out}.")
 
 
-def _made(
-    loaded: "Loaded", data: "EditData", a: int, b: int, method: str, layer: str, role: str, copies: int, ridge: float,
-    covariance: Path | None, chosen: dict[str, Any],
-) -> "WeightEdit":  # fmt: skip
-    """The edit, by the method asked for."""
-    from prisma.editing import competitors
-    from prisma.editing.edit_class import METHODS as LEAST
-    from prisma.editing.edit_class import OLD, edit_class, pair_of
-    from prisma.editing.keys import covariances, key_site
+def _covariance(path: Path, asked: "Request", layer: int, role: str) -> "Covariance":
+    """The covariance on disk; one that is not there is computed and written."""
     from prisma.editing.rank_one import Covariance
 
-    given = (loaded.model, data.images, data.labels, a, b)
-    pair_of(loaded.model, data.labels, a, b, loaded.labels)
-    if method in ("class-row", "head-edit"):
-        return getattr(competitors, method.replace("-", "_"))(*given, ridge=ridge, **chosen)
-    at = _layer(loaded, data, layer, role)
-    if method not in LEAST:
-        return getattr(competitors, method.replace("-", "_"))(*given, layer=at, **chosen)
-    key_site(loaded.model, at)
-    if covariance is not None and covariance.exists():
-        old = Covariance.read(covariance)
-    else:
-        some = None if data.coverage is None else data.coverage[:OLD]
-        old = covariances(loaded.model, data.images[:OLD], at, (role,), coverage=some)[role]
-        if covariance is not None:
-            old.write(covariance)
-    covered = data.coverage if role in ("object", "background") else None
-    return edit_class(
-        *given, layer=at, role=role, method=method, copies=copies, coverage=covered, covariance=old, ridge=ridge,
-        **chosen,
-    )  # fmt: skip
+    if path.exists():
+        return Covariance.read(path)
+    found = asked.covariance(layer, role)
+    found.write(path)
+    return found
 
 
 def _layer(loaded: "Loaded", data: "EditData", text: str, role: str) -> int:
@@ -130,12 +129,12 @@ def _layer(loaded: "Loaded", data: "EditData", text: str, role: str) -> int:
         if not (text.isascii() and text.isdecimal()):
             raise PrismaError(f"expected a layer as a number from 0, last or trace; found {quoted(text)}")
         return int(text)
-    if data.test_coverage is None:
+    if data.coverage is None:
         raise PrismaError("expected images with object masks for --layer trace; found none: give a number, or last")
     with torch.no_grad():
-        right = loaded.model(data.test_images[: 4 * TRACED]).argmax(-1) == data.test_labels[: 4 * TRACED]
-    rows = (right & (data.test_coverage[: 4 * TRACED] > 0).any(1)).nonzero()[:TRACED, 0]
-    layer, effect = layer_by_tracing(loaded.model, data.test_images[rows], data.test_coverage[rows], role=role)
+        right = loaded.model(data.images[: 4 * TRACED]).argmax(-1) == data.labels[: 4 * TRACED]
+    rows = (right & (data.coverage[: 4 * TRACED] > 0).any(1)).nonzero()[:TRACED, 0]
+    layer, effect = layer_by_tracing(loaded.model, data.images[rows], data.coverage[rows], role=role)
     shown = ", ".join(f"{x:.3f}" for x in effect.tolist())
     print(f"Causal tracing: restoring the MLP of a layer gives back {shown}; layer {layer} is edited.", file=sys.stderr)
     return layer

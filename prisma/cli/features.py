@@ -11,7 +11,12 @@ import typer
 from prisma.cli.shared import JsonOption, interruptible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
     from prisma.features.visualize import Features
+    from prisma.sparse.latent_target import Latent
 
 cli = typer.Typer()
 
@@ -21,17 +26,21 @@ cli = typer.Typer()
     "--unit blocks.3.mlp.post:17"
 )
 def features(
-    model: Annotated[str, typer.Option(metavar="REF", help="The model, as for prisma.load.")],
+    model: Annotated[
+        str, typer.Option(metavar="REF", help="As for prisma.load; or torchvision/NAME, timm/NAME, FILE.py:FUNCTION.")
+    ],
     unit: Annotated[
         list[str],
         typer.Option(
             metavar="SITE:INDEX",
-            help="blocks.3.mlp.post:17, a range 0-63, logits:NAME, or with ,head=2 or ,token=class.",
+            help="blocks.3.mlp.post:17, a range 0-63, logits:NAME, layer1.conv1:3, latent:5; or ,head=2, ,token=class",
         ),
     ],
     images: Annotated[
-        str, typer.Option(metavar="DIR", help="A folder of images, or a task, to compare with (its test images).")
-    ],
+        str | None,
+        typer.Option(metavar="DIR", help="A folder of images, or a task, to compare with (its test images)."),
+    ] = None,
+    coder: Annotated[str | None, typer.Option(metavar="REF", help="A sparse coder, whose latents are units.")] = None,
     by: Annotated[str, typer.Option(help="How images are made: fft, maco, pyramid, cppn, pixels.")] = "fft",
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 256,
     seed: Annotated[int, typer.Option(help="Of the first image and the random changes.")] = 0,
@@ -53,25 +62,28 @@ def features(
     from prisma.data.pictures import pictures
     from prisma.errors import expect_packages
     from prisma.features.jobs import FeatureJob, run_features
+    from prisma.features.models import model_of
+    from prisma.features.subjects import subject_of
     from prisma.features.units import units_of
-    from prisma.inventory import site_names
     from prisma.launched import launched_processes
-    from prisma.loaded import load
     from prisma.train.machine import pick_device
 
     expect_packages("matplotlib", extra="analysis")
     command = shlex.join(["prisma", *sys.argv[1:]])
     with interruptible(f"{command} continues from here"), launched_processes(device) as processes:
-        loaded, other = load(model, hub=hub), None if second is None else load(second, hub=hub)
-        units = units_of(unit, site_names(loaded.config), loaded.labels)
-        data = pictures(images, loaded.transform, loaded.config.input_shape, limit, loaded.labels)
+        loaded, other = model_of(model, hub), None if second is None else model_of(second, hub)
         for each in (loaded, other):
             if each is not None:
                 each.model.to(pick_device(processes.device))
-        where = {"model": model, "source": images, **({} if second is None else {"second model": second})}
+        subject = subject_of(loaded)
+        units = units_of(unit, subject.sites, loaded.labels, _latents(coder, subject.device))
+        data = None
+        if images is not None:
+            data = pictures(images, loaded.transform, subject.shape, limit, loaded.labels)
+        given = {"model": model, "source": images, "coder": coder, "second model": second}
         job = FeatureJob(
             loaded, units, data, out, by=by, steps=steps, seed=seed, copies=copies, k=top, second=other,
-            provenance=where,
+            provenance={name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
         found = run_features(job, batch=batch, processes=processes)
         if processes.is_first:
@@ -80,6 +92,23 @@ def features(
             print(f"Wrote {len(units)} units to {out}: sheet.png, features.npz, README.md.")
 
 
+def _latents(ref: str | None, device: "torch.device") -> "Callable[[int, int | None], Latent] | None":
+    """(latent, token) -> the objective; None without a coder."""
+    if ref is None:
+        return None
+    from prisma.sparse.latent_target import Latent
+    from prisma.sparse.loading import load_coder
+
+    coder = load_coder(ref).to(device)
+    return lambda index, token: Latent(coder, index, token)
+
+
 def _as_json(found: "Features", out: Path) -> str:
-    numbers = {name: x.tolist() for name, x in found.arrays.items() if name in ("activation", "answer")}
+    names = ("activation", "percentile", "answer", "second_answer")
+    numbers = {name: _finite(x.tolist()) for name, x in found.arrays.items() if name in names}
     return json.dumps({"targets": found.metadata["targets"], **numbers, "out": str(out)}, indent=2)
+
+
+def _finite(values: list[float]) -> list[float | None]:
+    """NaN is no JSON."""
+    return [x if x == x else None for x in values]

@@ -25,7 +25,9 @@ ImagesOption = Annotated[
 TokensOption = Annotated[str, typer.Option(help="all, or some of class, registers and patches, separated by commas.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")]
-SHOWN = ("coder", "tokens", "fvu", "l0", "dead", "agreement", "ce_score", "kl_score", "probe_1", "probe_5", "mcc")
+SHOWN = (
+    "coder", "tokens", "fvu", "l0", "dead", "agreement", "ce_score", "kl_score", "probe_1", "probe_5", "tpp", "mcc",
+)  # fmt: skip
 """The numbers that the table shows; all are in the JSON."""
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prisma.analysis.border import record
 from prisma.editing.keys import key_site
+from prisma.numbers import exact
 from prisma.runs import attention_stream, resume
 from prisma.vit import ViT
 
@@ -41,11 +42,12 @@ class EditedRuns:
 
     def responses(self, u: Tensor, v: Tensor) -> Tensor:
         """[image, token, key]: how much of each wanted change every token gets, for a change `v @ u.T` of unit ones."""
-        return self.keys @ (u @ v.T).to(self.keys)
+        return exact(self.keys) @ (u @ v.T).to(exact(self.keys))
 
     def logits(self, responses_BTK: Tensor, changes_KM: Tensor) -> Tensor:
         """[image, class] of the edited model."""
-        value = block_of(self.model, self.layer).scale("mlp", self.out + responses_BTK @ changes_KM)
+        out = (exact(self.out) + responses_BTK @ changes_KM).to(self.out)  # rounded once, as the model computes
+        value = block_of(self.model, self.layer).scale("mlp", out)
         return resume(self.model, self.images, self.layer, "mlp_out", value, self.stream, self.resid_mid)
 
 

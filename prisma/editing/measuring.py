@@ -1,31 +1,26 @@
 """How good is an edit of a class: does it do what it should, for unseen images, and nothing else?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from prisma.analysis.border import guarded
+from prisma.analysis.border import guarded, record
+from prisma.analysis.statistics import wilson_interval
 from prisma.batching import inputs_per_pass
 from prisma.editing.weight_edit import WeightEdit
 from prisma.errors import PrismaError, quoted
-from prisma.runs import Edits, run
+from prisma.runs import Edits, finish, in_steps, run
 from prisma.vit import ViT
 
-LEVEL = 0.95
-Z = 1.959963984540054
-"""How many standard errors from the middle a normal interval of this level reaches."""
 NEAR = 0.1
 
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many images, with a Wilson interval of 95 %, which is one too where all or none are counted.
-
-    Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
-    """
+    """So many of so many images, with a Wilson interval of 95 %, which is one too where all or none are counted."""
 
     count: int
     n: int
@@ -40,10 +35,8 @@ class Share:
         """The lower and the upper end; (0, 1) of no images."""
         if not self.n:
             return 0.0, 1.0
-        p, n = self.value, self.n
-        middle, spread = (p + Z * Z / (2 * n)), Z * (p * (1 - p) / n + Z * Z / (4 * n * n)) ** 0.5
-        low, high = ((middle + sign * spread) / (1 + Z * Z / n) for sign in (-1, 1))
-        return (0.0 if self.count == 0 else low), (1.0 if self.count == n else high)
+        low, high = wilson_interval(torch.tensor(self.value), torch.tensor(self.n)).tolist()
+        return low, high
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -120,15 +113,48 @@ def measure_edit(
     Raises:
         PrismaError: as `prisma.run`; no images, or none of the class.
     """
+    return measure_edits(model, [edit], images, labels, source, target, key_images=[key_images], batch=batch)[0]
+
+
+@guarded
+@torch.no_grad()
+def measure_edits(
+    model: ViT,
+    edits: Sequence[Any],
+    images: Tensor,
+    labels: Tensor,
+    source: int,
+    target: int,
+    *,
+    key_images: Sequence[Tensor | None] = (),
+    batch: int | None = None,
+) -> list[EditMeasures]:
+    """The same of several edits of one model between the same classes; what their runs share is computed once.
+
+    Args:
+        key_images: for each edit, those it was made with; or of none.
+
+    Raises:
+        PrismaError: as `measure_edit`.
+    """
     if len(images) != len(labels) or not bool((labels == source).any()):
         raise PrismaError(
             f"expected images with labels, some of class {source}; found {len(images)} images and {len(labels)} labels"
         )
+    keyed = list(key_images) or [None] * len(edits)
     labels = labels.to(images.device)
-    before = answers(model, None, images, batch).softmax(-1)
-    after = answers(model, edit, images, batch).argmax(-1)
-    keyed = key_images if key_images is not None else images[:0]
-    own = answers(model, edit, keyed, batch).argmax(-1) if len(keyed) else after[:0]
+    before, *after = answers(model, [None, *edits], images, batch)
+    own = [
+        answers(model, [edit], some, batch)[0].argmax(-1) if some is not None and len(some) else labels[:0]
+        for edit, some in zip(edits, keyed, strict=True)
+    ]
+    return [
+        _measures(before.softmax(-1), x.argmax(-1), y, labels, source, target) for x, y in zip(after, own, strict=True)
+    ]
+
+
+def _measures(before: Tensor, after: Tensor, own: Tensor, labels: Tensor, source: int, target: int) -> EditMeasures:
+    """From the probabilities before, and the answers after to these images and to the key images."""
     top = before.topk(min(2, before.shape[-1]), dim=-1)
     said = top.indices[:, 0]
     mine, rest = (labels == source) & (said == source), labels != source
@@ -145,14 +171,45 @@ def measure_edit(
     )
 
 
-def answers(model: ViT, edit: WeightEdit | Edits | None, images: Tensor, batch: int | None = None) -> Tensor:
-    """Logits [image, class] with an edit of weights or of sites. The model is afterwards bitwise what it was."""
-    if isinstance(edit, WeightEdit):
-        with edit.apply(model):
-            return answers(model, None, images, batch)
-    if edit is not None and not isinstance(edit, Mapping):
-        raise PrismaError(f"expected a WeightEdit, or edits of sites by name; found {quoted(edit)}")
-    return torch.cat([run(model, some, edit) for some in images.split(inputs_per_pass(model, batch))])
+def answers(
+    model: ViT, edits: Sequence[WeightEdit | Edits | None], images: Tensor, batch: int | None = None
+) -> list[Tensor]:
+    """Logits [image, class] with each edit, of weights or of sites. The model is afterwards bitwise what it was.
+
+    Up to the first block that an edit of weights changes, its run is the one without an edit, and is not repeated.
+    """
+    for edit in edits:
+        if not isinstance(edit, WeightEdit | Mapping | None):
+            raise PrismaError(f"expected a WeightEdit, or edits of sites by name; found {quoted(edit)}")
+    starts = [_first_block(model, edit) for edit in edits]
+    streams = sorted({_stream(model, start) for start in starts if start})
+    parts: list[list[Tensor]] = [[] for _ in edits]
+    for some in images.split(inputs_per_pass(model, batch)):
+        logits, acts = record(model, some, streams)
+        for found, edit, start in zip(parts, edits, starts, strict=True):
+            if edit is None:
+                found.append(logits)
+            elif not isinstance(edit, WeightEdit):
+                found.append(run(model, some, edit))
+            else:
+                with edit.apply(model):
+                    x = acts[_stream(model, start)] if start else None
+                    found.append(run(model, some) if x is None else finish(model, x, some, start=start))
+    return [torch.cat(found) for found in parts]
+
+
+def _first_block(model: ViT, edit: WeightEdit | Edits | None) -> int:
+    """The first block whose weights an edit changes, n_layers if only the readout's; 0 where a run must be whole."""
+    if not isinstance(edit, WeightEdit) or not in_steps(model, "resid_pre"):
+        return 0
+    layers, where = model.config.n_layers, [part.weight.split(".") for part in edit.parts]
+    return min(int(at[1]) if at[0] == "blocks" else layers if at[0] == "readout" else 0 for at in where)
+
+
+def _stream(model: ViT, start: int) -> str:
+    """The site of the stream that a run from a block on begins with."""
+    last = model.config.n_layers
+    return f"blocks.{start}.resid_pre" if start < last else f"blocks.{last - 1}.resid_post"
 
 
 def _share(hits: Tensor) -> Share:

@@ -4,7 +4,8 @@ Starting from the old answer v0, a change d is sought that lowers the loss of th
 
     loss(d) + decay * ||d||^2 / ||v0||^2         Adam, and after each step ||d|| <= clamp * ||v0||
 
-The weight is not touched: the caller's loss runs the model with d added where the map answers. (ROME's program
+The weight is not touched: the caller's loss runs the model with d added where the map answers. d is searched in
+float32 at least, whatever the model computes in: steps of Adam are lost in fewer bits. (ROME's program
 penalises ||d||, not its square; the square is what the paper states.)
 
 Source: Meng et al. 2022 (2202.05262).
@@ -17,12 +18,13 @@ import torch
 from torch import Tensor
 
 from prisma.errors import NotFiniteError, PrismaError, quoted
+from prisma.numbers import exact
 
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
     """Attributes:
-    change: [..., feature], what is to be added to the old answers.
+    change: [..., feature], what is to be added to the old answers, in float32 at least.
     losses: the caller's loss before each step and, last, that of `change`.
     """
 
@@ -59,7 +61,7 @@ def optimal_value(
         raise PrismaError(
             f"expected steps, lr and clamp above 0 and decay of at least 0; found {quoted((steps, lr, clamp, decay))}"
         )
-    start = start.detach()
+    start = exact(start.detach())
     length = start.norm(dim=-1, keepdim=True)
     if not bool((length > 0).all()):
         raise PrismaError("expected old answers with numbers other than 0; found one that is all 0")

@@ -138,7 +138,9 @@ class WeightEdit:
                     f"{shown(part.before[:12])}; found {_hash(weight)[:12]}: of another model, or edited already"
                 )
             stored[name] = weight
-        return Applied({part.weight: (stored[part.weight], part.added_to(stored[part.weight])) for part in self.parts})
+        return Applied(
+            model, {part.weight: (stored[part.weight], part.added_to(stored[part.weight])) for part in self.parts}
+        )
 
     def edited(self, model: M) -> M:
         """A copy of the model with the edit; the model itself is left as it is. Raises PrismaError as `apply`."""
@@ -180,32 +182,39 @@ class WeightEdit:
 class Applied:
     """An edit that is in a model, and what was there before it."""
 
-    def __init__(self, weights: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        self._kept = {name: (stored, stored.detach().clone(), new) for name, (stored, new) in weights.items()}
-        for stored, _, new in self._kept.values():
+    def __init__(self, model: nn.Module, weights: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        self._model = uncompiled(model)
+        self._kept = {name: (stored.detach().clone(), new) for name, (stored, new) in weights.items()}
+        for stored, new in weights.values():
             _fill(stored, new)
 
     def undo(self) -> None:
-        """Give the weights back, bitwise. A second time does nothing.
+        """Give the weights back, bitwise, also where the model holds them in new tensors. A second time does nothing.
 
         Raises:
-            PrismaError: a weight changed since the edit, by another edit or by training: undo that first. Then nothing
-                is changed.
+            PrismaError: a weight changed since the edit, by another edit, by training, or because others were loaded:
+                undo that first. Then nothing is changed.
         """
-        if changed := [name for name, (stored, _, new) in self._kept.items() if not _bitwise(stored, new)]:
+        now = dict(self._model.named_parameters(remove_duplicate=False))
+        if changed := [name for name, (_, new) in self._kept.items() if not _bitwise(now.get(name), new)]:
             raise PrismaError(
                 f"expected {shown(changed[0])} as the edit left it; found that it changed since: undo the later edit "
                 "first"
             )
-        for stored, old, _ in self._kept.values():
-            _fill(stored, old)
+        for name, (old, _) in self._kept.items():
+            _fill(now[name], old)
         self._kept = {}
 
     def __enter__(self) -> "Applied":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.undo()
+        try:
+            self.undo()
+        except PrismaError as second:
+            if error is None:
+                raise
+            error.add_note(f"The edit was not undone: {second}")  # and is not hidden by it
 
 
 def _weight(model: nn.Module, name: str) -> tuple[str, nn.Parameter, bool]:
@@ -238,8 +247,12 @@ def _hash(weight: Tensor) -> str:
     return weights_hash({"weight": weight})
 
 
-def _bitwise(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.detach().contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+def _bitwise(now: Tensor | None, then: Tensor) -> bool:
+    """Whether a weight has the same bits, on whatever device."""
+    if now is None or now.is_meta or (now.dtype, now.shape) != (then.dtype, then.shape):
+        return False
+    a, b = (x.detach().cpu().contiguous().view(torch.uint8) for x in (now, then))
+    return torch.equal(a, b)
 
 
 @torch.no_grad()

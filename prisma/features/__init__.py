@@ -13,6 +13,7 @@ from prisma.features.paths import path_check
 from prisma.features.references import Caricature, Content, Distance, Style, TotalVariation
 from prisma.features.robustness import PLAIN, Robustness
 from prisma.features.visualize import Features, visualize
+from prisma.pretrained.networks import Network
 
 __all__ = [
     "CPPN",
@@ -30,6 +31,7 @@ __all__ = [
     "Features",
     "Interpolation",
     "Near",
+    "Network",
     "Neuron",
     "Objective",
     "OfFunction",

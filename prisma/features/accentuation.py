@@ -1,7 +1,7 @@
 """Feature accentuation: a real image in which what drives a unit is made stronger, and little else changes.
 
-The image begins as the picture, in a spectrum whose low frequencies move first, and every step towards the objective is
-held back by the distance from the picture.
+The image begins as the picture, to the last black and white pixel, in a spectrum whose low frequencies move first, and
+every step towards the objective is held back by the distance from the picture.
 
 Source: Hamblin et al. 2402.10039, Feature Accentuation: Revealing 'What' Features Respond to in Natural Images.
 """

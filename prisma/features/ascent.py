@@ -14,8 +14,8 @@ from torch import Tensor
 from prisma.analysis.readings import Activations, Reading
 from prisma.errors import NotFiniteError, PrismaError, quoted, shown
 from prisma.features.colors import Colors
-from prisma.features.images import Image
-from prisma.features.objectives import name_of
+from prisma.features.images import SMALL, Image
+from prisma.features.names import name_of
 from prisma.features.robustness import Robustness
 from prisma.features.subjects import PIXELS, Subject
 
@@ -69,14 +69,19 @@ def climb(
         NotFiniteError: an objective is not finite; the target and the step are named.
     """
     generator = torch.Generator().manual_seed(plan.seed)
-    numbers = _begin(subject, len(objectives), plan, start, generator)
+    numbers, rest = _begin(subject, len(objectives), plan, start, generator)
+
+    def drawn() -> Tensor:
+        """The images: with pictures to begin with, what no numbers give (black, white) stays beside them."""
+        return (plan.colors.pixels(plan.image.draw(numbers, subject.shape)) + rest).clamp(0, 1)
+
     sites = sorted({site for objective in objectives for site in objective.reads})
     means, squares = ([torch.zeros_like(x) for x in numbers] for _ in range(2))
     n, history = len(objectives) * plan.copies, []
     alpha = torch.zeros(n, *subject.shape[1:], device=subject.device)
     moved = torch.zeros(n, dtype=torch.bool, device=subject.device)
     for step in range(plan.steps):
-        pixels = plan.colors.pixels(plan.image.draw(numbers, subject.shape))
+        pixels = drawn()
         values = _values(subject, objectives, sites, pixels, plan, step / plan.steps, generator)
         *gradients, of_pixels = torch.autograd.grad(-values.sum(), [*numbers, pixels], allow_unused=True)
         if of_pixels is None or any(gradient is None for gradient in gradients):
@@ -94,7 +99,7 @@ def climb(
             _adam(x, gradient, mean, square, plan.lr, step)
         on_step()
     with torch.no_grad():
-        pixels = plan.colors.pixels(plan.image.draw(numbers, subject.shape))
+        pixels = drawn()
     largest = alpha.flatten(1).amax(1).clamp(min=torch.finfo(alpha.dtype).tiny)
     curve = torch.stack(history, 1) if history else alpha.new_zeros(n, 0)
     return Climbed(pixels, alpha / largest[:, None, None], curve)
@@ -111,14 +116,29 @@ def _adam(x: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, lr: float, 
 
 def _begin(
     subject: Subject, targets: int, plan: Plan, start: Tensor | None, generator: torch.Generator
-) -> list[Tensor]:
-    """The numbers of all images at the start: the copies of a target differ, the targets do not."""
-    if start is not None:
-        numbers = plan.image.encode(plan.colors.colors(start.to(subject.device)))
-    else:
+) -> tuple[list[Tensor], Tensor | float]:
+    """(the numbers of all images at the start, what is added to what they draw).
+
+    The copies of a target differ, the targets do not. With pictures to begin with, the first copy is the picture, and
+    the others are drawn from numbers a little beside its own: from equal ones, objectives that are to part the copies
+    would have no gradient.
+    """
+    if start is None:
         some = plan.image.begin(plan.copies, subject.shape, generator)
         numbers = tuple(x.repeat(targets, *[1] * (x.ndim - 1)) for x in some)
-    return [x.to(subject.device).detach().clone().requires_grad_() for x in numbers]
+        return [x.to(subject.device).detach().clone().requires_grad_() for x in numbers], 0.0
+    pictures = start.to(subject.device)
+    exact = plan.image.encode(plan.colors.colors(pictures))
+    with torch.no_grad():
+        rest = pictures - plan.colors.pixels(plan.image.draw(exact, subject.shape))
+    return [_parted(x.detach(), plan.copies, generator).requires_grad_() for x in exact], rest
+
+
+def _parted(x: Tensor, copies: int, generator: torch.Generator) -> Tensor:
+    """Numbers [target x copy, ...], with a little noise in all copies but the first; the same for all targets."""
+    noise = SMALL * torch.randn(copies, *x.shape[1:], generator=generator)
+    noise[0] = 0
+    return x + noise.to(x).repeat(len(x) // copies, *[1] * (x.ndim - 1))
 
 
 def _values(

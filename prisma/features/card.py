@@ -15,16 +15,23 @@ READ = """An optimised image shows what a unit *can* be driven by, not what it a
 - a model of another seed gives it the same class (of logits alone: units inside a model have no counterpart)."""
 
 
-def card(found: Features, labels: Sequence[str], provenance: Mapping[str, Any], sheet: str | None) -> str:
+def card(
+    found: Features,
+    labels: Sequence[str],
+    provenance: Mapping[str, Any],
+    sheet: str | None,
+    second_labels: Sequence[str] = (),
+) -> str:
     """Markdown.
 
     Args:
         labels: names of the classes.
         provenance: where the models and images came from.
         sheet: the file name of the contact sheet.
+        second_labels: names of the classes of the second model.
     """
     settings = found.metadata
-    rows = [_row(found, i, labels) for i in range(len(found.images))]
+    rows = [_row(found, i, labels, second_labels) for i in range(len(found.images))]
     head = list(rows[0])
     table = [head, ["---"] * len(head), *([row[name] for name in head] for row in rows)]
     done = {**provenance, **{name: settings[name] for name in ("image", "steps", "seed", "lr", "robustness", "data")}}
@@ -45,20 +52,21 @@ def card(found: Features, labels: Sequence[str], provenance: Mapping[str, Any], 
     return "\n".join(lines) + "\n"
 
 
-def _row(found: Features, i: int, labels: Sequence[str]) -> dict[str, str]:
+def _row(found: Features, i: int, labels: Sequence[str], second_labels: Sequence[str]) -> dict[str, str]:
     target = int(found.target[i])
     row = {"unit": _named(found.metadata["targets"][target], labels), "activation": f"{found.activation[i]:.4g}"}
-    if found.top_activation is not None and found.path is not None:
+    if found.top_activation is not None:
         row |= {
             "largest of the data": _number(found.top_activation[target, 0]),
             "percentile": _number(found.percentile[i]),
         }
-        for name in ("path", "natural", "other"):
-            row[name] = _number(getattr(found, name)[i, -1], 2)
+    for name in ("path", "natural", "other"):
+        if (correlation := getattr(found, name)) is not None:
+            row[name] = _number(correlation[i, -1], 2)
     row["class"] = _class(int(found.answer[i]), labels)
     if found.second is not None and found.second_answer is not None:
         row["activation in the second model"] = _number(found.second[i])
-        row["class of the second model"] = _class(int(found.second_answer[i]), labels)
+        row["class of the second model"] = _class(int(found.second_answer[i]), second_labels)
     return row
 
 

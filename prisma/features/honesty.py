@@ -90,22 +90,18 @@ def answers(subject: Subject, pixels: Tensor) -> Tensor:
 
 
 def second_opinion(
-    subject: Subject, objectives: Sequence[Reading], pixels: Tensor, copies: int
+    subject: Subject, second: Subject, objectives: Sequence[Reading], pixels: Tensor, copies: int
 ) -> tuple[Tensor, Tensor]:
     """(activation [n], class [n]) of optima in another model.
 
-    An objective inside a model has no counterpart in one of another seed: its rows are NaN.
-
-    Raises:
-        PrismaError: the other model takes images of another shape.
+    An objective inside a model has no counterpart in one of another seed, nor has a logit in a model of other classes:
+    its rows are NaN.
     """
-    if tuple(pixels.shape[1:]) != subject.shape:
-        raise PrismaError(
-            f"expected a second model of images {list(pixels.shape[1:])}; found one of {list(subject.shape)}"
-        )
+    same = list(subject.labels) == list(second.labels) or not (subject.labels and second.labels)
+    shared = COPIED if same else COPIED - {OUTPUT}
     found = torch.full((len(pixels),), torch.nan)
     for target, objective in enumerate(objectives):
-        if COPIED.issuperset(objective.reads):
+        if shared.issuperset(objective.reads):
             own = slice(target * copies, (target + 1) * copies)
-            found[own] = activations(subject, [objective], pixels[own], copies)
-    return found, answers(subject, pixels)
+            found[own] = activations(second, [objective], pixels[own], copies)
+    return found, answers(second, pixels)

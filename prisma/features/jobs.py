@@ -10,9 +10,11 @@ A unit's result does not depend on the others, so the parts do not change it.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +22,29 @@ import torch
 from tqdm import tqdm
 
 from prisma import __version__
+from prisma.analysis.readings import Reading
 from prisma.bounds import OWN_LIST
 from prisma.checkpoint import weights_hash
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError, quoted, shown
 from prisma.features.card import card
 from prisma.features.cppn import CPPN
-from prisma.features.images import FFT, Pixels, Pyramid
-from prisma.features.maco import MACO
-from prisma.features.objectives import Channel, name_of
+from prisma.features.images import FFT, Image, Pixels, Pyramid
+from prisma.features.maco import MACO, natural_pictures
+from prisma.features.names import name_of
 from prisma.features.subjects import subject_of
 from prisma.features.visualize import Features, visualize
 from prisma.files import clear_leftovers_in, exclusive, expect_empty, folder_for, read_json, write_atomic, write_json
 from prisma.filesystem import given, sentences
 from prisma.launched import ALONE, Processes
 from prisma.loaded import Loaded
+from prisma.pretrained.networks import Network
 from prisma.view.figures.sheet import MOST_ROWS, saved
 
 IMAGES: Mapping[str, Callable[[], Any]] = {"fft": FFT, "maco": MACO, "pyramid": Pyramid, "cppn": CPPN, "pixels": Pixels}
 """Name at the command line -> parameterisation."""
+NAMELESS = ("<lambda>", "<locals>")
+"""What is in the name of a function that another one may have."""
 SETTINGS, RESULT, SHEET, CARD = "features.json", "features.npz", "sheet.png", "README.md"
 
 
@@ -46,16 +52,16 @@ SETTINGS, RESULT, SHEET, CARD = "features.json", "features.npz", "sheet.png", "R
 class FeatureJob:
     """Units of a model, and the folder for their visualisations."""
 
-    loaded: Loaded
-    units: Sequence[Channel]
-    data: Pictures
+    loaded: Loaded | Network
+    units: Sequence[Reading]
+    data: Pictures | None
     out: Path
     by: str = "fft"
     steps: int = 256
     seed: int = 0
     copies: int = 1
     k: int = 5
-    second: Loaded | None = None
+    second: Loaded | Network | None = None
     per_part: int = 8
     provenance: Mapping[str, Any] = field(default_factory=dict)  # where models and images came from
 
@@ -63,9 +69,27 @@ class FeatureJob:
         object.__setattr__(self, "out", given(self.out))
         if self.by not in IMAGES:
             raise PrismaError(f"expected one of {', '.join(IMAGES)}; found {quoted(self.by)}")
+        counts = Counter(self.names)
+        for name, times in counts.items():
+            if times > 1 or any(part in name for part in NAMELESS):
+                raise PrismaError(
+                    f"expected objectives whose names tell them apart, also in a later run; found {quoted(name)}: use "
+                    "OfFunction(..., name=)"
+                )
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What the units are called."""
+        return [name_of(unit) for unit in self.units]
+
+    def image(self) -> Image:
+        """The parameterisation; the spectrum of MACO is that of photographs where there are no images."""
+        if self.by == "maco" and self.data is None:
+            return MACO(natural_pictures(subject_of(self.loaded).shape))
+        return IMAGES[self.by]()
 
     @property
-    def parts(self) -> list[Sequence[Channel]]:
+    def parts(self) -> list[Sequence[Reading]]:
         """The units of each part."""
         return [self.units[i : i + self.per_part] for i in range(0, len(self.units), self.per_part)]
 
@@ -78,7 +102,8 @@ class FeatureJob:
         return {
             "prisma": __version__, "model_sha256": weights_hash(self.loaded.model.state_dict()),
             "second_sha256": None if self.second is None else weights_hash(self.second.model.state_dict()),
-            "images": len(self.data), "images_sha256": self.data.sha256, "units": [name_of(x) for x in self.units],
+            "images": 0 if self.data is None else len(self.data),
+            "images_sha256": None if self.data is None else self.data.sha256, "units": self.names,
             "by": self.by, "steps": self.steps, "seed": self.seed, "copies": self.copies, "k": self.k,
             "per_part": self.per_part,
         }  # fmt: skip
@@ -97,7 +122,7 @@ def run_features(
     Raises:
         PrismaError: a unit that there is not; or the folder holds something else, or the same with other settings.
     """
-    subject_of(job.loaded).expect(dict.fromkeys(unit.site for unit in job.units))
+    subject_of(job.loaded).expect(dict.fromkeys(site for unit in job.units for site in unit.reads))
     with _folder(job) if processes.is_first else nullcontext(lambda: None) as expect_alone:
         processes.barrier()  # until the folder exists
         _compute(job, batch, processes, progress, expect_alone)
@@ -150,7 +175,7 @@ def _compute(
     with tqdm(total=total, initial=total - left, disable=not (progress and processes.is_first), **style) as bar:
         for number, units in missing:
             found = visualize(
-                job.loaded, list(units), IMAGES[job.by](), steps=job.steps, seed=job.seed, copies=job.copies,
+                job.loaded, list(units), job.image(), steps=job.steps, seed=job.seed, copies=job.copies,
                 data=job.data, k=job.k, second=job.second, batch=batch,
             )  # fmt: skip
             expect_alone()
@@ -180,4 +205,6 @@ def _write(job: FeatureJob, found: Features) -> None:
     pictured = len(job.units) <= MOST_ROWS and found.images.shape[1] in (1, 3)
     if pictured:
         write_atomic(job.out / SHEET, saved(found.plot()))
-    write_atomic(job.out / CARD, card(found, job.loaded.labels, job.provenance, SHEET if pictured else None).encode())
+    second = () if job.second is None else job.second.labels
+    text = card(found, job.loaded.labels, job.provenance, SHEET if pictured else None, second)
+    write_atomic(job.out / CARD, text.encode())

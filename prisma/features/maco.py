@@ -54,7 +54,7 @@ class MACO:
         return (noise.angle().contiguous(),)
 
     def encode(self, x_NCHW: Tensor) -> tuple[Tensor, ...]:
-        """Numbers for given images: their phases; their magnitudes are lost."""
+        """Numbers for given images: their phases. What else their magnitudes have is not in them."""
         return (torch.fft.rfft2(x_NCHW).angle().contiguous(),)
 
     def draw(self, numbers: Sequence[Tensor], shape: Shape) -> Tensor:

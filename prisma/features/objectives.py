@@ -9,7 +9,6 @@ Sources: Olah et al. 2017, Feature Visualization; Mordvintsev et al. 2018; Gatys
 Shapes: B image, T position, F feature.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prisma.analysis.attribution.questions import Neuron
-from prisma.analysis.readings import Objective, Product, Read, Reading, Sum, expect_index, features_at
+from prisma.analysis.readings import Objective, Read, Reading, expect_index, features_at
 from prisma.errors import PrismaError, quoted
 from prisma.features.subjects import OUTPUT
 from prisma.fields import check_types
@@ -133,12 +131,14 @@ class OfFunction(Objective):
     """Your own function of recorded sites: activations by site -> one number for each image [batch].
 
     Attributes:
-        function: for example `lambda acts: coder.encode(acts[site])[:, 1:, 17].mean(1)`, a latent of a sparse coder.
+        function: for example `lambda acts: acts["blocks.3.resid_post"][:, 0].norm(dim=-1)`.
         sites: those that it reads.
+        name: what it is called in results; by default the name of the function.
     """
 
     function: Callable[[Mapping[str, Tensor]], Tensor]
     sites: tuple[str, ...]
+    name: str = ""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -196,32 +196,3 @@ def as_objective(x: Any) -> Reading:
     if callable(x) and not isinstance(x, type):
         return OfLogits(x)
     raise PrismaError(f"expected an objective, a metric or a class; found {quoted(x)}")
-
-
-def name_of(x: Reading) -> str:
-    """What an objective is called, on one line: `blocks.3.mlp.post:17`, and others as Python writes them."""
-    if isinstance(x, Channel | Neuron):
-        where = x.where if isinstance(x, Channel) else x.token
-        token = (
-            "" if where == "patches" or x.site == OUTPUT else f",token={'mean' if where in (None, 'all') else where}"
-        )
-        return f"{x.site}:{x.index}{'' if x.head is None else f',head={x.head}'}{token}"
-    if isinstance(x, OfLogits) and isinstance(x.metric, Logit) and isinstance(x.metric.target, int):
-        return f"{OUTPUT}:{x.metric.target}"
-    if isinstance(x, Sum):
-        terms = [_term(part) for part in x.parts]
-        return "".join(terms).removeprefix(" + ").strip()
-    if isinstance(x, Product):
-        return _term(x).removeprefix(" + ").strip()
-    return type(x).__name__ if isinstance(x, Objective) else quoted(x)
-
-
-def _term(x: Reading | float) -> str:
-    """A part of a sum, with its sign: ` - 0.5*logits:3`."""
-    parts = x.parts if isinstance(x, Product) else (x,)
-    factor = math.prod(part for part in parts if isinstance(part, int | float))
-    names = [
-        f"({name_of(part)})" if isinstance(part, Sum) else name_of(part) for part in parts if isinstance(part, Reading)
-    ]
-    numbers = [] if names and abs(factor) == 1 else [f"{abs(factor):g}"]
-    return (" - " if factor < 0 else " + ") + "*".join([*numbers, *names])

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from prisma.analysis.readings import Objective, Read, features_at
 from prisma.errors import PrismaError
-from prisma.features.colors import expect_pictures
 from prisma.features.objectives import AtSite, powered
 from prisma.features.subjects import PIXELS
 
@@ -36,8 +35,7 @@ class _Beside(AtSite):
     known: Tensor | None = None  # [1, position, feature]: the features of the picture, once they were read
 
     def bound(self, read: Read) -> Objective:
-        """With the features of the picture."""
-        expect_pictures(self.picture[None])
+        """With the features of the picture. Raises PrismaError: it is no picture of the size that is optimised."""
         with torch.no_grad():
             return replace(self, known=self._features(read(self.picture[None], self.reads)))
 
@@ -105,6 +103,11 @@ class Distance(Objective):
     @property
     def reads(self) -> tuple[str, ...]:
         return (PIXELS,)
+
+    def bound(self, read: Read) -> Objective:
+        """The same. Raises PrismaError: it is no picture of the size that is optimised."""
+        read(self.picture[None], self.reads)
+        return self
 
     def value(self, acts: Mapping[str, Tensor]) -> Tensor:
         """[batch]."""

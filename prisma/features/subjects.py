@@ -4,7 +4,9 @@ Both are given pixels in [0, 1], and compute nothing after the last site that is
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -20,23 +22,32 @@ from prisma.inventory import site_names
 from prisma.loaded import Loaded
 from prisma.numbers import exact
 from prisma.plain import expect_unwrapped, uncompiled
+from prisma.pretrained.networks import Network
 from prisma.runs import expect_model, record
-from prisma.sites import axes_of, matching
+from prisma.sites import axes_of, canonical, matching
 
 PIXELS, OUTPUT = "pixels", "logits"
 """The site that every network has: the image in [0, 1]. And the output of a foreign network as a whole."""
 AXES: Mapping[int, tuple[str, ...]] = {2: ("batch", "feature"), 3: ("batch", "token", "feature"), 4: MAP}
 """Number of axes of what a foreign part gives -> their names."""
 IMAGES = 32  # of a foreign network at once: how much memory one takes is not known
+TRIED = 2  # images with which a foreign network is tried: more than one, so that the first axis is that of images
+BEYOND = 0.1  # how far inputs may be beyond black and white, as where pictures were resized by cubic curves
 
 
 class Subject(Protocol):
     """What is looked at."""
 
+    model: nn.Module
     shape: tuple[int, int, int]  # (channel, height, width) of its images
+    labels: Sequence[str]  # names of its classes, if they are known
+    sites: Sequence[str]  # what it can be asked for
     device: torch.device
-    depth: Sequence[str]  # sites from the input to the output, along which paths are compared
     per_pass: int  # how many images an optimisation holds at once, unless it is told
+
+    @property
+    def depth(self) -> Sequence[str]:
+        """Sites from the input to the output, along which paths are compared."""
 
     def expect(self, sites: Iterable[str]) -> None:
         """Raise PrismaError, with the nearest names, unless it has all of these sites."""
@@ -50,9 +61,14 @@ class Subject(Protocol):
     def pixels(self, inputs: Tensor) -> Tensor:
         """The inverse."""
 
+    def expect_inputs(self, inputs: Tensor) -> None:
+        """Raise PrismaError unless these are inputs [image, channel, height, width] that pixels can become."""
+
 
 class _Scaled:
     """Pixels and inputs of a network, by the numbers that a black and a white pixel become."""
+
+    shape: tuple[int, int, int]
 
     def __init__(self, ends: Sequence[tuple[float, float]], device: torch.device, dtype: torch.dtype) -> None:
         low, high = torch.tensor(ends, dtype=torch.float32).T[:, :, None, None].to(device)
@@ -62,13 +78,29 @@ class _Scaled:
         return (self._low + pixels.to(self.device) * self._span).to(self.dtype)
 
     def pixels(self, inputs: Tensor) -> Tensor:
-        return ((exact(inputs).to(self.device) - self._low) / self._span).clamp(0, 1)
+        return self._unclipped(inputs).clamp(0, 1)
+
+    def _unclipped(self, inputs: Tensor) -> Tensor:
+        return (exact(inputs).to(self.device) - self._low) / self._span
+
+    def expect_inputs(self, inputs: Tensor) -> None:
+        if inputs.ndim != 4 or tuple(inputs.shape[1:]) != self.shape or not inputs.is_floating_point():
+            raise PrismaError(
+                f"expected data [image, {', '.join(map(str, self.shape))}] as floats, the inputs of the network; found "
+                f"{list(inputs.shape)} of {str(inputs.dtype).removeprefix('torch.')}"
+            )
+        low, high = (float(x) for x in self._unclipped(inputs).aminmax())
+        if not (low >= -BEYOND and high <= 1 + BEYOND):
+            raise PrismaError(
+                "expected data that the transform gives, from black, which is 0 here, to white, which is 1; found "
+                f"{low:.3g} to {high:.3g}"
+            )
 
 
 class OfViT(_Scaled):
     """A model of Prisma."""
 
-    def __init__(self, model: Any, transform: Transform | None) -> None:
+    def __init__(self, model: Any, transform: Transform | None, labels: Sequence[str] = ()) -> None:
         expect_model(model)
         config = model.config
         if not isinstance(config, ViTConfig) or config.frames != 1:
@@ -80,13 +112,21 @@ class OfViT(_Scaled):
         weight = next(model.parameters())
         super().__init__(known or ((0.0, 1.0),) * config.channels, weight.device, weight.dtype)
         self.shape = (config.channels, *config.image_sides)
-        self.grid, self._known = TokenGrid.of(config), site_names(config)
-        self.depth: Sequence[str] = [site for site in self._known if site.endswith(".resid_post")] or ["embed"]
+        if transform is not None and (len(transform.mean), *transform.size) != self.shape:
+            raise PrismaError(
+                f"expected a transform to images {list(self.shape)}; found one to "
+                f"{[len(transform.mean), *transform.size]}"
+            )
+        self.grid, self.labels, self.sites = TokenGrid.of(config), labels, site_names(config)
         self.per_pass = inputs_per_pass(model, memory=2 * (config.n_layers + 1) * block_memory(model))
+
+    @property
+    def depth(self) -> Sequence[str]:
+        return [site for site in self.sites if site.endswith(".resid_post")] or ["embed"]
 
     def expect(self, sites: Iterable[str]) -> None:
         for site in sites:
-            if site != PIXELS and matching(site, self._known) != [site]:
+            if site != PIXELS and matching(site, self.sites) != [site]:
                 raise PrismaError(f"expected the name of one site; found {quoted(site)}")
 
     def read(self, pixels: Tensor, sites: Sequence[str]) -> Activations:
@@ -102,21 +142,39 @@ class _Enough(Exception):  # noqa: N818 - no error
 class OfModule(_Scaled):
     """Any network of images, whose parts have dotted names; `logits` is its output."""
 
-    def __init__(self, module: nn.Module, transform: Transform | None) -> None:
-        if transform is None:
-            raise PrismaError(
-                f"expected transform=, which says size, mean and std of the images of a {type(module).__name__}; "
-                "found none: prisma.data.transform.Transform((height, width), mean, std)"
-            )
-        if module.training:
-            raise PrismaError("expected a network in evaluation mode; found one in training: call its .eval()")
-        weight = next(module.parameters(), torch.zeros(()))
+    def __init__(self, network: Network) -> None:
+        model, transform = network.model, network.transform
+        weight = next(model.parameters(), torch.zeros(()))
         super().__init__(transform.range, weight.device, weight.dtype)
-        self.module, self.shape = module, (len(transform.mean), *transform.size)
-        self._parts = {name: part for name, part in module.named_modules() if name}
+        self.model, self.labels, self.shape = model, network.labels, (len(transform.mean), *transform.size)
+        self._parts = {canonical(name): part for name, part in model.named_modules() if name}
         self._checked: set[str] = set()
-        self.depth: Sequence[str] = [name for name, _ in module.named_children()]
+        self.sites: Sequence[str] = [*self._parts, OUTPUT]
         self.per_pass = IMAGES
+
+    @cached_property
+    def depth(self) -> Sequence[str]:
+        """The outermost parts that give one tensor once in a run, in the order in which they do."""
+        gave: dict[str, list[bool]] = {}
+
+        def note(site: str, output: Any) -> None:
+            gave.setdefault(site, []).append(_why_not(output) is None)
+
+        hooks = [
+            part.register_forward_hook(lambda _, __, output, site=site: note(site, output))
+            for site, part in self._parts.items()
+        ]
+        try:
+            with torch.no_grad():
+                output = self.model(self.normalise(self._grey()))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        outermost = set(_outermost(self.model, "", {site for site, fits in gave.items() if fits == [True]}))
+        return [site for site in gave if site in outermost] or ([] if _why_not(output) else [OUTPUT])
+
+    def _grey(self) -> Tensor:
+        return torch.full((TRIED, *self.shape), 0.5)
 
     def expect(self, sites: Iterable[str]) -> None:
         wanted = [site for site in sites if site != PIXELS]
@@ -128,7 +186,7 @@ class OfModule(_Scaled):
         missing = [site for site in wanted if site not in self._checked]
         if missing:
             with torch.no_grad():
-                self._run(torch.full((1, *self.shape), 0.5), missing, whole=True)
+                self._run(self._grey(), missing, whole=True)
             self._checked |= set(missing)
 
     def read(self, pixels: Tensor, sites: Sequence[str]) -> Activations:
@@ -155,7 +213,7 @@ class OfModule(_Scaled):
             for site in inside
         ]
         try:
-            output = self.module(self.normalise(pixels))
+            output = self.model(self.normalise(pixels))
         except _Enough:
             return found
         finally:
@@ -164,36 +222,62 @@ class OfModule(_Scaled):
         if missed := inside - found.keys():
             raise PrismaError(f"expected a run to reach {', '.join(sorted(missed))}; found that it does not")
         if OUTPUT in sites and OUTPUT not in inside:
-            _expect_site(OUTPUT, output, again=False)
+            if whole:
+                _expect_site(OUTPUT, output, again=False)
             found[OUTPUT] = output
         return found
 
 
+def _outermost(module: nn.Module, path: str, usable: Collection[str]) -> Iterator[str]:
+    """The parts of a module that are usable; of one that is not, those in it."""
+    for name, child in module.named_children():
+        site = canonical(f"{path}{name}")
+        if site in usable:
+            yield site
+        else:
+            yield from _outermost(child, f"{path}{name}.", usable)
+
+
+def _why_not(output: Any) -> str | None:
+    """Why what a part gives for `TRIED` images cannot be read; None if it can."""
+    if not isinstance(output, Tensor):
+        return f"a {type(output).__name__}"
+    fits = output.ndim in AXES and len(output) == TRIED and output.is_floating_point()
+    return None if fits else f"{list(output.shape)} for {TRIED} images"
+
+
 def _expect_site(site: str, output: Any, *, again: bool) -> None:
     """Raise PrismaError unless a part gives one tensor, once in a run."""
-    what = f"{list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
-    if again or not isinstance(output, Tensor) or output.ndim not in AXES:
-        found = "one that runs several times" if again else what
+    found = "one that runs several times" if again else _why_not(output)
+    if found is not None:
         raise PrismaError(
             f"expected {site} to give one tensor [batch, feature], [batch, token, feature] or [batch, channel, row, "
             f"column] once in a run; found {found}"
         )
 
 
-def subject_of(model: "Loaded | nn.Module", transform: Transform | None = None) -> Subject:
+def subject_of(model: "Loaded | Network | nn.Module", transform: Transform | None = None) -> Subject:
     """The network, as something to look at.
 
     Args:
-        model: what `prisma.load` returns, its model, or any network of images.
-        transform: from pictures to inputs; of a loaded model its own, if it has one. A model of Prisma whose
-            transform is not known is given pixels in [0, 1] as they are.
+        model: what `prisma.load` returns, its model, a `Network`, or any network of images.
+        transform: from pictures to inputs; of a loaded model and a `Network` its own, if it has one. A model of Prisma
+            whose transform is not known is given pixels in [0, 1] as they are.
 
     Raises:
         PrismaError: a network of something else than images, in training, or without a transform.
     """
     if isinstance(model, Loaded):
-        return OfViT(model.model, transform or model.transform)
+        return OfViT(model.model, transform or model.transform, model.labels)
+    if isinstance(model, Network):
+        return OfModule(model if transform is None else replace(model, transform=transform))
     if not isinstance(model, nn.Module):
         raise PrismaError(f"expected a model or a network of torch; found {quoted(model)}")
-    config = getattr(model, "config", None)
-    return OfViT(model, transform) if isinstance(config, ViTConfig) else OfModule(model, transform)
+    if isinstance(getattr(model, "config", None), ViTConfig):
+        return OfViT(model, transform)
+    if transform is None:
+        raise PrismaError(
+            f"expected a transform, which says size, mean and std of the images of a {type(model).__name__}; found "
+            "none: prisma.features.Network(module, prisma.data.transform.Transform((height, width), mean, std))"
+        )
+    return OfModule(Network(model, transform))

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prisma.analysis.readings import Objective, Reading
+from prisma.analysis.readings import Activations, Objective, Reading
 from prisma.analysis.result import Result
-from prisma.analysis.top_images import Images, expect_data, image_parts
+from prisma.analysis.top_images import Images, expect_data, image_parts, images_at
 from prisma.bounds import expect_within
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
@@ -24,11 +24,13 @@ from prisma.features.colors import Colors, expect_pictures
 from prisma.features.honesty import Beside, activations, answers, beside_data, pictures_at, second_opinion
 from prisma.features.images import FFT, Image, described
 from prisma.features.maco import resized
-from prisma.features.objectives import as_objective, name_of
+from prisma.features.names import names_of
+from prisma.features.objectives import as_objective
 from prisma.features.paths import path_check
 from prisma.features.robustness import Robustness
 from prisma.features.subjects import Subject, subject_of
 from prisma.loaded import Loaded
+from prisma.pretrained.networks import Network
 from prisma.view.figures.sheet import draw_sheet
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class Features(Result):
 
 
 def visualize(
-    model: "Loaded | nn.Module",
+    model: "Loaded | Network | nn.Module",
     objectives: Any,
     image: Image | None = None,
     *,
@@ -119,7 +121,7 @@ def visualize(
     start: Tensor | None = None,
     data: Images | None = None,
     k: int = 5,
-    second: "Loaded | nn.Module | None" = None,
+    second: "Loaded | Network | nn.Module | None" = None,
     transform: Transform | None = None,
     batch: int | None = None,
     progress: bool = False,
@@ -129,7 +131,7 @@ def visualize(
     Read `activation` beside `top_activation`, `percentile` (100: above every real image) and `path`.
 
     Args:
-        model: what `prisma.load` returns, a ViT, or any network of images in evaluation mode.
+        model: what `prisma.load` returns, a ViT, a `Network`, or any module of images in evaluation mode.
         objectives: one or several: objectives, metrics of logits, or classes. The result of one does not depend on the
             others.
         image: the parameterisation, by default `FFT()`.
@@ -139,8 +141,9 @@ def visualize(
         start: pictures to begin with, [channel, height, width] or one for each target, in [0, 1].
         data: inputs of the model [n, channel, height, width] or pictures: for colours and spectra, and to compare with.
         k: how many top images of each target.
-        second: another model, such as the same mouse of another seed, which looks at the optima too.
-        transform: of a network that does not come from `prisma.load`.
+        second: another model, such as the same mouse of another seed, which looks at the optima too, by its own
+            transform: what `prisma.load` returns, a ViT, or a `Network`.
+        transform: of a `model` that does not come from `prisma.load`.
         batch: images that are optimised together. progress: show a progress bar on stderr.
 
     Raises:
@@ -150,10 +153,12 @@ def visualize(
     """
     _expect_counts(steps=steps, copies=copies, k=k, batch=1 if batch is None else batch)
     expect_within("seed", seed)
+    subject, targets = subject_of(model, transform), _targets(objectives)
+    second_one = None if second is None else _second(second, subject)
     if data is not None:
         expect_data(data)
-    subject, targets = subject_of(model, transform), _targets(objectives)
-    bound, second_one = _bound(subject, targets), None if second is None else subject_of(second, transform)
+        subject.expect_inputs(data if isinstance(data, Tensor) else images_at(data, [0]))
+    bound = _bound(subject, targets)
     chosen, colors = _prepared(FFT() if image is None else image, subject, data, start)
     plan = Plan(chosen, colors, steps, seed, copies, robustness or Robustness(), chosen.lr if lr is None else lr)
     beginning = None if start is None else _beginning(start, len(targets), copies, subject)
@@ -174,11 +179,23 @@ def _expect_counts(**counts: int) -> None:
             raise PrismaError(f"expected {name} to be a whole number of at least 1; found {value!r}")
 
 
+def _second(model: "Loaded | Network | nn.Module", subject: Subject) -> Subject:
+    """The other model. Raises PrismaError: it takes images of another shape."""
+    found = subject_of(model)
+    if found.shape != subject.shape:
+        raise PrismaError(f"expected a second model of images {list(subject.shape)}; found one of {list(found.shape)}")
+    return found
+
+
 def _bound(subject: Subject, targets: Sequence[Reading]) -> list[Reading]:
     """The objectives with what they need of other pictures. Raises PrismaError: a site that is not there."""
     subject.expect(dict.fromkeys(site for x in targets for site in x.reads))
+
+    def read(pictures: Tensor, sites: Sequence[str]) -> Activations:
+        return subject.read(expect_pictures(pictures, subject.shape).to(subject.device), sites)
+
     with torch.no_grad():
-        return [x.bound(subject.read) if isinstance(x, Objective) else x for x in targets]
+        return [x.bound(read) if isinstance(x, Objective) else x for x in targets]
 
 
 def _climbed(
@@ -198,7 +215,7 @@ def _climbed(
 def _described(targets: Sequence[Reading], plan: Plan, data: Images | None) -> dict[str, Any]:
     """The settings, as JSON values."""
     return {
-        "analysis": "features", "targets": [name_of(x) for x in targets], "image": described(plan.image),
+        "analysis": "features", "targets": names_of(targets), "image": described(plan.image),
         "steps": plan.steps, "seed": plan.seed, "copies": plan.copies, "lr": plan.lr,
         "robustness": repr(plan.robustness), "data": 0 if data is None else len(data),
     }  # fmt: skip
@@ -246,14 +263,16 @@ def _judged(
     reached = activations(subject, objectives, pixels, copies)
     found = {"activation": reached, "answer": answers(subject, pixels), "percentile": reached * torch.nan}
     if second is not None:
-        found["second"], found["second_answer"] = second_opinion(second, objectives, pixels, copies)
+        found["second"], found["second_answer"] = second_opinion(subject, second, objectives, pixels, copies)
     if data is None:
         return found
     beside: Beside = beside_data(subject, objectives, data, reached, copies, k)
     tops = torch.stack([pictures_at(subject, data, rows) for rows in beside.images.tolist()])
-    others = subject.pixels(next(image_parts(data, OTHERS)))
-    per_image = [top for top in tops for _ in range(copies)]
-    return found | {
+    found |= {
         "percentile": beside.percentile, "top_activation": beside.values, "top_index": beside.images,
-        "top_images": tops, **path_check(subject, pixels, per_image, others),
+        "top_images": tops,
     }  # fmt: skip
+    if not subject.depth:  # no part gives a tensor
+        return found
+    others = subject.pixels(next(image_parts(data, OTHERS)))
+    return found | path_check(subject, pixels, [top for top in tops for _ in range(copies)], others)

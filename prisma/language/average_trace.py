@@ -1,6 +1,6 @@
 """Average causal traces over many facts, by groups of tokens."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from prisma.analysis.result import Effect
-from prisma.analysis.statistics import standard_error
-from prisma.errors import PrismaError
+from prisma.analysis.statistics import mean_interval, standard_error
+from prisma.errors import PrismaError, quoted
 from prisma.language.anatomy import Anatomy, anatomy
 from prisma.language.causal_trace import CausalTrace, UnknownFactError, causal_trace, embedding_scale
 from prisma.language.facts import Fact
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class AverageTrace(Effect):
     """Average indirect effects (AIE) of groups of tokens, over the facts that the model knows.
 
-    `metadata["facts"]` is how many were asked, `metadata["known"]` how many it knew. A group without a token in a fact
-    (a subject of one word has no first token but its last) is left out of the average for that fact.
+    `metadata["facts"]` is how many were asked, `metadata["known"]` how many it knew. Facts about one subject are no
+    independent evidence: errors and intervals are over subjects (`metadata["subjects"]`). A group without a token in a
+    fact (a subject of one word has no first token but its last) is left out of the average for that fact.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -56,17 +57,24 @@ class AverageTrace(Effect):
 
     @property
     def stderr(self) -> Tensor:
-        """[group, layer]: standard error of `effect` over the facts that have the group."""
-        return standard_error(self.indirect)
+        """[group, layer]: standard error of `effect` over the subjects of the facts that have the group."""
+        return standard_error(self.indirect, self.metadata["subjects"])
 
     @property
     def total(self) -> Tensor:
         """ATE: what the noise takes away of the probability of the answer, mean over facts."""
         return (self.clean - self.corrupt).mean()
 
-    @property
-    def _figures(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        return {"effect": lambda rows: self.indirect[rows].nanmean(0)}
+    def interval(self, of: str = "effect", level: float = 0.95) -> Tensor:
+        """Bootstrap interval over subjects [2, group, layer] of `"effect"`, or [2] of `"total"`.
+
+        Raises:
+            PrismaError: there is no such number, or `level` is not between 0 and 1.
+        """
+        figures = {"effect": self.indirect, "total": self.clean - self.corrupt}
+        if of not in figures:
+            raise PrismaError(f"expected one of {', '.join(figures)}; found {quoted(of)}")
+        return mean_interval(figures[of], groups=self.metadata["subjects"], level=level)
 
     def plot(self, array: str | None = None) -> "Figure":
         """The picture of the paper: AIE by group of tokens and layer; or another array."""
@@ -113,7 +121,7 @@ def average_trace(model: nn.Module | Anatomy, tokenizer: Any, facts: Sequence[Fa
     return AverageTrace(
         metadata={
             "analysis": "average_trace", **shared, "sigma_of": "subjects" if named else "given", "facts": len(facts),
-            "known": len(traces),
+            "known": len(traces), "subjects": [trace.metadata["subject"] for trace in traces],
         },
         indirect=torch.stack([_by_group(trace) for trace in traces]),
         clean=torch.stack([trace.clean for trace in traces]),

@@ -181,8 +181,7 @@ def embedding_scale(parts: Anatomy, tokenizer: Any, subjects: Sequence[str] = ()
     if not subjects:
         every = torch.arange(len(parts.table), device=parts.device)
         return float(torch.cat([parts.embedding(some) for some in every.split(4096)]).double().std())
-    special = set(getattr(tokenizer, "all_special_ids", ()))
-    ids = [i for subject in subjects for i in tokenizer(subject)["input_ids"] if i not in special]
+    ids = [i for subject in subjects for i in tokenizer(subject, add_special_tokens=False)["input_ids"]]
     return float(parts.embedding(torch.tensor(ids, device=parts.device)).double().std())
 
 

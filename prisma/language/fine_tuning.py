@@ -4,6 +4,8 @@ FT changes the MLP's last linear map by Adam until the model gives the new answe
 of its old value after each step. Both are those of Meng et al. 2202.05262, with their settings by default.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from prisma.language.anatomy import Anatomy, anatomy, evaluating
 from prisma.language.facts import Fact
 from prisma.language.objective import AnswerLoss, frozen
 from prisma.language.rank_one_edit import expect_layer, expect_new
+from prisma.numbers import exact
 
 
 def fine_tuned_edit(
@@ -51,7 +54,7 @@ def fine_tuned_edit(
         nothing = torch.zeros_like(loss.start)
         try:
             change = _tuned(weight, before, lambda: loss(nothing), box, steps, lr, enough)
-            after = loss.log_likelihood(loss.logits(nothing)).exp().item()
+            after = loss.probability_now()
         finally:
             weight.data.copy_(before)
     change = change.double().cpu()
@@ -69,18 +72,30 @@ def fine_tuned_edit(
 def _tuned(
     weight: nn.Parameter, before: torch.Tensor, loss: Any, box: float | None, steps: int, lr: float, enough: float
 ) -> torch.Tensor:
-    """The change of the weight, which is left changed."""
-    with torch.enable_grad():
-        weight.requires_grad_(True)
-        adam = torch.optim.Adam([weight], lr=lr)
+    """The change of the weight, in float32 at least; the weight is left changed."""
+    start = exact(before)
+    change = torch.zeros_like(start, requires_grad=True)
+    adam = torch.optim.Adam([change], lr=lr)
+    with torch.enable_grad(), _trainable(weight):
         for _ in range(steps):
             value = loss()
             if value.item() < enough:
                 break
-            (weight.grad,) = torch.autograd.grad(value, [weight])
+            (gradient,) = torch.autograd.grad(value, [weight])
+            change.grad = gradient.to(change)
             adam.step()
-            if box is not None:
-                with torch.no_grad():
-                    weight.copy_(torch.minimum(torch.maximum(weight, before - box), before + box))
-    weight.grad = None
-    return weight.detach() - before
+            with torch.no_grad():
+                if box is not None:
+                    change.clamp_(-box, box)
+                weight.copy_(start + change)
+    return change.detach()
+
+
+@contextmanager
+def _trainable(weight: nn.Parameter) -> Iterator[None]:
+    """Within, gradients of this weight can be taken."""
+    weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        weight.requires_grad_(False)

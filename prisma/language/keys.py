@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prisma.errors import PrismaError
 from prisma.language.anatomy import Anatomy
 from prisma.language.prompts import answer_ids, locate
 from prisma.language.restored_runs import by_row, recorded
@@ -40,14 +39,6 @@ class Batch:
     def logits(self, model: nn.Module) -> Tensor:
         """[row, token, word]."""
         return model(input_ids=self.ids, attention_mask=self.mask, use_cache=False).logits
-
-
-def tokens_of(tokenizer: Any, text: str) -> Tensor:
-    """[token]: a text's tokens, with those that the tokenizer puts before every text."""
-    ids = list(tokenizer(text)["input_ids"])
-    if not ids:
-        raise PrismaError("expected a text with at least one token; found an empty one")
-    return torch.tensor(ids)
 
 
 @torch.no_grad()
@@ -82,16 +73,17 @@ def continued(
 def in_contexts(
     tokenizer: Any, contexts: Sequence[str], prompt: str, subject: str, answer: str | None = None
 ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """A prompt (and its answer) as tokens in each context, where the subject's last token is, and the answers."""
+    """A prompt (and its answer) as tokens in each context, where the subject's last token is, and the answers.
+
+    Raises:
+        PrismaError: as `locate` and `answer_ids`.
+    """
     rows, lookup, answers = [], [], []
     for context in contexts:
-        before = context.split("{}")[0]
-        place = locate(tokenizer, prompt, subject)
-        whole = tokens_of(tokenizer, before + place.text)
-        after = len(place) - place.last  # counted from the end, which a text before the prompt does not move
-        target = answer_ids(tokenizer, before + place.text, answer) if answer is not None else whole[:0]
-        rows.append(torch.cat([whole, target]))
-        lookup.append(len(whole) - after)
+        place = locate(tokenizer, prompt, subject, context)
+        target = place.ids[:0] if answer is None else answer_ids(tokenizer, place.text, answer)
+        rows.append(torch.cat([place.ids, target]))
+        lookup.append(place.last)
         answers.append(target)
     return rows, torch.tensor(lookup), answers
 

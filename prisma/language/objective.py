@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from prisma.language.anatomy import Anatomy
 from prisma.language.keys import Batch, in_contexts
 from prisma.language.restored_runs import changed, recorded
+from prisma.numbers import exact
 
 ESSENCE = "{} is a"
 """The prompt after which an edit should not change what the model says of the subject."""
@@ -72,12 +73,12 @@ class AnswerLoss:
             logits = self.batch.logits(parts.model)
         self.before = outputs[before[0]] if before else None
         self.start = outputs[part][self.row, self.lookup][:-1].mean(0)  # over contexts, without the essence
-        self.essence = logits[-1, self.batch.last[-1]].log_softmax(-1)
-        self.probability = self.log_likelihood(logits).exp().mean().item()
+        self.essence = exact(logits[-1, self.batch.last[-1]]).log_softmax(-1)
+        self.probability = self._probability(logits)
 
     def __call__(self, change: Tensor) -> Tensor:
         logits = self.logits(change)
-        essence = logits[-1, self.batch.last[-1]].log_softmax(-1)
+        essence = exact(logits[-1, self.batch.last[-1]]).log_softmax(-1)
         divergence = (essence.exp() * (essence - self.essence)).sum()
         return self.kl * divergence - self.log_likelihood(logits).mean()
 
@@ -85,16 +86,25 @@ class AnswerLoss:
         """Logits [row, token, word] with the change; the last row is "S is a"."""
 
         def add(x: Tensor) -> Tensor:
-            return x.index_put((self.row, self.lookup), change.to(x).expand(len(self.row), -1), accumulate=True)
+            changed = (exact(x[self.row, self.lookup]) + change).to(x)  # rounded once, as the model computes
+            return x.index_put((self.row, self.lookup), changed)
 
         with self.parts.from_block(self.from_block, self.before), changed([(self.part, add)], len(self.row)):
             return self.batch.logits(self.parts.model)
+
+    @torch.no_grad()
+    def probability_now(self) -> float:
+        """Of the answer, mean over contexts, as the model is now: with an edit of its weights, or without."""
+        return self._probability(self.batch.logits(self.parts.model))
+
+    def _probability(self, logits: Tensor) -> float:
+        return self.log_likelihood(logits).exp().mean().item()
 
     def log_likelihood(self, logits: Tensor) -> Tensor:
         """[context]: mean over the tokens of the answer."""
         return torch.stack(
             [
-                x[last - len(answer) : last].log_softmax(-1).gather(1, answer[:, None]).mean()
+                exact(x[last - len(answer) : last]).log_softmax(-1).gather(1, answer[:, None]).mean()
                 for x, last, answer in zip(logits, self.batch.last.tolist(), self.answers, strict=False)
             ]
         )

@@ -58,14 +58,58 @@ def filled(template: str, subject: str) -> str:
     return template.replace("{}", subject) if "{}" in template else template
 
 
-def locate(tokenizer: Any, prompt: str, subject: str) -> Prompt:
-    """The tokens of a prompt, and those of the first place where its subject is, as a whole word if there is one.
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """A text's tokens, with those that the tokenizer puts before every text, and without those that it puts after it.
+
+    What follows a prompt is the model's own; after a token that ends a text it would say something else.
 
     Raises:
-        PrismaError: the subject is empty or not in the prompt.
+        PrismaError: the text has no token.
     """
-    text = filled(prompt, subject)
-    name = subject.strip()
+    ids, bare = list(tokenizer(text)["input_ids"]), list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if not ids:
+        raise PrismaError("expected a text with at least one token; found an empty one")
+    first = next((i for i in range(len(ids)) if ids[i : i + len(bare)] == bare), None)
+    return ids if first is None or not bare else ids[: first + len(bare)]
+
+
+def locate(tokenizer: Any, prompt: str, subject: str, context: str = "{}") -> Prompt:
+    """The tokens of a prompt, and those of its subject.
+
+    Args:
+        prompt: with `{}` in the place of the subject; or the text itself, in which the subject is where it stands for
+            the first time, as a whole word if it does.
+        context: what the prompt is put into: a text that ends with `{}`.
+
+    Raises:
+        PrismaError: the subject is empty or not in the prompt, `{}` is there twice, or the context does not end so.
+    """
+    if context.count("{}") != 1 or not context.endswith("{}"):
+        raise PrismaError(
+            f"expected contexts that end with {{}}, where the prompt is put, and have it nowhere else; found "
+            f"{quoted(context, 200)}"
+        )
+    before, (inner, start, end) = context.removesuffix("{}"), _place(prompt, subject)
+    text, start, end = before + inner, len(before) + start, len(before) + end
+    ids = token_ids(tokenizer, text)
+    fast = getattr(tokenizer, "is_fast", False)
+    spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"] if fast else _spans(tokenizer, text, ids)
+    spans = spans[: len(ids)]
+    inside = [i for i, (a, b) in enumerate(spans) if a < end and b > start]
+    if not inside:
+        raise PrismaError(f"expected tokens for the subject {quoted(subject)} in the prompt; found none")
+    words = tuple(text[a:b] or str(tokenizer.convert_ids_to_tokens(i)) for i, (a, b) in zip(ids, spans, strict=True))
+    return Prompt(text, torch.tensor(ids), words, inside[0], inside[-1] + 1)
+
+
+def _place(prompt: str, subject: str) -> tuple[str, int, int]:
+    """The text of a prompt, and where its subject begins and ends."""
+    name, text = subject.strip(), filled(prompt, subject)
+    if prompt.count("{}") > 1:
+        raise PrismaError(f"expected {{}} once in the prompt, in the place of the subject; found {quoted(prompt, 200)}")
+    if name and "{}" in prompt:
+        start = prompt.index("{}") + subject.index(name)
+        return text, start, start + len(name)
     found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) or re.search(re.escape(name), text)
     if not name or found is None:
         there = re.findall(r"\w+", text)
@@ -73,16 +117,7 @@ def locate(tokenizer: Any, prompt: str, subject: str) -> Prompt:
             f"expected the subject {quoted(subject)} in the prompt {quoted(text, 200)}; found no such text in it; "
             f"the nearest words: {nearest(name, there)}"
         )
-    encoded = tokenizer(text, return_offsets_mapping=True) if getattr(tokenizer, "is_fast", False) else tokenizer(text)
-    ids = list(encoded["input_ids"])
-    spans = encoded.get("offset_mapping") or _spans(tokenizer, text, ids)
-    inside = [i for i, (start, end) in enumerate(spans) if start < found.end() and end > found.start()]
-    if not inside:
-        raise PrismaError(f"expected tokens for the subject {quoted(subject)} in the prompt; found none")
-    words = tuple(
-        text[start:end] or str(tokenizer.convert_ids_to_tokens(i)) for i, (start, end) in zip(ids, spans, strict=True)
-    )
-    return Prompt(text, torch.tensor(ids), words, inside[0], inside[-1] + 1)
+    return text, found.start(), found.end()
 
 
 def _spans(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
@@ -98,10 +133,7 @@ def answer_ids(tokenizer: Any, prompt: str, answer: str) -> Tensor:
     Raises:
         PrismaError: the answer is empty, or the tokenizer joins it with the end of the prompt.
     """
-    before = list(tokenizer(prompt)["input_ids"])
-    whole = list(tokenizer(f"{prompt} {answer.strip()}")["input_ids"])
-    if before and whole and before[-1] == whole[-1] == getattr(tokenizer, "eos_token_id", None):
-        before = before[:-1]
+    before, whole = token_ids(tokenizer, prompt), token_ids(tokenizer, f"{prompt} {answer.strip()}")
     if not answer.strip() or whole[: len(before)] != before or len(whole) == len(before):
         raise PrismaError(
             f"expected an answer that adds tokens to the prompt {quoted(prompt, 200)}; found {quoted(answer)} "

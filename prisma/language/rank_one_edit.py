@@ -22,8 +22,9 @@ from prisma.editing.weight_edit import LowRank, WeightEdit, source_of
 from prisma.errors import PrismaError, quoted
 from prisma.language.anatomy import Anatomy, anatomy, evaluating
 from prisma.language.facts import Fact
-from prisma.language.keys import Batch, in_contexts, keys_at, recorded_inputs, tokens_of, written_contexts
+from prisma.language.keys import Batch, in_contexts, keys_at, recorded_inputs, written_contexts
 from prisma.language.objective import KL_WEIGHT, AnswerLoss, frozen
+from prisma.language.prompts import token_ids
 
 ROWS = 64  # texts in one pass
 
@@ -44,9 +45,9 @@ def rank_one_edit(
 ) -> WeightEdit:
     """The least change of one MLP after which a model gives `fact.new` as its answer.
 
-    Nothing is changed yet: `with edit.apply(model):`, `edit.edited(model)`, `edit.write(path)`. `edit.about` has the
-    probability of the new answer before, and with the change at the MLP (`probability_before`, `_after`: mean over
-    contexts); look at `prisma.language.edit_scores` for what else the edit does.
+    The model is afterwards as it was: `with edit.apply(model):`, `edit.edited(model)`, `edit.write(path)`. `edit.about`
+    has the probability of the new answer, of the model as it is and with the edit (`probability_before`, `_after`: mean
+    over contexts); look at `prisma.language.edit_scores` for what else the edit does.
 
     Args:
         model: any causal language model of transformers.
@@ -71,14 +72,16 @@ def rank_one_edit(
         found = optimal_value(loss.start, loss, **search)
         rows, lookup, _ = in_contexts(tokenizer, contexts, fact.prompt, fact.subject)
         key = keys_at(parts, [layer], rows, lookup)[layer].mean(0)
-        after = loss.log_likelihood(loss.logits(found.change)).exp().mean().item()
-    u, v = least_change(key[None], found.change[None], covariance, ridge=ridge)
+        u, v = least_change(key[None], found.change[None], covariance, ridge=ridge)
+        part = LowRank.of(parts.model, f"{name}.weight", u, v)
+        with WeightEdit((part,)).apply(parts.model):
+            after = loss.probability_now()
     about = {
         "method": "rank_one_edit", "prompt": fact.prompt, "subject": fact.subject, "new": fact.new, "layer": layer,
         "contexts": len(contexts), "keys": covariance.n, "ridge": ridge, "kl": kl, "steps": len(found.losses) - 1,
         "probability_before": loss.probability, "probability_after": after,
     }  # fmt: skip
-    return WeightEdit((LowRank.of(parts.model, f"{name}.weight", u, v),), about)
+    return WeightEdit((part,), about)
 
 
 def key_covariance(model: nn.Module | Anatomy, tokenizer: Any, texts: Sequence[str], layer: int) -> Covariance:
@@ -103,7 +106,7 @@ def key_covariances(
         raise PrismaError("expected texts whose tokens are the old keys; found none")
     source = source_of(parts.model)
     moments = {layer: SecondMoment(_keys_of(name), source) for layer, name in names.items()}
-    rows = sorted((tokens_of(tokenizer, text) for text in texts), key=len)
+    rows = sorted((torch.tensor(token_ids(tokenizer, text)) for text in texts), key=len)
     with evaluating(parts.model):
         for first in range(0, len(rows), ROWS):
             batch = Batch.of(rows[first : first + ROWS], parts.device)

@@ -33,7 +33,10 @@ def _entropy(words: Sequence[str], n: int) -> float:
 
 
 class TfIdf:
-    """Weights of words by how few of some texts have them: smooth inverse document frequencies, as scikit-learn's."""
+    """Weights of words by how few of some texts have them: smooth inverse document frequencies, as scikit-learn's.
+
+    Words that none of the texts has weigh most, so that what a text says beside its references counts against it.
+    """
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.n = len(texts)
@@ -52,11 +55,7 @@ class TfIdf:
 
     def _vector(self, text: str) -> dict[str, float]:
         counts = Counter(self._words(text))
-        return {
-            word: count * (math.log((1 + self.n) / (1 + self.having[word])) + 1)
-            for word, count in counts.items()
-            if word in self.having
-        }
+        return {word: count * (math.log((1 + self.n) / (1 + self.having[word])) + 1) for word, count in counts.items()}
 
     @staticmethod
     def _words(text: str) -> list[str]:

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from prisma.analysis.attention.token_grid import TokenGrid
 from prisma.batching import inputs_per_pass
+from prisma.bounds import expect_within
 from prisma.config import TextConfig
 from prisma.data.pictures import Pictures
 from prisma.errors import NotFiniteError, PrismaError, quoted
+from prisma.fields import conform
 from prisma.inventory import site_names
 from prisma.numbers import first_not_finite
 from prisma.plain import uncompiled
@@ -147,6 +149,8 @@ def source_of(
         expect_model(one)
         if isinstance(images, Tensor):
             expect_inputs(one, images)
+    if not sites:
+        raise PrismaError("expected the name of a site; found none")
     if not isinstance(images, Tensor | Pictures):
         raise PrismaError(f"expected images as a tensor, or pictures; found a {type(images).__name__}")
     if not len(images):
@@ -198,6 +202,12 @@ def roles_of(model: Model, site: str) -> tuple[str, ...]:
     return tuple(next(role for role, mask in masks.items() if mask[i]) for i in range(grid.n_tokens))
 
 
+def token_places(model: Model, site: str, tokens: str | Sequence[str]) -> list[int]:
+    """The indices of the tokens of a site that have one of some roles, or of "all"."""
+    wanted = (tokens,) if isinstance(tokens, str) else tokens
+    return [i for i, role in enumerate(roles_of(model, site)) if role in wanted or "all" in wanted]
+
+
 def rows_of(x: Tensor, site: str) -> Tensor:
     """The value of a site as [image, token, width]: heads side by side, one token where a site has none."""
     return x.unsqueeze(1) if axes_of(site)[1] not in ("token", "patch", "query") and x.ndim == 2 else x.flatten(2)
@@ -209,7 +219,8 @@ def split_images(n: int, held_out: float, seed: int = 0) -> tuple[list[int], lis
     Raises:
         PrismaError: the part is no share, or one of the two would have no image.
     """
-    if not 0 <= held_out < 1:
+    expect_within("order_seed", seed := conform("the seed of the order", seed, int), "the seed of the order")
+    if not 0 <= (held_out := conform("held_out", held_out, float)) < 1:
         raise PrismaError(f"expected held_out to be a share from 0 to below 1; found {held_out}")
     order = np.random.RandomState((seed, _SPLIT)).permutation(n).tolist()
     kept = round(n * held_out)

@@ -19,6 +19,7 @@ from prisma.batching import inputs_per_pass
 from prisma.edits import Apply, Edit
 from prisma.errors import PrismaError
 from prisma.runs import Model, record, run
+from prisma.sites import axes_of
 from prisma.sparse.activations import bare, rows_of
 from prisma.sparse.coders import Coder
 from prisma.sparse.splicing import Splice
@@ -59,7 +60,7 @@ def behaviour(
     spliced = []
     for x in images.split(inputs_per_pass(model, batch)):
         reads = _rows(model, x, reads_at) if coder.config.target else None
-        spliced.append(run(model, x, {site: _at(Splice(coder, error=False, reads=reads), at)}))
+        spliced.append(run(model, x, {site: _at(Splice(coder, error=False, reads=reads), site, at)}))
     found["spliced"] = torch.cat(spliced)
     return scores({name: logits.double() for name, logits in found.items()}, labels)
 
@@ -87,12 +88,12 @@ def without_coder(
     for x in images.split(size):
         found["clean"].append(run(model, x))
         for name, value in (("zero", torch.zeros_like), ("mean", of_mean)):
-            found[name].append(run(model, x, {site: _at(Apply(value), at)}))
+            found[name].append(run(model, x, {site: _at(Apply(value), site, at)}))
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def _at(edit: Edit, tokens: list[int] | None) -> Edit:
-    return edit if tokens is None else edit.at(token=tokens)
+def _at(edit: Edit, site: str, tokens: list[int] | None) -> Edit:
+    return edit if tokens is None else edit.at(**{axes_of(site)[1]: tokens})
 
 
 def _expect_classes(model: Model) -> None:

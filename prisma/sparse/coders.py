@@ -32,7 +32,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prisma.errors import PrismaError
+from prisma.bounds import LONGEST_LABEL, expect_memory
+from prisma.errors import PrismaError, is_text, quoted
 from prisma.fields import check_types, expect_choices
 from prisma.sites import canonical
 from prisma.sparse.kernels import Entries, keep_largest, largest_of_groups, top_threshold
@@ -79,11 +80,25 @@ class CoderConfig:
             raise PrismaError("expected a target site for a coder with a skip or an output of its own; found none")
         if self.target is not None and self.centred:
             raise PrismaError("expected a transcoder, whose b_dec is of another site, not to be centred by it")
-        if len(self.sites) > 1 and sum(self.widths) != self.d:
-            raise PrismaError(f"expected the widths of {len(self.sites)} sites to add to {self.d}; found {self.widths}")
+        self._expect_sites()
         growing = all(a < b for a, b in zip((0, *self.prefixes), self.prefixes, strict=False))
-        if self.prefixes and (not growing or self.prefixes[-1] != self.width):
-            raise PrismaError(f"expected prefixes that grow to the width {self.width:,}; found {self.prefixes}")
+        if self.prefixes and (self.kind != "matryoshka" or not growing or self.prefixes[-1] != self.width):
+            raise PrismaError(
+                f"expected prefixes that grow to the width {self.width:,}, of a matryoshka coder alone; found "
+                f"{self.prefixes} of a {self.kind} coder"
+            )
+
+    def _expect_sites(self) -> None:
+        names = (*self.sites, *(() if self.target is None else (self.target,)))
+        if wrong := [name for name in names if len(name) > LONGEST_LABEL or not is_text(name)]:
+            raise PrismaError(f"expected names of sites; found {quoted(wrong[0])}")
+        if len(set(self.sites)) < len(self.sites) or not self.sites or self.target == "":
+            raise PrismaError(f"expected one site or several different ones; found {quoted(names)}")
+        one = (self.d,) if len(self.sites) == 1 and not self.widths else self.widths
+        if len(one) != len(self.sites) or sum(one) != self.d or min(one) < 1:
+            raise PrismaError(
+                f"expected the widths of {len(self.sites)} sites, which add to {self.d}; found {quoted(self.widths)}"
+            )
 
 
 class Coder(nn.Module):
@@ -131,6 +146,12 @@ class Coder(nn.Module):
         return " + ".join(self.config.sites)
 
     @property
+    def told(self) -> Mapping[str, Any]:
+        """What its metadata says of its training; empty if nothing."""
+        known = self.metadata.get("training")
+        return known if isinstance(known, Mapping) else {}
+
+    @property
     def bias(self) -> Tensor:
         """[m]: what is added to the pre-activations."""
         return self.b_gate if self.kind == "gated" else self.b_enc
@@ -154,6 +175,8 @@ class Coder(nn.Module):
         Raises:
             PrismaError: inputs of another width.
         """
+        if not isinstance(x, Tensor):
+            raise PrismaError(f"expected activations as a tensor; found a {type(x).__name__}")
         if x.shape[-1] != self.config.d:
             raise PrismaError(
                 f"expected activations of width {self.config.d} for this coder of {self.site or 'an unnamed site'}; "
@@ -181,6 +204,8 @@ class Coder(nn.Module):
 
         On a CPU, where no gradient is wanted, only the latents that are active are multiplied.
         """
+        if z.shape[-1] != self.config.width:
+            raise PrismaError(f"expected a code of {self.config.width:,} latents; found one of {z.shape[-1]:,}")
         z = z.to(self.W_dec.dtype)
         if z.device.type == "cpu" and z.ndim > 1 and not torch.is_grad_enabled():
             return Entries.of(z.flatten(0, -2)).times(self.W_dec).unflatten(0, z.shape[:-1]) + self.b_dec
@@ -213,6 +238,13 @@ def at_site(coder: Coder, site: str) -> Coder:
     return new
 
 
+def expect_coder(coder: object) -> Coder:
+    """The coder. Raises PrismaError: it is none."""
+    if not isinstance(coder, Coder):
+        raise PrismaError(f"expected a sparse coder; found a {type(coder).__name__}")
+    return coder
+
+
 def expect_whole(coder: Coder) -> Coder:
     """The coder, if all its weights are finite. Raises PrismaError: which are not."""
     wrong = [name for name, x in coder.state_dict().items() if not x.isfinite().all()]
@@ -228,6 +260,7 @@ def drawn(config: CoderConfig, seed: int = 0) -> Coder:
     Encoder and decoder are tensors of their own, so that training one does not change the other. A transcoder's encoder
     looks for other directions, and so weakly that its output is small at first.
     """
+    expect_memory(16 * config.width * (config.d + (config.d_out or config.d)), "the weights of this coder in training")
     coder = Coder(config)
     generator = torch.Generator().manual_seed(seed)
     out, m = config.d_out or config.d, config.width

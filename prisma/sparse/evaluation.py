@@ -10,14 +10,16 @@ from torch import Tensor
 
 from prisma.checkpoint import weights_hash
 from prisma.config import ViTConfig
-from prisma.errors import PrismaError
-from prisma.runs import Model
-from prisma.sparse.activations import FILL_BYTES, Run, Source, roles_of, source_of, split_images
+from prisma.errors import PrismaError, quoted
+from prisma.fields import conform
+from prisma.runs import Model, expect_inputs, expect_model
+from prisma.sparse.activations import FILL_BYTES, Run, Source, split_images, token_places
 from prisma.sparse.baselines import baselines
 from prisma.sparse.behaviour import behaviour, without_coder
-from prisma.sparse.coders import BATCHED, Coder, at_site
+from prisma.sparse.coders import BATCHED, Coder, at_site, expect_coder
 from prisma.sparse.ground_truth import factor_recovery
 from prisma.sparse.ground_truth import pooled as pooled_latents
+from prisma.sparse.inputs import read_by, source_for, tokens_of, written_by
 from prisma.sparse.metrics import Sums, legacy_explained_variance, structure
 from prisma.sparse.probing import k_sparse_accuracy
 from prisma.sparse.splicing import expect_written
@@ -75,12 +77,11 @@ def evaluate(
         PrismaError: a coder of another model or width, too few images, tokens that are all equal.
     """
     expect_trained_on(coder, model, other_model)
-    coder = coder if site is None else at_site(coder, site)
-    wanted = _tokens(coder, tokens)
+    coder = coder if site is None else at_site(coder, conform("site", site, str))
+    _expect_data(model, images, labels, factors)
+    wanted, c = tokens_of(coder, tokens), coder.config
     fit, test = split_images(len(images), 0.5, seed)
-    c, sites = coder.config, [site for site in (*coder.config.sites, coder.config.target) if site]
-    source = _Kept.of(source_of(model, images[test], sites, wanted))
-    fitted = _Kept.of(source_of(model, images[fit], sites, wanted))
+    source, fitted = (_Kept.of(source_for(coder, model, images[some], wanted)) for some in (test, fit))
     measured = {"coder": measure(coder, source, legacy=legacy)}
     _compare_with_claims(coder, measured["coder"][0])
     contenders = {"coder": coder}
@@ -90,7 +91,7 @@ def evaluate(
     measured |= {name: measure(one, source, legacy=legacy) for name, one in contenders.items() if name not in measured}
     numbers = [_known(one, fitted, source, labels, factors, fit, test) for one in contenders.values()]
     if not isinstance(model, Mapping) and len(c.sites) == 1 and _has_classes(model):
-        at = None if wanted == "all" else _places(source, model)
+        at = None if wanted == "all" else token_places(model, c.sites[0], wanted)
         some = None if labels is None else labels[test]
         others = without_coder(model, images[test], c.target or coder.site, at=at)
         runs = [behaviour(one, model, images[test], some, at=at, others=others) for one in contenders.values()]
@@ -98,6 +99,28 @@ def evaluate(
     for (name, one), more in zip(contenders.items(), numbers, strict=True):
         measured[name][0] |= structure(one) | more
     return [{"coder": name, **row} for name, rows in measured.items() for row in rows]
+
+
+def _expect_data(
+    model: Model | Mapping[str, Model], images: Tensor, labels: Tensor | None, factors: Tensor | None
+) -> None:
+    """Raise PrismaError: images that no model takes, or labels or factors that are not those of these images."""
+    models = list(model.values()) if isinstance(model, Mapping) else [model]
+    for one in models:
+        expect_model(one)
+        expect_inputs(one, images)
+    n, shape = len(images), lambda x: f"{list(x.shape)} of {x.dtype}" if isinstance(x, Tensor) else quoted(x)
+    if labels is not None:
+        if not isinstance(labels, Tensor) or labels.shape != (n,) or labels.is_floating_point():
+            raise PrismaError(f"expected labels [{n}], whole numbers, of the images; found {shape(labels)}")
+        most = max((one.config.n_classes for one in models if _has_classes(one)), default=0)
+        if int(labels.min()) < 0 or (most and int(labels.max()) >= most):
+            known = f"from 0 to {most - 1}" if most else "of 0 or more"
+            raise PrismaError(f"expected labels {known}; found {labels.min()} to {labels.max()}")
+    if factors is not None:
+        fits = isinstance(factors, Tensor) and factors.ndim == 2 and factors.shape[1] == n and len(factors)
+        if not fits or not factors.isfinite().all():
+            raise PrismaError(f"expected factors [value, {n}], finite numbers, of the images; found {shape(factors)}")
 
 
 def measure(coder: Coder, source: Source, *, legacy: bool = False) -> list[Row]:
@@ -112,8 +135,7 @@ def measure(coder: Coder, source: Source, *, legacy: bool = False) -> list[Row]:
     trained, parts = 0, list[tuple[Tensor, Tensor]]()
     for start in range(0, len(source), IMAGES):
         acts = source.read(range(start, min(start + IMAGES, len(source))))
-        x = torch.cat([acts[site] for site in _sites(coder, source)], -1)
-        y = expect_written(coder, acts[c.target]) if c.target else x
+        x, y = read_by(coder, acts), expect_written(coder, written_by(coder, acts))
         z = coder.encode(x)
         guess = coder.decode(z) + coder.skipped(x)
         for kind, mask in masks.items():
@@ -136,14 +158,9 @@ def measure(coder: Coder, source: Source, *, legacy: bool = False) -> list[Row]:
     return rows
 
 
-def _sites(coder: Coder, source: Source) -> list[str]:
-    """The coder's sites as the source calls them: coders of other libraries may name theirs otherwise."""
-    return [site for site in coder.config.sites if site in source.widths]
-
-
 def expect_trained_on(coder: Coder, model: Model | Mapping[str, Model], other_model: bool) -> None:
     """Raise PrismaError if a coder says that it was trained on a model with other weights."""
-    stated = coder.metadata.get("training", {}).get("model_sha256", {})
+    stated = expect_coder(coder).told.get("model_sha256", {})
     models = model if isinstance(model, Mapping) else {"": model}
     for name, one in models.items():
         if not other_model and name in stated and stated[name] != (here := weights_hash(one.state_dict())):
@@ -155,8 +172,8 @@ def expect_trained_on(coder: Coder, model: Model | Mapping[str, Model], other_mo
 
 def _compare_with_claims(coder: Coder, row: Row) -> None:
     """Warn where numbers show that a coder is of another site, or was read as another kind than it is."""
-    record = coder.metadata.get("training", {})
-    claimed, claimed_fvu = record.get("l0"), record.get("fvu_held_out", record.get("fvu"))
+    told = coder.told
+    claimed, claimed_fvu = told.get("l0"), told.get("fvu_held_out", told.get("fvu"))
     if row["fvu"] > 1:
         warnings.warn(
             f"this coder reconstructs worse than the mean does (fvu {row['fvu']:.2f}): is it of {coder.site} of this "
@@ -218,9 +235,7 @@ def _mean_written(coder: Coder, source: Source) -> Tensor:
     found = []
     for start in range(0, len(source), IMAGES):
         acts = source.read(range(start, min(start + IMAGES, len(source))))
-        target = coder.config.target
-        x = acts[target] if target else torch.cat([acts[site] for site in _sites(coder, source)], -1)
-        found.append(x.double().mean(1))
+        found.append(written_by(coder, acts).double().mean(1))
     return torch.cat(found)
 
 
@@ -253,17 +268,5 @@ class _Kept:
         return {site: x[rows.to(x.device)] for site, x in self.acts.items()}
 
 
-def _tokens(coder: Coder, tokens: str | Sequence[str] | None) -> str | tuple[str, ...]:
-    """Those that are asked for, or those with which a coder was trained."""
-    chosen = tokens if tokens is not None else coder.metadata.get("training", {}).get("tokens", "all")
-    return chosen if isinstance(chosen, str) else tuple(chosen)
-
-
 def _has_classes(model: Model) -> bool:
     return isinstance(model.config, ViTConfig) and model.config.n_classes > 0
-
-
-def _places(source: Source, model: Model) -> list[int]:
-    """The indices of the tokens that a source reads."""
-    chosen = set(source.roles)
-    return [i for i, role in enumerate(roles_of(model, next(iter(source.widths)))) if role in chosen]

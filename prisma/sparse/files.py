@@ -16,10 +16,11 @@ from torch import Tensor
 
 from prisma.checkpoint import read_tensors, to_safetensors
 from prisma.errors import PrismaError, quoted
-from prisma.fields import from_dict
+from prisma.fields import conform, from_dict
 from prisma.files import read_json, write_atomic
 from prisma.sites import canonical
-from prisma.sparse.coders import BATCHED, Coder, CoderConfig, expect_whole
+from prisma.sparse.coders import BATCHED, Coder, CoderConfig, expect_whole, unit
+from prisma.sparse.foreign import OUTPUT, Said, matrix
 
 CFG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 VERSION = "6.0.0"
@@ -81,23 +82,47 @@ def read_coder(folder: Path) -> Coder:
         PrismaError: a file is missing, a setting is unknown, or tensors do not fit.
     """
     cfg, (tensors, _) = read_json(folder / CFG), read_tensors(folder / WEIGHTS)
-    metadata = cfg.get("metadata") if isinstance(cfg.get("metadata"), dict) else {}
-    own = (metadata or {}).get(OURS)
-    if isinstance(own, dict) and isinstance(own.get("config"), dict):
-        config = from_dict(CoderConfig, own["config"], folder / CFG)
+    metadata = Said(cfg, folder / CFG).inside("metadata").values
+    own = metadata.get(OURS)
+    if own is not None:
+        if not isinstance(own, dict):
+            raise PrismaError(f"expected what Prisma says of a coder in {folder / CFG}; found {quoted(own)}")
+        config = from_dict(CoderConfig, own.get("config"), folder / CFG)
+        _expect_training(own.get("training", {}), folder / CFG)
         return filled(config, tensors, folder, {name: x for name, x in own.items() if name != "config"})
-    return _foreign(cfg, metadata or {}, tensors, folder)
+    return _foreign(cfg, metadata, tensors, folder)
+
+
+TOLD: Mapping[str, Any] = {
+    "tokens": str | tuple[str, ...],
+    "bfloat16": bool,
+    **dict.fromkeys(("steps", "step", "batch", "images", "dead_after", "seed", "order_seed", "memory"), int),
+    **dict.fromkeys(("fvu", "fvu_held_out", "l0", "l0_held_out", "dead", "gamma", "lr", "held_out"), float),
+}
+"""What a coder says of its training, and its type; what else it says, nothing reads."""
+
+
+def _expect_training(told: Any, source: Path) -> None:
+    """Raise PrismaError: something that is read later is of another type."""
+    if not isinstance(told, dict):
+        raise PrismaError(f"expected what a coder says of its training in {source}; found {quoted(told)}")
+    for name, kind in TOLD.items():
+        if name in told:
+            conform(f"{name} of the training in {source}", told[name], kind)
+    weights = told.get("model_sha256", {})
+    if not isinstance(weights, dict) or not all(isinstance(x, str) for x in weights.values()):
+        raise PrismaError(f"expected the hash of each model by its name in {source}; found {quoted(weights)}")
 
 
 def _foreign(cfg: Mapping[str, Any], metadata: Mapping[str, Any], tensors: dict[str, Tensor], folder: Path) -> Coder:
     """A coder that SAELens trained, of any version."""
-    architecture = str(cfg.get("architecture", "standard"))
+    said, more = Said(cfg, folder / CFG), Said(metadata, folder / CFG)
+    architecture = said.get("architecture", str, "standard")
     kind = architecture.replace("skip_", "").replace("_transcoder", "").replace("transcoder", "standard")
-    settings = cfg.get("activation_fn_kwargs") or {}
-    named = cfg.get("activation_fn_str", cfg.get("activation_fn", "relu"))
+    named = said.get("activation_fn_str", str, said.get("activation_fn", str, "relu"))
     if architecture == "standard" and named != "relu":
-        kind = str(named)  # before version 6, a topk coder was a standard one with this word
-    k = cfg.get("k", settings.get("k"))
+        kind = named  # before version 6, a topk coder was a standard one with this word
+    k = said.get("k", int | None, said.inside("activation_fn_kwargs").get("k", int | None))
     if kind == "standard" and k is not None:
         raise PrismaError(
             f"expected a kind of coder that keeps k latents, such as topk, in {folder}; found k={quoted(k)} with the "
@@ -112,27 +137,25 @@ def _foreign(cfg: Mapping[str, Any], metadata: Mapping[str, Any], tensors: dict[
         raise PrismaError(
             f"expected a coder of raw activations in {folder}; found {(wrong or ['a scaling_factor'])[0]}"
         )
-    site = metadata.get("hook_name") or cfg.get("hook_name") or cfg.get("hook_point") or ""
-    target = (
-        (metadata.get("hook_name_out") or cfg.get("hook_name_out") or "output")
-        if "transcoder" in architecture
-        else None
-    )
-    if kind in ("topk", "abstopk") and cfg.get("rescale_acts_by_decoder_norm"):
+    sites = [one.get(name, str | None) for name in ("hook_name", "hook_point") for one in (more, said)]
+    targets = [one.get("hook_name_out", str | None) for one in (more, said)]
+    target = next(filter(None, targets), OUTPUT) if "transcoder" in architecture else None
+    centred = said.get("apply_b_dec_to_input", bool, target is None)
+    if centred and target is not None:
+        raise PrismaError(
+            f"expected apply_b_dec_to_input=false of a transcoder in {folder / CFG}, whose b_dec is of another site; "
+            "found true"
+        )
+    if said.get("rescale_acts_by_decoder_norm", bool | None) and kind in ("topk", "abstopk"):
         tensors = with_unit_decoder(tensors)
-    w = tensors.get("W_enc")
-    d, m = w.shape if w is not None and w.ndim == 2 else (cfg.get("d_in", 0), cfg.get("d_sae", 0))
-    centred = bool(cfg.get("apply_b_dec_to_input", True)) and target is None
+    d, m = matrix(tensors, "W_enc", folder).shape
+    said.expect_sizes({"d_in": d, "d_sae": m})
     config = CoderConfig(
-        kind, d, m, k, (canonical(str(site)),), (), target, cfg.get("d_out") if target else None,
-        "W_skip" in tensors, centred,
+        kind, d, m, k, (canonical(next(filter(None, sites), "")),), (), target,
+        said.get("d_out", int | None) if target else None, "W_skip" in tensors, centred,
     )  # fmt: skip
-    return filled(
-        config,
-        tensors,
-        folder,
-        {"source": "saelens", "model_name": metadata.get("model_name", cfg.get("model_name", ""))},
-    )
+    model = more.get("model_name", str | None, said.get("model_name", str | None))
+    return filled(config, tensors, folder, {"source": "saelens", "model_name": model or ""})
 
 
 REPRODUCED = (None, "none", False)
@@ -143,7 +166,7 @@ def with_unit_decoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same coder with directions of length 1, whose selection was by pre-activations times these lengths."""
     lengths = tensors["W_dec"].norm(dim=-1)
     changed = {"W_enc": tensors["W_enc"] * lengths, "b_enc": tensors["b_enc"] * lengths}
-    return {**tensors, **changed, "W_dec": tensors["W_dec"] / lengths[:, None]}
+    return {**tensors, **changed, "W_dec": unit(tensors["W_dec"])}
 
 
 @torch.no_grad()
@@ -151,9 +174,10 @@ def filled(config: CoderConfig, tensors: Mapping[str, Tensor], source: Path, met
     """A coder with these weights, each in memory of its own.
 
     Raises:
-        PrismaError: a tensor is missing, unknown, of another shape, or not finite.
+        PrismaError: a tensor is missing, unknown, of another shape, of whole or complex numbers, or not finite.
     """
-    coder = Coder(config, metadata)
+    with torch.device("meta"):  # before shapes are compared, a size is only what a file says
+        coder = Coder(config, metadata)
     wanted = coder.state_dict()
     wrong = [f"{name} is missing" for name in wanted if name not in tensors]
     wrong += [f"{name} is unknown" for name in tensors if name not in wanted]
@@ -162,9 +186,11 @@ def filled(config: CoderConfig, tensors: Mapping[str, Tensor], source: Path, met
         for name, x in wanted.items()
         if name in tensors and tensors[name].shape != x.shape
     ]
+    wrong += [f"{name} is {x.dtype}, not floating point" for name, x in tensors.items() if not x.is_floating_point()]
     if wrong:
         raise PrismaError(
             f"expected the weights of a {config.kind} coder in {source}; found that {'; '.join(wrong[:5])}"
         )
-    coder.load_state_dict({name: tensors[name].float().clone() for name in wanted})
+    own = {name: tensors[name].float().clone(memory_format=torch.contiguous_format) for name in wanted}
+    coder.load_state_dict(own, assign=True)
     return expect_whole(coder.requires_grad_(False).eval())

@@ -22,13 +22,19 @@ SPREAD = 8
 
 
 def fits(p: Tensor) -> bool:
-    """Whether the kernels are for this tensor: where it is decides, and how wide its rows are."""
-    return p.is_cuda and SMALLEST_ROW <= p.shape[-1] <= LARGEST_ROW and find_spec("triton") is not None
+    """Whether the kernels are for this tensor: where it is decides, its width, and whether float32 holds it."""
+    exact = p.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    return p.is_cuda and exact and SMALLEST_ROW <= p.shape[-1] <= LARGEST_ROW and find_spec("triton") is not None
 
 
 def top_columns(p: Tensor, k: int, by_size: bool = False) -> Tensor:
-    """[N, k]: where the k largest of each row of `p` [N, m] are, in the order of the columns; of equals, the first."""
+    """[N, k]: where the k largest of each row of `p` [N, m] are, in the order of the columns; of equals, the first.
+
+    NaN is larger than all numbers, as in torch.
+    """
     columns = torch.empty(len(p), k, dtype=torch.int64, device=p.device)
+    if not len(p):  # a GPU starts no program for no rows
+        return columns
     p = p.contiguous()
     block = 1 << (p.shape[1] - 1).bit_length()
     _compiled()[(len(p),)](p, columns, p.shape[1], k, by_size, block, num_warps=16 if block > 8192 else 8)
@@ -57,7 +63,7 @@ def _top(p, columns, m, k, by_size: tl.constexpr, block: tl.constexpr):  # type:
     x = tl.load(p + row * m + at, mask=here, other=0.0).to(tl.float32)
     if by_size:
         x = tl.abs(x)
-    bits = x.to(tl.int32, bitcast=True)
+    bits = tl.where(x != x, 0x7FFFFFFF, x.to(tl.int32, bitcast=True))
     key = tl.where(here, bits ^ ((bits >> 31) & 0x7FFFFFFF), -2147483648)  # whole numbers in the order of the floats
     kth = tl.where(tl.sum((key >= 0).to(tl.int32), axis=0) >= k, 0, -2147483648)
     for i in range(31):

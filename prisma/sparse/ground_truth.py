@@ -13,8 +13,9 @@ from torch import Tensor
 from prisma.data.task import Factor
 from prisma.errors import PrismaError
 from prisma.runs import Model
-from prisma.sparse.activations import Source, source_of
+from prisma.sparse.activations import Source
 from prisma.sparse.coders import Coder
+from prisma.sparse.inputs import read_by, source_for
 from prisma.sparse.metrics import Recovery, matched
 
 POOLS = ("max", "mean")
@@ -31,7 +32,7 @@ def latents_of_images(
     """
     if pool not in POOLS:
         raise PrismaError(f"expected pool to be one of {', '.join(POOLS)}; found {pool!r}")
-    return pooled(coder, source_of(model, images, coder.config.sites, tokens), pool)
+    return pooled(coder, source_for(coder, model, images, tokens), pool)
 
 
 @torch.no_grad()
@@ -40,7 +41,7 @@ def pooled(coder: Coder, source: Source, pool: str = "max") -> Tensor:
     found = []
     for start in range(0, len(source), 64):
         acts = source.read(range(start, min(start + 64, len(source))))
-        z = coder.encode(torch.cat([acts[site] for site in acts if site != coder.config.target], -1))
+        z = coder.encode(read_by(coder, acts))
         found.append(z.abs().amax(1) if pool == "max" else z.mean(1))
     return torch.cat(found)
 

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prisma.bounds import expect_within
 from prisma.errors import PrismaError, quoted
+from prisma.fields import check_types
 from prisma.files import write_atomic
 from prisma.sites import canonical
 from prisma.sparse.activations import Source, bare
@@ -54,6 +56,12 @@ class Wanted:
     sparsity: float | None = None
     seed: int = 0
     frozen: str | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        expect_within("seed", self.seed)
+        if self.sparsity is not None and not 0 <= self.sparsity < float("inf"):
+            raise PrismaError(f"expected sparsity to be a number of 0 or more; found {self.sparsity}")
 
     @property
     def sites(self) -> tuple[str, ...]:

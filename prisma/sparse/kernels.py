@@ -50,7 +50,7 @@ def top_threshold(p: Tensor, k: int) -> Tensor:
             return flat.new_zeros(())
         return flat.new_tensor(np.partition(values, len(values) - kept - 1)[len(values) - kept - 1])
     if fits(p):
-        return batch_threshold(p.detach(), kept)
+        return batch_threshold(p.detach().flatten(0, -2), kept)
     return flat.topk(kept + 1, sorted=False).values.min().clamp_min(0)
 
 

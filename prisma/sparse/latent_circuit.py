@@ -23,9 +23,11 @@ from prisma.analysis.circuits.circuit_search import ABLATIONS, is_faithful
 from prisma.analysis.patching.pairs import expect_pairs
 from prisma.analysis.statistics import share_of
 from prisma.batching import inputs_per_pass, measure_rows
+from prisma.edits import Edit
 from prisma.errors import PrismaError
 from prisma.metrics import Metric
-from prisma.runs import Model, run
+from prisma.runs import Model, record, run
+from prisma.sparse.activations import bare, rows_of
 from prisma.sparse.latent_attribution import latent_attribution
 from prisma.sparse.latent_nodes import ERROR, Code, Coders, Node, Nodes
 from prisma.sparse.latent_patching import replacing
@@ -81,7 +83,7 @@ def latent_circuit(
     contributes. Nodes are ranked by the size of their attribution.
 
     Args:
-        coders: as in `latent_attribution`, but no transcoders.
+        coders: as in `latent_attribution`. A transcoder's latents are computed anew from what it reads in the circuit.
         n: the n best nodes; None: the fewest on the curve with |1 - faithfulness| <= 1 - enough, or all.
         errors: whether the errors may be in the circuit; else they are always those of the ablation.
         ablation: what the nodes outside carry: `"corrupt"` for their values on `corrupt`, `"mean"` for the mean of
@@ -97,8 +99,6 @@ def latent_circuit(
     _expect_options(ablation, enough, draws)
     expect_pairs(clean, corrupt)
     nodes = Nodes.of(model, coders, tokens)
-    if any(coder.config.target for coder in nodes.coders.values()):
-        raise PrismaError("expected coders that write the site that they read; found a transcoder")
     scores = latent_attribution(model, coders, clean, corrupt, metric, tokens=tokens, steps=steps, batch=batch).effect
     usable = scores.cpu() != 0
     if not errors:
@@ -170,19 +170,24 @@ class _Runs:
             if self.ablation == "zero":
                 other = {site: Code(torch.zeros_like(x.z), torch.zeros_like(x.error)) for site, x in other.items()}
             for values, inside in zip(found, circuits, strict=True):
-                logits = run(self.model, some, self._edits(~inside, other, len(some)))
+                logits = run(self.model, some, self._edits(~inside, other, some))
                 values.append(measure_rows(self.metric, logits, rows, total))
         return [torch.cat(values) for values in found]
 
-    def _edits(self, outside: Tensor, other: dict[str, Code], images: int) -> dict[str, object]:
-        edits: dict[str, object] = {}
+    def _edits(self, outside: Tensor, other: dict[str, Code], images: Tensor) -> dict[str, Edit]:
+        """The edits of a circuit's run. What a transcoder reads is that of the run with the edits before it."""
+        edits: dict[str, Edit] = {}
         for i, (site, coder) in enumerate(self.nodes.coders.items()):
             latents = self.nodes.places[outside & (self.nodes.places[:, 0] == i), 1].tolist()
             if latents:
                 error, source = latents[-1] == ERROR, other[site]
-                like = Code(*(x.expand(images, *x.shape[1:]) for x in (source.z, source.error)))
+                like = Code(*(x.expand(len(images), *x.shape[1:]) for x in (source.z, source.error)))
+                reads = None
+                if coder.config.target:
+                    at = bare(coder.site)
+                    reads = rows_of(record(self.model, images, at, edits, stop=True)[1][at], at)
                 edits[site] = replacing(
-                    coder, source, like, latents[:-1] if error else latents, error, self.nodes.tokens
+                    coder, source, like, latents[:-1] if error else latents, error, self.nodes.tokens, reads
                 )
         return edits
 

@@ -6,49 +6,37 @@ x is the activation at the sender's site, z_j(x) the receiver's code in the run 
 gradient of the metric at the receiver's site, held fixed: the first-order effect of patching the sender while
 everything but the receiver j stays as it was. The last sender and the last receiver are the errors. Where every path
 from the sender's site to the metric passes through the receiver's, a sender's edges to all receivers and the error sum
-to its effect. A latent that is not active has no slope: what would activate it passes through the error.
+to its effect. A latent that is not active has no slope: what would activate it passes through the error. A transcoder
+has its nodes where it writes; as a receiver, its code follows what it reads.
 
 Source: Marks et al. 2403.19647.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from prisma.analysis.border import guarded
+from prisma.analysis.circuits.edge_effects import EdgeEffects
+from prisma.analysis.circuits.graph import largest_places
 from prisma.analysis.patching.pairs import source_of, target_and_source
-from prisma.analysis.result import PairedEffect
 from prisma.batching import inputs_per_pass, measure_rows, metric_gradient
 from prisma.edits import Add
 from prisma.errors import PrismaError
+from prisma.inventory import site_names
 from prisma.metrics import Metric
 from prisma.runs import Model, check_pixels, record
-from prisma.sparse.activations import rows_of
+from prisma.sparse.activations import bare, rows_of
 from prisma.sparse.coders import Coder
 from prisma.sparse.latent_attribution import products
 from prisma.sparse.latent_nodes import ERROR, Node, Nodes, places_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LatentEdges(PairedEffect):
+class LatentEdges(EdgeEffects):
     """Estimated effect on the metric of what each sender sends through each receiver, to first order."""
-
-    AXES: ClassVar = {
-        "effect": ("sender", "receiver"),
-        "stderr": ("sender", "receiver"),
-        "values": ("image", "sender", "receiver"),
-        "clean": ("image",),
-        "corrupt": ("image",),
-    }
-
-    values: Tensor  # [image, sender, receiver]
-
-    @property
-    def per_image(self) -> Tensor:
-        return self.values
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
@@ -57,14 +45,12 @@ class LatentEdges(PairedEffect):
 
     def top(self, n: int = 10) -> list[tuple[tuple[Node, Node], float]]:
         """The n edges with the largest effects by size, with the effects, means over pairs."""
-        effect, (first, second) = self.effect, self.metadata["sites"]
-        order = effect.flatten().abs().argsort(descending=True, stable=True)[:n].tolist()
-        found, receivers = list[tuple[tuple[Node, Node], float]](), self.metadata["receivers"]
-        for at in order:
-            i, j = divmod(at, effect.shape[1])
-            sender, receiver = i if i < effect.shape[0] - 1 else None, receivers[j]
-            found.append((((first, sender), (second, receiver)), effect[i, j].item()))
-        return found
+        (first, second), receivers = self.metadata["sites"], self.metadata["receivers"]
+        error = self.values.shape[1] - 1
+        return [
+            (((first, None if i == error else i), (second, receivers[j])), value)
+            for i, j, value in largest_places(self.effect, n)
+        ]
 
 
 @guarded
@@ -94,15 +80,14 @@ def latent_edges(
         `.effect`, `.stderr` [sender, receiver], `.values` [image, sender, receiver]; the errors are last.
 
     Raises:
-        PrismaError: the sender's site is not before the receiver's, a latent does not exist, a coder is a transcoder,
-            or as in `latent_attribution`.
+        PrismaError: what the sender writes is not before what the receiver reads, a latent does not exist, or as in
+            `latent_attribution`.
     """
-    nodes = Nodes.of(model, [sender, receiver], tokens)
-    if sender.config.target or receiver.config.target:
-        raise PrismaError("expected coders that write the site that they read; found a transcoder")
+    nodes, known = Nodes.of(model, [sender, receiver], tokens), site_names(model.config)
     first, second = nodes.sites
-    if nodes.coders[first] is not sender:
-        raise PrismaError(f"expected a sender before the receiver at {first}; found one at {second}")
+    written, read = bare(sender.config.target or sender.site), bare(receiver.site)
+    if written != first or known.index(read) < known.index(written):
+        raise PrismaError(f"expected a sender before the receiver, which reads {read}; found one at {written}")
     wanted = range(receiver.config.width) if latents is None else latents
     places = places_of(nodes, [*((second, j) for j in wanted), (second, None)])[:, 1].tolist()
     target, source = target_and_source(clean, corrupt, into)
@@ -138,7 +123,7 @@ def _edges(
     other, _, source_codes = nodes.record(model, source)
     leaf = torch.zeros_like(acts[first]).requires_grad_()
     with torch.enable_grad():
-        logits, reached = record(model, target, second, {first: Add(leaf)})
+        logits, reached = record(model, target, (bare(nodes.coders[second].site), second), {first: Add(leaf)})
         slope = metric_gradient(metric, logits, rows, total)[1]
         x = reached[second]
         (gradient,) = torch.autograd.grad(

@@ -31,7 +31,7 @@ def index_of(
     found: Latents, coder: Coder, title: str, outputs: list[str], classes: list[str], names: Mapping[int, Proposal]
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """What the page of all latents shows."""
-    meta, training = found.metadata, coder.metadata.get("training", {})
+    meta, training = found.metadata, coder.told
     about = [["coder", repr(coder)], ["images looked at", f"{meta['images']:,}"], ["tokens", f"{meta['tokens']:,}"]]
     about += [[f"training: {name}", _said(training[name])] for name in TOLD if name in training]
     facts = {

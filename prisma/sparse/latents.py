@@ -12,12 +12,14 @@ from prisma.analysis.result import Result
 from prisma.config import ViTConfig
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError
+from prisma.fields import conform
 from prisma.plain import uncompiled
 from prisma.runs import Model
 from prisma.sites import RESIDUAL, axes_of
-from prisma.sparse.activations import Run, Source, bare, roles_of, source_of
+from prisma.sparse.activations import Run, Source, bare, token_places
 from prisma.sparse.coders import Coder, unit
 from prisma.sparse.effects import Effects
+from prisma.sparse.inputs import read_by, source_for, tokens_of
 from prisma.sparse.strengths import Strengths
 from prisma.sparse.strongest import Strongest
 
@@ -128,17 +130,15 @@ def latents(
         PrismaError: a coder of another width or site, images or tokens that the model does not have, or activations
             that are not finite.
     """
-    if effect_images < 0:
+    if conform("effect_images", effect_images, int) < 0:
         raise PrismaError(f"expected effect_images to be 0 or more; found {effect_images}")
-    c = coder.config
-    sites = [site for site in (*c.sites, c.target) if site]
-    chosen = tokens if tokens is not None else coder.metadata.get("training", {}).get("tokens", "all")
-    source = source_of(model, images, sites, chosen if isinstance(chosen, str) else tuple(chosen), batch)
+    source, c = source_for(coder, model, images, tokens, batch), coder.config
     found, strengths, active = _streamed(coder, source, top)
     near, cosine = nearest(coder)
     effect = None
     if effect_images and len(c.sites) == 1 and not isinstance(model, Mapping):
-        run = Effects(coder, uncompiled(model), images, places_of(source, model), batch)
+        at = token_places(model, c.sites[0], tokens_of(coder, tokens))
+        run = Effects(coder, uncompiled(model), images, at, batch)
         effect = run.of(found.image[:, :effect_images], found.maps[:, :effect_images])
     return Latents(
         metadata=_metadata(coder, source, effect_images),
@@ -158,14 +158,13 @@ def latents(
 def _streamed(coder: Coder, source: Source, top: int) -> tuple[Strongest, Strengths, Tensor]:
     """The strongest images of each latent, its strengths, and on how many tokens it is active."""
     m, tokens, device = coder.config.width, len(source.roles), coder.W_enc.device
-    found = Strongest(m, min(top, len(source)) if top > 0 else top, tokens, above=0.0, device=device)
+    found = Strongest(m, min(conform("top", top, int), len(source)), tokens, above=0.0, device=device)
     strengths, active = Strengths(m, device=device), torch.zeros(m, dtype=torch.float64, device=device)
     size = max(min(CODE_BYTES // (tokens * m * 4), 64), 1)
     for start in range(0, len(source), size):
         rows = range(start, min(start + size, len(source)))
         acts = source.read(rows)
-        reads = [site for site in source.widths if bare(site) in map(bare, coder.config.sites)]
-        z = coder.encode(torch.cat([acts[site] for site in reads], -1))
+        z = coder.encode(read_by(coder, acts))
         active += (z != 0).sum((0, 1), dtype=torch.float64)
         found.add(rows, z, z.abs())
         strengths.add(z.flatten(0, 1))
@@ -182,13 +181,6 @@ def _metadata(coder: Coder, source: Run, effect_images: int) -> dict[str, Any]:
         "images": len(source), "tokens": len(source) * len(roles), "prefix": prefix, "grid": grid,
         "effect_images": effect_images, "classes": getattr(model.config, "n_classes", 0),
     }  # fmt: skip
-
-
-def places_of(source: Run, model: Model) -> list[int]:
-    """The indices of the tokens that a source reads."""
-    roles = roles_of(model, source.sites[0])
-    chosen = set(source.roles)
-    return [i for i, role in enumerate(roles) if role in chosen]
 
 
 def nearest(coder: Coder, n: int = NEAREST) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from prisma.downloads import download_if_there
-from prisma.errors import PrismaError, listed, quoted
+from prisma.errors import PrismaError, listed, quoted, shown
 from prisma.filesystem import given
 from prisma.repo_names import is_repo_name
 from prisma.sparse.coders import Coder
@@ -79,9 +79,11 @@ def _read(read: _Reader, folder: Path) -> Coder:
         return read(folder)
     except PrismaError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+    except KeyError as error:
+        raise PrismaError(f"expected a whole sparse coder at {folder}; found one without {error}") from None
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         raise PrismaError(
-            f"expected a whole sparse coder at {folder}; found one without {quoted(str(error), 200)}"
+            f"expected a whole sparse coder at {folder}; found files of another form ({shown(str(error), 200)})"
         ) from None
 
 
@@ -89,7 +91,7 @@ def _downloaded(ref: str, revision: str | None, layer: int | None) -> Path:
     """The folder on this machine with the files of a coder on the Hub."""
     parts = ref.split("/")
     repo, inside = "/".join(parts[:2]), "/".join(parts[2:])
-    if not is_repo_name(repo) or len(parts) < 2:
+    if not is_repo_name(repo) or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[2:]):
         raise PrismaError(
             f"expected a folder with a sparse coder, or OWNER/NAME/FOLDER on the Hub; found {quoted(ref)}"
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from prisma.checkpoint import to_safetensors, weights_hash
@@ -60,6 +60,8 @@ class Shards:
         index = read_json(path / INDEX)
         kinds = {"images": int, "shard_size": int, "roles": list, "widths": dict, "model_sha256": str}
         whole = all(type(index.get(name)) is kind for name, kind in kinds.items())
+        whole = whole and all(role in (*ROLES, "pooled") for role in index["roles"])
+        whole = whole and all(type(width) is int and width > 0 for width in index["widths"].values())
         if index.get("format") != FORMAT or not whole or min(index["images"], index["shard_size"]) < 1:
             raise PrismaError(f"expected activations with {INDEX} at {path}; found something else")
         count = -(-index["images"] // index["shard_size"])
@@ -108,12 +110,33 @@ class Shards:
             shard, end = images[start] // size, start + 1
             while end < len(images) and images[end] == images[end - 1] + 1 and images[end] // size == shard:
                 end += 1  # neighbours in one file are read together
-            with safe_open(self.folder / shard_name(shard), framework="pt") as file:
-                first = images[start] - shard * size
-                for site, found in parts.items():
-                    found.append(file.get_slice(site)[first : first + end - start].float()[:, rows])
+            for site, x in self._part(shard, images[start] - shard * size, end - start).items():
+                parts[site].append(x[:, rows])
             start = end
         return {site: torch.cat(found) for site, found in parts.items()}
+
+    def _part(self, shard: int, first: int, n: int) -> dict[str, Tensor]:
+        """Some neighbours of a shard, all their tokens: site -> [image, token, width]."""
+        path, size, found = self.folder / shard_name(shard), self.index["shard_size"], dict[str, Tensor]()
+        count = min(size, len(self) - shard * size)
+        try:
+            with safe_open(path, framework="pt") as file:
+                for site, width in self.widths.items():
+                    part = file.get_slice(site)
+                    wanted = [count, len(self.index["roles"]), width]
+                    if part.get_shape() != wanted or part.get_dtype() != "F16":
+                        raise PrismaError(
+                            f"expected {wanted} numbers of float16 at {site} in {path}; found {part.get_shape()} of "
+                            f"{part.get_dtype()}"
+                        )
+                    found[site] = part[first : first + n].float()
+        except (OSError, SafetensorError) as error:
+            raise PrismaError(f"expected a whole shard of activations at {path}; found none ({error})") from None
+        for site, x in found.items():
+            if (wrong := first_not_finite(x)) is not None:
+                image = shard * size + first + wrong[0]
+                raise NotFiniteError(f"expected finite activations at {site}; found {wrong[1]} in image {image}")
+        return found
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError, expect_packages, nearest, quoted
+from prisma.fields import conform
 from prisma.files import expect_empty, read_json, write_atomic, write_json
 from prisma.filesystem import given
 from prisma.launched import ALONE, Processes
@@ -78,6 +79,7 @@ class Settings:
     processes: Processes = ALONE
 
     def __post_init__(self) -> None:
+        conform("tokens", self.tokens, str | tuple[str, ...])
         for name in ("steps", "batch", "memory", "checkpoint_every", "dead_after"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):

@@ -159,10 +159,15 @@ def read_saved(path: Path, *, skip: int = 0) -> Any:
 
 
 def tensors_of(value: Any) -> dict[str, Tensor]:
-    """The tensors by name of a dict, or of the dicts in it, `state_dict` and `autoencoder` first."""
-    if not isinstance(value, Mapping):
-        return {}
-    if found := {str(name): x.tensor for name, x in value.items() if isinstance(x, _Made)}:
-        return found
-    ordered = sorted(value, key=lambda name: str(name) not in ("state_dict", "autoencoder", "model_state_dict"))
-    return next((inner for name in ordered if (inner := tensors_of(value[name]))), {})
+    """The tensors by name of a dict, or of the first dict in it that has some; `state_dict` and `autoencoder` first."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        inner = waiting.pop()
+        if not isinstance(inner, Mapping) or id(inner) in seen:  # a small file may name one dict a billion times
+            continue
+        seen.add(id(inner))
+        if found := {str(name): x.tensor for name, x in inner.items() if isinstance(x, _Made)}:
+            return found
+        ordered = sorted(inner, key=lambda name: str(name) not in ("state_dict", "autoencoder", "model_state_dict"))
+        waiting += [inner[name] for name in reversed(ordered)]
+    return {}

@@ -11,8 +11,10 @@ from prisma.analysis.attention.attention_flow import AttentionFlow, attention_fl
 from prisma.analysis.attention.head_scores import HeadScores, head_scores
 from prisma.analysis.attention.head_similarity import HeadSimilarity, head_similarity
 from prisma.analysis.attention.norm_weighted_attention import NormWeightedAttention, norm_weighted_attention
+from prisma.analysis.attention.register_neurons import RegisterNeurons, register_neurons
 from prisma.analysis.attention.relevance import Relevance, relevance
 from prisma.analysis.attention.rollout import Rollout, rollout
+from prisma.analysis.attention.test_time_registers import TestTimeRegisters, test_time_registers
 from prisma.analysis.attribution.direct_logit_attribution import DirectLogitAttribution, direct_logit_attribution
 from prisma.analysis.circuits.attribution_patching import AttributionPatching, attribution_patching
 from prisma.analysis.circuits.edge_attribution import EdgeAttribution, edge_attribution
@@ -24,6 +26,7 @@ from prisma.analysis.patching.activation_patching import ActivationPatching, act
 from prisma.analysis.patching.causal_tracing import CausalTracing, causal_tracing, embedding_scale
 from prisma.errors import PrismaError, nearest
 from prisma.study.attribution import ATTRIBUTION
+from prisma.study.circuits import CIRCUITS, PAIRS
 from prisma.study.class_space import CLASS_SPACE
 from prisma.study.directions import DIRECTIONS
 from prisma.study.entry import Analysis
@@ -36,7 +39,6 @@ def _metric(name: str = "logit_diff") -> dict[str, Any]:
     return {"metric": name, "target": None}
 
 
-_PAIRS = {**_metric(), "corrupt": "other", "sigma": None, "seed": 0, "into": "clean"}
 _MIXING = {"heads": "mean", "residual": 0.5}
 
 
@@ -86,10 +88,19 @@ def _causal_tracing(inputs: ShardInputs) -> CausalTracing:
     )
 
 
+def _register_neurons(inputs: ShardInputs) -> RegisterNeurons:
+    """The same for all shards: of the first images."""
+    options = inputs.select_options("stage", "factor")
+    return inputs.once(
+        "register_neurons",
+        lambda: register_neurons(inputs.model, inputs.reference, batch=inputs.batch, **options),
+    )
+
+
 ANALYSES: Mapping[str, Analysis] = {
     "activation_patching": Analysis(
         "The metric after one activation of one layer is replaced by its value for the corrupt image.",
-        {"site": "attn.z", "axis": None, **_PAIRS},
+        {"site": "attn.z", "axis": None, **PAIRS},
         ActivationPatching,
         lambda inputs: activation_patching(
             inputs.model,
@@ -102,7 +113,7 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "attribution_patching": Analysis(
         "A first-order approximation of activation patching for every head, token, attention and MLP.",
-        {**_PAIRS, "steps": 1},
+        {**PAIRS, "steps": 1},
         AttributionPatching,
         lambda inputs: attribution_patching(
             inputs.model,
@@ -115,7 +126,7 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "edge_attribution": Analysis(
         "A first-order approximation of patching every edge of the graph: EAP, and with more steps EAP-IG.",
-        {**_PAIRS, "steps": 1},
+        {**PAIRS, "steps": 1, "rules": "gradient"},
         EdgeAttribution,
         lambda inputs: edge_attribution(
             inputs.model,
@@ -123,9 +134,10 @@ ANALYSES: Mapping[str, Analysis] = {
             inputs.corrupt,
             inputs.metric,
             batch=inputs.batch,
-            **inputs.select_options("into", "steps"),
+            **inputs.select_options("into", "steps", "rules"),
         ),
     ),
+    **CIRCUITS,
     "ablation": Analysis(
         "The change of the metric when one activation of one layer is replaced by zero, a mean or another image's.",
         {"site": "attn.z", "axis": None, "by": "mean", "seed": 0, **_metric()},
@@ -134,7 +146,7 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "path_patching": Analysis(
         "The metric after one edge of the graph carries its value for the corrupt image.",
-        {**_PAIRS, "mlps": "frozen"},
+        {**PAIRS, "mlps": "frozen"},
         PathPatching,
         lambda inputs: path_patching(
             inputs.model,
@@ -147,7 +159,7 @@ ANALYSES: Mapping[str, Analysis] = {
     ),
     "head_graph": Analysis(
         "Path patching from every head to the q, k and v of every later head.",
-        _PAIRS,
+        PAIRS,
         HeadGraph,
         lambda inputs: head_graph(
             inputs.model,
@@ -220,6 +232,25 @@ ANALYSES: Mapping[str, Analysis] = {
         {"factor": 3.0},
         Artifacts,
         lambda inputs: artifacts(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
+    ),
+    "register_neurons": Analysis(
+        "The neurons that answer at the patches with unusually large norms, in the first images.",
+        {"stage": None, "factor": 3.0},
+        RegisterNeurons,
+        _register_neurons,
+    ),
+    "test_time_registers": Analysis(
+        "What becomes of artifacts, attention and logits when register neurons are moved to an added empty token.",
+        {"stage": None, "factor": 3.0, "neurons": 10, "registers": 1, "seed": 0},
+        TestTimeRegisters,
+        lambda inputs: test_time_registers(
+            inputs.model,
+            inputs.images,
+            _register_neurons(inputs),
+            n=inputs.options["neurons"],
+            batch=inputs.batch,
+            **inputs.select_options("registers", "seed"),
+        ),
     ),
     **DIRECTIONS,
     **MODULARITY,

@@ -8,6 +8,7 @@ from prisma.analysis.attribution.games import ABSENT
 from prisma.analysis.attribution.importance import OF
 from prisma.analysis.attribution.map_curves import CURVES
 from prisma.analysis.attribution.methods import METHODS
+from prisma.analysis.circuits.attribution_passes import RULES
 from prisma.analysis.circuits.path_patching import MLPS
 from prisma.analysis.class_space.perturbed import COMPAT
 from prisma.analysis.directions.texts import SPACES
@@ -45,6 +46,11 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "sigma": Option("strength of the corruption: standard deviation of the noise, or of the blur in pixels", float),
     "steps": Option("number of gradient evaluations: 1, or about 5 for integrated gradients", int),
+    "rules": Option(
+        "what is passed back: gradient, or relevance by cp_lrp (RelP: patterns held constant) or attn_lrp",
+        choices=RULES,
+    ),
+    "grad_drop": Option("average over gradients with one layer left out each (GradDrop): true or false", bool),
     "seed": Option("random seed", int),
     "into": Option(
         "the run that is patched: clean or corrupt",
@@ -136,6 +142,9 @@ OPTIONS: Mapping[str, Option] = {
     "draws": Option("number of classifiers, each with other random images", int),
     "space": Option("the space of the output: logits, or pooled, what the head reads", choices=SPACES),
     "texts": Option("number of named directions of each neuron", int),
+    "stage": Option("the stage of the residual stream: s is after block s - 1; default: the last", int),
+    "neurons": Option("the number of neurons that are moved to the added registers", int),
+    "registers": Option("the number of empty tokens that are added", int),
     "factor": Option("a patch is an artifact if its norm is above this multiple of the median norm", float),
 }
 """Name -> option, for every analysis that takes it."""

@@ -10,10 +10,12 @@ from prisma.analysis.statistics import (
     bootstrap_interval,
     mean_and_error,
     mean_interval,
+    share_interval,
     share_of,
     standard_error,
     welch,
     wilcoxon,
+    wilson_interval,
 )
 
 
@@ -42,6 +44,38 @@ def test_the_interval_of_a_mean_leaves_out_images_without_a_number() -> None:
     assert found[:, 0].tolist() == [0, 1] and found[:, 2].isnan().all()
     assert torch.equal(found[:, 1], bootstrap_interval(lambda rows: rows.double().mean(), 20))
     assert torch.equal(mean_interval(values[:, 1]), found[:, 1])
+
+
+def test_groups_are_drawn_whole() -> None:
+    """Twelve copies of two numbers say as much as the two; groups of one are images."""
+    two = torch.tensor([0.0, 1.0, torch.nan])
+    twelve, groups = two.repeat_interleave(6), ["a"] * 6 + ["b"] * 6 + ["c"] * 6
+    assert mean_interval(twelve, groups=groups).tolist() == mean_interval(two).tolist() == [0, 1]
+    torch.testing.assert_close(standard_error(twelve, groups), standard_error(two))
+    values = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    values[:5, 1] = torch.nan
+    assert torch.equal(mean_interval(values, groups=list(range(20))), mean_interval(values))
+    torch.testing.assert_close(standard_error(values, list(range(20))), standard_error(values))
+    assert standard_error(values, ["one"] * 20).isnan().all()
+    uneven = standard_error(torch.tensor([1.0, 2.0, 9.0]), ["a", "a", "b"])  # sums of deviations: -5 and 5
+    assert uneven.item() == pytest.approx((50 * 2) ** 0.5 / 3)
+
+
+def test_wilson_is_that_of_scipy() -> None:
+    from scipy.stats import binomtest
+
+    for count, n in ((0, 10), (3, 10), (10, 10), (199, 200)):
+        expected = binomtest(count, n).proportion_ci(method="wilson")
+        found = wilson_interval(torch.tensor(count / n), torch.tensor(n))
+        assert found.tolist() == pytest.approx([expected.low, expected.high], abs=1e-6)
+    assert wilson_interval(torch.tensor(torch.nan), torch.tensor(0)).isnan().all()
+
+
+def test_the_interval_of_shares_is_the_wider_of_two() -> None:
+    ones = torch.ones(8, 1)
+    assert torch.equal(share_interval(ones, torch.tensor([200])), wilson_interval(ones[0], torch.tensor([200])))
+    apart = torch.tensor([0.0] * 4 + [1.0] * 4)
+    assert torch.equal(share_interval(apart, torch.tensor(8000)), mean_interval(apart))
 
 
 def test_a_share_needs_a_total() -> None:

@@ -11,13 +11,13 @@ from prisma_app.state import State
 
 import prisma
 from prisma.data import task
-from prisma.editing import class_row, source_of, write_edited
+from prisma.editing import edit_class, source_of, write_edited
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     mouse = prisma.load("mice/digits")
-    edit = class_row(mouse.model, *task("digits").inputs("train", 300), 0, 8, names=mouse.labels)
+    edit = edit_class(mouse.model, *task("digits").inputs("train", 300), 0, 8, method="class-row", names=mouse.labels)
     write_edited(tmp_path / "edited", mouse, edit)
     return tmp_path / "edited"
 

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from prisma.sparse import CoderConfig, write_coder
+from prisma.sparse.coders import drawn
 from tests.cli.running import Prisma, one_sentence
 
 OF = ("features", "--model", "mice/digits", "--images", "digits", "--limit", "8", "--steps", "2", "--out", "out")
@@ -17,6 +19,51 @@ def test_units_are_visualised_and_the_same_command_goes_on(prisma: Prisma, tmp_p
     assert "activation in the second model" in (tmp_path / "out" / "README.md").read_text()
     code, out, _ = prisma(*OF, *units, "--json")
     assert code == 0 and json.loads(out)["targets"] == ["logits:3", "blocks.0.mlp.post:0", "blocks.0.mlp.post:1"]
+
+
+MINE = """
+import torch
+from torch import nn
+from prisma.data.transform import Transform
+from prisma.features import Network
+def net():
+    torch.manual_seed(0)
+    parts = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    return Network(nn.Sequential(*parts).eval(), Transform((12, 10), (0.5,) * 3, (0.2,) * 3), ("cat", "dog"))
+"""
+
+
+def test_units_of_any_network_without_images(prisma: Prisma, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    of = ("features", "--model", "mine.py:net", "--steps", "3", "--out", "out", "--by", "maco")
+    code, out, _ = prisma(*of, "--unit", "0:1-2", "--unit", "logits:dog", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["targets"] == ["0:1", "0:2", "logits:1"] and found["percentile"] == [None] * 3
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "logits:1 (dog)" in card and "percentile |" not in card and "- data: 0" in card
+    assert (tmp_path / "out" / "sheet.png").is_file()
+    for unit, message in {
+        "4:2": "expected a feature of 4 below 2; found 2",
+        "44:0": "no site of this model is called '44'; the nearest are 4",
+        "logits:dogs": "found 'dogs'; the nearest classes are dog, cat",
+        "latent:0": "'latent'; latents need --coder",
+    }.items():
+        code, _, err = prisma(*of[:-2], "--out", "other", "--unit", unit)
+        assert code == 1 and message in one_sentence(err)
+
+
+def test_latents_of_a_coder_are_units(prisma: Prisma, tmp_path: Path) -> None:
+    config = CoderConfig("topk", d=64, width=96, k=4, sites=("blocks.1.resid_post",))
+    for seed in range(2):
+        write_coder(tmp_path / f"coder{seed}", drawn(config, seed))
+    latents = ("--coder", "coder0", "--unit", "latent:3-4", "--unit", "latent:3,token=0")
+    code, out, _ = prisma(*OF, *latents, "--json")
+    names = json.loads(out)["targets"]
+    assert code == 0 and [name.partition(" of ")[0] for name in names] == ["latent:3", "latent:4", "latent:3,token=0"]
+    code, _, err = prisma(*OF, "--coder", "coder1", *latents[2:])
+    assert code == 1 and "holds features with units=" in one_sentence(err)
+    code, _, err = prisma(*OF, "--coder", "coder0", "--unit", "latent:96")
+    assert code == 1 and "expected a latent from 0 to 95; found 96" in one_sentence(err)
 
 
 def test_what_cannot_be_done_is_one_sentence(prisma: Prisma) -> None:

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import prisma
-from prisma.editing.competitors import class_row
+from prisma.editing.edit_class import edit_class
 from prisma.editing.folder import BEFORE, EDIT, is_edited, read_edited, write_edited
 from prisma.editing.measuring import measure_edit
 from prisma.editing.weight_edit import source_of
@@ -14,7 +14,7 @@ from prisma.errors import PrismaError
 
 def test_the_folder_is_a_checkpoint_that_knows_what_it_was(digits, tmp_path) -> None:
     model = digits.loaded.model
-    edit = class_row(*digits.train, 3, 8, names=digits.loaded.labels)
+    edit = edit_class(*digits.train, 3, 8, method="class-row", names=digits.loaded.labels)
     measures = measure_edit(model, edit, digits.test_images, digits.test_labels, 3, 8)
     write_edited(tmp_path / "out", digits.loaded, edit, measures)
     loaded, pair = prisma.load(tmp_path / "out"), read_edited(tmp_path / "out")
@@ -29,8 +29,8 @@ def test_the_folder_is_a_checkpoint_that_knows_what_it_was(digits, tmp_path) -> 
 
 
 def test_files_that_do_not_belong_together_are_refused(digits, tmp_path) -> None:
-    write_edited(tmp_path / "one", digits.loaded, class_row(*digits.train, 3, 8))
-    write_edited(tmp_path / "two", digits.loaded, class_row(*digits.train, 1, 2))
+    write_edited(tmp_path / "one", digits.loaded, edit_class(*digits.train, 3, 8, method="class-row"))
+    write_edited(tmp_path / "two", digits.loaded, edit_class(*digits.train, 1, 2, method="class-row"))
     shutil.copytree(tmp_path / "one", tmp_path / "mixed")
     shutil.copy(tmp_path / "two" / "model.safetensors", tmp_path / "mixed")
     with pytest.raises(PrismaError, match="to be those before with the edit; found others"):
@@ -47,7 +47,7 @@ def test_files_that_do_not_belong_together_are_refused(digits, tmp_path) -> None
 
 
 def test_an_edit_of_another_model_is_not_written(digits, tmp_path) -> None:
-    edit = class_row(*digits.train, 3, 8)
+    edit = edit_class(*digits.train, 3, 8, method="class-row")
     other = prisma.load("mice/digits")
     with torch.no_grad():
         other.model.embed.prefix += 1

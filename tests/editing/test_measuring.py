@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prisma import Zero
-from prisma.editing.measuring import Share, answers, measure_edit
+from prisma.editing.measuring import Share, answers, measure_edit, measure_edits
 from prisma.editing.weight_edit import LowRank, WeightEdit, source_of
 from prisma.errors import PrismaError
 
@@ -49,9 +49,33 @@ def test_no_edit_changes_nothing(digits) -> None:
 
 def test_edits_of_sites_are_measured_too(digits) -> None:
     zeroed = {"blocks.1.attn.z": Zero().at(head=0)}
-    logits = answers(digits.loaded.model, zeroed, digits.test_images[:20])
-    assert not torch.equal(logits, answers(digits.loaded.model, None, digits.test_images[:20]))
+    logits, before = answers(digits.loaded.model, [zeroed, None], digits.test_images[:20])
+    assert not torch.equal(logits, before)
     with pytest.raises(PrismaError, match="a WeightEdit, or edits of sites by name; found 3"):
-        answers(digits.loaded.model, 3, digits.test_images[:20])  # type: ignore[arg-type]
+        answers(digits.loaded.model, [3], digits.test_images[:20])  # type: ignore[arg-type]
     with pytest.raises(PrismaError, match="some of class 3"):
         measure_edit(digits.loaded.model, {}, digits.test_images, digits.test_labels * 0, 3, 8)
+
+
+def test_edits_that_begin_in_the_middle_give_what_whole_runs_give(digits) -> None:
+    model, x = digits.loaded.model, digits.test_images[:30]
+    draw = torch.Generator().manual_seed(0)
+    u, v = torch.randn(128, 1, generator=draw), torch.randn(64, 1, generator=draw)
+    edits = [
+        *(WeightEdit((LowRank.of(model, f"blocks.{layer}.mlp.out", u, v),)) for layer in (0, 1)),
+        always(model, 4),
+        WeightEdit((LowRank.of(model, "embed.patch.bias", torch.ones(1, 1), v),)),
+    ]
+    found = answers(model, [None, *edits], x, batch=13)
+    torch.testing.assert_close(found[0], model(x))
+    for edit, logits in zip(edits, found[1:], strict=True):
+        torch.testing.assert_close(logits, edit.edited(model)(x), rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(logits, found[0], atol=1e-3)
+    (hook,) = [model.blocks[1].register_forward_hook(lambda module, args, out: out * 0)]
+    hooked = answers(model, edits[:1], x)[0]
+    expected = edits[0].edited(model)(x)
+    hook.remove()
+    assert torch.equal(hooked, expected)  # what a hook does is not left out
+    many = measure_edits(model, edits[:2], digits.test_images, digits.test_labels, 3, 8, key_images=[x[:3], None])
+    assert many[1] == measure_edit(model, edits[1], digits.test_images, digits.test_labels, 3, 8)
+    assert (many[0].success.n, many[1].success.n) == (3, 0)

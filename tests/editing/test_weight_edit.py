@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -99,6 +100,49 @@ def test_later_edits_are_undone_first() -> None:
     second.undo()
     first.undo()
     assert source_of(model) == hashed
+
+
+def test_weights_in_new_tensors_are_given_back() -> None:
+    model = net()
+    hashed = source_of(model)
+    applied = edit_of(model, "linear").apply(model)
+    model.load_state_dict({name: x.clone() for name, x in model.state_dict().items()}, assign=True)
+    applied.undo()
+    assert source_of(model) == hashed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.load_state_dict(net(1).state_dict(), assign=True),
+        lambda model: model.load_state_dict(net(1).state_dict()),
+        lambda model: model.half(),
+        lambda model: model.update({"linear": nn.Identity()}),
+    ],
+)
+def test_weights_that_changed_since_the_edit_stay(change: Callable[[nn.Module], object]) -> None:
+    model = net()
+    applied = edit_of(model, "linear").apply(model)
+    change(model)
+    now = source_of(model)
+    with pytest.raises(PrismaError, match=r"linear.weight as the edit left it; found that it changed since"):
+        applied.undo()
+    assert source_of(model) == now
+
+
+def test_what_goes_wrong_within_an_edit_is_not_hidden() -> None:
+    model = net()
+    hashed = source_of(model)
+    with pytest.raises(KeyError, match="mine"), edit_of(model, "linear").apply(model):
+        raise KeyError("mine")
+    assert source_of(model) == hashed
+    with pytest.raises(KeyError, match="mine") as found, edit_of(model, "linear").apply(model):
+        with torch.no_grad():
+            model["linear"].weight += 1
+        raise KeyError("mine")
+    assert "not undone: expected linear.weight as the edit left it" in found.value.__notes__[0]
+    with pytest.raises(PrismaError, match="changed since"), edit_of(net(2), "linear").apply(model := net(2)):
+        model.load_state_dict(net(1).state_dict())
 
 
 def test_weights_that_cannot_be_edited_are_named(tmp_path) -> None:

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 
 from prisma.analysis.readings import MAP, Activations
 from prisma.errors import PrismaError
-from prisma.features import Channel
+from prisma.features import PLAIN, Channel, Pixels, visualize
 from prisma.features.copies import Alignment, Diversity, Interpolation
+from tests.variants import model_of
 
 torch.manual_seed(0)
 X = torch.randn(4, 3, 2, 5)
@@ -37,6 +38,17 @@ def test_interpolation_goes_from_the_first_to_the_last() -> None:
     share = torch.tensor([0, 1 / 3, 2 / 3, 1])
     assert torch.allclose(made.value(ACTS), (1 - share) * first + share * last)
     assert made.reads == ("conv",) and made.bound(lambda *_: ACTS) == made
+
+
+def test_copies_that_begin_with_one_picture_part() -> None:
+    model = model_of("base", torch.float32)
+    picture = torch.rand(model.config.input_shape, generator=torch.Generator().manual_seed(0))
+    told = {"start": picture, "copies": 3, "image": Pixels(), "robustness": PLAIN}
+    apart = Diversity("blocks.0.resid_post")
+    first = visualize(model, [apart, apart], steps=1, lr=0.0, **told)
+    assert torch.allclose(first.images[::3], picture.expand(2, -1, -1, -1), atol=1e-6), "the first copy is the picture"
+    assert torch.equal(first.images[:3], first.images[3:]) and not torch.equal(first.images[0], first.images[1])
+    assert (visualize(model, apart, steps=40, **told).activation > first.activation[:3] + 0.01).all()
 
 
 def test_one_copy_has_nothing_to_compare() -> None:

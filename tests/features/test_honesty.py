@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from prisma.data.pictures import Pictures
-from prisma.errors import PrismaError
 from prisma.features.copies import Diversity
 from prisma.features.honesty import activations, answers, beside_data, pictures_at, second_opinion
 from prisma.features.objectives import Channel, as_objective
 from prisma.features.references import TotalVariation
 from prisma.features.subjects import subject_of
+from prisma.loaded import Loaded
 from tests.variants import model_of
 
 SUBJECT = subject_of(model_of("base", torch.float32))
@@ -53,9 +53,14 @@ def test_activations_and_answers_are_those_of_the_images_as_they_are() -> None:
 
 def test_a_second_model_answers_for_logits_alone() -> None:
     other = subject_of(model_of("registers", torch.float32))
-    found, classes = second_opinion(other, OBJECTIVES, DATA[:3], copies=1)
+    found, classes = second_opinion(SUBJECT, other, OBJECTIVES, DATA[:3], copies=1)
     logits = other.read(DATA[:3], ["logits"])["logits"]
     assert found.isnan().tolist() == [True, False, False]
     assert found[2].item() == pytest.approx(logits[2, 1].item(), abs=1e-5) and torch.equal(classes, logits.argmax(1))
-    with pytest.raises(PrismaError, match=r"expected a second model of images \[2, 6, 6\]; found one of \[1, 4, 6\]"):
-        second_opinion(subject_of(model_of("not_square", torch.float32)), OBJECTIVES, DATA[:3], 1)
+
+
+def test_a_logit_has_no_counterpart_among_other_classes() -> None:
+    model = model_of("base", torch.float32)
+    named = [subject_of(Loaded(model, None, tuple(names))) for names in ("abcde", "abcdx", "abcde")]
+    found = [second_opinion(named[0], other, OBJECTIVES[2:], DATA[:1], 1)[0].isnan().item() for other in named]
+    assert found == [False, True, False]

@@ -1,5 +1,6 @@
 """Visualisations in a folder: continued, shared, and refused where the settings differ."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from prisma.data.pictures import Pictures, pictures
 from prisma.errors import PrismaError
 from prisma.features.card import card
 from prisma.features.jobs import CARD, RESULT, SETTINGS, SHEET, FeatureJob, run_features
-from prisma.features.objectives import Channel
+from prisma.features.objectives import Channel, Direction, OfFunction
 from prisma.features.visualize import Features, visualize
 from prisma.launched import Processes
 
@@ -59,6 +60,21 @@ def test_a_folder_is_shared_continued_and_equal_to_one_call(tmp_path: Path) -> N
         run_features(job(out), progress=False)
 
 
+def test_directions_are_told_apart_and_classes_of_the_second_model_are_its_own(tmp_path: Path) -> None:
+    """Another direction is another result; a class of the second model has the second's name."""
+    site, width = "blocks.1.resid_post", LOADED.config.d_model
+    one, two = (Direction(site, torch.eye(width)[i]) for i in range(2))
+    second = replace(LOADED, labels=tuple(f"other {i}" for i in range(10)))
+    told = {"data": None, "per_part": 1, "second": second}
+    found = run_features(job(tmp_path / "out", units=[one, two], **told), progress=False)
+    assert not torch.equal(found.images[0], found.images[1]) and found.second is not None and found.second.isnan().all()
+    rows = [line for line in (tmp_path / "out" / CARD).read_text().splitlines() if line.startswith("| Direction")]
+    for i, row in enumerate(rows):
+        assert f"| {LOADED.labels[int(found.answer[i])]} |" in row and f"| other {int(found.answer[i])} |" in row
+    with pytest.raises(PrismaError, match="holds features with units="):
+        run_features(job(tmp_path / "out", units=[two, one], **told), progress=False)
+
+
 def test_what_cannot_be_done_leaves_no_folder(tmp_path: Path) -> None:
     for changes, message in (
         ({"units": [Channel("logits", 99)]}, "class|feature of logits below 10; found 99"),
@@ -67,5 +83,8 @@ def test_what_cannot_be_done_leaves_no_folder(tmp_path: Path) -> None:
         with pytest.raises(PrismaError, match=message):
             run_features(job(tmp_path / "out", **changes), progress=False)
         assert not (tmp_path / "out").exists()
+    for unit in (OfFunction(lambda acts: acts["logits"][:, 0], ("logits",)), UNITS[0]):
+        with pytest.raises(PrismaError, match=r"objectives whose names tell them apart, also in a later run; found"):
+            job(tmp_path, units=[unit, UNITS[0]])
     with pytest.raises(PrismaError, match="expected one of fft, maco, pyramid, cppn, pixels; found 'gan'"):
         job(tmp_path, by="gan")

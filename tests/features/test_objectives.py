@@ -7,8 +7,8 @@ from prisma.analysis.attention.token_grid import TokenGrid
 from prisma.analysis.readings import Activations
 from prisma.errors import PrismaError
 from prisma.features import Neuron
-from prisma.features.objectives import Channel, Direction, Near, OfFunction, OfLogits, as_objective, name_of
-from prisma.metrics import Logit, LogitDiff
+from prisma.features.objectives import Channel, Direction, Near, OfFunction, as_objective
+from prisma.metrics import LogitDiff
 from prisma.sites import axes_of
 
 SITE, HEADS = "blocks.0.resid_post", "blocks.0.attn.result"
@@ -56,14 +56,3 @@ def test_metrics_classes_and_own_functions() -> None:
     for wrong in ("logits:3", True, Channel, 0.5):
         with pytest.raises(PrismaError, match="expected an objective, a metric or a class; found"):
             as_objective(wrong)
-
-
-def test_names_are_short() -> None:
-    assert name_of(Channel("blocks.3.mlp.post", 17)) == "blocks.3.mlp.post:17"
-    assert name_of(Channel("blocks.3.attn.z", 1, "class", 2)) == "blocks.3.attn.z:1,head=2,token=class"
-    assert name_of(Neuron("blocks.3.mlp.post", 17)) == "blocks.3.mlp.post:17,token=0"
-    assert name_of(Neuron("blocks.3.mlp.post", 17, None)) == "blocks.3.mlp.post:17,token=mean"
-    assert name_of(Channel("logits", 3)) == name_of(OfLogits(Logit(3))) == "logits:3"
-    a, b = Channel("a", 1), Channel("b", 2)
-    assert name_of(a - 0.5 * b) == "a:1 - 0.5*b:2" and name_of(-a + 1) == "- a:1 + 1"
-    assert name_of(2 * a * (a - b) / 4 + 3) == "0.5*a:1*(a:1 - b:2) + 3"

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 import prisma
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
+from prisma.features.objectives import Channel
 from prisma.features.subjects import subject_of
+from prisma.pretrained.networks import Network
 from tests.features.planted import small_cnn
 from tests.variants import model_of
 
@@ -84,13 +86,42 @@ def test_what_cannot_be_read_is_said() -> None:
     with pytest.raises(PrismaError, match=r"expected the name of one site; found 'blocks.\*.mlp.post'"):
         subject_of(model_of("base", torch.float32)).expect(["blocks.*.mlp.post"])
     for wrong, transform, message in (
-        (small_cnn(), None, "expected transform=, .* found none"),
+        (small_cnn(), None, "expected a transform, .* found none"),
         (small_cnn().train(), TRANSFORM, "found one in training: call its .eval()"),
         (3, None, "expected a model or a network of torch; found 3"),
         (model_of("video", torch.float32), None, "expected a model of images; found one of video"),
     ):
         with pytest.raises(PrismaError, match=message):
             subject_of(wrong, transform)  # type: ignore[arg-type]
+
+
+class Axes(nn.Module):
+    """Parts whose first axis is not that of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn, self.layer = nn.Flatten(2), nn.Linear(48, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.turn(x.transpose(0, 1))).transpose(0, 1)
+
+
+def test_a_part_whose_first_axis_is_not_that_of_images_is_not_read() -> None:
+    subject = subject_of(Axes().eval(), TRANSFORM)
+    with pytest.raises(PrismaError, match=r"expected layer to give one tensor .* found \[3, 2, 4\] for 2 images"):
+        subject.expect(["layer"])
+    assert subject.depth == ["logits"]
+
+
+def test_names_of_parts_that_look_like_those_of_transformer_lens() -> None:
+    network = nn.Sequential()
+    network.add_module("hook_embed", nn.Conv2d(3, 2, 1))
+    subject = subject_of(Network(network.eval(), TRANSFORM, ("a", "b")))
+    site = Channel("hook_embed", 1).site
+    subject.expect([site])
+    pixels = torch.rand(2, 3, 6, 8)
+    assert torch.allclose(subject.read(pixels, [site])[site], network(TRANSFORM.normalise(pixels)), atol=1e-5)
+    assert subject.labels == ("a", "b")
 
 
 def test_errors_of_a_network_come_through() -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from prisma.errors import PrismaError
-from prisma.features.objectives import Channel, name_of
+from prisma.features.names import name_of
+from prisma.features.objectives import Channel
 from prisma.features.units import units_of
 
 SITES = ["blocks.3.mlp.post", "blocks.3.attn.z", "logits"]
@@ -24,6 +25,23 @@ def test_units_are_read_in_order_and_once() -> None:
     ]  # fmt: skip
     again = units_of([name_of(unit) for unit in found[:6]], SITES)
     assert again == found[:6], "a unit's name reads as itself"
+
+
+def test_latents_are_units_of_a_coder() -> None:
+    made: list[tuple[int, int | None]] = []
+
+    def latent(index: int, token: int | None) -> Channel:
+        made.append((index, token))
+        return Channel("logits", index)
+
+    texts = ["latent:3", "latent:2-3", "latent:3,token=-1", "latent:4,token=mean", "logits:1"]
+    assert len(units_of(texts, SITES, latent=latent)) == 5
+    assert made == [(3, None), (2, None), (3, -1), (4, None)]
+    for wrong in ("latent:3,token=class", "latent:3,head=1"):
+        with pytest.raises(PrismaError, match=f"expected a latent as latent:17, or with ,token=0; found '{wrong}'"):
+            units_of([wrong], SITES, latent=latent)
+    with pytest.raises(PrismaError, match="is called 'latent'; latents need --coder; the nearest are"):
+        units_of(texts, SITES)
 
 
 @pytest.mark.parametrize(

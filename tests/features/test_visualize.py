@@ -5,19 +5,25 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import prisma
 from prisma.data import task
+from prisma.data.pictures import Pictures
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.features import (
     FFT,
     MACO,
     PLAIN,
+    Caricature,
     Channel,
+    Content,
+    Distance,
     Features,
     Interpolation,
     Near,
+    Network,
     Pixels,
     Pyramid,
     visualize,
@@ -25,7 +31,7 @@ from prisma.features import (
 from prisma.features.images import Image
 from prisma.features.references import total_variation
 from tests.features.planted import TEMPLATE, patches, small_cnn, template_mouse
-from tests.variants import images_of, model_of
+from tests.variants import model_of
 
 TRANSFORM = Transform((12, 16), (0.5,) * 3, (0.25,) * 3)
 
@@ -106,6 +112,54 @@ def test_maco_and_fft_are_smoother_than_pixels_at_equal_activation() -> None:
 
 
 KINDS = (Pixels(), FFT(), MACO())
+SITE = "blocks.0.resid_post"
+
+
+def pictures_of(x: torch.Tensor) -> Pictures:
+    return Pictures(tuple(map(str, range(len(x)))), "hash", lambda rows: x[list(rows)])
+
+
+def test_a_second_model_is_read_through_its_own_transform() -> None:
+    network, other = (Network(small_cnn(seed), transform) for seed, transform in enumerate(TRANSFORMS))
+    found = visualize(network, 1, steps=3, second=other)
+    assert found.second is not None and found.second_answer is not None
+    logits = other.model(TRANSFORMS[1].normalise(found.images))
+    assert found.second.item() == pytest.approx(logits[0, 1].item(), abs=1e-5)
+    assert found.second_answer.item() == logits.argmax().item()
+
+
+TRANSFORMS = TRANSFORM, Transform((12, 16), (0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+
+
+def test_data_are_compared_in_any_network_that_can_be_read_at_all() -> None:
+    network = Network(Odd().eval(), TRANSFORM)
+    data = TRANSFORM.normalise(torch.rand(6, 3, 12, 16, generator=torch.Generator().manual_seed(0)))
+    found = visualize(network, Channel("blocks.1.conv", 2), steps=2, data=data, k=3)
+    assert found.metadata["layers"] == ["blocks.0.conv", "blocks.0.act", "blocks.1.conv", "blocks.1.act"]
+    assert found.path is not None and found.path.shape == (1, 4) and found.answer.item() == -1
+
+
+class Block(nn.Module):
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 3, 3), act
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return self.act(self.conv(x)), 1
+
+
+class Odd(nn.Module):
+    """Children that are a list, give tuples, run twice, or do not run; and an output that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(nn.Tanh()), Block(nn.Tanh())])
+        self.shared, self.idle = nn.ReLU(), nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        for block in self.blocks:
+            x = self.shared(block(x)[0])
+        return {"logits": x}
 
 
 @pytest.mark.parametrize(
@@ -124,14 +178,30 @@ KINDS = (Pixels(), FFT(), MACO())
         ({"start": torch.rand(2, 5, 6)}, r"expected pictures \[n, 2, 6, 6\] as floats; found \[1, 2, 5, 6\]"),
         ({"image": MACO()}, "expected data, pictures or a magnitude for MACO; found none of them"),
         ({"data": torch.rand(0, 2, 6, 6)}, "expected at least one image; found none"),
+        ({"data": torch.rand(3, 2, 5, 6)}, r"expected data \[image, 2, 6, 6\] as floats, .* found \[3, 2, 5, 6\]"),
+        ({"data": torch.ones(3, 2, 6, 6, dtype=torch.uint8)}, r"as floats, .* found \[3, 2, 6, 6\] of uint8"),
+        ({"data": 3 * torch.rand(9, 2, 6, 6)}, "from black, which is 0 here, to white, which is 1; found 0.0"),
+        ({"data": pictures_of(torch.rand(3, 2, 7, 7))}, r"expected data \[image, 2, 6, 6\] .* found \[1, 2, 7, 7\]"),
+        (
+            {"objectives": Distance(torch.rand(2, 5, 5))},
+            r"expected pictures \[n, 2, 6, 6\] as floats; found \[1, 2, 5, 5\]",
+        ),
+        ({"objectives": Near(Caricature(SITE, torch.rand(2, 7, 6)), 1.0)}, r"found \[1, 2, 7, 6\]"),
+        ({"objectives": 0.5 * Content(SITE, 2 * torch.ones(2, 6, 6))}, r"expected pictures in \[0, 1\]"),
+        ({"transform": TRANSFORM}, r"expected a transform to images \[2, 6, 6\]; found one to \[3, 12, 16\]"),
+        ({"second": small_cnn()}, r"expected a transform, .* prisma.features.Network\(module, "),
+        (
+            {"second": Network(small_cnn(), TRANSFORM)},
+            r"a second model of images \[2, 6, 6\]; found one of \[3, 12, 16\]",
+        ),
         ({"objectives": Interpolation(Channel("logits", 0), Channel("logits", 1))}, "at least two copies"),
     ],
 )
 def test_what_cannot_be_done_is_said(changes: dict, message: str) -> None:
-    settings = {"objectives": Channel("logits", 1), "steps": 2, **changes}
+    """And before the first step: an optimisation would not end."""
+    settings = {"objectives": Channel("logits", 1), "steps": 10**9, **changes}
     with pytest.raises(PrismaError, match=message):
         visualize(model_of("base", torch.float32), **settings)
-    assert images_of(model_of("base", torch.float32), 1).ndim == 4
 
 
 def test_a_target_is_the_same_alone_beside_parts_that_change_in_place_and_without_gradients() -> None:

@@ -19,7 +19,7 @@ from prisma.language.rank_one_edit import key_covariances, rank_one_edit
 from tests.language.families import tiny
 
 EFFICACY, PARAPHRASE, NEIGHBOURHOOD = range(len(KINDS))
-FACTS = known_facts()[6::24]  # none of those on which the settings of the edits were chosen
+FACTS = known_facts()[5::22]  # each relation, and none of those on which the settings of the edits were chosen
 LAYER = 0
 CONTEXTS = ["{}", *(f"{text} {{}}" for text in texts()[:100:50])]
 Speaking = tuple[nn.Module, Any]
@@ -45,9 +45,12 @@ def test_rank_one_edits_reach_all_three(loaded: Speaking, covariances: dict[int,
     found = scores_of_edits(*loaded, FACTS, edit, generate=8)
     low = found.interval()[0]
     assert found.effect[EFFICACY] == 1
-    assert low[PARAPHRASE] > 0.8 and low[NEIGHBOURHOOD] > 0.9
+    assert found.effect[PARAPHRASE] > 0.9 and found.effect[NEIGHBOURHOOD] > 0.95
+    assert low[PARAPHRASE] > 0.6 and low[NEIGHBOURHOOD] > 0.6  # of seven subjects, also where all agree
     assert found.score > 0.9 and f"score {found.score:.2f}: efficacy 1.00" in found.report()
     assert found.fluency.mean() > 1.5 and (found.consistency > 0).any()
+    assert found.metadata["subjects"] == [fact.subject for fact in FACTS]
+    assert 0 < float(found.interval("score")[0]) < found.score == pytest.approx(float(found.interval("score")[1]))
     assert edit_scores(*loaded, FACTS[:2]).effect[EFFICACY] == 0  # all are taken back
 
 
@@ -103,5 +106,48 @@ def test_likelihoods_are_geometric_means_over_tokens(words: Any) -> None:
     asked = Fact(prompt="{} was", subject="Ada", new="Rome", neighbours=["who is"], neighbour_answers=["Ada"])
     zsre = edit_scores(model, words, [asked])  # without a true object there is no success, but accuracy
     assert zsre.success.isnan().all() and zsre.accuracy[0, NEIGHBOURHOOD] == said[1]
+    assert zsre.measure == "accuracy" and zsre.effect[NEIGHBOURHOOD] == said[1]
+    assert zsre.report().startswith("score of accuracy ") and "paraphrase nan" in zsre.report()  # it has none
     with pytest.raises(PrismaError, match="expected facts"):
         edit_scores(model, words, [])
+
+
+def scored(success: list[list[float]], subjects: list[str]) -> EditScores:
+    rows = torch.tensor(success, dtype=torch.float64)
+    nothing = torch.full((len(rows),), torch.nan)
+    return EditScores(
+        metadata={"subjects": subjects},
+        success=rows,
+        magnitude=rows,
+        accuracy=rows,
+        fluency=nothing,
+        consistency=nothing,
+    )
+
+
+def test_intervals_have_a_width_and_count_subjects_not_facts() -> None:
+    same = scored([[1.0, 1.0, 0.0]] * 12, ["a", "b", "c", "d"] * 3)
+    low, high = same.interval()
+    assert low.tolist() == pytest.approx([0.5101, 0.5101, 0.0], abs=1e-4)  # Wilson, 4 of 4
+    assert high.tolist() == pytest.approx([1.0, 1.0, 0.4899], abs=1e-4)
+    alone = scored([[1.0, 1.0, 0.0]] * 12, list("abcdefghijkl"))
+    assert (alone.interval()[0, :2] > low[:2]).all()
+    halves = [[1.0, 1.0, 1.0]] * 6 + [[0.0, 1.0, 1.0]] * 6
+    clustered, free = scored(halves, ["a"] * 6 + ["b"] * 6), scored(halves, list("abcdefghijkl"))
+    assert clustered.stderr[0].item() == pytest.approx(0.5) and clustered.interval()[:, 0].tolist() == [0, 1]
+    assert free.stderr[0].item() == pytest.approx((0.25 / 11) ** 0.5)
+    assert free.interval()[:, 0].tolist() == pytest.approx([0.25, 0.75], abs=0.06)
+    with pytest.raises(PrismaError, match=r"expected effect or score at the level 0\.95; found 'total'"):
+        same.interval("total")
+
+
+def test_consistency_does_not_depend_on_the_other_facts(words: Any) -> None:
+    model = tiny("Llama")
+    facts = [
+        Fact(prompt="{} was", subject=name, new="Rome", true="Oslo", generation=[name], references=[text])
+        for name, text in (("Ada", "Ada was born in Rome"), ("Ben", "the city of Cole is Oslo"))
+    ]
+    both = edit_scores(model, words, facts, generate=6).consistency
+    assert torch.equal(both, torch.cat([edit_scores(model, words, [x], generate=6).consistency for x in facts]))
+    rare = edit_scores(model, words, facts, generate=6, corpus=["the Ada city", "the Ben city"]).consistency
+    assert not both.isnan().any() and not torch.equal(rare, both)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prisma.errors import PrismaError
 from prisma.language.anatomy import anatomy
-from prisma.language.keys import Batch, continued, in_contexts, keys_at, streams_at, tokens_of, written_contexts
+from prisma.language.keys import Batch, continued, in_contexts, keys_at, streams_at, written_contexts
 from tests.language.families import tiny
 
 CONTEXTS = ["{}", "the city of Oslo. {}", "Ben is a. {}"]
@@ -53,5 +53,9 @@ def test_contexts_are_written_by_the_model(words: Any) -> None:
     likeliest = continued(parts.model, ids, 2, top_k=1)
     assert likeliest[0, 2] == parts.model(input_ids=ids).logits[0, -1].argmax() and likeliest.shape == (1, 4)
     assert Batch.of([torch.tensor([1, 2]), torch.tensor([3])], torch.device("cpu")).mask.tolist() == [[1, 1], [1, 0]]
-    with pytest.raises(PrismaError, match="at least one token"):
-        tokens_of(lambda text: {"input_ids": []}, "")
+
+
+def test_contexts_end_with_the_place_of_the_prompt(words: Any) -> None:
+    for context in ("the city of Oslo.", "{} the city", "{} was {}"):
+        with pytest.raises(PrismaError, match=r"expected contexts that end with \{\}"):
+            in_contexts(words, ["{}", context], "{} was born in", "Ada Brook")

@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from prisma.errors import PrismaError
-from prisma.language.prompts import GROUPS, answer_ids, filled, locate
+from prisma.language.causal_trace import causal_trace
+from prisma.language.mouse import word_tokenizer
+from prisma.language.prompts import GROUPS, answer_ids, filled, locate, token_ids
+from tests.language.conftest import WORDS
+from tests.language.families import tiny
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +35,52 @@ def test_subject_is_found(words: Any, letters: Any) -> None:
     assert filled("of {}", "Ada") == "of Ada" and filled("of Ada", "Ada") == "of Ada"
 
 
+def test_the_place_of_the_braces_is_where_the_subject_is(words: Any, letters: Any) -> None:
+    place = locate(words, "Ada is a city . {} was born in", "Ada")
+    assert (place.start, place.end) == (6, 7) and place.words[6] == "Ada"
+    place = locate(letters, "Rome, {}e is", " Rom")  # not the whole word that comes first
+    assert (place.text, letters.decode(place.ids[place.start : place.end])) == ("Rome,  Rome is", "Rom")
+    assert place.start == len("Rome,  ")
+    place = locate(words, "{} was born in", "Ada", context="the city of Ada . {}")
+    assert (place.start, place.end, place.last) == (6, 7, 6)
+    for prompt in ("{} and {} was", "{}{}"):
+        with pytest.raises(PrismaError, match=r"expected \{\} once in the prompt"):
+            locate(words, prompt, "Ada")
+
+
+@pytest.fixture(scope="module")
+def closing() -> Any:
+    """A tokenizer that ends every text with two tokens, as some models of text do."""
+    tokenizer = word_tokenizer(WORDS)
+    inner = tokenizer.backend_tokenizer
+    inner.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <pad> <unk>", special_tokens=[("<bos>", 0), ("<pad>", 1), ("<unk>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<bos>", eos_token="<pad>", pad_token="<pad>", unk_token="<unk>"
+    )
+
+
+def test_what_a_tokenizer_puts_after_a_text_is_left_out(words: Any, closing: Any) -> None:
+    assert closing("Ada was")["input_ids"][-2:] == [1, 2]
+    assert token_ids(closing, "Ada was") == token_ids(words, "Ada was") == words("Ada was")["input_ids"]
+    assert token_ids(closing, "Ada was <pad>")[-1] == 1  # what the text itself says stays
+    ours, theirs = (locate(tokenizer, "{} was born in", "Ada Brook", "who is. {}") for tokenizer in (words, closing))
+    assert torch.equal(ours.ids, theirs.ids) and ours.groups() == theirs.groups() and ours.words == theirs.words
+    assert torch.equal(answer_ids(words, "Ada was", "Rome city"), answer_ids(closing, "Ada was", "Rome city"))
+    model, asked = tiny("GPT2"), {"sigma": 0.5, "samples": 2}
+    first, second = (causal_trace(model, x, "{} was born in", "Ada Brook", **asked) for x in (words, closing))
+    assert torch.equal(first.restored, second.restored) and first.metadata["answer"] == second.metadata["answer"]
+    with pytest.raises(PrismaError, match="at least one token"):
+        token_ids(lambda text, **options: {"input_ids": []}, "")
+
+
 def test_a_slow_tokenizer_is_read_by_what_it_decodes_to(letters: Any) -> None:
     class Slow:
         is_fast = False
 
-        def __call__(self, text: str) -> dict[str, Any]:
-            return {"input_ids": letters(text)["input_ids"]}
+        def __call__(self, text: str, **options: Any) -> dict[str, Any]:
+            return {"input_ids": letters(text, **options)["input_ids"]}
 
         def __getattr__(self, name: str) -> Any:
             return getattr(letters, name)

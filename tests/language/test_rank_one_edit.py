@@ -1,5 +1,6 @@
 """An edit puts the new value at the key, is least, fits any layout of weights, and is refused where it does not fit."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -7,10 +8,14 @@ import torch
 from torch import nn
 
 from prisma.editing.rank_one import Covariance
+from prisma.editing.value import optimal_value
 from prisma.errors import PrismaError
 from prisma.language.anatomy import anatomy
 from prisma.language.facts import Fact
+from prisma.language.fine_tuning import fine_tuned_edit
 from prisma.language.keys import in_contexts, keys_at
+from prisma.language.mouse import known_facts, texts
+from prisma.language.objective import AnswerLoss
 from prisma.language.rank_one_edit import key_covariance, key_covariances, rank_one_edit
 from tests.language.families import tiny
 
@@ -37,6 +42,38 @@ def test_the_edited_map_gives_the_new_value_to_the_key(words: Any, family: str) 
         assert (new - old).norm() > 1e-3
     torch.testing.assert_close(parts.mlp_out[1](key[None, None])[0, 0], old, rtol=0, atol=0)
     assert edit.about["contexts"] == 2 and 0 < edit.about["probability_before"] < 1
+
+
+def test_the_probability_after_is_that_of_the_edited_model(words: Any) -> None:
+    model = tiny("Mistral")
+    edit = rank_one_edit(model, words, FACT, layer=0, texts=TEXTS, contexts=CONTEXTS, steps=3, ridge=10.0)
+    (oslo,) = words.convert_tokens_to_ids(["Oslo"])
+    with edit.apply(model), torch.no_grad():
+        rows = [words(context.format("Ada Brook was born in"))["input_ids"] for context in CONTEXTS]
+        p = [model(input_ids=torch.tensor([row])).logits[0, -1].softmax(-1)[oslo].item() for row in rows]
+    assert edit.about["probability_after"] == pytest.approx(sum(p) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_value_is_searched_in_float32_in_a_model_of_half_precision(loaded: Any, dtype: torch.dtype) -> None:
+    model, tokenizer = loaded
+    fact, half = known_facts()[0], copy.deepcopy(model).to(dtype)
+    options: dict[str, Any] = {
+        "layer": 0,
+        "texts": texts()[:100],
+        "contexts": ["{}"],
+        "lr": 0.2,
+        "steps": 12,
+        "decay": 0.1,
+    }
+    exact, found = (rank_one_edit(x, tokenizer, fact, **options) for x in (model, half))
+    a, b = (x.parts[0].v @ x.parts[0].u.T for x in (exact, found))
+    assert (a - b).norm() < 0.2 * a.norm()  # keys of half precision
+    assert found.about["probability_after"] > 0.8
+    loss = AnswerLoss(anatomy(half), tokenizer, anatomy(half).mlp_out[0], fact.prompt, fact.subject, fact.new, ["{}"])
+    assert optimal_value(loss.start, loss, steps=1).change.dtype == torch.float32
+    tuned = fine_tuned_edit(half, tokenizer, fact, layer=0, lr=5e-3, steps=10)
+    assert tuned.about["probability_after"] > 0.5
 
 
 def test_the_covariance_is_that_of_all_tokens(words: Any) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prisma.errors import PrismaError
-from prisma.sparse.coders import BATCHED, KINDS, Coder, CoderConfig, drawn, expect_whole, unit
+from prisma.sparse.coders import BATCHED, KINDS, Coder, CoderConfig, drawn, expect_coder, expect_whole, unit
 
 
 def random_coder(kind: str, d: int, m: int, k: int, seed: int, **more: object) -> Coder:
@@ -105,8 +105,17 @@ def test_encoder_and_decoder_begin_equal_in_memory_of_their_own() -> None:
         ({"kind": "groupmax", "k": 3}, "expected groups of one size"),
         ({"skip": True}, "expected a target site for a coder with a skip"),
         ({"target": "out"}, "not to be centred"),
-        ({"sites": ("a", "b"), "widths": (3, 2)}, "expected the widths of 2 sites to add to 4"),
+        ({"sites": ("a", "b"), "widths": (3, 2)}, "expected the widths of 2 sites, which add to 4"),
+        ({"sites": ("a", "b"), "widths": (4,)}, r"expected the widths of 2 sites, which add to 4; found \(4,\)"),
+        ({"sites": ("a", "b"), "widths": (-1, 5)}, r"expected the widths of 2 sites, .* found \(-1, 5\)"),
+        ({"widths": (9,)}, r"expected the widths of 1 sites, which add to 4; found \(9,\)"),
+        ({"sites": ()}, r"expected one site or several different ones; found \(\)"),
+        ({"sites": ("a", "a"), "widths": (2, 2)}, "expected one site or several different ones; found"),
+        ({"target": "", "centred": False}, "expected one site or several different ones; found"),
+        ({"sites": ("\x1b[2J",)}, r"expected names of sites; found '\\x1b\[2J'"),
+        ({"sites": ("a" * 2000,)}, "expected names of sites; found 'aaa"),
         ({"kind": "matryoshka", "prefixes": (4, 2, 8)}, "expected prefixes that grow to the width 8"),
+        ({"prefixes": (4, 8)}, r"of a matryoshka coder alone; found \(4, 8\) of a topk coder"),
     ],
 )
 def test_what_cannot_be_a_coder_is_refused(settings: dict[str, object], message: str) -> None:
@@ -118,6 +127,12 @@ def test_activations_of_another_width_and_weights_without_numbers_are_refused() 
     coder = drawn(CoderConfig("topk", 4, 8, 2, ("blocks.1.resid_post",)))
     with pytest.raises(PrismaError, match=r"width 4 for this coder of blocks.1.resid_post; found 5: another site"):
         coder.encode(torch.zeros(2, 5))
+    with pytest.raises(PrismaError, match="expected a code of 8 latents; found one of 7"):
+        coder.decode(torch.zeros(2, 7))
+    with pytest.raises(PrismaError, match="expected a sparse coder; found a int"):
+        expect_coder(3)
+    with pytest.raises(PrismaError, match=r"expected the weights of this coder in training to fit .* memory"):
+        drawn(CoderConfig("topk", 10**8, 10**8, 2))
     assert repr(coder) == "Coder(topk, 4 -> 8 latents, k=2, blocks.1.resid_post)"
     coder.W_dec.data[0, 0] = torch.nan
     with pytest.raises(PrismaError, match="expected finite weights of a coder; found NaN or infinities in W_dec"):

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -117,3 +118,47 @@ def test_a_coder_that_reconstructs_worse_than_it_claims_is_seen(
     boasting.load_state_dict(coder.state_dict())
     with pytest.warns(UserWarning, match=r"claims an fvu of 0\.010; found 0\.\d+: are these images like those"):
         evaluate(boasting, model, images, baseline_steps=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"labels": torch.zeros(3).long()},
+            r"expected labels \[40\], whole numbers, of the images; found \[3\] of torch",
+        ),
+        ({"labels": torch.arange(40.0)}, r"whole numbers, of the images; found \[40\] of torch.float32"),
+        ({"labels": [0] * 40}, r"expected labels \[40\], whole numbers, of the images; found \[0, 0"),
+        ({"labels": torch.arange(40) - 1}, "expected labels from 0 to 4; found -1 to 38"),
+        ({"labels": torch.arange(40) % 6}, "expected labels from 0 to 4; found 0 to 5"),
+        ({"factors": torch.zeros(2, 3)}, r"expected factors \[value, 40\], finite numbers, .*; found \[2, 3\]"),
+        ({"factors": torch.full((1, 40), torch.nan)}, "expected factors"),
+        ({"factors": torch.zeros(0, 40)}, "expected factors"),
+        ({"images": [1, 2]}, "expected images as a tensor .*; found a list"),
+        ({"coder": 3}, "expected a sparse coder; found a int"),
+        ({"site": 5}, "expected site to be text; found 5"),
+        ({"seed": -1}, "expected the seed of the order to be from 0 to 4,294,967,295; found -1"),
+        ({"seed": "a"}, "expected the seed of the order to be a whole number; found 'a'"),
+        ({"model": {"a": None, "b": None}}, "expected a prisma.ViT"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(
+    arguments: dict[str, Any], message: str, model: prisma.ViT, images: torch.Tensor, coder: Coder
+) -> None:
+    with pytest.raises(PrismaError, match=message):
+        evaluate(**{"coder": coder, "model": model, "images": images, "baseline_steps": 0, **arguments})
+
+
+def test_models_by_name_and_a_target_that_is_read_too(model: prisma.ViT, images: torch.Tensor, coder: Coder) -> None:
+    alone = evaluate(coder, model, images, baseline_steps=0)[0]
+    named = evaluate(coder, {"a": model}, images, baseline_steps=0)[0]
+    assert named["fvu"] == alone["fvu"] and "kl_spliced" not in named
+    with pytest.raises(PrismaError, match=f"of this coder, of one model; found {SITE}@a, {SITE}@b"):
+        evaluate(coder, {"a": model, "b": model}, images, baseline_steps=0)
+    same = Coder(replace(coder.config, target=SITE, centred=False))
+    same.load_state_dict(coder.state_dict())
+    same.b_enc.data -= coder.b_dec @ coder.W_enc
+    found = evaluate(same, model, images, labels=torch.arange(40) % 3, baseline_steps=0)[0]
+    assert found["fvu"] == pytest.approx(alone["fvu"], rel=1e-4) and found["kl_spliced"] == pytest.approx(
+        alone["kl_spliced"], rel=1e-3
+    )

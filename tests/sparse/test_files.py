@@ -152,3 +152,36 @@ def test_a_word_of_an_earlier_version_decides_the_kind(word: str, tmp_path: Path
     (tmp_path / CFG).write_text(json.dumps(cfg | {word: "relu"}))
     with pytest.raises(PrismaError, match=r"expected a kind of coder that keeps k latents.*found k=3"):
         read_coder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (5, "expected what a coder says of its training in .*; found 5"),
+        ({"tokens": 5}, "expected tokens of the training in .* to be text or a list of which each is text; found 5"),
+        ({"l0": "many"}, "expected l0 of the training in .* to be a number; found 'many'"),
+        ({"fvu": [0.1]}, "expected fvu of the training in"),
+        ({"model_sha256": {"": 5}}, "expected the hash of each model by its name in .*; found {'': 5}"),
+    ],
+)
+def test_what_a_coder_says_of_its_training_has_types(told: object, message: str, tmp_path: Path) -> None:
+    write_coder(tmp_path, random_coder("topk", 4, 12, 3, 0).float())
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    cfg["metadata"]["prisma"]["training"] = told
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg))
+    with pytest.raises(PrismaError, match=message):
+        read_coder(tmp_path)
+
+
+def test_sizes_are_only_what_a_file_says_until_they_are_those_of_the_weights(tmp_path: Path) -> None:
+    """Nothing of 40 PB is made."""
+    write_coder(tmp_path, random_coder("topk", 4, 12, 3, 0).float())
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    cfg["metadata"]["prisma"]["config"] |= {"d": 10**8, "width": 10**8}
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg))
+    with pytest.raises(PrismaError, match=r"W_enc is \[4, 12\] instead of \[100000000, 100000000\]"):
+        read_coder(tmp_path)
+    cfg["metadata"]["prisma"] = [1]
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg))
+    with pytest.raises(PrismaError, match=r"expected what Prisma says of a coder in .*; found \[1\]"):
+        read_coder(tmp_path)

@@ -8,12 +8,16 @@ from prisma.errors import PrismaError
 from prisma.sparse.latent_circuit import _Runs, latent_circuit
 from prisma.sparse.latent_nodes import Nodes
 from tests.sparse.test_latent_attribution import METRIC
-from tests.sparse.test_latent_nodes import FIRST, SECOND, planted, random_pair
+from tests.sparse.test_latent_nodes import FIRST, SECOND, planted, random_pair, transcoder
+
+ABLATIONS = ("corrupt", "mean", "zero")
 
 
-@pytest.mark.parametrize("ablation", ["corrupt", "mean", "zero"])
-def test_nodes_outside_are_those_of_the_ablation_and_those_inside_are_computed_anew(ablation: str) -> None:
+@pytest.mark.parametrize(("ablation", "second"), [*((a, SECOND) for a in ABLATIONS), ("corrupt", "blocks.1.mlp_out")])
+def test_nodes_outside_are_those_of_the_ablation_and_those_inside_are_computed_anew(ablation: str, second: str) -> None:
     model, clean, corrupt, coders = random_pair()
+    if second != SECOND:  # of a transcoder
+        coders[1] = transcoder()
     nodes = Nodes.of(model, coders)
     source = nodes.record(model, corrupt)[2]
     z, e = ({site: getattr(code, name) for site, code in source.items()} for name in ("z", "error"))
@@ -24,22 +28,25 @@ def test_nodes_outside_are_those_of_the_ablation_and_those_inside_are_computed_a
     inside = torch.rand(20, generator=torch.Generator().manual_seed(1)) < 0.5
     inside[9], inside[19] = True, False  # the error of the first site, and that of the second
 
-    def value(site: str, part: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def value(site: str, part: torch.Tensor, x: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
         """The site in the circuit's run."""
         coder, (latents, error) = nodes.coders[site], (part[:9], part[9])
-        own = coder.encode(x)
+        own = coder.encode(reads)
         code = torch.where(latents, own, z[site])
         left = x - own @ coder.W_dec - coder.b_dec if error else e[site]
         return code @ coder.W_dec + coder.b_dec + left
 
-    first = value(FIRST, inside[:10], prisma.record(model, clean, FIRST)[1][FIRST])
-    seen = prisma.record(model, clean, SECOND, {FIRST: prisma.Set(first)})[1][SECOND]
-    by_hand = METRIC(prisma.run(model, clean, {SECOND: prisma.Set(value(SECOND, inside[10:], seen))}))
+    x = prisma.record(model, clean, FIRST)[1][FIRST]
+    first = value(FIRST, inside[:10], x, x)
+    read = nodes.coders[second].site
+    seen = prisma.record(model, clean, [read, second], {FIRST: prisma.Set(first)})[1]
+    last = value(second, inside[10:], seen[second], seen[read])
+    by_hand = METRIC(prisma.run(model, clean, {FIRST: prisma.Set(first), second: prisma.Set(last)}))
     runs = _Runs(model, nodes, clean, corrupt, METRIC, ablation, 2)
     found, everything, none = runs.measure([inside, inside | True, inside & False])
     assert torch.allclose(found, by_hand, atol=1e-10)
     assert torch.allclose(everything, METRIC(model(clean)), atol=1e-12)
-    if ablation == "corrupt":  # the last site has the other run's value
+    if ablation == "corrupt" and second == SECOND:  # the last site has the other run's value
         assert torch.allclose(
             none,
             METRIC(prisma.run(model, clean, {SECOND: prisma.Set(prisma.record(model, corrupt, SECOND)[1][SECOND])})),
@@ -80,3 +87,14 @@ def test_what_cannot_be_asked_is_said() -> None:
     ):
         with pytest.raises(PrismaError, match=message):
             latent_circuit(model, coders, **{"clean": clean, "corrupt": corrupt, "metric": METRIC, **arguments})
+
+
+def test_a_transcoder_has_its_latents_in_a_circuit() -> None:
+    model, clean, corrupt, (first, _) = random_pair()
+    few = {"steps": 1, "draws": 2}
+    found = latent_circuit(model, [first, transcoder()], clean, corrupt, METRIC, **few)
+    assert found.metadata["sites"] == (FIRST, "blocks.1.mlp_out") and len(found.nodes) == 20
+    whole = latent_circuit(
+        model, [first, transcoder()], clean, corrupt, METRIC, steps=1, draws=2, n=int(found.sizes[-1])
+    )
+    assert whole.faithfulness == pytest.approx(1)

@@ -8,8 +8,9 @@ from prisma.errors import PrismaError
 from prisma.sparse.latent_attribution import latent_attribution
 from prisma.sparse.latent_edges import latent_edges
 from prisma.sparse.latent_nodes import Nodes
+from tests.sparse.test_coders import random_coder
 from tests.sparse.test_latent_attribution import METRIC
-from tests.sparse.test_latent_nodes import FIRST, SECOND, planted, random_pair
+from tests.sparse.test_latent_nodes import FIRST, SECOND, planted, random_pair, transcoder
 
 
 def test_an_edge_is_the_slope_of_patching_the_sender_while_only_the_receiver_follows() -> None:
@@ -39,6 +40,42 @@ def test_an_edge_is_the_slope_of_patching_the_sender_while_only_the_receiver_fol
         assert torch.allclose(found.values[:, i, -1], slope, atol=1e-6)
 
 
+def test_a_transcoder_receives_by_what_it_reads_and_sends_by_what_it_writes() -> None:
+    model, clean, corrupt, (first, _) = random_pair()
+    coder, e = transcoder(), 1e-5
+    reads, writes = coder.site, str(coder.config.target)
+    found = latent_edges(model, first, coder, clean, corrupt, METRIC)
+    nodes = Nodes.of(model, [first, coder])
+    _, acts, codes = nodes.record(model, clean)
+    source = nodes.record(model, corrupt)[2]
+    move = (source[FIRST].z - codes[FIRST].z)[..., 4, None] * first.W_dec[4]
+
+    def code(sign: float) -> torch.Tensor:
+        moved = prisma.Set(acts[FIRST] + sign * e * move)
+        return coder.encode(prisma.record(model, clean, reads, {FIRST: moved})[1][reads])
+
+    def metric_with(change: torch.Tensor) -> torch.Tensor:
+        return METRIC(prisma.run(model, clean, {writes: prisma.Set(acts[writes] + change)}))
+
+    for j in range(9):
+        change = (code(1) - code(-1))[..., j, None] * coder.W_dec[j] / 2
+        assert torch.allclose(found.values[:, 4, j], (metric_with(change) - metric_with(-change)) / (2 * e), atol=1e-6)
+    after = random_coder("topk", 12, 9, 3, 3, sites=("blocks.1.resid_post",))
+    sent = latent_edges(model, coder, after, clean, corrupt, METRIC)
+    whole = latent_attribution(model, coder, clean, corrupt, METRIC)
+    assert torch.allclose(sent.values.sum(-1), whole.values, atol=1e-12)
+    late = random_coder("topk", 12, 9, 3, 3, sites=("blocks.1.resid_mid",))
+    with pytest.raises(PrismaError, match=f"before the receiver, which reads {FIRST}; found one at blocks.1.resid_mid"):
+        latent_edges(
+            model,
+            late,
+            random_coder("topk", 12, 9, 3, 3, sites=(FIRST,), target=writes, d_out=12, centred=False),
+            clean,
+            corrupt,
+            METRIC,
+        )
+
+
 def test_the_edges_of_a_sender_sum_to_its_effect() -> None:
     model, clean, corrupt, (first, second) = random_pair()
     found = latent_edges(model, first, second, clean, corrupt, METRIC)
@@ -60,7 +97,7 @@ def test_planted_edges_are_found() -> None:
 
 def test_what_cannot_be_asked_is_said() -> None:
     model, clean, corrupt, (first, second) = random_pair()
-    with pytest.raises(PrismaError, match=f"expected a sender before the receiver at {FIRST}; found one at {SECOND}"):
+    with pytest.raises(PrismaError, match=f"before the receiver, which reads {FIRST}; found one at {SECOND}"):
         latent_edges(model, second, first, clean, corrupt, METRIC)
     with pytest.raises(PrismaError, match="expected latents, or None"):
         latent_edges(model, first, second, clean, corrupt, METRIC, [9])

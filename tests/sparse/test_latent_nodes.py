@@ -32,6 +32,12 @@ def random_pair(
     return model, clean, corrupt, coders
 
 
+def transcoder() -> Coder:
+    """A random transcoder of the second MLP."""
+    reads, writes = "blocks.1.ln2.normalized", "blocks.1.mlp_out"
+    return random_coder("jumprelu", 12, 9, 3, 5, sites=(reads,), target=writes, d_out=12, skip=True, centred=False)
+
+
 def planted() -> tuple[prisma.ViT, Tensor, Tensor, Coder, Coder]:
     """A head that copies glyphs to the answer; pairs that differ in one glyph, 1 instead of 0; and a coder before and
     one after it, whose latent g is glyph g: at its own patch, and in the answer. What is left are places, the error."""

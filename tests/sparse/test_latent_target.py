@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import prisma
 from prisma.errors import PrismaError
+from prisma.features import PLAIN, Channel, Pixels, visualize
 from prisma.sparse.latent_target import Latent
+from tests.features.planted import TEMPLATE, patches, template_mouse
 from tests.sparse.test_coders import random_coder
 from tests.sparse.test_latent_nodes import FIRST, random_pair
 
@@ -25,6 +28,26 @@ def test_maps_of_a_latent_sum_to_how_much_it_changes() -> None:
     other = coder.encode(prisma.record(model, blank, FIRST)[1][FIRST])[..., latent].mean(1)
     assert torch.allclose(removed.patches[:, 0, 0], mean.value({FIRST: x}) - other, atol=1e-10)
     assert removed.metadata["target"] == "Latent"
+
+
+@pytest.mark.parametrize("kind", ["topk", "standard", "gated"])
+def test_an_image_is_optimised_for_a_planted_latent_that_is_off_at_first(kind: str) -> None:
+    """The latent reads the opposite of a template in every patch; beside it others, which are on for grey."""
+    coder = random_coder(kind, 36, 12, 2, 0, sites=("blocks.0.resid_post",)).float()
+    with torch.no_grad():
+        coder.W_enc[:, 5] = -TEMPLATE.flatten()
+        coder.bias[5] = -1.0 - coder.centred(torch.zeros(36)) @ coder.W_enc[:, 5]
+        coder.bias[[0, 1]] += 0.1
+    data = torch.rand(9, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    told = {"steps": 60, "robustness": PLAIN, "data": data}
+    found = visualize(template_mouse(), Latent(coder, 5) - 0.0 * Channel("logits", 0), Pixels(), **told)
+    assert found.history[0, 0] == 0 < found.activation[0] and found.percentile[0] == 100
+    optimum = (patches(found.images)[0] - 0.5).flatten()
+    assert F.cosine_similarity(optimum, -TEMPLATE.flatten().repeat(4), dim=0) > 0.9
+    code = coder.encode(patches(found.images)[0] - 0.5)[:, 5]
+    assert found.activation[0].item() == pytest.approx(code.sum().item() / 5, abs=1e-5), "with the class token"
+    other = random_coder(kind, 36, 12, 2, 1, sites=("blocks.0.resid_post",))
+    assert len({Latent(coder, 5).name, Latent(coder, 4).name, Latent(other, 5).name, Latent(coder, 5, 1).name}) == 4
 
 
 def test_what_it_cannot_be_is_said() -> None:

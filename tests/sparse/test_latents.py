@@ -119,3 +119,6 @@ def test_crosscoders_have_images_and_no_effects(model: prisma.ViT, images: Tenso
     assert found.effect is None and found.classes is None and found.maps.shape == (M, TOP, model.config.n_tokens)
     with pytest.raises(PrismaError, match="expected effect_images to be 0 or more; found -1"):
         latents(coder, model, images, effect_images=-1)
+    for name in ("top", "effect_images"):
+        with pytest.raises(PrismaError, match=f"expected {name} to be a whole number; found 1.5"):
+            latents(coder, model, images, **{name: 1.5})

@@ -31,7 +31,7 @@ def test_what_is_no_coder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(PrismaError, match="expected no revision for"):
         prisma.load_coder(tmp_path, revision="main")
     torch.save({"encoder.bias": torch.ones(3)}, tmp_path / "ae.pt")
-    with pytest.raises(PrismaError, match=r"expected a whole sparse coder at .* found one without .*W_enc"):
+    with pytest.raises(PrismaError, match=r"expected W_enc with 2 axes among the weights in .*; found none"):
         prisma.load_coder(tmp_path)
 
 

@@ -1,9 +1,11 @@
 """Activations on disk."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 import prisma
 from prisma.errors import NotFiniteError, PrismaError
@@ -91,3 +93,30 @@ def test_only_the_sites_and_kinds_of_tokens_that_are_asked_for_are_read(model: p
     for tokens in ("patchs", ("class", "object")):
         with pytest.raises(PrismaError, match=r"expected tokens that are in .*; found "):
             shards.expect(["blocks.1.resid_post"], tokens)
+
+
+def test_files_that_others_wrote_are_checked_where_they_are_read(model: prisma.ViT, tmp_path: Path) -> None:
+    shards = write_activations(model, images_of(model, 6), tmp_path, sites=SITES[:1], shard_size=4)
+    path, site = tmp_path / shard_name(1), SITES[0]
+    whole, x = path.read_bytes(), shards.read([4, 5])[site].half()
+
+    def refused(bad: bytes, error: type[PrismaError], message: str) -> None:
+        path.write_bytes(bad)
+        with pytest.raises(error, match=message):
+            shards.read([0, 5])
+
+    broken = x.clone()
+    broken[1, 3, 0] = torch.nan
+    refused(save({site: broken}), NotFiniteError, f"expected finite activations at {site}; found nan in image 5")
+    refused(
+        save({site: x[:1]}), PrismaError, r"expected \[2, 13, 12\] numbers of float16 .*; found \[1, 13, 12\] of F16"
+    )
+    refused(save({site: x.float()}), PrismaError, r"found \[2, 13, 12\] of F32")
+    refused(save({"other": x}), PrismaError, "expected a whole shard of activations at .*; found none")
+    refused(whole[:-5], PrismaError, "expected a whole shard of activations at .*; found none")
+    path.write_bytes(whole)
+    assert torch.equal(shards.read([5])[site].half(), x[1:])
+    for change in ({"roles": [5] * 13}, {"roles": ["object"] * 13}, {"widths": {site: "12"}}, {"widths": {site: -12}}):
+        (tmp_path / INDEX).write_text(json.dumps({**shards.index, **change}))
+        with pytest.raises(PrismaError, match=f"expected activations with {INDEX}"):
+            Shards.at(tmp_path)

@@ -110,3 +110,16 @@ def test_numbers_that_are_named_often_are_read_once(tmp_path: Path, monkeypatch:
     names = b"".join(b"U\x02w%d" % i + PID + b"s" for i in range(9))
     tensors = tensors_of(read_saved(saved_pickle(tmp_path / "a.pt", b"}" + names + b".")))
     assert len(tensors) == 9 and reads.count("x/data/0") == 1
+
+
+def test_dicts_that_name_each_other_are_looked_at_once(tmp_path: Path) -> None:
+    inner: dict[str, Any] = {"x": 1}
+    for _ in range(60):
+        inner = {"a": inner, "b": inner}
+    around: dict[str, Any] = {}
+    around["self"] = around
+    torch.save({"many": inner, "around": around, "w": {"state_dict": {"w": torch.ones(2)}}}, tmp_path / "a.pt")
+    assert tensors_of(read_saved(tmp_path / "a.pt"))["w"].tolist() == [1, 1]
+    first = {"autoencoder": {"z": 1}, "other": {"late": torch.ones(1)}, "state_dict": {"w": torch.ones(2)}}
+    torch.save(first, tmp_path / "b.pt")
+    assert list(tensors_of(read_saved(tmp_path / "b.pt"))) == ["w"]

@@ -22,6 +22,8 @@ GIVEN = {
     "interchange": {"exchange": "hue", "steps": "2", "training": "20", "site": "blocks.0.resid_post"},
     "steering": {"concept": "shape:x", "training": "40", "site": "blocks.0.resid_post", "controls": "1"},
     "concept_vectors": {"concept": "hue:1", "training": "48", "site": "blocks.0.resid_post", "draws": "2"},
+    "register_neurons": {"factor": "1.1"},
+    "test_time_registers": {"factor": "1.1", "neurons": "2"},
 }
 
 
@@ -74,7 +76,7 @@ def test_options_are_read_by_type() -> None:
 
 
 def test_an_unknown_name_is_refused_and_the_nearest_are_given() -> None:
-    message = "expected the name of an analysis; found 'patchin'; the nearest: path_patching, activation_patching"
+    message = "expected the name of an analysis; found 'patchin'; the nearest: path_patching, relevance_patching, activation_patching"
     for call in (lambda: analysis("patchin"), lambda: canonical_name("patchin"), lambda: options_of("patchin", {})):
         with pytest.raises(PrismaError, match=message):
             call()

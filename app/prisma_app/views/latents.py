@@ -14,7 +14,8 @@ from torch import Tensor
 from prisma.checkpoint import weights_hash
 from prisma.errors import PrismaError, quoted
 from prisma.runs import record, run
-from prisma.sparse.activations import roles_of, rows_of
+from prisma.sparse.activations import roles_of, rows_of, token_places
+from prisma.sparse.inputs import tokens_of
 from prisma.sparse.latent_views import index_of, named, part_of
 from prisma.sparse.latents import Latents, latents
 from prisma.sparse.splicing import Splice
@@ -130,7 +131,7 @@ def _coder(scene: Scene, known: Any) -> PublishedCoder:
         names = ", ".join(one.name for one in known) or "none"
         raise PrismaError(f"expected a sparse coder of {scene.subject.name}, {names}; found {quoted(asked, 60)}")
     one: PublishedCoder = fitting[0]
-    stated = one.coder.metadata.get("training", {}).get("model_sha256", {}).get("")
+    stated = one.coder.told.get("model_sha256", {}).get("")
     if stated != weights_hash(scene.loaded.model.state_dict()):
         raise PrismaError(
             f"expected training step {one.step}, of whose weights {one.name} is; found step {scene.step}: choose that "
@@ -144,9 +145,7 @@ def _chosen(scene: Scene, found: PublishedCoder) -> Chosen:
     if len(coder.config.sites) > 1 or coder.config.target:
         raise PrismaError(f"expected a coder of one site; found {coder!r}")
     site = coder.site
-    wanted = coder.metadata.get("training", {}).get("tokens", "all")
-    roles = roles_of(scene.loaded.model, site)
-    tokens = [i for i, role in enumerate(roles) if wanted == "all" or role in wanted]
+    tokens = token_places(scene.loaded.model, site, tokens_of(coder))
     with torch.no_grad():
         _, acts = record(scene.loaded.model, scene.picture.x[None], site, stop=True)
         z = coder.encode(rows_of(acts[site], site)[0, tokens])
@@ -155,7 +154,7 @@ def _chosen(scene: Scene, found: PublishedCoder) -> Chosen:
     order = [j for j in order if strength[j] > 0]
     default = order[0] if order else 0
     at = scene.index("latent", scene.state.latent, coder.config.width, default)
-    return Chosen(found, z, tokens if roles != ("pooled",) else [-1], order, at)
+    return Chosen(found, z, tokens if roles_of(scene.loaded.model, site) != ("pooled",) else [-1], order, at)
 
 
 def _roles(scene: Scene, chosen: Chosen) -> list[str]:

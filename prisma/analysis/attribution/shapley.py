@@ -34,11 +34,15 @@ RIDGE = 1.0
 
 
 def payoff_of(game: Game, image: int, members_SP: Tensor) -> Payoff:
-    """The payoff of one image whose players are sets of patches."""
+    """The payoff of one image whose players are sets of patches. A coalition that comes several times is run once.
+
+    Random ones do: of 2,048 for 196 patches, one in six has all patches but one, or one alone.
+    """
 
     def payoff(present_KS: Tensor) -> Tensor:
-        present_KS = present_KS.to(members_SP.device)
-        return game.of_coalitions(image, (present_KS.double() @ members_SP.double()) > 0).double()
+        distinct_KS, place = present_KS.unique(dim=0, return_inverse=True)
+        there_KP = (distinct_KS.to(members_SP.device).double() @ members_SP.double()) > 0
+        return game.of_coalitions(image, there_KP).double()[place.to(members_SP.device)]
 
     return payoff
 

@@ -4,12 +4,14 @@ Shapes: S sender, V receiver, B pair, T token, M d_model, H head, D d_head, I si
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from prisma.analysis.attribution.lrp import FrozenNorms, RuleTap
 from prisma.analysis.attribution.quadrature import gauss_legendre
 from prisma.analysis.circuits.branches import Branch, branch_of
 from prisma.analysis.circuits.gradient_run import GradientRun, gradient_run
@@ -19,9 +21,13 @@ from prisma.batching import inputs_per_pass, measure_rows, metric_gradient
 from prisma.errors import PrismaError
 from prisma.metrics import Metric, expect_slope
 from prisma.numbers import exact
-from prisma.plain import is_plain
+from prisma.plain import expect_plain, is_plain
 from prisma.runs import check_pixels
+from prisma.sites import no_tap
 from prisma.vit import ViT
+
+RULES = ("gradient", "cp_lrp", "attn_lrp")
+"""What is passed back from the metric: its gradient, or relevance by one of the two sets of rules of `lrp`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class AttributionPasses:
             source's embedding and the target's, by that many points of Gauss-Legendre.
         into: which run is the target.
         batch: pairs per pass; None for as many as fit in 256 MiB, and one at least.
+        rules: one of `RULES`.
     """
 
     model: ViT
@@ -43,6 +50,7 @@ class AttributionPasses:
     steps: int
     into: str
     batch: int | None
+    rules: str = "gradient"
 
     def run(self, clean: Tensor, corrupt: Tensor) -> dict[str, Tensor]:
         """Arrays by name: `clean`, `corrupt` [image], `edges` [image, sender, receiver], and those of the nodes.
@@ -55,11 +63,15 @@ class AttributionPasses:
         check_pixels(self.model, clean)
         if self.steps < 1:
             raise PrismaError(f"expected steps to be at least 1; found {self.steps}")
+        if self.rules not in RULES:
+            raise PrismaError(f"expected rules to be one of {', '.join(RULES)}; found {self.rules!r}")
+        if self.rules != "gradient":
+            expect_plain(self.model, [""], "relevance propagation", gradients=True)
         graph = Graph(self.model.config)
         if self.nodes and not graph.stages:
             raise PrismaError("expected a model with layers; found n_layers=0")
         size, parts = self._pairs_per_pass(graph), []
-        with torch.inference_mode(False):  # the caller may be in it
+        with torch.inference_mode(False), self._norms():  # the caller may be in it
             for rows in (slice(i, i + size) for i in range(0, len(target), size)):
                 parts.append(self._attribute(graph, target[rows], source[rows], rows, len(target)))
         found = {name: torch.cat([part[name] for part in parts]).detach() for name in parts[0]}
@@ -78,18 +90,26 @@ class AttributionPasses:
         with torch.no_grad():
             other = gradient_run(self.model, graph, self.model.embed(source), grad=False)
             embed = self.model.embed(target)
-        own = gradient_run(self.model, graph, embed, grad=self.steps == 1)
+        own = self._run(graph, embed) if self.steps == 1 else gradient_run(self.model, graph, embed, grad=False)
         change, found = difference(other, own), dict[str, Tensor]()
         for name, run in ((self.into, own), (source_of(self.into), other)):
             found[name] = measure_rows(self.metric, run.logits.detach(), rows, pairs)
         reach_B, move_B = torch.zeros_like(found["clean"]), (other.logits - own.logits.detach()).norm(dim=1)
         for fraction, weight in [(1.0, 1.0)] if self.steps == 1 else gauss_legendre(self.steps):
-            run = own if self.steps == 1 else gradient_run(self.model, graph, other.streams[0].lerp(embed, fraction))
+            run = own if self.steps == 1 else self._run(graph, other.streams[0].lerp(embed, fraction))
             slope_BC = metric_gradient(self.metric, run.logits, rows, pairs)[1]
             reach_B += weight * slope_BC.norm(dim=1) * move_B
             for name, values in self._products(graph, run, change, slope_BC).items():
                 found[name] = found.get(name, 0) + weight * values
         return {**found, "reach": reach_B}
+
+    def _run(self, graph: Graph, embed_BTM: Tensor) -> GradientRun:
+        """A run with its autograd graph, through which `rules` are passed back."""
+        tap = no_tap if self.rules == "gradient" else RuleTap(softmax=self.rules == "attn_lrp")
+        return gradient_run(self.model, graph, embed_BTM, tap=tap)
+
+    def _norms(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.rules == "gradient" else FrozenNorms()
 
     def _products(self, graph: Graph, run: GradientRun, change: GradientRun, slope_BC: Tensor) -> dict[str, Tensor]:
         """Change times gradient in one run, at all nodes and edges."""
@@ -135,7 +155,7 @@ def difference(source: GradientRun, own: GradientRun) -> GradientRun:
         streams=minus(own.streams, source.streams),
         written=minus(own.written, source.written),
         outputs=(),
-        forks=(),
+        forks=minus(own.forks, source.forks),
     )
 
 

@@ -7,6 +7,7 @@ m_u is what u sends in the target run, m_u' in the source run; g_v is the gradie
 alone reads; J_uv is what lies between them: W_O, layer scale, and the norms of the stream (the identity, unless the
 model is post-norm). This is edge attribution patching (EAP). It misses an edge where the gradient is flat, so EAP-IG
 takes the integral over runs whose embeddings lie on the straight line to the source's, as `attribution_patching` does.
+With other `rules`, relevance takes the place of the gradient, as in `relevance_patching`.
 
 The scores of the edges that leave a sender sum to the sender's own attribution.
 
@@ -15,38 +16,23 @@ Sources: Syed et al. 2310.10348 (EAP); Hanna et al. 2403.17806 (EAP-IG); the der
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from prisma.analysis.border import guarded
 from prisma.analysis.circuits.attribution_passes import AttributionPasses
+from prisma.analysis.circuits.edge_effects import EdgeEffects
 from prisma.analysis.circuits.graph import Edge, Graph, largest, names, picture_labels
-from prisma.analysis.result import PairedEffect
 from prisma.metrics import Metric
 from prisma.vit import ViT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class EdgeAttribution(PairedEffect):
+class EdgeAttribution(EdgeEffects):
     """Estimated effect of patching each edge, to first order: `metric(patched) - metric(target)`; 0 without an edge.
 
     A large value means that the edge is estimated to change the metric by that much, in the direction of its sign.
     """
-
-    AXES: ClassVar = {
-        "effect": ("sender", "receiver"),
-        "stderr": ("sender", "receiver"),
-        "values": ("image", "sender", "receiver"),
-        "clean": ("image",),
-        "corrupt": ("image",),
-    }
-
-    values: Tensor  # [image, sender, receiver]
-
-    @property
-    def per_image(self) -> Tensor:
-        return self.values
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
@@ -65,6 +51,7 @@ def edge_attribution(
     metric: Metric,
     *,
     steps: int = 1,
+    rules: str = "gradient",
     into: str = "clean",
     batch: int | None = None,
 ) -> EdgeAttribution:
@@ -83,6 +70,7 @@ def edge_attribution(
         metric: logits [batch, class] -> one finite number per pair [batch], which has a gradient and depends on that
             pair's logits alone.
         steps: 1 for EAP; about 5 for EAP-IG.
+        rules: what is passed back: `"gradient"`, or relevance by `"cp_lrp"` (RelP) or `"attn_lrp"`.
         into: `"clean"` for corrupt values in the clean run (noising), `"corrupt"` the other way (denoising).
         batch: pairs per pass at most; by default as many as fit in 256 MiB, and one at least.
 
@@ -93,7 +81,7 @@ def edge_attribution(
         PrismaError: shapes differ, or the metric is not one finite number per pair, has no gradient, or has a gradient
             of zero at the target run (KL to that run) although it differs between the two runs.
     """
-    passes = AttributionPasses(model, metric, nodes=False, edges=True, steps=steps, into=into, batch=batch)
+    passes = AttributionPasses(model, metric, nodes=False, edges=True, steps=steps, into=into, batch=batch, rules=rules)
     return edge_result(model, passes, passes.run(clean, corrupt))
 
 
@@ -104,6 +92,7 @@ def edge_result(model: ViT, passes: AttributionPasses, found: Mapping[str, Tenso
         metadata={
             "analysis": "edge_attribution",
             "steps": passes.steps,
+            "rules": passes.rules,
             "into": passes.into,
             "pairs": len(found["clean"]),
             "senders": names(graph.senders),

@@ -174,6 +174,11 @@ def by_layer(names: Sequence[str]) -> list[str]:
 def largest(values_SV: Tensor, metadata: Mapping[str, Any], n: int) -> list[tuple[Edge, float]]:
     """The n values of the largest size, with the names of their edges."""
     senders, receivers = metadata["senders"], metadata["receivers"]
+    return [((senders[s], receivers[v]), value) for s, v, value in largest_places(values_SV, n)]
+
+
+def largest_places(values_SV: Tensor, n: int) -> list[tuple[int, int, float]]:
+    """(sender, receiver, value) of the n values of the largest size, by index."""
     order = values_SV.abs().flatten().argsort(descending=True, stable=True)[:n].tolist()
-    at = [divmod(i, len(receivers)) for i in order]
-    return [((senders[s], receivers[v]), values_SV[s, v].item()) for s, v in at]
+    at = [divmod(i, values_SV.shape[1]) for i in order]
+    return [(s, v, values_SV[s, v].item()) for s, v in at]

@@ -33,6 +33,18 @@ def load_name(name: str, revision: str | None = None, image_size: ImageSize = No
 
     if revision is not None:
         raise PrismaError(f"timm's weights are chosen by tag, as timm/NAME.TAG; found revision={revision!r}")
+    architecture = _expect_published(name)
+    if timm.model_entrypoint(architecture).__module__ not in MODULES:
+        with quiet():
+            family_of(timm.create_model(architecture))  # raises with the reason, before anything is downloaded
+    module = _created(name, _published_weights(name), f"timm/{name}", image_size)
+    return _source(module, _imagenet_labels(module))
+
+
+def _expect_published(name: str) -> str:
+    """The architecture of a name. Raises PrismaError: timm has no such name or tag, or publishes no weights for it."""
+    import timm
+
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise PrismaError(
@@ -45,11 +57,7 @@ def load_name(name: str, revision: str | None = None, image_size: ImageSize = No
         raise PrismaError(
             f"timm publishes no weights for {architecture}; to use weights of your own, load a module that has them"
         )
-    if timm.model_entrypoint(architecture).__module__ not in MODULES:
-        with quiet():
-            family_of(timm.create_model(architecture))  # raises with the reason, before anything is downloaded
-    module = _created(name, _published_weights(name), f"timm/{name}", image_size)
-    return _source(module, _imagenet_labels(module))
+    return architecture
 
 
 def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
@@ -63,13 +71,32 @@ def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
     return _source(_created(f"local-dir:{folder}", weights, str(folder), image_size))
 
 
-def _created(name: str, weights: Weights, what: str, image_size: ImageSize) -> nn.Module:
+def load_other(ref: str | Path) -> SourceModel:
+    """A classifier of any class, by its name in timm or from a folder, which stays timm's own module.
+
+    Raises:
+        PrismaError: as `load_name` and `load_folder` do.
+    """
+    if isinstance(ref, Path):
+        weights, name, what = weights_in(ref, WEIGHTS), f"local-dir:{ref}", str(ref)
+        _expect_architecture(ref / "config.json")
+    else:
+        _expect_published(ref)
+        weights, name, what = _published_weights(ref), ref, f"timm/{ref}"
+    module: Any = _created(name, weights, what, None, converted=False).eval()
+    return SourceModel(
+        module, _transform(module), _labels(module, () if isinstance(ref, Path) else _imagenet_labels(module))
+    )
+
+
+def _created(name: str, weights: Weights, what: str, image_size: ImageSize, *, converted: bool = True) -> nn.Module:
     """The module that timm builds, with the weights that Prisma chose: timm looks for no file."""
     import timm
 
     size = {} if image_size is None else {"img_size": image_size}
     outline = without_values(lambda: timm.create_model(name, **size), what)
-    family_of(outline).read(outline)  # raises with the reason, before anything is allocated
+    if converted:
+        family_of(outline).read(outline)  # raises with the reason, before anything is allocated
     with weights.as_file() as file, library_errors(what):
         chosen = {"source": "", "file": str(file), "custom_load": False}
         module: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=chosen, **size)
@@ -123,10 +150,14 @@ def load_module(module: nn.Module, image_size: ImageSize = None) -> SourceModel:
 
 def _source(module: Any, labels: tuple[str, ...] = ()) -> SourceModel:
     family_of(module)
+    return SourceModel(module.eval(), _transform(module), _labels(module, labels))
+
+
+def _labels(module: Any, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a module's classes: those that its file states, or these."""
     config = getattr(module, "pretrained_cfg", None) or {}
     known = config.get("label_names") if isinstance(config, dict) else None
-    names = class_names(known if isinstance(known, list | tuple) else labels, module.num_classes)
-    return SourceModel(module.eval(), _transform(module), names)
+    return class_names(known if isinstance(known, list | tuple) else labels, module.num_classes)
 
 
 def _transform(module: Any) -> Transform | None:
@@ -135,11 +166,15 @@ def _transform(module: Any) -> Transform | None:
     """
     from timm.data import resolve_model_data_config
 
-    data, size = resolve_model_data_config(module), tuple(module.patch_embed.img_size)
+    data, patches = resolve_model_data_config(module), getattr(module, "patch_embed", None)
+    channels, *sides = data["input_size"]
+    if hasattr(patches, "img_size"):  # which may be another than that of the weights
+        channels, sides = patches.proj.in_channels, patches.img_size
+    size = tuple(sides)
     look = {"mean": tuple(data["mean"]), "std": tuple(data["std"]), "interpolation": data["interpolation"]}
     if (
         data["interpolation"] not in INTERPOLATIONS
-        or not len(look["mean"]) == len(look["std"]) == module.patch_embed.proj.in_channels
+        or not len(look["mean"]) == len(look["std"]) == channels
         or not isinstance(data["crop_pct"], int | float)
         or not 0 < data["crop_pct"] <= 1  # more would pad
     ):

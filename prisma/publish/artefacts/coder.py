@@ -47,7 +47,7 @@ TAGS = ("sparse-autoencoder", "vision-transformer", "mechanistic-interpretabilit
 SETTINGS = ("tokens", "images", "steps", "batch", "lr", "seed", "order_seed", "held_out", "bfloat16")
 REACHED = ("fvu", "fvu_held_out", "l0", "l0_held_out", "dead", "dead_after", "gamma")
 FIRST = (
-    "fvu", "l0", "dead", "agreement", "ce_score", "kl_score", "probe_1", "probe_5", "mcc", "uniqueness",
+    "fvu", "l0", "dead", "agreement", "ce_score", "kl_score", "probe_1", "probe_5", "tpp", "mcc", "uniqueness",
     "decoder_cosine",
 )  # fmt: skip
 """The numbers of the table that compares the coder with its baselines; all numbers are in the next one."""
@@ -95,7 +95,7 @@ def facts_of(folder: Path, coder: Coder) -> dict[str, Any]:
     Raises:
         PrismaError: the coder does not state one model, or has no numbers of its own and of baselines.
     """
-    training = coder.metadata.get("training", {})
+    training = coder.told
     models = training.get("model_sha256", {})
     if not isinstance(models, Mapping) or list(models) != [""]:
         raise PrismaError(
@@ -132,7 +132,7 @@ def _steps(folder: Path, coder: Coder) -> Iterator[Step]:
 def expect_checkpoint(folder: Path, coder: Coder, label: str) -> int:
     """The step of a checkpoint. Raises PrismaError unless it is one of the same training, at the step of its label."""
     found = read_coder(folder)
-    own, whole = (one.metadata.get("training", {}) for one in (found, coder))
+    own, whole = found.told, coder.told
     step = own.get("step")
     if type(step) is not int or label_of(step) != label:
         raise PrismaError(f"expected a coder at the step of its label {label} in {folder}; found step {step}")

@@ -121,6 +121,19 @@ def test_captum_fits_the_same_models_to_the_same_coalitions() -> None:
     torch.testing.assert_close(lime_fit(drawn, values[2:]).float(), theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_a_coalition_that_comes_again_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    game, _ = setting()
+    drawn = torch.cat([drawn_by_size(9, 10, seeded()), drawn_by_size(9, 10, seeded()), all_coalitions(9)[:3]])
+    each = torch.cat([game.of_coalitions(0, coalition[None]) for coalition in drawn]).double()
+    asked: list[int] = []
+    of_runs = TokenGame.of_runs
+    monkeypatch.setattr(
+        TokenGame, "of_runs", lambda self, rows, there: (asked.append(len(there)), of_runs(self, rows, there))[1]
+    )
+    torch.testing.assert_close(payoff_of(game, 0, torch.eye(9, dtype=torch.bool))(drawn).float(), each.float())
+    assert asked == [len(drawn.unique(dim=0))] and asked[0] < len(drawn)
+
+
 def _captum(method: KernelShap, game: TokenGame, mask: Tensor, drawn: Tensor) -> Tensor:
     """Captum's KernelShap with given coalitions; it holds the two ends by a large weight."""
     ends = torch.cat([torch.zeros(1, 9), torch.ones(1, 9)])

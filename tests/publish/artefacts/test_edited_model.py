@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import prisma
-from prisma.editing import class_row, measure_edit, read_edited, source_of, write_edited
+from prisma.editing import edit_class, measure_edit, read_edited, source_of, write_edited
 from prisma.errors import PrismaError
 from prisma.publish import audit, publish
 from prisma.publish.artefacts.edited_model import facts_of, of_edited, write_card
@@ -23,7 +23,7 @@ def edited(finished_run: Path, tmp_path: Path) -> Path:
     mouse = prisma.load(finished_run)
     images = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(60) % 10
-    edit = class_row(mouse.model, images, labels, 3, 8, names=mouse.labels, keys=4)
+    edit = edit_class(mouse.model, images, labels, 3, 8, method="class-row", names=mouse.labels, keys=4)
     write_edited(tmp_path / "edited", mouse, edit, measure_edit(mouse.model, edit, images, labels, 3, 8))
     write_card(tmp_path / "edited")
     return tmp_path / "edited"
