@@ -11,6 +11,7 @@ import prisma
 from prisma import LogitDiff, ViT
 from prisma.analysis.attribution.map_checks import map_sanity, map_sensitivity
 from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
+from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.class_space import (
     attention_perturbation,
     class_projection,
@@ -38,6 +39,12 @@ def _coverage(model: ViT, images: Tensor) -> Tensor:
     coverage = torch.zeros(len(images), *model.config.grid[1:])
     coverage[:, 0, :2] = torch.tensor([1.0, 0.25])
     return coverage
+
+
+def _edge_scores(model: ViT, images: Tensor) -> Tensor:
+    """Of any edges: a ranking that does not depend on the precision of the model."""
+    edges = Graph(model.config).edges
+    return torch.randn(edges.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
 
 
 def _map(model: ViT, images: Tensor) -> Tensor:
@@ -75,7 +82,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "attribute attn_lrp": lambda model, images: prisma.attribute(model, images, METRIC, "attn_lrp"),
     "attribute kernel_shap": lambda model, images: prisma.attribute(model, images, METRIC, "kernel_shap", samples=20),
     "compare_maps": lambda model, images: prisma.compare_maps(model, images, METRIC, methods=["occlusion"], points=3),
-    "atp_star": _pairs(prisma.atp_star),
+    "atp_star": _pairs(prisma.atp_star, grad_drop=False),
     "attribution_patching": _pairs(prisma.attribution_patching),
     "attribute_nodes_and_edges": _pairs(attribute_nodes_and_edges),
     "cluster_lesions": lambda model, images: cluster_lesions(
@@ -86,6 +93,9 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     ),
     "check_circuit": _pairs(prisma.check_circuit, edges=[("embed", "a0.h1.v"), ("a0.h1", "logits")], steps=1),
     "circuit_discovery": _pairs(prisma.circuit_discovery, n=5, tolerance=-1, sizes=[2, 5], steps=1),
+    "circuit_evaluation": lambda model, images: _pairs(
+        prisma.circuit_evaluation, scores=_edge_scores(model, images), draws=1
+    )(model, images),
     "class_identifiability": lambda model, images: prisma.class_identifiability(model, images, _labels(images)),
     "class_projection": lambda model, images: class_projection(model, images, site="attn_out"),
     "class_projection frozen": lambda model, images: class_projection(model, images, norm="frozen"),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.patching.corruptions import CORRUPTIONS, derangement
+from prisma.analysis.patching.corruptions import CORRUPTIONS, OF_OBJECTS, derangement
 from prisma.batching import inputs_per_pass
 from prisma.data.counterfactuals import Counterfactuals, counterfactuals
 from prisma.data.pictures import Pictures
@@ -189,7 +189,7 @@ class ShardInputs:
 
         Raises:
             PrismaError: no such corruption; sigma for a corruption that has none; a single image where a pair of images
-                is needed; or no object masks for the corruption "object".
+                is needed; or no object masks for a corruption of the object.
         """
         name, sigma, n = self.options["corrupt"], self.options["sigma"], len(self.pictures)
         if name not in CORRUPTIONS:
@@ -203,7 +203,7 @@ class ShardInputs:
                 )
             order = derangement(n, self.options["seed"]) if name == "swap" else torch.arange(1, n + 1) % n
             return self._to_model(self.pictures.read(order[list(self.rows)].tolist()))
-        masks = self._masks().to(self.device) if name == "object" else None
+        masks = self._masks().to(self.device) if name in OF_OBJECTS else None
         return torch.cat([self._corrupt_image(name, i, masks) for i in range(len(self.rows))])
 
     def _corrupt_image(self, name: str, i: int, masks: Tensor | None) -> Tensor:
