@@ -62,9 +62,7 @@ OPTIONS: Mapping[str, Option] = {
         "the activation to patch or read: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, ..."
     ),
     "units": Option("numbers of the features of the site, separated by commas; default: all"),
-    "where": Option(
-        "the tokens at which the site is read: class, registers, patches, all, or a position"
-    ),
+    "where": Option("the tokens at which the site is read: class, registers, patches, all, or a position"),
     "pool": Option("the number of an image: the mean of the unit over these tokens, or the max", choices=POOLS),
     "axis": Option("patch each index along this axis separately: head, token, component, ..."),
     "by": Option(
