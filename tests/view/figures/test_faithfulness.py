@@ -13,7 +13,7 @@ def test_curves_and_chance() -> None:
     }
     panel = draw_faithfulness([0.1, 0.5, 1], lines, torch.zeros(4, 3), "title").axes[0]
     assert [x.get_text() for x in panel.get_legend().get_texts()] == [
-        "4 random circuits of equal size", "by size", "by value",
+        "random circuits of equal size (4)", "by size", "by value",
     ]  # fmt: skip
-    assert panel.get_xscale() == "log" and [list(x.get_ydata()) for x in panel.lines[1:]] == 2 * [[0, 0.5, 1]]
+    assert panel.get_xscale() == "log" and [list(x.get_ydata()) for x in panel.lines[2:]] == 2 * [[0, 0.5, 1]]
     assert len(draw_faithfulness([0.1, 0.5, 1], lines, torch.zeros(0, 3), "").axes[0].get_legend().get_texts()) == 2
