@@ -6,6 +6,7 @@ these, and unions.
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -65,7 +66,7 @@ def check_types(config: "DataclassInstance") -> None:
     Raises:
         PrismaError: a field holds a value of another type; it is named.
     """
-    hints = get_type_hints(type(config))
+    hints = _hints(type(config))
     for field in fields(config):
         object.__setattr__(config, field.name, conform(field.name, getattr(config, field.name), hints[field.name]))
 
@@ -89,7 +90,7 @@ def from_dict(kind: type[T], values: Any, source: Path | str) -> T:
     """
     if not isinstance(values, Mapping):
         raise PrismaError(f"expected {source} to hold named fields; found {quoted(values)}")
-    hints, known = get_type_hints(kind), {field.name: field for field in fields(kind)}
+    hints, known = _hints(kind), {field.name: field for field in fields(kind)}
     if unknown := sorted(str(name) for name in values if name not in known):
         raise PrismaError(
             f"{source} has an unknown field {quoted(unknown[0])}; the nearest known: {nearest(unknown[0], known)}"
@@ -109,6 +110,12 @@ def describe(kind: Any) -> str:
     if isinstance(kind, type):
         return f"the fields of a {kind.__name__}"
     return " or ".join(describe(option) for option in _options(kind))
+
+
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    """The type of each field. Looking them up takes longer than checking all values."""
+    return get_type_hints(kind)
 
 
 def _options(kind: Any) -> tuple[Any, ...]:

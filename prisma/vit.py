@@ -170,7 +170,7 @@ class ViT(Tower):
 def draw_matrices(module: nn.Module) -> None:
     """Draw the weights of all linear maps of a module from torch's global generator: N(0, 1 / fan_in), biases 0."""
     for part in module.modules():
-        if isinstance(part, nn.Linear):
+        if isinstance(part, nn.Linear) and not part.weight.is_meta:  # which has no values, and takes as long to draw
             nn.init.trunc_normal_(part.weight, std=part.in_features**-0.5)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)

@@ -64,6 +64,10 @@ def _labels(images: Tensor) -> Tensor:
     return torch.arange(len(images)) % 3
 
 
+def _triples(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return images, images.roll(1, 0), _labels(images)
+
+
 def _lens(model: ViT, images: Tensor) -> prisma.Result:
     return prisma.train_tuned_lens(model, images, steps=2, batch=2)
 
@@ -109,6 +113,24 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "head_similarity cosine": lambda model, images: prisma.head_similarity(model, images, measure="cosine"),
     "head_similarity cka": lambda model, images: prisma.head_similarity(model, images, measure="cka"),
     "importance": lambda model, images: prisma.importance(model, images, 1),
+    "interchange": lambda model, images: prisma.interchange(
+        model, *_triples(images), *_triples(images), "blocks.0.resid_post", steps=2
+    ),
+    "steering": lambda model, images: prisma.steering(
+        model, images, METRIC, torch.ones(model.config.d_model), "blocks.0.resid_post", controls=1
+    ),
+    "concept_vectors": lambda model, images: prisma.concept_vectors(
+        model,
+        images,
+        METRIC,
+        images.repeat(4, 1, 1, 1),
+        images.flip(-1).repeat(8, 1, 1, 1),
+        "blocks.0.resid_pre",
+        where="patches",
+        draws=2,
+    ),
+    "second_order_lens": lambda model, images: prisma.second_order_lens(model, images, texts=2),
+    "text_span": lambda model, images: prisma.text_span(model, images, steps=1),
     "lens_segmentation": lambda model, images: prisma.lens_segmentation(
         model, images, _coverage(model, images), _labels(images)
     ),

@@ -4,12 +4,15 @@ Every test process uses one torch thread: pytest-xdist starts one process per co
 """
 
 import gc
+import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -24,9 +27,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of these processes 
 import torch
 from filelock import FileLock
 
+from prisma.files import write_atomic
 from prisma.publish import publish
 from prisma.recipes import recipe
-from prisma.train import train
+from prisma.train import curves, finish, train
+from prisma.train.objectives import CLASSIFICATION, Objective
 
 torch.set_num_threads(1)
 sys.dont_write_bytecode = False  # nor do the tests, whose asserts are rewritten when they are compiled
@@ -38,6 +43,27 @@ def quick_fsync(descriptor: int) -> None:
 
 
 os.fsync = quick_fsync
+_CURVES: dict[str, dict[str, bytes]] = {}
+
+
+def curves_drawn_once(
+    metrics: Sequence[Mapping[str, Any]], folder: Path, title: str, objective: Objective = CLASSIFICATION
+) -> None:
+    """What `draw_curves` is in test processes: most of their runs have the numbers of one before.
+
+    The same numbers give the same bytes (`tests/train/test_curves.py`), and drawing them takes longer than such a run.
+    """
+    key = json.dumps([metrics, title, objective.measures, objective.loss_axis])
+    if key not in _CURVES:
+        drawn: dict[str, bytes] = {}
+        with patch.object(curves, "write_atomic", lambda path, data: drawn.update({path.name: data})):
+            curves.draw_curves(metrics, folder, title, objective)
+        _CURVES[key] = drawn
+    for name, data in _CURVES[key].items():
+        write_atomic(folder / name, data)
+
+
+finish.draw_curves = curves_drawn_once
 
 REPO = "lab/tiny"
 SMALL = {"steps": "6", "warmup": "1", "n_layers": "1", "d_model": "8", "n_heads": "2", "d_mlp": "8"}

@@ -32,12 +32,12 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.border", "analysis.fewer_tokens"),
     ("analysis.attention", "analysis.lens"),
     ("analysis.readings",),
-    ("analysis.top_images",),
+    ("analysis.top_images", "analysis.clip_dissect"),
     ("analysis.class_space",),
     ("analysis.weights",),
     ("analysis.attribution",),  # it scores the maps of all others
     ("analysis.patching",),
-    ("analysis.circuits",),
+    ("analysis.circuits", "analysis.directions"),
     ("analysis.modularity",),  # it removes communities by ablation
     ("features",),
     ("train",),  # it scores the heads of every checkpoint as the analysis does
@@ -76,17 +76,21 @@ def tree_of(path: Path) -> ast.Module:
 
 
 @cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree_of(path)))
+
+
+@cache
 def imports(path: Path) -> list[tuple[str, ast.stmt]]:
     """Modules of this project that a file imports, except those for type checkers and the facade's own list."""
-    tree = tree_of(path)
     typing_only = {
         id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for block in nodes_of(path)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
         for node in ast.walk(block)
     }
     found: list[tuple[str, ast.stmt]] = []
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.Import):
@@ -121,7 +125,7 @@ def test_no_cycles() -> None:
 def test_own_package_is_imported_at_the_top() -> None:
     wrong = []
     for path in (path for path in FILES if path.parent.name != "cli"):
-        for function in (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)):
+        for function in (node for node in nodes_of(path) if isinstance(node, ast.FunctionDef)):
             hidden = [node for node in ast.walk(function) if isinstance(node, ast.ImportFrom)]
             names = [node.module for node in hidden if node.module and node.module.split(".")[0] in PACKAGES]
             wrong += [f"{path}: {function.name} imports {names} inside"] if names else []
@@ -133,7 +137,7 @@ def test_files_and_functions_stay_small() -> None:
     for path in FILES:
         if len(path.read_text().splitlines()) > limit:
             wrong.append(f"{path} is longer than {limit} lines: split it by concept")
-        for node in (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)):
+        for node in (node for node in nodes_of(path) if isinstance(node, ast.FunctionDef)):
             lines = (node.end_lineno or 0) - node.lineno + 1
             wrong += [f"{path}:{node.lineno} {node.name} has {lines} lines"] if lines > 60 else []
     assert not wrong, "\n".join(wrong)

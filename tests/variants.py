@@ -3,8 +3,9 @@
 Every parameter is drawn at random, those that start at 0 or 1 too, so that a test cannot pass because a part is idle.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -177,21 +178,44 @@ def config_of(variant: str, **changes: Any) -> ViTConfig:
 
 def model_of(variant: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any) -> ViT:
     """In evaluation mode, every parameter random, in float64 unless told otherwise."""
-    torch.manual_seed(seed)
-    with default_dtype(dtype):
-        model = ViT(config_of(variant, **changes)).eval()
-    return drawn(model)
+    return _copy_of_drawn(ViT, config_of(variant, **changes), dtype, seed)
 
 
 def tower_of(variant: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any) -> TextTower:
     """In evaluation mode, every parameter random, in float64 unless told otherwise."""
-    torch.manual_seed(seed)
-    with default_dtype(dtype):
-        model = TextTower(TextConfig(**{**TEXT_BASE, **TEXTS[variant], **changes})).eval()
-    return drawn(model)
+    return _copy_of_drawn(TextTower, TextConfig(**{**TEXT_BASE, **TEXTS[variant], **changes}), dtype, seed)
 
 
 Model = TypeVar("Model", bound=nn.Module)
+
+
+def _copy_of_drawn(kind: Callable[[Any], Model], config: Any, dtype: torch.dtype, seed: int) -> Model:
+    """A model of the caller's own, and torch's random numbers as they are after its weights were drawn."""
+    model, random = _drawn_once(kind, config, dtype, seed)
+    torch.set_rng_state(random)
+    return copied(model)
+
+
+@cache
+def _drawn_once(kind: Callable[[Any], Model], config: Any, dtype: torch.dtype, seed: int) -> tuple[Model, Tensor]:
+    torch.manual_seed(seed)
+    with default_dtype(dtype):
+        model = drawn(kind(config).eval())
+    return model, torch.get_rng_state()
+
+
+def copied(module: Model) -> Model:
+    """What `deepcopy` gives of modules that share no weights, in a tenth of the time."""
+    new = object.__new__(type(module))
+    new.__dict__ = {name: x.copy() if isinstance(x, dict | set) else x for name, x in module.__dict__.items()}
+    parts = new.__dict__
+    parts["_modules"] = {name: x if x is None else copied(x) for name, x in module._modules.items()}
+    parts["_buffers"] = {name: x if x is None else x.clone() for name, x in module._buffers.items()}
+    parts["_parameters"] = {
+        name: x if x is None else nn.Parameter(x.detach().clone(), x.requires_grad)
+        for name, x in module._parameters.items()
+    }
+    return new
 
 
 @torch.no_grad()

@@ -83,7 +83,8 @@ def _split(n: int, own: float, random: np.random.RandomState) -> Split:
 def _noise(n: int, random: np.random.RandomState) -> np.ndarray:
     """Whole numbers [n, 3, SIDE, SIDE]: bicubic interpolation between random knots."""
     knots = random.randint(-NOISE, NOISE + 1, size=(n, 3, _WEIGHTS.shape[1], _WEIGHTS.shape[1]))
-    return _WEIGHTS @ knots @ _WEIGHTS.T // _WHOLE**2
+    sums = _WEIGHTS @ knots.astype(float) @ _WEIGHTS.T  # exact, as all are below 2**53; of integers numpy is slow
+    return sums.astype(np.int64) // _WHOLE**2
 
 
 def _bicubic() -> tuple[np.ndarray, int]:
@@ -92,7 +93,7 @@ def _bicubic() -> tuple[np.ndarray, int]:
     t, u = places, 2 * CELL
     near = (-t * u * u + 2 * t * t * u - t**3, 2 * u**3 - 5 * t * t * u + 3 * t**3)
     far = (t * u * u + 4 * t * t * u - 3 * t**3, t**3 - t * t * u)
-    weights = np.zeros((SIDE, SIDE // CELL + 3), dtype=np.int64)
+    weights = np.zeros((SIDE, SIDE // CELL + 3))
     for knot, values in enumerate((*near, *far)):
         weights[np.arange(SIDE), cells + knot] = values
     return weights, 2 * u**3
@@ -111,6 +112,7 @@ def _task(name: str, own: float, backgrounds: str, sha256: str) -> Task:
         make=lambda: _make(own),
         sha256=sha256,
         factors=FACTORS,
+        rule=lambda factors: factors["shape"] * len(HUES) + factors["hue"],
         license="mit",
     )
 

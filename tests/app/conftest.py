@@ -149,8 +149,22 @@ def clip_url(clip_folder: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="package")
+def plain_url(library: Library) -> Iterator[str]:
+    """The same without Gradio around it, which a browser opens in a fraction of the time."""
+    with plainly_served(library) as address:
+        yield address
+
+
 @pytest.fixture
 def app(browser: Browser, url: str) -> Iterator[App]:
     """A visitor of the two mice."""
     with visit(browser, url) as visitor:
+        yield visitor
+
+
+@pytest.fixture
+def plain(browser: Browser, plain_url: str) -> Iterator[App]:
+    """A visitor of the same without Gradio, for what Gradio has no part in."""
+    with visit(browser, plain_url) as visitor:
         yield visitor

@@ -59,18 +59,20 @@ def test_a_link_opens_what_it_says(app: App) -> None:
         ),
     ],
 )
-def test_a_link_to_what_does_not_exist_shows_a_figure_and_says_why(app: App, query: str, sentences: list[str]) -> None:
-    app.allowed = (REFUSED,)
-    app.open(query).ready()
-    said = app.tab.locator(".pz-side").first.locator(".pz-trouble").inner_text()
+def test_a_link_to_what_does_not_exist_shows_a_figure_and_says_why(
+    plain: App, query: str, sentences: list[str]
+) -> None:
+    plain.allowed = (REFUSED,)
+    plain.open(query).ready()
+    said = plain.tab.locator(".pz-side").first.locator(".pz-trouble").inner_text()
     assert all(sentence in said for sentence in sentences), said
-    assert app.tab.evaluate("window.harmed") is None
-    assert app.tab.locator(".pz-view:not([hidden])").count() == 1
+    assert plain.tab.evaluate("window.harmed") is None
+    assert plain.tab.locator(".pz-view:not([hidden])").count() == 1
 
 
-def test_every_key_of_a_link_may_be_wrong(app: App) -> None:
+def test_every_key_of_a_link_may_be_wrong(plain: App) -> None:
     """Each time the figure is drawn without it, and the sentence says so; what is right in the link stays."""
-    app.allowed = (REFUSED,)
+    plain.allowed = (REFUSED,)
     wrong = {
         "patching": {
             "ablate": ("zzz", "9.9", "0.1,"), "corrupt": ("blur:999", "zzz", "99", "3", "sha256:00", "ink:3:x"),
@@ -85,12 +87,12 @@ def test_every_key_of_a_link_may_be_wrong(app: App) -> None:
     kept = {"patching": "layer=1&target=2", "decompose": "target=4"}
     said: Any = None
     for view, keys in wrong.items():
-        app.open(f"?img=3&view={view}").ready()
+        plain.open(f"?img=3&view={view}").ready()
         for key, values in keys.items():
             for value in values:
                 query = "&".join([f"v=1&img=3&view={view}", kept.get(view, "layer=1"), f"{key}={quote(value)}"])
-                app.tab.evaluate(SHOW, query)
-                state, said = app.ready(), app.tab.evaluate(SAID)
+                plain.tab.evaluate(SHOW, query)
+                state, said = plain.ready(), plain.tab.evaluate(SAID)
                 assert said["sentence"] and not said["stale"] and not said["missing"], (view, key, value, said)
                 assert state.get(key) != value and state["view"] == view, (key, value)
                 assert key in ("img", "target", "token", "rev", "step") or (state["img"], state["step"]) == ("3", 40), (
@@ -98,51 +100,51 @@ def test_every_key_of_a_link_may_be_wrong(app: App) -> None:
                 )
                 assert key != "ablate" or (state["layer"], state["target"]) == (1, 2)
     query = "v=1&img=3&view=patching&ablate=zzz&corrupt=blur:99&token=5"
-    app.tab.evaluate(SHOW, query)
-    state, said = app.ready(), app.tab.evaluate(SAID)
+    plain.tab.evaluate(SHOW, query)
+    state, said = plain.ready(), plain.tab.evaluate(SAID)
     assert (state["img"], state["token"]) == ("3", 5) and not said["stale"]
     assert "patches from 0 to 15; found 99" in said["sentence"] and "found 'zzz'" in said["sentence"]
 
 
-def test_the_other_side_of_a_link_may_be_wrong(app: App) -> None:
-    app.allowed = (REFUSED,)
-    second = app.tab.locator(".pz-side").nth(1)
+def test_the_other_side_of_a_link_may_be_wrong(plain: App) -> None:
+    plain.allowed = (REFUSED,)
+    second = plain.tab.locator(".pz-side").nth(1)
     for query, sentence in (
         ("model2=lab/none", "There is no model"),
         ("img2=77", "The address asks for image 77"),
         ("step2=3", "The address asks for step 3"),
         ("img2=sha256:00", "Upload the same file again"),
     ):
-        app.open(f"?view=decompose&{query}").ready()
+        plain.open(f"?view=decompose&{query}").ready()
         expect(second.locator(".pz-trouble")).to_contain_text(sentence)
-        assert app.tab.evaluate("window.prisma.page.compare.figures.decompose.shown.length") > 5, query
+        assert plain.tab.evaluate("window.prisma.page.compare.figures.decompose.shown.length") > 5, query
 
 
-def test_the_other_side_says_nothing_of_what_it_does_not_show(app: App) -> None:
-    wrong = app.tab.locator(".pz-side").nth(1).locator(".pz-trouble").first
+def test_the_other_side_says_nothing_of_what_it_does_not_show(plain: App) -> None:
+    wrong = plain.tab.locator(".pz-side").nth(1).locator(".pz-trouble").first
     for view, sentence in (("attention", ""), ("decompose", "asks for target 9"), ("lens", ""), ("training", "")):
-        app.open(f"?view={view}&model={DIGITS}&target=9&model2={GLYPHS}").ready()
+        plain.open(f"?view={view}&model={DIGITS}&target=9&model2={GLYPHS}").ready()
         assert sentence in wrong.inner_text() and bool(sentence) == wrong.is_visible(), view
 
 
-def test_there_is_one_slider_of_training_steps(app: App) -> None:
+def test_there_is_one_slider_of_training_steps(plain: App) -> None:
     for view, name in (("attention", "Training step"), ("training", "Checkpoint"), ("lens", "Training step")):
-        app.open(f"?view={view}&model={DIGITS}").ready()
-        shown = app.tab.locator(".pz-timeline:visible")
+        plain.open(f"?view={view}&model={DIGITS}").ready()
+        shown = plain.tab.locator(".pz-timeline:visible")
         expect(shown).to_have_count(1)
         assert shown.get_attribute("aria-label") == name
 
 
-def test_the_second_side_is_asked_of_the_classes_of_the_first(app: App) -> None:
+def test_the_second_side_is_asked_of_the_classes_of_the_first(plain: App) -> None:
     both = """() => [window.prisma.page, window.prisma.page.compare].map((side) => {
       const f = side.figures[window.prisma.state.view];
       return [f.facts.state.target, f.facts.state.against, f.facts.value ?? f.facts.runs]; })"""
     for view in ("patching", "decompose"):
-        state = app.open(f"?view={view}&img=3&img2=5").ready()
-        numbers = app.tab.evaluate(both)
+        state = plain.open(f"?view={view}&img=3&img2=5").ready()
+        numbers = plain.tab.evaluate(both)
         assert [numbers[0][0], numbers[1][0]] == [state["target"]] * 2, view
-        again = app.open(app.tab.url.removeprefix(app.url)).ready()
-        assert again == state and app.tab.evaluate(both) == numbers
+        again = plain.open(plain.tab.url.removeprefix(plain.url)).ready()
+        assert again == state and plain.tab.evaluate(both) == numbers
 
 
 def test_back_leads_to_the_figure_before(app: App) -> None:

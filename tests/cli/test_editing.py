@@ -42,6 +42,8 @@ def test_what_cannot_be_done_is_one_sentence(prisma: Prisma, tmp_path: Path) -> 
         ((*OF, "--layer", "7"), "a layer from 0 to 1; found 7"),
         ((*OF, "--layer", "trace"), "images with object masks for --layer trace"),
         ((*OF, "--method", "rome"), "a method: rank-one, multi-key"),
+        ((*OF, "--method", "steering", "--ridge", "2"), "settings that steering has: layer, enough; found ridge"),
+        ((*OF, "--box", "2"), "found box"),
         ((*OF, "--images", "sprites"), "expected images of"),
     ):
         code, _, err = prisma("edit", *words, "--out", "out")

@@ -66,7 +66,8 @@ def test_inputs_are_normalised_images(name: str) -> None:
     for split, data in chosen.splits.items():
         x, labels = chosen.inputs(split)
         for channel, (mean, std) in enumerate(zip(chosen.transform.mean, chosen.transform.std, strict=True)):
-            torch.testing.assert_close(x[:, channel] * std + mean, as_floats(data.images[:, channel]))
+            back = (x[:, channel] * std).add_(mean)  # in place: of a large split each new tensor costs a second
+            assert back.sub_(as_floats(data.images[:, channel])).abs_().max() < 1e-5
         assert torch.equal(labels, data.labels)
         few, their_labels = chosen.inputs(split, 5)
         assert torch.equal(few, x[:5]) and torch.equal(their_labels, labels[:5])

@@ -22,6 +22,9 @@ GIVEN = {
     "modularity": {"null": "3", "k": "2"},
     "register_neurons": {"factor": "1.1"},
     "test_time_registers": {"factor": "1.1", "neurons": "2"},
+    "interchange": {"exchange": "hue", "steps": "2", "training": "20", "site": "blocks.0.resid_post"},
+    "steering": {"concept": "shape:x", "training": "40", "site": "blocks.0.resid_post", "controls": "1"},
+    "concept_vectors": {"concept": "hue:1", "training": "48", "site": "blocks.0.resid_post", "draws": "2"},
 }
 
 
