@@ -44,6 +44,6 @@ def draw_faithfulness(
         panel.set_xscale("log")
         panel.set_xlabel("share of all edges")
         panel.set_ylabel("faithfulness")
-        panel.legend(loc="center left", fontsize=8)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color="#1f2328")
     return figure
