@@ -34,8 +34,9 @@ def draw_faithfulness(
             draws = chance.detach().double().cpu()
             panel.fill_between(
                 shares, draws.amin(0).numpy(), draws.amax(0).numpy(), color="#8a8f98", alpha=0.25, lw=0,
-                label=f"{len(draws)} random circuits of equal size",
+                label=f"random circuits of equal size ({len(draws)})",
             )  # fmt: skip
+            panel.plot(shares, draws.mean(0).numpy(), color="#8a8f98", linewidth=0.8)
         for colour, (name, (mean, ends)) in zip(COLOURS, curves.items(), strict=False):
             low, high = ends.detach().double().cpu().numpy()
             panel.fill_between(shares, low, high, color=colour, alpha=0.15, lw=0)
@@ -43,6 +44,6 @@ def draw_faithfulness(
         panel.set_xscale("log")
         panel.set_xlabel("share of all edges")
         panel.set_ylabel("faithfulness")
-        panel.legend(loc="center left", fontsize=8)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color="#1f2328")
     return figure
