@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,9 @@ from prisma.cli.shared import JsonOption, interruptible, settings_of, table
 from prisma.errors import PrismaError, expect_packages, nearest, printable, quoted
 
 if TYPE_CHECKING:
+    from prisma.cli.over_training import At
     from prisma.data.pictures import Pictures
+    from prisma.launched import Processes
     from prisma.loaded import Loaded
     from prisma.study.shards import DatasetAnalysis
 
@@ -62,6 +65,10 @@ def analyze(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any option of the analysis.")
     ] = None,
+    revisions: Annotated[
+        str | None, typer.Option(metavar="LABELS", help="The checkpoints of a mouse: all, or labels with commas.")
+    ] = None,
+    array: Annotated[str | None, typer.Option(help="With --revisions: the array whose changes are looked for.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="The largest number of images in one pass.")] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Number of images per shard.")] = 64,
@@ -71,39 +78,86 @@ def analyze(
 
     It writes result.npz, summary.json and plot.png, of several analyses each into a folder of its name. If it is
     stopped, the same command continues from the last complete shard of images. `accelerate launch --no_python prisma
-    analyze ...` shares the shards among several GPUs.
+    analyze ...` shares the shards among several GPUs. With --revisions, each checkpoint of a published mouse or a run
+    folder has a folder of its own, and trajectory.npz and trajectory.png say what changed between them, and when.
     """
-    from prisma.launched import launched_processes
-    from prisma.study.catalog import options_of
-    from prisma.study.shards import DatasetAnalysis, run_dataset_analyses
-    from prisma.train.machine import pick_device
-
     named = {"metric": metric, "target": target, "corrupt": corrupt, "site": site, "axis": axis, "into": into}
     given = settings_of(settings or []) | {key: value for key, value in named.items() if value is not None}
     own = _own_options(name, given)
+    if array is not None and revisions is None:
+        raise PrismaError("expected --array together with --revisions; found it alone")
     expect_packages("matplotlib", extra="analysis")
-    again = f"{shlex.join(['prisma', *sys.argv[1:]])} continues from here"
-    with interruptible(again), launched_processes(device) as processes:
-        loaded = _loaded(model, hub, prompts)
+    asked = _Asked(own, model, images, hub, prompts, out, limit, shard_size, batch)
+    with interruptible(f"{shlex.join(['prisma', *sys.argv[1:]])} continues from here"):
+        asked.run(device, as_json) if revisions is None else asked.over_training(device, as_json, revisions, array)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is analysed, and where results go."""
+
+    own: Mapping[str, dict[str, str]]  # analysis -> the options that it is given
+    model: str
+    images: str | None
+    hub: Path | None
+    prompts: str
+    out: Path | None
+    limit: int | None
+    shard_size: int
+    batch: int | None
+
+    def run(self, device: str | None, as_json: bool) -> None:
+        """Analyse one model, and print what was found."""
+        from prisma.launched import launched_processes
+
+        with launched_processes(device) as processes:
+            summaries, jobs, classes = self._analysed(self.model, None, processes)
+            if processes.is_first:
+                print(_reports(summaries, jobs, classes, as_json))
+
+    def over_training(self, device: str | None, as_json: bool, revisions: str, array: str | None) -> None:
+        """Analyse every checkpoint, and print what changed."""
+        from prisma.cli.over_training import checkpoints_of, rows_of, write_trajectory
+        from prisma.launched import launched_processes
+
+        with launched_processes(device) as processes:
+            done: dict[str, list[tuple[At, DatasetAnalysis]]] = {name: [] for name in self.own}
+            for at in checkpoints_of(self.model, self.hub, revisions):
+                for job in self._analysed(at.ref, at, processes)[1]:
+                    done[job.name].append((at, job))
+            for name, jobs in done.items() if processes.is_first else ():
+                folder = _folder(self.out, name, several=len(self.own) > 1)
+                rows = rows_of(found := write_trajectory(jobs, array, folder))
+                head = f"{name}: {found.metadata['array']} at {len(jobs)} checkpoints, in {folder}"
+                print(json.dumps({name: rows}, indent=2) if as_json else f"{head}\n{table(rows)}")
+
+    def _analysed(
+        self, ref: str, at: "At | None", processes: "Processes"
+    ) -> tuple[list[dict[str, Any]], "list[DatasetAnalysis]", tuple[str, ...]]:
+        """(summaries, what was run, the names of the classes) of one model."""
+        from prisma.study.catalog import options_of
+        from prisma.study.shards import DatasetAnalysis, run_dataset_analyses
+        from prisma.train.machine import pick_device
+
+        loaded = _loaded(ref, at.revision if at else None, self.hub, self.prompts)
         loaded.model.to(pick_device(processes.device))
-        found = _pictures(list(own), images, loaded, limit, says=processes.is_first)
-        source = _provenance(model, images, loaded.labels if prompts else ())
+        found = _pictures(list(self.own), self.images, loaded, self.limit, says=processes.is_first)
+        source = _provenance(self.model, self.images, loaded.labels if self.prompts else ())
+        source |= {"revision": at.label} if at else {}
         jobs = [
             DatasetAnalysis(
                 one, loaded.model, found, options_of(one, _with_target_index(options, loaded.labels)),
-                _folder(out, one, several=len(own) > 1), shard_size, source,
+                _folder(self.out, one, several=len(self.own) > 1) / (at.label if at else ""), self.shard_size, source,
             )
-            for one, options in own.items()
+            for one, options in self.own.items()
         ]  # fmt: skip
-        summaries = run_dataset_analyses(jobs, batch=batch, processes=processes)
-        if processes.is_first:
-            print(_reports(summaries, jobs, loaded.labels, as_json))
+        return run_dataset_analyses(jobs, batch=self.batch, processes=processes), jobs, loaded.labels
 
 
-def _loaded(ref: str, hub: Path | None, prompts: str) -> "Loaded":
+def _loaded(ref: str, revision: str | None, hub: Path | None, prompts: str) -> "Loaded":
     from prisma.loaded import load
 
-    loaded = load(ref, hub=hub)
+    loaded = load(ref, revision, hub)
     classes = [prompt.strip() for prompt in prompts.split(",") if prompt.strip()]
     return loaded.zero_shot(classes) if classes else loaded
 

@@ -1,0 +1,95 @@
+"""`prisma analyze --revisions`: an analysis at every checkpoint of a mouse, and what changed between them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prisma.errors import PrismaError, nearest, quoted
+
+if TYPE_CHECKING:
+    from prisma.study.shards import DatasetAnalysis
+    from prisma.study.trajectory import Trajectory
+
+TRAJECTORY, PICTURE, MOST_ROWS = "trajectory.npz", "trajectory.png", 12
+
+
+@dataclass(frozen=True)
+class At:
+    """One checkpoint: what `prisma.load` needs for it."""
+
+    step: int
+    label: str
+    ref: str
+    revision: str | None
+
+
+def checkpoints_of(ref: str, hub: Path | None, asked: str) -> list[At]:
+    """The checkpoints of a published mouse or of a run folder, in step order: all, or those with the asked labels.
+
+    Raises:
+        PrismaError: a model without checkpoints, or a label that it does not have; the nearest are given.
+    """
+    from prisma.pretrained.loading import PREFIXES, is_folder
+    from prisma.repo_names import is_repo_name
+    from prisma.repository import Published
+    from prisma.run_folder import checkpoint_folders, revision_of
+
+    if hub is None and is_folder(ref):
+        folders = checkpoint_folders(Path(ref))
+        found = [At(int(one.name.removeprefix("step-")), one.name, str(one), None) for one in folders]
+    elif is_repo_name(ref) and (hub is not None or ref.partition("/")[0] not in (*PREFIXES, "mice")):
+        entries = Published(ref, hub).checkpoints()
+        found = [At(int(one["step"]), revision_of(int(one["step"])), ref, str(one["revision"])) for one in entries]
+    else:
+        found = []
+    if len(found) < 2:
+        raise PrismaError(
+            f"expected a published mouse or a run folder with checkpoints for --revisions; found {quoted(ref)} with "
+            f"{len(found)}"
+        )
+    if asked == "all":
+        return found
+    labels = [label.strip() for label in asked.split(",")]
+    known = [at.label for at in found]
+    for label in labels:
+        if label not in known:
+            raise PrismaError(
+                f"expected revisions of {ref}, such as {known[-1]}, or all; found {quoted(label)}; the nearest: "
+                f"{nearest(label, known)}"
+            )
+    return [at for at in found if at.label in labels]
+
+
+def write_trajectory(jobs: Sequence[tuple[At, "DatasetAnalysis"]], array: str | None, out: Path) -> "Trajectory":
+    """Write what an analysis found over the checkpoints, and its picture, beside the folders of the checkpoints."""
+    import io
+
+    from prisma.files import write_atomic
+    from prisma.study.catalog import analysis
+    from prisma.study.shards import RESULT
+    from prisma.study.trajectory import trajectory
+
+    kind = analysis(jobs[0][1].name).result
+    found = trajectory({at.step: kind.from_npz(job.out / RESULT) for at, job in jobs}, array)
+    found.to_npz(out / TRAJECTORY)
+    found.plot().savefig(buffer := io.BytesIO())
+    write_atomic(out / PICTURE, buffer.getvalue())
+    return found
+
+
+def rows_of(found: "Trajectory") -> list[dict[str, Any]]:
+    """The numbers that jumped most, in the order of their change: from which step, by how much."""
+    jumps = found.jump.nan_to_num().abs()
+    chosen = jumps.argsort(descending=True, stable=True)[:MOST_ROWS].tolist()
+    rows = []
+    for i in sorted(chosen, key=lambda i: (int(found.change[i]), i)):
+        (first, last), (low, high) = found.change_interval[:, i].tolist(), found.jump_interval[:, i].tolist()
+        rows.append(
+            {
+                "number": found.name_of(i),
+                "changes at step": f"{int(found.change[i]):,} ({int(first):,} to {int(last):,})",
+                "by": f"{found.jump[i]:.3g} ({low:.3g} to {high:.3g})",
+            }
+        )
+    return rows

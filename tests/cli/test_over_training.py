@@ -1,0 +1,56 @@
+"""`prisma analyze --revisions`: every checkpoint of a run folder or of a published mouse, and what changed."""
+
+import json
+from pathlib import Path
+
+import torch
+
+import prisma as library
+from prisma.cli.over_training import checkpoints_of
+from prisma.data import task
+from prisma.study.trajectory import Trajectory
+from tests.cli.running import Prisma, one_sentence
+
+STEPS = [0, 1, 2, 4, 6]
+DIGITS = ("--images", "digits", "--limit", "6", "--device", "cpu")
+
+
+def test_every_checkpoint_of_a_published_mouse_is_analysed(prisma: Prisma, hub: Path, tmp_path: Path) -> None:
+    arguments = ("analyze", "logit_lens", "--model", "lab/tiny", "--hub", str(hub), *DIGITS, "--revisions", "all")
+    code, out, err = prisma(*arguments, "--array", "divergence", "--out", "mine")
+    assert code == 0, err
+    assert "logit_lens: divergence at 5 checkpoints, in mine" in out and "changes at step" in out
+    found = Trajectory.from_npz(tmp_path / "mine" / "trajectory.npz")
+    assert found.metadata["steps"] == STEPS and found.metadata["axes"] == ["stage"]
+    images = task("digits").inputs("test", 6)[0]
+    for i, step in enumerate(STEPS):
+        model = library.load("lab/tiny", f"step-{step:06d}", hub).model
+        expected = library.logit_lens(model, images).divergence.double().mean(0)
+        torch.testing.assert_close(found.mean[i], expected, rtol=1e-4, atol=1e-6)
+    kept = json.loads((tmp_path / "mine" / "step-000004" / "analysis.json").read_text())
+    assert (kept["model"], kept["revision"]) == ("lab/tiny", "step-000004")
+    assert (tmp_path / "mine" / "trajectory.png").stat().st_size > 1000
+    assert prisma(*arguments, "--array", "divergence", "--out", "mine")[1] == out, "a second run reads what is there"
+
+
+def test_some_checkpoints_of_a_run_folder(prisma: Prisma, run: Path, tmp_path: Path) -> None:
+    arguments = ("analyze", "rollout", "--model", str(run), *DIGITS, "--revisions", "step-000006, step-000001")
+    code, out, err = prisma(*arguments, "--json", "--out", "mine")
+    assert code == 0, err
+    rows = json.loads(out)["rollout"]
+    assert all(row["changes at step"] == "6 (6 to 6)" for row in rows)
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "step-000001", "step-000006", "trajectory.npz", "trajectory.png",
+    ]  # fmt: skip
+    assert [at.label for at in checkpoints_of(str(run), None, "all")] == [f"step-{step:06d}" for step in STEPS]
+
+
+def test_what_has_no_checkpoints_is_refused(prisma: Prisma, run: Path) -> None:
+    for model in ("mice/digits", "timm/vit_tiny_patch16_224"):
+        code, _, err = prisma("analyze", "rollout", "--model", model, *DIGITS, "--revisions", "all")
+        assert code == 1 and "expected a published mouse or a run folder with checkpoints for --revisions" in err
+        assert model in one_sentence(err)
+    code, _, err = prisma("analyze", "rollout", "--model", str(run), *DIGITS, "--revisions", "step-000005")
+    assert code == 1 and "found 'step-000005'; the nearest: step-000" in one_sentence(err)
+    code, _, err = prisma("analyze", "rollout", "--model", str(run), *DIGITS, "--array", "map")
+    assert code == 1 and "expected --array together with --revisions; found it alone" in one_sentence(err)
