@@ -48,6 +48,7 @@ def subject() -> tuple[Loaded, EditData]:
 @cache
 def of_old(layer: int, role: str) -> Covariance:
     loaded, data = subject()
+    assert data.coverage is not None, "sprites have masks"
     return covariances(loaded.model, data.images[:OLD], layer, (role,), coverage=data.coverage[:OLD])[role]
 
 
@@ -70,7 +71,7 @@ def in_layer(layer: int, a: int, b: int) -> Work:
     return {name: (edit, list(edit.about["rows"])) for name, edit in edits.items()}
 
 
-def otherwise(coder: Coder, a: int, b: int) -> Work:
+def otherwise(coder: Coder | None, a: int, b: int) -> Work:
     """The competitors, of the last layer where they have one."""
     loaded, data = subject()
     given = (loaded.model, data.images, data.labels, a, b)
@@ -78,11 +79,12 @@ def otherwise(coder: Coder, a: int, b: int) -> Work:
     for name, box in (("fine-tuning, box 0.5", 0.5), ("fine-tuning, free", None)):
         edits[name] = edit_class(*given, method="fine-tuning", box=box)
     asked = Request.of(*given)
+    assert coder is not None
     edits["4 latents of a sparse coder"] = latent_swap(asked, coder)
     return {name: (edit, list(asked.own().rows)) for name, edit in edits.items()}
 
 
-def piece(which: int | None, coder: Coder, a: int, b: int) -> tuple[dict[str, list[list[int]]], float]:
+def piece(which: int | None, coder: Coder | None, a: int, b: int) -> tuple[dict[str, list[list[int]]], float]:
     """Row -> [count, images] of each measure; and the seconds. `which` is a layer, or None for the competitors."""
     torch.set_num_threads(1)
     start, (loaded, data) = time.perf_counter(), subject()
@@ -128,6 +130,7 @@ def _begun(loaded: Loaded, data: EditData) -> dict[str, Any]:
     what = {"model": MOUSE, "made_with": len(data.labels), "images": len(data.test_labels), "old": OLD}
     if FILE.exists() and (there := json.loads(FILE.read_text())).get("what") == what:
         return dict(there)
+    assert data.coverage is not None, "sprites have masks"
     layer, effect = layer_by_tracing(loaded.model, data.images[-TRACED:], data.coverage[-TRACED:])
     return {"what": what, "traced": {"layer": layer, "effect": [round(x, 4) for x in effect.tolist()]}, "pieces": {}}
 
@@ -201,7 +204,7 @@ def draw(found: Mapping[str, Any]) -> Any:
             layers, values = [at for at, _ in there], torch.stack([x for _, x in there])
             axis.plot(layers, values[:, 0], marker="o", label=f"key of {key}")
             axis.fill_between(layers, values[:, 1], values[:, 2], alpha=0.15)
-        axis.set(title=measure, xlabel="layer")
+        axis.set(title=measure, xlabel="layer", xticks=range(LAYERS))
     axes[0].legend(fontsize=8)
     effect = found["traced"]["effect"]
     axes[2].bar(range(len(effect)), effect)

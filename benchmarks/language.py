@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.timing import interleave
+from benchmarks.timing import CLOCKS, interleave
 from prisma.language.anatomy import anatomy, evaluating
 from prisma.language.causal_trace import causal_trace
 from prisma.language.mouse import word_tokenizer
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=10)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"), help="written every round")
     asked = parser.parse_args()
@@ -81,7 +82,7 @@ def main() -> None:
         asked.json.write_text(json.dumps(line, indent=1) + "\n")
         print(json.dumps(summary(seconds)), flush=True)
 
-    interleave({"ours": ours, "loop": theirs}, asked.rounds, told=told)
+    interleave({"ours": ours, "loop": theirs}, asked.rounds, CLOCKS[asked.clock], told=told)
 
 
 def summary(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.timing import interleave
+from benchmarks.timing import CLOCKS, interleave
 from prisma.sparse.coders import CoderConfig, unit
 from prisma.sparse.learner import Learner, Plan
 from prisma.sparse.scaling import Scaling
@@ -162,7 +162,13 @@ def quality(trained: Trained, x: Tensor) -> float:
 
 
 def measure(
-    size: tuple[int, int, int], kind: str, batch: int, steps: int, rounds: int, device: torch.device
+    size: tuple[int, int, int],
+    kind: str,
+    batch: int,
+    steps: int,
+    rounds: int,
+    device: torch.device,
+    clock: Callable[[], float],
 ) -> list[dict[str, Any]]:
     """A row for each contender: tokens per second, the ratio to ours, and the quality."""
     d, m, k = size
@@ -177,7 +183,7 @@ def measure(
         return run
 
     names = [name for name in CONTENDERS if there(name, kind, device)]
-    seconds = interleave({name: training(name) for name in names}, rounds)
+    seconds = interleave({name: training(name) for name in names}, rounds, clock)
     return [
         {
             "kind": kind, "d": d, "m": m, "k": k, "library": name,
@@ -194,6 +200,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--json", type=Path)
@@ -206,7 +213,7 @@ def main() -> None:
         row
         for size in (TINY if given.tiny else SIZES)
         for kind in ("topk", "batchtopk")
-        for row in measure(size, kind, batch, steps, given.rounds, torch.device(given.device))
+        for row in measure(size, kind, batch, steps, given.rounds, torch.device(given.device), CLOCKS[given.clock])
     ]
     for row in rows:
         cells = (f"{name} {value:,.4g}" if isinstance(value, float) else str(value) for name, value in row.items())

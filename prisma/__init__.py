@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prisma.analysis.circuits.atp_star import atp_star
     from prisma.analysis.circuits.attribution_patching import attribution_patching
     from prisma.analysis.circuits.circuit_discovery import check_circuit, circuit_discovery
+    from prisma.analysis.circuits.circuit_evaluation import circuit_evaluation, edge_scores
     from prisma.analysis.circuits.edge_attribution import edge_attribution
     from prisma.analysis.circuits.head_graph import head_graph
     from prisma.analysis.circuits.path_patching import path_patching
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from prisma.analysis.class_space.linear_probes import linear_probes
     from prisma.analysis.class_space.memories import memories
     from prisma.analysis.class_space.token_perturbation import token_perturbation
+    from prisma.analysis.clip_dissect import clip_dissect, similarity_of
+    from prisma.analysis.directions.concept_vectors import concept_vectors
+    from prisma.analysis.directions.interchange import interchange
+    from prisma.analysis.directions.second_order_lens import second_order_lens
+    from prisma.analysis.directions.steering import mean_difference, steering
+    from prisma.analysis.directions.text_span import text_span
     from prisma.analysis.lens.class_maps import class_maps
     from prisma.analysis.lens.logit_lens import logit_lens
     from prisma.analysis.lens.segmentation import lens_segmentation, segmentation
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
     from prisma.analysis.patching.causal_tracing import causal_tracing
     from prisma.analysis.result import Result
     from prisma.analysis.statistics import bootstrap_interval
+    from prisma.analysis.top_images import top_images
     from prisma.analysis.weights.composition import composition
     from prisma.analysis.weights.head_directions import head_directions
     from prisma.config import TextConfig, ViTConfig
@@ -88,9 +96,9 @@ __all__ = [
     "ablation",
     "activation_patching",
     "artifacts",
+    "atp_star",
     "attention_flow",
     "attention_perturbation",
-    "atp_star",
     "attribute",
     "attribute_network",
     "attribution_patching",
@@ -98,26 +106,32 @@ __all__ = [
     "causal_tracing",
     "check_circuit",
     "circuit_discovery",
+    "circuit_evaluation",
     "class_identifiability",
     "class_maps",
     "class_projection",
     "class_similarity_change",
     "class_values",
+    "clip_dissect",
     "compare_maps",
     "composition",
+    "concept_vectors",
     "direct_logit_attribution",
     "edge_attribution",
+    "edge_scores",
     "head_directions",
     "head_graph",
     "head_scores",
     "head_similarity",
     "importance",
+    "interchange",
     "lens_segmentation",
     "linear_probes",
     "load",
     "load_coder",
     "logit_lens",
     "map_curves",
+    "mean_difference",
     "memories",
     "modularity",
     "move_to_registers",
@@ -132,10 +146,15 @@ __all__ = [
     "relevance_patching",
     "rollout",
     "run",
+    "second_order_lens",
     "segmentation",
+    "similarity_of",
+    "steering",
     "sweep",
     "test_time_registers",
+    "text_span",
     "token_perturbation",
+    "top_images",
     "train",
     "train_tuned_lens",
     "tuned_lens",
@@ -162,6 +181,7 @@ _HOME = {
     "analysis.circuits.atp_star": ("atp_star",),
     "analysis.circuits.attribution_patching": ("attribution_patching",),
     "analysis.circuits.circuit_discovery": ("check_circuit", "circuit_discovery"),
+    "analysis.circuits.circuit_evaluation": ("circuit_evaluation", "edge_scores"),
     "analysis.circuits.edge_attribution": ("edge_attribution",),
     "analysis.circuits.head_graph": ("head_graph",),
     "analysis.circuits.path_patching": ("path_patching",),
@@ -174,6 +194,11 @@ _HOME = {
     "analysis.class_space.token_perturbation": ("token_perturbation",),
     "analysis.class_space.memories": ("memories",),
     "analysis.class_space.linear_probes": ("linear_probes",),
+    "analysis.directions.concept_vectors": ("concept_vectors",),
+    "analysis.directions.interchange": ("interchange",),
+    "analysis.directions.second_order_lens": ("second_order_lens",),
+    "analysis.directions.steering": ("mean_difference", "steering"),
+    "analysis.directions.text_span": ("text_span",),
     "analysis.lens.class_maps": ("class_maps",),
     "analysis.lens.logit_lens": ("logit_lens",),
     "analysis.lens.segmentation": ("lens_segmentation", "segmentation"),
@@ -185,6 +210,8 @@ _HOME = {
     "analysis.patching.causal_tracing": ("causal_tracing",),
     "analysis.result": ("Result",),
     "analysis.statistics": ("bootstrap_interval",),
+    "analysis.clip_dissect": ("clip_dissect", "similarity_of"),
+    "analysis.top_images": ("top_images",),
     "analysis.weights.composition": ("composition",),
     "analysis.weights.head_directions": ("head_directions",),
     "config": ("TextConfig", "ViTConfig"),

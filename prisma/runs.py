@@ -266,18 +266,19 @@ def _whole(
 def _tokens_needed(model: Model, tap: Tap) -> int | None:
     """How many tokens of the last block, from the first, a run needs; None for all."""
     last = model.config.n_layers
-    if any(_stage(model, site) >= last for site in (*tap.read, *tap.edit)) or _tokens_read(model) is None:
+    if any(_stage(model, site) >= last for site in (*tap.read, *tap.edit)):
         return None
-    parts = [*(model.blocks[-1].modules() if last else ()), *model.readout.modules()]
-    return _tokens_read(model) if all(map(is_plain, parts)) else None  # what they carry may look at other tokens
+    parts = model.blocks[-1].modules() if last else ()
+    return readout_tokens(model) if all(map(is_plain, parts)) else None  # what they carry may look at other tokens
 
 
-def _tokens_read(model: Model) -> int | None:
+def readout_tokens(model: Model) -> int | None:
     """How many of the first tokens the readout reads; None if it may read all of them."""
     config = model.config
     if isinstance(config, TextConfig) or config.attention == "divided":
         return None
-    return {"class": 1, "distilled": 2}.get(config.pool)
+    found = {"class": 1, "distilled": 2}.get(config.pool)
+    return found if found is None or all(map(is_plain, model.readout.modules())) else None
 
 
 def sites_of_every_block(model: Model, site: str) -> list[str]:

@@ -11,6 +11,7 @@ import prisma
 from prisma import LogitDiff, ViT
 from prisma.analysis.attribution.map_checks import map_sanity, map_sensitivity
 from prisma.analysis.circuits.attribution_patching import attribute_nodes_and_edges
+from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.class_space import (
     attention_perturbation,
     class_projection,
@@ -40,6 +41,12 @@ def _coverage(model: ViT, images: Tensor) -> Tensor:
     return coverage
 
 
+def _edge_scores(model: ViT, images: Tensor) -> Tensor:
+    """Of any edges: a ranking that does not depend on the precision of the model."""
+    edges = Graph(model.config).edges
+    return torch.randn(edges.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+
+
 def _map(model: ViT, images: Tensor) -> Tensor:
     return torch.linspace(0, 1, model.config.n_patches).expand(len(images), -1)
 
@@ -57,6 +64,10 @@ def _labels(images: Tensor) -> Tensor:
     return torch.arange(len(images)) % 3
 
 
+def _triples(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return images, images.roll(1, 0), _labels(images)
+
+
 def _lens(model: ViT, images: Tensor) -> prisma.Result:
     return prisma.train_tuned_lens(model, images, steps=2, batch=2)
 
@@ -71,7 +82,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "attribute attn_lrp": lambda model, images: prisma.attribute(model, images, METRIC, "attn_lrp"),
     "attribute kernel_shap": lambda model, images: prisma.attribute(model, images, METRIC, "kernel_shap", samples=20),
     "compare_maps": lambda model, images: prisma.compare_maps(model, images, METRIC, methods=["occlusion"], points=3),
-    "atp_star": _pairs(prisma.atp_star),
+    "atp_star": _pairs(prisma.atp_star, grad_drop=False),
     "attribution_patching": _pairs(prisma.attribution_patching),
     "attribute_nodes_and_edges": _pairs(attribute_nodes_and_edges),
     "cluster_lesions": lambda model, images: cluster_lesions(
@@ -82,6 +93,9 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     ),
     "check_circuit": _pairs(prisma.check_circuit, edges=[("embed", "a0.h1.v"), ("a0.h1", "logits")], steps=1),
     "circuit_discovery": _pairs(prisma.circuit_discovery, n=5, tolerance=-1, sizes=[2, 5], steps=1),
+    "circuit_evaluation": lambda model, images: _pairs(
+        prisma.circuit_evaluation, scores=_edge_scores(model, images), draws=1
+    )(model, images),
     "class_identifiability": lambda model, images: prisma.class_identifiability(model, images, _labels(images)),
     "class_projection": lambda model, images: class_projection(model, images, site="attn_out"),
     "class_projection frozen": lambda model, images: class_projection(model, images, norm="frozen"),
@@ -99,6 +113,24 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "head_similarity cosine": lambda model, images: prisma.head_similarity(model, images, measure="cosine"),
     "head_similarity cka": lambda model, images: prisma.head_similarity(model, images, measure="cka"),
     "importance": lambda model, images: prisma.importance(model, images, 1),
+    "interchange": lambda model, images: prisma.interchange(
+        model, *_triples(images), *_triples(images), "blocks.0.resid_post", steps=2
+    ),
+    "steering": lambda model, images: prisma.steering(
+        model, images, METRIC, torch.ones(model.config.d_model), "blocks.0.resid_post", controls=1
+    ),
+    "concept_vectors": lambda model, images: prisma.concept_vectors(
+        model,
+        images,
+        METRIC,
+        images.repeat(4, 1, 1, 1),
+        images.flip(-1).repeat(8, 1, 1, 1),
+        "blocks.0.resid_pre",
+        where="patches",
+        draws=2,
+    ),
+    "second_order_lens": lambda model, images: prisma.second_order_lens(model, images, texts=2),
+    "text_span": lambda model, images: prisma.text_span(model, images, steps=1),
     "lens_segmentation": lambda model, images: prisma.lens_segmentation(
         model, images, _coverage(model, images), _labels(images)
     ),

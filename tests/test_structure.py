@@ -32,12 +32,12 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.border", "analysis.fewer_tokens"),
     ("analysis.attention", "analysis.lens"),
     ("analysis.readings",),
-    ("analysis.top_images",),
+    ("analysis.top_images", "analysis.clip_dissect"),
     ("analysis.class_space",),
     ("analysis.weights",),
     ("analysis.attribution",),  # it scores the maps of all others
     ("analysis.patching",),
-    ("analysis.circuits",),
+    ("analysis.circuits", "analysis.directions"),
     ("analysis.modularity",),  # it removes communities by ablation
     ("features",),
     ("train",),  # it scores the heads of every checkpoint as the analysis does

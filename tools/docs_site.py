@@ -25,6 +25,7 @@ GROUPS = {  # folder of the package -> heading in the API reference, in the orde
     "analysis/attribution": "Analyses: attribution",
     "analysis/lens": "Analyses: lenses",
     "analysis/class_space": "Analyses: class space",
+    "analysis/directions": "Analyses: directions and subspaces",
     "analysis/attention": "Analyses: attention",
     "analysis/weights": "Analyses: weights",
     "analysis/modularity": "Analyses: modularity",

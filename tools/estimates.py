@@ -1,7 +1,7 @@
 """How well do the estimates of patching agree with exact patching? Correlations on every shipped mouse.
 
-python tools/estimates.py            writes docs/analysis/estimates.json (a few minutes of one core)
-python tools/estimates.py --pairs 8  a quick look, which writes nothing
+python -m tools.estimates --measure   writes docs/estimates.json (a few minutes of one core)
+python -m tools.estimates             writes docs/estimates.md, its picture, and the table in docs/analysis/README.md
 
 For each mouse, pairs of test images of different classes, of which no image is in two pairs; the metric is the logit
 of the one class minus that of the other, and the clean run is patched. Two numbers for each method and kind of part:
@@ -12,10 +12,9 @@ of the one class minus that of the other, and the clean run is patched. Two numb
 with the 95 % interval of a bootstrap over pairs, which draws the same pairs for both.
 """
 
-import argparse
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,16 +28,16 @@ from prisma.data import task
 from prisma.metrics import Metric
 from prisma.numbers import exact
 from prisma.vit import ViT
+from tools.estimates_page import DOCS, KINDS, MICE, write
 
-NUMBERS = Path(__file__).parents[1] / "docs" / "analysis" / "estimates.json"
-MICE, PAIRS, STEPS = ("circle", "induction", "digits", "sprites"), 64, 5
+NUMBERS = DOCS / "estimates.json"
+PAIRS, STEPS = 64, 5
 METHODS = {
     "AtP": {"steps": 1, "rules": "gradient"},
     "IG": {"steps": STEPS, "rules": "gradient"},
     "RelP": {"steps": 1, "rules": "cp_lrp"},
     "AttnLRP": {"steps": 1, "rules": "attn_lrp"},
 }
-KINDS = ("heads", "queries", "keys", "values", "MLPs", "stream", "edges")
 Values = dict[str, Tensor]  # kind -> [pair, part]
 
 
@@ -96,8 +95,10 @@ def estimates(model: ViT, clean: Tensor, corrupt: Tensor, metric: Metric) -> Ite
         if grad_drop and model.config.n_layers < 2:
             continue
         star = prisma.atp_star(model, clean, corrupt, metric, grad_drop=grad_drop)
-        values = {"heads": star.heads, **dict(zip(("queries", "keys", "values"), star.sides.unbind(2), strict=True))}
-        values |= {} if star.mlp_tokens is None else {"MLPs": star.mlp_tokens}
+        values = dict(zip(("queries", "keys", "values"), star.sides.unbind(2), strict=True))
+        values |= {"heads": star.heads} | ({} if star.mlp_tokens is None else {"MLPs": star.mlp_tokens})
+        if not grad_drop:  # of other parts it is the plain gradient
+            values = {kind: values[kind] for kind in ("queries", "keys")}
         yield method, {kind: x.flatten(1) for kind, x in values.items()}, not grad_drop
 
 
@@ -131,26 +132,25 @@ def measured(name: str, pairs: int) -> list[dict[str, Any]]:
     truth, rows = exact_effects(model, *case), []
     for method, values, signed in estimates(model, *case):
         for kind in KINDS:
-            if kind in values and not (kind in ("queries", "keys") and method == "RelP"):  # patterns are held: all 0
+            nothing = kind in ("queries", "keys") and method == "RelP"  # patterns are held: all estimates are 0
+            if kind in values and not nothing and truth[kind].abs().max() > 1e-9:
                 numbers = correlations(values[kind], truth[kind], signed)
                 rows.append({"mouse": name, "kind": kind, "method": method, "parts": truth[kind].shape[1], **numbers})
     return rows
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=PAIRS)
-    parser.add_argument("--mice", nargs="+", default=MICE, choices=MICE)
-    chosen = parser.parse_args(words)
+def measure_all() -> None:
     rows = list[dict[str, Any]]()
-    for mouse in chosen.mice:
-        rows += measured(mouse, chosen.pairs)
-        print(f"{mouse}: {len(rows)} rows", flush=True)
-    if (chosen.pairs, tuple(chosen.mice)) == (PAIRS, MICE):
-        text = ",\n".join(json.dumps(row) for row in rows)
-        NUMBERS.write_text(f'{{"pairs": {PAIRS}, "steps": {STEPS}, "rows": [\n{text}\n]}}\n')
-    else:
-        print(json.dumps(rows, indent=1))
+    for mouse in MICE:
+        rows += measured(mouse, PAIRS)
+    text = ",\n".join(json.dumps(row) for row in rows)
+    NUMBERS.write_text(f'{{"pairs": {PAIRS}, "steps": {STEPS}, "rows": [\n{text}\n]}}\n')
+
+
+def main() -> None:
+    if "--measure" in sys.argv[1:]:
+        measure_all()
+    write(json.loads(NUMBERS.read_text()))
 
 
 if __name__ == "__main__":

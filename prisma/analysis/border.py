@@ -40,7 +40,10 @@ from prisma.sites import Cache
 
 P = ParamSpec("P")
 R = TypeVar("R")
-INPUTS = ("images", "clean", "corrupt", "reference", "baseline", "test_images")
+INPUTS = (
+    *("images", "clean", "corrupt", "reference", "baseline", "test_images"),
+    *("source_images", "test_source_images", "concept_images", "random_images"),
+)
 """Names of arguments that are inputs of the model."""
 _WITHIN: ContextVar[nn.Module | None] = ContextVar("within", default=None)
 """The model of the analysis that is running: others that it calls need not look at its weights again."""

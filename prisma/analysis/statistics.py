@@ -189,3 +189,33 @@ def _signed_ranks(x: Tensor) -> Tensor:
     rank = (size.cumsum(0) - (size - 1) / 2)[group]  # the mean of the ranks of equal sizes
     mean, variance = n * (n + 1) / 4, n * (n + 1) * (2 * n + 1) / 24 - (size**3 - size).double().sum() / 48
     return torch.special.ndtr((mean - rank[x > 0].sum()) / variance.sqrt())
+
+
+def welch(first: Tensor, second: Tensor) -> float:
+    """How likely are two means as far apart, in either direction, if the true means are equal? Welch's t-test.
+
+    It takes the samples as independent and normal: where they share images they are not, and the number is too small.
+
+    Args:
+        first, second: [sample], two samples or more of each.
+
+    Returns:
+        the two-sided p-value, from 0 to 1.
+
+    Source: Welch 1947, The generalization of Student's problem.
+    """
+    groups = [x.double() for x in (first, second)]
+    difference = (groups[0].mean() - groups[1].mean()).abs()
+    errors = torch.stack([x.var() / len(x) for x in groups])
+    if not errors.sum():
+        return float(difference == 0)
+    freedom = errors.sum() ** 2 / sum(e**2 / (len(x) - 1) for e, x in zip(errors, groups, strict=True))
+    turn = torch.atan(difference / errors.sum().sqrt() / freedom.sqrt())  # t = sqrt(freedom) tan(turn)
+    return float(_cosine_powers(turn, freedom) / _cosine_powers(torch.zeros_like(turn), freedom))
+
+
+def _cosine_powers(start: Tensor, freedom: Tensor) -> Tensor:
+    """The integral of cos^(freedom - 1) from `start` to a right angle, by the midpoint rule."""
+    width = torch.pi / 2 - start
+    angles = start + width * (torch.arange(20_000, dtype=torch.float64, device=start.device) + 0.5) / 20_000
+    return width * angles.cos().pow(freedom - 1).mean()

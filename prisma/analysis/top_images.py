@@ -8,9 +8,10 @@ Shapes: U unit, B image, T position, K rank.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prisma.analysis.attention.token_grid import TokenGrid
@@ -23,7 +24,11 @@ from prisma.errors import NotFiniteError, PrismaError, quoted
 from prisma.inventory import site_names
 from prisma.numbers import exact, first_not_finite
 from prisma.sites import axes_of, matching
+from prisma.view.figures.sheet import draw_sheet
 from prisma.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Images = Tensor | Pictures
 """A data set: inputs of the model [image, channel, height, width], or pictures that are read a few at a time."""
@@ -46,8 +51,11 @@ class Largest:
         self.k, self.seen = k, 0
         self.values = self.images = torch.empty(0, 0)
 
-    def add(self, values_UB: Tensor) -> None:
+    def add(self, values_UB: Tensor) -> Tensor:
         """The next part.
+
+        Returns:
+            [unit, rank]: where each kept number was among those that were kept before and then those of this part.
 
         Raises:
             NotFiniteError: it holds NaN or an infinity; the image is named.
@@ -60,6 +68,7 @@ class Largest:
             values_UB, images = torch.cat([self.values, values_UB], 1), torch.cat([self.images, images], 1)
         order = values_UB.argsort(dim=1, descending=True, stable=True)[:, : self.k]
         self.values, self.images, self.seen = values_UB.gather(1, order), images.gather(1, order), self.seen + n
+        return order
 
 
 def image_parts(images: Images, size: int) -> Iterator[Tensor]:
@@ -102,6 +111,43 @@ class TopImages(Result):
     mean: Tensor  # [unit]: over all images
     spread: Tensor  # [unit]: the standard deviation over all images
     maps: Tensor | None = None  # [unit, rank, row, column]: the unit at each patch; None where a site has none
+
+    def plot(
+        self, array: str | None = None, *, pictures: Tensor | None = None, units: Sequence[int] | None = None
+    ) -> "Figure":
+        """With `pictures`, a row for each unit: its images from the strongest down, and the unit at their patches.
+
+        Args:
+            pictures: the data set, [image, 1 or 3 channels, height, width] in [0, 1].
+            units: which of the units, by their place in the result; by default the first eight.
+
+        Raises:
+            PrismaError: a unit that the result does not have, or pictures that are not those of the data set.
+        """
+        if pictures is None or array is not None:
+            return super().plot(array)
+        if pictures.ndim != 4 or len(pictures) != self.metadata["data"]:
+            raise PrismaError(
+                f"expected the {self.metadata['data']:,} pictures of the data set [image, channel, height, width]; "
+                f"found {list(pictures.shape)}"
+            )
+        rows = list(range(min(8, len(self.images)))) if units is None else list(units)
+        if not rows or not all(0 <= row < len(self.images) for row in rows):
+            raise PrismaError(f"expected units from 0 to {len(self.images) - 1}; found {rows}")
+        beside = None if self.maps is None else _shaded(self.maps[rows], (pictures.shape[2], pictures.shape[3]))
+        names = [f"{self.metadata['site']}, {self.metadata['units'][row]}" for row in rows]
+        captions = [
+            f"{self.values[row, 0]:.2f} to {self.values[row, -1]:.2f}; mean {self.mean[row]:.2f}" for row in rows
+        ]
+        titles = ("images with the largest activation", "the unit at their patches")
+        return draw_sheet(pictures[self.images[rows].to(pictures.device)], beside, names, captions, titles=titles)
+
+
+def _shaded(maps_UKRC: Tensor, sides: tuple[int, int]) -> Tensor:
+    """Maps as grey pictures [unit, rank, 1, height, width]: white is the unit's largest, black 0 and below."""
+    most = maps_UKRC.amax((1, 2, 3), keepdim=True)
+    grey = (maps_UKRC / most.clamp(min=torch.finfo(most.dtype).tiny)).clamp(0, 1)
+    return F.interpolate(grey, size=sides, mode="nearest").unsqueeze(2)
 
 
 @guarded

@@ -53,7 +53,7 @@ def analyze(
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
     metric: Annotated[str | None, typer.Option(help="logit, probability or logit_diff.")] = None,
     target: Annotated[str | None, typer.Option(help="A class, by name or number (default: the predicted one).")] = None,
-    corrupt: Annotated[str | None, typer.Option(help="other, swap, noise, blur, mean or object.")] = None,
+    corrupt: Annotated[str | None, typer.Option(help="other, swap, noise, blur, mean, object or inpaint.")] = None,
     site: Annotated[str | None, typer.Option(help="The activation to patch: attn.z, resid_post, mlp_out, ...")] = None,
     axis: Annotated[
         str | None, typer.Option(help="Patch each index along this axis separately: head, token, ...")

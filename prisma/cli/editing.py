@@ -13,11 +13,31 @@ if TYPE_CHECKING:
     from prisma.editing.edit_data import EditData
     from prisma.editing.rank_one import Covariance
     from prisma.editing.request import Request
+    from prisma.editing.weight_edit import WeightEdit
     from prisma.loaded import Loaded
 
 cli = typer.Typer()
 METHODS = ("rank-one", "multi-key", "class-row", "head-edit", "steering", "fine-tuning")
 TRACED = 100  # images
+
+ImagesOption = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="A task, or a folder with a subfolder for each class (default: a mouse's task)."),
+]
+LayerOption = Annotated[
+    str | None,
+    typer.Option(help="A number from 0, last (default), or trace: where causal tracing finds the class."),
+]
+RoleOption = Annotated[str | None, typer.Option(help="Where keys are: class (default), object, background or patches.")]
+RidgeOption = Annotated[
+    float | None, typer.Option(min=0.0, help="Of the covariance, in units of its mean diagonal (default: 1).")
+]
+CovarianceOption = Annotated[
+    Path | None, typer.Option(help="A covariance on disk, read if it is there, else written for the next edit.")
+]
+BoxOption = Annotated[
+    float | None, typer.Option(help="Of fine-tuning: the largest change, in units of the weight (default: 0.2).")
+]
 
 
 @cli.command(
@@ -29,32 +49,16 @@ def edit(
     source: Annotated[str, typer.Option("--from", metavar="CLASS", help="The class that is edited: name or number.")],
     target: Annotated[str, typer.Option("--to", metavar="CLASS", help="What its images are to be called.")],
     out: Annotated[Path, typer.Option(help="A new folder for the edited model.")],
-    images: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="A task, or a folder with a subfolder for each class (default: a mouse's task)."
-        ),
-    ] = None,
+    images: ImagesOption = None,
     method: Annotated[str, typer.Option(help=", ".join(METHODS))] = METHODS[0],
     keys: Annotated[int, typer.Option(min=1, help="Images of the class that the edit is made with.")] = 64,
-    layer: Annotated[
-        str | None,
-        typer.Option(help="A number from 0, last (default), or trace: where causal tracing finds the class."),
-    ] = None,
-    role: Annotated[
-        str | None, typer.Option(help="Where keys are: class (default), object, background or patches.")
-    ] = None,
+    layer: LayerOption = None,
+    role: RoleOption = None,
     copies: Annotated[int | None, typer.Option(min=0, help="Shifted copies of each of these images.")] = None,
-    ridge: Annotated[
-        float | None, typer.Option(min=0.0, help="Of the covariance, in units of its mean diagonal (default: 1).")
-    ] = None,
-    covariance: Annotated[
-        Path | None, typer.Option(help="A covariance on disk, read if it is there, else written for the next edit.")
-    ] = None,
+    ridge: RidgeOption = None,
+    covariance: CovarianceOption = None,
     heads: Annotated[int | None, typer.Option(min=1, help="Of head-edit: how many heads (default: 4).")] = None,
-    box: Annotated[
-        float | None, typer.Option(help="Of fine-tuning: the largest change, in units of the weight (default: 0.2).")
-    ] = None,
+    box: BoxOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only N images to make the edit.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of images.")] = 0,
     hub: Annotated[Path | None, typer.Option("--hub", help="Folder hub of a published mouse.")] = None,
@@ -66,34 +70,27 @@ def edit(
     The folder holds the edited model, the edit, the weights as they were, and a card; `prisma app` compares both, and
     `prisma publish --base-model` publishes it. What the edit does is measured on images that it was not made with.
     """
-    from prisma.editing.edit_class import edit_class, expect_settings
+    from prisma.editing.edit_class import expect_settings
     from prisma.editing.edit_data import edit_data
     from prisma.editing.folder import write_edited
     from prisma.editing.keys import class_of
     from prisma.editing.measuring import measure_edit
-    from prisma.editing.request import Request
     from prisma.files import expect_empty
+    from prisma.filesystem import given
     from prisma.loaded import load
     from prisma.publish.artefacts.edited_model import write_card
 
-    given = {"layer": layer, "role": role, "copies": copies, "ridge": ridge, "covariance": covariance, "heads": heads,
-             "box": box}  # fmt: skip
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    named = {
+        "layer": layer, "role": role, "copies": copies, "ridge": ridge, "covariance": covariance, "heads": heads,
+        "box": box,
+    }  # fmt: skip
+    settings: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     expect_settings(method, settings)
-    expect_empty(out)
+    expect_empty(given(out))
     loaded = load(model, revision, hub)
     a, b = (class_of(name, loaded.config.n_classes, loaded.labels) for name in (source, target))
     data = edit_data(images or _task_of(model), loaded, limit, seed)
-    if layer is not None:
-        settings["layer"] = _layer(loaded, data, layer, role or "class")
-    covered = data.coverage if role in ("object", "background") else None
-    if covariance is not None:
-        asked = Request.of(loaded.model, data.images, data.labels, a, b, loaded.labels, keys, covered, seed)
-        settings["covariance"] = _covariance(covariance, asked, asked.layer(settings.get("layer")), role or "class")
-    found = edit_class(
-        loaded.model, data.images, data.labels, a, b, method=method, keys=keys, names=loaded.labels, coverage=covered,
-        seed=seed, **settings,
-    )  # fmt: skip
+    found = _made(loaded, data, a, b, method, keys, seed, settings)
     keyed = data.images[list(found.about["rows"])]
     measures = measure_edit(loaded.model, found, data.test_images, data.test_labels, a, b, key_images=keyed)
     write_edited(out, loaded, found, measures)
@@ -103,6 +100,24 @@ def edit(
         return
     print(table(measures.rows()))
     print(f"Edited {', '.join(part.weight for part in found.parts)}. The edited model is in {out}.")
+
+
+def _made(
+    loaded: "Loaded", data: "EditData", a: int, b: int, method: str, keys: int, seed: int, settings: dict[str, Any]
+) -> "WeightEdit":
+    """The edit, with the settings that were given as text turned into values."""
+    from prisma.editing.edit_class import edit_class
+    from prisma.editing.request import Request
+
+    role = settings.get("role", "class")
+    covered = data.coverage if role in ("object", "background") else None
+    if "layer" in settings:
+        settings["layer"] = _layer(loaded, data, settings["layer"], role)
+    if "covariance" in settings:
+        asked = Request.of(loaded.model, data.images, data.labels, a, b, loaded.labels, keys, covered, seed)
+        settings["covariance"] = _covariance(settings["covariance"], asked, asked.layer(settings.get("layer")), role)
+    chosen: dict[str, Any] = {"keys": keys, "names": loaded.labels, "coverage": covered, "seed": seed}
+    return edit_class(loaded.model, data.images, data.labels, a, b, method=method, **chosen, **settings)
 
 
 def _covariance(path: Path, asked: "Request", layer: int, role: str) -> "Covariance":

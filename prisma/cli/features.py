@@ -56,8 +56,8 @@ def features(
 ) -> None:
     """Which images drive these units most, and what do real images say?
 
-    It writes a contact sheet (sheet.png), features.npz and a card (README.md). If it is stopped, the same command
-    continues. `accelerate launch --no_python prisma features ...` shares the units among several GPUs.
+    It writes sheet.png, features.npz and a card (README.md). If it is stopped, the same command continues.
+    `accelerate launch --no_python prisma features ...` shares the units among several GPUs.
     """
     from prisma.data.pictures import pictures
     from prisma.errors import expect_packages
@@ -71,15 +71,11 @@ def features(
     expect_packages("matplotlib", extra="analysis")
     command = shlex.join(["prisma", *sys.argv[1:]])
     with interruptible(f"{command} continues from here"), launched_processes(device) as processes:
-        loaded, other = model_of(model, hub), None if second is None else model_of(second, hub)
-        for each in (loaded, other):
-            if each is not None:
-                each.model.to(pick_device(processes.device))
-        subject = subject_of(loaded)
-        units = units_of(unit, subject.sites, loaded.labels, _latents(coder, subject.device))
-        data = None
-        if images is not None:
-            data = pictures(images, loaded.transform, subject.shape, limit, loaded.labels)
+        chosen = pick_device(processes.device)
+        loaded, other = model_of(model, hub, chosen), None if second is None else model_of(second, hub, chosen)
+        labels, subject = loaded.labels, subject_of(loaded)
+        units = units_of(unit, subject.sites, labels, _latents(coder, chosen))
+        data = None if images is None else pictures(images, loaded.transform, subject.shape, limit, labels)
         given = {"model": model, "source": images, "coder": coder, "second model": second}
         job = FeatureJob(
             loaded, units, data, out, by=by, steps=steps, seed=seed, copies=copies, k=top, second=other,
@@ -87,9 +83,12 @@ def features(
         )  # fmt: skip
         found = run_features(job, batch=batch, processes=processes)
         if processes.is_first:
-            print(_as_json(found, out) if as_json else found.report(loaded.labels))
-        if processes.is_first and not as_json:
-            print(f"Wrote {len(units)} units to {out}: sheet.png, features.npz, README.md.")
+            print(_as_json(found, out) if as_json else f"{found.report(labels)}\n{_wrote(len(units), out)}")
+
+
+def _wrote(units: int, out: Path) -> str:
+    files = [name for name in ("sheet.png", "features.npz", "README.md") if (out / name).is_file()]
+    return f"Wrote {units} units to {out}: {', '.join(files)}."
 
 
 def _latents(ref: str | None, device: "torch.device") -> "Callable[[int, int | None], Latent] | None":

@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prisma.cli.shared import JsonOption, interruptible, table
+
+if TYPE_CHECKING:
+    from prisma.language.average_trace import AverageTrace
+    from prisma.language.causal_trace import CausalTrace
 
 cli = typer.Typer()
 
@@ -35,20 +39,25 @@ def trace(
     samples: Annotated[int, typer.Option(min=1, help="Draws of the noise.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="The largest number of rows in one pass.")] = 128,
-    out: Annotated[Path | None, typer.Option(help="A folder for trace.npz and trace.png.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder for trace.npz and trace.png.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find where a language model holds what it knows about a subject: causal tracing, as in ROME."""
     from prisma.errors import PrismaError
-    from prisma.language.average_trace import AverageTrace, average_trace
-    from prisma.language.causal_trace import CausalTrace, causal_trace
+    from prisma.files import expect_empty
+    from prisma.filesystem import given
+    from prisma.language.average_trace import average_trace
+    from prisma.language.causal_trace import causal_trace
     from prisma.language.loading import load
     from prisma.train.machine import pick_device
 
     one = prompt is not None and subject is not None
     if one == (facts is not None) or (facts is not None and (prompt or subject or answer)):
         raise PrismaError("expected --prompt and --subject, or --facts; found neither or both")
+    if out is not None:
+        out = given(out)
+        expect_empty(out)
     asked: Any = _facts(facts, form, limit) if facts is not None else None
     options: dict[str, Any] = {
         "kind": kind, "window": window, "sever": sever, "noise": noise, "samples": samples, "seed": seed,
@@ -56,7 +65,7 @@ def trace(
     }  # fmt: skip
     with interruptible("nothing was written"):
         loaded, tokenizer = load(model, str(pick_device(device)))
-        found: CausalTrace | AverageTrace = (
+        found: Any = (
             average_trace(loaded, tokenizer, asked, **options)
             if asked is not None
             else causal_trace(loaded, tokenizer, str(prompt), str(subject), answer=answer, **options)
@@ -67,6 +76,11 @@ def trace(
     if as_json:
         print(json.dumps(found.to_dict()))
         return
+    _show(found)
+
+
+def _show(found: "CausalTrace | AverageTrace") -> None:
+    """The effects as a table, and what the trace says of itself."""
     rows, names = found.effect, next(iter(found.names.values()))
     layers = range(rows.shape[1])
     print(
@@ -98,6 +112,7 @@ def rewrite(
     as_json: JsonOption = False,
 ) -> None:
     """Change one fact of a language model by a change of rank one of one MLP: ROME, with one key everywhere."""
+    from prisma.errors import PrismaError, quoted
     from prisma.files import expect_empty
     from prisma.filesystem import given
     from prisma.language.facts import Fact
@@ -107,11 +122,18 @@ def rewrite(
     from prisma.train.machine import pick_device
 
     lines = [line for line in read_text(given(texts)).splitlines() if line.strip()]
+    if not lines:
+        raise PrismaError(f"expected texts in {texts}, one on each line; found none")
     expect_empty(given(out))
     with interruptible("nothing was changed"):
         loaded, tokenizer = load(model, str(pick_device(device)))
         fact = Fact(prompt=prompt, subject=subject, new=to)
         edit = rank_one_edit(loaded, tokenizer, fact, layer=layer, texts=lines, ridge=ridge, seed=seed)
+        if not edit.about["steps"]:
+            raise PrismaError(
+                f"expected a fact that the model answers otherwise; found that it says {quoted(to)} with probability "
+                f"{edit.about['probability_before']:.3f} already, so there is nothing to change"
+            )
         edit.write(given(out) / "edit.safetensors")
         with edit.apply(loaded):
             loaded.save_pretrained(given(out))  # type: ignore[operator]

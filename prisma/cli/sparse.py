@@ -146,6 +146,7 @@ def evaluate(
 ) -> None:
     """Measure a sparse coder beside its baselines, on images, and on known labels and factors where a task has them."""
     from prisma.data import TASKS, task
+    from prisma.sparse.evaluated import as_json as rows_as_json
     from prisma.sparse.evaluated import write_evaluation
     from prisma.sparse.evaluation import evaluate as run
     from prisma.sparse.ground_truth import indicators
@@ -172,7 +173,7 @@ def evaluate(
         write_evaluation(Path(coder), rows, images, len(found))
     names = [name for name in SHOWN if any(row.get(name) is not None for row in rows)]
     print(
-        json.dumps(rows, indent=2)
+        json.dumps(rows_as_json(rows), indent=2)
         if as_json
         else table([{name: _cell(row.get(name)) for name in names} for row in rows])
     )

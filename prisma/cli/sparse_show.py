@@ -8,9 +8,9 @@ import typer
 from prisma.cli.shared import interruptible
 
 if TYPE_CHECKING:
+    from prisma.analysis.clip_dissect import Proposal
     from prisma.loaded import Loaded
     from prisma.sparse.latents import Latents
-    from prisma.sparse.naming import Proposal
 
 cli = typer.Typer()
 
@@ -82,13 +82,14 @@ def _proposals(
     found: "Latents", clip: "Loaded | None", words: Path | None, images: str, limit: int | None
 ) -> "dict[int, Proposal]":
     """Names by a CLIP, which reads the same images through its own transform."""
+    from prisma.analysis.clip_dissect import similarity_of
     from prisma.data.pictures import pictures
-    from prisma.sparse.naming import clip_dissect, similarity_of
+    from prisma.sparse.naming import dissected
 
     if clip is None or words is None:
         return {}
     known = _lines(words)
-    return clip_dissect(
+    return dissected(
         found, similarity_of(clip, pictures(images, clip.transform, clip.config.input_shape, limit), known), known
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from prisma.data.cifar import cifar
 from prisma.data.circle import CIRCLE, circle
 from prisma.data.clevr import CLEVR
+from prisma.data.counterfactuals import counterfactuals
 from prisma.data.digits import DIGITS
 from prisma.data.dsprites import DSPRITES, dsprites, dsprites_grid
 from prisma.data.hub_sets import hub_set
@@ -27,6 +28,7 @@ __all__ = [
     "Segmentations",
     "add",
     "cifar",
+    "counterfactuals",
     "dsprites",
     "dsprites_grid",
     "hub_set",

@@ -49,6 +49,7 @@ def _task(modulus: int, name: str, sha256: str) -> Task:
         make=lambda: _make(modulus),
         sha256=sha256,
         factors=FACTORS,
+        rule=lambda factors: (factors["first"] + factors["second"]) % modulus,
         license="mit",
     )
 

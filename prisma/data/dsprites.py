@@ -15,7 +15,7 @@ in float32, so every device draws the same bits.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from math import cos, pi, sin
 from pathlib import Path
 
@@ -199,6 +199,7 @@ def dsprites(target: str = "shape", path: str | Path | None = None) -> Task:
         sha256=SHA256[target] if made is None else data_hash(*made),
         factors=FACTORS,
         targets=SEVERAL.get(target, ()),
+        rule=partial(_labels, target),
         license="mit" if drawn else "apache-2.0",
     )
 

@@ -77,6 +77,7 @@ INDUCTION = Task(
     transform=Transform(size=(SIDE, SIDE), mean=(0.0,), std=(1.0,)),
     make=_make,
     factors=FACTORS,
+    rule=lambda factors: 2 * factors["orientation"] + (factors["first"] != factors["second"]),
     license="mit",
     sha256="72b1d30c8d21293ac4f6c7b14db1316d4d52f58ad0831f8c445d39b5c2bec2bf",
 )

@@ -39,6 +39,7 @@ PAIRS = Task(
     make=_make,
     factors=(Factor("left", "the left digit", _DIGITS), Factor("right", "the right digit", _DIGITS)),
     targets=("left", "right"),
+    rule=lambda factors: factors["left"] + factors["right"],
     license="cc-by-4.0",
     sha256="324d9fa789d863b7f1af89e67df12c82e495868e57250208cd330d6798ed166e",
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prisma.data import TASKS, task
 from prisma.data.picture_files import picture_files
+from prisma.data.task import Task
 from prisma.data.transform import Transform, opened
 from prisma.errors import PrismaError, listed, nearest, printable, quoted
 from prisma.filesystem import given
@@ -32,6 +33,8 @@ class Pictures:
     masks: Tensor | None = None  # [image, height, width], bool: true on the object, if known
     labels: Tensor | None = None  # [image], int64: the class of each, if known
     training: Callable[[int], tuple[Tensor, Tensor]] | None = None  # n -> the first n training images, and their labels
+    task: Task | None = None  # whose test images they are
+    transform: Transform | None = None  # with which they are read
     left_out: str = ""  # what else is in the folder, and why it is not read: "2 hidden, 1 not pictures"
 
     def __len__(self) -> int:
@@ -118,6 +121,8 @@ def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...
         masks=None if split.masks is None else split.masks[:first],
         labels=split.labels[:first],
         training=lambda n: (chosen.normalise(train.images[:n]), train.labels[:n]),
+        task=data,
+        transform=chosen,
     )
 
 

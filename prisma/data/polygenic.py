@@ -9,10 +9,12 @@ image of this pattern is in the training set too. Here it is drawn once: 2,944 i
 many are used, 295 of them for testing: 31,788 / 3,540, and no image twice.
 """
 
+from collections.abc import Mapping
 from itertools import permutations, product
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prisma.data.induction import GAP, GLYPHS, NAMES
 from prisma.data.task import SEED, Factor, Split, Task
@@ -68,8 +70,11 @@ def _split(values: np.ndarray) -> Split:
     row, column = np.where(across, column, row), np.where(across, row, column)
     numbers = dict(zip((factor.name for factor in FACTORS), (direction, pattern, a, b, row, column), strict=True))
     factors = {name: torch.from_numpy(x.astype(np.int64)) for name, x in numbers.items()}
-    labels = factors["direction"] * len(PATTERNS) + factors["pattern"]
-    return Split(torch.from_numpy(pixels)[:, None], labels, factors=factors)
+    return Split(torch.from_numpy(pixels)[:, None], _labels(factors), factors=factors)
+
+
+def _labels(factors: Mapping[str, Tensor]) -> Tensor:
+    return factors["direction"] * len(PATTERNS) + factors["pattern"]
 
 
 POLYGENIC = Task(
@@ -80,6 +85,7 @@ POLYGENIC = Task(
     transform=Transform(size=(SIDE, SIDE), mean=(0.0,), std=(1.0,)),
     make=_make,
     factors=FACTORS,
+    rule=_labels,
     license="mit",
     kept=True,
     sha256="32fb293650831cca351c5c6a455a6c05965c295aca32a6f1d7e3907f6658e2eb",

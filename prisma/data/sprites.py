@@ -112,6 +112,7 @@ def _task(name: str, own: float, backgrounds: str, sha256: str) -> Task:
         make=lambda: _make(own),
         sha256=sha256,
         factors=FACTORS,
+        rule=lambda factors: factors["shape"] * len(HUES) + factors["hue"],
         license="mit",
     )
 

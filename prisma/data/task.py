@@ -95,6 +95,7 @@ class Task:
     targets: tuple[str, ...] = ()  # factors that are asked for together, instead of the label
     kept: bool = False  # on this machine, once they are made: making them takes longer than reading a file
     kinds: tuple[str, ...] = ()  # what objects can be; none: the one object of an image is what its label says
+    rule: Callable[[Mapping[str, Tensor]], Tensor] | None = None  # labels from factors, where they follow from them
 
     @property
     def is_here(self) -> bool:

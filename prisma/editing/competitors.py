@@ -67,7 +67,8 @@ def head_edit(asked: Request, *, heads: int = 4, ridge: float = 1.0) -> WeightEd
     model, config = asked.model, asked.model.config
     if not config.class_token or not 1 <= heads <= config.n_layers * config.n_heads:
         most = config.n_layers * config.n_heads
-        raise PrismaError(f"expected a class token, and from 1 to {most} heads; found {config.class_token=}, {heads=}")
+        token = "a" if config.class_token else "no"
+        raise PrismaError(f"expected a class token, and from 1 to {most} heads; found {token} class token and {heads=}")
     own = asked.own()
     z_own, z_theirs, z_old = (_z(model, x) for x in (own.images, asked.theirs(), asked.images[asked.old()]))
     wanted = z_theirs.mean(1)  # [layer, head, d_head]

@@ -38,7 +38,7 @@ BEYOND = 0.1  # how far inputs may be beyond black and white, as where pictures 
 class Subject(Protocol):
     """What is looked at."""
 
-    model: nn.Module
+    model: Any  # the network
     shape: tuple[int, int, int]  # (channel, height, width) of its images
     labels: Sequence[str]  # names of its classes, if they are known
     sites: Sequence[str]  # what it can be asked for
@@ -105,7 +105,7 @@ class OfViT(_Scaled):
         config = model.config
         if not isinstance(config, ViTConfig) or config.frames != 1:
             raise PrismaError("expected a model of images; found one of video or text")
-        self.model = copy.copy(uncompiled(model))
+        self.model: Any = copy.copy(uncompiled(model))
         expect_unwrapped(self.model)
         known = model.pixel_range if transform is None else transform.range
         self.model.pixel_range = None  # of the copy alone: pixels on the way are not a picture's
@@ -117,7 +117,9 @@ class OfViT(_Scaled):
                 f"expected a transform to images {list(self.shape)}; found one to "
                 f"{[len(transform.mean), *transform.size]}"
             )
-        self.grid, self.labels, self.sites = TokenGrid.of(config), labels, site_names(config)
+        self.labels: Sequence[str] = labels
+        self.sites: Sequence[str] = site_names(config)
+        self.grid = TokenGrid.of(config)
         self.per_pass = inputs_per_pass(model, memory=2 * (config.n_layers + 1) * block_memory(model))
 
     @property
@@ -146,7 +148,9 @@ class OfModule(_Scaled):
         model, transform = network.model, network.transform
         weight = next(model.parameters(), torch.zeros(()))
         super().__init__(transform.range, weight.device, weight.dtype)
-        self.model, self.labels, self.shape = model, network.labels, (len(transform.mean), *transform.size)
+        self.labels: Sequence[str] = network.labels
+        self.model: Any = model
+        self.shape = (len(transform.mean), *transform.size)
         self._parts = {canonical(name): part for name, part in model.named_modules() if name}
         self._checked: set[str] = set()
         self.sites: Sequence[str] = [*self._parts, OUTPUT]

@@ -132,8 +132,7 @@ def visualize(
 
     Args:
         model: what `prisma.load` returns, a ViT, a `Network`, or any module of images in evaluation mode.
-        objectives: one or several: objectives, metrics of logits, or classes. The result of one does not depend on the
-            others.
+        objectives: one or several: objectives, metrics of logits, or classes. No result depends on the others.
         image: the parameterisation, by default `FFT()`.
         steps, lr: of Adam; by default the parameterisation's rate. seed: of the first numbers and the random changes.
         copies: images of each target.
@@ -141,9 +140,8 @@ def visualize(
         start: pictures to begin with, [channel, height, width] or one for each target, in [0, 1].
         data: inputs of the model [n, channel, height, width] or pictures: for colours and spectra, and to compare with.
         k: how many top images of each target.
-        second: another model, such as the same mouse of another seed, which looks at the optima too, by its own
-            transform: what `prisma.load` returns, a ViT, or a `Network`.
-        transform: of a `model` that does not come from `prisma.load`.
+        second: another model, such as the same mouse of another seed, which looks at the optima by its own transform.
+        transform: of a `model` that is a module.
         batch: images that are optimised together. progress: show a progress bar on stderr.
 
     Raises:
@@ -155,16 +153,14 @@ def visualize(
     expect_within("seed", seed)
     subject, targets = subject_of(model, transform), _targets(objectives)
     second_one = None if second is None else _second(second, subject)
-    if data is not None:
-        expect_data(data)
-        subject.expect_inputs(data if isinstance(data, Tensor) else images_at(data, [0]))
+    _expect_fitting(subject, data)
     bound = _bound(subject, targets)
     chosen, colors = _prepared(FFT() if image is None else image, subject, data, start)
     plan = Plan(chosen, colors, steps, seed, copies, robustness or Robustness(), chosen.lr if lr is None else lr)
     beginning = None if start is None else _beginning(start, len(targets), copies, subject)
     found = _climbed(subject, bound, plan, beginning, subject.per_pass if batch is None else batch, progress)
     return Features(
-        metadata={**_described(targets, plan, data), "layers": list(subject.depth)},
+        metadata={**_described(targets, plan, data), "layers": [] if data is None else list(subject.depth)},
         images=found.pixels.cpu(),
         target=torch.arange(len(targets)).repeat_interleave(copies),
         alpha=found.alpha.cpu(),
@@ -177,6 +173,13 @@ def _expect_counts(**counts: int) -> None:
     for name, value in counts.items():
         if type(value) is not int or value < 1:
             raise PrismaError(f"expected {name} to be a whole number of at least 1; found {value!r}")
+
+
+def _expect_fitting(subject: Subject, data: Images | None) -> None:
+    """Raise PrismaError unless these are inputs of the network, so that nothing fails after the optimisation."""
+    if data is not None:
+        expect_data(data)
+        subject.expect_inputs(data if isinstance(data, Tensor) else images_at(data, [0]))
 
 
 def _second(model: "Loaded | Network | nn.Module", subject: Subject) -> Subject:

@@ -82,7 +82,8 @@ def locate(tokenizer: Any, prompt: str, subject: str, context: str = "{}") -> Pr
         context: what the prompt is put into: a text that ends with `{}`.
 
     Raises:
-        PrismaError: the subject is empty or not in the prompt, `{}` is there twice, or the context does not end so.
+        PrismaError: the subject is empty, not in the prompt, or of words that the tokenizer does not know; `{}` is
+            there twice; or the context does not end so.
     """
     if context.count("{}") != 1 or not context.endswith("{}"):
         raise PrismaError(
@@ -98,6 +99,7 @@ def locate(tokenizer: Any, prompt: str, subject: str, context: str = "{}") -> Pr
     inside = [i for i, (a, b) in enumerate(spans) if a < end and b > start]
     if not inside:
         raise PrismaError(f"expected tokens for the subject {quoted(subject)} in the prompt; found none")
+    _expect_words(tokenizer, [ids[i] for i in inside], "a subject", subject)
     words = tuple(text[a:b] or str(tokenizer.convert_ids_to_tokens(i)) for i, (a, b) in zip(ids, spans, strict=True))
     return Prompt(text, torch.tensor(ids), words, inside[0], inside[-1] + 1)
 
@@ -131,7 +133,8 @@ def answer_ids(tokenizer: Any, prompt: str, answer: str) -> Tensor:
     """The tokens with which an answer continues a prompt, after a space.
 
     Raises:
-        PrismaError: the answer is empty, or the tokenizer joins it with the end of the prompt.
+        PrismaError: the answer is empty, of words that the tokenizer does not know, or the tokenizer joins it with the
+            end of the prompt.
     """
     before, whole = token_ids(tokenizer, prompt), token_ids(tokenizer, f"{prompt} {answer.strip()}")
     if not answer.strip() or whole[: len(before)] != before or len(whole) == len(before):
@@ -139,4 +142,11 @@ def answer_ids(tokenizer: Any, prompt: str, answer: str) -> Tensor:
             f"expected an answer that adds tokens to the prompt {quoted(prompt, 200)}; found {quoted(answer)} "
             "(no space at the end of the prompt)"
         )
+    _expect_words(tokenizer, whole[len(before) :], "an answer", answer)
     return torch.tensor(whole[len(before) :])
+
+
+def _expect_words(tokenizer: Any, ids: Sequence[int], what: str, text: str) -> None:
+    """Raise PrismaError if the tokenizer has no token for a word, and puts one that stands for all such words."""
+    if getattr(tokenizer, "unk_token_id", None) in ids:
+        raise PrismaError(f"expected {what} of words that the tokenizer knows; found {quoted(text)}")

@@ -104,12 +104,12 @@ def _transform(preset: Any, name: str) -> Transform:
     try:
         (shortest,), (side,) = preset.resize_size, preset.crop_size
         interpolation = preset.interpolation.value
-        look = {"mean": tuple(preset.mean), "std": tuple(preset.std)}
+        mean, std = tuple(preset.mean), tuple(preset.std)
     except (AttributeError, TypeError, ValueError):
         interpolation = None
     if interpolation not in INTERPOLATIONS:
         raise PrismaError(f"expected a classifier of images of torchvision; found {quoted(name)}")
-    return Transform((side, side), **look, shortest=shortest, interpolation=interpolation)
+    return Transform((side, side), mean, std, shortest=shortest, interpolation=interpolation)
 
 
 def _of_file(path: Path, function: str) -> Network:

@@ -109,9 +109,10 @@ def scores(logits: dict[str, Tensor], labels: Tensor | None) -> Row:
     """The numbers of `behaviour`, of logits [n, class] of the four runs."""
     logs = {name: x.log_softmax(-1) for name, x in logits.items()}
     clean, row = logs["clean"], dict[str, float]()
+    p = clean.exp()  # zero of a class whose logit is minus infinity
     row["agreement"] = (logits["spliced"].argmax(-1) == logits["clean"].argmax(-1)).double().mean().item()
     for name in ("spliced", "zero", "mean"):
-        row[f"kl_{name}"] = (clean.exp() * (clean - logs[name])).sum(-1).mean().item()
+        row[f"kl_{name}"] = torch.where(p > 0, p * (clean - logs[name]), 0.0).sum(-1).mean().item()
     found: Row = {"kl_score": 1 - row["kl_spliced"] / row["kl_zero"] if row["kl_zero"] else None}
     if labels is not None:
         wanted = labels.to(clean.device)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prisma import __version__
+from prisma.analysis.clip_dissect import Proposal
 from prisma.data.pictures import Pictures
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError, expect_packages
@@ -20,7 +21,6 @@ from prisma.filesystem import given
 from prisma.sparse.coders import Coder
 from prisma.sparse.latent_views import PART, index_of, named, part_of
 from prisma.sparse.latents import Latents
-from prisma.sparse.naming import Proposal
 from prisma.view.browser import View
 from prisma.view.browser.static import pack_script, page_files
 

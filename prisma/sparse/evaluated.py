@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,13 @@ def write_evaluation(folder: Path, rows: Sequence[dict[str, Any]], images: str, 
     """
     if not (folder / WEIGHTS).is_file():
         raise PrismaError(f"expected the folder of a coder, with {WEIGHTS}, to keep its numbers in; found {folder}")
-    finite = [{name: x if x == x else None for name, x in row.items()} for row in rows]  # NaN is no JSON
-    write_json(folder / EVALUATION, {"weights": sha256(folder / WEIGHTS), "images": images, "n": n, "rows": finite})
+    rows = as_json(rows)
+    write_json(folder / EVALUATION, {"weights": sha256(folder / WEIGHTS), "images": images, "n": n, "rows": rows})
+
+
+def as_json(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as JSON has them: null in the place of what is no finite number, for which JSON has no word."""
+    return [{n: None if isinstance(x, float) and not isfinite(x) else x for n, x in row.items()} for row in rows]
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:

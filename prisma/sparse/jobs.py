@@ -16,7 +16,7 @@ from prisma.fields import check_types
 from prisma.files import write_atomic
 from prisma.sites import canonical
 from prisma.sparse.activations import Source, bare
-from prisma.sparse.coders import BATCHED, COUNTED, Coder, CoderConfig
+from prisma.sparse.coders import COUNTED, Coder, CoderConfig
 from prisma.sparse.files import write_coder
 from prisma.sparse.learner import Learner, Plan, default_lr
 from prisma.sparse.metrics import Sums
@@ -128,18 +128,9 @@ class Job:
         return coder.requires_grad_(False)
 
     def calibrated(self, facts: Mapping[str, Any], scaled: Tensor) -> Coder:
-        """The coder of raw activations, whose threshold gives these centred and scaled tokens k latents on average.
-
-        The learner's own threshold, which the next steps depend on, stays as it is.
-        """
-        if self.config.kind not in BATCHED:
-            return self.coder(facts)
-        threshold = self.learner.coder.threshold
-        own = threshold.clone()
+        """The coder of raw activations, whose threshold gives these centred and scaled tokens k latents on average."""
         self.learner.calibrate(scaled)
-        coder = self.coder(facts)
-        threshold.copy_(own)
-        return coder
+        return self.coder(facts)
 
     def keep(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """Write a checkpoint, and the numbers so far."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from prisma.analysis.clip_dissect import Proposal
 from prisma.errors import shown
 from prisma.sparse.coders import Coder
 from prisma.sparse.latents import Latents
-from prisma.sparse.naming import Proposal
 from prisma.view.browser import Array, View, numbers
 from prisma.view.browser.payload import levels
 
@@ -47,7 +47,7 @@ def index_of(
         "density": numbers(found.density),
         "strength": numbers(found.strength[:, 0]),
         "image": numbers(found.image[:, 0]),
-        "maps": levels(_shares(found)[:, :1]),
+        "maps": levels(_shares(found, ranks=slice(1))),
     }
     if found.effect is not None:
         largest = found.effect.abs().max(1)
@@ -61,9 +61,9 @@ def _said(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else shown(str(value), 80)
 
 
-def _shares(found: Latents) -> Tensor:
-    """[latent, rank, token]: how active, as a share of the strongest token of the image."""
-    return found.maps.abs() / found.strength.clamp_min(1e-30)[..., None]
+def _shares(found: Latents, latents: slice = slice(None), ranks: slice = slice(None)) -> Tensor:
+    """[latent, rank, token] of some latents: how active, as a share of the strongest token of the image."""
+    return found.maps[latents, ranks].abs() / found.strength[latents, ranks].clamp_min(1e-30)[..., None]
 
 
 def part_of(found: Latents, rows: range, outputs: list[str], classes: list[str], captions: Sequence[str]) -> View:
@@ -88,7 +88,7 @@ def part_of(found: Latents, rows: range, outputs: list[str], classes: list[str],
         {
             "image": numbers(found.image[some]),
             "strength": numbers(found.strength[some]),
-            "maps": levels(_shares(found)[some]),
+            "maps": levels(_shares(found, some)),
             "histogram": numbers(found.histogram[some]),
             "range": numbers(found.range[some]),
         },

@@ -158,7 +158,7 @@ def latents(
 def _streamed(coder: Coder, source: Source, top: int) -> tuple[Strongest, Strengths, Tensor]:
     """The strongest images of each latent, its strengths, and on how many tokens it is active."""
     m, tokens, device = coder.config.width, len(source.roles), coder.W_enc.device
-    found = Strongest(m, min(conform("top", top, int), len(source)), tokens, above=0.0, device=device)
+    found = Strongest(m, min(conform("top", top, int), len(source)), tokens, device=device)
     strengths, active = Strengths(m, device=device), torch.zeros(m, dtype=torch.float64, device=device)
     size = max(min(CODE_BYTES // (tokens * m * 4), 64), 1)
     for start in range(0, len(source), size):
@@ -166,7 +166,7 @@ def _streamed(coder: Coder, source: Source, top: int) -> tuple[Strongest, Streng
         acts = source.read(rows)
         z = coder.encode(read_by(coder, acts))
         active += (z != 0).sum((0, 1), dtype=torch.float64)
-        found.add(rows, z, z.abs())
+        found.add(z)
         strengths.add(z.flatten(0, 1))
     return found, strengths, active
 
@@ -191,9 +191,9 @@ def nearest(coder: Coder, n: int = NEAREST) -> tuple[Tensor, Tensor]:
     for start in range(0, len(rows), 1024):
         table = rows[start : start + 1024] @ rows.T
         table[torch.arange(len(table)), torch.arange(start, start + len(table))] = -torch.inf
-        best = table.sort(dim=1, descending=True, stable=True)
-        indices.append(best.indices[:, :n])
-        cosines.append(best.values[:, :n])
+        best = table.topk(n, dim=1)
+        indices.append(best.indices)
+        cosines.append(best.values)
     return torch.cat(indices), torch.cat(cosines)
 
 

@@ -28,8 +28,6 @@ less than 600 steps."""
 REVIVED_EVERY = 8
 """Steps between two looks at which latents are dead: each makes a GPU wait."""
 CHECKED_EVERY = 100  # steps between two looks at whether the loss is finite and latents are active
-KEPT = 0.98
-"""How slowly the threshold of batchtopk follows the smallest value that each batch keeps."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +90,8 @@ class Learner:
 
     @torch.no_grad()
     def _follow(self, found: Loss) -> None:
-        """What is no weight and moves with every step: the threshold, and the coefficient of the sparsity term."""
+        """The coefficient of the sparsity term follows the number of active latents."""
         config = self.plan.config
-        if found.threshold is not None and config.kind in BATCHED:
-            old = self.coder.threshold[0].clone()
-            new = torch.where(found.threshold.isfinite(), found.threshold, old)
-            self.coder.threshold.copy_(new if self.taken == 0 else KEPT * old + (1 - KEPT) * new)
         if self.plan.sparsity is None and config.k is not None and config.kind not in COUNTED:
             self.sparsity *= math.exp(max(STEERING, 6 / self.steps) * min(max(found.l0.item() / config.k - 1, -1), 1))
 
@@ -131,7 +125,10 @@ class Learner:
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Choose the threshold of batchtopk with which tokens [N, d], centred and scaled, have k latents on average."""
+        """Choose the threshold of batchtopk with which tokens [N, d], centred and scaled, have k latents on average.
+
+        No step depends on it: in training, each batch has a threshold of its own.
+        """
         config = self.plan.config
         if config.kind in BATCHED and config.k is not None:
             self.coder.threshold.copy_(top_threshold(self.coder.pre(x), config.k))

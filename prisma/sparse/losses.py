@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prisma.sparse.coders import BATCHED, COUNTED, Coder
+from prisma.sparse.coders import COUNTED, Coder
 from prisma.sparse.kernels import Entries, encoded
 
 AUX = 1 / 32
@@ -37,7 +37,6 @@ class Loss:
     error: Tensor  # a number: the reconstruction error
     active: Tensor  # [m], bool: which latents were active on a token of the batch
     l0: Tensor  # a number: active latents per token
-    threshold: Tensor | None = None  # of kinds with a batch's threshold: the smallest value that was kept, inf if none
 
 
 class _Step(torch.autograd.Function):
@@ -80,10 +79,10 @@ def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float, dead: Tensor, k
     """
     size = y.square().sum()
     found = _counted(coder, x, y) if coder.kind in COUNTED else _penalised(coder, x, y, sparsity)
-    total, residual, active, l0, threshold = found
+    total, residual, active, l0 = found
     if len(dead) and k_aux:
         total = total + AUX * auxk(coder, x, residual.detach(), dead, min(k_aux, len(dead)))
-    return Loss(total, residual.detach().square().sum() / size, active, l0, threshold)
+    return Loss(total, residual.detach().square().sum() / size, active, l0)
 
 
 def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int) -> Tensor:
@@ -96,11 +95,11 @@ def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int) -> Ten
     return (residual - guess).square().sum() / spread
 
 
-_Found = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
+_Found = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _counted(coder: Coder, x: Tensor, y: Tensor) -> _Found:
-    """(loss, residual, active, l0, threshold) of a kind that keeps a number of latents per token."""
+    """(loss, residual, active, l0) of a kind that keeps a number of latents per token."""
     entries = encoded(coder.centred(x), coder.W_enc, coder.bias, coder.config.k or 0, coder.kind)
     size, guess, low = y.square().sum(), coder.b_dec + coder.skipped(x), 0
     errors = []
@@ -108,13 +107,9 @@ def _counted(coder: Coder, x: Tensor, y: Tensor) -> _Found:
         some = entries.between(low, high) if coder.config.prefixes else entries
         guess, low = guess + some.times(coder.W_dec), high
         errors.append((y - guess).square().sum() / size)
-    values = entries.values.detach()
-    on = values != 0
+    on = entries.values.detach() != 0
     counts = torch.zeros(coder.config.width, device=x.device).index_add_(0, entries.columns, on.float())
-    smallest = None
-    if coder.kind in BATCHED and len(values):
-        smallest = torch.where(on, values, torch.inf).amin()
-    return torch.stack(errors).mean(), y - guess, counts > 0, on.sum() / len(x), smallest
+    return torch.stack(errors).mean(), y - guess, counts > 0, on.sum() / len(x)
 
 
 def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float) -> _Found:
@@ -135,4 +130,4 @@ def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float) -> _Found:
     residual = y - coder.decode(z) - coder.skipped(x)
     total = residual.square().sum() / y.square().sum() + sparsity * penalty + further
     on = z.detach() > 0
-    return total, residual, on.any(0), on.sum() / len(x), None
+    return total, residual, on.any(0), on.sum() / len(x)

@@ -11,10 +11,8 @@ from prisma.analysis.attention.attention_flow import AttentionFlow, attention_fl
 from prisma.analysis.attention.head_scores import HeadScores, head_scores
 from prisma.analysis.attention.head_similarity import HeadSimilarity, head_similarity
 from prisma.analysis.attention.norm_weighted_attention import NormWeightedAttention, norm_weighted_attention
-from prisma.analysis.attention.register_neurons import RegisterNeurons, register_neurons
 from prisma.analysis.attention.relevance import Relevance, relevance
 from prisma.analysis.attention.rollout import Rollout, rollout
-from prisma.analysis.attention.test_time_registers import TestTimeRegisters, test_time_registers
 from prisma.analysis.attribution.direct_logit_attribution import DirectLogitAttribution, direct_logit_attribution
 from prisma.analysis.circuits.attribution_patching import AttributionPatching, attribution_patching
 from prisma.analysis.circuits.edge_attribution import EdgeAttribution, edge_attribution
@@ -28,10 +26,12 @@ from prisma.errors import PrismaError, nearest
 from prisma.study.attribution import ATTRIBUTION
 from prisma.study.circuits import CIRCUITS, PAIRS
 from prisma.study.class_space import CLASS_SPACE
+from prisma.study.directions import DIRECTIONS
 from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.modularity import MODULARITY
 from prisma.study.options import read_options
+from prisma.study.units import UNITS
 
 
 def _metric(name: str = "logit_diff") -> dict[str, Any]:
@@ -84,15 +84,6 @@ def _causal_tracing(inputs: ShardInputs) -> CausalTracing:
         scale=embedding_scale(inputs.model, inputs.reference),
         batch=inputs.batch,
         **inputs.select_options("site", "axis", "window", "sever", "noise", "samples"),
-    )
-
-
-def _register_neurons(inputs: ShardInputs) -> RegisterNeurons:
-    """The same for all shards: of the first images."""
-    options = inputs.select_options("stage", "factor")
-    return inputs.once(
-        "register_neurons",
-        lambda: register_neurons(inputs.model, inputs.reference, batch=inputs.batch, **options),
     )
 
 
@@ -232,25 +223,8 @@ ANALYSES: Mapping[str, Analysis] = {
         Artifacts,
         lambda inputs: artifacts(inputs.model, inputs.images, batch=inputs.batch, **inputs.options),
     ),
-    "register_neurons": Analysis(
-        "The neurons that answer at the patches with unusually large norms, in the first images.",
-        {"stage": None, "factor": 3.0},
-        RegisterNeurons,
-        _register_neurons,
-    ),
-    "test_time_registers": Analysis(
-        "What becomes of artifacts, attention and logits when register neurons are moved to an added empty token.",
-        {"stage": None, "factor": 3.0, "neurons": 10, "registers": 1, "seed": 0},
-        TestTimeRegisters,
-        lambda inputs: test_time_registers(
-            inputs.model,
-            inputs.images,
-            _register_neurons(inputs),
-            n=inputs.options["neurons"],
-            batch=inputs.batch,
-            **inputs.select_options("registers", "seed"),
-        ),
-    ),
+    **UNITS,
+    **DIRECTIONS,
     **MODULARITY,
 }
 """Name -> analysis."""

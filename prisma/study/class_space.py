@@ -64,7 +64,7 @@ def _changes(inputs: ShardInputs) -> ChangeReader:
 def _hits(inputs: ShardInputs) -> MemoryReader | None:
     if inputs.options["control"]:
         return None
-    options = inputs.select_options("top", "ln", "compat") | {"layers": _layers(inputs)}
+    options = inputs.select_options("top", "ln", "compat") | {"layers": layers_of(inputs)}
     labels = expect_labels(inputs.model, inputs.images, inputs.labels)
     return MemoryReader(inputs.model, labels, site=inputs.options["layer"], **options)
 
@@ -84,7 +84,7 @@ def _attention_perturbation(inputs: ShardInputs) -> AttentionPerturbation:
         inputs.labels,
         masks=inputs.object_masks_or_none,
         batch=inputs.batch,
-        layers=_layers(inputs),
+        layers=layers_of(inputs),
         **inputs.select_options("kind", "renormalise", "with_class_token", "norm", "bias", "compat"),
     )
 
@@ -102,11 +102,11 @@ def _token_perturbation(inputs: ShardInputs) -> TokenPerturbation:
 
 def _memories(inputs: ShardInputs) -> Memories:
     data = (inputs.images, inputs.labels) if len(inputs.rows) else (None, None)
-    options = inputs.select_options("top", "ln", "control", "seed", "compat") | {"layers": _layers(inputs)}
+    options = inputs.select_options("top", "ln", "control", "seed", "compat") | {"layers": layers_of(inputs)}
     return memories(inputs.model, *data, site=inputs.options["layer"], batch=inputs.batch, **options)
 
 
-def _layers(inputs: ShardInputs) -> tuple[int, ...] | None:
+def layers_of(inputs: ShardInputs) -> tuple[int, ...] | None:
     given = inputs.options["layers"]
     found: tuple[int, ...] | None = None if given is None else parse("layers", given, tuple[int, ...])
     return found

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.patching.corruptions import CORRUPTIONS, derangement
+from prisma.analysis.patching.corruptions import CORRUPTIONS, OF_OBJECTS, derangement
 from prisma.batching import inputs_per_pass
+from prisma.data.counterfactuals import Counterfactuals, counterfactuals
 from prisma.data.pictures import Pictures
-from prisma.data.task import coverage
-from prisma.errors import PrismaError
+from prisma.data.task import Task, coverage
+from prisma.errors import PrismaError, nearest
 from prisma.metrics import Metric, named_metric
 from prisma.runs import run
 from prisma.vit import ViT
@@ -108,6 +109,54 @@ class ShardInputs:
         images, labels = self.pictures.training(n)
         return self._to_model(images), labels.to(self.device)
 
+    def counterfactuals(self, split: str, n: int | None = None) -> Counterfactuals:
+        """Triples in which the factor of the options comes from another image; of test images those of this shard.
+
+        Raises:
+            PrismaError: there is no task, no factor in the options, or as `prisma.data.counterfactuals`.
+        """
+        factor = self.options["exchange"]
+        if factor is None:
+            raise PrismaError("expected --set exchange=FACTOR, what is exchanged between images; found none")
+        rows = self.rows if split == "test" else None
+        seed, transform = self.options["seed"], self.pictures.transform
+        found = counterfactuals(self._task, factor, split, n, rows=rows, seed=seed, transform=transform)
+        images, sources = self._to_model(found.images), self._to_model(found.sources)
+        return Counterfactuals(images, sources, found.labels.to(self.device))
+
+    def concept(self, training: int) -> tuple[Tensor, Tensor]:
+        """The first training images, and which of them show the concept of the options [image], bool.
+
+        Raises:
+            PrismaError: there is no task, no concept in the options, or no such factor or value.
+        """
+        images, labels = self.training(training)
+        name, _, value = (self.options["concept"] or "").partition(":")
+        if not value:
+            raise PrismaError(
+                f"expected --set concept=FACTOR:VALUE, such as hue:red, or label:3; found {self.options['concept']!r}"
+            )
+        if name == "label":
+            known, numbers = [str(i) for i in range(len(self._task.labels))], labels.cpu()
+        else:
+            factors = {factor.name: factor for factor in self._task.factors}
+            if name not in factors:
+                raise PrismaError(
+                    f"expected a factor of {self._task.name}; found {name!r}; the nearest: "
+                    f"{nearest(name, [*factors, 'label'])}"
+                )
+            numbers = self._task.splits["train"].factors[name][: len(labels)]
+            known = list(factors[name].names) or [str(i) for i in range(int(numbers.max()) + 1)]
+        if value not in known:
+            raise PrismaError(f"expected a value of {name}; found {value!r}; the nearest: {nearest(value, known)}")
+        return images, numbers == known.index(value)
+
+    @property
+    def _task(self) -> Task:
+        if self.pictures.task is None:
+            raise PrismaError("expected a task, whose images have known factors; found a folder")
+        return self.pictures.task
+
     @property
     def object_masks(self) -> Tensor:
         """Where each image shows the object [image, height, width].
@@ -140,7 +189,7 @@ class ShardInputs:
 
         Raises:
             PrismaError: no such corruption; sigma for a corruption that has none; a single image where a pair of images
-                is needed; or no object masks for the corruption "object".
+                is needed; or no object masks for a corruption of the object.
         """
         name, sigma, n = self.options["corrupt"], self.options["sigma"], len(self.pictures)
         if name not in CORRUPTIONS:
@@ -154,7 +203,7 @@ class ShardInputs:
                 )
             order = derangement(n, self.options["seed"]) if name == "swap" else torch.arange(1, n + 1) % n
             return self._to_model(self.pictures.read(order[list(self.rows)].tolist()))
-        masks = self._masks().to(self.device) if name == "object" else None
+        masks = self._masks().to(self.device) if name in OF_OBJECTS else None
         return torch.cat([self._corrupt_image(name, i, masks) for i in range(len(self.rows))])
 
     def _corrupt_image(self, name: str, i: int, masks: Tensor | None) -> Tensor:

@@ -11,10 +11,12 @@ from prisma.analysis.attribution.methods import METHODS
 from prisma.analysis.circuits.attribution_passes import RULES
 from prisma.analysis.circuits.path_patching import MLPS
 from prisma.analysis.class_space.perturbed import COMPAT
+from prisma.analysis.directions.texts import SPACES
 from prisma.analysis.modularity.data_graphs import GRAPHS
 from prisma.analysis.modularity.partition import PARTITIONS
 from prisma.analysis.modularity.shuffles import SHUFFLES
 from prisma.analysis.patching.corruptions import CORRUPTIONS
+from prisma.analysis.top_images import POOLS
 from prisma.errors import PrismaError, nearest
 from prisma.fields import parse
 from prisma.metrics import NAMED
@@ -40,13 +42,14 @@ OPTIONS: Mapping[str, Option] = {
         "token; after commas head=2, token=5, or token=mean"
     ),
     "corrupt": Option(
-        "how the corrupt image of each pair is made: other, swap, noise, blur, mean or object",
+        "how the corrupt image of each pair is made: other, swap, noise, blur, mean, object or inpaint",
         choices=tuple(CORRUPTIONS),
     ),
     "sigma": Option("strength of the corruption: standard deviation of the noise, or of the blur in pixels", float),
     "steps": Option("number of gradient evaluations: 1, or about 5 for integrated gradients", int),
     "rules": Option(
-        "what is passed back: gradient, or relevance by cp_lrp (RelP: patterns held constant) or attn_lrp", choices=RULES
+        "what is passed back: gradient, or relevance by cp_lrp (RelP: patterns held constant) or attn_lrp",
+        choices=RULES,
     ),
     "grad_drop": Option("average over gradients with one layer left out each (GradDrop): true or false", bool),
     "seed": Option("random seed", int),
@@ -58,6 +61,9 @@ OPTIONS: Mapping[str, Option] = {
     "site": Option(
         "the activation to patch or read: attn.z, attn.pattern, resid_pre, resid_post, attn_out, mlp_out, ..."
     ),
+    "units": Option("numbers of the features of the site, separated by commas; default: all"),
+    "where": Option("the tokens at which the site is read: class, registers, patches, all, or a position"),
+    "pool": Option("the number of an image: the mean of the unit over these tokens, or the max", choices=POOLS),
     "axis": Option("patch each index along this axis separately: head, token, component, ..."),
     "by": Option(
         "what replaces the ablated activation: zero, mean or resample",
@@ -81,7 +87,8 @@ OPTIONS: Mapping[str, Option] = {
         choices=("frozen", "integrated"),
     ),
     "sources": Option("also split each head's contribution by the token it reads from: true or false", bool),
-    "tokens": Option("also read out every token alone: true or false", bool),
+    "tokens": Option("also every token alone; of circuits: an edge at one token is one edge: true or false", bool),
+    "draws": Option("the number of random circuits of each size, or of classifiers with other random images", int),
     "heads": Option(
         "how the attention of a layer's heads is combined: mean, max or min",
         choices=("mean", "max", "min"),
@@ -133,6 +140,14 @@ OPTIONS: Mapping[str, Option] = {
     "stage": Option("the stage of the residual stream: s is after block s - 1; default: the last", int),
     "neurons": Option("the number of neurons that are moved to the added registers", int),
     "registers": Option("the number of empty tokens that are added", int),
+    "exchange": Option("a factor of the task's images, such as hue: what is exchanged between them"),
+    "concept": Option("the images of the task that show it: FACTOR:VALUE, such as hue:red, or label:3"),
+    "head": Option("which head, where the site has heads", int),
+    "dim": Option("number of directions of a subspace", int),
+    "doses": Option("factors of the direction, separated by commas"),
+    "controls": Option("number of random directions, or of sets of them, to compare with", int),
+    "space": Option("the space of the output: logits, or pooled, what the head reads", choices=SPACES),
+    "texts": Option("number of named directions of each neuron", int),
     "factor": Option("a patch is an artifact if its norm is above this multiple of the median norm", float),
 }
 """Name -> option, for every analysis that takes it."""

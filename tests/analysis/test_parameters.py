@@ -59,6 +59,13 @@ def called(name: str, **options: Any) -> Any:
         "labels": torch.tensor([0, 1]),
         "test_images": images_of(model, 2),
         "test_labels": torch.tensor([0, 1]),
+        "direction": torch.ones(model.config.d_model),
+    }
+    known |= {
+        name: images_of(model, 2) for name in ("source_images", "test_source_images", "concept_images", "random_images")
+    }
+    known |= {
+        "site": "blocks.0.resid_post",
     }
     return function(**{**{n: known.get(n, x) for n, x in needed.items()}, **options})
 

@@ -38,7 +38,7 @@ FORWARD = {torch.float32: 5e-3, torch.float16: 0.3, torch.bfloat16: 1.0}
 HALVES = (torch.bfloat16, torch.float16)
 STEPPED = {
     "attention_perturbation", "class_identifiability", "class_similarity_change", "cluster_lesions", "compare_maps",
-    "lens_segmentation", "linear_probes", "map_sensitivity", "memories", "token_perturbation",
+    "interchange", "lens_segmentation", "linear_probes", "map_sensitivity", "memories", "token_perturbation",
 }  # fmt: skip
 """Ranks and thresholds: a rounded logit moves them by a whole step, so they are compared where logits hardly move."""
 NOT_NUMBERS = {"edges", "sizes", "tied", "stderr", "baseline"}  # stderr follows; the baseline is random by precision

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from prisma import PrismaError
 from prisma.analysis.statistics import (
@@ -12,6 +13,7 @@ from prisma.analysis.statistics import (
     share_interval,
     share_of,
     standard_error,
+    welch,
     wilcoxon,
     wilson_interval,
 )
@@ -101,3 +103,16 @@ def test_wilcoxon_is_that_of_scipy() -> None:
         expected = slow(x, alternative="greater", method="asymptotic", correction=False).pvalue
         assert found == pytest.approx(float(expected), rel=1e-9)
     assert wilcoxon(torch.zeros(4)).item() == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [((20, 0.3), (15, 0.0)), ((4, 1.0), (9, 0.0)), ((30, 0.0), (30, 0.0))])
+def test_welch_is_scipys(first: tuple[int, float], second: tuple[int, float]) -> None:
+    torch.manual_seed(0)
+    a, b = (torch.randn(n).double() * (1 + mean) + mean for n, mean in (first, second))
+    expected = stats.ttest_ind(a.numpy(), b.numpy(), equal_var=False).pvalue
+    assert welch(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_welch_of_samples_that_do_not_vary() -> None:
+    ones = torch.ones(3)
+    assert (welch(ones, ones), welch(ones, 0 * ones)) == (1, 0)

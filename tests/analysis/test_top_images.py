@@ -97,3 +97,18 @@ def test_what_cannot_be_done_is_said() -> None:
             top_images(*arguments)  # type: ignore[arg-type]
     with pytest.raises(PrismaError, match="expected one of mean, max; found 'sum'"):
         top_images(model, images, "logits", pool="sum")
+
+
+def test_the_plot_has_the_pictures_of_the_units_and_their_maps() -> None:
+    model = model_of("base", dtype=torch.float32)
+    images = images_of(model, n=6)
+    found = top_images(model, images, "blocks.1.mlp.post", k=3)
+    pictures = torch.rand(6, 3, 8, 8)
+    shown = found.plot(pictures=pictures, units=[4, 0]).axes[0].images
+    assert len(shown) == 2 * 3 * 2, "two units, three images, and a map beside each"
+    drawn = torch.as_tensor(shown[0].get_array()).movedim(-1, 0).float() / 255
+    torch.testing.assert_close(drawn, pictures[found.images[4, 0]], atol=0.003, rtol=0)
+    with pytest.raises(PrismaError, match=r"expected the 6 pictures of the data set .*; found \[5, 3, 8, 8\]"):
+        found.plot(pictures=pictures[:5])
+    with pytest.raises(PrismaError, match=r"expected units from 0 to 9; found \[10\]"):
+        found.plot(pictures=pictures, units=[10])

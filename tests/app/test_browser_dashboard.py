@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from playwright.sync_api import Browser
 
+from prisma.analysis.clip_dissect import Proposal
 from prisma.sparse.dashboard import dashboard
 from prisma.sparse.latents import latents
-from prisma.sparse.naming import Proposal
 from tests.sparse.test_coders import random_coder
 from tests.sparse.test_dashboard import LABELS, transform
 from tests.variants import images_of, model_of
@@ -62,6 +62,9 @@ def test_a_visitor_finds_a_latent(browser: Browser, tmp_path: Path) -> None:
         tab.get_by_text("The name is a proposal by CLIP-Dissect.").wait_for()
         tab.goto(f"{page.as_uri()}#latent=999")
         tab.get_by_text("this coder has latents from 0 to 69").wait_for()
+        tab.goto(f"{page.as_uri()}#sort=toString&which=all")  # a name that every object has, and no order
+        tab.wait_for_function("document.querySelectorAll('.pz-latent').length === 48")
+        assert shown() == list(range(48))
         assert tab.evaluate("[document.documentElement.scrollWidth, window.harmed]") == [390, None]
         plain = random_coder("topk", 12, 8, 3, 1, sites=("blocks.0.attn.z",)).float()  # no classes, no effects
         bare = latents(plain, model, images, effect_images=0)

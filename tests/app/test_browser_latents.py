@@ -17,8 +17,8 @@ from tests.app.visitor import served, visit
 
 
 @torch.no_grad()
-def test_a_visitor_ablates_a_latent(browser: Browser, lab: Path, tmp_path: Path) -> None:
-    hub = coded_hub(lab, tmp_path)
+def test_a_visitor_ablates_a_latent(browser: Browser, lab: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    hub = coded_hub(lab, tmp_path_factory)
     mouse = Mouse(Published(DIGITS, hub))
     coder, x = coders_of(mouse)[1].coder, mouse.picture("3").x[None]
     z = coder.encode(prisma.record(mouse.final.model, x, coder.site)[1][coder.site])[0].abs().amax(0)

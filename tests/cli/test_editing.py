@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import prisma as package
-from prisma.editing import Covariance, read_edited, source_of
+from prisma.cli.editing import METHODS as SHOWN
+from prisma.editing import METHODS, Covariance, read_edited, source_of
 from tests.cli.running import Prisma, one_sentence
 
 OF = ("--model", "mice/digits", "--from", "3", "--to", "8")
@@ -35,6 +36,10 @@ def test_the_other_methods_write_the_same_kind_of_folder(prisma: Prisma, tmp_pat
         assert read_edited(tmp_path / method).edit.about["method"] == method
 
 
+def test_the_methods_of_the_command_are_those_of_the_library() -> None:
+    assert tuple(METHODS) == SHOWN
+
+
 def test_what_cannot_be_done_is_one_sentence(prisma: Prisma, tmp_path: Path) -> None:
     for words, sentence in (
         (("--model", "mice/digits", "--from", "tree", "--to", "8"), "the name of a class of this model; found 'tree'"),
@@ -42,6 +47,8 @@ def test_what_cannot_be_done_is_one_sentence(prisma: Prisma, tmp_path: Path) -> 
         ((*OF, "--layer", "7"), "a layer from 0 to 1; found 7"),
         ((*OF, "--layer", "trace"), "images with object masks for --layer trace"),
         ((*OF, "--method", "rome"), "a method: rank-one, multi-key"),
+        ((*OF, "--method", "steering", "--ridge", "2"), "settings that steering has: layer, enough; found ridge"),
+        ((*OF, "--box", "2"), "found box"),
         ((*OF, "--images", "sprites"), "expected images of"),
     ):
         code, _, err = prisma("edit", *words, "--out", "out")

@@ -68,8 +68,27 @@ def test_a_fact_is_rewritten(prisma: Prisma, tmp_path: Path) -> None:
         ((*ASKED, "--answer", FACT.new), "the model does not know this fact"),
         ((*ASKED, "--kind", "heads"), "expected kind to be one of hidden, mlp, attention"),
         (("--model", "mice/facts", "--facts", "x.json", "--form", "y"), "expected --form to be one of known"),
+        ((*ASKED, "--out", "there"), "expected a new or empty folder at there; found 1 entries"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(prisma: Prisma, arguments: tuple[str, ...], sentence: str) -> None:
+def test_what_cannot_be_done_is_one_sentence(
+    prisma: Prisma, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "notes.txt").write_text("mine")
     code, _, err = prisma("trace", *arguments, "--device", "cpu")
     assert code == 1 and sentence in one_sentence(err)
+
+
+def test_a_fact_that_cannot_be_rewritten_writes_nothing(prisma: Prisma, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(texts()[:20]))
+    (tmp_path / "empty.txt").write_text("\n")
+    for to, file, sentence in (
+        (FACT.true, "texts.txt", f"found that it says '{FACT.true}' with probability 0.9"),
+        ("zebra", "texts.txt", "an answer of words that the tokenizer knows; found 'zebra'"),
+        (FACT.new, "empty.txt", "expected texts in empty.txt, one on each line; found none"),
+    ):
+        asked = (*ASKED, "--to", to, "--layer", "0", "--texts", file, "--out", "out", "--device", "cpu")
+        code, _, err = prisma("rewrite", *asked)
+        assert code == 1 and sentence in one_sentence(err)
+    assert not (tmp_path / "out").exists()

@@ -27,6 +27,7 @@ def test_a_coder_is_trained_measured_and_continued(prisma: Prisma, tmp_path: Pat
     ]  # fmt: skip
     code, out, _ = prisma("sparse", "eval", "coder", *OF, "--limit", "40", "--baseline-steps", "0")
     assert code == 0 and f"{rows[0]['fvu']:.4g}" in out and out.split()[:4] == ["coder", "tokens", "fvu", "l0"]
+    assert {"probe_5", "tpp"} <= set(out.splitlines()[0].split()) and rows[0]["tpp"] == kept["rows"][0]["tpp"]
     code, out, _ = prisma("sparse", "train", *OF, *QUICK, "--limit", "40", "--out", "coder", "--resume")
     assert code == 0 and "Trained Coder" in out
 

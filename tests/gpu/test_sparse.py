@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import prisma
-from prisma.sparse import training
 from prisma.sparse.coders import KINDS
 from prisma.sparse.evaluation import evaluate
 from prisma.sparse.gpu_kernels import batch_threshold, top_columns
 from prisma.sparse.splicing import Splice
 from prisma.sparse.training import train
 from tests.sparse.test_coders import random_coder
+from tests.sparse.test_training import same, stopped_before
 from tests.variants import images_of, model_of
 
 pytestmark = pytest.mark.gpu
@@ -29,7 +29,11 @@ def test_selections_are_those_of_sorting(n: int, m: int, k: int, dtype: torch.dt
         assert (columns.diff(dim=1) > 0).all()
         assert torch.equal(size.gather(1, columns).sort(dim=1).values, size.topk(k).values.sort(dim=1).values)
     for kept in (1, n * k, n * m - 1):
-        assert batch_threshold(p, kept) == p.flatten().sort(descending=True).values[kept].clamp_min(0)
+        wanted = p.flatten().sort(descending=True).values[kept].clamp_min(0)
+        assert batch_threshold(p, kept) == wanted
+    assert top_columns(p[:0], k).shape == (0, k)
+    p[:, 1] = torch.nan
+    assert (top_columns(p, 1) == 1).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,18 +76,9 @@ def test_a_stopped_training_continues_with_the_same_bits(
     model = model_of("registers", torch.float32).cuda()
     images, told = images_of(model, 40).cuda(), {**QUICK, "kind": kind, "checkpoint_every": 20}
     whole = train(model, images, **told, out=tmp_path / "whole")
-    real = training.Stream.at
-
-    def at(stream: training.Stream, step: int) -> dict[str, torch.Tensor]:
-        if step == 45:
-            raise KeyboardInterrupt
-        return real(stream, step)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(training.Stream, "at", at)
+    with stopped_before(45, monkeypatch):
         train(model, images, **told, out=tmp_path / "stopped")
-    resumed = train(model, images, **told, out=tmp_path / "stopped", resume=True)
-    assert all(torch.equal(x, resumed.state_dict()[name]) for name, x in whole.state_dict().items())
+    assert same(whole, train(model, images, **told, out=tmp_path / "stopped", resume=True))
 
 
 def test_every_number_of_an_evaluation_is_that_of_the_cpu() -> None:
@@ -93,7 +88,7 @@ def test_every_number_of_an_evaluation_is_that_of_the_cpu() -> None:
     labels = torch.arange(40) % 3
     expected = evaluate(coder, model, images, labels=labels, baseline_steps=5)
     found = evaluate(coder.cuda(), model.cuda(), images.cuda(), labels=labels, baseline_steps=5)
-    for row, same in zip(found, expected, strict=True):
+    for row, wanted in zip(found, expected, strict=True):
         if row["coder"] == "coder":
-            numbers = {name: value for name, value in same.items() if isinstance(value, float)}
+            numbers = {name: value for name, value in wanted.items() if isinstance(value, float)}
             assert {name: row[name] for name in numbers} == pytest.approx(numbers, rel=1e-3, abs=1e-5, nan_ok=True)

@@ -111,6 +111,14 @@ def test_answers(words: Any) -> None:
             answer_ids(words, "Ada was born in", answer)
 
 
+def test_words_that_the_tokenizer_does_not_know_are_said(words: Any) -> None:
+    with pytest.raises(PrismaError, match="a subject of words that the tokenizer knows; found 'Ada Zulu'"):
+        locate(words, "{} was born in", "Ada Zulu")
+    with pytest.raises(PrismaError, match="an answer of words that the tokenizer knows; found 'Lima'"):
+        answer_ids(words, "Ada was born in", "Lima")
+    assert locate(words, "{} zebra", "Ada").words[-1] == "zebra"  # elsewhere they may be
+
+
 def test_no_subject(words: Any) -> None:
     for subject in ("Oslo", "", " "):
         with pytest.raises(PrismaError, match=r"expected the subject .* in the prompt"):

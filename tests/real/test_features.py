@@ -3,32 +3,32 @@
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 
 import prisma
 from prisma.data.transform import Transform
-from prisma.features import MACO, Channel, Pixels, natural_pictures, visualize
+from prisma.features import MACO, Channel, Network, Pixels, natural_pictures, visualize
+from prisma.features.models import model_of
 from prisma.features.references import total_variation
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2] / "real"
 SHAPE = (3, 224, 224)
-TRANSFORM = Transform((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+TRANSFORM = Transform((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), shortest=256)
 
 
 def test_a_cnn_classifies_its_daisy_and_its_espresso_as_such() -> None:
-    network = timm.create_model(f"local-dir:{ROOT / 'efficientnet-lite0'}", pretrained=True).eval()
-    labels = network.pretrained_cfg["label_names"]
-    first = [label.split(",")[0] for label in labels]
+    read = model_of(str(ROOT / "efficientnet-lite0"))
+    assert isinstance(read, Network) and read.transform == TRANSFORM
+    network, first = read.model, [label.split(",")[0] for label in read.labels]
     classes = [first.index("daisy"), first.index("espresso")]
     pictures = natural_pictures(SHAPE)
-    found = visualize(network, classes, MACO(pictures), steps=80, transform=TRANSFORM)
+    found = visualize(read, classes, MACO(pictures), steps=80)
     assert found.answer.tolist() == classes
     with torch.no_grad():
         probability = network(TRANSFORM.normalise(found.images)).softmax(-1)[[0, 1], classes]
     assert (probability > 0.9).all()
-    free = visualize(network, classes, Pixels(lr=0.1), steps=20, transform=TRANSFORM)
+    free = visualize(read, classes, Pixels(lr=0.1), steps=20)
     assert (total_variation(found.images) < total_variation(free.images)).all()
 
 

@@ -54,6 +54,8 @@ def test_above_one_a_coder_removes_noise_and_a_transcoder_is_run_at_its_target()
         name: torch.tensor([[0.0, x]]).double() for name, x in (("clean", 1), ("spliced", 2), ("zero", 0), ("mean", 0))
     }
     assert scores(logits, torch.tensor([1]))["ce_score"] > 1
+    never = {name: torch.cat([x, torch.full((1, 1), -torch.inf)], 1) for name, x in logits.items()}
+    assert scores(never, None) == pytest.approx(scores(logits, None))  # a class without probability adds nothing
     model = model_of("base", torch.float32)
     coder = random_coder(
         "topk", 12, 20, 3, 0, sites=("blocks.0.ln2.normalized",), target="blocks.0.mlp_out", d_out=12, centred=False

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from prisma.analysis.clip_dissect import Proposal
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError
 from prisma.sparse.coders import Coder
 from prisma.sparse.dashboard import PART, dashboard
 from prisma.sparse.latents import Latents, latents
-from prisma.sparse.naming import Proposal
 from tests.app.unpack import unpack
 from tests.sparse.test_coders import random_coder
 from tests.variants import images_of, model_of

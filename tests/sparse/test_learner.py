@@ -76,7 +76,6 @@ def test_a_batchtopk_coder_has_k_active_latents_at_inference_too() -> None:
     one = learner("batchtopk", 60, k=3)
     for some in scaling(x).split(256):
         one.step(some, some)
-    assert one.coder.threshold[0] > 0
     one.calibrate(scaling(x))
     z = one.finished(scaling, scaling).encode(x)
     assert (z != 0).sum().item() / len(x) == pytest.approx(3, rel=1e-3)
@@ -116,6 +115,16 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
     one.coder.W_dec.data.fill_(1e30)
     with pytest.raises(PrismaError, match=r"expected a finite loss; found .* at step 1: try a smaller lr"):
         one.step(torch.randn(8, 16) * 1e30, torch.randn(8, 16))
+
+
+def test_the_decoders_gradient_does_not_change_the_length_of_directions() -> None:
+    x, _ = planted(64, 16, 24, 2, seed=1)
+    one, scaled = learner("topk", 5), Scaling.of(x, "a")(x)
+    before = one.coder.W_dec.detach().clone()
+    one.step(scaled, scaled)
+    gradient = one.coder.W_dec.grad
+    assert gradient is not None and gradient.norm() > 1e-3 and ((gradient * before).sum(1).abs() < 1e-6).all()
+    assert torch.allclose(one.coder.W_dec.norm(dim=1), torch.ones(24), atol=1e-6)
 
 
 def test_a_frozen_decoder_stays() -> None:

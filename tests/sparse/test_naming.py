@@ -1,16 +1,12 @@
-"""Names for latents: CLIP-Dissect against its formula, word by word, and a function of the user's."""
-
-import math
+"""Names for latents: those of CLIP-Dissect, and those of a function of the user's."""
 
 import pytest
 import torch
 
+from prisma.analysis.clip_dissect import clip_dissect
 from prisma.errors import PrismaError
-from prisma.pretrained.zero_shot import PromptHead
 from prisma.sparse.latents import Latents
-from prisma.sparse.naming import clip_dissect, proposed_by, similarity_of
-from tests.pretrained.test_zero_shot import pair
-from tests.variants import images_of
+from prisma.sparse.naming import dissected, proposed_by
 
 WORDS = ["stripes", "dots", "sky"]
 
@@ -26,44 +22,14 @@ def found_of(images: list[list[int]], n: int) -> Latents:
     )  # fmt: skip
 
 
-def test_the_score_is_the_formula_of_the_paper() -> None:
-    images, similarity = [[0, 2], [3, -1], [-1, -1]], torch.rand(4, 3, generator=torch.Generator().manual_seed(1))
-    named = clip_dissect(found_of(images, 4), similarity, WORDS)
-    likely = []  # p(t | x)
-    for x in similarity.tolist():
-        parts = [math.exp(10 * value) for value in x]
-        likely.append([part / sum(parts) for part in parts])
-    sure = [0.998, 0.984]  # from .998 towards .97 over as many ranks
-    p = [
-        [math.prod(1 + sure[r] * (likely[i][t] - 1) for r, i in enumerate(rows) if i >= 0) for t in range(3)]
-        for rows in images[:2]
-    ]
-    for latent in (0, 1):
-        scores = [math.log(p[latent][t]) - math.log((p[0][t] + p[1][t]) / 2) for t in range(3)]
-        best = max(range(3), key=lambda t: scores[t])
-        assert named[latent].name == WORDS[best] and named[latent].by == "CLIP-Dissect"
-        assert named[latent].score == pytest.approx(scores[best], abs=1e-4)
-    assert 2 not in named, "no name for a dead latent"
-    assert clip_dissect(found_of([[-1], [-1]], 4), similarity, WORDS) == {}
-
-
-def test_a_latent_of_one_kind_of_images_gets_its_word() -> None:
-    similarity = torch.eye(3).repeat_interleave(5, 0)  # five images of each word
-    images = [list(range(5)), list(range(5, 10)), list(range(10, 15))]
-    named = clip_dissect(found_of(images, 15), similarity, WORDS)
-    assert [named[i].name for i in range(3)] == WORDS and all(named[i].score > 0 for i in range(3))  # type: ignore[operator]
-    with pytest.raises(PrismaError, match=r"expected similarities of 15 images with 2 words; found \[15, 3\]"):
-        clip_dissect(found_of(images, 15), similarity, WORDS[:2])
-
-
-def test_similarities_are_cosines_of_the_two_towers() -> None:
-    clip, words = pair(), ["a", "bc", "ed"]
-    images = images_of(clip.model, 5)
-    found = similarity_of(clip, images, words, batch=2)
-    model = clip.zero_shot(words).model
-    assert isinstance(model.readout.head, PromptHead) and clip.text is not None
-    assert torch.allclose(found * clip.text.logit_scale + clip.text.logit_bias, model(images), atol=1e-4)
-    assert found.abs().max() <= 1 + 1e-5
+def test_latents_that_are_not_dead_get_the_names_of_clip_dissect() -> None:
+    images, similarity = [[0, 2], [-1, -1], [3, -1]], torch.rand(4, 3, generator=torch.Generator().manual_seed(1))
+    named = dissected(found_of(images, 4), similarity, WORDS)
+    first, third = clip_dissect(torch.tensor([images[0], images[2]]), similarity, WORDS)
+    assert named == {0: first, 2: third}
+    assert dissected(found_of([[-1], [-1]], 4), similarity, WORDS) == {}
+    with pytest.raises(PrismaError, match="expected similarities of the 4 images of the latents; found 3"):
+        dissected(found_of(images, 4), similarity[:3], WORDS)
 
 
 def test_a_function_proposes_names_and_may_propose_none() -> None:

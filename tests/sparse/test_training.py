@@ -102,20 +102,27 @@ def test_activations_on_disk_are_as_good_as_the_model(model: prisma.ViT, images:
         train(None, images, site=SITE, width=16, k=3)
 
 
+@contextmanager
+def stopped_before(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A training in this block is stopped before a step."""
+    real = training.Stream.at
+
+    def at(stream: training.Stream, now: int) -> dict[str, torch.Tensor]:
+        if now == step:
+            raise KeyboardInterrupt
+        return real(stream, now)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training.Stream, "at", at)
+        yield
+
+
 def test_a_stopped_training_continues_with_the_same_bits(
     model: prisma.ViT, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = {"site": SITE, "width": 16, "k": 3, "kind": "batchtopk", **QUICK, "checkpoint_every": 10}
     whole = train(model, images, **arguments, out=tmp_path / "whole")
-    real = training.Stream.at
-
-    def at(stream: training.Stream, step: int) -> dict[str, torch.Tensor]:
-        if step == 25:
-            raise KeyboardInterrupt
-        return real(stream, step)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(training.Stream, "at", at)
+    with stopped_before(25, monkeypatch):
         train(model, images, **arguments, out=tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "cfg.json").exists()
     with pytest.raises(PrismaError, match=r"the settings with which .* was begun, batch=64; found 32"):

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from prisma import ViT
 from prisma.data.pictures import Pictures
+from prisma.data.task import Factor, Split, Task, data_hash
+from prisma.data.transform import Transform
 from prisma.study.catalog import options_of
 from prisma.study.inputs import ShardInputs
 from prisma.study.shards import DatasetAnalysis
@@ -19,7 +21,7 @@ def noise(model: ViT, n: int = 5, *, masks: bool = True) -> Pictures:
     """Noise images, each with a random object mask."""
     images = images_of(model, n)
     sides = images.shape[-2:]
-    labels, training = torch.arange(n) % 5, images_of(model, 8, 3)
+    labels, training = torch.arange(n) % 5, images_of(model, 48, 3)
     objects = torch.rand(n, *sides, generator=torch.Generator().manual_seed(2)) > 0.6
 
     def read(rows: Sequence[int]) -> Tensor:
@@ -31,7 +33,29 @@ def noise(model: ViT, n: int = 5, *, masks: bool = True) -> Pictures:
         read,
         objects if masks else None,
         labels,
-        lambda n: (training[:n], torch.arange(8)[:n] % 5),
+        lambda n: (training[:n], torch.arange(48)[:n] % 5),
+        _task(images, training),
+    )
+
+
+def _task(images: Tensor, training: Tensor) -> Task:
+    """Two factors, of which the label follows."""
+
+    def split(x: Tensor) -> Split:
+        factors = {"shape": torch.arange(len(x)) % 5 // 2, "hue": torch.arange(len(x)) % 2}
+        return Split(x, torch.arange(len(x)) % 5, factors=factors)
+
+    sides = (images.shape[2], images.shape[3])
+    return Task(
+        name="noise",
+        summary="noise",
+        source="noise",
+        labels=tuple("abcde"),
+        transform=Transform(size=sides, mean=(0.0,), std=(1.0,)),
+        make=lambda: (split(training), split(images)),
+        sha256=data_hash(split(training), split(images)),
+        factors=(Factor("shape", "the shape", ("x", "y", "z")), Factor("hue", "the hue", count=2)),
+        rule=lambda factors: (2 * factors["shape"] + factors["hue"]) % 5,
     )
 
 

@@ -13,6 +13,7 @@ from prisma.study.inputs import ShardInputs
 from tests.study.study import job_of
 
 GIVEN = {
+    "circuit_evaluation": {"corrupt": "mean", "metric": "logit"},  # of noise, an effect of one sign in all pairs
     "causal_tracing": {"samples": "2"},
     "linear_probes": {"training": "8"},
     "compare_maps": {"methods": "occlusion,attn-lrp", "points": "3"},
@@ -21,6 +22,9 @@ GIVEN = {
     "modularity": {"null": "3", "k": "2"},
     "register_neurons": {"factor": "1.1"},
     "test_time_registers": {"factor": "1.1", "neurons": "2"},
+    "interchange": {"exchange": "hue", "steps": "2", "training": "20", "site": "blocks.0.resid_post"},
+    "steering": {"concept": "shape:x", "training": "40", "site": "blocks.0.resid_post", "controls": "1"},
+    "concept_vectors": {"concept": "hue:1", "training": "48", "site": "blocks.0.resid_post", "draws": "2"},
 }
 
 
@@ -73,7 +77,8 @@ def test_options_are_read_by_type() -> None:
 
 
 def test_an_unknown_name_is_refused_and_the_nearest_are_given() -> None:
-    message = "expected the name of an analysis; found 'patchin'; the nearest: path_patching, relevance_patching, activation_patching"
+    nearest = "path_patching, relevance_patching, activation_patching"
+    message = f"expected the name of an analysis; found 'patchin'; the nearest: {nearest}"
     for call in (lambda: analysis("patchin"), lambda: canonical_name("patchin"), lambda: options_of("patchin", {})):
         with pytest.raises(PrismaError, match=message):
             call()

@@ -36,8 +36,8 @@ KEPT: Cache[Latents] = Cache(
 """Latents on the probe, by model, step, coder and their commits."""
 _CHANGE = re.compile(r"(scale|steer):(-?[0-9]{1,4}(?:\.[0-9]{1,4})?)")
 NONE = (
-    "There is no sparse coder of this model here. prisma sparse train makes one, and prisma publish puts it beside the "
-    "model in the folder hub."
+    "There is no sparse coder of this model here. prisma sparse train makes one, and prisma publish puts it where the "
+    "model is."
 )
 
 
@@ -106,10 +106,12 @@ def code(scene: Scene) -> str:
     """The Python that computes the code of the image, and the logits with the change."""
     chosen = _chosen(scene, _coder(scene, coders_of(scene.subject)))
     published, site = chosen.found.published, chosen.found.coder.site
+    read = f"coder = prisma.load_coder({published.repo!r}, revision={published.commit!r})\n"
+    if published.hub is not None:
+        there = f"Published({published.repo!r}, Path({str(published.hub)!r}), commit={published.commit!r})"
+        read = f"there = {there}\ncoder = prisma.load_coder(there.file('cfg.json').parent)\n"
     body = (
-        f"{code_head(scene)}"
-        f"there = Published({published.repo!r}, Path({str(published.hub)!r}))\n"
-        "coder = prisma.load_coder(there.file('cfg.json').parent)\n"
+        f"{code_head(scene)}{read}"
         f"logits, acts = prisma.record(loaded.model, x, {site!r})\n"
         f"z = coder.encode(acts[{site!r}])  # how active each latent is\n"
     )

@@ -158,7 +158,7 @@ class DirectPath:
             return self._linear("readout.head", pooled_BM, None)
         features = self._linear("readout.head.projection", pooled_BM, None)
         length = features.norm(dim=-1, keepdim=True).clamp_min(1e-12)  # normalising divides too
-        logits_BC = features / self._divisor(length) @ head.directions.to(features).T * head.scale
+        logits_BC = features / self._divisor("readout.head", length) @ head.directions.to(features).T * head.scale
         return logits_BC + self.part("readout.head.bias", torch.full_like(logits_BC, head.bias).detach(), None)
 
     def _norm(self, name: str, x: Tensor, tokens: slice | None) -> Tensor:
@@ -168,9 +168,10 @@ class DirectPath:
             return x
         x = x - x.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x
         size = (x.square().mean(-1, keepdim=True) + epsilon(norm, x)).sqrt()
-        return self._biased(name, x / self._divisor(size) * gain(norm).detach().to(x), tokens)
+        return self._biased(name, x / self._divisor(name, size) * gain(norm).detach().to(x), tokens)
 
-    def _divisor(self, size: Tensor) -> Tensor:
+    def _divisor(self, name: str, size: Tensor) -> Tensor:
+        """What a norm, or the head of prompts, divides by."""
         return size.detach() if self.frozen else size
 
     def _linear(self, name: str, x: Tensor, tokens: slice | None) -> Tensor:

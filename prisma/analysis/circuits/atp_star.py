@@ -25,7 +25,7 @@ Shapes: B pair, T token, H head, D d_head, Q query, K key.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -126,14 +126,16 @@ def atp_star(
     """
     config = model.config
     if config.attention == "divided":
-        raise PrismaError("expected a model with joint attention, each row of which is one softmax; found divided attention")
+        raise PrismaError(
+            "expected a model with joint attention, each row of which is one softmax; found divided attention"
+        )
     if grad_drop and config.n_layers == 1:
         raise PrismaError(
-            "expected 2 layers or more, because GradDrop leaves out one at a time; found n_layers=1: use grad_drop=False"
+            "expected 2 layers or more, of which GradDrop leaves out one each; found n_layers=1: use grad_drop=False"
         )
-    found = _Passes(
-        model, metric, nodes=True, edges=False, steps=1, into=into, batch=batch, grad_drop=grad_drop
-    ).run(clean, corrupt)
+    found = _Passes(model, metric, nodes=True, edges=False, steps=1, into=into, batch=batch, grad_drop=grad_drop).run(
+        clean, corrupt
+    )
     settings = {"grad_drop": grad_drop, "into": into, "pairs": len(found["clean"])}
     return AtpStar(metadata={"analysis": "atp_star", **settings}, **found)
 
@@ -229,7 +231,7 @@ def one_key_each(scores: Tensor, new: Tensor, g: Tensor) -> Tensor:
 def _scores(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     tap = Tap(["scores"])
     attention.attend(q, k, v, tap)
-    return cast(Tensor, tap.tensors["scores"])
+    return tap.tensors["scores"]
 
 
 def _with_wholes(part: dict[str, Tensor]) -> dict[str, Tensor]:

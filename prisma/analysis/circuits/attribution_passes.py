@@ -41,6 +41,7 @@ class AttributionPasses:
         into: which run is the target.
         batch: pairs per pass; None for as many as fit in 256 MiB, and one at least.
         rules: one of `RULES`.
+        by_token: whether edges have an axis more, the token at which they are read.
     """
 
     model: ViT
@@ -51,9 +52,10 @@ class AttributionPasses:
     into: str
     batch: int | None
     rules: str = "gradient"
+    by_token: bool = False
 
     def run(self, clean: Tensor, corrupt: Tensor) -> dict[str, Tensor]:
-        """Arrays by name: `clean`, `corrupt` [image], `edges` [image, sender, receiver], and those of the nodes.
+        """Arrays by name: `clean`, `corrupt` [image], `edges` [image, sender, receiver, (token)], and the nodes'.
 
         Raises:
             PrismaError: shapes differ, an option is wrong, or the metric is not one finite number per pair, has no
@@ -84,7 +86,8 @@ class AttributionPasses:
         config = self.model.config
         streams = len(graph.senders) + 12 * config.n_heads + 20 * config.n_layers
         stream_bytes = config.n_tokens * config.d_model * next(self.model.parameters()).element_size()
-        return inputs_per_pass(self.model, self.batch, memory=streams * stream_bytes)
+        edges = len(graph.senders) * len(graph.receivers) * config.n_tokens * self.by_token
+        return inputs_per_pass(self.model, self.batch, memory=streams * stream_bytes + 4 * edges)
 
     def _attribute(self, graph: Graph, target: Tensor, source: Tensor, rows: slice, pairs: int) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -126,20 +129,22 @@ class AttributionPasses:
         return products
 
     def _edges(self, graph: Graph, run: GradientRun, gradients: Sequence[Tensor], change: GradientRun) -> Tensor:
-        """[pair, sender, receiver]. `moves` [sender, pair, token, d_model]: how the stream moves with each sender."""
+        """[pair, sender, receiver, (token)]. `moves` [sender, pair, token, d_model]: how the stream moves with each."""
         embed = change.streams[0]
-        scores_BSV = exact(embed.new_zeros(len(embed), len(graph.senders), len(graph.receivers)))
+        paired = _paired_by_token if self.by_token else _paired
+        shape = (len(embed), len(graph.senders), len(graph.receivers), *[embed.shape[1]] * self.by_token)
+        scores_BSV = exact(embed.new_zeros(shape))
         moves = embed.new_empty(len(graph.senders), *embed.shape)
         moves[0] = embed
         for i, (stage, delta) in enumerate(zip(graph.stages, change.messages, strict=True)):
             branch, x = branch_of(self.model, stage), run.streams[i].detach()
             g_VBTM = receiver_gradients(branch, x, gradients[i]) if not branch.is_mlp else gradients[i][None]
-            scores_BSV[:, : stage.reads, stage.receivers] = _paired(moves[: stage.reads], g_VBTM)
+            scores_BSV[:, : stage.reads, stage.receivers] = paired(moves[: stage.reads], g_VBTM)
             so_far = moves[: stage.senders.start]
             if graph.config.norm == "post":  # elsewhere a branch leaves the earlier part of the stream unchanged
                 so_far.copy_(_push(partial(branch.add, written_RTM=run.written[i].detach()), x, so_far))
             moves[stage.senders] = _moves(branch, run.messages[i].detach(), run.outputs[i].detach(), x, delta)
-        scores_BSV[:, :, -1:] = _paired(moves, gradients[-1][None])
+        scores_BSV[:, :, -1:] = paired(moves, gradients[-1][None])
         return scores_BSV
 
 
@@ -212,6 +217,12 @@ def _paired(moves_SBTM: Tensor, g_VBTM: Tensor) -> Tensor:
     moves_BSX, g_BVX = (exact(x).transpose(0, 1).flatten(2) for x in (moves_SBTM, g_VBTM))
     with torch.autocast(moves_BSX.device.type, enabled=False):
         return moves_BSX @ g_BVX.mT
+
+
+def _paired_by_token(moves_SBTM: Tensor, g_VBTM: Tensor) -> Tensor:
+    """The same for each token apart [pair, sender, receiver, token]."""
+    with torch.autocast(moves_SBTM.device.type, enabled=False):
+        return torch.einsum("sbtm,vbtm->bsvt", exact(moves_SBTM), exact(g_VBTM))
 
 
 def _moves(branch: Branch, message: Tensor, output_BTM: Tensor, x_BTM: Tensor, delta: Tensor) -> Tensor:

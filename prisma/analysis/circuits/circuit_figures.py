@@ -6,7 +6,8 @@ all N edges, int(p N) of them without dead ends, at p = 0.001, 0.002, 0.005, 0.0
     CPR (integrated circuit performance ratio) = integral of f(p) dp            by the trapezoid rule between these p
     CMD (integrated circuit-model distance)    = integral of |1 - f(p)| dp      0: the model's answer at every size
 
-Nothing is added below p = 0.001, as in MIB's own code. Edges are ranked by the absolute score for both.
+Nothing is added below p = 0.001, as in MIB's own code. Here edges are ranked greedily, by the absolute score for both;
+`circuit_evaluation` ranks as MIB does.
 
 Sources: Mueller et al. 2504.13151 (MIB: CPR and CMD); Efron 1979 (the bootstrap).
 """
@@ -27,6 +28,16 @@ PROPORTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """The shares of all edges at which MIB measures faithfulness."""
 FIGURES = ("faithfulness", "completeness", "cpr", "cmd")
 """The numbers of a circuit that have a bootstrap interval over pairs."""
+
+
+def cpr_of(curve: Tensor) -> Tensor:
+    """The area under faithfulness [..., proportion] at `PROPORTIONS`."""
+    return torch.trapezoid(curve.double(), curve.new_tensor(PROPORTIONS, dtype=torch.float64))
+
+
+def cmd_of(curve: Tensor) -> Tensor:
+    """The area between faithfulness [..., proportion] and 1."""
+    return cpr_of((1 - curve.double()).abs())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,8 +134,8 @@ class CircuitFigures(Result):
     def _figure(self, figure: str, rows: Tensor | slice = slice(None)) -> Tensor:
         """One of `FIGURES` on some of the pairs."""
         if figure in ("cpr", "cmd") and self.curve_values is not None:
-            curve = self._share(self.curve_values, rows).double()
-            return torch.trapezoid(curve if figure == "cpr" else (1 - curve).abs(), curve.new_tensor(PROPORTIONS))
+            curve = self._share(self.curve_values, rows)
+            return cpr_of(curve) if figure == "cpr" else cmd_of(curve)
         if figure == "faithfulness":
             return self._share(self.values, rows)
         if figure == "completeness":

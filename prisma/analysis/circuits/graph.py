@@ -127,19 +127,28 @@ class Graph:
         return self._sender.get(str(Node(node.kind, node.layer, node.head)))
 
     def on_paths(self, mask: Tensor) -> Tensor:
-        """The edges of a mask [sender, receiver] that lie on a path from `embed` to `logits`, without dead ends."""
+        """The edges of a mask that lie on a path from `embed` to `logits`, without dead ends.
+
+        With tokens [sender, receiver, token], q of a head at a token leads to what it sends there, k and v to what it
+        sends at all tokens.
+        """
+        mask_SVT = mask if mask.ndim == 3 else mask[..., None]
         owners = [self.writer(r) for r in range(len(self.receivers))]
-        reached = torch.zeros(len(self.senders), dtype=torch.bool)
-        reached[0] = True  # from the embedding, in the order of the forward
+        reached_ST = mask_SVT.new_zeros(len(self.senders), mask_SVT.shape[2])
+        reached_ST[0] = True  # from the embedding, in the order of the forward
         for r, owner in enumerate(owners):
             if owner is not None:
-                reached[owner] |= bool((mask[:, r] & reached).any())
-        useful = torch.zeros(len(self.receivers), dtype=torch.bool)
-        useful[-1] = True  # leads to the readout, in reverse order
+                reached_ST[owner] |= self._leads(r, (mask_SVT[:, r] & reached_ST).any(0))
+        useful_VT = mask_SVT.new_zeros(len(self.receivers), mask_SVT.shape[2])
+        useful_VT[-1] = True  # leads to the readout, in reverse order
         for r, owner in reversed(list(enumerate(owners))):
             if owner is not None:
-                useful[r] = bool((mask[owner] & useful).any())
-        return mask & reached[:, None] & useful
+                useful_VT[r] = self._leads(r, (mask_SVT[owner] & useful_VT).any(0))
+        return (mask_SVT & reached_ST[:, None] & useful_VT).view_as(mask)
+
+    def _leads(self, receiver: int, at_T: Tensor) -> Tensor:
+        """From tokens of a receiver to those of its sender, or back."""
+        return at_T.any().expand_as(at_T) if self.receivers[receiver].side in ("k", "v") else at_T
 
 
 def _index(name: str, known: dict[str, int], what: str) -> int:

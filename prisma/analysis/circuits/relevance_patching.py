@@ -69,9 +69,7 @@ def relevance_patching(
     """
     if rules not in LRP_RULES:
         raise PrismaError(f"expected rules to be {' or '.join(LRP_RULES)}; found {rules!r}")
-    passes = AttributionPasses(
-        model, metric, nodes=True, edges=False, steps=1, into=into, batch=batch, rules=rules
-    )
+    passes = AttributionPasses(model, metric, nodes=True, edges=False, steps=1, into=into, batch=batch, rules=rules)
     found = passes.run(clean, corrupt)
     settings = {"rules": rules, "into": into, "pairs": len(found["clean"])}
     return RelevancePatching(metadata={"analysis": "relevance_patching", **settings}, **found)

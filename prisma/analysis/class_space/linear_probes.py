@@ -28,6 +28,7 @@ from prisma.analysis.class_space.causes import effects_by_layer
 from prisma.analysis.class_space.class_projection import Projection
 from prisma.analysis.class_space.passes import recorded
 from prisma.analysis.class_space.ranks import expect_labels, first_share, rank_and_ties
+from prisma.analysis.class_space.ridge import RidgeSums
 from prisma.analysis.class_space.token_kinds import kinds_metadata, token_kinds
 from prisma.analysis.result import Effect, Result
 from prisma.analysis.statistics import bootstrap_interval
@@ -193,7 +194,7 @@ def train_probes(
     metadata = kinds_metadata(c)
     masks = token_kinds(c.n_tokens, metadata["prefix"], bool(metadata["class_token"]), None)
     kinds = {kind: mask[0].nonzero()[:, 0] for kind, mask in masks.items()}
-    sums = [[_Sums(c.d_model, c.n_classes) for _ in kinds] for _ in sites]
+    sums = [[RidgeSums(c.d_model, c.n_classes) for _ in kinds] for _ in sites]
     for rows, _, acts in recorded(model, images, sites, batch):
         for of_layer, at in zip(sums, sites, strict=True):
             for total, places in zip(of_layer, kinds.values(), strict=True):
@@ -201,36 +202,3 @@ def train_probes(
     solved = [[total.solve(alpha) for total in of_layer] for of_layer in sums]
     weight, bias = (torch.stack([torch.stack([x[i] for x in of_layer]) for of_layer in solved]) for i in (0, 1))
     return Probes(weight, bias, kinds, site, alpha)
-
-
-class _Sums:
-    """What a ridge regression needs of its samples: sums, taken around the mean of the first ones."""
-
-    def __init__(self, width: int, classes: int) -> None:
-        self.width, self.classes = width, classes
-        self.squares: Tensor | None = None
-
-    def add(self, x_BTM: Tensor, labels_B: Tensor) -> None:
-        x = x_BTM.double()
-        if self.squares is None:
-            self.centre, self.squares = x.mean((0, 1)), x.new_zeros(self.width, self.width)
-            self.of_class, self.count = x.new_zeros(self.classes, self.width), x.new_zeros(self.classes)
-        moved = x - self.centre
-        self.squares += moved.flatten(0, 1).mT @ moved.flatten(0, 1)
-        self.of_class.index_add_(0, labels_B, moved.sum(1))
-        self.count.index_add_(0, labels_B, x.new_full((len(x),), x.shape[1]))
-
-    def solve(self, alpha: float) -> tuple[Tensor, Tensor]:
-        """W [class, d_model] and b [class]."""
-        assert self.squares is not None, "there are images"
-        n, mean = self.count.sum(), self.of_class.sum(0) / self.count.sum()
-        target = 2 * self.count / n - 1  # the mean of +1 for its images and -1 for all others
-        products = 2 * self.of_class - self.of_class.sum(0) - n * target[:, None] * mean
-        covariance = self.squares - n * mean.outer(mean)
-        weight = _solved(covariance + alpha * torch.eye(self.width).to(covariance), products.mT).mT
-        return weight, target - weight @ (mean + self.centre)
-
-
-def _solved(matrix: Tensor, right: Tensor) -> Tensor:
-    """The solution with the smallest weights: without a penalty, directions that no sample has are left out."""
-    return torch.linalg.pinv(matrix, hermitian=True) @ right

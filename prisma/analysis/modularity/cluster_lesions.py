@@ -11,30 +11,34 @@ p = (r + 1) / (n + 1), where r of the n random sets have such a number or a more
 communities are combined by Fisher's method. They are not independent (the communities of a layer share its units), so
 read the combined one as a summary.
 
-Source: Hod et al. 2110.08058, with zero ablation for their weights set to zero.
+Two communities of different layers may do one thing together. A double lesion removes both:
+
+    conditional    what removing the second costs once the first is gone, against random sets in the place of the second
+    interaction    what both cost together, less what each costs alone: 0 where they do separate things
+
+A community that is important alone, and not once another one is gone, does nothing but with the other.
+
+Source: Hod et al. 2110.08058, with zero ablation for their weights and biases set to zero.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prisma.analysis.border import guarded
 from prisma.analysis.class_space.ranks import expect_labels
+from prisma.analysis.modularity.lesions import AXIS, Lesions, Sets
 from prisma.analysis.modularity.modularity import Modularity
-from prisma.analysis.patching.sweeping import Units, patched_runs
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError, expect_packages
-from prisma.metrics import above_and_tied, measure, top_share
-from prisma.runs import check_pixels, kind_of, sites_of_every_block
+from prisma.loaded import Loaded
+from prisma.plain import uncompiled
+from prisma.runs import check_pixels, kind_of
 from prisma.vit import ViT
 
-AXIS = {"mlp.post": "d_mlp", "attn.z": "head"}
-"""The site whose units are removed -> their axis."""
 _NO_CHANGE = 1e-9
 
 
@@ -43,7 +47,8 @@ class ClusterLesions(Result):
     """What happens to the accuracy on each class when the units of a community in one layer are set to zero.
 
     A set is a community within one layer: `community`, `layer` and `size` say which. `p_importance` and `p_coherence`
-    are those of all sets together; below 0.05, communities are more than random sets of units.
+    are those of all sets together; below 0.05, communities are more than random sets of units. With `pairs`, a pair is
+    two sets of different layers, `first` and `second`, of which the first is removed and then the second.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -57,6 +62,12 @@ class ClusterLesions(Result):
         "layer": ("set",),
         "community": ("set",),
         "size": ("set",),
+        "first": ("pair",),
+        "second": ("pair",),
+        "conditional": ("pair",),
+        "conditional_p": ("pair",),
+        "interaction": ("pair",),
+        "random_conditional": ("pair", "draw"),
     }
     UNDEFINED: ClassVar[frozenset[str]] = frozenset({"changes", "coherence", "random_coherence"})
 
@@ -67,9 +78,15 @@ class ClusterLesions(Result):
     coherence_p: Tensor
     random_importance: Tensor  # [set, draw]
     random_coherence: Tensor
-    layer: Tensor  # [set], int64: the block
+    layer: Tensor  # [set], int64: the place in `metadata["layers"]`; of a vision transformer, the block
     community: Tensor  # [set], int64
     size: Tensor  # [set], int64: units
+    first: Tensor | None = None  # [pair], int64: the set that is removed first
+    second: Tensor | None = None  # [pair], int64
+    conditional: Tensor | None = None  # [pair]: the importance of the second once the first is gone
+    conditional_p: Tensor | None = None
+    interaction: Tensor | None = None  # [pair]: the importance of both together, less that of each alone
+    random_conditional: Tensor | None = None  # [pair, draw]: of random sets in the place of the second
 
     @property
     def p_importance(self) -> float:
@@ -82,58 +99,122 @@ class ClusterLesions(Result):
         return _combined(self.coherence_p)
 
     @property
+    def p_conditional(self) -> float:
+        """The same of the second set of each pair once the first is gone; NaN without pairs."""
+        return float("nan") if self.conditional_p is None else _combined(self.conditional_p)
+
+    @property
     def names(self) -> Mapping[str, Sequence[str]]:
+        layers = self.metadata["layers"]
         rows = zip(self.layer.tolist(), self.community.tolist(), strict=True)
-        return {"set": [f"block {layer}, community {community}" for layer, community in rows]}
+        sets = [f"{layers[layer]}, community {community}" for layer, community in rows]
+        if self.first is None or self.second is None:
+            return {"set": sets}
+        pairs = zip(self.first.tolist(), self.second.tolist(), strict=True)
+        return {"set": sets, "pair": [f"{sets[b]} without {sets[a]}" for a, b in pairs]}
 
 
-@guarded
-@torch.no_grad()
 def cluster_lesions(
-    model: ViT,
+    model: "ViT | Loaded | nn.Module",
     images: Tensor,
     labels: Tensor,
     communities: Modularity,
     *,
     draws: int = 100,
     smallest: int = 1,
+    pairs: bool = False,
     seed: int = 0,
     batch: int | None = None,
 ) -> ClusterLesions:
     """Do the communities of a graph matter for the answer, more than random sets of units of the same layer?
 
     Args:
-        images, labels: as in `record`, and the class of each image.
-        communities: of a graph of this model with neurons (`mlp.post`) or heads (`attn.z`) as units, such as
-            `modularity(weight_graph(model))`.
+        model: a vision transformer, or another network of which `weight_graph` makes a graph, in `eval()`, that gives
+            [image, class].
+        images, labels: inputs of the model, and the class of each.
+        communities: of a graph of this model with neurons (`mlp.post`), heads (`attn.z`) or layers as units, such as
+            `modularity(weight_graph(model))`. The last layer of another network is left out: its units are the answer.
         draws: random sets for each community.
         smallest: communities with fewer units in a layer are left out, as are those that are the whole layer.
+        pairs: make double lesions too: each two communities of different layers, in both orders. They cost
+            sets * sets * draws runs over the images.
         seed: of the random sets.
         batch: inputs per pass at most; by default as many as fit in 256 MiB.
 
     Returns:
         `.importance`, `.importance_p`, `.coherence`, `.coherence_p` [set], `.changes` [set, class], `.p_importance` and
-        `.p_coherence`. Changes are shares of images, from -1 to 1.
+        `.p_coherence`; with pairs `.conditional`, `.conditional_p`, `.interaction` [pair]. Changes are shares of
+        images, from -1 to 1.
 
     Raises:
         PrismaError: communities of another model or of other units, none that can be removed, labels that do not fit,
             or fewer than 2 random sets.
     """
-    check_pixels(model, images)
-    expect_labels(model, images, labels)
     if not isinstance(communities, Modularity):
         raise PrismaError(f"expected communities as `modularity` returns them; found {kind_of(communities)}")
     if draws < 2 or smallest < 1:
         raise PrismaError(f"expected at least 2 draws, and smallest at least 1; found {draws} and {smallest}")
     expect_packages("scipy", extra="analysis")
-    sets = _Sets.of(model, communities, draws, smallest, seed)
-    values = _changes(model, images, labels, sets, batch)
+    inner = model.model if isinstance(model, Loaded) else uncompiled(model) if isinstance(model, nn.Module) else model
+    how = (communities, draws, smallest, pairs, seed, batch)
+    if isinstance(inner, nn.Module) and not isinstance(inner, ViT):
+        return _of_network(inner, images, labels, *how)
+    return _of_vit(inner, images, labels, *how)
+
+
+@guarded
+@torch.no_grad()
+def _of_vit(
+    model: ViT,
+    images: Tensor,
+    labels: Tensor,
+    communities: Modularity,
+    draws: int,
+    smallest: int,
+    pairs: bool,
+    seed: int,
+    batch: int | None,
+) -> ClusterLesions:
+    check_pixels(model, images)
+    expect_labels(model, images, labels)
+    sets = Sets.of(model, communities, draws, smallest, seed)
+    return _measured(Lesions(model, images, labels, sets, batch), communities, draws, smallest, pairs, seed)
+
+
+@guarded
+@torch.no_grad()
+def _of_network(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    communities: Modularity,
+    draws: int,
+    smallest: int,
+    pairs: bool,
+    seed: int,
+    batch: int | None,
+) -> ClusterLesions:
+    if network.training:
+        raise PrismaError("expected a network that is ready for inference; found one in training: use .eval()")
+    if not len(images) or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise PrismaError(
+            f"expected images, and the class of each as a whole number; found {len(images)} images and labels "
+            f"{list(labels.shape)} of {labels.dtype}"
+        )
+    sets = Sets.of(network, communities, draws, smallest, seed)
+    return _measured(Lesions(network, images, labels, sets, batch), communities, draws, smallest, pairs, seed)
+
+
+def _measured(
+    lesions: Lesions, communities: Modularity, draws: int, smallest: int, pairs: bool, seed: int
+) -> ClusterLesions:
+    sets, values = lesions.sets, lesions.alone()
     importance, coherence = _scores(values)
     extreme = coherence.nan_to_num(torch.inf)
     return ClusterLesions(
         metadata={
-            "analysis": "cluster_lesions", "site": sets.site, "images": len(images), "draws": draws,
-            "smallest": smallest, "seed": seed, "graph": communities.metadata.get("graph"),
+            "analysis": "cluster_lesions", "site": sets.site, "layers": _called(sets), "images": len(lesions.images),
+            "draws": draws, "smallest": smallest, "seed": seed, "graph": communities.metadata.get("graph"),
         },
         changes=values[:, 0].clone(),
         importance=importance[:, 0].clone(),
@@ -145,85 +226,35 @@ def cluster_lesions(
         size=torch.tensor(sets.sizes),
         random_importance=importance[:, 1:].clone(),
         random_coherence=coherence[:, 1:].clone(),
+        **(_doubles(lesions, importance[:, 0]) if pairs else {}),
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Sets:
-    """Communities within layers, each followed by random sets of as many units of its layer."""
-
-    site: str
-    units: list[list[int]]  # all sets
-    layers: list[int]  # the block of each community
-    communities: list[int]
-    sizes: list[int]
-
-    @classmethod
-    def of(cls, model: ViT, found: Modularity, draws: int, smallest: int, seed: int) -> "_Sets":
-        layers: Sequence[str] = found.metadata["layers"]
-        site = next((site for site in AXIS if any(name.endswith(f".{site}") for name in layers)), None)
-        if site is None:
-            raise PrismaError(
-                f"expected communities of units of {' or '.join(AXIS)}; found those of {layers[0]} and more"
-            )
-        names = sites_of_every_block(model, site)
-        sizes = {name: int((found.layer == i).sum()) for i, name in enumerate(layers) if name.endswith(f".{site}")}
-        width = model.config.n_heads if site == "attn.z" else model.config.d_mlp
-        if wrong := [name for name, size in sizes.items() if name not in names or size != width]:
-            raise PrismaError(
-                f"expected communities of this model; found a layer {wrong[0]} of {sizes[wrong[0]]} units"
-            )
-        sets, random = cls(site, [], [], [], []), np.random.default_rng(seed)
-        for name in sizes:
-            own = found.labels[found.layer == list(layers).index(name)]
-            for community in sorted(set(own[own >= 0].tolist())):
-                units = (own == community).nonzero()[:, 0].tolist()
-                if smallest <= len(units) < width:
-                    drawn = [random.choice(width, len(units), replace=False).tolist() for _ in range(draws)]
-                    sets.units.extend([units, *drawn])
-                    sets.layers.append(names.index(name))
-                    sets.communities.append(community)
-                    sets.sizes.append(len(units))
-        if not sets.units:
-            raise PrismaError(
-                f"expected a community with at least {smallest} units of a layer, and not all {width}; found none"
-            )
-        return sets
+def _called(sets: Sets) -> list[str]:
+    """The names of layers, as a person reads them."""
+    return [f"block {i}" if sets.site in AXIS else name for i, name in enumerate(sets.names)]
 
 
-class _Nothing:
-    """A source that is zero."""
-
-    def __init__(self, value: Tensor) -> None:
-        self._value = value
-
-    def value(self, layer: int) -> Tensor:
-        return self._value
-
-
-def _changes(model: ViT, images: Tensor, labels: Tensor, sets: _Sets, batch: int | None) -> Tensor:
-    """[set, 1 + draw, class]: the change of the accuracy on each class, of each community and then its random sets."""
-    nothing, classes = next(model.parameters()).new_zeros(1), model.config.n_classes
-    metric = partial(_right, labels=labels.to(nothing.device))
-    layer = torch.tensor(sets.layers).repeat_interleave(len(sets.units) // len(sets.layers))  # [set and draw]
-    cells = torch.arange(model.config.n_layers)[:, None] == layer
-    units = Units(model, sets.site, AXIS[sets.site], sets.units)
-    found = patched_runs(model, images, units, lambda rows: _Nothing(nothing), batch, cells)
-    values = found.measure(metric)[:, layer, torch.arange(len(layer))]  # [image, set and draw]
-    clean = _by_class(measure(metric, found.logits), labels, classes)
-    return (_by_class(values, labels, classes) - clean[:, None]).mT.unflatten(0, (len(sets.layers), -1))
-
-
-def _right(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 for each image whose label comes first [image]; a share where classes tie."""
-    return top_share(*above_and_tied(logits, labels))
-
-
-def _by_class(values: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The mean over the images of each class [class, ...] of values [image, ...]; NaN for a class without images."""
-    member = torch.nn.functional.one_hot(labels.cpu(), classes).double().T
-    counts = member.sum(1).view(-1, *[1] * (values.ndim - 1))
-    return torch.tensordot(member, values.double().cpu(), 1) / torch.where(counts > 0, counts, torch.nan)
+def _doubles(lesions: Lesions, importance: Tensor) -> dict[str, Tensor]:
+    """Each two communities of different layers, and random sets in the place of the second."""
+    sets, per = lesions.sets, lesions.sets.per_community
+    pairs = [
+        (a, b) for a in range(len(sets.layers)) for b in range(len(sets.layers)) if sets.layers[a] != sets.layers[b]
+    ]
+    if not pairs:
+        raise PrismaError("expected communities in two layers or more for pairs; found them in one")
+    rows = []
+    for a, b in pairs:
+        gone, layer = (sets.names[sets.layers[a]], sets.units[a * per]), sets.names[sets.layers[b]]
+        both = [lesions.change([gone, (layer, units)]) for units in sets.units[b * per : (b + 1) * per]]
+        rows.append(torch.stack(both).nanmean(-1) - importance[a])
+    found = torch.stack(rows)  # [pair, 1 + draw]
+    first, second = torch.tensor(pairs).T
+    return {
+        "first": first.clone(), "second": second.clone(), "conditional": found[:, 0].clone(),
+        "conditional_p": _p(found[:, 1:] <= found[:, :1] + _NO_CHANGE),
+        "interaction": found[:, 0] - importance[second], "random_conditional": found[:, 1:].clone(),
+    }  # fmt: skip
 
 
 def _scores(changes: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from prisma.runs import kind_of
 if TYPE_CHECKING:
     from scipy import sparse
 
+MANY_ZEROS = 0.1  # a share of exact zeros among weights, above which they were taken out, and not learnt
 SUMMED = 1e-12  # of the largest weight: below, a difference of A and its transpose is rounding
 
 

@@ -24,7 +24,7 @@ def strengths(layer: nn.Module, name: str) -> Tensor:
         PrismaError: a hook, whose effect no weight shows, or weights that are not finite.
     """
     expect_no_hook(layer, name)
-    whole = _weight(layer).detach().double().cpu().abs()
+    whole = weight_of(layer).detach().double().cpu().abs()
     per_input = whole.flatten(2).sum(2) if whole.ndim > 2 else whole
     groups = getattr(layer, "groups", 1)
     if not bool(per_input.isfinite().all()):
@@ -47,6 +47,37 @@ def gains(norm: nn.Module, name: str) -> Tensor | None:
     return (found if variance is None else found / (variance.double() + norm.eps).sqrt()).abs().flatten().cpu()
 
 
+def expect_computed(layer: nn.Module, name: str) -> None:
+    """Raise PrismaError if a layer has a forward of its own that does not multiply with its weights as they are.
+
+    Its class says nothing, so it is tried: the gradient of a unit in what it reads, summed over places as `strengths`
+    are. One that pads in another way passes, one that standardises its weights does not.
+    """
+    base = next(kind for kind in LAYERS if isinstance(layer, kind))
+    if type(layer).forward is base.forward:
+        return
+    weight = weight_of(layer).detach()
+    sides: list[int] = [4 * (1 + d * (n - 1)) for n, d in zip(weight.shape[2:], _dilation(layer), strict=True)]
+    inputs = weight.shape[1] * getattr(layer, "groups", 1)
+    x = torch.zeros(1, inputs, *sides, dtype=weight.dtype, device=weight.device, requires_grad=True)
+    wanted = strengths(layer, name)
+    with torch.inference_mode(False), torch.enable_grad():
+        out = layer(x)
+        for unit in {0, len(weight) - 1}:
+            (moved,) = torch.autograd.grad(out[(0, unit, *(n // 2 for n in out.shape[2:]))], x, retain_graph=True)
+            found = moved[0].double().cpu().abs().reshape(inputs, -1).sum(1)
+            if not torch.allclose(found, wanted[unit], rtol=1e-3, atol=1e-6):
+                raise PrismaError(
+                    f"expected {name} to compute what its weights say; found a {type(layer).__name__}, which changes "
+                    "them as it runs: put its weights into a layer of torch"
+                )
+
+
+def _dilation(layer: nn.Module) -> tuple[int, ...]:
+    found: Any = getattr(layer, "dilation", ())
+    return tuple(found)
+
+
 def is_pruned(network: nn.Module) -> bool:
     """Whether a part of a network was pruned by `torch.nn.utils.prune`, whose masks are still there."""
     return any(name.rpartition(".")[2] == "weight_mask" for name, _ in network.named_buffers())
@@ -61,7 +92,7 @@ def expect_no_hook(module: nn.Module, name: str) -> None:
                 raise PrismaError(f"expected {name} to compute what its weights say; found a hook, {called}: remove it")
 
 
-def _weight(layer: nn.Module) -> Tensor:
+def weight_of(layer: nn.Module) -> Tensor:
     """The weight that a forward would use: `prune` computes it only then."""
     mask: Any = getattr(layer, "weight_mask", None)
     found: Any = layer.weight if mask is None else layer.weight_orig * mask

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import guarded
-from prisma.analysis.modularity.graph import Graph, as_graph, layer_counts
+from prisma.analysis.modularity.graph import MANY_ZEROS, Graph, as_graph, layer_counts
 from prisma.analysis.modularity.partition import partition as communities_of
 from prisma.analysis.modularity.scores import n_cut, newman_q
 from prisma.analysis.modularity.shuffles import kind_of_shuffle, shuffled
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 SCORES = ("Q", "n-cut")
-MANY_ZEROS = 0.1  # a share of exact zeros, above which a report says that another shuffle exists
 _NO_SPREAD = 1e-9
 
 
@@ -124,6 +123,11 @@ class Modularity(Result):
             rows.append(
                 f"{about['zeros']:.0%} of the weights are exactly 0: shuffle=nonzero asks for more than where they are"
             )
+        if about["shuffle"] == "nonzero" and about["zeros"] > MANY_ZEROS:
+            rows.append(
+                f"{about['zeros']:.0%} of the weights are exactly 0, and stay so in shuffled graphs: shuffle=all asks "
+                "whether their places are modular too"
+            )
         return "\n".join(rows)
 
 
@@ -150,7 +154,8 @@ def modularity(
         null: how many shuffled graphs.
         partition: spectral, louvain (chooses the number), or greedy. The last two are slow on large graphs.
         shuffle: where weights may go: all (anywhere between their two layers) or nonzero (only to where one is not 0);
-            by default nonzero for a pruned network, else all.
+            by default nonzero for a pruned network (one of which more than a tenth of the weights is 0), else all. Of
+            a network that was built in parts, the places of the zeros are what is asked: use all.
         seed: of the partition and of the shuffles.
 
     Returns:
@@ -202,6 +207,9 @@ def agreement(one: Any, other: Any) -> float:
 
     Args:
         one, other: [node], such as `labels` of two results. Nodes that are in no community of either are left out.
+
+    Raises:
+        PrismaError: partitions of other nodes, or no node that is in a community of both.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -209,4 +217,6 @@ def agreement(one: Any, other: Any) -> float:
     if a.shape != b.shape:
         raise PrismaError(f"expected two partitions of the same nodes; found {list(a.shape)} and {list(b.shape)}")
     both = (a >= 0) & (b >= 0)
+    if not both.any():
+        raise PrismaError(f"expected nodes that are in a community of both partitions; found none of {a.size}")
     return float(adjusted_rand_score(a[both], b[both]))

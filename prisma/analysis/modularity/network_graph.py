@@ -3,46 +3,37 @@
 The network's forward is followed once without numbers (`torch.fx`), to see which layer reads which. Between layers, a
 channel goes through what works on each channel by itself (activations, norms, pooling, dropout), through sums, products
 and concatenations, and through a flattening before a linear layer. So a unit is connected with every unit that its
-output reaches without another layer between them.
+output reaches without another layer between them. Norms and softmax count as working on each channel: what they share
+is a divisor. Whatever is not in the table of `operations` is refused.
 
 Source: Filan et al. 2103.03386 (which folds no batch norm into a layer by default, and knows no residual connections).
 """
 
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import fx, nn
 
+from prisma.analysis.modularity.followed import ADVICE, Followed, Refused, by_channel, read_by
 from prisma.analysis.modularity.graph import Graph, joined
 from prisma.analysis.modularity.layer_weights import (
     BATCH_NORMS,
     LAYERS,
     NORMS,
+    expect_computed,
     expect_no_hook,
     gains,
     is_pruned,
     strengths,
 )
-from prisma.errors import PrismaError, listed
+from prisma.analysis.modularity.operations import RULES, of_module
+from prisma.analysis.modularity.reshaping import UNKNOWN
+from prisma.errors import PrismaError
 
-EACH_CHANNEL = {
-    "relu", "relu6", "relu_", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "tanh",
-    "softplus", "softsign", "hardtanh", "hardsigmoid", "hardswish", "logsigmoid", "clamp", "clip", "softmax",
-    "log_softmax", "neg", "abs", "square", "exp", "sqrt", "pow", "dropout", "dropout1d", "dropout2d", "dropout3d",
-    "alpha_dropout", "flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous", "clone", "detach", "float",
-    "double", "to", "type", "add", "add_", "iadd", "sub", "isub", "mul", "mul_", "imul", "truediv", "itruediv",
-    "maximum", "minimum", "mean", "sum", "amax", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d",
-    "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d",
-    "interpolate", "pad",
-}  # fmt: skip
-"""Functions and methods that leave every channel where it is."""
-REDUCING = {"mean", "sum", "amax"}
-OF_TORCH = ("activation", "dropout", "pooling", "padding", "flatten", "linear", "upsampling")
-"""Modules of `torch.nn.modules` of which a class without weights leaves every channel where it is."""
-
-Carried = dict[str, Any]
-"""Layer -> [unit, channel], how much of each unit is in each channel of a tensor; None: the units are the channels."""
+OF_SHAPES = ("shape", "ndim", "device", "dtype")
+"""Attributes of a tensor that say nothing of its channels."""
+AXES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+"""Class -> the axes of places behind the channels."""
 
 
 class _Tracer(fx.Tracer):
@@ -61,12 +52,12 @@ def network_graph(network: nn.Module) -> Graph:
         PrismaError: a forward that depends on numbers, a part whose channels cannot be followed, no two layers, a hook,
             or weights that are not finite.
     """
-    return _Follower(network).graph()
+    return _Follower(nn.Sequential(network) if isinstance(network, LAYERS) else network).graph()
 
 
 class _Follower:
     def __init__(self, network: nn.Module) -> None:
-        self.parts = dict(network.named_modules())
+        self.network, self.parts = network, dict(network.named_modules())
         try:
             self.nodes = list(_Tracer().trace(network).nodes)
         except Exception as error:  # of any kind: it is the network's own forward
@@ -79,142 +70,109 @@ class _Follower:
         self.edges: dict[tuple[str, str], Any] = {}
         self.fixed: set[tuple[str, str]] = set()  # edges of layers whose zeros are those of the architecture
         self.folded: set[fx.Node] = set()  # batch norms that are part of the layer before
+        self.found: dict[fx.Node, Any] = {}  # what depends on the input as `Followed`, else its value, or UNKNOWN
 
     def graph(self) -> Graph:
-        found: dict[fx.Node, Carried | None] = {}
         for node in self.nodes:
-            found[node] = self._output(node, [found[x] for x in node.all_input_nodes])
+            if node.op != "output":
+                try:
+                    self.found[node] = self._output(node)
+                except Refused as error:
+                    what = f"{_called(node, self.parts)}{f' ({error})' if str(error) else ''}"
+                    raise PrismaError(f"expected channels that can be followed; found {what}: {ADVICE}") from None
         if not self.edges:
             raise PrismaError("expected a network with linear layers or convolutions; found none")
         return joined(self.layers, self.edges, self.fixed, pruned=self.pruned, metadata={"graph": "weights"})
 
-    def _output(self, node: fx.Node, inputs: list[Carried | None]) -> Carried | None:
-        """What a node's tensor carries; None for what depends on no input, such as a size."""
-        carried = [x for x in inputs if x]
+    def _output(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
-            return {node.name: None}
-        if node.op == "output":
-            return None
-        if not carried:
-            return None
+            return Followed({node.name: 1.0})
+        if node.op == "get_attr":
+            return _attribute(self.network, str(node.target))
+        args = fx.node.map_arg(node.args, self.found.__getitem__)
+        more = fx.node.map_arg(node.kwargs, self.found.__getitem__)
+        followed = [x for x in map(self.found.__getitem__, node.all_input_nodes) if isinstance(x, Followed)]
+        if not followed:
+            return self._constant(node, args, more)
         if node.op == "call_module":
-            return self._module(node, _sum(carried))
+            if len(node.all_input_nodes) > 1:
+                raise Refused("several inputs")
+            return self._module(node, followed[0])
         name = getattr(node.target, "__name__", str(node.target))
-        if name in ("size", "getattr", "dim"):
-            return None
-        if name in ("cat", "concat", "concatenate"):
-            return self._concatenated(node, [x for x in inputs if x])
-        if name not in EACH_CHANNEL or (name in REDUCING and _of_channels(node)):
-            raise PrismaError(f"expected channels that can be followed; found {name} at {node.name}: {_ADVICE}")
-        return _sum(carried)
+        if name in ("size", "dim") or (name == "getattr" and args[1] in OF_SHAPES):
+            return UNKNOWN
+        if name not in RULES:
+            raise Refused("")
+        return RULES[name](args, more, self.layers)
 
-    def _module(self, node: fx.Node, carried: Carried) -> Carried:
+    def _constant(self, node: fx.Node, args: Any, more: Any) -> Any:
+        """The value of what depends on no input: a weight that is reshaped, or UNKNOWN if it depends on a shape."""
+        used = [self.found[x] for x in node.all_input_nodes]
+        if node.op == "call_module" or not used or any(x is UNKNOWN for x in used):
+            return UNKNOWN
+        target: Any = node.target
+        return target(*args, **more) if node.op == "call_function" else getattr(args[0], target)(*args[1:], **more)
+
+    def _module(self, node: fx.Node, x: Followed) -> Followed:
         name, part = str(node.target), self.parts[str(node.target)]
         if isinstance(part, LAYERS):
-            return self._layer(node, name, part, carried)
+            return self._layer(node, name, part, x)
         if isinstance(part, NORMS):
-            factors = None if node in self.folded else gains(part, name)
-            return carried if factors is None else {x: self._times(x, m, factors) for x, m in carried.items()}
-        kind = type(part).__module__.removeprefix("torch.nn.modules.")
-        without_weights = isinstance(part, nn.PReLU) or next(part.parameters(), None) is None
-        if kind not in OF_TORCH or not without_weights:
-            found = f"{type(part).__name__} at {name}"
-            raise PrismaError(f"expected channels that can be followed; found {found}: {_ADVICE}")
+            return self._norm(node, name, part, x)
         expect_no_hook(part, name)
-        return carried
+        return of_module(part, x, self.layers)
 
-    def _layer(self, node: fx.Node, name: str, part: nn.Module, carried: Carried) -> Carried:
+    def _norm(self, node: fx.Node, name: str, part: nn.Module, x: Followed) -> Followed:
+        """A norm multiplies channels; if they are along another axis than its weights, it is refused."""
+        factors = None if node in self.folded else gains(part, name)
+        if factors is None or x.axis is None:
+            return x if factors is None else by_channel(x, factors.numpy(), self.layers)
+        last = type(part) in (nn.LayerNorm, nn.RMSNorm)
+        if (last and x.axis != -1) or (not last and x.position not in (None, 1)):
+            raise Refused("a norm along another axis than that of channels")
+        return by_channel(x, factors.numpy(), self.layers)
+
+    def _layer(self, node: fx.Node, name: str, part: nn.Module, x: Followed) -> Followed:
         """Connect a layer with what it reads; its own units are what it gives."""
-        weight = strengths(part, name)
+        weight, axes = strengths(part, name), _places(part)
+        expect_computed(part, name)
+        if x.axis is not None and (x.axis != -1 - axes or (axes and x.flat)):
+            raise Refused("a layer along another axis than that of channels")
         after = next(iter(node.users), None)
         norm = self.parts.get(str(after.target)) if after is not None and after.op == "call_module" else None
         if after is not None and len(node.users) == 1 and isinstance(norm, BATCH_NORMS):
-            self.folded.add(after)
             factors = gains(norm, str(after.target))
-            self._expect_channels(len(weight), factors)
+            if factors is not None and len(factors) != len(weight):
+                raise PrismaError(f"expected a norm of {len(weight)} channels; found one of {len(factors)}: {ADVICE}")
+            self.folded.add(after)
             weight = weight if factors is None else weight * factors[:, None]
-        for source, channels in carried.items():
-            read = _per_channel(weight.numpy(), self._width(source, channels, weight.shape[1], name)).T
-            edges = read if channels is None else channels @ read
+        for source in x.units:
+            edges = read_by(weight.numpy(), x, source, self.layers, name)
             self.edges[source, name] = self.edges[source, name] + edges if (source, name) in self.edges else edges
             if getattr(part, "groups", 1) > 1:
                 self.fixed.add((source, name))
         self.layers[name] = len(weight)
-        return {name: None}
-
-    def _width(self, source: str, channels: Any, inputs: int, reader: str) -> int:
-        """How many channels a layer's inputs come from. The first reader of an input says how many it has."""
-        if channels is None and source not in self.layers:
-            self.layers[source] = inputs
-        width = self.layers[source] if channels is None else channels.shape[1]
-        if inputs % width:
-            raise PrismaError(
-                f"expected {reader} to read {width} channels of {source}; found {inputs} inputs: {_ADVICE}"
-            )
-        return int(width)
-
-    def _times(self, source: str, channels: Any, factors: torch.Tensor) -> Any:
-        if channels is None and source not in self.layers:
-            self.layers[source] = len(factors)
-        whole = _one_to_one(self.layers[source]) if channels is None else channels
-        self._expect_channels(whole.shape[1], factors)
-        return whole.multiply(factors.numpy()[None]).tocsr()
-
-    @staticmethod
-    def _expect_channels(channels: int, factors: torch.Tensor | None) -> None:
-        if factors is not None and len(factors) != channels:
-            raise PrismaError(f"expected a norm of {channels} channels; found one of {len(factors)}: {_ADVICE}")
-
-    def _concatenated(self, node: fx.Node, carried: list[Carried]) -> Carried:
-        """Channels of several tensors, one tensor after the other."""
-        dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-        unknown = [x for some in carried for x in some if x not in self.layers]
-        if dim not in (1, -1, -3) or unknown:
-            raise PrismaError(
-                f"expected a concatenation of the channels of layers; found dim={dim} of {listed(unknown)}"
-            )
-        widths = [self._channels(some) for some in carried]
-        starts, total = np.cumsum([0, *widths]), sum(widths)
-        placed: list[Carried] = []
-        for some, start, width in zip(carried, starts, widths, strict=False):
-            here = _one_to_one(width, total, int(start))
-            placed.append({x: here if m is None else m @ here for x, m in some.items()})
-        return _sum(placed)
-
-    def _channels(self, carried: Carried) -> int:
-        return next(self.layers[x] if m is None else m.shape[1] for x, m in carried.items())
+        rank = axes + 2 if axes else x.rank
+        for read in node.all_input_nodes:
+            if x.axis is None and read.op == "placeholder":  # now its axes are known, for what else reads it
+                self.found[read] = replace(x, axis=-1 - axes, rank=rank)
+        return Followed({name: 1.0}, -1 - axes, rank)
 
 
-_ADVICE = "pass a part of the network, or an nn.Sequential of its layers"
+def _places(part: nn.Module) -> int:
+    """The axes behind the channels of what a layer gives."""
+    return next((axes for kind, axes in AXES.items() if isinstance(part, kind)), 0)
 
 
-def _sum(carried: list[Carried]) -> Carried:
-    """What a sum, or a product, of tensors carries. A unit that comes to the same channel twice counts once."""
-    merged: Carried = {}
-    for some in carried:
-        for source, channels in some.items():
-            known = merged.get(source, channels)
-            if known is None or channels is None:
-                other = known if channels is None else channels
-                merged[source] = None if other is None else other.maximum(_one_to_one(*other.shape))
-            else:
-                merged[source] = known.maximum(channels)
-    return merged
+def _attribute(network: nn.Module, path: str) -> Any:
+    found: Any = network
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
 
 
-def _one_to_one(units: int, channels: int | None = None, first: int = 0) -> Any:
-    """[unit, channel]: every unit is one channel, from the first on."""
-    from scipy import sparse
-
-    return sparse.eye_array(units, channels, k=first, format="csr")
-
-
-def _per_channel(weight: np.ndarray, width: int) -> np.ndarray:
-    """[unit, channel] of weights [unit, input]: a layer after a flattening reads every place of a channel."""
-    return weight.reshape(len(weight), width, -1).sum(2)
-
-
-def _of_channels(node: fx.Node) -> bool:
-    """Whether a mean or a sum is over channels too: without axes, or with axis 1."""
-    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-    return dims is None or 1 in (dims if isinstance(dims, tuple | list) else (dims,))
+def _called(node: fx.Node, parts: dict[str, nn.Module]) -> str:
+    """What a step of the forward is, for a message."""
+    if node.op == "call_module":
+        return f"{type(parts[str(node.target)]).__name__} at {node.target}"
+    return f"{getattr(node.target, '__name__', node.target)} at {node.name}"

@@ -1,8 +1,10 @@
 """The graph of the weights of a model: which unit is connected with which, and how strongly."""
 
+from dataclasses import replace
+
 from torch import nn
 
-from prisma.analysis.modularity.graph import Graph
+from prisma.analysis.modularity.graph import MANY_ZEROS, Graph
 from prisma.analysis.modularity.network_graph import network_graph
 from prisma.analysis.modularity.vit_graph import HEADS, vit_graph
 from prisma.errors import PrismaError, expect_packages
@@ -26,7 +28,8 @@ def weight_graph(module: nn.Module, part: str | None = None) -> Graph:
 
     Returns:
         `.adjacency`, the symmetric sparse matrix [node, node]; `.layers`, the number of units of each layer, in the
-        order of the nodes; `.pruned`.
+        order of the nodes; `.pruned`, whether weights were taken out: by `torch.nn.utils.prune`, or more than a tenth
+        of them are exactly 0.
 
     Raises:
         PrismaError: a network whose channels cannot be followed, a part that there is not, hooks, weights that are not
@@ -38,9 +41,14 @@ def weight_graph(module: nn.Module, part: str | None = None) -> Graph:
         raise PrismaError(f"expected a network; found {kind_of(module)}")
     inner = uncompiled(inner)
     if isinstance(inner, ViT):
-        return vit_graph(inner, HEADS if part is None else part)
+        return _marked(vit_graph(inner, HEADS if part is None else part))
     if part is not None:
         raise PrismaError(
             f"expected no part of a network that is not a prisma.ViT; found {part!r}: pass the part itself"
         )
-    return network_graph(inner)
+    return _marked(network_graph(inner))
+
+
+def _marked(graph: Graph) -> Graph:
+    """As pruned, where so many weights are exactly 0 that somebody must have taken them out."""
+    return replace(graph, pruned=True) if graph.zeros > MANY_ZEROS else graph

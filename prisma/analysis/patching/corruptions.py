@@ -6,7 +6,8 @@ them, and of the pixels to corrupt: `where`, boolean [image, (frame,) height, wi
 CPU in float32.
 
 Sources: Meng et al. 2202.05262 (noise); Zhang & Nanda 2309.16042 (what the choice of corruption does to the result);
-Hase et al. 2106.00786 and Fong & Vedaldi 1704.03296 (blur, mean, noise in place of an object).
+Hase et al. 2106.00786 and Fong & Vedaldi 1704.03296 (blur, mean, noise in place of an object); Żukowska et al.
+2604.14477 (the object inpainted).
 
 Shapes: B image, C channel, F frame, H height, W width, P patch, K tap of a filter.
 """
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor
 
+from prisma.analysis.patching.inpainting import inpainted
 from prisma.config import ViTConfig
 from prisma.errors import NotFiniteError, PrismaError
 from prisma.fields import conform
@@ -127,6 +129,21 @@ def mask_object(images: Tensor, where: Tensor | None, *, by: str = "mean", seed:
     return _replaced(images, where, (mean + std * _normal(images, seed)).to(images))
 
 
+def inpaint_object(images: Tensor, where: Tensor | None) -> Tensor:
+    """Remove the object: fill it smoothly from the pixels around it, so that no edge is left where it was.
+
+    Args:
+        where: the object. Each pixel in it becomes the mean of its neighbours: see `patching.inpainting`.
+
+    Raises:
+        PrismaError: `where` is missing or covers a whole image, or scipy is not installed.
+    """
+    if where is None:
+        raise PrismaError("expected where the object is, boolean [image, height, width]; found None")
+    holes = _expect_where(_expect_images(images), where).expand_as(images)
+    return _replaced(images, where, inpainted(images, holes))
+
+
 Corruption = Callable[..., Tensor]
 
 CORRUPTIONS: Mapping[str, Corruption] = {
@@ -135,9 +152,12 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "mean": mean_image,
     "swap": swap_patches,
     "object": mask_object,
+    "inpaint": inpaint_object,
     "other": other_image,
 }
 """Name on the command line -> corruption, called with images and `where`."""
+OF_OBJECTS = ("object", "inpaint")
+"""Corruptions that need to know where the object is."""
 
 
 def derangement(n: int, seed: int = 0) -> Tensor:

@@ -166,7 +166,8 @@ def _transform(module: Any) -> Transform | None:
     """
     from timm.data import resolve_model_data_config
 
-    data, patches = resolve_model_data_config(module), getattr(module, "patch_embed", None)
+    data: dict[str, Any] = resolve_model_data_config(module)
+    patches: Any = getattr(module, "patch_embed", None)
     channels, *sides = data["input_size"]
     if hasattr(patches, "img_size"):  # which may be another than that of the weights
         channels, sides = patches.proj.in_channels, patches.img_size

@@ -56,9 +56,10 @@ def fill(
     window: int = 1,
     sever: str | None = None,
 ) -> None:
-    """The picture in one panel of a figure."""
+    """The picture in one panel of a figure; rows without a value (NaN) are grey."""
     x = values.detach().double().cpu()
     panel.imshow(x.numpy(), aspect="auto", cmap=COLOURS[kind], vmin=low, vmax=high, interpolation="nearest")
+    panel.set_facecolor("0.85")
     panel.set_yticks(range(len(rows)), [row.replace("$", r"\$") for row in rows])
     layers = x.shape[1]
     step = max(1, -(-layers // 12))

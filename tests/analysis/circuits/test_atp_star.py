@@ -107,7 +107,11 @@ def test_in_a_linear_model_it_is_patching_and_grad_drop_its_direct_part() -> Non
     for layer, head in product(range(2), range(3)):
         site = f"blocks.{layer}.attn.z"
         value = record(model, corrupt, site)[1][site]
-        patched = run(model, clean, {site: lambda x, y=value, h=head: torch.cat([x[:, :, :h], y[:, :, h : h + 1], x[:, :, h + 1 :]], 2)})
+        patched = run(
+            model,
+            clean,
+            {site: lambda x, y=value, h=head: torch.cat([x[:, :, :h], y[:, :, h : h + 1], x[:, :, h + 1 :]], 2)},
+        )
         exact = LogitDiff(0, 1)(patched) - found.clean
         torch.testing.assert_close(found.heads[:, layer, head], exact)
         torch.testing.assert_close(found.sides[:, layer, 2, head], exact)  # its pattern is constant: all is of values
@@ -158,7 +162,7 @@ def test_one_key_each_for_any_scores() -> None:
 
 
 def test_grad_drop_sees_what_cancels() -> None:
-    """Head 0 of layer 0 writes x directly to the answer, and the MLP of layer 1 takes it away again: the gradient is 0."""
+    """Head 0 of layer 0 writes x directly to the answer, and the MLP of layer 1 takes it away: the gradient is 0."""
     model = model_of("norm_none")
     with torch.no_grad():
         for parameter in model.parameters():

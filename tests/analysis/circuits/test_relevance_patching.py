@@ -57,9 +57,15 @@ class Held:
             z = torch.einsum("bhqk,bkhd->bqhd", pattern, v)
             for head in range(self.c.n_heads):
                 new = patches.get(f"{block}.attn.z{head}")
-                z = z if new is None else torch.cat([z[:, :, :head], new[:, :, head : head + 1], z[:, :, head + 1 :]], 2)
+                z = (
+                    z
+                    if new is None
+                    else torch.cat([z[:, :, :head], new[:, :, head : head + 1], z[:, :, head + 1 :]], 2)
+                )
             x = x + F.linear(z.flatten(2), self.w[f"{block}.attn.out.weight"], self.w[f"{block}.attn.out.bias"])
-            pre = F.linear(self.norm(x, f"{block}.ln2"), self.w[f"{block}.mlp.pre.weight"], self.w[f"{block}.mlp.pre.bias"])
+            pre = F.linear(
+                self.norm(x, f"{block}.ln2"), self.w[f"{block}.mlp.pre.weight"], self.w[f"{block}.mlp.pre.bias"]
+            )
             post = pre * self.hold(F.gelu(pre) / pre)
             out = F.linear(post, self.w[f"{block}.mlp.out.weight"], self.w[f"{block}.mlp.out.bias"])
             x = x + patches.get(f"{block}.mlp_out", out)
@@ -82,8 +88,12 @@ def test_it_is_exact_patching_in_the_linear_model_of_the_target_run() -> None:
 
     for layer in range(2):
         name = f"blocks.{layer}"
-        torch.testing.assert_close(found.tokens[:, layer].sum(-1), effect(f"{name}.resid_pre", new[f"{name}.resid_pre"]))
-        torch.testing.assert_close(found.mlp_tokens[:, layer].sum(-1), effect(f"{name}.mlp_out", new[f"{name}.mlp_out"]))
+        torch.testing.assert_close(
+            found.tokens[:, layer].sum(-1), effect(f"{name}.resid_pre", new[f"{name}.resid_pre"])
+        )
+        torch.testing.assert_close(
+            found.mlp_tokens[:, layer].sum(-1), effect(f"{name}.mlp_out", new[f"{name}.mlp_out"])
+        )
         for head in range(3):
             expected = effect(f"{name}.attn.z{head}", new[f"{name}.attn.z"])
             torch.testing.assert_close(found.heads[:, layer, head], expected)
@@ -91,7 +101,9 @@ def test_it_is_exact_patching_in_the_linear_model_of_the_target_run() -> None:
 
 
 @pytest.mark.parametrize("rules", ["cp_lrp", "attn_lrp"])
-@pytest.mark.parametrize("variant", ["base", "sub_norms", "norm_post", "rms", "parallel", "divided", "pool_attention_gated"])
+@pytest.mark.parametrize(
+    "variant", ["base", "sub_norms", "norm_post", "rms", "parallel", "divided", "pool_attention_gated"]
+)
 def test_edges_that_leave_a_sender_sum_to_the_sender(variant: str, rules: str) -> None:
     model = model_of(variant)
     clean, corrupt = pairs_of(model, 2)
@@ -119,7 +131,7 @@ def test_an_mlp_that_is_taken_away_is_exact_where_its_gradient_is_not() -> None:
     model = model_of("norm_none")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "attn" in name or name.endswith("bias") or "embed" in name and "patch" not in name:
+            if "attn" in name or name.endswith("bias") or ("embed" in name and "patch" not in name):
                 parameter.zero_()
         model.embed.prefix.normal_(generator=torch.Generator().manual_seed(0))
     target = images_of(model, 2)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
-from prisma.analysis.modularity.layer_weights import expect_no_hook, gains, is_pruned, strengths
+from prisma.analysis.modularity.layer_weights import expect_computed, expect_no_hook, gains, is_pruned, strengths
 from prisma.errors import PrismaError
 
 
@@ -57,3 +58,30 @@ def test_what_no_weight_shows_is_one_sentence() -> None:
     wrong.weight.data[0, 1] = torch.nan
     with pytest.raises(PrismaError, match=r"expected finite weights; found nan in fc.weight"):
         strengths(wrong, "fc")
+
+
+class Padded(nn.Conv2d):
+    """As TensorFlow pads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight / self.weight.norm(), self.bias)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def test_a_layer_with_a_forward_of_its_own_is_tried() -> None:
+    for layer in (Padded(4, 6, 3, groups=2, dilation=2), nn.Linear(3, 2), nn.Conv1d(2, 3, 2, stride=2)):
+        expect_computed(layer, "x")
+    for layer in (Standardised(2, 3, 3), Doubled(3, 4)):
+        with pytest.raises(
+            PrismaError, match=rf"expected x to compute what its weights say; found a {type(layer).__name__}"
+        ):
+            expect_computed(layer, "x")

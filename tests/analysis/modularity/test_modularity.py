@@ -25,14 +25,14 @@ def q_of(network: nn.Module, k: int) -> float:
 
 def test_two_blocks_have_a_q_of_one_half_at_two_communities_and_less_at_eight() -> None:
     graph = weight_graph(two_blocks(64, 32, 10))
-    found = modularity(graph, 2, 20)
+    found = modularity(graph, 2, 20, shuffle="all")
     assert found.q == pytest.approx(0.4999, abs=2e-4) and found.n_cut == pytest.approx(0, abs=1e-9)
     assert found.z > 50 and found.n_cut_z < -50 and found.p == found.n_cut_p == 1 / 21
     side = torch.cat([torch.arange(2).repeat_interleave(n) for n in (64, 32, 10)])
     assert agreement(found.labels, side) == 1
     louvain = modularity(graph, null=2, partition="louvain")
     assert louvain.q == pytest.approx(0.4999, abs=2e-4) and louvain.counts.shape == (3, 2)
-    at_eight = modularity(graph, 8, 10)
+    at_eight = modularity(graph, 8, 10, shuffle="all")
     assert at_eight.q < 0.35 and at_eight.z > 10
 
 
@@ -54,15 +54,18 @@ def test_published_figures() -> None:
     assert at_two["engineered"] > at_two["cross weights trained"] > 0.3
 
 
-def test_zeros_of_a_pruned_network_do_not_count_as_modular() -> None:
+@pytest.mark.parametrize("masked", [True, False])
+def test_zeros_of_a_pruned_network_do_not_count_as_modular(masked: bool) -> None:
     network = two_blocks(16, 12, 8)
-    for part in network:
-        if isinstance(part, nn.Linear):
-            prune.custom_from_mask(part, "weight", part.weight != 0)
+    if masked:  # else by hand: the zeros alone
+        for part in network:
+            if isinstance(part, nn.Linear):
+                prune.custom_from_mask(part, "weight", part.weight != 0)
     graph = weight_graph(network)
     found = modularity(graph, 2, 20)
     assert graph.pruned and found.metadata["shuffle"] == "nonzero"
     assert found.q == pytest.approx(0.5, abs=0.01) and found.p > 0.05
+    assert "50% of the weights are exactly 0, and stay so in shuffled graphs: shuffle=all" in found.report()
     everywhere = modularity(graph, 2, 20, shuffle="all")
     assert everywhere.z > 10 and "50% of the weights are exactly 0: shuffle=nonzero" in everywhere.report()
 
@@ -122,6 +125,24 @@ def test_agreement_is_one_for_the_same_and_about_zero_by_chance() -> None:
     assert agreement([0, 0, 1, 1, -1], [1, 1, 0, 0, 0]) == 1
     with pytest.raises(PrismaError, match=r"expected two partitions of the same nodes; found \[2\] and \[3\]"):
         agreement([0, 1], [0, 1, 2])
+    for one, other in (([], []), ([-1, -1], [0, 1]), ([-1, 0], [0, -1])):
+        with pytest.raises(PrismaError, match="in a community of both partitions; found none of"):
+            agreement(one, other)
+
+
+def test_a_tenth_of_zeros_is_learnt_and_more_is_pruned() -> None:
+    network = mlp(10, 10, 10)
+    for layer in (network[0], network[2]):
+        with torch.no_grad():
+            layer.weight[0, :] = 0  # a tenth
+    assert not weight_graph(network).pruned
+    with torch.no_grad():
+        network[0].weight[1, 0] = 0
+    assert weight_graph(network).pruned
+    sparse = np.zeros((20, 20))
+    sparse[:10, :10] = sparse[10:, 10:] = 1 - np.eye(10)
+    found = modularity(sparse, 2, 9)
+    assert found.metadata["shuffle"] == "all" and found.z > 5, "a graph of one's own is about its places"
 
 
 def test_where_the_number_is_chosen_the_n_cut_is_compared_at_the_same_number() -> None:

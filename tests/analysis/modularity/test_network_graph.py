@@ -128,7 +128,7 @@ class Mixing(nn.Module):
     ("network", "message"),
     [
         (Branching(), "expected a forward that is the same for all inputs; found one of Branching"),
-        (Mixing(), "expected channels that can be followed; found transpose at transpose: pass a part of the network"),
+        (Mixing(), "expected channels that can be followed; found transpose at transpose \\(an axis counted from"),
         (nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2)), "found LSTM at 1: pass a part"),
         (nn.Sequential(nn.Linear(2, 3), nn.Linear(2, 2)), "expected 1 to read 3 channels of 0; found 2 inputs"),
         (nn.Sequential(nn.ReLU()), "expected a network with linear layers or convolutions; found none"),

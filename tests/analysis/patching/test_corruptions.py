@@ -12,6 +12,7 @@ from torch import Tensor
 from prisma import PrismaError
 from prisma.analysis.patching.corruptions import (
     CORRUPTIONS,
+    OF_OBJECTS,
     blur,
     derangement,
     gaussian_noise,
@@ -54,7 +55,7 @@ def test_only_the_chosen_pixels_change(name: str, shape: tuple[int, ...]) -> Non
     assert torch.equal(CORRUPTIONS[name](images, where), corrupted), "not a pure function"
 
 
-@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "object"])
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in OF_OBJECTS])
 def test_without_a_mask_everything_changes(name: str) -> None:
     images = pictures()
     everything = torch.ones(len(images), *images.shape[2:], dtype=torch.bool)

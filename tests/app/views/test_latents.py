@@ -24,7 +24,7 @@ view = VIEWS["latents"]
 
 @pytest.fixture(scope="module")
 def coded(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Library:
-    return library_of(coded_hub(lab, tmp_path_factory.mktemp("coded")), DIGITS, ())
+    return library_of(coded_hub(lab, tmp_path_factory), DIGITS, ())
 
 
 def scene(library: Library, **keys: object) -> Scene:

@@ -90,13 +90,17 @@ async def info(asked: Asked) -> Response:
 
 @route("GET", "/api/{kind}", "list")
 async def listing(asked: Asked) -> Response:
-    """The repositories of an owner whose names contain some text, as far as the asking account may see them."""
+    """The repositories of an owner whose names contain some text and whose cards have some tags, as far as the asking
+    account may see them."""
     query, kind = asked.request.query_params, asked["kind"]
     seen = (
         found for found in asked.app.store.owned(kind, query.get("author", "")) if query.get("search", "") in found.id
     )
     public = [found for found in seen if asked.account is not None or not found.facts["private"]]
-    return JSONResponse([{"id": found.id, "private": found.facts["private"], "tags": []} for found in public])
+    facts = [_description(asked, found, commit) for found in public if (commit := found.find("main")) is not None]
+    wanted = set(query.getlist("filter"))
+    shown = [{name: one[name] for name in ("id", "private", "tags")} for one in facts if wanted <= {*one["tags"]}]
+    return JSONResponse(shown)
 
 
 def _description(asked: Asked, found: Repository, commit: Commit) -> dict[str, Any]:

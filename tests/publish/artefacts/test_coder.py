@@ -40,7 +40,7 @@ def coder(finished_run: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathF
             mouse.model, images, site="blocks.0.resid_post", width=16, k=2, steps=4, batch=32, checkpoint_every=2,
             out=out,
         )  # fmt: skip
-        rows = evaluate(read_coder(out), mouse.model, images, baseline_steps=2)
+        rows = evaluate(read_coder(out), mouse.model, images, labels=torch.arange(24) % 2, baseline_steps=2)
         write_evaluation(out, rows, "noise", len(images))
 
     return Path(shutil.copytree(made_once(tmp_path_factory, "small_coder", make) / "coder", tmp_path / "coder"))
@@ -73,6 +73,8 @@ def test_the_card_has_all_numbers_and_the_baselines(hub: Path, coder: Path) -> N
     rows = json.loads((coder / EVALUATION).read_text())["rows"]
     whole = [row for row in rows if row["tokens"] == "all"]
     assert [row["coder"] for row in whole] == ["coder", "random decoder", "random encoder", "pca", "neurons"]
+    heads = next(line for line in card.content.splitlines() if line.startswith("|  | fvu |")).split(" | ")
+    assert {"probe\\_5", "tpp"} <= set(heads) and "Do not choose a coder by `tpp`" in card.content
     for row in whole:
         assert f"| {row['coder']} | {row['fvu']:,.4g} | {row['l0']:,.4g} |" in card.content
     for name in {name for row in rows for name in row} - {"coder", "tokens"}:

@@ -40,7 +40,7 @@ class Dashboard {
   get state() {
     const keys = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
     const state = { ...FIRST, sort: this.facts.effects ? "effect" : "density", ...keys };
-    if (!(state.sort in LATENT_SORTS)) state.sort = "number";
+    if (!Object.hasOwn(LATENT_SORTS, state.sort)) state.sort = "number";
     if (!["all", "alive", "dead", "named"].includes(state.which)) state.which = "alive";
     return state;
   }

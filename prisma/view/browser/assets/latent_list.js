@@ -68,7 +68,7 @@ export class LatentList {
   chart() {
     this.width = this.holder.clientWidth || 720;
     const alive = this.rows.map(({ density }) => density).filter((density) => density > 0).map(Math.log10);
-    const low = Math.floor(Math.min(0, ...alive));
+    const low = Math.min(-1, Math.floor(alive.reduce((least, value) => Math.min(least, value), 0)));
     const bins = Array(36).fill(0);
     alive.forEach((value) => { bins[Math.min(35, Math.floor(((value - low) / -low) * 36))] += 1; });
     const ticks = Array.from({ length: -low + 1 }, (_, i) => [low + i, `${Number((100 * 10 ** (low + i)).toPrecision(2))} %`]);
