@@ -59,15 +59,13 @@ def test_a_link_opens_what_it_says(app: App) -> None:
         ),
     ],
 )
-def test_a_link_to_what_does_not_exist_shows_a_figure_and_says_why(
-    plain: App, query: str, sentences: list[str]
-) -> None:
-    plain.allowed = (REFUSED,)
-    plain.open(query).ready()
-    said = plain.tab.locator(".pz-side").first.locator(".pz-trouble").inner_text()
+def test_a_link_to_what_does_not_exist_shows_a_figure_and_says_why(app: App, query: str, sentences: list[str]) -> None:
+    app.allowed = (REFUSED,)
+    app.open(query).ready()
+    said = app.tab.locator(".pz-side").first.locator(".pz-trouble").inner_text()
     assert all(sentence in said for sentence in sentences), said
-    assert plain.tab.evaluate("window.harmed") is None
-    assert plain.tab.locator(".pz-view:not([hidden])").count() == 1
+    assert app.tab.evaluate("window.harmed") is None
+    assert app.tab.locator(".pz-view:not([hidden])").count() == 1
 
 
 def test_every_key_of_a_link_may_be_wrong(plain: App) -> None:
