@@ -21,7 +21,7 @@ from tests.analysis.test_names import functions
 from tests.test_structure import ROOT
 from tests.variants import ids_of, images_of, model_of, tower_of
 
-ELSEWHERE = {"segmentation", "map_scores", "read_tuned_lens", "attribute_network"}
+ELSEWHERE = {"segmentation", "map_scores", "read_tuned_lens", "attribute_network", "cluster_lesions_network"}
 """Those that take no model of Prisma."""
 
 

@@ -34,7 +34,6 @@ from prisma.analysis.modularity.lesions import AXIS, Lesions, Sets
 from prisma.analysis.modularity.modularity import Modularity
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError, expect_packages
-from prisma.loaded import Loaded
 from prisma.plain import uncompiled
 from prisma.runs import check_pixels, kind_of
 from prisma.vit import ViT
@@ -114,8 +113,10 @@ class ClusterLesions(Result):
         return {"set": sets, "pair": [f"{sets[b]} without {sets[a]}" for a, b in pairs]}
 
 
+@guarded
+@torch.no_grad()
 def cluster_lesions(
-    model: "ViT | Loaded | nn.Module",
+    model: ViT,
     images: Tensor,
     labels: Tensor,
     communities: Modularity,
@@ -129,11 +130,9 @@ def cluster_lesions(
     """Do the communities of a graph matter for the answer, more than random sets of units of the same layer?
 
     Args:
-        model: a vision transformer, or another network of which `weight_graph` makes a graph, in `eval()`, that gives
-            [image, class].
-        images, labels: inputs of the model, and the class of each.
-        communities: of a graph of this model with neurons (`mlp.post`), heads (`attn.z`) or layers as units, such as
-            `modularity(weight_graph(model))`. The last layer of another network is left out: its units are the answer.
+        images, labels: as in `record`, and the class of each image.
+        communities: of a graph of this model with neurons (`mlp.post`) or heads (`attn.z`) as units, such as
+            `modularity(weight_graph(model))`.
         draws: random sets for each community.
         smallest: communities with fewer units in a layer are left out, as are those that are the whole layer.
         pairs: make double lesions too: each two communities of different layers, in both orders. They cost
@@ -150,31 +149,7 @@ def cluster_lesions(
         PrismaError: communities of another model or of other units, none that can be removed, labels that do not fit,
             or fewer than 2 random sets.
     """
-    if not isinstance(communities, Modularity):
-        raise PrismaError(f"expected communities as `modularity` returns them; found {kind_of(communities)}")
-    if draws < 2 or smallest < 1:
-        raise PrismaError(f"expected at least 2 draws, and smallest at least 1; found {draws} and {smallest}")
-    expect_packages("scipy", extra="analysis")
-    inner = model.model if isinstance(model, Loaded) else uncompiled(model) if isinstance(model, nn.Module) else model
-    how = (communities, draws, smallest, pairs, seed, batch)
-    if isinstance(inner, nn.Module) and not isinstance(inner, ViT):
-        return _of_network(inner, images, labels, *how)
-    return _of_vit(inner, images, labels, *how)
-
-
-@guarded
-@torch.no_grad()
-def _of_vit(
-    model: ViT,
-    images: Tensor,
-    labels: Tensor,
-    communities: Modularity,
-    draws: int,
-    smallest: int,
-    pairs: bool,
-    seed: int,
-    batch: int | None,
-) -> ClusterLesions:
+    _expect(communities, draws, smallest)
     check_pixels(model, images)
     expect_labels(model, images, labels)
     sets = Sets.of(model, communities, draws, smallest, seed)
@@ -183,17 +158,23 @@ def _of_vit(
 
 @guarded
 @torch.no_grad()
-def _of_network(
+def cluster_lesions_network(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
     communities: Modularity,
-    draws: int,
-    smallest: int,
-    pairs: bool,
-    seed: int,
-    batch: int | None,
+    *,
+    draws: int = 100,
+    smallest: int = 1,
+    pairs: bool = False,
+    seed: int = 0,
+    batch: int | None = None,
 ) -> ClusterLesions:
+    """As `cluster_lesions`, for any network in `eval()` of which `weight_graph` makes a graph, such as a CNN.
+
+    The network gives [image, class]. Its last layer is left out: its units are the answer.
+    """
+    _expect(communities, draws, smallest)
     if network.training:
         raise PrismaError("expected a network that is ready for inference; found one in training: use .eval()")
     if not len(images) or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
@@ -201,8 +182,17 @@ def _of_network(
             f"expected images, and the class of each as a whole number; found {len(images)} images and labels "
             f"{list(labels.shape)} of {labels.dtype}"
         )
-    sets = Sets.of(network, communities, draws, smallest, seed)
-    return _measured(Lesions(network, images, labels, sets, batch), communities, draws, smallest, pairs, seed)
+    inner = uncompiled(network)
+    sets = Sets.of(inner, communities, draws, smallest, seed)
+    return _measured(Lesions(inner, images, labels, sets, batch), communities, draws, smallest, pairs, seed)
+
+
+def _expect(communities: Modularity, draws: int, smallest: int) -> None:
+    if not isinstance(communities, Modularity):
+        raise PrismaError(f"expected communities as `modularity` returns them; found {kind_of(communities)}")
+    if draws < 2 or smallest < 1:
+        raise PrismaError(f"expected at least 2 draws, and smallest at least 1; found {draws} and {smallest}")
+    expect_packages("scipy", extra="analysis")
 
 
 def _measured(

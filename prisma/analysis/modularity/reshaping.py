@@ -19,6 +19,7 @@ SPATIAL = 2  # axes of an input that may be padded before a layer has read it
 
 
 def without(x: Followed, gone: Sequence[int]) -> Followed:
+    """What is followed when these other axes, of size 1, are gone."""
     assert x.axis is not None
     rank = None if x.rank is None else x.rank - len(gone)
     return replace(x, axis=x.axis + sum(dim > x.axis for dim in gone), rank=rank)
@@ -146,6 +147,7 @@ def picked(args: Sequence[Any], more: Mapping[str, Any], layers: Layers) -> Foll
 
 
 def whole(dims: Any) -> list[int]:
+    """Axes as whole numbers. Raises Refused if they are computed in the forward."""
     found = list(dims) if isinstance(dims, list | tuple) else [dims]
     if not all(type(dim) is int for dim in found):
         raise Refused("axes that are not known")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prisma.analysis.modularity.cluster_lesions import cluster_lesions
+from prisma.analysis.modularity.cluster_lesions import cluster_lesions_network
 from prisma.analysis.modularity.lesions import Lesions, Sets
 from prisma.analysis.modularity.modularity import Modularity, modularity
 from prisma.analysis.modularity.weight_graph import weight_graph
@@ -36,7 +36,7 @@ def test_modules_are_found_important_and_depend_on_their_own_other_half() -> Non
     found = modularity(weight_graph(network), 2, 5, shuffle="all")
     half = found.labels[:CLASSES].unique_consecutive()
     assert found.q == pytest.approx(0.5, abs=1e-6) and len(half) == 2
-    lesions = cluster_lesions(network, images, labels, found, draws=39, pairs=True)
+    lesions = cluster_lesions_network(network, images, labels, found, draws=39, pairs=True)
     assert lesions.metadata["layers"] == ["0", "2"] and lesions.size.tolist() == [CLASSES * EACH // 2] * 4
     lost = -0.5 * (1 - 1 / CLASSES)  # of a class without units all answers tie
     assert lesions.importance.tolist() == pytest.approx([lost] * 4)
@@ -61,7 +61,7 @@ def test_units_of_one_class_are_coherent_and_units_of_all_are_not() -> None:
         own = torch.full_like(found.labels, -1)
         own[layers == 1] = community
         some = Modularity(**{**vars(found), "labels": own})
-        lesions = cluster_lesions(network, images, labels, some, draws=39)
+        lesions = cluster_lesions_network(network, images, labels, some, draws=39)
         row = lesions.community.tolist().index(0)
         assert (lesions.coherence_p[row] < 0.05) == coherent
         assert lesions.coherence[row].item() == pytest.approx(CLASSES if coherent else 0)
@@ -87,18 +87,18 @@ def test_what_cannot_be_removed_is_one_sentence() -> None:
     network, images, labels = two_modules()
     found = modularity(weight_graph(network), 2, 2)
     for changed, message in (
-        ({"model": network.train()}, "found one in training: use .eval()"),
+        ({"network": network.train()}, "found one in training: use .eval()"),
         ({"labels": labels.float()}, "the class of each as a whole number; found 6 images and labels"),
         ({"labels": labels + 1}, r"labels of its classes; found \[6, 6\] and labels 1 to 6"),
         ({"communities": modularity(weight_graph(nn.Linear(6, 6)), 2, 2)}, "a network's layers before the last"),
     ):
-        told = {"model": network, "images": images, "labels": labels, "communities": found, **changed}
+        told = {"network": network, "images": images, "labels": labels, "communities": found, **changed}
         with pytest.raises(PrismaError, match=message):
-            cluster_lesions(**told, draws=2)  # type: ignore[arg-type]
+            cluster_lesions_network(**told, draws=2)  # type: ignore[arg-type]
         network.eval()
     other = nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Linear(3, 6)).eval()
     with pytest.raises(PrismaError, match="expected communities of this model; found a layer 0 of 24 units"):
-        cluster_lesions(other, images, labels, found, draws=2)
+        cluster_lesions_network(other, images, labels, found, draws=2)
     one = Modularity(**{**vars(found), "labels": torch.where(found.layer == 1, found.labels, -1)})
     with pytest.raises(PrismaError, match="expected communities in two layers or more for pairs; found them in one"):
-        cluster_lesions(network, images, labels, one, draws=2, pairs=True)
+        cluster_lesions_network(network, images, labels, one, draws=2, pairs=True)
