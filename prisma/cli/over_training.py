@@ -31,7 +31,7 @@ def checkpoints_of(ref: str, hub: Path | None, asked: str) -> list[At]:
         PrismaError: a model without checkpoints, or a label that it does not have; the nearest are given.
     """
     from prisma.pretrained.loading import is_folder
-    from prisma.pretrained.references import _may_be_published
+    from prisma.pretrained.references import may_be_published
     from prisma.repo_names import is_repo_name
     from prisma.repository import Published
     from prisma.run_folder import checkpoint_folders, revision_of
@@ -39,7 +39,7 @@ def checkpoints_of(ref: str, hub: Path | None, asked: str) -> list[At]:
     if hub is None and is_folder(ref):
         folders = checkpoint_folders(Path(ref))
         found = [At(int(one.name.removeprefix("step-")), one.name, str(one), None) for one in folders]
-    elif _may_be_published(ref) or (hub is not None and is_repo_name(ref)):
+    elif may_be_published(ref) or (hub is not None and is_repo_name(ref)):
         entries = Published(ref, hub).checkpoints()
         found = [At(int(one["step"]), revision_of(int(one["step"])), ref, str(one["revision"])) for one in entries]
     else:

@@ -31,7 +31,7 @@ def expect_spelling(ref: str) -> None:
     Raises:
         PrismaError: it is spelled in another way than `prisma.load` expects; the message says how to write it.
     """
-    if not _may_be_published(ref) and (better := _better(ref)) is not None:
+    if not may_be_published(ref) and (better := _better(ref)) is not None:
         raise PrismaError(f"expected {FORMS}; found {quoted(ref, 200)}: {better}")
 
 
@@ -43,7 +43,7 @@ def hint(repo: str) -> str:
     )
 
 
-def _may_be_published(ref: str) -> bool:
+def may_be_published(ref: str) -> bool:
     """Whether this may be OWNER/NAME of a published mouse."""
     return is_repo_name(ref) and ref.partition("/")[0].lower() not in {*PREFIXES, "mice"}
 
