@@ -205,7 +205,7 @@ def draw(found: Mapping[str, Any]) -> Any:
             axis.plot(layers, values[:, 0], marker="o", label=f"key of {key}")
             axis.fill_between(layers, values[:, 1], values[:, 2], alpha=0.15)
         axis.set(title=measure, xlabel="layer", xticks=range(LAYERS))
-    axes[0].legend(fontsize=8)
+    axes[1].legend(fontsize=8, loc="lower right")
     effect = found["traced"]["effect"]
     axes[2].bar(range(len(effect)), effect)
     axes[2].set(title="causal tracing: effect of the MLP\nat the class token", xlabel="layer")

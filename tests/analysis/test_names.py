@@ -14,6 +14,7 @@ MODULES = [
 ]
 SECONDARY = {  # function -> why its name is not that of its module or result
     "attribute_network": "attribute, of a network of another library",
+    "cluster_lesions_network": "cluster_lesions, of a network of another library",
     "map_scores": "one of three checks of a map, in one module",
     "map_sanity": "as map_scores",
     "map_sensitivity": "as map_scores",

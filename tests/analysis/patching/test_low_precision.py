@@ -39,7 +39,9 @@ def test_the_largest_cells_are_exact_and_marked(variant: str, site: str, precisi
         gaps = (low.change - whole.change).abs()
         assert error == pytest.approx(gaps[exact].max().item(), abs=1e-12)
         kth = whole.change.abs()[exact].sort(descending=True).values[min(k, int(exact.sum())) - 1]
-        assert torch.equal(exact, low.change.abs() >= kth - error) or exact.all()
+        above = low.change.abs() - (kth - error)
+        clear = above.abs() > 1e-12  # the cell that sets both numbers lies on the border, up to rounding
+        assert torch.equal(exact[clear], above[clear] > 0) or exact.all()
         if (gaps <= error).all():  # where the measured error holds everywhere, the largest cells are among the exact
             largest = whole.change.abs().flatten().topk(min(k, exact.numel())).indices
             assert exact.flatten()[largest].all()
