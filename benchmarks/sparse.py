@@ -1,17 +1,19 @@
 """How fast sparse coders train, and how well, beside the libraries whose coders people train today.
 
-    python -m benchmarks.sparse [--rounds 5] [--threads N] [--device cuda] [--json FILE] [--tiny]
+    python -m benchmarks.sparse [--rounds 5] [--threads N] [--device cuda] [--clock cpu] [--json FILE] [--tiny]
+    python -m benchmarks.sparse --page          (the tables of docs/sparse.md, from benchmarks/sparse-cpu.json)
 
 The same activations, sizes, batch and threads in one process; the order rotates from round to round. A contender trains
 a coder of the same kind for the same number of steps on the same tokens. Peers are used where they are installed:
 sae-lens 6.54.12, eai-sparsify 1.3.3 and overcomplete 0.3.0, which go together. Beside the tokens per second stands the
-FVU on held-out tokens after these steps, for every contender.
+FVU on held-out tokens after these steps, for every contender. At the smaller size it is measured again after more
+steps, without timing, since 10 steps are few.
 """
 
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,7 +28,13 @@ from prisma.sparse.scaling import Scaling
 
 SIZES = ((64, 1024, 16), (384, 6144, 32))
 TINY = ((16, 64, 4),)
+LONGER = (50, 300)
+"""Steps after which quality is measured again, at the smaller size, with batches of `LONGER_BATCH`."""
+LONGER_BATCH = 2048
 LR = 1e-3
+ROOT = Path(__file__).parents[1]
+PAGE, FOUND = ROOT / "docs" / "sparse.md", ROOT / "benchmarks" / "sparse-cpu.json"
+BEGIN, END = "<!-- table -->", "<!-- /table -->"
 Trained = Callable[[Tensor], Tensor]
 """What a contender returns: a function from tokens to their reconstruction."""
 Contender = Callable[[str, int, int, Tensor, torch.device], Trained]
@@ -195,6 +203,62 @@ def measure(
     ]  # fmt: skip
 
 
+def longer(size: tuple[int, int, int], batch: int, counts: Sequence[int], device: torch.device) -> list[dict[str, Any]]:
+    """FVU on held-out tokens after more steps, for each contender."""
+    d, m, k = size
+    x = activations(batch * (max(counts) + 1), d, m, k, device)
+    batches, held = x[: batch * max(counts)].view(max(counts), batch, d), x[batch * max(counts) :]
+    return [
+        {
+            "kind": kind, "d": d, "m": m, "k": k, "steps": steps, "batch": batch, "library": name,
+            "fvu_held_out": round(quality(CONTENDERS[name](kind, m, k, batches[:steps], device), held), 4),
+        }
+        for kind in ("topk", "batchtopk")
+        for name in CONTENDERS
+        if there(name, kind, device)
+        for steps in counts
+    ]  # fmt: skip
+
+
+def tables(found: Mapping[str, Any]) -> str:
+    """What was measured, in Markdown."""
+    lines = [
+        f"On {found['device']}, {found['threads']} thread, processor's time, {found['steps']} steps with batches of "
+        f"{found['batch']:,}, {found['rounds']} rounds:",
+        "",
+        "| kind | d | m | k | library | tokens per second | ours is faster by | FVU held out |",
+        "|---|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['kind']} | {row['d']} | {row['m']:,} | {row['k']} | {row['library']} "
+            f"| {row['tokens_per_second']:,.0f} | {row['ours_is_faster_by']:.2f} | {row['fvu_held_out']:.3f} |"
+            for row in found["rows"]
+        ),
+    ]
+    if found["longer"]:
+        counts = sorted({row["steps"] for row in found["longer"]})
+        names = list(dict.fromkeys((row["kind"], row["library"]) for row in found["longer"]))
+        fvu = {(row["kind"], row["library"], row["steps"]): row["fvu_held_out"] for row in found["longer"]}
+        lines += [
+            "",
+            f"FVU held out after more steps, d 64, m 1,024, k 16, batches of {found['longer'][0]['batch']:,}:",
+            "",
+            f"| kind | library | {' | '.join(f'{steps} steps' for steps in counts)} |",
+            f"|---|---|{'---|' * len(counts)}",
+            *(
+                f"| {kind} | {name} | {' | '.join(f'{fvu[kind, name, steps]:.3f}' for steps in counts)} |"
+                for kind, name in names
+            ),
+        ]
+    return "\n".join(lines)
+
+
+def write_page() -> None:
+    """The tables of the page, from what was measured."""
+    text = PAGE.read_text()
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    PAGE.write_text(f"{text[:start]}\n{tables(json.loads(FOUND.read_text()))}\n{text[end:]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
@@ -205,7 +269,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--tiny", action="store_true", help="a size at which nothing is measured, to see that it runs")
+    parser.add_argument("--page", action="store_true", help="only write the tables of docs/sparse.md")
     given = parser.parse_args()
+    if given.page:
+        write_page()
+        return
     if given.threads:
         torch.set_num_threads(given.threads)
     batch, steps = (64, 3) if given.tiny else (given.batch, given.steps)
@@ -219,7 +287,11 @@ def main() -> None:
         cells = (f"{name} {value:,.4g}" if isinstance(value, float) else str(value) for name, value in row.items())
         print("  ".join(cells))
     if given.json:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n")
+        told = {"device": given.device, "threads": torch.get_num_threads(), "clock": given.clock}
+        told |= {"rounds": given.rounds, "batch": batch, "steps": steps, "rows": rows}
+        sizes = (TINY[0], 16, (2, 4)) if given.tiny else (SIZES[0], LONGER_BATCH, LONGER)
+        told["longer"] = longer(*sizes, torch.device(given.device))
+        given.json.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":
