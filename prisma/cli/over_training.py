@@ -80,7 +80,10 @@ def write_trajectory(jobs: Sequence[tuple[At, "DatasetAnalysis"]], array: str | 
 
 
 def rows_of(found: "Trajectory") -> list[dict[str, Any]]:
-    """The numbers that jumped most, in the order of their change: from which step, by how much."""
+    """The numbers that jumped most, in the order of their change: from which step, by how much.
+
+    One whose jump may be 0, by its interval, has no single step: it stays, or falls and rises.
+    """
     jumps = found.jump.nan_to_num().abs()
     chosen = jumps.argsort(descending=True, stable=True)[:MOST_ROWS].tolist()
     rows = []
@@ -89,7 +92,9 @@ def rows_of(found: "Trajectory") -> list[dict[str, Any]]:
         rows.append(
             {
                 "number": found.name_of(i),
-                "changes at step": f"{int(found.change[i]):,} ({int(first):,} to {int(last):,})",
+                "changes at step": "no single step"
+                if low <= 0 <= high
+                else f"{int(found.change[i]):,} ({first:,} to {last:,})",
                 "by": f"{found.jump[i]:.3g} ({low:.3g} to {high:.3g})",
             }
         )

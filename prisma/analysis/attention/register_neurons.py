@@ -116,7 +116,7 @@ def register_neurons(
         largest = found.norms[:, stage, found.tokens.n_prefix :].max()
         raise PrismaError(
             f"expected patches whose norm after {stage} blocks is above {limit:.3g}; found none in {len(images)} "
-            f"images, whose largest has {largest:.3g}: the model has no artifacts there, or give a lower cutoff"
+            f"images, whose largest has {largest:.3g}: the model has no artifacts there, or give a lower factor"
         )
     rows, size = artifact_BP.any(1).nonzero()[:, 0], inputs_per_pass(model, batch)
     at = elsewhere = exact(images.new_zeros(()))
