@@ -1,7 +1,7 @@
 """How fast features are visualised: 64 units of one layer of a CNN, beside lucent's loop on the same network.
 
     python -m benchmarks.features [--steps 32] [--units 64] [--of 16] [--side 224] [--rounds 3] [--threads N]
-    python -m benchmarks.features --transfer REF --steps 200
+    python -m benchmarks.features --transfer REF --steps 200 [--json benchmarks/features-transfer.json]
 
 Ours: all units in batches, a forward that ends at the layer, one resampling for all changes of an image. Lucent's loop
 as it is by default, in our own words, because torch-lucent 0.1.8 does not install beside this (it pins kornia at 0.4.1
@@ -10,13 +10,17 @@ scale, rotation and jitter one after the other, Adam, and gradients of the weigh
 the same number of steps. Lucent's loop makes one unit in `--of`, since its time is a loop over them, and is multiplied.
 Target: at least three times as fast. Weights are random, which changes no speed.
 
-With `--transfer` it measures instead whether another mouse, REF, agrees on the classes of the sprites mouse's optima.
+With `--transfer` it measures instead whether another mouse, REF, agrees on the classes of the sprites mouse's optima;
+docs/features.md has it for `prisma train sprites --set init_seed=1 --set order_seed=1`.
 """
 
+import json
 import math
 import random
 from argparse import Namespace
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import timm
 import torch
@@ -99,24 +103,27 @@ def speed(args: Namespace) -> list[Line]:
     ]
 
 
-def transfer(ref: str, steps: int, device: str) -> None:
-    """Print how many of the sprites mouse's optima, one for each class, it and another mouse classify as that class."""
+def transfer(ref: str, steps: int, device: str) -> dict[str, Any]:
+    """How many of the sprites mouse's optima, one for each class, it and another mouse classify as that class."""
     ours, other = prisma.load("mice/sprites"), prisma.load(ref)
     for loaded in (ours, other):
         loaded.model.to(device)
     images, _ = task("sprites").inputs("test", 400)
+    lines = []
     for image in (FFT(), Pyramid(), MACO()):
         found = visualize(ours, range(40), image, steps=steps, data=images.to(device), second=other, k=1)
         of_second = torch.as_tensor(found.second_answer)
-        shares = [f"{name}: {share(x.eq(found.target))}" for name, x in (("itself", found.answer), (ref, of_second))]
-        print(type(image).__name__, *shares, sep="; ")
+        shares = {"itself": share(found.answer.eq(found.target)), "another": share(of_second.eq(found.target))}
+        lines.append({"image": type(image).__name__, **shares})
+        print(*(f"{name}: {value}" for name, value in lines[-1].items()), sep="; ")
+    return {"steps": steps, "classes": len(ours.labels), "lines": lines}
 
 
-def share(right: Tensor) -> str:
-    """A mean and its interval over images."""
+def share(right: Tensor) -> list[float]:
+    """A mean and the ends of its interval over images."""
     x = right.double()
-    low, high = prisma.bootstrap_interval(lambda rows: x[rows].mean(), len(x)).tolist()
-    return f"{x.mean():.2f} ({low:.2f} to {high:.2f})"
+    interval = prisma.bootstrap_interval(lambda rows: x[rows].mean(), len(x))
+    return [round(value, 3) for value in (x.mean().item(), *interval.tolist())]
 
 
 def main() -> None:
@@ -130,7 +137,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.transfer:
-        transfer(args.transfer, args.steps, args.device)
+        measured = transfer(args.transfer, args.steps, args.device)
+        if args.json:
+            Path(args.json).write_text(json.dumps(measured, indent=2) + "\n")
         return
     report(speed(args), args, {"timm": timm.__version__})
 

@@ -1,4 +1,4 @@
-"""Write the tables of the README, docs/publishing.md and docs/app.md from the files that hold their numbers.
+"""Write the tables of the README and of three pages of docs/ from the files that hold their numbers.
 
 These are `hub_cards/*/results.json` and `benchmarks/*.json`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "docs" / "publishing.md", ROOT / "docs" / "app.md")
+PAGES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("publishing", "app", "features")))
 
 
 def results() -> str:
@@ -106,6 +106,32 @@ def app() -> str:
     return "\n".join([*lines, "", f"{where}, {measured['device']}."])
 
 
+def features() -> str:
+    """How fast `benchmarks.features` found optimised images to be, and what another mouse says of them."""
+    measured = json.loads((ROOT / "benchmarks" / "features-cpu.json").read_text())
+    line = measured["lines"][0]
+    where = f"torch {measured['torch']}, timm {measured['timm']}, {measured['threads']} threads, {measured['device']}"
+    what = line["what"].removeprefix("features: ")
+    speed = (
+        f"Time for {what} of an EfficientNet-Lite0, over that of {line['against']} on the same network: "
+        f"{line['value']:.2f} ({where})."
+    )
+    found = json.loads((ROOT / "benchmarks" / "features-transfer.json").read_text())
+    rows = [
+        "| " + " | ".join([row["image"], *(f"{x:.2f} ({low:.2f} to {high:.2f})" for x, low, high in cells)]) + " |"
+        for row in found["lines"]
+        for cells in [(row["itself"], row["another"])]
+    ]
+    head = [
+        f"Of the optima of the sprites mouse's {found['classes']} logits, {found['steps']} steps each, the share that "
+        "is classified as its class, with intervals of 95 % over classes:",
+        "",
+        "| parameterisation | by the mouse | by a mouse of another seed |",
+        "|---|---|---|",
+    ]
+    return "\n".join([speed, "", *head, *rows])
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "results": results,
     "speed": speed,
@@ -113,6 +139,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "chaos": chaos,
     "publish": publishing,
     "app": app,
+    "features": features,
 }
 
 
