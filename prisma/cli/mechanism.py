@@ -18,7 +18,7 @@ PARTIAL = ".mechanism.partial.json"
 
 
 @cli.command(
-    epilog="Example: prisma mechanism my-lab/digits --hub hub; prisma mechanism runs/digits; prisma mechanism mice/circle"
+    epilog="Example: prisma mechanism my-lab/digits --hub hub; prisma mechanism runs/digits --limit 512"
 )
 def mechanism(
     model: Annotated[

@@ -20,6 +20,8 @@ from prisma.reading import parse_json
 
 FORMAT = 1
 DIGITS = 3
+NOISE = 1e-5
+"""Shares and changes below this are rounding: a head that writes nothing is not needed, whichever way its last bits go."""
 SOURCE = "mechanism.json"
 """The file that holds all numbers of a card."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_., >|-]{0,79}")
@@ -129,11 +131,15 @@ class Mechanism:
 
 
 def rounded(value: float | Tensor) -> float:
-    """Three digits, as the page prints them; a whole number stays whole. Raises PrismaError if it is not finite."""
+    """Three digits, as the page prints them; a whole number stays whole, and rounding of the last bits becomes 0.
+
+    Raises:
+        PrismaError: it is not finite.
+    """
     x = float(value)
     if not math.isfinite(x):
         raise PrismaError(f"expected finite numbers for a mechanism card; found {x}")
-    return x if x == int(x) else float(f"{x:.{DIGITS}g}")
+    return x if x == int(x) else 0.0 if abs(x) < NOISE else float(f"{x:.{DIGITS}g}")
 
 
 def with_interval(value: float | Tensor, ends: Tensor | Sequence[float]) -> tuple[float, float, float]:

@@ -67,11 +67,11 @@ SENTENCES: Mapping[str, str] = {
     "no_pairs_right": "This step does not apply: it needs pairs of images of two classes that are both answered "
     "rightly, and of {n[1]} images only {n[0]} are, too few for such pairs.",
     "pairs_by_factors": "{n[0]} pairs of test images: the other image of a pair is of another class, is answered "
-    "rightly too, and differs in as few factors as can be found, {n[1]} on average ({n[2]} of {n[3]} images that were looked "
-    "at are answered rightly).",
+    "rightly too, and differs in as few factors as can be found, {n[1]} on average ({n[2]} of {n[3]} images that were "
+    "looked at are answered rightly).",
     "pairs_at_random": "{n[0]} pairs of test images: the other image of a pair is of another class, is answered "
-    "rightly too, and is drawn at random, because the task has no factors ({n[1]} of {n[2]} images that were looked at are "
-    "answered rightly).",
+    "rightly too, and is drawn at random, because the task has no factors ({n[1]} of {n[2]} images that were looked at "
+    "are answered rightly).",
     "carries": f"{{Part}} carries {I0} of the difference between the two images.",
     "carriers": "{n[0]} of {n[1]} parts carry a share whose interval is above 0.",
     # circuit
@@ -88,7 +88,7 @@ SENTENCES: Mapping[str, str] = {
     "size": "The best {n[0]} of {n[1]} edges give {n[2]} ({n[3]} to {n[4]}) of the difference; {n[7]} random circuits "
     "with as many edges give {n[5]} to {n[6]}.",
     "cmd": f"Over circuits of ten sizes, the distance from the mouse's own answer (CMD, 0 is best) is {I0}; for "
-    "{{n[5]}} random rankings of edges it is {n[3]} to {n[4]}.",
+    "{n[5]} random rankings of edges it is {n[3]} to {n[4]}.",
     "cpr": f"The area under the share that is given (CPR, larger is better) is {I0}; for {{n[5]}} random rankings of "
     "edges it is {n[3]} to {n[4]}.",
     "circuit_pairs": "Edges are chosen on {n[0]} pairs of training images, and all figures are of {n[1]} pairs of test "
@@ -170,7 +170,7 @@ def shown_number(x: float) -> str:
     """A number as the page prints it. Raises PrismaError unless it is rounded as `findings.rounded` does."""
     if x != rounded(x):
         raise PrismaError(f"expected numbers of three digits in a mechanism card; found {x!r}")
-    return f"{int(x):,}" if x == int(x) else f"{x:g}" if abs(x) >= 1e-4 else f"{x:.2e}"
+    return f"{int(x):,}" if x == int(x) else f"{x:g}"
 
 
 def shown_cell(cell: tuple[float, ...]) -> str:
