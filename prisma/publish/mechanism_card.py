@@ -38,13 +38,18 @@ def files_of(card: Mechanism) -> tuple[File, ...]:
 
 
 def expect_own_files(folder: Path) -> None:
-    """Raise PrismaError if a folder is a commit of a folder hub, whose files nobody may change."""
+    """Raise PrismaError unless `write_mechanism` can write into a folder.
+
+    It cannot into a commit of a folder hub, whose files nobody may change, or where the marks of a model card are broken.
+    """
     if folder.resolve().parent.name == "snapshots" or (folder / WEIGHTS).is_symlink():
         raise PrismaError(
             f"expected a folder with files of its own; found {folder}, a commit of a hub, which stays as it is: give "
             f"the "
             "name OWNER/NAME and --hub, or a folder with --out"
         )
+    if (folder / CARD).is_file():
+        card_with_section(read_bytes(folder / CARD), "", str(folder / CARD))
 
 
 def write_mechanism(card: Mechanism, folder: Path) -> tuple[Path, ...]:

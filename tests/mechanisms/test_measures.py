@@ -6,7 +6,6 @@ import torch
 from prisma.analysis.statistics import mean_interval, wilson_interval
 from prisma.data import task
 from prisma.mechanisms.measures import MEASURES, OF_OBJECTIVES, mean_with_ends
-from prisma.train.config import TrainConfig
 from prisma.train.objectives import CLASSIFICATION, OBJECTIVES
 from prisma.recipes import RECIPES
 
@@ -19,7 +18,7 @@ def test_right_answers_are_one_and_ties_are_shared() -> None:
 
 def test_the_loss_of_several_questions_is_that_of_each_image_alone() -> None:
     data = task("pairs")
-    several = OBJECTIVES["several"].of(RECIPES["pairs"].model, TrainConfig(), data)
+    several = OBJECTIVES["several"].of(RECIPES["pairs"].model, RECIPES["pairs"].training, data)
     wanted = several.targets(data.splits["test"])[:5]
     logits = torch.randn(5, 20, generator=torch.Generator().manual_seed(0))
     found = MEASURES["loss"].metric(several, wanted)(logits)
