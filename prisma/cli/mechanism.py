@@ -17,9 +17,7 @@ cli = typer.Typer()
 PARTIAL = ".mechanism.partial.json"
 
 
-@cli.command(
-    epilog="Example: prisma mechanism my-lab/digits --hub hub; prisma mechanism runs/digits --limit 512"
-)
+@cli.command(epilog="Example: prisma mechanism my-lab/digits --hub hub; prisma mechanism runs/digits --limit 512")
 def mechanism(
     model: Annotated[
         str, typer.Argument(metavar="MOUSE", help="OWNER/NAME, a run folder, a published folder, or mice/NAME.")

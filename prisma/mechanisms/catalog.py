@@ -33,7 +33,7 @@ STEPS: tuple[Step, ...] = (
         "heads",
         "Heads: what they attend to, and whether they are needed",
         ("head_scores", "ablation"),
-        "A head attends to something if its share of attention on it is at least .25 and at least twice that of "
+        "A head attends to something if its share of attention on it is at least 0.25 and at least twice that of "
         "uniform "
         "attention; of several, the one that is most above it. That describes the head. Whether it matters is another "
         "question: it is ablated, alone, by giving it its mean over these images at each token. A head that is not "
@@ -64,7 +64,8 @@ STEPS: tuple[Step, ...] = (
         "Circuit: which edges are enough",
         ("circuit_discovery", "check_circuit", "circuit_evaluation", "path_patching"),
         "Edges outside a circuit carry what they have on the other image of a pair. 1 is the mouse's own difference of "
-        "logits, 0 that of the other image. A circuit says something only if it is far better than random ones with as "
+        "logits, 0 that of the other image. `a0.h3` is head 0.3 and `.q`, `.k`, `.v` what it reads, `m1` is the MLP of "
+        "block 1. The score is the estimate by which edges are ranked. A circuit says something only if it is far better than random ones with as "
         "many edges.",
         circuit,
     ),

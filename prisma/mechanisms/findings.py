@@ -1,6 +1,6 @@
 """What a mechanism card states: findings and tables of numbers, as JSON values. No sentence is stored.
 
-Numbers are rounded to three digits where they are made, so that the page prints exactly what the JSON has, and rounding
+Numbers are rounded to three digits, and four decimals, where they are made, so that the page prints exactly what the JSON has, and rounding
 in the last bits changes neither. A number with an interval is three numbers: the value, and the ends of the interval.
 """
 
@@ -19,9 +19,8 @@ from prisma.files import to_json
 from prisma.reading import parse_json
 
 FORMAT = 1
-DIGITS = 3
-NOISE = 1e-5
-"""Shares and changes below this are rounding: a head that writes nothing is not needed, whichever way its last bits go."""
+DIGITS, DECIMALS = 3, 4
+"""What is smaller is 0, so a head that writes nothing is not needed, whichever way its last bits go."""
 SOURCE = "mechanism.json"
 """The file that holds all numbers of a card."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_., >|-]{0,79}")
@@ -131,7 +130,7 @@ class Mechanism:
 
 
 def rounded(value: float | Tensor) -> float:
-    """Three digits, as the page prints them; a whole number stays whole, and rounding of the last bits becomes 0.
+    """Three digits and at most four decimals, as the page prints them; a whole number stays whole.
 
     Raises:
         PrismaError: it is not finite.
@@ -139,7 +138,7 @@ def rounded(value: float | Tensor) -> float:
     x = float(value)
     if not math.isfinite(x):
         raise PrismaError(f"expected finite numbers for a mechanism card; found {x}")
-    return x if x == int(x) else 0.0 if abs(x) < NOISE else float(f"{x:.{DIGITS}g}")
+    return x if x == int(x) else round(float(f"{x:.{DIGITS}g}"), DECIMALS) + 0.0
 
 
 def with_interval(value: float | Tensor, ends: Tensor | Sequence[float]) -> tuple[float, float, float]:

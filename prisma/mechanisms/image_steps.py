@@ -145,7 +145,7 @@ def lens(given: Given) -> StepFindings:
     stages = [measure(given.metric, found.readout[:, stage]) for stage in range(found.readout.shape[1])]
     cells = [with_interval(*mean_with_ends(values, given.measure_name)) for values in stages]
     parts = _ablated_components(given)
-    rows = [Row(f"stage {i}", (cell,)) for i, cell in enumerate(cells)]
+    rows = [Row(f"after block {i - 1}" if i else "embedding", (cell,)) for i, cell in enumerate(cells)]
     said = [
         Finding("stages", (), flat(cells[0], cells[-1]), in_card=True),
         *([_largest_step(cells)] if len(cells) > 2 else []),

@@ -68,39 +68,39 @@ def draw_edges(card: Mechanism) -> "Figure":
 
 
 def draw_training(card: Mechanism) -> "Figure":
-    """The measure at every checkpoint, and below it the heads whose harm changed most; bands are change points."""
+    """The measure at every checkpoint; the heads whose harm changed most; and when each curve changed, with intervals."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    step, noun = card.step("dynamics"), measure_of(card.measure).noun
-    curves = step.table("curves")
+    step, of = card.step("dynamics"), measure_of(card.measure)
+    curves, changes = step.table("curves"), step.table("changes")[: 1 + MOST_CURVES]
     at = [int(row.name.removeprefix("step ")) for row in curves]
-    changes = step.table("changes")
     with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
-        _curve(above, at, _series(curves, 0), changes[0], COLOURS[5], noun)
-        for row, colour in zip(changes[1 : 1 + MOST_CURVES], COLOURS, strict=False):
-            _curve(below, at, _series(curves, 1 + _index(card, row.name)), row, colour, row.name)
-        above.set_ylabel(noun)
-        below.set_ylabel(f"ablating it\n{measure_of(card.measure).worse} by")
+        figure = Figure(figsize=(7.2, 4.8), dpi=150, layout="constrained")
+        above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1.3, 0.2 + 0.12 * len(changes)))
+        for y, (row, colour) in enumerate(zip(changes, (COLOURS[5], *COLOURS), strict=False)):
+            panel, place = (above, 0) if y == 0 else (middle, 1 + _index(card, row.name))
+            panel.plot(at, _series(curves, place), color=colour, linewidth=1.6, label=row.name)
+            if row.cells[2]:
+                when, *ends = row.cells[2]
+                below.plot(ends, [y, y], color=colour, linewidth=2, solid_capstyle="round")
+                below.plot([when], [y], "o", color=colour, markersize=4)
+        above.set_ylabel(of.noun)
+        middle.set_ylabel(f"ablating it\n{of.worse} by")
+        middle.axhline(0, color="#c9ccd1", linewidth=1, zorder=0)
+        if len(changes) > 1:
+            middle.legend(loc="upper left", fontsize=8, ncols=2)
+        below.set_yticks(range(len(changes)), [row.name for row in changes], fontsize=7)
+        below.set_ylim(len(changes) - 0.5, -0.5)
+        below.set_ylabel("change\npoints")
         below.set_xlabel("step of training")
         below.set_xscale("symlog", linthresh=1)
-        below.set_xlim(at[0], at[-1])
-        below.axhline(0, color="#c9ccd1", linewidth=1, zorder=0)
-        below.legend(loc="upper left", fontsize=8, ncols=2)
-        above.set_title("Bands: where the change point of a curve is, at 95 %", loc="left", fontsize=9, color="#3b4048")
+        below.set_xlim(at[0], at[-1] * 1.05)
         ticks = [step for step in (0, 1, 10, 100, 1000, 10_000, 100_000) if at[0] <= step <= at[-1]]
         below.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         below.minorticks_off()
+        figure.align_ylabels()
     return figure
-
-
-def _curve(panel: "object", at: Sequence[int], values: Sequence[float], row: Row, colour: str, label: str) -> None:
-    panel.plot(at, values, color=colour, linewidth=1.6, label=label)  # type: ignore[attr-defined]
-    if row.cells[2]:
-        _, first, last = row.cells[2]
-        panel.axvspan(first, max(last, first * 1.02), color=colour, alpha=0.15, linewidth=0)  # type: ignore[attr-defined]
 
 
 def _series(curves: Sequence[Row], i: int) -> list[float]:

@@ -126,8 +126,8 @@ class Columns:
 
 
 COLUMNS: Mapping[str, Columns] = {
-    "heads": Columns("head", ("share of attention", "by chance", "{worse} by"), "attends to"),
-    "stages": Columns("readout of", ("{noun}",)),
+    "heads": Columns("head", ("share of attention", "by chance", "{worse} by"), "in words"),
+    "stages": Columns("readout of the residual stream", ("{noun}",)),
     "parts": Columns("replaced by its mean", ("{worse} by",), "verdict"),
     "patching": Columns("part", ("share of the difference",)),
     "sizes": Columns("share of edges", ("edges", "given", "by random circuits: mean (least to most)")),

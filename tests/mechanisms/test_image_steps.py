@@ -18,7 +18,9 @@ def right(of: object) -> object:
 def test_the_accuracy_and_that_of_the_most_frequent_class() -> None:
     some = given()
     (finding,) = answers(some).findings
-    counted = sum(int(run.argmax()) == int(label) for run, label in zip(some.answers(some.images), some.wanted, strict=True))
+    counted = sum(
+        int(run.argmax()) == int(label) for run, label in zip(some.answers(some.images), some.wanted, strict=True)
+    )
     assert finding.numbers[3:5] == (counted, 96) == (96, 96)
     assert finding.numbers[5] == rounded(max(some.wanted.tolist().count(c) for c in range(4)) / 96)
     assert finding.numbers[:3] == (1, rounded(96 / (96 + 1.959964**2)), 1)  # Wilson's interval of 96 of 96
@@ -61,7 +63,7 @@ def test_the_answer_is_readable_after_the_last_block_and_attention_is_needed() -
     by_hand = prisma.logit_lens(some.model, some.images, tokens=False).readout
     for stage in range(3):
         share = right(some.wanted)(by_hand[:, stage]).mean()  # type: ignore[operator]
-        guessed = found.row("stages", f"stage {stage}").cells[0][0]
+        guessed = found.row("stages", f"after block {stage - 1}" if stage else "embedding").cells[0][0]
         assert guessed == rounded(share) or stage < 2  # before the last block all logits tie: a fourth each
         assert stage == 2 or guessed == 0.25
     needed = {row.name: row.words for row in found.table("parts")}

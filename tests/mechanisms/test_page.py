@@ -30,7 +30,7 @@ def test_each_number_of_the_page_is_in_the_values(card: Mechanism) -> None:
     names = " ".join([row.name for row in rows] + [n for s in card.steps for f in s.findings for n in f.names])
     fixed = " ".join([*SENTENCES.values(), *(step.reading for step in STEPS)])
     known = numbers | set(_NUMBER.findall(names)) | set(_NUMBER.findall(fixed)) | {"95", "256"}
-    text = page(Mechanism.parse(card.to_json())).replace(card.weights, "")
+    text = page(Mechanism.parse(card.to_json())).replace(card.weights[:12], "")
     printed = _NUMBER.findall(text)
     assert len(printed) > 100
     assert set(printed) - known == set()

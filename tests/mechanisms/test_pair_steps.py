@@ -18,7 +18,9 @@ def test_only_the_known_heads_carry_the_difference() -> None:
     pairs = some.test_pairs
     by_hand = prisma.activation_patching(some.model, pairs.clean, pairs.corrupt, "attn.z", pairs.metric, axis="head")
     low, high = by_hand.interval("normalised")[:, 1, 2].tolist()
-    assert found.row("patching", "head 1.2").cells == ((rounded(by_hand.normalised()[1, 2]), rounded(low), rounded(high)),)
+    assert found.row("patching", "head 1.2").cells == (
+        (rounded(by_hand.normalised()[1, 2]), rounded(low), rounded(high)),
+    )
 
 
 def test_the_circuit_has_the_edge_of_an_induction_head_beside_random_ones() -> None:

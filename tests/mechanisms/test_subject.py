@@ -17,7 +17,9 @@ def test_a_run_a_published_mouse_and_one_of_the_package(run: Path, hub: Path, tm
     own, published, shipped = subject(run), subject("lab/tiny", hub), subject("mice/circle")
     assert own.checkpoints is not None and published.checkpoints is not None and shipped.checkpoints is None
     assert list(own.checkpoints) == list(published.checkpoints) == [0, 1, 2, 4, 6]
-    assert own.weights == published.weights == sha256(run / WEIGHTS) and shipped.weights == sha256(MICE / "circle" / WEIGHTS)
+    assert own.weights == published.weights == sha256(run / WEIGHTS) and shipped.weights == sha256(
+        MICE / "circle" / WEIGHTS
+    )
     assert (own.name, published.name, shipped.name) == ("digits", "lab/tiny", "mice/circle")
     ours, theirs = own.checkpoints[2](), published.checkpoints[2]()
     assert all(bool((a == b).all()) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
@@ -26,11 +28,10 @@ def test_a_run_a_published_mouse_and_one_of_the_package(run: Path, hub: Path, tm
 
 
 @pytest.mark.parametrize(
-    "ref", ["timm/vit_tiny", "hf/a/b", "../../etc", "a/b/c", "mice/none", "x" * 5000, "no\0name", "", "-", "lab/..", "."]
+    "ref",
+    ["timm/vit_tiny", "hf/a/b", "../../etc", "a/b/c", "mice/none", "x" * 5000, "no\0name", "", "-", "lab/..", "."],
 )
-def test_what_is_no_mouse_is_refused_in_one_sentence(
-    ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_no_mouse_is_refused_in_one_sentence(ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PrismaError) as error:
         subject(ref)

@@ -55,7 +55,14 @@ def test_what_is_around_a_section_written_by_hand_stays() -> None:
 
 def test_names_of_its_files() -> None:
     assert all(is_mechanism_name(name) for name in ("mechanism.md", "mechanism.json", "mechanism/heads.png"))
-    others = ("mechanism/../x.png", "mechanism/a.svg", "mechanism/", "Mechanism.md", "mechanism/a/b.png", "a/mechanism.md")
+    others = (
+        "mechanism/../x.png",
+        "mechanism/a.svg",
+        "mechanism/",
+        "Mechanism.md",
+        "mechanism/a/b.png",
+        "a/mechanism.md",
+    )
     assert not any(is_mechanism_name(name) for name in others)
 
 
