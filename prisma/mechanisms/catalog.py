@@ -65,8 +65,8 @@ STEPS: tuple[Step, ...] = (
         ("circuit_discovery", "check_circuit", "circuit_evaluation", "path_patching"),
         "Edges outside a circuit carry what they have on the other image of a pair. 1 is the mouse's own difference of "
         "logits, 0 that of the other image. `a0.h3` is head 0.3 and `.q`, `.k`, `.v` what it reads, `m1` is the MLP of "
-        "block 1. The score is the estimate by which edges are ranked. A circuit says something only if it is far better than random ones with as "
-        "many edges.",
+        "block 1. The score is the estimate by which edges are ranked. A circuit says something only if it is far "
+        "better than random ones with as many edges.",
         circuit,
     ),
     Step(

@@ -1,7 +1,8 @@
 """What a mechanism card states: findings and tables of numbers, as JSON values. No sentence is stored.
 
-Numbers are rounded to three digits, and four decimals, where they are made, so that the page prints exactly what the JSON has, and rounding
-in the last bits changes neither. A number with an interval is three numbers: the value, and the ends of the interval.
+Numbers are rounded to three digits, and four decimals, where they are made: the page prints exactly what the JSON has,
+and rounding in the last bits changes neither. A number with an interval is three numbers: the value, and the ends of
+the interval.
 """
 
 import math

@@ -36,8 +36,8 @@ def page(card: Mechanism) -> str:
         if one.step in by_name:
             parts += _step(card, by_name[one.step], one)
     parts.append(
-        f"Version {card.version} of Prisma; the SHA-256 of the weights begins with `{card.weights[:12]}`. One training run: other "
-        "seeds may give other heads the same work."
+        f"Version {card.version} of Prisma; the SHA-256 of the weights begins with `{card.weights[:12]}`. One training "
+        "run: other seeds may give other heads the same work."
     )
     return "\n\n".join(parts) + "\n"
 

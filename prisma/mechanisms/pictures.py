@@ -68,7 +68,7 @@ def draw_edges(card: Mechanism) -> "Figure":
 
 
 def draw_training(card: Mechanism) -> "Figure":
-    """The measure at every checkpoint; the heads whose harm changed most; and when each curve changed, with intervals."""
+    """The measure at every checkpoint, the heads whose harm changed most, and when each curve changed, by intervals."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -40,13 +40,13 @@ def files_of(card: Mechanism) -> tuple[File, ...]:
 def expect_own_files(folder: Path) -> None:
     """Raise PrismaError unless `write_mechanism` can write into a folder.
 
-    It cannot into a commit of a folder hub, whose files nobody may change, or where the marks of a model card are broken.
+    It cannot into a commit of a folder hub, whose files nobody may change, or where a model card has one mark
+    without the other.
     """
     if folder.resolve().parent.name == "snapshots" or (folder / WEIGHTS).is_symlink():
         raise PrismaError(
             f"expected a folder with files of its own; found {folder}, a commit of a hub, which stays as it is: give "
-            f"the "
-            "name OWNER/NAME and --hub, or a folder with --out"
+            "the name OWNER/NAME and --hub, or a folder with --out"
         )
     if (folder / CARD).is_file():
         card_with_section(read_bytes(folder / CARD), "", str(folder / CARD))

@@ -33,14 +33,14 @@ def test_of_a_run_folder(prisma: Prisma, run: Path) -> None:
 
 def test_of_a_published_mouse(prisma: Prisma, hub: Path, tmp_path: Path) -> None:
     before = Published("lab/tiny", hub).file("README.md").read_bytes()
-    code, out, err = prisma("mechanism", "lab/tiny", "--hub", str(hub), *FEW, "--dry-run")
+    code, _, err = prisma("mechanism", "lab/tiny", "--hub", str(hub), *FEW, "--dry-run")
     assert code == 0 and "main of lab/tiny would get: README.md, mechanism.md" in err
     assert Published("lab/tiny", hub).file("README.md").read_bytes() == before and not (tmp_path / "runs").exists()
-    code, out, err = prisma("mechanism", "lab/tiny", "--hub", str(hub), *FEW)
+    code, _, err = prisma("mechanism", "lab/tiny", "--hub", str(hub), *FEW)
     assert code == 0 and "Wrote into main of lab/tiny: README.md" in err
     assert (tmp_path / "runs" / "mechanism-tiny" / "mechanism.md").is_file()
     assert not audit("lab/tiny", hub)
-    code, out, err = prisma("mechanism", "lab/tiny", "--hub", str(hub), *FEW, "--out", "other")
+    code, _, err = prisma("mechanism", "lab/tiny", "--hub", str(hub), *FEW, "--out", "other")
     assert code == 0 and "has this mechanism card already" in err and (tmp_path / "other" / "mechanism.json").is_file()
 
 

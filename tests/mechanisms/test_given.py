@@ -1,7 +1,7 @@
 """Images and pairs: drawn by a seed, answered rightly, of two classes, and as alike as the task allows."""
 
-import torch
 import pytest
+import torch
 
 from prisma.data import task
 from prisma.loaded import load

@@ -6,8 +6,8 @@ import torch
 from prisma.analysis.statistics import mean_interval, wilson_interval
 from prisma.data import task
 from prisma.mechanisms.measures import MEASURES, OF_OBJECTIVES, mean_with_ends
-from prisma.train.objectives import CLASSIFICATION, OBJECTIVES
 from prisma.recipes import RECIPES
+from prisma.train.objectives import CLASSIFICATION, OBJECTIVES
 
 
 def test_right_answers_are_one_and_ties_are_shared() -> None:

@@ -1,6 +1,7 @@
 """The page and the section are functions of the values: each number that they print is one of them."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,6 @@ from prisma.mechanisms.catalog import STEPS
 from prisma.mechanisms.findings import Row, StepFindings, Table
 from prisma.mechanisms.page import MOST_ROWS, pictured, told
 from prisma.mechanisms.sentences import SENTENCES, sentences, shown_number
-from dataclasses import replace
 from tests.mechanisms.test_findings import CARD
 from tests.planted_mouse import subject
 

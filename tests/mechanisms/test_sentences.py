@@ -37,8 +37,8 @@ def test_every_sentence_can_be_said_and_says_all_its_numbers(says: str) -> None:
 
 def test_sentences_of_a_card() -> None:
     assert sentences(CARD, "answers") == [
-        "It answers 12 of 24 test images right, an accuracy of 0.5 (0.25 to 0.75); always the most frequent class would "
-        "give 0.125."
+        "It answers 12 of 24 test images right, an accuracy of 0.5 (0.25 to 0.75); always the most frequent class "
+        "would give 0.125."
     ]
     assert sentences(CARD, "heads", in_card=True) == ["1 of 2 heads are needed, each ablated alone."]
     worse = sentence(Finding("part_needed", ("mlp 0",), (1, 0.5, 2)), "loss")
