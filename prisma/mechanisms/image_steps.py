@@ -141,6 +141,7 @@ def lens(given: Given) -> StepFindings:
     """After which block the answer is readable, beside what is lost without what each block adds."""
     if not given.model.config.n_layers:
         raise DoesNotApplyError("no_heads")
+    _ = given.measure  # the sentence about the objective comes first
     found = logit_lens(given.model, given.images, tokens=False)
     stages = [measure(given.metric, found.readout[:, stage]) for stage in range(found.readout.shape[1])]
     cells = [with_interval(*mean_with_ends(values, given.measure_name)) for values in stages]
@@ -148,7 +149,7 @@ def lens(given: Given) -> StepFindings:
     rows = [Row(f"after block {i - 1}" if i else "embedding", (cell,)) for i, cell in enumerate(cells)]
     said = [
         Finding("stages", (), flat(cells[0], cells[-1]), in_card=True),
-        *([_largest_step(cells)] if len(cells) > 2 else []),
+        *([step] if len(cells) > 2 and (step := _largest_step(cells)) else []),
     ]
     largest = max(parts, key=lambda name: parts[name][0])
     verdict = verdict_of(parts[largest])
@@ -160,9 +161,12 @@ def lens(given: Given) -> StepFindings:
     return StepFindings("lens", tuple(said), tables)
 
 
-def _largest_step(cells: list[tuple[float, float, float]]) -> Finding:
-    """Between which two stages the measure of the readout changes most."""
+def _largest_step(cells: list[tuple[float, float, float]]) -> Finding | None:
+    """Between which two stages the measure of the readout changes most; None if their intervals meet."""
     at = max(range(1, len(cells)), key=lambda i: abs(cells[i][0] - cells[i - 1][0]))
+    (_, low, high), (_, least, most) = cells[at - 1], cells[at]
+    if low <= most and least <= high:
+        return None
     return Finding("largest_step", (), flat(at - 1, cells[at - 1], cells[at]))
 
 

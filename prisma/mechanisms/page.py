@@ -2,7 +2,16 @@
 
 from prisma.mechanisms.catalog import STEPS, Step
 from prisma.mechanisms.findings import SOURCE, Mechanism, Row, StepFindings, Table
-from prisma.mechanisms.sentences import COLUMNS, Columns, measure_of, row_words, sentences, shown_cell, shown_number
+from prisma.mechanisms.sentences import (
+    COLUMNS,
+    Columns,
+    is_reason,
+    measure_of,
+    row_words,
+    sentences,
+    shown_cell,
+    shown_number,
+)
 
 PAGE = "mechanism.md"
 PICTURES = "mechanism"
@@ -50,27 +59,23 @@ def section(card: Mechanism) -> str:
         f"What its parts do, by `prisma mechanism` on {card.images:,} test images, with intervals of 95 %. "
         f"[The page]({PAGE}) has all findings, how they were measured and how to read them; "
         f"[`{SOURCE}`]({SOURCE}) has the numbers.",
-        "\n".join(f"- {line}" for line in lines),
+        "\n".join(f"- {line}" for line in lines) or "No step applies to this mouse; the page says why.",
     ]
     if "heads" in pictured(card):
         parts.append(_picture("heads"))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _step(card: Mechanism, step: Step, found: StepFindings) -> list[str]:
     """Heading, sentences, picture, how to read them, and tables."""
     parts = [f"## {step.title}", "\n".join(f"- {line}" for line in sentences(card, step.name))]
-    if not _applies(found):
+    if any(is_reason(finding) for finding in found.findings):
         return parts
     if step.name in pictured(card):
         parts.append(_picture(step.name))
     made = f" Made with {', '.join(f'`{name}`' for name in step.analyses)}." if step.analyses else ""
     parts.append(f"*How to read it.* {step.reading}{made}")
     return parts + [_table(card, table) for table in found.tables if table.name in COLUMNS]
-
-
-def _applies(found: StepFindings) -> bool:
-    return not (len(found.findings) == 1 and not found.tables and found.findings[0].says not in ("accuracy", "loss"))
 
 
 def _picture(name: str) -> str:

@@ -34,14 +34,24 @@ I0 = "{n[0]} ({n[1]} to {n[2]})"
 _HEAD = f"Head {{s[0]}} attends to {{attends}}: {I0} of its attention, {{n[3]}} by chance; "
 _ABLATED = "{n[4]} ({n[5]} to {n[6]})"
 
+GOALS: Mapping[str, str] = {
+    "classification": "one class for each image",
+    "several": "several answers for each image",
+    "regression": "numbers",
+    "reconstruction": "giving back the pixels of each patch",
+    "masked": "the pixels of patches that it does not see",
+    "varying": "a goal that changes",
+}
+"""Objective -> what a mouse was trained for, in words."""
+
 SENTENCES: Mapping[str, str] = {
     "refused": "This step could not be computed: an analysis refused this mouse or these images.",
     # answers
     "accuracy": f"It answers {{n[3]}} of {{n[4]}} test images right, an accuracy of {I0}; always the most frequent "
     "class would give {n[5]}.",
     "loss": f"Its loss on {{n[3]}} test images is {I0}.",
-    "no_measure": "This step does not apply: the mouse was trained for {s[0]}, with a part that a checkpoint does not "
-    "hold or towards a goal that changes, so no number of one checkpoint says how well it does on an image.",
+    "no_measure": "This step does not apply: the mouse was trained for {goal}, and how well it does that is no number "
+    "of its output for one image.",
     # heads
     "heads": "{n[0]} of {n[1]} heads are needed, each ablated alone.",
     "head_needed": f"{_HEAD}ablating it {{worse}} by {_ABLATED}.",
@@ -63,7 +73,7 @@ SENTENCES: Mapping[str, str] = {
     f"by its mean {{worse}} by {I0}, an interval with 0 in it.",
     # patching
     "no_pairs_of_classes": "This step does not apply: it needs pairs of images of two classes, and the mouse was "
-    "trained for {s[0]}, so that its images have no one class.",
+    "trained for {goal}, so that its images have no one class.",
     "no_pairs_right": "This step does not apply: it needs pairs of images of two classes that are both answered "
     "rightly, and of {n[1]} images only {n[0]} are, too few for such pairs.",
     "pairs_by_factors": "{n[0]} pairs of test images: the other image of a pair is of another class, is answered "
@@ -150,6 +160,8 @@ def sentence(finding: Finding, measure: str) -> str:
     fields |= {"noun": of.noun, "an": "an" if of.noun[0] in "aeiou" else "a"}
     if s and finding.says.startswith("head_"):
         fields["attends"] = _known(ATTENDS, s[-1])
+    if finding.says in ("no_measure", "no_pairs_of_classes"):
+        fields["goal"] = _known(GOALS, s[0] if s else "")
     if s:
         fields |= {"Part": _part(s[0]), "Subject": _subject(s[0], of)}
     try:
@@ -159,6 +171,11 @@ def sentence(finding: Finding, measure: str) -> str:
             f"expected all that the sentence {finding.says!r} says; found {len(finding.numbers)} numbers and "
             f"{len(s)} names"
         ) from None
+
+
+def is_reason(finding: Finding) -> bool:
+    """Whether a finding says why a step says nothing."""
+    return SENTENCES.get(finding.says, "").startswith("This step")
 
 
 def measure_of(name: str) -> Measure:

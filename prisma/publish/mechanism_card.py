@@ -100,30 +100,36 @@ def publish_mechanism(
     with TemporaryDirectory() as temporary, sentences(where or Path(temporary)):
         writer = hub_for(Path(temporary), repo, where)
         labels = writer.labels()
-        manifest = _manifest(writer, labels)
-        files = _files(card, writer, manifest)
-        stated = {record.name: record for record in manifest.files}
-        changed = tuple(file for file in files if stated.get(file.name) != file.record)
-        names = tuple(file.name for file in changed)
+        beside = files_of(card)
+        changed, _ = _changes(card, writer, beside)
         if not changed or dry_run:
-            return MechanismReport(repo, False, labels[MAIN], names)
-        new = File.of(MANIFEST, replace(manifest, files=_records(manifest, changed)).to_json())
-        signed = _signed(new, signer)
+            return MechanismReport(repo, False, labels[MAIN], tuple(file.name for file in changed))
         with writer.writing():
+            changed, manifest = _changes(card, writer, beside)  # again: another process may have written meanwhile
+            new = File.of(MANIFEST, replace(manifest, files=_records(manifest, changed)).to_json())
+            signed = _signed(new, signer)
             message = message_with(f"Mechanism card of {card.images} test images", new.sha256)
             commit = writer.amend((*changed, new, *signed), message)
-    return MechanismReport(repo, True, commit, names)
+    return MechanismReport(repo, True, commit, tuple(file.name for file in changed))
 
 
-def _manifest(hub: Hub, labels: dict[str, str]) -> Manifest:
-    data = hub.read(MANIFEST) if MAIN in labels else None
+def _changes(card: Mechanism, hub: Hub, beside: tuple[File, ...]) -> tuple[tuple[File, ...], Manifest]:
+    """The files that `main` lacks or has otherwise, and its manifest."""
+    manifest = _manifest(hub)
+    stated = {record.name: record for record in manifest.files}
+    files = (_readme(card, hub, manifest), *beside)
+    return tuple(file for file in files if stated.get(file.name) != file.record), manifest
+
+
+def _manifest(hub: Hub) -> Manifest:
+    data = hub.read(MANIFEST) if MAIN in hub.labels() else None
     if data is None:
         raise PrismaError(f"expected a published mouse {hub.repo} in {hub.place}; found no {MANIFEST} there")
     return Manifest.parse(data)
 
 
-def _files(card: Mechanism, hub: Hub, manifest: Manifest) -> tuple[File, ...]:
-    """All files that `main` gets."""
+def _readme(card: Mechanism, hub: Hub, manifest: Manifest) -> File:
+    """The model card with the section."""
     stated = next((record.sha256 for record in manifest.files if record.name == WEIGHTS), None)
     if stated != card.weights:
         raise PrismaError(
@@ -135,7 +141,7 @@ def _files(card: Mechanism, hub: Hub, manifest: Manifest) -> tuple[File, ...]:
     if data is None:
         raise PrismaError(f"expected {CARD} in main of {hub.repo}; found none: publish it again")
     text = card_with_section(data, section(card), f"{CARD} of {hub.repo}")
-    return File.of(CARD, text), *files_of(card)
+    return File.of(CARD, text)
 
 
 def _records(manifest: Manifest, changed: tuple[File, ...]) -> tuple[FileRecord, ...]:

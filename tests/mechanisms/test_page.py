@@ -10,6 +10,7 @@ from prisma.mechanisms.catalog import STEPS
 from prisma.mechanisms.findings import Row, StepFindings, Table
 from prisma.mechanisms.page import MOST_ROWS, pictured, told
 from prisma.mechanisms.sentences import SENTENCES, sentences, shown_number
+from prisma.train.objectives import OBJECTIVES
 from tests.mechanisms.test_findings import CARD
 from tests.planted_mouse import subject
 
@@ -64,3 +65,10 @@ def test_long_tables_say_how_many_rows_are_left_out() -> None:
     text = page(replace(CARD, steps=(CARD.steps[0], step)))
     assert "3 more rows are in" in text and f"| 0.{MOST_ROWS - 1} |" in text and f"| 0.{MOST_ROWS} |" not in text
     assert page(replace(CARD, steps=(*CARD.steps, StepFindings("later", ())))) == page(CARD)  # of another version
+
+
+def test_a_mouse_to_which_nothing_applies_says_so() -> None:
+    masked = OBJECTIVES["masked"].__new__(OBJECTIVES["masked"])
+    card = mechanism(replace(subject(), objective=masked), limit=8, pairs=2)
+    assert "No step applies to this mouse; the page says why." in section(card) and not pictured(card)
+    assert page(card).count("- This step does not apply:") == len(STEPS) and "How to read it" not in page(card)

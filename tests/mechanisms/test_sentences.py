@@ -9,6 +9,7 @@ from prisma.errors import PrismaError
 from prisma.mechanisms.findings import Finding, Row
 from prisma.mechanisms.sentences import (
     ATTENDS,
+    GOALS,
     SENTENCES,
     WORDS,
     row_words,
@@ -17,11 +18,13 @@ from prisma.mechanisms.sentences import (
     shown_cell,
     shown_number,
 )
+from prisma.train.objectives import OBJECTIVES
 from tests.mechanisms.test_findings import CARD
 
 
 def test_every_score_of_a_head_has_words() -> None:
     assert ATTENDS.keys() == SCORES.keys()
+    assert GOALS.keys() == OBJECTIVES.keys()
 
 
 @pytest.mark.parametrize("says", SENTENCES)
@@ -30,7 +33,8 @@ def test_every_sentence_can_be_said_and_says_all_its_numbers(says: str) -> None:
     count = max(needed, default=-1) + 1
     assert set(needed) == set(range(count)), "a number that is measured and not said"
     numbers = tuple(0.101 + i / 1000 for i in range(count))
-    text = sentence(Finding(says, ("head 0.1", "previous_patch"), tuple(round(x, 3) for x in numbers)), "accuracy")
+    names = ("masked",) if "{goal}" in SENTENCES[says] else ("head 0.1", "previous_patch")
+    text = sentence(Finding(says, names, tuple(round(x, 3) for x in numbers)), "accuracy")
     assert all(shown_number(round(x, 3)) in text for x in numbers)
     assert "{" not in text and text.endswith(".")
 
