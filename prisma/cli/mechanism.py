@@ -27,8 +27,8 @@ def mechanism(
         Path | None,
         typer.Option(help="The folder for the files (default: that of the mouse, else runs/mechanism-NAME)."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=2, help="Test images, drawn at random.")] = 256,
-    pairs: Annotated[int, typer.Option(min=2, help="Pairs of test images, and of training images.")] = 64,
+    limit: Annotated[int, typer.Option(min=16, help="Test images, drawn at random.")] = 256,
+    pairs: Annotated[int, typer.Option(min=8, help="Pairs of test images, and of training images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     sign: Sign = None,
     dry_run: Annotated[

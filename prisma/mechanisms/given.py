@@ -20,7 +20,7 @@ from prisma.runs import run
 from prisma.train.objectives import Objective
 from prisma.vit import ViT
 
-FEWEST = 8
+FEWEST_PAIRS = 8
 """Pairs, without which nothing is said about pairs."""
 TRIED = 8
 """Images that are looked at for each pair."""
@@ -123,12 +123,12 @@ class Given:
         if self.objective.name != "classification":
             raise DoesNotApplyError("no_pairs_of_classes", names=(self.objective.name,))
         split = self.task.splits[name]
-        rows = self._drawn(split)[: TRIED * max(self.n_pairs, FEWEST)]
+        rows = self._drawn(split)[: TRIED * max(self.n_pairs, FEWEST_PAIRS)]
         images, labels = self._normalised(split, rows), split.labels[rows]
         right = (self.answers(images).argmax(-1).cpu() == labels).nonzero()[:, 0]
         own, classes = right[: self.n_pairs], labels[right]
         other_class = labels[own][:, None] != classes
-        if int(other_class.any(1).sum()) < min(FEWEST, self.n_pairs):
+        if int(other_class.any(1).sum()) < FEWEST_PAIRS:
             raise DoesNotApplyError("no_pairs_right", len(right), len(rows))
         own, other_class = own[other_class.any(1)], other_class[other_class.any(1)]
         factors = [split.factors[factor.name][rows] for factor in self.task.factors if factor.name in split.factors]

@@ -13,14 +13,14 @@ from prisma.fields import conform
 from prisma.files import write_atomic
 from prisma.mechanisms.catalog import STEPS, Step
 from prisma.mechanisms.findings import Finding, Mechanism, StepFindings
-from prisma.mechanisms.given import DoesNotApplyError, Given
+from prisma.mechanisms.given import FEWEST_PAIRS, DoesNotApplyError, Given
 from prisma.mechanisms.measures import OF_OBJECTIVES
 from prisma.mechanisms.subject import Subject, subject
 from prisma.reading import read_bytes
 
 LIMIT, PAIRS = 256, 64
-MOST = 100_000
-"""Images or pairs."""
+FEWEST, MOST = 16, 100_000
+"""Images; of a few, a bootstrap gives too narrow an interval."""
 
 
 def mechanism(
@@ -56,9 +56,10 @@ def mechanism(
         PrismaError: it is no mouse, its task is not here, a setting is out of range, or it gives no finite answers.
     """
     limit, pairs, seed = conform("limit", limit, int), conform("pairs", pairs, int), conform("seed", seed, int)
-    if not (2 <= limit <= MOST and 2 <= pairs <= MOST and 0 <= seed < 2**63):
+    if not (FEWEST <= limit <= MOST and FEWEST_PAIRS <= pairs <= MOST and 0 <= seed < 2**63):
         raise PrismaError(
-            f"expected 2 to {MOST:,} images and pairs, and a seed of at least 0; found {limit=}, {pairs=}, {seed=}"
+            f"expected {FEWEST} to {MOST:,} images, {FEWEST_PAIRS} to {MOST:,} pairs, and a seed of at least 0; found "
+            f"{limit=}, {pairs=}, {seed=}"
         )
     found = ref if isinstance(ref, Subject) else subject(ref, hub)
     given = Given(found.model, found.task, found.objective, found.transform, limit, pairs, seed, found.checkpoints)

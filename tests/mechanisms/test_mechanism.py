@@ -86,7 +86,7 @@ def test_a_step_that_an_analysis_refuses_says_so_and_answers_that_are_not_finite
         measure(replace(subject(), model=silent), limit=32, pairs=12)
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 1}, {"pairs": 1}, {"seed": -1}, {"limit": 10**9}, {"limit": "many"}])
+@pytest.mark.parametrize("wrong", [{"limit": 15}, {"pairs": 7}, {"seed": -1}, {"limit": 10**9}, {"limit": "many"}])
 def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(PrismaError, match="expected"):
         measure(subject(), **wrong)  # type: ignore[arg-type]

@@ -69,6 +69,6 @@ def test_long_tables_say_how_many_rows_are_left_out() -> None:
 
 def test_a_mouse_to_which_nothing_applies_says_so() -> None:
     masked = OBJECTIVES["masked"].__new__(OBJECTIVES["masked"])
-    card = mechanism(replace(subject(), objective=masked), limit=8, pairs=2)
+    card = mechanism(replace(subject(), objective=masked), limit=16, pairs=8)
     assert "No step applies to this mouse; the page says why." in section(card) and not pictured(card)
     assert page(card).count("- This step does not apply:") == len(STEPS) and "How to read it" not in page(card)
