@@ -82,11 +82,11 @@ SENTENCES: Mapping[str, str] = {
     "pairs_at_random": "{n[0]} pairs of test images: the other image of a pair is of another class, is answered "
     "rightly too, and is drawn at random, because the task has no factors ({n[1]} of {n[2]} images that were looked at "
     "are answered rightly).",
-    "carries": f"{{Part}} carries {I0} of the difference between the two images.",
+    "carries": f"{{Part}} carries {I0} of the difference between two images of different classes.",
     "carriers": "{n[0]} of {n[1]} parts carry a share whose interval is above 0.",
     # circuit
-    "circuit": "A circuit of {n[0]} of {n[1]} edges gives {n[2]} ({n[3]} to {n[4]}) of the difference; {n[7]} random "
-    "circuits with as many edges give {n[5]} to {n[6]}.",
+    "circuit": "A circuit of {n[0]} of {n[1]} edges gives {n[2]} ({n[3]} to {n[4]}) of the difference between two images "
+    "of different classes; {n[7]} random circuits with as many edges give {n[5]} to {n[6]}.",
     "completeness": f"Without these edges, {I0} of the difference is lost.",
     "edge": f"The edge from {{s[0]}} to {{s[1]}} carries {I0} of the difference when it alone is replaced; without it "
     "the circuit gives {n[3]} less.",
@@ -95,8 +95,8 @@ SENTENCES: Mapping[str, str] = {
     "the circuit gives {n[3]} less.",
     "too_many_edges": "With {n[0]} edges, more than {n[1]}, no edges are removed one by one; circuits of fixed sizes "
     "follow.",
-    "size": "The best {n[0]} of {n[1]} edges give {n[2]} ({n[3]} to {n[4]}) of the difference; {n[7]} random circuits "
-    "with as many edges give {n[5]} to {n[6]}.",
+    "size": "The best {n[0]} of {n[1]} edges give {n[2]} ({n[3]} to {n[4]}) of the difference between two images of "
+    "different classes; {n[7]} random circuits with as many edges give {n[5]} to {n[6]}.",
     "cmd": f"Over circuits of ten sizes, the distance from the mouse's own answer (CMD, 0 is best) is {I0}; for "
     "{n[5]} random rankings of edges it is {n[3]} to {n[4]}.",
     "cpr": f"The area under the share that is given (CPR, larger is better) is {I0}; for {{n[5]}} random rankings of "
