@@ -85,8 +85,8 @@ SENTENCES: Mapping[str, str] = {
     "carries": f"{{Part}} carries {I0} of the difference between two images of different classes.",
     "carriers": "{n[0]} of {n[1]} parts carry a share whose interval is above 0.",
     # circuit
-    "circuit": "A circuit of {n[0]} of {n[1]} edges gives {n[2]} ({n[3]} to {n[4]}) of the difference between two images "
-    "of different classes; {n[7]} random circuits with as many edges give {n[5]} to {n[6]}.",
+    "circuit": "A circuit of {n[0]} of {n[1]} edges gives {n[2]} ({n[3]} to {n[4]}) of the difference between two "
+    "images of different classes; {n[7]} random circuits with as many edges give {n[5]} to {n[6]}.",
     "completeness": f"Without these edges, {I0} of the difference is lost.",
     "edge": f"The edge from {{s[0]}} to {{s[1]}} carries {I0} of the difference when it alone is replaced; without it "
     "the circuit gives {n[3]} less.",
