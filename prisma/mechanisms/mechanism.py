@@ -37,8 +37,8 @@ def mechanism(
 
     Every number that describes a part (what a head attends to, where the answer can be read) stands beside one of what
     happens when the part is taken away or replaced, with an interval of 95 %. A part whose effect may be 0 is said to
-    be not needed. `str(card)` is not the page: `prisma.mechanisms.page(card)` is, and `card.step("heads").findings` are
-    the values.
+    be not needed. `card.step("heads")` has the values, and
+    `prisma.mechanisms.page(card)` puts them into words.
 
     Args:
         ref: `mice/NAME`, `OWNER/NAME`, a run folder or a folder of what is published.
