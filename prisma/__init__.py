@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from prisma.edits import Add, Mean, Resample, Scale, Set, Zero
     from prisma.errors import PrismaError, UnsupportedModelError
     from prisma.loaded import Loaded, load
+    from prisma.mechanisms.mechanism import mechanism
     from prisma.metrics import KL, Logit, LogitDiff, Probability, Rank, Similarity
     from prisma.runs import record, run
     from prisma.sparse.loading import load_coder
@@ -132,6 +133,7 @@ __all__ = [
     "logit_lens",
     "map_curves",
     "mean_difference",
+    "mechanism",
     "memories",
     "modularity",
     "move_to_registers",
@@ -218,6 +220,7 @@ _HOME = {
     "edits": ("Add", "Mean", "Resample", "Scale", "Set", "Zero"),
     "errors": ("PrismaError", "UnsupportedModelError"),
     "loaded": ("Loaded", "load"),
+    "mechanisms.mechanism": ("mechanism",),
     "metrics": ("KL", "Logit", "LogitDiff", "Probability", "Rank", "Similarity"),
     "runs": ("record", "run"),
     "sparse.loading": ("load_coder",),

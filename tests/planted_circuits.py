@@ -42,7 +42,7 @@ def _bare(layers: int) -> ViT:
     return model
 
 
-def _attention(model: ViT, layer: int) -> tuple[Attention, Tensor]:
+def attention_of(model: ViT, layer: int) -> tuple[Attention, Tensor]:
     """The attention of a layer, and its projections [side, head, d_head, d_model], as a view."""
     attention = model.blocks[layer].get_submodule("attn")
     assert isinstance(attention, Attention)
@@ -51,7 +51,7 @@ def _attention(model: ViT, layer: int) -> tuple[Attention, Tensor]:
 
 def _copy(model: ViT, layer: int, head: int, source: slice, goal: slice) -> None:
     """What a head reads of `source` it writes to `goal`."""
-    attention, sides = _attention(model, layer)
+    attention, sides = attention_of(model, layer)
     same = torch.eye(GLYPHS, dtype=torch.float64)
     sides[2, head, :GLYPHS, source] = same
     attention.out.weight.data.unflatten(1, attention.split[1:])[goal, head, :GLYPHS] = same
@@ -70,12 +70,12 @@ def induction(before: int = 1, after: int = 2) -> ViT:
     model = _bare(2)
     shift = torch.zeros(8, PLACE.stop, dtype=torch.float64)
     places = torch.arange(PATCHES + 1)
-    _, sides = _attention(model, 0)
+    _, sides = attention_of(model, 0)
     sides[1, before, : PATCHES + 1, PLACE] = torch.eye(PATCHES + 1, dtype=torch.float64)
     shift[(places - 1).clamp(min=0), PLACE.start + places] = SHARP * 8**0.5  # place i looks at place i - 1
     sides[0, before] = shift
     _copy(model, 0, before, OWN, BEFORE)
-    _, sides = _attention(model, 1)
+    _, sides = attention_of(model, 1)
     same = torch.eye(GLYPHS, dtype=torch.float64)
     sides[0, after, :GLYPHS, ASKED], sides[1, after, :GLYPHS, BEFORE] = SHARP * 8**0.5 * same, same
     model.embed.prefix.data[:, ASKED.start] = 1  # the class token asks for glyph 0

@@ -44,6 +44,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("study", "recipes", "smallest", "sparse"),
     ("editing",),
     ("language",),
+    ("mechanisms",),
     ("publish",),
     ("cli",),
     ("__main__",),

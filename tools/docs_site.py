@@ -41,6 +41,7 @@ GROUPS = {  # folder of the package -> heading in the API reference, in the orde
     "editing": "Editing",
     "language": "Language models",
     "train": "Training",
+    "mechanisms": "Mechanism cards",
     "publish": "Publishing",
 }
 

@@ -19,6 +19,7 @@ from prisma.cli.card import cli as card_cli
 from prisma.cli.editing import cli as editing_cli
 from prisma.cli.features import cli as features_cli
 from prisma.cli.language import cli as language_cli
+from prisma.cli.mechanism import cli as mechanism_cli
 from prisma.cli.mice import cli as mice_cli
 from prisma.cli.models import cli as models_cli
 from prisma.cli.publishing import cli as publishing_cli
@@ -42,6 +43,7 @@ for commands in (
     smallest_cli,
     publishing_cli,
     card_cli,
+    mechanism_cli,
     space_cli,
     models_cli,
     analyze_cli,

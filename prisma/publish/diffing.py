@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from prisma.errors import by_number
-from prisma.publish.publishing import yanked_of
+from prisma.publish.publishing import manifest_of, with_published_mechanism
 from prisma.publish.signing import ENDING
 from prisma.publish.things import About, planned_for
 from prisma.repository import MAIN
@@ -40,7 +40,8 @@ def diff(
     """
     with planned_for(what, repo, hub, About(base_model, license)) as (planned, there, _):
         labels = there.labels()
-        yanked = yanked_of(there, planned.run) if MAIN in labels else ()
+        manifest = manifest_of(there, planned.run) if MAIN in labels else None
+        planned, yanked = with_published_mechanism(planned, there, manifest), manifest.yanked if manifest else ()
         taken_back = {row.revision for row in yanked}
         steps = [step for step in planned.steps if step.label not in taken_back]
         wanted = {step.label: step.commit for step in steps}

@@ -13,17 +13,25 @@ from typing import Any, TypeVar
 
 from prisma.bounds import JSON
 from prisma.bounds import METRICS as METRICS_BYTES
-from prisma.checkpoint import CONFIG, MODEL_TYPE, Checkpoint, config_from_dict
+from prisma.checkpoint import CONFIG, MODEL_TYPE, WEIGHTS, Checkpoint, config_from_dict
 from prisma.data import known_task
 from prisma.data.task import Task
 from prisma.errors import PrismaError, listed, quoted, shown
 from prisma.fields import conform, from_dict
 from prisma.files import read_json
+from prisma.mechanisms.findings import SOURCE, Mechanism
+from prisma.mechanisms.page import PAGE
 from prisma.outline import outline
 from prisma.publish.card import Record, render
 from prisma.publish.commits import FileRecord
 from prisma.publish.findings import gathered, noted
 from prisma.publish.manifest import Manifest
+from prisma.publish.mechanism_section import (
+    is_mechanism_name,
+    mechanism_problems,
+    section_of,
+    with_section,
+)
 from prisma.publish.plan import CARD
 from prisma.publish.prose import prose_of, with_prose
 from prisma.publish.sources import Source
@@ -42,6 +50,8 @@ SMALL: Mapping[str, int] = {
     RECIPE: JSON,
     RESULTS: JSON,
     METRICS: METRICS_BYTES,
+    SOURCE: JSON,
+    PAGE: JSON,
 }
 """The files that every audit reads -> their largest size in bytes."""
 
@@ -57,6 +67,8 @@ class Main:
     results: Mapping[str, Any] | None = None
     metrics: Sequence[Mapping[str, Any]] | None = None
     card: str | None = None
+    mechanism: Mechanism | None = None  # its mechanism card, if it has one
+    page: str | None = None  # of the mechanism card
     model: Checkpoint | None = None  # what config.json states, without weights
 
     @property
@@ -77,8 +89,12 @@ def read_main(source: Source, commit: str, problems: list[str]) -> Main:
     """The small files of a commit of `main`. What cannot be read becomes a problem, and is None."""
     listing = source.listing(commit)
 
+    has_mechanism = any(is_mechanism_name(name) for name in listing)
+
     def read(name: str, how: Callable[[Path], T]) -> T | None:
         if name not in listing:
+            if name in (SOURCE, PAGE) and not has_mechanism:
+                return None
             problems.append(f"expected a file {name}; found none")
             return None
         if listing[name].size > SMALL[name]:
@@ -98,6 +114,8 @@ def read_main(source: Source, commit: str, problems: list[str]) -> Main:
         results=read(RESULTS, lambda path: read_results(path.parent)),
         metrics=read(METRICS, read_metrics),
         card=read(CARD, read_text),
+        mechanism=read(SOURCE, lambda path: Mechanism.parse(read_bytes(path))),
+        page=read(PAGE, read_text),
         model=read(CONFIG, read_shape),
     )
 
@@ -208,9 +226,19 @@ def card_problem(main: Main) -> str | None:
     record = Record(main.repo, main.recipe, main.results, main.metrics, rows, main.manifest.yanked)
     try:
         wanted = with_prose(render(record, main.model), prose_of(main.card))
+        wanted = with_section(wanted, section_of(main.mechanism))
     except Exception as error:  # of any kind: the data are a stranger's
         return f"expected files of main from which a card can be rendered; found {shown(str(error), 300)}"
     return None if main.card == wanted else difference(main.card, wanted)
+
+
+def mechanism_findings(main: Main) -> Iterator[str]:
+    """Where the mechanism card of `main` is not what its values render to, or is of other weights."""
+    if main.mechanism is None:
+        return
+    stated = main.manifest.files if main.manifest else ()
+    weights = next((record.sha256 for record in stated if record.name == WEIGHTS), None)
+    yield from mechanism_problems(main.mechanism, main.page, weights, main.listing)
 
 
 def difference(found: str, wanted: str) -> str:

@@ -11,6 +11,7 @@ from prisma.checkpoint import CONFIG, WEIGHTS
 from prisma.errors import listed, shown
 from prisma.publish.findings import Finding, gathered
 from prisma.publish.manifest import Entry, Manifest
+from prisma.publish.mechanism_section import is_mechanism_name
 from prisma.publish.plan import CARD
 from prisma.publish.signing import SIGNATURE
 from prisma.repository import MAIN, MANIFEST
@@ -21,7 +22,8 @@ _CURVE = re.compile(rf"{CURVES}/[a-z0-9_]+\.(png|svg)")
 
 def is_published_name(name: str) -> bool:
     """Whether a file of this name may be in `main` of a published mouse: the allow-list."""
-    return name in (CARD, MANIFEST, SIGNATURE, *needed_files({})) or _CURVE.fullmatch(name) is not None
+    known = name in (CARD, MANIFEST, SIGNATURE, *needed_files({})) or _CURVE.fullmatch(name) is not None
+    return known or is_mechanism_name(name)
 
 
 def manifest_findings(manifest: Manifest, recipe: Mapping[str, Any] | None) -> Iterator[Finding]:

@@ -15,7 +15,15 @@ from prisma.publish.commits import FileRecord
 from prisma.publish.file_check import file_problems, message_problems
 from prisma.publish.findings import Finding, gathered, noted
 from prisma.publish.hugging_face_hub import CHAIN
-from prisma.publish.main_files import Main, card_problem, content, number_problems, read_main, read_shape
+from prisma.publish.main_files import (
+    Main,
+    card_problem,
+    content,
+    mechanism_findings,
+    number_problems,
+    read_main,
+    read_shape,
+)
 from prisma.publish.manifest import Entry, Yanked
 from prisma.publish.manifest_check import is_published_name, manifest_findings
 from prisma.publish.remote import is_same
@@ -128,6 +136,7 @@ class MouseAudit:
         yield from number_problems(self.main)
         if problem := card_problem(self.main):
             yield problem
+        yield from mechanism_findings(self.main)
 
     def _label_findings(self, label: str, commit: str) -> Iterator[Finding]:
         yield from (Finding(label, problem) for problem in gathered(self._label_problems(label, commit)))

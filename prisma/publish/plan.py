@@ -14,6 +14,7 @@ from prisma.ledger import expect_as_finished
 from prisma.publish.card import Record, render
 from prisma.publish.commits import Commit, File
 from prisma.publish.manifest import Entry, Manifest, Yanked, fingerprint
+from prisma.publish.mechanism_section import own_files, own_mechanism, section_in, section_of, with_section
 from prisma.publish.prose import own_prose, prose_of, with_prose
 from prisma.repo_names import expect_repo_name
 from prisma.repository import MANIFEST
@@ -85,7 +86,7 @@ class Plan:
         text = self.card
         if yanked:
             text = render(replace(self.record, entries=entries, yanked=yanked), self.final)
-            text = with_prose(text, prose_of(self.card))
+            text = with_section(with_prose(text, prose_of(self.card)), section_in(self.card))
         files = (File.of(CARD, text.encode()), *self.files)
         manifest = Manifest(self.run, schedule, entries, Commit(files).records, yanked)
         return Commit((*files, File.of(MANIFEST, manifest.to_json())))
@@ -131,8 +132,12 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
     final_checkpoint = read_checkpoint(run)
     sent = tuple(File.of(name, run / name) for name in final_files(run))
     expect_as_finished(run, recipe, {name: file.sha256 for name, file in _files_of_run(steps, sent)})
-    card = with_prose(render(record, final_checkpoint), own_prose(run))
-    return Plan(run_id, tuple(steps), sent, record, final_checkpoint, card)
+    mechanism = own_mechanism(run)
+    card = with_section(with_prose(render(record, final_checkpoint), own_prose(run)), section_of(mechanism))
+    beside = own_files(run, mechanism) if mechanism else ()
+    for file in beside:
+        expect_no_link(run, file.name)
+    return Plan(run_id, tuple(steps), (*sent, *beside), record, final_checkpoint, card)
 
 
 def expect_no_link(run: Path, name: str, what: str = "run") -> None:

@@ -10,13 +10,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from prisma.checkpoint import WEIGHTS
 from prisma.errors import PrismaError, by_number, shown
 from prisma.filesystem import given
+from prisma.mechanisms.findings import SOURCE, Mechanism
 from prisma.publish.commits import Commit, File, Hub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
 from prisma.publish.manifest import Manifest, Yanked, message_with
+from prisma.publish.mechanism_section import is_mechanism_name, section_of, with_section
 from prisma.publish.metadata import warnings
-from prisma.publish.plan import CARD, Step, plan
+from prisma.publish.plan import CARD, Plan, Step, plan
 from prisma.publish.signing import ENDING, Signer
 from prisma.publish.things import About, Planned, planned_for
 from prisma.reading import parse_json
@@ -133,7 +136,8 @@ class There:
     @classmethod
     def of(cls, planned: Planned, hub: Hub, signer: Signer | None = None) -> "There":
         labels = hub.labels()
-        yanked = yanked_of(hub, planned.run) if MAIN in labels else ()
+        there = manifest_of(hub, planned.run) if MAIN in labels else None
+        planned, yanked = with_published_mechanism(planned, hub, there), there.yanked if there else ()
         taken_back = {row.revision for row in yanked}
         steps = tuple(step for step in planned.steps if step.label not in taken_back)
         served = (step for step in steps if step.label in labels)
@@ -180,7 +184,8 @@ class There:
             there = self.labels.get(label)
             if there is None or there == commit.id:  # a folder hub whose files were damaged
                 continue
-            if not (label == MAIN and loose.issuperset(self.hub.differing(there, commit))):
+            differing = [name for name in self.hub.differing(there, commit) if not is_mechanism_name(name)]
+            if not (label == MAIN and loose.issuperset(differing)):
                 raise PrismaError(
                     f"expected {label} of {self.hub.repo} to serve the files of this {self.planned.noun}; found commit "
                     f"{shown(there)}, with other files: --replace moves the label"
@@ -195,15 +200,31 @@ def _differing(hub: Hub, labels: Mapping[str, str], step: Step) -> list[str]:
     return hub.differing(labels[step.label], step.commit)
 
 
-def yanked_of(hub: Hub, run: str) -> tuple[Yanked, ...]:
-    """The checkpoints of this run that were taken back, as the published manifest states them."""
+def manifest_of(hub: Hub, run: str) -> Manifest | None:
+    """The published manifest, if it is of this run: it states what was taken back, and what was added since."""
     data = hub.read(MANIFEST)
     if data is None:
-        return ()
+        return None
     with suppress(PrismaError):  # another version's, or damaged: it is written anew
         manifest = Manifest.parse(data)
-        return manifest.yanked if manifest.run == run else ()
-    return ()
+        return manifest if manifest.run == run else None
+    return None
+
+
+def with_published_mechanism(planned: Planned, hub: Hub, manifest: Manifest | None) -> Planned:
+    """The plan of a run with the mechanism card that was published for it; if the run has one itself, with that."""
+    names = [record.name for record in manifest.files if is_mechanism_name(record.name)] if manifest else []
+    if not isinstance(planned, Plan) or SOURCE not in names or SOURCE in {file.name for file in planned.files}:
+        return planned
+    data = {name: hub.read(name) for name in names}
+    weights = next(file.sha256 for file in planned.files if file.name == WEIGHTS)
+    with suppress(PrismaError):  # another version's, or damaged: it is left out
+        card = Mechanism.parse(data[SOURCE] or b"")
+        if card.weights == weights and all(content is not None for content in data.values()):
+            files = tuple(File.of(name, content) for name, content in data.items() if content is not None)
+            text = with_section(planned.card, section_of(card))
+            return dataclasses.replace(planned, files=(*planned.files, *files), card=text)
+    return planned
 
 
 def _write(there: There, progress: bool) -> Report:

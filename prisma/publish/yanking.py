@@ -12,6 +12,7 @@ from prisma.filesystem import given, sentences
 from prisma.publish.card import Record, render
 from prisma.publish.commits import File, Hub
 from prisma.publish.manifest import Manifest, Yanked, message_with
+from prisma.publish.mechanism_section import section_in, with_section
 from prisma.publish.plan import CARD
 from prisma.publish.prose import prose_of, with_prose
 from prisma.publish.signing import ENDING, Signer
@@ -123,7 +124,8 @@ def _files(hub: Hub, manifest: Manifest) -> tuple[File, ...]:
         for name in (CONFIG, WEIGHTS):
             (Path(temporary) / name).write_bytes(_read(hub, name))
         text = render(record, read_checkpoint(Path(temporary)))
-    card = File.of(CARD, with_prose(text, prose_of(_read(hub, CARD).decode(errors="replace"))).encode())
+    before = _read(hub, CARD).decode(errors="replace")
+    card = File.of(CARD, with_section(with_prose(text, prose_of(before)), section_in(before)).encode())
     records = tuple(card.record if record.name == CARD else record for record in manifest.files)
     return card, File.of(MANIFEST, replace(manifest, files=records).to_json())
 
