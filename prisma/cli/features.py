@@ -27,7 +27,8 @@ cli = typer.Typer()
 )
 def features(
     model: Annotated[
-        str, typer.Option(metavar="REF", help="As for prisma.load; or torchvision/NAME, timm/NAME, FILE.py:FUNCTION.")
+        str,
+        typer.Option(metavar="REF", help="As for prisma.load; or a CNN: torchvision/, timm/, hf/, FILE.py:FUNCTION."),
     ],
     unit: Annotated[
         list[str],

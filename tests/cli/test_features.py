@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor
+
 from prisma.sparse import CoderConfig, write_coder
 from prisma.sparse.coders import drawn
 from tests.cli.running import Prisma, one_sentence
@@ -49,6 +51,23 @@ def test_units_of_any_network_without_images(prisma: Prisma, tmp_path: Path) -> 
         "latent:0": "'latent'; latents need --coder",
     }.items():
         code, _, err = prisma(*of[:-2], "--out", "other", "--unit", unit)
+        assert code == 1 and message in one_sentence(err)
+
+
+def test_a_neuron_of_a_convnext_of_transformers(prisma: Prisma, tmp_path: Path) -> None:
+    settings = ConvNextConfig(hidden_sizes=[4, 8], depths=[1, 1], num_stages=2, num_labels=2)
+    ConvNextForImageClassification(settings).save_pretrained(tmp_path / "net")
+    ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.875).save_pretrained(tmp_path / "net")  # type: ignore[no-untyped-call]
+    inside = "convnext.encoder.stages.1.layers.0"  # its neurons are 32, at 4 x 4 places
+    of = ("features", "--model", "./net", "--steps", "2", "--out", "out")
+    code, out, _ = prisma(*of, "--unit", f"{inside}.act:31", "--unit", "logits:LABEL_1", "--json")
+    assert code == 0 and json.loads(out)["targets"] == [f"{inside}.act:31", "logits:1"]
+    for unit, message in {
+        f"{inside}.act:32": f"expected a feature of {inside}.act below 32; found 32",
+        f"{inside}.drop_path:0": "it is not known which of the last three axes is that of channels",
+        f"{inside}.acts:0": f"the nearest are {inside}.act",
+    }.items():
+        code, _, err = prisma(*of, "--out", "other", "--unit", unit)
         assert code == 1 and message in one_sentence(err)
 
 
