@@ -1,9 +1,9 @@
 """What the parts of a foreign network give in a run: which can be read, and where the channels of a map are.
 
-A map has its channels first, [batch, channel, row, column], or last, [batch, row, column, channel], as within the blocks
-of ConvNeXt and Swin. Convolutions and pooling tell the former of what they take and give, linear maps and norms of the
-last axis the latter. From there it is followed: a tensor that goes from one part to another has one layout, and a part
-that gives the shape that it takes gives the layout that it takes, unless all sides are equal.
+A map has its channels first, [batch, channel, row, column], or last, [batch, row, column, channel], as within the
+blocks of ConvNeXt and Swin. Convolutions and pooling tell the former of what they take and give, linear maps and norms
+of the last axis the latter. From there it is followed: a tensor that goes from one part to another has one layout, and
+a part that gives the shape that it takes gives the layout that it takes, unless all sides are equal.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -19,10 +19,10 @@ from prisma.sites import canonical
 AXES: Mapping[int, tuple[str, ...]] = {2: ("batch", "feature"), 3: ("batch", "token", "feature"), 4: MAP}
 """Number of axes of what a part gives -> their names, once channels are first."""
 TRIED = 2  # images with which a network is tried: more than one, so that the first axis is that of images
-FIRST = tuple(
-    getattr(nn, name)
-    for name in ("Conv2d", "ConvTranspose2d", "BatchNorm2d", "InstanceNorm2d", "GroupNorm", "MaxPool2d", "AvgPool2d")
-) + (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+FIRST = (
+    nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
+)  # fmt: skip
 """Parts of maps whose channels are first."""
 
 

@@ -11,8 +11,8 @@ import transformers
 from PIL import Image
 
 from prisma.errors import PrismaError, UnsupportedModelError
-from prisma.loaded import Loaded
 from prisma.features.models import model_of
+from prisma.loaded import Loaded
 from prisma.pretrained.networks import Network, load_network
 
 NAMES = {0: "cat", 1: "dog", 2: "newt"}
