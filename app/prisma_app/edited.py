@@ -117,7 +117,8 @@ def _is_share(x: Any) -> bool:
 
 def _line(name: str, x: Mapping[str, Any]) -> str:
     """`locality 0.998 (0.993 to 0.999), 975 images`, as far as the file has it."""
-    interval, n = x.get("interval"), x.get("n")
-    ends = isinstance(interval, list) and len(interval) == 2 and all(isinstance(end, float) for end in interval)
-    between = f" ({interval[0]:.3f} to {interval[1]:.3f})" if ends else ""
+    between, n = "", x.get("n")
+    match x.get("interval"):
+        case [float(low), float(high)]:
+            between = f" ({low:.3f} to {high:.3f})"
     return f"{name.replace('_', ' ')} {x['value']:.3f}{between}{f', {n:,} images' if isinstance(n, int) else ''}"

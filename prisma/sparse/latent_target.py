@@ -22,9 +22,9 @@ class Latent(Objective):
 
     As a target of attribution its gradient is zero where it is not active, so ask about images in which it is. An image
     that is optimised climbs there what the latent lacks to be active: its pre-activation and, in coders that keep the k
-    largest of a token or the largest of a group, less that of the latent that is kept in its place, for a latent of small
-    weights is kept only where the others are smaller still. The number is always how active it is: 0 says that no image
-    was found in which it is.
+    largest of a token or the largest of a group, less that of the latent that is kept in its place (a latent of small
+    weights is kept only where the others are smaller still). The number is always how active it is: 0 says that no
+    image was found in which it is.
 
     Attributes:
         coder: a coder of one site.
