@@ -37,6 +37,8 @@ def test_directions_and_the_power_of_the_cosine() -> None:
     cosine = (dot / X[SITE][:, 2:].norm(dim=-1)).clamp(min=0.1)
     assert torch.allclose(Direction(SITE, V, power=2.0).value(ACTS), (dot * cosine**2).mean(1), atol=1e-6)
     assert torch.allclose(Direction(HEADS, V, head=0, where="class").value(ACTS), X[HEADS][:, 0, 0] @ unit, atol=1e-6)
+    whole = torch.tensor([1, 0, -2, 0])
+    assert torch.equal(Direction(SITE, whole).value(ACTS), Direction(SITE, whole.float()).value(ACTS))
     assert Direction(SITE, V) != Direction(SITE, -V)
     for wrong in (torch.ones(3), torch.zeros(4)):
         with pytest.raises(
