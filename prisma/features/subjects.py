@@ -149,7 +149,7 @@ class OfModule(_Scaled):
         super().__init__(transform.range, weight.device, weight.dtype)
         self.labels: Sequence[str] = network.labels
         self.model: Any = model
-        self.shape = (len(transform.mean), *transform.size)
+        self.shape = network.input_shape
         self._parts = {canonical(name): part for name, part in model.named_modules() if name}
         self._checked: set[str] = set()
         self.sites: Sequence[str] = [*self._parts, OUTPUT]

@@ -56,6 +56,11 @@ class Network:
         if self.model.training:
             raise PrismaError("expected a network in evaluation mode; found one in training: call its .eval()")
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channel, height, width) of its images."""
+        return (len(self.transform.mean), *self.transform.size)
+
 
 def load_network(ref: str) -> Network:
     """A network that its library builds, and that stays what it is: `prisma.load` has the models that are converted.
