@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from prisma.cli.shared import JsonOption, interruptible, settings_of, table
+from prisma.cli.shared import JsonOption, classes_of, interruptible, settings_of, table
 from prisma.errors import PrismaError, expect_packages, nearest, printable, quoted
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _loaded(ref: str, at: "At | None", hub: Path | None, prompts: str) -> "Loade
     from prisma.loaded import load
 
     loaded = load(ref, at.revision if at else None, hub)
-    classes = [prompt.strip() for prompt in prompts.split(",") if prompt.strip()]
+    classes = classes_of(prompts)
     return loaded.zero_shot(classes) if classes else loaded
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import JsonOption, interruptible
+from prisma.cli.shared import JsonOption, classes_of, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from prisma.features.visualize import Features
+    from prisma.loaded import Loaded
+    from prisma.pretrained.networks import Network
     from prisma.sparse.latent_target import Latent
 
 cli = typer.Typer()
@@ -41,6 +43,7 @@ def features(
         str | None,
         typer.Option(metavar="DIR", help="A folder of images, or a task, to compare with (its test images)."),
     ] = None,
+    prompts: Annotated[str, typer.Option(help="Class names for a CLIP, separated by commas: units logits:NAME.")] = "",
     coder: Annotated[str | None, typer.Option(metavar="REF", help="A sparse coder, whose latents are units.")] = None,
     by: Annotated[str, typer.Option(help="How images are made: fft, maco, pyramid, cppn, pixels.")] = "fft",
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 256,
@@ -73,11 +76,15 @@ def features(
     command = shlex.join(["prisma", *sys.argv[1:]])
     with interruptible(f"{command} continues from here"), launched_processes(device) as processes:
         chosen = pick_device(processes.device)
-        loaded, other = model_of(model, hub, chosen), None if second is None else model_of(second, hub, chosen)
+        classes = classes_of(prompts)
+        loaded = _prompted(model_of(model, hub), classes, chosen)
+        other = None if second is None else _prompted(model_of(second, hub), classes, chosen)
         labels, subject = loaded.labels, subject_of(loaded)
         units = units_of(unit, subject.sites, labels, _latents(coder, chosen))
         data = None if images is None else pictures(images, loaded.transform, subject.shape, limit, labels)
-        given = {"model": model, "source": images, "coder": coder, "second model": second}
+        given = {
+            "model": model, "source": images, "coder": coder, "second model": second, "prompts": classes or None
+        }  # fmt: skip
         job = FeatureJob(
             loaded, units, data, out, by=by, steps=steps, seed=seed, copies=copies, k=top, second=other,
             provenance={name: value for name, value in given.items() if value is not None},
@@ -85,6 +92,19 @@ def features(
         found = run_features(job, batch=batch, processes=processes)
         if processes.is_first:
             print(_as_json(found, out) if as_json else f"{found.report(labels)}\n{_wrote(len(units), out)}")
+
+
+def _prompted(found: "Loaded | Network", classes: list[str], device: "torch.device") -> "Loaded | Network":
+    """The model on its device, with prompts as its classes if there are some."""
+    from prisma.errors import PrismaError
+    from prisma.loaded import Loaded
+
+    if classes and not isinstance(found, Loaded):
+        raise PrismaError(f"expected a CLIP for --prompts; found a {type(found.model).__name__}")
+    if classes and isinstance(found, Loaded):
+        found = found.zero_shot(classes)
+    found.model.to(device)
+    return found
 
 
 def _wrote(units: int, out: Path) -> str:

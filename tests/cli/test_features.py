@@ -2,7 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import open_clip
+import torch
+from safetensors.torch import save_file
 from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor
 
 from prisma.sparse import CoderConfig, write_coder
@@ -69,6 +73,24 @@ def test_a_neuron_of_a_convnext_of_transformers(prisma: Prisma, tmp_path: Path) 
     }.items():
         code, _, err = prisma(*of, "--out", "other", "--unit", unit)
         assert code == 1 and message in one_sentence(err)
+
+
+def test_prompts_are_the_units_of_a_clip(prisma: Prisma, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vision = {"layers": 1, "width": 16, "head_width": 8, "patch_size": 8, "image_size": 16}
+    config: dict[str, Any] = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": {"layers": 1, "width": 8, "heads": 1}}
+    (tmp_path / "clip").mkdir()
+    save_file(open_clip.CLIP(**config).state_dict(), tmp_path / "clip" / "open_clip_model.safetensors")
+    (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    of = ("features", "--model", "./clip", "--steps", "3", "--out", "out", "--prompts", "a cat, a red car")
+    code, out, _ = prisma(*of, "--unit", "logits:a red car", "--json")
+    assert code == 0 and json.loads(out)["targets"] == ["logits:1"] and json.loads(out)["answer"][0] in (0, 1)
+    assert "logits:1 (a red car)" in (tmp_path / "out" / "README.md").read_text()
+    code, _, err = prisma(*of, "--unit", "logits:a dog")
+    assert code == 1 and "found 'a dog'; the nearest classes are a red car, a cat" in one_sentence(err)
+    (tmp_path / "mine.py").write_text(MINE)
+    code, _, err = prisma(*of[:2], "mine.py:net", *of[3:], "--unit", "logits:0")
+    assert code == 1 and "expected a CLIP for --prompts; found a Sequential" in one_sentence(err)
 
 
 def test_latents_of_a_coder_are_units(prisma: Prisma, tmp_path: Path) -> None:
