@@ -66,39 +66,40 @@ def features(
     from prisma.data.pictures import pictures
     from prisma.errors import expect_packages
     from prisma.features.jobs import FeatureJob, run_features
-    from prisma.features.models import model_of
     from prisma.features.subjects import subject_of
     from prisma.features.units import units_of
     from prisma.launched import launched_processes
     from prisma.train.machine import pick_device
 
     expect_packages("matplotlib", extra="analysis")
-    command = shlex.join(["prisma", *sys.argv[1:]])
-    with interruptible(f"{command} continues from here"), launched_processes(device) as processes:
+    with interruptible(f"{_again()} continues from here"), launched_processes(device) as processes:
         chosen = pick_device(processes.device)
-        classes = classes_of(prompts)
-        loaded = _prompted(model_of(model, hub), classes, chosen)
-        other = None if second is None else _prompted(model_of(second, hub), classes, chosen)
-        labels, subject = loaded.labels, subject_of(loaded)
-        units = units_of(unit, subject.sites, labels, _latents(coder, chosen))
-        data = None if images is None else pictures(images, loaded.transform, subject.shape, limit, labels)
-        given = {
-            "model": model, "source": images, "coder": coder, "second model": second, "prompts": classes or None
-        }  # fmt: skip
+        loaded = _model(model, hub, prompts, chosen)
+        other = None if second is None else _model(second, hub, prompts, chosen)
+        labels = loaded.labels
+        units = units_of(unit, subject_of(loaded).sites, labels, _latents(coder, chosen))
+        data = None if images is None else pictures(images, loaded.transform, loaded.input_shape, limit, labels)
+        given = {"model": model, "source": images, "coder": coder, "second model": second, "prompts": prompts}
         job = FeatureJob(
             loaded, units, data, out, by=by, steps=steps, seed=seed, copies=copies, k=top, second=other,
-            provenance={name: value for name, value in given.items() if value is not None},
+            provenance={name: value for name, value in given.items() if value},
         )  # fmt: skip
         found = run_features(job, batch=batch, processes=processes)
         if processes.is_first:
             print(_as_json(found, out) if as_json else f"{found.report(labels)}\n{_wrote(len(units), out)}")
 
 
-def _prompted(found: "Loaded | Network", classes: list[str], device: "torch.device") -> "Loaded | Network":
+def _again() -> str:
+    return shlex.join(["prisma", *sys.argv[1:]])
+
+
+def _model(ref: str, hub: Path | None, prompts: str, device: "torch.device") -> "Loaded | Network":
     """The model on its device, with prompts as its classes if there are some."""
     from prisma.errors import PrismaError
+    from prisma.features.models import model_of
     from prisma.loaded import Loaded
 
+    found, classes = model_of(ref, hub), classes_of(prompts)
     if classes and not isinstance(found, Loaded):
         raise PrismaError(f"expected a CLIP for --prompts; found a {type(found.model).__name__}")
     if classes and isinstance(found, Loaded):
