@@ -145,12 +145,12 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "norm_weighted_attention": prisma.norm_weighted_attention,
     "patch_sets": _pairs(prisma.patch_sets, sets={"one": {"blocks.0.attn.z": {"head": 1}}}),
     "path_patching": _pairs(prisma.path_patching),
-    "register_neurons": lambda model, images: prisma.register_neurons(model, images, factor=1.0),
+    "register_neurons": lambda model, images: prisma.register_neurons(model, images, factor=0.9),
     "relevance_patching": _pairs(prisma.relevance_patching),
     "relevance": lambda model, images: prisma.relevance(model, images, METRIC),
     "rollout": prisma.rollout,
     "test_time_registers": lambda model, images: prisma.test_time_registers(
-        model, images, prisma.register_neurons(model, images, factor=1.0), n=2
+        model, images, prisma.register_neurons(model, images, factor=0.9), n=2
     ),
     "token_perturbation": lambda model, images: token_perturbation(
         model, images, _labels(images), _coverage(model, images), remove="class_label"

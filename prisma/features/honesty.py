@@ -28,12 +28,17 @@ class Beside:
     images: Tensor  # [target, rank]: indices into the data set
 
 
+def _together(subject: Subject) -> int:
+    """How many images are read together, without gradients."""
+    return min(SOME, subject.per_pass)
+
+
 @torch.no_grad()
 def activations(subject: Subject, objectives: Sequence[Reading], pixels: Tensor, copies: int) -> Tensor:
     """[n]: the objective of each image as it is, n = target x copy."""
     sites = sorted({site for objective in objectives for site in objective.reads})
     found = []
-    per_pass = max(1, SOME // copies)
+    per_pass = max(1, _together(subject) // copies)
     for some in range(0, len(objectives), per_pass):
         own = objectives[some : some + per_pass]
         acts = subject.read(pixels[some * copies : (some + len(own)) * copies], sites)
@@ -56,7 +61,7 @@ def beside_data(
     sites = sorted({site for objective in objectives for site in objective.reads})
     largest, below = Largest(k), torch.zeros(len(optimum), dtype=torch.int64)
     alone = [getattr(x, "per_image", True) for x in objectives]
-    for some in image_parts(data, SOME):
+    for some in image_parts(data, _together(subject)):
         acts = subject.read(subject.pixels(some), sites)
         values = torch.stack(
             [
@@ -83,7 +88,7 @@ def answers(subject: Subject, pixels: Tensor) -> Tensor:
         subject.expect([OUTPUT])
     except PrismaError:
         return torch.full((len(pixels),), -1)
-    found = [subject.read(some, [OUTPUT])[OUTPUT] for some in pixels.split(SOME)]
+    found = [subject.read(some, [OUTPUT])[OUTPUT] for some in pixels.split(_together(subject))]
     if not all(x.isfinite().all() for x in found):
         raise NotFiniteError("expected finite outputs for these images; found NaN or infinities")
     return torch.cat([x.argmax(-1) if x.ndim == 2 and x.shape[1] else x.new_full((len(x),), -1) for x in found]).cpu()

@@ -206,6 +206,7 @@ def _climbed(
 ) -> Climbed:
     """All targets, as many together as a batch of images holds."""
     copies, found = plan.copies, []
+    subject = subject.quick(sorted({site for x in objectives for site in x.reads}))
     per_pass = max(1, batch // (copies * plan.robustness.ensemble))
     style = {"desc": "features", "unit": "step", "file": sys.stderr, "disable": not progress, "leave": False}
     with tqdm(total=-(-len(objectives) // per_pass) * plan.steps, **style) as bar:

@@ -30,9 +30,10 @@ RECORDED = [
 """The analyses that compute from recorded activations; the others run the model and measure its logits."""
 COMMON = {torch.float32: 100.0, torch.float16: 3.0, torch.bfloat16: 3.0}
 """Precision -> how much larger the common part is than the rest, so that some bits of the rest are left."""
-ARITHMETIC = {torch.float32: 3e-5, torch.float16: 3e-5, torch.bfloat16: 3e-5}
+ARITHMETIC = {torch.float32: 5e-5, torch.float16: 5e-5, torch.bfloat16: 5e-5}
 """Precision -> the largest error against float64 on the same weights or activations, as a share of the largest number
-of each array: nothing is computed in half precision, so it is that of float32."""
+of each array: nothing is computed in half precision, so it is that of float32. Processors round differently: up to
+3.2e-5 was seen."""
 FORWARD = {torch.float32: 5e-3, torch.float16: 0.3, torch.bfloat16: 1.0}
 """The same with the rounding of the forward, whose size is the common part times the precision."""
 HALVES = (torch.bfloat16, torch.float16)

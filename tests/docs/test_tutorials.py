@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.printed import expect_printed
+
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 REAL = {"attribution", "dinov2"}  # those with real weights, which `make real` runs
@@ -27,4 +29,4 @@ def test_its_code_prints_what_it_says(path: Path, tmp_path: Path) -> None:
     out = StringIO()
     with chdir(tmp_path), redirect_stdout(out):
         exec(compile("\n".join(blocks(text, "python")), path.name, "exec"), {"__name__": "__main__"})
-    assert out.getvalue() == "".join(blocks(text, "text"))
+    expect_printed(out.getvalue(), "".join(blocks(text, "text")))
