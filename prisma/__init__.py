@@ -233,7 +233,7 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 
-_PACKAGES = ("editing", "features", "language", "sparse")
+_PACKAGES = ("analysis", "editing", "features", "language", "sparse")
 """Packages whose names are used as `prisma.sparse.train`."""
 
 

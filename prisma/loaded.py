@@ -52,6 +52,11 @@ class Loaded:
         """The architecture of the model: `model.config`."""
         return self.model.config
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input of the model."""
+        return self.model.config.input_shape
+
     def zero_shot(self, prompts: Sequence[str]) -> "Loaded":
         """A CLIP as a classifier whose classes are prompts.
 

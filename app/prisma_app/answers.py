@@ -44,6 +44,7 @@ def model_view(scene: Scene, examples: Sequence[Picture] = (), steps: Sequence[i
         "sites": [site for site in TOKEN_SITES if f"blocks.0.{site}" in known],
         "metrics": list(NAMED),
         "prompts": subject.prompts,
+        "beside": subject.beside,
         **subject.about(),
     }
     return View(facts, {"thumbnails": thumbnails(subject, examples)})

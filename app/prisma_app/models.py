@@ -24,7 +24,7 @@ from prisma_app.cache import Cache
 from prisma_app.pictures import Picture, transform_of
 from prisma_app.subject import Subject, expect_still_images
 
-N_EXAMPLES, N_PROBE = 20, 256
+N_EXAMPLES, N_PROBE, N_FIRST = 20, 256, 4
 WEIGHTS_BUDGET = 2 * 2**30  # bytes of parameters that are kept in memory, over all models
 
 
@@ -159,9 +159,14 @@ class Mouse(Subject):
 
 @dataclass(frozen=True)
 class Shipped(Subject):
-    """A mouse in the package, `mice/NAME`: its final weights, and the test images of its task as examples."""
+    """A mouse in the package, `mice/NAME`: its final weights, and the test images of its task as examples.
+
+    Attributes:
+        first: a class of which some images come first among the examples.
+    """
 
     ref: str
+    first: int | None = None
 
     @property
     def name(self) -> str:
@@ -199,7 +204,7 @@ class Shipped(Subject):
     def code_of(self, picture: Picture) -> str:
         if not picture.img.isdigit():
             return super().code_of(picture)
-        index = self._spread(N_EXAMPLES)[int(picture.img)]
+        index = self._chosen[int(picture.img)]
         return f'task({self._task.name!r}).inputs("test")[0][{index}:{index + 1}]'
 
     def code_of_examples(self, count: int) -> str:
@@ -221,7 +226,14 @@ class Shipped(Subject):
     def _examples(self) -> list[Picture]:
         inputs, labels = self._task.inputs("test")
         own = labels if self._objective == CLASSIFICATION.name else None
-        return _named(inputs, own, self.labels, self._spread(N_EXAMPLES))
+        return _named(inputs, own, self.labels, self._chosen)
+
+    @cached_property
+    def _chosen(self) -> list[int]:
+        """Indices of the test images that are examples."""
+        labels = self._task.splits["test"].labels
+        own = [] if self.first is None else (labels == self.first).nonzero()[:N_FIRST, 0].tolist()
+        return [*own, *(i for i in self._spread(N_EXAMPLES) if i not in own)][:N_EXAMPLES]
 
     def _spread(self, count: int) -> list[int]:
         """Indices of test images, evenly spread: some tasks have one class after the other."""

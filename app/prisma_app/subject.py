@@ -26,6 +26,11 @@ class Subject(ABC):
         return None
 
     @property
+    def beside(self) -> str | None:
+        """The name of the model that a comparison begins with; None: this model, with another image or step."""
+        return None
+
+    @property
     @abstractmethod
     def steps(self) -> list[int]:
         """The training step of every checkpoint, in order."""

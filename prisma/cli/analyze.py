@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from prisma.cli.shared import JsonOption, interruptible, settings_of, table
+from prisma.cli.shared import JsonOption, classes_of, interruptible, settings_of, table
 from prisma.errors import PrismaError, expect_packages, nearest, printable, quoted
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prisma.data.pictures import Pictures
     from prisma.launched import Processes
     from prisma.loaded import Loaded
+    from prisma.pretrained.networks import Network
     from prisma.study.shards import DatasetAnalysis
 
 cli = typer.Typer()
@@ -45,7 +46,10 @@ class _Listing(TyperCommand):
 def analyze(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The analysis, or several with commas: see below.")],
     model: Annotated[
-        str, typer.Option(metavar="REF", help="The model, as for prisma.load: mice/digits, timm/..., a folder.")
+        str,
+        typer.Option(
+            metavar="REF", help="As for prisma.load: mice/digits, timm/..., a folder; modularity reads CNNs too."
+        ),
     ],
     images: Annotated[
         str | None, typer.Option(metavar="DIR", help="A folder of images, or a task, whose test images are used.")
@@ -135,11 +139,13 @@ class _Asked:
         self, ref: str, at: "At | None", processes: "Processes"
     ) -> tuple[list[dict[str, Any]], "list[DatasetAnalysis]", tuple[str, ...]]:
         """(summaries, what was run, the names of the classes) of one model."""
-        from prisma.study.catalog import options_of
+        from prisma.features.models import model_of
+        from prisma.study.catalog import analysis, options_of
         from prisma.study.shards import DatasetAnalysis, run_dataset_analyses
         from prisma.train.machine import pick_device
 
-        loaded = _loaded(ref, at.revision if at else None, self.hub, self.prompts)
+        networks = at is None and not self.prompts and all(analysis(name).networks for name in self.own)
+        loaded = model_of(ref, self.hub) if networks else _loaded(ref, at, self.hub, self.prompts)
         loaded.model.to(pick_device(processes.device))
         found = _pictures(list(self.own), self.images, loaded, self.limit, says=processes.is_first)
         source = _provenance(self.model, self.images, loaded.labels if self.prompts else ())
@@ -154,11 +160,11 @@ class _Asked:
         return run_dataset_analyses(jobs, batch=self.batch, processes=processes), jobs, loaded.labels
 
 
-def _loaded(ref: str, revision: str | None, hub: Path | None, prompts: str) -> "Loaded":
+def _loaded(ref: str, at: "At | None", hub: Path | None, prompts: str) -> "Loaded":
     from prisma.loaded import load
 
-    loaded = load(ref, revision, hub)
-    classes = [prompt.strip() for prompt in prompts.split(",") if prompt.strip()]
+    loaded = load(ref, at.revision if at else None, hub)
+    classes = classes_of(prompts)
     return loaded.zero_shot(classes) if classes else loaded
 
 
@@ -187,7 +193,9 @@ def _own_options(names: str, given: Mapping[str, str]) -> dict[str, dict[str, st
     return own
 
 
-def _pictures(names: Sequence[str], ref: str | None, loaded: "Loaded", limit: int | None, *, says: bool) -> "Pictures":
+def _pictures(
+    names: Sequence[str], ref: str | None, loaded: "Loaded | Network", limit: int | None, *, says: bool
+) -> "Pictures":
     """The pictures; what is left out of their folder is said on stderr."""
     from prisma.data.pictures import no_pictures, pictures
     from prisma.study.catalog import analysis
@@ -196,7 +204,7 @@ def _pictures(names: Sequence[str], ref: str | None, loaded: "Loaded", limit: in
         if needs := [name for name in names if not analysis(name).of_weights]:
             raise PrismaError(f"expected --images DIR, which {needs[0]} needs; found none")
         return no_pictures()
-    found = pictures(ref, loaded.transform, loaded.config.input_shape, limit, loaded.labels)
+    found = pictures(ref, loaded.transform, loaded.input_shape, limit, loaded.labels)
     if found.left_out and says:
         print(f"prisma: left out of {printable(ref)}: {found.left_out}", file=sys.stderr)
     return found

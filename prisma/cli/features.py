@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import JsonOption, interruptible
+from prisma.cli.shared import JsonOption, classes_of, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from prisma.features.visualize import Features
+    from prisma.loaded import Loaded
+    from prisma.pretrained.networks import Network
     from prisma.sparse.latent_target import Latent
 
 cli = typer.Typer()
@@ -27,7 +29,8 @@ cli = typer.Typer()
 )
 def features(
     model: Annotated[
-        str, typer.Option(metavar="REF", help="As for prisma.load; or torchvision/NAME, timm/NAME, FILE.py:FUNCTION.")
+        str,
+        typer.Option(metavar="REF", help="As for prisma.load; or a CNN: torchvision/, timm/, hf/, FILE.py:FUNCTION."),
     ],
     unit: Annotated[
         list[str],
@@ -40,6 +43,7 @@ def features(
         str | None,
         typer.Option(metavar="DIR", help="A folder of images, or a task, to compare with (its test images)."),
     ] = None,
+    prompts: Annotated[str, typer.Option(help="Class names for a CLIP, separated by commas: units logits:NAME.")] = "",
     coder: Annotated[str | None, typer.Option(metavar="REF", help="A sparse coder, whose latents are units.")] = None,
     by: Annotated[str, typer.Option(help="How images are made: fft, maco, pyramid, cppn, pixels.")] = "fft",
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 256,
@@ -62,28 +66,46 @@ def features(
     from prisma.data.pictures import pictures
     from prisma.errors import expect_packages
     from prisma.features.jobs import FeatureJob, run_features
-    from prisma.features.models import model_of
     from prisma.features.subjects import subject_of
     from prisma.features.units import units_of
     from prisma.launched import launched_processes
     from prisma.train.machine import pick_device
 
     expect_packages("matplotlib", extra="analysis")
-    command = shlex.join(["prisma", *sys.argv[1:]])
-    with interruptible(f"{command} continues from here"), launched_processes(device) as processes:
+    with interruptible(f"{_again()} continues from here"), launched_processes(device) as processes:
         chosen = pick_device(processes.device)
-        loaded, other = model_of(model, hub, chosen), None if second is None else model_of(second, hub, chosen)
-        labels, subject = loaded.labels, subject_of(loaded)
-        units = units_of(unit, subject.sites, labels, _latents(coder, chosen))
-        data = None if images is None else pictures(images, loaded.transform, subject.shape, limit, labels)
-        given = {"model": model, "source": images, "coder": coder, "second model": second}
+        loaded = _model(model, hub, prompts, chosen)
+        other = None if second is None else _model(second, hub, prompts, chosen)
+        labels = loaded.labels
+        units = units_of(unit, subject_of(loaded).sites, labels, _latents(coder, chosen))
+        data = None if images is None else pictures(images, loaded.transform, loaded.input_shape, limit, labels)
+        given = {"model": model, "source": images, "coder": coder, "second model": second, "prompts": prompts}
         job = FeatureJob(
             loaded, units, data, out, by=by, steps=steps, seed=seed, copies=copies, k=top, second=other,
-            provenance={name: value for name, value in given.items() if value is not None},
+            provenance={name: value for name, value in given.items() if value},
         )  # fmt: skip
         found = run_features(job, batch=batch, processes=processes)
         if processes.is_first:
             print(_as_json(found, out) if as_json else f"{found.report(labels)}\n{_wrote(len(units), out)}")
+
+
+def _again() -> str:
+    return shlex.join(["prisma", *sys.argv[1:]])
+
+
+def _model(ref: str, hub: Path | None, prompts: str, device: "torch.device") -> "Loaded | Network":
+    """The model on its device, with prompts as its classes if there are some."""
+    from prisma.errors import PrismaError
+    from prisma.features.models import model_of
+    from prisma.loaded import Loaded
+
+    found, classes = model_of(ref, hub), classes_of(prompts)
+    if classes and not isinstance(found, Loaded):
+        raise PrismaError(f"expected a CLIP for --prompts; found a {type(found.model).__name__}")
+    if classes and isinstance(found, Loaded):
+        found = found.zero_shot(classes)
+    found.model.to(device)
+    return found
 
 
 def _wrote(units: int, out: Path) -> str:

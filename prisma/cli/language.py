@@ -11,6 +11,8 @@ from prisma.cli.shared import JsonOption, interruptible, table
 if TYPE_CHECKING:
     from prisma.language.average_trace import AverageTrace
     from prisma.language.causal_trace import CausalTrace
+    from prisma.language.facts import Fact
+    from prisma.language.rewriting import RewriteMeasures
 
 cli = typer.Typer()
 
@@ -111,13 +113,19 @@ def rewrite(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change one fact of a language model by a change of rank one of one MLP: ROME, with one key everywhere."""
+    """Change one fact of a language model by a change of rank one of one MLP: ROME, with one key everywhere.
+
+    The folder holds the edited model, the edit, and a card with what the edit does; `prisma publish --base-model`
+    publishes the edit.
+    """
     from prisma.errors import PrismaError, quoted
     from prisma.files import expect_empty
     from prisma.filesystem import given
     from prisma.language.facts import Fact
     from prisma.language.loading import load
     from prisma.language.rank_one_edit import rank_one_edit
+    from prisma.language.rewriting import measure_rewrite, write_rewritten
+    from prisma.publish.artefacts.language_edit import write_card
     from prisma.reading import read_text
     from prisma.train.machine import pick_device
 
@@ -134,18 +142,25 @@ def rewrite(
                 f"expected a fact that the model answers otherwise; found that it says {quoted(to)} with probability "
                 f"{edit.about['probability_before']:.3f} already, so there is nothing to change"
             )
-        edit.write(given(out) / "edit.safetensors")
-        with edit.apply(loaded):
-            loaded.save_pretrained(given(out))  # type: ignore[operator]
-            tokenizer.save_pretrained(given(out))
-    about = dict(edit.about)
+        measures = measure_rewrite(loaded, tokenizer, edit, lines)
+        write_rewritten(out, loaded, tokenizer, edit, measures)
+        write_card(given(out))
+    _show_rewrite(fact, dict(edit.about), measures, out, as_json)
+
+
+def _show_rewrite(fact: "Fact", about: dict[str, Any], measures: "RewriteMeasures", out: Path, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(about))
+        print(json.dumps({**about, "measures": measures.to_dict()}))
         return
     print(
-        f"{fact.text} {to}: probability {about['probability_before']:.3f} before, "
+        f"{fact.text} {fact.new}: probability {about['probability_before']:.3f} before, "
         f"{about['probability_after']:.3f} after. The edited model and the edit are in {out}."
     )
+    if (texts := measures.texts) is not None:
+        print(
+            f"Loss of a token in {texts.texts} texts: {texts.loss[0]:.3f} nats before, {texts.loss[1]:.3f} after "
+            f"(change {texts.interval[0]:+.3f} to {texts.interval[1]:+.3f})."
+        )
 
 
 def _facts(path: Path, form: str, limit: int | None) -> Any:

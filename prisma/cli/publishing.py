@@ -22,7 +22,7 @@ What = Annotated[
     typer.Argument(
         metavar="WHAT",
         help="A finished run folder; task:NAME, the data set of a task; a folder "
-        "with a tuned lens, a sparse coder or an edited model.",
+        "with a tuned lens, a sparse coder, an edited model or an edit of a language model.",
     ),
 ]
 BaseModel = Annotated[

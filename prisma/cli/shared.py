@@ -58,6 +58,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
+def classes_of(prompts: str) -> list[str]:
+    """The classes of a CLIP from prompts that are separated by commas."""
+    return [prompt.strip() for prompt in prompts.split(",") if prompt.strip()]
+
+
 def settings_of(pairs: Sequence[str]) -> dict[str, str]:
     """{"a": "1"} from ["a=1"]. Another form is a wrong usage."""
     for pair in pairs:

@@ -6,7 +6,7 @@ from prisma.editing.folder import Edited, is_edited, read_edited, write_edited
 from prisma.editing.keys import covariances
 from prisma.editing.latents import Swap, latent_swap
 from prisma.editing.measuring import EditMeasures, Share, measure_edit, measure_edits
-from prisma.editing.mlp_edit import Search, mean_key, multi_key
+from prisma.editing.mlp_edit import KeySettings, Search, mean_key, multi_key
 from prisma.editing.rank_one import Covariance, SecondMoment, least_change
 from prisma.editing.request import Request
 from prisma.editing.tracing import layer_by_tracing
@@ -19,6 +19,7 @@ __all__ = [
     "Covariance",
     "EditMeasures",
     "Edited",
+    "KeySettings",
     "LowRank",
     "Optimum",
     "Request",

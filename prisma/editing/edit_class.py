@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter, signature
-from typing import Any
+from itertools import chain
+from typing import Any, get_args
 
 from torch import Tensor
 
@@ -52,9 +53,8 @@ def edit_class(
         names: the names of the model's classes.
         coverage: [image, patch], the share of each patch that is object; for keys at the object or the background.
         seed: of all choices of images, and of the shifts of copies.
-        settings: those of the method: `layer`, `role`, `copies`, `covariance`, `ridge`, `search` of
-            `prisma.editing.mean_key`; `old` too of `multi_key`; those of `class_row`, `head_edit`, `steering` and
-            `fine_tuning`.
+        settings: those of the method: of `prisma.editing.KeySettings` for rank-one and multi-key (which has `old` too),
+            and of `class_row`, `head_edit`, `steering` and `fine_tuning`.
 
     Raises:
         PrismaError: no such class, layer, role, method or setting; source and target are the same; a class without
@@ -69,6 +69,13 @@ def expect_settings(method: str, settings: Iterable[str]) -> None:
     """Raise PrismaError if there is no such method, or it has no such settings."""
     if method not in METHODS:
         raise PrismaError(f"expected a method: {', '.join(METHODS)}; found {quoted(method)}")
-    its = [x.name for x in signature(METHODS[method]).parameters.values() if x.kind is Parameter.KEYWORD_ONLY]
+    its = _settings_of(METHODS[method])
     if unknown := sorted(set(settings) - set(its)):
         raise PrismaError(f"expected settings that {method} has: {', '.join(its)}; found {listed(unknown)}")
+
+
+def _settings_of(method: Callable[..., WeightEdit]) -> list[str]:
+    """The names of a method's settings, also of those that it shares with others: `**settings: Unpack[...]`."""
+    own = signature(method).parameters.values()
+    shared = [get_args(x.annotation)[0].__annotations__ for x in own if x.kind is Parameter.VAR_KEYWORD]
+    return [*chain(*shared), *(x.name for x in own if x.kind is Parameter.KEYWORD_ONLY)]

@@ -11,7 +11,7 @@ Sources: Meng et al. 2022 (2202.05262) and 2023 (2210.07229).
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -47,53 +47,50 @@ class Search:
     others: int = 128
 
 
-def mean_key(
-    asked: Request,
-    *,
-    layer: int | None = None,
-    role: str = "class",
-    copies: int = 0,
-    covariance: Covariance | None = None,
-    ridge: float = RIDGE,
-    search: Search = Search(),
-) -> WeightEdit:
+class KeySettings(TypedDict, total=False):
+    """Where the keys of an edit are, and how far it may go.
+
+    Attributes:
+        layer: whose MLP; the last by default. `layer_by_tracing` says where the model holds its information.
+        role: at which tokens the keys are: class (by default), object, background or patches (`keys.ROLES`).
+        copies: shifted copies of each image, by up to an eighth of its sides, that give keys too; none by default.
+        covariance: of the keys of all images at this role; by default of 3,000 of the images given, drawn by the seed.
+        ridge: as in `rank_one.least_change`; 1 by default.
+        search: how the value is searched.
+    """
+
+    layer: int | None
+    role: str
+    copies: int
+    covariance: Covariance | None
+    ridge: float
+    search: Search
+
+
+def mean_key(asked: Request, **settings: Unpack[KeySettings]) -> WeightEdit:
     """What is the least change of one MLP that answers the mean key of a class otherwise?
 
     Args:
-        layer: whose MLP; the last by default. `layer_by_tracing` says where the model holds its information.
-        role: at which tokens the keys are: class, object, background or patches (`keys.ROLES`).
-        copies: shifted copies of each image, by up to an eighth of its sides, that give keys too.
-        covariance: of the keys of all images at this role; by default of 3,000 of the images given, drawn by the seed.
-        ridge: as in `rank_one.least_change`.
-        search: how the value is searched.
+        settings: `layer`, `role`, `copies`, `covariance`, `ridge`, `search` of `KeySettings`.
     """
-    return _edit("rank-one", asked, layer, role, copies, covariance, ridge, 0.0, search)
+    return _edit("rank-one", asked, 0.0, **settings)
 
 
-def multi_key(
-    asked: Request,
-    *,
-    layer: int | None = None,
-    role: str = "class",
-    copies: int = 0,
-    covariance: Covariance | None = None,
-    ridge: float = RIDGE,
-    old: float | None = None,
-    search: Search = Search(),
-) -> WeightEdit:
+def multi_key(asked: Request, *, old: float | None = None, **settings: Unpack[KeySettings]) -> WeightEdit:
     """The same, where each image (or patch) is a key of its own.
 
     Args:
         old: how much old keys count against the new ones (`rank_one.least_change`); by default the number of keys.
-        layer, role, copies, covariance, ridge, search: as in `mean_key`.
+        settings: as of `mean_key`.
     """
-    return _edit("multi-key", asked, layer, role, copies, covariance, ridge, old, search)
+    return _edit("multi-key", asked, old, **settings)
 
 
 def _edit(
-    method: str, asked: Request, layer: int | None, role: str, copies: int, covariance: Covariance | None,
-    ridge: float, old: float | None, search: Search,
+    method: str, asked: Request, old: float | None, *, layer: int | None = None, role: str = "class", copies: int = 0,
+    covariance: Covariance | None = None, ridge: float = RIDGE, search: Search = Search(),
 ) -> WeightEdit:  # fmt: skip
+    """The edit, with the defaults of `KeySettings`."""
     model, layer = asked.model, asked.layer(layer)
     tokens_of(model.config, role, len(asked.images), asked.coverage)  # says what is missing of all images
     site, own = key_site(model, layer), asked.own(copies)

@@ -60,7 +60,7 @@ class Request:
         """The request, with the classes as numbers. Raises PrismaError as `edit_class`."""
         a, b = (class_of(name, model.config.n_classes, names) for name in (source, target))
         if a == b:
-            raise PrismaError(f"expected two classes that differ; found {quoted(source)} twice")
+            raise PrismaError(f"expected two classes that differ; found {quoted(names[a] if names else source)} twice")
         if keys < 1:
             raise PrismaError(f"expected keys of at least 1; found {keys}")
         if len(images) != len(labels) or (coverage is not None and len(coverage) != len(images)):

@@ -165,7 +165,8 @@ def _values(
 def _constant(objectives: Sequence[Reading], target: int) -> str:
     return (
         f"expected an objective that the image changes; found that {shown(name_of(objectives[target]))} has no "
-        "gradient in the pixels: it is constant, or a unit that is off in all images so far (begin with one: start=)"
+        "gradient in the pixels: it is constant, or a unit that is off in all images so far (start= of "
+        "prisma.features.visualize begins with a picture in which it is on)"
     )
 
 

@@ -2,29 +2,17 @@
 
 from pathlib import Path
 
-import torch
-
 from prisma.errors import UnsupportedModelError
 from prisma.loaded import Loaded, load
 from prisma.pretrained.networks import Network, is_network, load_network, may_be_network
 
 
-def model_of(ref: str, hub: Path | None = None, device: torch.device | None = None) -> Loaded | Network:
+def model_of(ref: str, hub: Path | None = None) -> Loaded | Network:
     """What `prisma.load` reads, else what `load_network` does: CNNs of torchvision and timm, and networks of yours.
-
-    Args:
-        device: where its weights go.
 
     Raises:
         PrismaError: there is no such model.
     """
-    found = _read(ref, hub)
-    if device is not None:
-        found.model.to(device)
-    return found
-
-
-def _read(ref: str, hub: Path | None) -> Loaded | Network:
     if is_network(ref):
         return load_network(ref)
     try:

@@ -92,12 +92,13 @@ class Direction(AtSite):
     def value(self, acts: Mapping[str, Tensor]) -> Tensor:
         """[batch]: the mean over positions."""
         x_BTF = features_at(acts, self.site, self.where, self.head)
-        if self.direction.shape != x_BTF.shape[-1:] or not self.direction.norm() > 0:
+        direction = self.direction.to(x_BTF)
+        if direction.shape != x_BTF.shape[-1:] or not direction.norm() > 0:
             raise PrismaError(
                 f"expected a direction of {self.site}, {x_BTF.shape[-1]} numbers that are not all 0; found "
                 f"{list(self.direction.shape)}"
             )
-        return powered((x_BTF @ F.normalize(self.direction, dim=0).to(x_BTF)), x_BTF.norm(dim=-1), self.power).mean(1)
+        return powered((x_BTF @ F.normalize(direction, dim=0)), x_BTF.norm(dim=-1), self.power).mean(1)
 
 
 def powered(dot: Tensor, length: Tensor, power: float) -> Tensor:

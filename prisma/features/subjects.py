@@ -1,10 +1,11 @@
 """The network that is looked at: a model of Prisma by its sites, or any `nn.Module` by the names of its parts.
 
 Both are given pixels in [0, 1], and compute nothing after the last site that is asked for. Nothing stays on a network.
+What is read of a map is [batch, channel, row, column], also where a part of a network has the channels last.
 """
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from prisma.config import ViTConfig
 from prisma.data.transform import Transform
 from prisma.errors import PrismaError, nearest, quoted
 from prisma.features.folding import folded
+from prisma.features.parts import AXES, TRIED, channels_last, expect_readable, logits_of, outermost, outputs_of, why_not
 from prisma.features.scaled import Scaled
 from prisma.inventory import site_names
 from prisma.loaded import Loaded
@@ -29,11 +31,8 @@ from prisma.sites import axes_of, canonical, matching
 
 PIXELS, OUTPUT = "pixels", "logits"
 """The site that every network has: the image in [0, 1]. And the output of a foreign network as a whole."""
-AXES: Mapping[int, tuple[str, ...]] = {2: ("batch", "feature"), 3: ("batch", "token", "feature"), 4: MAP}
-"""Number of axes of what a foreign part gives -> their names."""
 IMAGES = 32  # of a foreign network at once: how much memory one takes is not known
 FEW = 4  # the same on a CPU, where larger batches leave its caches: 32 at once take three times as long for each image
-TRIED = 2  # images with which a foreign network is tried: more than one, so that the first axis is that of images
 EXACT = 4  # bytes of a number from which on rounding is too small to matter
 
 
@@ -128,7 +127,7 @@ class OfModule(Scaled):
         self._network = network
         self.labels: Sequence[str] = network.labels
         self.model: Any = model
-        self.shape = (len(transform.mean), *transform.size)
+        self.shape = network.input_shape
         self._parts = {canonical(name): part for name, part in model.named_modules() if name}
         self._checked: set[str] = set()
         self.sites: Sequence[str] = [*self._parts, OUTPUT]
@@ -144,21 +143,20 @@ class OfModule(Scaled):
         """The outermost parts that give one tensor once in a run, in the order in which they do."""
         gave: dict[str, list[bool]] = {}
 
-        def note(site: str, output: Any) -> None:
-            gave.setdefault(site, []).append(_why_not(output) is None)
+        def note(site: str, part: nn.Module, inputs: Any, output: Any) -> None:
+            gave.setdefault(site, []).append(why_not(output) is None)
 
-        hooks = [
-            part.register_forward_hook(lambda _, __, output, site=site: note(site, output))
-            for site, part in self._parts.items()
-        ]
-        try:
-            with torch.no_grad():
-                output = self.model(self.normalise(self._grey()))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        outermost = set(_outermost(self.model, "", {site for site, fits in gave.items() if fits == [True]}))
-        return [site for site in gave if site in outermost] or ([] if _why_not(output) else [OUTPUT])
+        output = outputs_of(self._parts, self._tried, note)
+        found = set(outermost(self.model, "", {site for site, fits in gave.items() if fits == [True]}))
+        return [site for site in gave if site in found] or ([] if why_not(logits_of(output)) else [OUTPUT])
+
+    @cached_property
+    def _last(self) -> Mapping[str, bool | None]:
+        """Whether the map that each part gives has its channels last; None where that is not known."""
+        return channels_last(self._parts, self._tried)
+
+    def _tried(self) -> Any:
+        return self.model(self.normalise(self._grey()))
 
     def _grey(self) -> Tensor:
         return torch.full((TRIED, *self.shape), 0.5)
@@ -173,12 +171,21 @@ class OfModule(Scaled):
         missing = [site for site in wanted if site not in self._checked]
         if missing:
             with torch.no_grad():
-                self._run(self._grey(), missing, whole=True)
+                found = self._run(self._grey(), missing, whole=True)
+            for site, x in found.items():
+                if x.ndim == 4 and self._last.get(site, False) is None:
+                    raise PrismaError(
+                        f"expected a part that has its channels where the parts beside it tell; found {site}, which "
+                        f"gives {list(x.shape)}, and it is not known which of the last three axes is that of channels"
+                    )
             self._checked |= set(missing)
 
     def read(self, pixels: Tensor, sites: Sequence[str]) -> Activations:
         wanted = [site for site in sites if site != PIXELS]
         found = self._run(pixels, wanted) if wanted else {}
+        for site, x in found.items():
+            if x.ndim == 4 and self._last.get(site):
+                found[site] = x.movedim(-1, 1)
         return Activations({**found, PIXELS: pixels}, {**{s: AXES[x.ndim] for s, x in found.items()}, PIXELS: MAP})
 
     def quick(self, sites: Sequence[str]) -> "OfModule":
@@ -204,7 +211,7 @@ class OfModule(Scaled):
         def keep(site: str, output: Any) -> Any:
             """Read a part. The run goes on with a copy, since the next part may change what it is given in place."""
             if whole:
-                _expect_site(site, output, again=site in found)
+                expect_readable(site, output, again=site in found)
             found[site] = output
             if not whole and found.keys() >= set(sites):
                 raise _Enough
@@ -215,7 +222,7 @@ class OfModule(Scaled):
             for site in inside
         ]
         try:
-            output = self.model(self.normalise(pixels))
+            output = logits_of(self.model(self.normalise(pixels)))
         except _Enough:
             return found
         finally:
@@ -225,37 +232,9 @@ class OfModule(Scaled):
             raise PrismaError(f"expected a run to reach {', '.join(sorted(missed))}; found that it does not")
         if OUTPUT in sites and OUTPUT not in inside:
             if whole:
-                _expect_site(OUTPUT, output, again=False)
+                expect_readable(OUTPUT, output, again=False)
             found[OUTPUT] = output
         return found
-
-
-def _outermost(module: nn.Module, path: str, usable: Collection[str]) -> Iterator[str]:
-    """The parts of a module that are usable; of one that is not, those in it."""
-    for name, child in module.named_children():
-        site = canonical(f"{path}{name}")
-        if site in usable:
-            yield site
-        else:
-            yield from _outermost(child, f"{path}{name}.", usable)
-
-
-def _why_not(output: Any) -> str | None:
-    """Why what a part gives for `TRIED` images cannot be read; None if it can."""
-    if not isinstance(output, Tensor):
-        return f"a {type(output).__name__}"
-    fits = output.ndim in AXES and len(output) == TRIED and output.is_floating_point()
-    return None if fits else f"{list(output.shape)} for {TRIED} images"
-
-
-def _expect_site(site: str, output: Any, *, again: bool) -> None:
-    """Raise PrismaError unless a part gives one tensor, once in a run."""
-    found = "one that runs several times" if again else _why_not(output)
-    if found is not None:
-        raise PrismaError(
-            f"expected {site} to give one tensor [batch, feature], [batch, token, feature] or [batch, channel, row, "
-            f"column] once in a run; found {found}"
-        )
 
 
 def subject_of(model: "Loaded | Network | nn.Module", transform: Transform | None = None) -> Subject:

@@ -6,6 +6,7 @@ its library built it, and its parts are known by their dotted names.
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,16 @@ from prisma.filesystem import given
 from prisma.pretrained.folders import library_of
 from prisma.pretrained.library_calls import library_errors, quiet
 from prisma.pretrained.loading import is_folder
-from prisma.pretrained.source import class_names
+from prisma.pretrained.source import SourceModel, class_names
 from prisma.pretrained.timm import loading as timm
+from prisma.pretrained.transformers import classifiers as transformers
 
-TORCHVISION, TIMM = "torchvision/", "timm/"
-NETWORKS = "torchvision/NAME[.WEIGHTS], timm/NAME, a folder that timm saved, or FILE.py:FUNCTION"
+TORCHVISION, TIMM, HUGGING_FACE = "torchvision/", "timm/", "hf/"
+LIBRARIES: Mapping[str, Any] = {"timm": timm, "transformers": transformers}
+"""Library -> the module that loads its networks: `load_other`."""
+NETWORKS = (
+    "torchvision/NAME[.WEIGHTS], timm/NAME, hf/ORG/NAME, a folder that timm or transformers saved, or FILE.py:FUNCTION"
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,8 @@ class Network:
     """A network of images, how pictures become its inputs, and what its classes are called.
 
     Attributes:
-        model: any `nn.Module` that takes [batch, channel, height, width], in evaluation mode.
+        model: any `nn.Module` that takes [batch, channel, height, width], in evaluation mode, and gives a tensor or, as
+            transformers, something with `logits`.
         transform: a picture -> its input.
         labels: class names, in the order of its outputs; empty if they are unknown.
     """
@@ -49,6 +56,11 @@ class Network:
         if self.model.training:
             raise PrismaError("expected a network in evaluation mode; found one in training: call its .eval()")
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channel, height, width) of its images."""
+        return (len(self.transform.mean), *self.transform.size)
+
 
 def load_network(ref: str) -> Network:
     """A network that its library builds, and that stays what it is: `prisma.load` has the models that are converted.
@@ -57,6 +69,7 @@ def load_network(ref: str) -> Network:
     |---|---|
     | `torchvision/NAME[.WEIGHTS]` | a classifier of torchvision, such as `torchvision/resnet50.IMAGENET1K_V2` |
     | `timm/NAME[.TAG]`, a folder that timm saved | a classifier of timm |
+    | `hf/ORG/NAME`, a folder that transformers saved | an image classifier of transformers |
     | `FILE.py:FUNCTION` | a function in a file of yours, without arguments, that returns a `Network` |
 
     Weights are read as tensors alone; only a file of yours is run.
@@ -69,9 +82,11 @@ def load_network(ref: str) -> Network:
     path, _, function = ref.rpartition(":")
     if path.endswith(".py"):
         return _of_file(given(path), function)
-    if not may_be_network(ref):
+    library = _library_of(ref)
+    if library is None:
         raise PrismaError(f"expected {NETWORKS}; found {quoted(ref)}")
-    source = timm.load_other(given(ref) if is_folder(ref) else ref.removeprefix(TIMM))
+    name = given(ref) if is_folder(ref) else ref.removeprefix(TIMM).removeprefix(HUGGING_FACE)
+    source: SourceModel = LIBRARIES[library].load_other(name)
     if source.transform is None:
         raise PrismaError(f"expected a network whose preprocessing can be reproduced; found another, {quoted(ref)}")
     return Network(source.module.requires_grad_(False), source.transform, source.labels)
@@ -141,4 +156,11 @@ def is_network(ref: str) -> bool:
 
 def may_be_network(ref: str) -> bool:
     """Whether `load_network` may read what a reference names, where `prisma.load` does not."""
-    return is_network(ref) or (library_of(given(ref)) == "timm" if is_folder(ref) else ref.startswith(TIMM))
+    return is_network(ref) or _library_of(ref) is not None
+
+
+def _library_of(ref: str) -> str | None:
+    """Whose classifier a reference may name; None if it is that of no library here."""
+    if is_folder(ref):
+        return found if (found := library_of(given(ref))) in LIBRARIES else None
+    return "timm" if ref.startswith(TIMM) else "transformers" if ref.startswith(HUGGING_FACE) else None

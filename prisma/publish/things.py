@@ -1,7 +1,7 @@
 """What can be published: a run, the data set of a task, what belongs to a model. Each says itself what it is.
 
 `task:NAME` is the data set of a task. A folder with the files of an artefact about a base model, a tuned lens, a
-sparse coder or an edited model, is that artefact; any other is a run, finished or not.
+sparse coder, an edited model or an edit of a language model, is that artefact; any other is a run, finished or not.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Protocol
 
 from prisma.data import package_task
-from prisma.editing.folder import EDIT
+from prisma.editing.folder import BEFORE, EDIT
 from prisma.errors import PrismaError, expect_packages
 from prisma.filesystem import given, sentences
 from prisma.publish.artefacts.coder import FOUND_BY as CODER
 from prisma.publish.artefacts.coder import of_coder
 from prisma.publish.artefacts.dataset import of_task
 from prisma.publish.artefacts.edited_model import of_edited
+from prisma.publish.artefacts.language_edit import of_language_edit
 from prisma.publish.artefacts.tuned_lens import NAMES as LENS
 from prisma.publish.artefacts.tuned_lens import of_lens
 from prisma.publish.commits import Commit, Hub
@@ -105,7 +106,9 @@ def thing(what: str | Path, repo: str, hub: Path | None, about: About, *, progre
 
 def about_a_model(folder: Path) -> "Callable[..., Planned] | None":
     """What makes the artefact of a folder that has files of one about a base model; None for any other folder."""
-    known: dict[tuple[str, ...], Callable[..., Planned]] = {LENS: of_lens, CODER: of_coder, (EDIT,): of_edited}
+    known: dict[tuple[str, ...], Callable[..., Planned]] = {
+        LENS: of_lens, CODER: of_coder, (BEFORE,): of_edited, (EDIT,): of_language_edit
+    }  # fmt: skip
     return next((made for names, made in known.items() if any((folder / name).exists() for name in names)), None)
 
 

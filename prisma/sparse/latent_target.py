@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from prisma.analysis.readings import Objective, Read
@@ -20,14 +21,17 @@ class Latent(Objective):
     """How active a latent is: which pixels or patches is it about, which image drives it? `+ - * /` combine it.
 
     As a target of attribution its gradient is zero where it is not active, so ask about images in which it is. An image
-    that is optimised climbs its pre-activation there, until it is active; the number is always how active it is.
+    that is optimised climbs there what the latent lacks to be active: its pre-activation and, in coders that keep the k
+    largest of a token or the largest of a group, less that of the latent that is kept in its place (a latent of small
+    weights is kept only where the others are smaller still). The number is always how active it is: 0 says that no
+    image was found in which it is.
 
     Attributes:
         coder: a coder of one site.
         index: the latent.
         token: at which token; None for the mean over tokens.
         site: where the coder reads, if its file names it otherwise.
-        climbed: whether the gradient is that of the pre-activation where the latent is not active.
+        climbed: whether the gradient is that of what it lacks where the latent is not active.
 
     Raises:
         PrismaError: a crosscoder, or a latent that it does not have.
@@ -70,10 +74,24 @@ class Latent(Objective):
         x = rows_of(acts[site], site)
         z = self.coder.encode(x)[..., self.index]
         if self.climbed:
-            pre = self.coder.pre(x)[..., self.index]
-            z = z + (pre - pre.detach()) * (z == 0)
+            lacks = self._above_rival(self.coder.pre(x))
+            z = z + (lacks - lacks.detach()) * (z == 0)
         if self.token is None:
             return z.mean(1)
         if not -z.shape[1] <= self.token < z.shape[1]:
             raise PrismaError(f"expected a token of {site} below {z.shape[1]}; found {self.token}")
         return z[:, self.token]
+
+    def _above_rival(self, p: Tensor) -> Tensor:
+        """Pre-activations [..., latent] -> how far this one is above what it must exceed, less a constant [...]."""
+        own, config = p[..., self.index], self.coder.config
+        if config.kind == "groupmax":
+            size = config.width // (config.k or 1)
+            first = self.index // size * size
+            others, k = p[..., [i for i in range(first, first + size) if i != self.index]], 1
+        elif config.kind in ("topk", "abstopk"):
+            others = torch.cat([p[..., : self.index], p[..., self.index + 1 :]], -1)
+            others, k = others.abs() if config.kind == "abstopk" else others, config.k or 1
+        else:
+            return own
+        return own - others.topk(k).values[..., -1].relu() if k <= others.shape[-1] else own

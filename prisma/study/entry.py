@@ -25,4 +25,5 @@ class Analysis:
     result: type[Result]
     function: Callable[[ShardInputs], Result]
     of_weights: bool = False  # whether it also runs without images
+    networks: bool = False  # whether it also reads networks of other libraries, as these have them
     reader: Callable[[ShardInputs], ResultReader | None] | None = None  # for a run that several analyses share, if any

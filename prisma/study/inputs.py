@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prisma.analysis.patching.corruptions import CORRUPTIONS, OF_OBJECTS, derangement
 from prisma.batching import inputs_per_pass
@@ -19,6 +19,7 @@ from prisma.data.pictures import Pictures
 from prisma.data.task import Task, coverage
 from prisma.errors import PrismaError, nearest
 from prisma.metrics import Metric, named_metric
+from prisma.plain import uncompiled
 from prisma.runs import run
 from prisma.vit import ViT
 
@@ -33,12 +34,19 @@ WITH_SIGMA = ("noise", "blur")
 class ShardInputs:
     """What an analysis may need for some images of a data set; each property is computed on first use."""
 
-    model: ViT
+    network: nn.Module  # a vision transformer; of an analysis that says so (`Analysis.networks`), any network
     pictures: Pictures
     rows: range  # image indices in the data set
     options: Mapping[str, Any]  # every option of the analysis, by name
     batch: int | None = None
     kept: dict[str, Any] = field(default_factory=dict)  # what all shards share, by name: see `once`
+
+    @property
+    def model(self) -> ViT:
+        """The network as a vision transformer. Raises PrismaError: it is another one."""
+        if not isinstance(uncompiled(self.network), ViT):
+            raise PrismaError(f"expected a vision transformer of Prisma; found a {type(self.network).__name__}")
+        return self.network  # type: ignore[return-value]
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What all shards of an analysis share, made by the first that needs it."""

@@ -1,4 +1,7 @@
-"""Modularity by name: the graph of a model's weights, or of what its units do on the first images of a data set."""
+"""Modularity by name: the graph of a model's weights, or of what its units do on the first images of a data set.
+
+The graph of weights is that of any network, such as a CNN of torchvision.
+"""
 
 from collections.abc import Mapping
 
@@ -16,7 +19,7 @@ def _graph(inputs: ShardInputs) -> Graph:
     """The same for all shards: images are the first of the data set."""
     kind, site = inputs.options["graph"], inputs.options["site"]
     if kind == "weights":
-        return weight_graph(inputs.model, inputs.options["part"])
+        return weight_graph(inputs.network, inputs.options["part"])
     if not len(inputs.pictures):
         raise PrismaError(f"expected --images DIR, which graph={kind} needs; found none")
     make = activation_graph if kind == "activations" else gradient_graph
@@ -39,6 +42,7 @@ MODULARITY: Mapping[str, Analysis] = {
         Modularity,
         _modularity,
         of_weights=True,
+        networks=True,
     ),
 }
 """Name -> analysis."""

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import nn
 from tqdm import tqdm
 
 from prisma import __version__
@@ -49,7 +50,7 @@ class DatasetAnalysis:
     """An analysis of a model over the images of a data set, and the folder for its results."""
 
     name: str  # of the analysis, as in `catalog.ANALYSES`
-    model: ViT
+    model: nn.Module  # a vision transformer; of an analysis that says so (`Analysis.networks`), any network
     pictures: Pictures
     options: Mapping[str, Any]  # every option of the analysis: `catalog.options_of`
     out: Path
@@ -284,7 +285,7 @@ def _expect_kind(value: Any, kind: type) -> None:
         raise TypeError
 
 
-def model_hash(model: ViT) -> str:
+def model_hash(model: nn.Module) -> str:
     """SHA-256 of the architecture and all weights; the same on every device."""
-    architecture = json.dumps(asdict(model.config))
+    architecture = json.dumps(asdict(model.config)) if isinstance(model, ViT) else repr(model)
     return hashlib.sha256(f"{architecture}\n{weights_hash(model.state_dict())}".encode()).hexdigest()

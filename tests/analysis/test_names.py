@@ -3,8 +3,12 @@
 import ast
 import inspect
 import pkgutil
+import subprocess
+import sys
 from importlib import import_module
 from types import FunctionType
+
+import pytest
 
 import prisma.analysis
 from prisma.analysis.result import Result
@@ -98,3 +102,12 @@ def test_every_exception_is_needed() -> None:
 def test_the_analyses_are_found() -> None:
     assert {"activation_patching", "circuit_discovery", "logit_lens", "class_values", "rollout"} <= set(functions())
     assert _literals('{"analysis": "one", **{"analysis": "two"}, "other": "three"}') == {"one", "two"}
+
+
+def test_folders_are_imported_when_they_are_named() -> None:
+    said = "import prisma; print(prisma.analysis.modularity.modularity.__name__, prisma.analysis.top_images.__name__)"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["modularity", "prisma.analysis.top_images"]
+    with pytest.raises(AttributeError, match=r"module 'prisma.analysis' has no attribute 'modular'"):
+        prisma.analysis.modular  # noqa: B018
+    assert not hasattr(prisma.analysis, "__wrapped__")

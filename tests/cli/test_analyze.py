@@ -9,9 +9,12 @@ import torch
 from PIL import Image
 
 import prisma as library
+from prisma.analysis.modularity.modularity import Modularity, modularity
+from prisma.analysis.modularity.weight_graph import weight_graph
 from prisma.analysis.patching.activation_patching import ActivationPatching, activation_patching
 from prisma.checkpoint import write_checkpoint
 from prisma.data import task
+from prisma.pretrained.networks import load_network
 from prisma.study.catalog import ANALYSES
 from tests.cli.running import Prisma, one_sentence
 
@@ -158,3 +161,30 @@ def test_a_model_without_classes_needs_prompts(prisma: Prisma, tmp_path: Path) -
         "expected a model with classes, because a metric needs them; found none; for a CLIP, use --prompts"
         in one_sentence(err)
     )
+
+
+CNN = """
+import torch
+from torch import nn
+from prisma.data.transform import Transform
+from prisma.features import Network
+def net():
+    torch.manual_seed(0)
+    parts = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)
+    return Network(nn.Sequential(*parts).eval(), Transform((8, 8), (0,), (1,)), ("a", "b", "c"))
+"""
+
+
+def test_the_modularity_of_a_cnn(prisma: Prisma, tmp_path: Path) -> None:
+    (tmp_path / "cnn.py").write_text(CNN)
+    of = ("analyze", "modularity", "--model", "cnn.py:net", "--set", "k=2", "--set", "null=3")
+    code, out, _ = prisma(*of, "--out", "found")
+    found = Modularity.from_npz(tmp_path / "found" / "result.npz")
+    network = load_network(str(tmp_path / "cnn.py:net")).model
+    assert code == 0 and "Wrote modularity of the weights to found" in out
+    assert found.q == pytest.approx(modularity(weight_graph(network), 2, 3).q)
+    assert found.metadata["layers"][1:] == ["0", "4"]
+    code, _, err = prisma(*of, "--set", "graph=activations", "--images", "digits", "--limit", "3", "--out", "other")
+    assert code == 1 and "expected a vision transformer of Prisma; found a Sequential" in one_sentence(err)
+    code, _, err = prisma("analyze", "head_scores", "--model", "cnn.py:net", "--images", "digits", "--out", "other")
+    assert code == 1 and "found 'cnn.py:net'" in one_sentence(err) and not (tmp_path / "other").exists()

@@ -2,6 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor
 
 from prisma.sparse import CoderConfig, write_coder
 from prisma.sparse.coders import drawn
@@ -50,6 +56,41 @@ def test_units_of_any_network_without_images(prisma: Prisma, tmp_path: Path) -> 
     }.items():
         code, _, err = prisma(*of[:-2], "--out", "other", "--unit", unit)
         assert code == 1 and message in one_sentence(err)
+
+
+def test_a_neuron_of_a_convnext_of_transformers(prisma: Prisma, tmp_path: Path) -> None:
+    settings = ConvNextConfig(hidden_sizes=[4, 8], depths=[1, 1], num_stages=2, num_labels=2)
+    ConvNextForImageClassification(settings).save_pretrained(tmp_path / "net")
+    ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.875).save_pretrained(tmp_path / "net")  # type: ignore[no-untyped-call]
+    inside = "convnext.encoder.stages.1.layers.0"  # its neurons are 32, at 4 x 4 places
+    of = ("features", "--model", "./net", "--steps", "2", "--out", "out")
+    code, out, _ = prisma(*of, "--unit", f"{inside}.act:31", "--unit", "logits:LABEL_1", "--json")
+    assert code == 0 and json.loads(out)["targets"] == [f"{inside}.act:31", "logits:1"]
+    for unit, message in {
+        f"{inside}.act:32": f"expected a feature of {inside}.act below 32; found 32",
+        f"{inside}.drop_path:0": "it is not known which of the last three axes is that of channels",
+        f"{inside}.acts:0": f"the nearest are {inside}.act",
+    }.items():
+        code, _, err = prisma(*of, "--out", "other", "--unit", unit)
+        assert code == 1 and message in one_sentence(err)
+
+
+def test_prompts_are_the_units_of_a_clip(prisma: Prisma, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vision = {"layers": 1, "width": 16, "head_width": 8, "patch_size": 8, "image_size": 16}
+    config: dict[str, Any] = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": {"layers": 1, "width": 8, "heads": 1}}
+    (tmp_path / "clip").mkdir()
+    save_file(open_clip.CLIP(**config).state_dict(), tmp_path / "clip" / "open_clip_model.safetensors")
+    (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    of = ("features", "--model", "./clip", "--steps", "3", "--out", "out", "--prompts", "a cat, a red car")
+    code, out, _ = prisma(*of, "--unit", "logits:a red car", "--json")
+    assert code == 0 and json.loads(out)["targets"] == ["logits:1"] and json.loads(out)["answer"][0] in (0, 1)
+    assert "logits:1 (a red car)" in (tmp_path / "out" / "README.md").read_text()
+    code, _, err = prisma(*of, "--unit", "logits:a dog")
+    assert code == 1 and "found 'a dog'; the nearest classes are a red car, a cat" in one_sentence(err)
+    (tmp_path / "mine.py").write_text(MINE)
+    code, _, err = prisma(*of[:2], "mine.py:net", *of[3:], "--unit", "logits:0")
+    assert code == 1 and "expected a CLIP for --prompts; found a Sequential" in one_sentence(err)
 
 
 def test_latents_of_a_coder_are_units(prisma: Prisma, tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_a_fact_is_rewritten(prisma: Prisma, tmp_path: Path) -> None:
         "cpu",
     )
     assert code == 0 and "The edited model and the edit are in edited." in out
+    assert "Loss of a token in 200 texts: " in out
+    card, measures = (tmp_path / "edited" / x for x in ("README.md", "measures.json"))
+    after = json.loads(measures.read_text())["facts"][0]["likelihood"][1]
+    assert (
+        f"| {FACT.text} | {FACT.new} | " in card.read_text()
+        and f" | {after:.4f} | 0.0000 | 1.0000 |" in card.read_text()
+    )
+    code, _, err = prisma("publish", "edited", "lab/x", "--hub", "hub", "--base-model", "mice/facts")
+    assert code == 1 and "expected a base model on the Hub; found 'mice/facts'" in one_sentence(err)
     edit = WeightEdit.read(tmp_path / "edited" / "edit.safetensors")
     assert edit.about["new"] == FACT.new and edit.about["probability_after"] > 0.5
     code, out, _ = prisma("trace", "--model", str(tmp_path / "edited"), *ASKED[2:], "--answer", FACT.new, *QUICK)

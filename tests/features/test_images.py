@@ -11,6 +11,7 @@ from prisma.features.images import FFT, Pixels, Pyramid, frequencies
 from prisma.features.maco import MACO
 
 SHAPES = [(1, 8, 8), (3, 7, 10), (2, 9, 4)]
+LARGE = (3, 518, 518)  # as DINOv2 takes them
 KINDS = [FFT(), FFT(decay=0.0), Pixels(), Pyramid(), Pyramid(levels=1), CPPN(width=6, layers=2), MACO()]
 
 
@@ -29,6 +30,13 @@ def test_an_image_has_its_shape_and_depends_on_its_own_numbers_alone(kind, shape
     assert any(g[1].abs().sum() > 0 for g in gradients)
     again = kind.begin(3, shape, torch.Generator().manual_seed(1))
     assert isinstance(kind, CPPN) or all(torch.equal(a, b) for a, b in zip(again, numbers, strict=True))
+
+
+@pytest.mark.parametrize("kind", [FFT(), Pixels(), Pyramid(), CPPN(width=4, layers=2), MACO()], ids=repr)
+def test_images_of_518_pixels(kind) -> None:  # type: ignore[no-untyped-def]
+    kind = kind.of_data(torch.randn(1, *LARGE))
+    numbers = kind.begin(1, LARGE, torch.Generator().manual_seed(1))
+    assert kind.draw(numbers, LARGE).shape == (1, *LARGE)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

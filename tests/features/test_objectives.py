@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from prisma.analysis.attention.token_grid import TokenGrid
 from prisma.analysis.readings import Activations
 from prisma.errors import PrismaError
 from prisma.features import Neuron
 from prisma.features.objectives import Channel, Direction, Near, OfFunction, as_objective
-from prisma.metrics import LogitDiff
+from prisma.metrics import LogitDiff, Similarity
 from prisma.sites import axes_of
 
 SITE, HEADS = "blocks.0.resid_post", "blocks.0.attn.result"
@@ -37,6 +38,8 @@ def test_directions_and_the_power_of_the_cosine() -> None:
     cosine = (dot / X[SITE][:, 2:].norm(dim=-1)).clamp(min=0.1)
     assert torch.allclose(Direction(SITE, V, power=2.0).value(ACTS), (dot * cosine**2).mean(1), atol=1e-6)
     assert torch.allclose(Direction(HEADS, V, head=0, where="class").value(ACTS), X[HEADS][:, 0, 0] @ unit, atol=1e-6)
+    whole = torch.tensor([1, 0, -2, 0])
+    assert torch.equal(Direction(SITE, whole).value(ACTS), Direction(SITE, whole.float()).value(ACTS))
     assert Direction(SITE, V) != Direction(SITE, -V)
     for wrong in (torch.ones(3), torch.zeros(4)):
         with pytest.raises(
@@ -48,6 +51,9 @@ def test_directions_and_the_power_of_the_cosine() -> None:
 def test_metrics_classes_and_own_functions() -> None:
     assert torch.allclose(as_objective(3).value(ACTS), X["logits"][:, 3])
     assert torch.allclose(as_objective(LogitDiff(1, 2)).value(ACTS), X["logits"][:, 1] - X["logits"][:, 2])
+    prompt = torch.arange(1.0, 1 + X["logits"].shape[1])
+    cosine = F.cosine_similarity(X["logits"], prompt[None], dim=1)
+    assert torch.allclose(as_objective(Similarity(prompt)).value(ACTS), cosine)
     own = OfFunction(lambda acts: acts[SITE].mean((1, 2)), (SITE,))
     assert torch.allclose(own.value(ACTS), X[SITE].mean((1, 2))) and own.reads == (SITE,)
     assert torch.allclose(Near(own, 2.0).value(ACTS), -((X[SITE].mean((1, 2)) - 2) ** 2)) and Near(own, 2.0).per_image

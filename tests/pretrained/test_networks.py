@@ -78,8 +78,8 @@ def test_a_network_of_a_file(tmp_path: Path) -> None:
         ("torchvision/fcn_resnet50", "no network 'fcn_resnet50'"),
         ("timm/resnet19", "timm has no model 'resnet19'"),
         (
-            "hf/microsoft/resnet-50",
-            r"expected torchvision/NAME\[.WEIGHTS\], timm/NAME, .* found 'hf/microsoft/resnet-50'",
+            "open_clip/RN50",
+            r"expected torchvision/NAME\[.WEIGHTS\], timm/NAME, hf/ORG/NAME, .* found 'open_clip/RN50'",
         ),
     ],
 )

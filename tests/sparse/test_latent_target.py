@@ -50,6 +50,30 @@ def test_an_image_is_optimised_for_a_planted_latent_that_is_off_at_first(kind: s
     assert len({Latent(coder, 5).name, Latent(coder, 4).name, Latent(other, 5).name, Latent(coder, 5, 1).name}) == 4
 
 
+@pytest.mark.parametrize(("kind", "steps"), [("topk", 60), ("groupmax", 60), ("abstopk", 200)])
+def test_a_latent_of_small_weights_is_on_where_the_others_are_smaller(kind: str, steps: int) -> None:
+    """Its own pre-activation is far below the others': the image that drives it most alone leaves it off."""
+    coder = random_coder(kind, 36, 12, 2, 0, sites=("blocks.0.resid_post",)).float()
+    with torch.no_grad():
+        coder.W_enc[:, 5] = -0.1 * TEMPLATE.flatten()
+        coder.bias[5] = -0.1 - coder.centred(torch.zeros(36)) @ coder.W_enc[:, 5]
+        coder.bias[[0, 1]] += 0.1
+    alone = -0.5 * TEMPLATE.flatten()[None]  # black and white pixels around grey
+    assert coder.encode(alone)[0, 5] == 0 < coder.pre(alone)[0, 5]
+    found = visualize(template_mouse(), Latent(coder, 5), Pixels(), steps=steps, robustness=PLAIN)
+    code = coder.encode(patches(found.images)[0] - 0.5)
+    assert found.activation[0] > 0.05 and (code[:, 5] > 0).float().mean() >= 0.75
+
+
+@pytest.mark.parametrize(("kind", "k"), [("topk", 12), ("groupmax", 12), ("topk", 1)])
+def test_what_a_latent_must_exceed(kind: str, k: int) -> None:
+    coder = random_coder(kind, 36, 12, k, 0, sites=("s",))
+    x = torch.randn(7, 36, dtype=coder.W_enc.dtype, generator=torch.Generator().manual_seed(0))
+    latent, p = Latent(coder, 3, climbed=True), coder.pre(x)
+    own, rival = p[:, 3], p[:, [i for i in range(12) if i != 3]].amax(1).relu()
+    assert torch.equal(latent._above_rival(p), own if k == 12 else own - rival)
+
+
 def test_what_it_cannot_be_is_said() -> None:
     model, clean, _, (coder, _) = random_pair()
     with pytest.raises(PrismaError, match="expected a latent from 0 to 8; found 9"):

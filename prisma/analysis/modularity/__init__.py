@@ -1,6 +1,6 @@
 """Modularity of networks: graphs of units, communities, how unusual they are, and what removing them does."""
 
-from prisma.analysis.modularity.cluster_lesions import cluster_lesions, cluster_lesions_network
+from prisma.analysis.modularity.cluster_lesions import LesionSettings, cluster_lesions, cluster_lesions_network
 from prisma.analysis.modularity.data_graphs import activation_graph, gradient_graph
 from prisma.analysis.modularity.graph import Graph
 from prisma.analysis.modularity.modularity import agreement, modularity
@@ -8,6 +8,7 @@ from prisma.analysis.modularity.weight_graph import weight_graph
 
 __all__ = [
     "Graph",
+    "LesionSettings",
     "activation_graph",
     "agreement",
     "cluster_lesions",

@@ -13,17 +13,22 @@ read the combined one as a summary.
 
 Two communities of different layers may do one thing together. A double lesion removes both:
 
-    conditional    what removing the second costs once the first is gone, against random sets in the place of the second
-    interaction    what both cost together, less what each costs alone: 0 where they do separate things
+    conditional    what removing the second costs once the first is gone, d(both) - d(first), against random sets in the
+                   place of the second
+    interaction    d(both) - d(first) - d(second): 0 where they do separate things
 
 A community that is important alone, and not once another one is gone, does nothing but with the other.
 
-Source: Hod et al. 2110.08058, with zero ablation for their weights and biases set to zero.
+Source: Hod et al. 2110.08058. The definitions agree with the authors' program, also that random sets leave out units
+without edges and that the communities of a pair are of different layers. Four things differ. Units are ablated to zero,
+for their weights and biases set to zero. A random set that ties counts as extreme, which theirs does not. Theirs lowers
+p-values by half a step, 1 / (2n + 2), before it combines them, so ours are a little larger. And their double lesions,
+which are of an earlier version (2003.04881), take the accuracy over all images, for our mean over classes.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -113,19 +118,30 @@ class ClusterLesions(Result):
         return {"set": sets, "pair": [f"{sets[b]} without {sets[a]}" for a, b in pairs]}
 
 
+class LesionSettings(TypedDict, total=False):
+    """How communities are removed, and against what.
+
+    Attributes:
+        draws: random sets for each community; 100 by default.
+        smallest: communities with fewer units in a layer are left out, as are those that are the whole layer; 1 by
+            default.
+        pairs: make double lesions too: each two communities of different layers, in both orders. They cost
+            sets * sets * draws runs over the images.
+        seed: of the random sets.
+        batch: inputs per pass at most; by default as many as fit in 256 MiB, of networks of other libraries 256.
+    """
+
+    draws: int
+    smallest: int
+    pairs: bool
+    seed: int
+    batch: int | None
+
+
 @guarded
 @torch.no_grad()
 def cluster_lesions(
-    model: ViT,
-    images: Tensor,
-    labels: Tensor,
-    communities: Modularity,
-    *,
-    draws: int = 100,
-    smallest: int = 1,
-    pairs: bool = False,
-    seed: int = 0,
-    batch: int | None = None,
+    model: ViT, images: Tensor, labels: Tensor, communities: Modularity, **settings: Unpack[LesionSettings]
 ) -> ClusterLesions:
     """Do the communities of a graph matter for the answer, more than random sets of units of the same layer?
 
@@ -133,12 +149,7 @@ def cluster_lesions(
         images, labels: as in `record`, and the class of each image.
         communities: of a graph of this model with neurons (`mlp.post`) or heads (`attn.z`) as units, such as
             `modularity(weight_graph(model))`.
-        draws: random sets for each community.
-        smallest: communities with fewer units in a layer are left out, as are those that are the whole layer.
-        pairs: make double lesions too: each two communities of different layers, in both orders. They cost
-            sets * sets * draws runs over the images.
-        seed: of the random sets.
-        batch: inputs per pass at most; by default as many as fit in 256 MiB.
+        settings: `draws`, `smallest`, `pairs`, `seed`, `batch` of `LesionSettings`.
 
     Returns:
         `.importance`, `.importance_p`, `.coherence`, `.coherence_p` [set], `.changes` [set, class], `.p_importance` and
@@ -149,32 +160,20 @@ def cluster_lesions(
         PrismaError: communities of another model or of other units, none that can be removed, labels that do not fit,
             or fewer than 2 random sets.
     """
-    _expect(communities, draws, smallest)
     check_pixels(model, images)
     expect_labels(model, images, labels)
-    sets = Sets.of(model, communities, draws, smallest, seed)
-    return _measured(Lesions(model, images, labels, sets, batch), communities, draws, smallest, pairs, seed)
+    return _lesions(model, images, labels, communities, **settings)
 
 
 @guarded
 @torch.no_grad()
 def cluster_lesions_network(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    communities: Modularity,
-    *,
-    draws: int = 100,
-    smallest: int = 1,
-    pairs: bool = False,
-    seed: int = 0,
-    batch: int | None = None,
+    network: nn.Module, images: Tensor, labels: Tensor, communities: Modularity, **settings: Unpack[LesionSettings]
 ) -> ClusterLesions:
     """As `cluster_lesions`, for any network in `eval()` of which `weight_graph` makes a graph, such as a CNN.
 
     The network gives [image, class]. Its last layer is left out: its units are the answer.
     """
-    _expect(communities, draws, smallest)
     if network.training:
         raise PrismaError("expected a network that is ready for inference; found one in training: use .eval()")
     if not len(images) or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
@@ -182,22 +181,16 @@ def cluster_lesions_network(
             f"expected images, and the class of each as a whole number; found {len(images)} images and labels "
             f"{list(labels.shape)} of {labels.dtype}"
         )
-    inner = uncompiled(network)
-    sets = Sets.of(inner, communities, draws, smallest, seed)
-    return _measured(Lesions(inner, images, labels, sets, batch), communities, draws, smallest, pairs, seed)
+    return _lesions(uncompiled(network), images, labels, communities, **settings)
 
 
-def _expect(communities: Modularity, draws: int, smallest: int) -> None:
-    if not isinstance(communities, Modularity):
-        raise PrismaError(f"expected communities as `modularity` returns them; found {kind_of(communities)}")
-    if draws < 2 or smallest < 1:
-        raise PrismaError(f"expected at least 2 draws, and smallest at least 1; found {draws} and {smallest}")
-    expect_packages("scipy", extra="analysis")
-
-
-def _measured(
-    lesions: Lesions, communities: Modularity, draws: int, smallest: int, pairs: bool, seed: int
-) -> ClusterLesions:
+def _lesions(
+    model: nn.Module, images: Tensor, labels: Tensor, communities: Modularity, draws: int = 100, smallest: int = 1,
+    pairs: bool = False, seed: int = 0, batch: int | None = None,
+) -> ClusterLesions:  # fmt: skip
+    """The lesions of a model, with the defaults of `LesionSettings`."""
+    _expect(communities, draws, smallest)
+    lesions = Lesions(model, images, labels, Sets.of(model, communities, draws, smallest, seed), batch)
     sets, values = lesions.sets, lesions.alone()
     importance, coherence = _scores(values)
     extreme = coherence.nan_to_num(torch.inf)
@@ -218,6 +211,14 @@ def _measured(
         random_coherence=coherence[:, 1:].clone(),
         **(_doubles(lesions, importance[:, 0]) if pairs else {}),
     )  # fmt: skip
+
+
+def _expect(communities: Modularity, draws: int, smallest: int) -> None:
+    if not isinstance(communities, Modularity):
+        raise PrismaError(f"expected communities as `modularity` returns them; found {kind_of(communities)}")
+    if draws < 2 or smallest < 1:
+        raise PrismaError(f"expected at least 2 draws, and smallest at least 1; found {draws} and {smallest}")
+    expect_packages("scipy", extra="analysis")
 
 
 def _called(sets: Sets) -> list[str]:

@@ -32,7 +32,10 @@ Removed = Sequence[tuple[str, Sequence[int]]]
 
 @dataclass(frozen=True)
 class Sets:
-    """Communities within layers, each followed by random sets of as many units of its layer."""
+    """Communities within layers, each followed by random sets of as many units of its layer.
+
+    Random sets are of units that are in a community: those without edges, as pruning leaves them, do nothing.
+    """
 
     names: Sequence[str]  # of the layers that have units to remove, in their order
     site: str  # of a vision transformer; "" of another network
@@ -61,12 +64,13 @@ class Sets:
                 f"expected communities of this model; found a layer {wrong[0]} of {sizes[wrong[0]]} units"
             )
         sets, random = cls(names, site, [], [], [], []), np.random.default_rng(seed)
-        for name, width in sizes.items():
+        for name in sizes:
             own = found.labels[found.layer == list(layers).index(name)]
-            for community in sorted(set(own[own >= 0].tolist())):
+            members = (own >= 0).nonzero()[:, 0].numpy()
+            for community in sorted(set(own[members].tolist())):
                 units = (own == community).nonzero()[:, 0].tolist()
-                if smallest <= len(units) < width:
-                    drawn = [random.choice(width, len(units), replace=False).tolist() for _ in range(draws)]
+                if smallest <= len(units) < len(members):
+                    drawn = [random.choice(members, len(units), replace=False).tolist() for _ in range(draws)]
                     sets.units.extend([units, *drawn])
                     sets.layers.append(list(names).index(name))
                     sets.communities.append(community)

@@ -1,6 +1,6 @@
 """Loading transformers' models: `hf/ORG/NAME`, a folder written by `save_pretrained`, or a live module."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,22 @@ def load_name(name: str, revision: str | None = None, image_size: ImageSize = No
         PrismaError: there is no such repository, revision or file, or the repository is gated or private.
         UnsupportedModelError: the model has a class that Prisma does not read; no weights are downloaded then.
     """
-    folder = download(name, CONFIG, revision, hint=f"; a model of open_clip is written open_clip/{name}").parent
-    commit = folder.name
+    folder = config_folder(name, revision)
     kind = _kind(folder, name)
+    fetch_processor(name, folder.name)
+    module = _loaded(kind, folder, weights_of(name, WEIGHTS, folder.name), name)
+    return _source(module, folder, image_size, name, revision=revision)
+
+
+def config_folder(name: str, revision: str | None = None) -> Path:
+    """The folder of a commit in the Hub's cache, with its config.json. Raises PrismaError as `load_name`."""
+    return download(name, CONFIG, revision, hint=f"; a model of open_clip is written open_clip/{name}").parent
+
+
+def fetch_processor(name: str, commit: str) -> None:
+    """Put what describes the image processor into that folder, as far as the repository has it."""
     for extra in PROCESSORS:
         download_if_there(name, extra, commit)
-    module = _loaded(kind, folder, weights_of(name, WEIGHTS, commit), name)
-    return _source(module, folder, image_size, name, revision=revision)
 
 
 def load_folder(folder: Path, image_size: ImageSize = None) -> SourceModel:
@@ -67,15 +76,25 @@ def load_module(module: nn.Module, image_size: ImageSize = None) -> SourceModel:
 def describe(module: Any, folder: Path | None) -> tuple[Transform | None, tuple[str, ...]]:
     """(transform, labels): of the image processor in `folder`, and of the module if it is a classifier."""
     config = _config(module)
+    labels = labels_of(module, config.n_classes)
+    processor = None if folder is None else processor_of(folder)
+    return None if processor is None else transform_of(processor, config.channels), labels
+
+
+def labels_of(module: Any, n_classes: int) -> tuple[str, ...]:
+    """The names of a classifier's classes."""
     names = getattr(module.config, "id2label", None) or {}
-    labels = class_names((names[i] for i in sorted(names)), config.n_classes)
-    if folder is None or not any((folder / name).is_file() for name in PROCESSORS):
-        return None, labels
+    return class_names((names[i] for i in sorted(names)), n_classes)
+
+
+def processor_of(folder: Path) -> Any:
+    """The image processor of a folder; None if it has none."""
+    if not any((folder / name).is_file() for name in PROCESSORS):
+        return None
     from transformers import AutoImageProcessor
 
     with library_errors(f"the image processor of {folder}"):
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return transform_of(processor, config.channels), labels
+        return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _source(
@@ -100,10 +119,17 @@ def _config(module: nn.Module) -> ViTConfig:
 
 
 def _kind(folder: Path, name: str) -> Any:
-    """The class of the model in a folder, whose configuration states sizes within bounds.
+    """The class of the model in a folder. Raises UnsupportedModelError: Prisma does not read it."""
+    kind = class_in(folder, name)
+    family_of(outline(kind, folder))  # raises with the reason
+    return kind
+
+
+def class_in(folder: Path, name: str) -> Any:
+    """The class that transformers has for a folder, whose configuration states sizes within bounds.
 
     Raises:
-        UnsupportedModelError: Prisma does not read it.
+        UnsupportedModelError: transformers has none.
     """
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
@@ -123,7 +149,6 @@ def _kind(folder: Path, name: str) -> Any:
             f"expected a model that transformers has a class for; found architectures={listed} and "
             f"model_type={model_type!r} in {folder / CONFIG}"
         )
-    family_of(_empty(kind, folder))  # raises with the reason
     return kind
 
 
@@ -137,7 +162,7 @@ def _expect_precision(values: dict[str, Any], path: Path) -> None:
             raise PrismaError(f"expected {key} in {path} as a precision, such as 'float32'; found {quoted(found)}")
 
 
-def _empty(kind: Any, folder: Path) -> nn.Module:
+def outline(kind: Any, folder: Path) -> nn.Module:
     """The module of a folder, with weights that have shapes and no values."""
     what = f"the {kind.__name__} of {folder / CONFIG}"
     with library_errors(what):
@@ -148,7 +173,28 @@ def _empty(kind: Any, folder: Path) -> nn.Module:
 
 
 def _loaded(kind: Any, folder: Path, weights: Weights, name: str) -> nn.Module:
-    """The module with these weights, in the precision in which they are saved. transformers looks for no file."""
+    """The module with these weights, of which those are ignored that its family does not use."""
+
+    def ignored(module: nn.Module) -> Callable[[str], bool]:
+        conversions: list[Conversion] = [family_of(module).read(module)]
+        if full_name(module) in PAIRS:
+            conversions.append(text_family_of(module).read(module))
+        return lambda tensor: all(conversion.ignores(tensor) for conversion in conversions)
+
+    return with_weights(kind, folder, weights, name, ignored)
+
+
+def with_weights(
+    kind: Any, folder: Path, weights: Weights, name: str, ignored: Callable[[nn.Module], Callable[[str], bool]]
+) -> nn.Module:
+    """The module with these weights, in the precision in which they are saved. transformers looks for no file.
+
+    Args:
+        ignored: a module -> whether it does without a tensor, by its name.
+
+    Raises:
+        PrismaError: tensors are missing, unknown or wrongly shaped; the message lists them all.
+    """
     what, tensors = f"the {kind.__name__} of {name}", weights.tensors()
     with library_errors(what), _without_progress_bars():
         module, info = kind.from_pretrained(
@@ -159,19 +205,12 @@ def _loaded(kind: Any, folder: Path, weights: Weights, name: str) -> nn.Module:
             ignore_mismatched_sizes=True,  # _expect_all lists them
             output_loading_info=True,
         )
-    _expect_all(module, info, name)
+    _expect_all(info, name, ignored(module))
     return module
 
 
-def _expect_all(module: nn.Module, info: dict[str, Any], name: str) -> None:
+def _expect_all(info: dict[str, Any], name: str, ignored: Callable[[str], bool]) -> None:
     """Raise PrismaError if tensors that we use are missing, unknown or wrongly shaped; the message lists them all."""
-    conversions: list[Conversion] = [family_of(module).read(module)]
-    if full_name(module) in PAIRS:
-        conversions.append(text_family_of(module).read(module))
-
-    def ignored(tensor: str) -> bool:
-        return all(conversion.ignores(tensor) for conversion in conversions)
-
     missing = sorted(tensor for tensor in info["missing_keys"] if not ignored(tensor))
     extra = sorted(tensor for tensor in info["unexpected_keys"] if not ignored(tensor))
     misshaped = sorted((tensor, list(found), list(wanted)) for tensor, found, wanted in info["mismatched_keys"])

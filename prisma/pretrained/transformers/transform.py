@@ -7,6 +7,8 @@ from prisma.data.transform import Transform
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """PIL's number of an interpolation -> our name."""
 
+WARPED = 384  # pixels of a side from which ConvNeXt's processor cuts nothing, and does not keep proportions
+
 Sides = tuple[int, int]
 
 
@@ -53,6 +55,8 @@ def _sizes(processor: Any) -> tuple[Sides, int | None, Sides | None] | None:
     size, crop = getattr(processor, "size", None), getattr(processor, "crop_size", None)
     if size is None or not getattr(processor, "do_resize", False) or getattr(processor, "do_pad", False):
         return None
+    if (share := getattr(processor, "crop_pct", None)) is not None:
+        return _convnext(_named(size, "shortest_edge"), float(share))
     whole, shortest = _sides(size), _named(size, "shortest_edge")
     cut = _sides(crop) if getattr(processor, "do_center_crop", False) and crop is not None else whole
     if cut is None or _named(size, "longest_edge") is not None:
@@ -61,6 +65,13 @@ def _sizes(processor: Any) -> tuple[Sides, int | None, Sides | None] | None:
         fits = whole[0] >= cut[0] and whole[1] >= cut[1]
         return (cut, None, None if whole == cut else whole) if fits else None
     return (cut, shortest, None) if shortest is not None and shortest >= max(cut) else None
+
+
+def _convnext(side: int | None, share: float) -> tuple[Sides, int | None, Sides | None] | None:
+    """Of the processors of ConvNeXt and ResNet: the centre, this share of a side; of large images, the whole."""
+    if side is None or not 0 < share <= 1:
+        return None
+    return (side, side), int(side / share) if side < WARPED else None, None
 
 
 def _sides(size: Any) -> Sides | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prisma.bounds import JSON
-from prisma.editing.folder import BEFORE, EDIT
+from prisma.editing.folder import BEFORE, EDIT, MEASURES
 from prisma.errors import PrismaError, listed, shown
 from prisma.publish.artefacts.artefact import ArtefactManifest, content_id
 from prisma.publish.artefacts.coder import FOUND_BY as CODER
@@ -24,13 +24,18 @@ from prisma.publish.unsafe import unsafe_problem
 from prisma.reading import read_bytes, read_text
 from prisma.repository import ARTEFACT, DATASET, MAIN, MANIFEST
 
+FOUND_BY = (LENS, CODER, (EDIT, BEFORE), (EDIT, MEASURES))
+"""Files by which a repository without a manifest is taken for an artefact."""
+
 
 def is_artefact(source: Source, labels: Mapping[str, str]) -> bool:
     """Whether a repository is an artefact's: any data set, and a model repository with the manifest or files of one."""
     listing = source.listing(labels[MAIN]) if MAIN in labels else {}
     if source.kind == DATASET or MANIFEST in listing:  # a mouse, to which somebody may have added such a file
         return source.kind == DATASET
-    return ARTEFACT in listing or any(set(names) <= listing.keys() for names in (LENS, CODER, (EDIT, BEFORE)))
+    return ARTEFACT in listing or any(
+        set(names) <= listing.keys() for names in (LENS, CODER, (EDIT, BEFORE), (EDIT, MEASURES))
+    )
 
 
 @dataclass

@@ -45,22 +45,11 @@ class BaseModel:
         Raises:
             PrismaError: no name, no such model, or one with other weights.
         """
-        if name is None:
-            raise PrismaError(f"expected the model that {what} belongs to; found none: say --base-model OWNER/NAME")
-        ref, has_revision, revision = name.partition("@")
-        repo = next((ref.removeprefix(start) for start in LIBRARIES if ref.startswith(start)), ref)
-        expect_repo_name(repo)
-        if ref.startswith("mice/"):
-            raise PrismaError(
-                f"expected a base model on the Hub; found {quoted(ref)}, which is in this package alone: publish it too"
-            )
+        repo, ref, revision = named(name, what)
         there = hub if hub is not None and MAIN in Published(repo, hub).revisions() else None
-        if there is None and is_folder(ref):
-            raise PrismaError(
-                f"expected a base model on the Hub; found {quoted(ref)}, a folder on this machine: publish it and name "
-                "its repository, or go to where there is no such folder"
-            )
-        model = load(ref, revision if has_revision else None, there).model
+        if there is None:
+            expect_on_hub(ref)
+        model = load(ref, revision, there).model
         if (found := weights_hash(model.state_dict())) != weights:
             raise PrismaError(
                 f"expected a base model with the weights {weights[:12]}, to which {what} belongs; found "
@@ -69,7 +58,7 @@ class BaseModel:
         expect(model)
         c = model.config
         shape = (c.channels, *((c.frames,) if c.frames > 1 else ()), *c.image_sides)
-        return cls(repo, ref, revision or None, weights, shape)
+        return cls(repo, ref, revision, weights, shape)
 
     @classmethod
     def read(cls, fact: Fact) -> "BaseModel":
@@ -80,9 +69,7 @@ class BaseModel:
         ref = fact["ref"].text()
         if ref not in (repo, *(f"{start}{repo}" for start in LIBRARIES)):
             fact["ref"].refuse(f"to be {repo}, as prisma.load has it")
-        if revision and not _REVISION.fullmatch(revision.text()):
-            revision.refuse("to be a branch, a tag or a commit")
-        return cls(repo, ref, revision.text() if revision else None, fact["weights"].text(), shape)
+        return cls(repo, ref, expect_revision(revision) if revision else None, fact["weights"].text(), shape)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "input": list(self.input)}
@@ -90,3 +77,37 @@ class BaseModel:
     def metadata(self, relation: str) -> Mapping[str, str]:
         """The fields of a card that name it. `relation`: one that the Hub lists, such as "adapter"."""
         return {"base_model": self.repo, "base_model_relation": relation}
+
+
+def named(name: str | None, what: str) -> tuple[str, str, str | None]:
+    """(OWNER/NAME, what loads it, revision) of a base model that a person names.
+
+    Raises:
+        PrismaError: no name, one that the Hub does not allow, or one of this package.
+    """
+    if name is None:
+        raise PrismaError(f"expected the model that {what} belongs to; found none: say --base-model OWNER/NAME")
+    ref, has_revision, revision = name.partition("@")
+    repo = next((ref.removeprefix(start) for start in LIBRARIES if ref.startswith(start)), ref)
+    expect_repo_name(repo)
+    if ref.startswith("mice/"):
+        raise PrismaError(
+            f"expected a base model on the Hub; found {quoted(ref)}, which is in this package alone: publish it too"
+        )
+    return repo, ref, revision if has_revision else None
+
+
+def expect_on_hub(ref: str) -> None:
+    """Raise PrismaError if the name of a base model is that of a folder here."""
+    if is_folder(ref):
+        raise PrismaError(
+            f"expected a base model on the Hub; found {quoted(ref)}, a folder on this machine: publish it and name "
+            "its repository, or go to where there is no such folder"
+        )
+
+
+def expect_revision(fact: Fact) -> str:
+    """The revision that a manifest states. Raises PrismaError: it is none that may stand in code."""
+    if not _REVISION.fullmatch(fact.text()):
+        fact.refuse("to be a branch, a tag or a commit")
+    return fact.text()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from prisma.publish.artefacts import coder, dataset, edited_model, tuned_lens
+from prisma.publish.artefacts import coder, dataset, edited_model, language_edit, tuned_lens
 from prisma.publish.commits import FileRecord
 from prisma.repository import DATASET, MODEL
 
@@ -36,6 +36,9 @@ KINDS: Mapping[str, Kind] = {
     tuned_lens.KIND: Kind(MODEL, tuned_lens.NAMES, tuned_lens.FACTS, tuned_lens.render, tuned_lens.problems, True),
     edited_model.KIND: Kind(
         MODEL, edited_model.NAMES, edited_model.FACTS, edited_model.render, edited_model.problems, False
+    ),
+    language_edit.KIND: Kind(
+        MODEL, language_edit.NAMES, language_edit.FACTS, language_edit.render, language_edit.problems, True
     ),
 }
 """What the manifest states as `kind` -> the kind."""

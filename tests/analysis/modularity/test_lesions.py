@@ -67,6 +67,22 @@ def test_units_of_one_class_are_coherent_and_units_of_all_are_not() -> None:
         assert lesions.coherence[row].item() == pytest.approx(CLASSES if coherent else 0)
 
 
+def test_random_sets_are_of_units_with_edges() -> None:
+    network, _, _ = two_modules()
+    gone = [0, 7, 9, 20]
+    with torch.no_grad():
+        network[0].weight[gone] = 0  # type: ignore[index]
+        network[2].weight[:, gone] = 0  # type: ignore[index]
+    found = modularity(weight_graph(network), 2, 2)
+    assert (found.labels[found.layer == 1][gone] == -1).all()
+    sets = Sets.of(network, found, 30, 1, 0)
+    own = [units for i, units in enumerate(sets.units) if sets.layers[i // sets.per_community] == 0]
+    assert len(own) == 2 * 31 and {unit for units in own for unit in units} == set(range(CLASSES * EACH)) - set(gone)
+    one = torch.where(found.labels == 1, 0, found.labels)  # a community that is all units with edges is the layer
+    with pytest.raises(PrismaError, match="a community with at least 1 units of a layer, and not all 24; found none"):
+        Sets.of(network, Modularity(**{**vars(found), "labels": one}), 2, 1, 0)
+
+
 def test_a_lesion_is_a_network_with_these_weights_and_biases_at_zero() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(

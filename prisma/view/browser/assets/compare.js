@@ -44,11 +44,13 @@ export class Compare {
     if (Object.keys(own).length) this.page.fill(own);
   }
 
-  // Begins with the image that is shown; the visitor then chooses another one.
+  // Begins with the image that is shown, for the visitor to choose another one; of a model that has a counterpart, as an
+  // edited model has, with that one on the same image.
   toggle() {
-    const { state } = this.page;
+    const { state, model } = this.page;
     const none = Object.fromEntries(Object.values(SECOND).map((key) => [key, undefined]));
-    return this.page.set(this.open ? none : { ...none, img2: state.img });
+    const second = model?.beside ? { model2: model.beside } : { img2: state.img };
+    return this.page.set(this.open ? none : { ...none, ...second });
   }
 
   async update(current) {
