@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prisma.analysis.directions.concept_vectors import ConceptVectors, find_concept
-from prisma.analysis.directions.interchange import Interchange, learn_subspaces
+from prisma.analysis.directions.concept_vectors import Classifiers, ConceptVectors, find_concept
+from prisma.analysis.directions.interchange import Interchange, Search, learn_subspaces
+from prisma.analysis.directions.places import Place
 from prisma.analysis.directions.second_order_lens import SecondOrderLens, second_order_lens
 from prisma.analysis.directions.steering import Steering, mean_difference, steering
 from prisma.analysis.directions.text_span import TextSpan, text_span
@@ -34,8 +35,11 @@ def _place(inputs: ShardInputs) -> dict[str, Any]:
 def _interchange(inputs: ShardInputs) -> Interchange:
     def learned() -> Any:
         known = inputs.counterfactuals("train", inputs.options["training"])
-        options = inputs.select_options("dim", "steps", "seed") | _place(inputs)
-        return learn_subspaces(inputs.model, known.images, known.sources, known.labels, batch=inputs.batch, **options)
+        search = Search(**inputs.select_options("dim", "steps", "seed"))
+        place = Place.of(inputs.model, **_place(inputs))
+        return learn_subspaces(
+            inputs.model, known.images, known.sources, known.labels, place, search, batch=inputs.batch
+        )
 
     asked = inputs.counterfactuals("test")
     found: Interchange = inputs.once("subspaces", learned).read(
@@ -67,8 +71,9 @@ def _concept_vectors(inputs: ShardInputs) -> ConceptVectors:
         images, chosen = inputs.concept(inputs.options["training"])
         own, others = images[chosen.to(images.device)], images[~chosen.to(images.device)]
         most = min(EXAMPLES, len(others) // 2)
-        options = inputs.select_options("draws", "alpha", "seed") | _place(inputs)
-        return find_concept(inputs.model, own[:most], others, batch=inputs.batch, **options)
+        classifiers = Classifiers(**inputs.select_options("draws", "alpha", "seed"))
+        place = Place.of(inputs.model, **_place(inputs))
+        return find_concept(inputs.model, own[:most], others, place, classifiers, batch=inputs.batch)
 
     found: ConceptVectors = inputs.once("concept", concept).read(
         inputs.model, inputs.images, inputs.metric, batch=inputs.batch
