@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,6 +86,8 @@ def analyze(
     own = _own_options(name, given)
     if array is not None and revisions is None:
         raise PrismaError("expected --array together with --revisions; found it alone")
+    if revisions is not None:
+        _expect_array(own, array)
     expect_packages("matplotlib", extra="analysis")
     asked = _Asked(own, model, images, hub, prompts, out, limit, shard_size, batch)
     with interruptible(f"{shlex.join(['prisma', *sys.argv[1:]])} continues from here"):
@@ -117,13 +119,15 @@ class _Asked:
 
     def over_training(self, device: str | None, as_json: bool, revisions: str, array: str | None) -> None:
         """Analyse every checkpoint, and print what changed."""
-        from prisma.cli.over_training import checkpoints_of, rows_of, write_trajectory
+        from prisma.cli.over_training import checkpoints_of, expect_array_in, rows_of, write_trajectory
         from prisma.launched import launched_processes
 
         with launched_processes(device) as processes:
             done: dict[str, list[tuple[At, DatasetAnalysis]]] = {name: [] for name in self.own}
             for at in checkpoints_of(self.model, self.hub, revisions):
                 for job in self._analysed(at.ref, at, processes)[1]:
+                    if not done[job.name] and processes.is_first:
+                        expect_array_in(job, array)
                     done[job.name].append((at, job))
             for name, jobs in done.items() if processes.is_first else ():
                 folder = _folder(self.out, name, several=len(self.own) > 1)
@@ -185,6 +189,15 @@ def _own_options(names: str, given: Mapping[str, str]) -> dict[str, dict[str, st
     for name, options in own.items():  # before anything is loaded; the number of a target needs the model
         options_of(name, options | ({"target": "0"} if "target" in options else {}))
     return own
+
+
+def _expect_array(names: Iterable[str], array: str | None) -> None:
+    """Raise PrismaError if it is known before anything runs that results of an analysis have no such array."""
+    from prisma.study.catalog import analysis
+    from prisma.study.trajectory import expect_array
+
+    for name in names:
+        expect_array(name, analysis(name).result, array)
 
 
 def _pictures(names: Sequence[str], ref: str | None, loaded: "Loaded", limit: int | None, *, says: bool) -> "Pictures":

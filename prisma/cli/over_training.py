@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prisma.errors import PrismaError, nearest, quoted
 
 if TYPE_CHECKING:
+    from prisma.analysis.result import Result
     from prisma.study.shards import DatasetAnalysis
     from prisma.study.trajectory import Trajectory
 
@@ -62,17 +63,28 @@ def checkpoints_of(ref: str, hub: Path | None, asked: str) -> list[At]:
     return [at for at in found if at.label in labels]
 
 
+def expect_array_in(job: "DatasetAnalysis", array: str | None) -> None:
+    """Raise PrismaError if the result of the first checkpoint lacks the array, before all the others run."""
+    from prisma.study.trajectory import array_of
+
+    array_of(_result(job), array)
+
+
+def _result(job: "DatasetAnalysis") -> "Result":
+    from prisma.study.catalog import analysis
+    from prisma.study.shards import RESULT
+
+    return analysis(job.name).result.from_npz(job.out / RESULT)
+
+
 def write_trajectory(jobs: Sequence[tuple[At, "DatasetAnalysis"]], array: str | None, out: Path) -> "Trajectory":
     """Write what an analysis found over the checkpoints, and its picture, beside the folders of the checkpoints."""
     import io
 
     from prisma.files import write_atomic
-    from prisma.study.catalog import analysis
-    from prisma.study.shards import RESULT
     from prisma.study.trajectory import trajectory
 
-    kind = analysis(jobs[0][1].name).result
-    found = trajectory({at.step: kind.from_npz(job.out / RESULT) for at, job in jobs}, array)
+    found = trajectory({at.step: _result(job) for at, job in jobs}, array)
     found.to_npz(out / TRAJECTORY)
     found.plot().savefig(buffer := io.BytesIO())
     write_atomic(out / PICTURE, buffer.getvalue())

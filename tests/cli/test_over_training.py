@@ -58,3 +58,22 @@ def test_what_has_no_checkpoints_is_refused(prisma: Prisma, run: Path) -> None:
     assert code == 1 and "found 'step-000005'; the nearest: step-000" in one_sentence(err)
     code, _, err = prisma("analyze", "rollout", "--model", str(run), *DIGITS, "--array", "map")
     assert code == 1 and "expected --array together with --revisions; found it alone" in one_sentence(err)
+
+
+def test_a_wrong_array_is_refused_before_anything_runs(prisma: Prisma, run: Path, tmp_path: Path) -> None:
+    arguments = ("analyze", "rollout,head_scores", "--model", str(run), *DIGITS, "--revisions", "all", "--out", "mine")
+    code, _, err = prisma(*arguments, "--array", "maps")
+    assert code == 1 and not (tmp_path / "mine").exists()
+    assert "expected an array of rollout with an image axis; found 'maps'; the nearest: " in one_sentence(err)
+    code, _, err = prisma("analyze", "modularity", "--model", str(run), "--revisions", "all", "--out", "mine")
+    assert code == 1 and not (tmp_path / "mine").exists()
+    assert "expected an array of modularity with an image axis" in one_sentence(err)
+
+
+def test_an_array_that_these_options_leave_out_is_refused_after_one_checkpoint(
+    prisma: Prisma, run: Path, tmp_path: Path
+) -> None:
+    arguments = ("analyze", "logit_lens", "--model", str(run), *DIGITS, "--revisions", "all", "--out", "mine")
+    code, _, err = prisma(*arguments, "--array", "tokens")
+    assert code == 1 and "found 'tokens'; the nearest: " in one_sentence(err)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["step-000000"]

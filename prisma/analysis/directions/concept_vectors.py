@@ -210,10 +210,8 @@ def find_concept(
             f"expected 10 concept images or more, and twice as many random ones; found {n} and {len(random_images)}"
         )
     own, others = (mean_vectors(model, x, place, batch).double() for x in (concept_images, random_images))
-    generator, found = (
-        torch.Generator().manual_seed(classifiers.seed),
-        dict[str, list[tuple[Tensor, Tensor]]](own=[], random=[]),
-    )
+    generator = torch.Generator().manual_seed(classifiers.seed)
+    found = dict[str, list[tuple[Tensor, Tensor]]](own=[], random=[])
     for _ in range(classifiers.draws):
         first, second = others[torch.randperm(len(others), generator=generator)[: 2 * n].to(others.device)].split(n)
         found["own"].append(_classifier(own, first, classifiers.alpha))
