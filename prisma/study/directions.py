@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.directions.concept_vectors import Classifiers, ConceptVectors, find_concept
+from prisma.analysis.directions.fourier_components import FourierComponents, fourier_components
 from prisma.analysis.directions.interchange import Interchange, Search, learn_subspaces
 from prisma.analysis.directions.places import Place
 from prisma.analysis.directions.second_order_lens import SecondOrderLens, second_order_lens
@@ -108,6 +109,20 @@ def _second_order_lens(inputs: ShardInputs) -> SecondOrderLens:
     return inputs.once("second_order_lens", found)
 
 
+def _fourier_components(inputs: ShardInputs) -> FourierComponents:
+    """Of all pictures and all training images; the arrays over images are those of this shard's pictures."""
+
+    def found() -> FourierComponents:
+        given = inputs.options["frequencies"]
+        keys = None if given is None else parse("frequencies", given, tuple[int, ...])
+        whole = fourier_components(inputs.model, *inputs.pairs_of_numbers(), frequencies=keys, batch=inputs.batch)
+        return replace(whole, training_excluded_loss=whole.excluded_loss[len(inputs.pictures) :])
+
+    whole = inputs.once("fourier_components", found)
+    own = {name: getattr(whole, name)[list(inputs.rows)] for name, axes in whole.axes.items() if axes[0] == "image"}
+    return replace(whole, **own)
+
+
 _AT = {"site": None, "where": "class", "head": None}
 _ALL = {"space": None, "layers": None, "seed": 0}
 
@@ -135,6 +150,12 @@ DIRECTIONS: Mapping[str, Analysis] = {
         },
         ConceptVectors,
         _concept_vectors,
+    ),
+    "fourier_components": Analysis(
+        "The frequencies at which a model that adds modulo p knows its numbers, and its loss with and without them.",
+        {"frequencies": None},
+        FourierComponents,
+        _fourier_components,
     ),
     "text_span": Analysis(
         "Which classes, or prompts of a CLIP, span what each head writes to the output.",
