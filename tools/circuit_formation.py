@@ -78,11 +78,16 @@ def circle(folders: Mapping[int, Path]) -> dict[str, Any]:
         step: fourier_components(prisma.load(folder).model, images, numbers, frequencies=keys)
         for step, folder in folders.items()
     }
+    apart = {  # the logits of training pairs, which are known by heart, are no part of these means
+        step: fourier_components(prisma.load(folder).model, images[n:], numbers[n:], frequencies=keys)
+        for step, folder in folders.items()
+    }
     index = [k - 1 for k in keys]
     curves = {
         "training loss": [x.loss[:n].mean() for x in found.values()],
         "test loss": [x.loss[n:].mean() for x in found.values()],
         "restricted loss": [x.restricted_loss.mean() for x in found.values()],
+        "restricted, test alone": [x.restricted_loss.mean() for x in apart.values()],
         "excluded loss": [x.excluded_loss[:n].mean() for x in found.values()],
         "embedding": [x.embedding[index].sum() for x in found.values()],
         "logits": [x.logits[index].sum() for x in found.values()],
@@ -92,6 +97,7 @@ def circle(folders: Mapping[int, Path]) -> dict[str, Any]:
     changes = {
         "test loss": trajectory(test, "loss"),
         "restricted loss": trajectory(test, "restricted_loss"),
+        "restricted, test alone": trajectory(apart, "restricted_loss"),
         "excluded loss": trajectory({step: _rows(x, slice(n), index) for step, x in found.items()}, "excluded_loss"),
     }
     by_key = trajectory(test, "contribution")

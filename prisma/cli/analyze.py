@@ -124,8 +124,9 @@ class _Asked:
 
         with launched_processes(device) as processes:
             done: dict[str, list[tuple[At, DatasetAnalysis]]] = {name: [] for name in self.own}
+            kept: dict[Any, Pictures] = {}
             for at in checkpoints_of(self.model, self.hub, revisions):
-                for job in self._analysed(at.ref, at, processes)[1]:
+                for job in self._analysed(at.ref, at, processes, kept)[1]:
                     if not done[job.name] and processes.is_first:
                         expect_array_in(job, array)
                     done[job.name].append((at, job))
@@ -136,16 +137,26 @@ class _Asked:
                 print(json.dumps({name: rows}, indent=2) if as_json else f"{head}\n{table(rows)}")
 
     def _analysed(
-        self, ref: str, at: "At | None", processes: "Processes"
+        self, ref: str, at: "At | None", processes: "Processes", kept: "dict[Any, Pictures] | None" = None
     ) -> tuple[list[dict[str, Any]], "list[DatasetAnalysis]", tuple[str, ...]]:
-        """(summaries, what was run, the names of the classes) of one model."""
+        """(summaries, what was run, the names of the classes) of one model.
+
+        Args:
+            kept: the pictures as models read them that came before, which this one may read in the same way.
+        """
         from prisma.study.catalog import options_of
         from prisma.study.shards import DatasetAnalysis, run_dataset_analyses
+        from prisma.study.together import read_once
         from prisma.train.machine import pick_device
 
         loaded = _loaded(ref, at.revision if at else None, self.hub, self.prompts)
         loaded.model.to(pick_device(processes.device))
-        found = _pictures(list(self.own), self.images, loaded, self.limit, says=processes.is_first)
+        way = (loaded.transform, loaded.config.input_shape, loaded.labels)
+        found = (kept or {}).get(way) or _pictures(
+            list(self.own), self.images, loaded, self.limit, says=processes.is_first
+        )
+        if kept is not None and way not in kept:
+            found = kept[way] = read_once(found)
         source = _provenance(self.model, self.images, loaded.labels if self.prompts else ())
         source |= {"revision": at.label} if at else {}
         jobs = [

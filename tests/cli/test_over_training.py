@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 import prisma as library
+from prisma import loaded
 from prisma.cli.over_training import checkpoints_of
-from prisma.data import task
+from prisma.data import pictures, task
 from prisma.study.trajectory import Trajectory
 from tests.cli.running import Prisma, one_sentence
 
@@ -77,3 +79,16 @@ def test_an_array_that_these_options_leave_out_is_refused_after_one_checkpoint(
     code, _, err = prisma(*arguments, "--array", "tokens")
     assert code == 1 and "found 'tokens'; the nearest: " in one_sentence(err)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["step-000000"]
+
+
+def test_weights_and_pictures_are_read_once_for_several_analyses(
+    prisma: Prisma, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, rows = list[str](), list[str]()
+    read, of_task = loaded.read_checkpoint, pictures._of_task
+    monkeypatch.setattr(loaded, "read_checkpoint", lambda folder: weights.append(folder.name) or read(folder))
+    monkeypatch.setattr(pictures, "_of_task", lambda *asked: rows.append(asked[0]) or of_task(*asked))
+    arguments = ("analyze", "rollout,head_scores,logit_lens", "--model", str(run), *DIGITS, "--revisions", "all")
+    code, _, err = prisma(*arguments, "--out", "mine")
+    assert code == 0, err
+    assert weights == [f"step-{step:06d}" for step in STEPS] and rows == ["digits"]
