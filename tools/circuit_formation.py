@@ -27,7 +27,7 @@ from prisma.study.trajectory import Trajectory, trajectory
 from tools.circuit_formation_page import NUMBERS, ROOT, write
 
 RUNS = ROOT / "runs" / "circuit-formation"
-SEEDS = {"circle": (0, 1, 2), "induction": (0, 1)}
+SEEDS = {"circle": (0, 1, 2), "induction": (0, 1, 2)}
 EVERY = {"circle": 100, "induction": 50}
 THIRD = slice(None, None, 3)
 """The test images of the induction mouse that are measured."""

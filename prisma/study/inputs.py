@@ -163,7 +163,7 @@ class ShardInputs:
         names = ("first", "second")
         known = [torch.cat([test[n][:shown], train[n]]) for n in names if n in test]
         right = torch.cat([self._task.splits["test"].labels[:shown], labels.cpu()])
-        if len(known) < 2 or not torch.equal(sum(known) % len(self._task.labels), right):
+        if len(known) < 2 or not torch.equal((known[0] + known[1]) % len(self._task.labels), right):
             raise PrismaError(
                 "expected a task whose label is the sum of its factors first and second modulo the number of classes, "
                 f"such as circle; found {self._task.name}"
