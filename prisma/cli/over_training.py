@@ -29,7 +29,7 @@ def checkpoints_of(ref: str, hub: Path | None, asked: str) -> list[At]:
     """The checkpoints of a published mouse or of a run folder, in step order: all, or those with the asked labels.
 
     Raises:
-        PrismaError: a model without checkpoints, or a label that it does not have; the nearest are given.
+        PrismaError: a model without checkpoints, a label that it does not have (the nearest are given), or one alone.
     """
     from prisma.pretrained.loading import is_folder
     from prisma.pretrained.references import may_be_published
@@ -60,7 +60,10 @@ def checkpoints_of(ref: str, hub: Path | None, asked: str) -> list[At]:
                 f"expected revisions of {ref}, such as {known[-1]}, or all; found {quoted(label)}; the nearest: "
                 f"{nearest(label, known)}"
             )
-    return [at for at in found if at.label in labels]
+    chosen = [at for at in found if at.label in labels]
+    if len(chosen) < 2:
+        raise PrismaError(f"expected two revisions or more, to see what changed between them; found {quoted(asked)}")
+    return chosen
 
 
 def expect_array_in(job: "DatasetAnalysis", array: str | None) -> None:
