@@ -2,7 +2,8 @@
 
 A pass of one image through a mouse is mostly the time that torch takes to begin its operations, which a stack of the
 weights of all checkpoints pays once. More images have enough to compute, and then the stack is slower, because its
-activations no longer fit into the processor's caches: so checkpoints are stacked only where `FEW_TOKENS` allows it.
+activations no longer fit into the processor's caches; and many weights take time to be copied into a stack. So
+checkpoints are stacked only within `FEW_TOKENS` and `FEW_WEIGHTS`.
 
 Shapes: C checkpoint, B image.
 """
@@ -25,7 +26,9 @@ from prisma.train.each_run import of_each_run
 from prisma.vit import ViT
 
 FEW_TOKENS = 80
-"""Tokens of all images of a pass, up to which stacked checkpoints are faster on a CPU (`benchmarks/checkpoints.py`)."""
+"""Tokens of all images of a pass, up to which stacked checkpoints are faster on a CPU."""
+FEW_WEIGHTS = 150_000
+"""Weights of a checkpoint, up to which they are."""
 MOST_STACKED = 64
 """Checkpoints in one stack, which holds a copy of their weights."""
 
@@ -41,8 +44,8 @@ def measure_checkpoints(
         images: the same for all.
         metric: logits [batch, class] -> one number per image.
         batch: images in one pass; by default as many as fit in 256 MiB.
-        stacked: whether several checkpoints run as one. By default where that is faster: on a CPU, up to 80 tokens in
-            all images of a pass. The numbers are the same up to rounding.
+        stacked: whether several checkpoints run as one. By default where that is faster: on a CPU, a small model and
+            up to 80 tokens in all images of a pass. The numbers are the same up to rounding.
 
     Returns:
         [checkpoint, image], in the precision of the models, float32 at least.
@@ -54,7 +57,9 @@ def measure_checkpoints(
     """
     _expect_alike(models, images)
     n = inputs_per_pass(models[0], batch)
-    few = images.device.type == "cpu" and min(n, len(images)) * models[0].config.n_tokens <= FEW_TOKENS
+    config = models[0].config
+    few = min(n, len(images)) * config.n_tokens <= FEW_TOKENS and config.n_weights <= FEW_WEIGHTS
+    few = few and images.device.type == "cpu"
     together = few and len(models) > 1 and _are_plain(models) if stacked is None else stacked
     if stacked and not _are_plain(models):
         raise PrismaError("expected models without hooks and the like, to stack them; found one that carries more")
