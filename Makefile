@@ -52,6 +52,7 @@ parity: $(READY)
 pages: $(READY)
 	$(BIN)/python tools/pages.py
 	$(BIN)/python tools/varying_goals.py
+	$(BIN)/python -m tools.circuit_formation
 	test ! -d real || $(BIN)/python tools/pages.py tutorials/attribution tutorials/dinov2
 
 # The documentation site, in site/: every link is checked, and a warning is an error.

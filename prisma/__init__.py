@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from prisma.analysis.class_space.token_perturbation import token_perturbation
     from prisma.analysis.clip_dissect import clip_dissect, similarity_of
     from prisma.analysis.directions.concept_vectors import concept_vectors
+    from prisma.analysis.directions.fourier_components import fourier_components
     from prisma.analysis.directions.interchange import interchange
     from prisma.analysis.directions.second_order_lens import second_order_lens
     from prisma.analysis.directions.steering import mean_difference, steering
@@ -120,6 +121,7 @@ __all__ = [
     "direct_logit_attribution",
     "edge_attribution",
     "edge_scores",
+    "fourier_components",
     "head_directions",
     "head_graph",
     "head_scores",
@@ -197,6 +199,7 @@ _HOME = {
     "analysis.class_space.memories": ("memories",),
     "analysis.class_space.linear_probes": ("linear_probes",),
     "analysis.directions.concept_vectors": ("concept_vectors",),
+    "analysis.directions.fourier_components": ("fourier_components",),
     "analysis.directions.interchange": ("interchange",),
     "analysis.directions.second_order_lens": ("second_order_lens",),
     "analysis.directions.steering": ("mean_difference", "steering"),

@@ -68,6 +68,15 @@ def _triples(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return images, images.roll(1, 0), _labels(images)
 
 
+def _all_sums(model: ViT) -> Tensor:
+    """All pairs of numbers below the number of classes."""
+    return torch.cartesian_prod(*[torch.arange(model.config.n_classes)] * 2)
+
+
+def _of_all_sums(model: ViT, images: Tensor) -> Tensor:
+    return images[torch.arange(len(_all_sums(model))) % len(images)]
+
+
 def _lens(model: ViT, images: Tensor) -> prisma.Result:
     return prisma.train_tuned_lens(model, images, steps=2, batch=2)
 
@@ -107,6 +116,9 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     ),
     "edge_attribution": _pairs(prisma.edge_attribution),
     "embedding_scale": lambda model, images: torch.tensor(embedding_scale(model, images, batch=2)),
+    "fourier_components": lambda model, images: prisma.fourier_components(
+        model, _of_all_sums(model, images), _all_sums(model), frequencies=[1]
+    ),
     "head_graph": _pairs(prisma.head_graph),
     "head_scores": lambda model, images: prisma.head_scores(model, images, masks=_coverage(model, images)),
     "head_similarity": prisma.head_similarity,

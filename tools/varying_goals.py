@@ -98,7 +98,7 @@ def page(found: dict[str, Any]) -> str:
     rises = {mouse: _mean(last(found, mouse), "q") - _mean(first(found, mouse), "q") for mouse in MICE}
     apart = {mouse: _mean(last(found, mouse), "agree") for mouse in MICE}
     most = max(row["agree"] for row in found["rows"])
-    return _wrapped(f"""# Modularly varying goals
+    return wrapped(f"""# Modularly varying goals
 
 Does a network become modular when the parts of its task stay and their combination changes? Kashtan and Alon (2005)
 found so for networks that evolve. Here the question is put to networks that are trained by gradient: the task shows two
@@ -138,7 +138,7 @@ python tools/varying_goals.py --train   # trains and measures again
 """)
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
     """Paragraphs in lines of one width; tables, pictures and code as they are."""
     parts = text.split("\n\n")
     prose = [not part.startswith(("#", "|", "!", "```")) for part in parts]

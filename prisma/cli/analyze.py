@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,6 +90,8 @@ def analyze(
     own = _own_options(name, given)
     if array is not None and revisions is None:
         raise PrismaError("expected --array together with --revisions; found it alone")
+    if revisions is not None:
+        _expect_array(own, array)
     expect_packages("matplotlib", extra="analysis")
     asked = _Asked(own, model, images, hub, prompts, out, limit, shard_size, batch)
     with interruptible(f"{shlex.join(['prisma', *sys.argv[1:]])} continues from here"):
@@ -121,13 +123,16 @@ class _Asked:
 
     def over_training(self, device: str | None, as_json: bool, revisions: str, array: str | None) -> None:
         """Analyse every checkpoint, and print what changed."""
-        from prisma.cli.over_training import checkpoints_of, rows_of, write_trajectory
+        from prisma.cli.over_training import checkpoints_of, expect_array_in, rows_of, write_trajectory
         from prisma.launched import launched_processes
 
         with launched_processes(device) as processes:
             done: dict[str, list[tuple[At, DatasetAnalysis]]] = {name: [] for name in self.own}
+            kept: dict[Any, Pictures] = {}
             for at in checkpoints_of(self.model, self.hub, revisions):
-                for job in self._analysed(at.ref, at, processes)[1]:
+                for job in self._analysed(at.ref, at, processes, kept)[1]:
+                    if not done[job.name] and processes.is_first:
+                        expect_array_in(job, array)
                     done[job.name].append((at, job))
             for name, jobs in done.items() if processes.is_first else ():
                 folder = _folder(self.out, name, several=len(self.own) > 1)
@@ -136,9 +141,13 @@ class _Asked:
                 print(json.dumps({name: rows}, indent=2) if as_json else f"{head}\n{table(rows)}")
 
     def _analysed(
-        self, ref: str, at: "At | None", processes: "Processes"
+        self, ref: str, at: "At | None", processes: "Processes", kept: "dict[Any, Pictures] | None" = None
     ) -> tuple[list[dict[str, Any]], "list[DatasetAnalysis]", tuple[str, ...]]:
-        """(summaries, what was run, the names of the classes) of one model."""
+        """(summaries, what was run, the names of the classes) of one model.
+
+        Args:
+            kept: the pictures as models read them that came before, which this one may read in the same way.
+        """
         from prisma.features.models import model_of
         from prisma.study.catalog import analysis, options_of
         from prisma.study.shards import DatasetAnalysis, run_dataset_analyses
@@ -147,7 +156,7 @@ class _Asked:
         networks = at is None and not self.prompts and all(analysis(name).networks for name in self.own)
         loaded = model_of(ref, self.hub) if networks else _loaded(ref, at, self.hub, self.prompts)
         loaded.model.to(pick_device(processes.device))
-        found = _pictures(list(self.own), self.images, loaded, self.limit, says=processes.is_first)
+        found = self._pictures_of(loaded, kept, says=processes.is_first)
         source = _provenance(self.model, self.images, loaded.labels if self.prompts else ())
         source |= {"revision": at.label} if at else {}
         jobs = [
@@ -158,6 +167,17 @@ class _Asked:
             for one, options in self.own.items()
         ]  # fmt: skip
         return run_dataset_analyses(jobs, batch=self.batch, processes=processes), jobs, loaded.labels
+
+    def _pictures_of(self, loaded: "Loaded | Network", kept: "dict[Any, Pictures] | None", *, says: bool) -> "Pictures":
+        """What a model reads, or what one before it read in the same way."""
+        from prisma.study.together import read_once
+
+        if kept is None:
+            return _pictures(list(self.own), self.images, loaded, self.limit, says=says)
+        way = (loaded.transform, getattr(loaded.model, "config", None), loaded.labels)
+        if way not in kept:
+            kept[way] = read_once(_pictures(list(self.own), self.images, loaded, self.limit, says=says))
+        return kept[way]
 
 
 def _loaded(ref: str, at: "At | None", hub: Path | None, prompts: str) -> "Loaded":
@@ -191,6 +211,15 @@ def _own_options(names: str, given: Mapping[str, str]) -> dict[str, dict[str, st
     for name, options in own.items():  # before anything is loaded; the number of a target needs the model
         options_of(name, options | ({"target": "0"} if "target" in options else {}))
     return own
+
+
+def _expect_array(names: Iterable[str], array: str | None) -> None:
+    """Raise PrismaError if it is known before anything runs that results of an analysis have no such array."""
+    from prisma.study.catalog import analysis
+    from prisma.study.trajectory import expect_array
+
+    for name in names:
+        expect_array(name, analysis(name).result, array)
 
 
 def _pictures(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prisma.errors import PrismaError, nearest, quoted
 
 if TYPE_CHECKING:
+    from prisma.analysis.result import Result
     from prisma.study.shards import DatasetAnalysis
     from prisma.study.trajectory import Trajectory
 
@@ -28,7 +29,7 @@ def checkpoints_of(ref: str, hub: Path | None, asked: str) -> list[At]:
     """The checkpoints of a published mouse or of a run folder, in step order: all, or those with the asked labels.
 
     Raises:
-        PrismaError: a model without checkpoints, or a label that it does not have; the nearest are given.
+        PrismaError: a model without checkpoints, a label that it does not have (the nearest are given), or one alone.
     """
     from prisma.pretrained.loading import is_folder
     from prisma.pretrained.references import may_be_published
@@ -59,7 +60,24 @@ def checkpoints_of(ref: str, hub: Path | None, asked: str) -> list[At]:
                 f"expected revisions of {ref}, such as {known[-1]}, or all; found {quoted(label)}; the nearest: "
                 f"{nearest(label, known)}"
             )
-    return [at for at in found if at.label in labels]
+    chosen = [at for at in found if at.label in labels]
+    if len(chosen) < 2:
+        raise PrismaError(f"expected two revisions or more, to see what changed between them; found {quoted(asked)}")
+    return chosen
+
+
+def expect_array_in(job: "DatasetAnalysis", array: str | None) -> None:
+    """Raise PrismaError if the result of the first checkpoint lacks the array, before all the others run."""
+    from prisma.study.trajectory import array_of
+
+    array_of(_result(job), array)
+
+
+def _result(job: "DatasetAnalysis") -> "Result":
+    from prisma.study.catalog import analysis
+    from prisma.study.shards import RESULT
+
+    return analysis(job.name).result.from_npz(job.out / RESULT)
 
 
 def write_trajectory(jobs: Sequence[tuple[At, "DatasetAnalysis"]], array: str | None, out: Path) -> "Trajectory":
@@ -67,12 +85,9 @@ def write_trajectory(jobs: Sequence[tuple[At, "DatasetAnalysis"]], array: str | 
     import io
 
     from prisma.files import write_atomic
-    from prisma.study.catalog import analysis
-    from prisma.study.shards import RESULT
     from prisma.study.trajectory import trajectory
 
-    kind = analysis(jobs[0][1].name).result
-    found = trajectory({at.step: kind.from_npz(job.out / RESULT) for at, job in jobs}, array)
+    found = trajectory({at.step: _result(job) for at, job in jobs}, array)
     found.to_npz(out / TRAJECTORY)
     found.plot().savefig(buffer := io.BytesIO())
     write_atomic(out / PICTURE, buffer.getvalue())

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prisma.analysis.directions.concept_vectors import ConceptVectors, find_concept
-from prisma.analysis.directions.interchange import Interchange, learn_subspaces
+from prisma.analysis.directions.concept_vectors import Classifiers, ConceptVectors, find_concept
+from prisma.analysis.directions.fourier_components import FourierComponents, fourier_components
+from prisma.analysis.directions.interchange import Interchange, Search, learn_subspaces
+from prisma.analysis.directions.places import Place
 from prisma.analysis.directions.second_order_lens import SecondOrderLens, second_order_lens
 from prisma.analysis.directions.steering import Steering, mean_difference, steering
 from prisma.analysis.directions.text_span import TextSpan, text_span
@@ -34,8 +36,11 @@ def _place(inputs: ShardInputs) -> dict[str, Any]:
 def _interchange(inputs: ShardInputs) -> Interchange:
     def learned() -> Any:
         known = inputs.counterfactuals("train", inputs.options["training"])
-        options = inputs.select_options("dim", "steps", "seed") | _place(inputs)
-        return learn_subspaces(inputs.model, known.images, known.sources, known.labels, batch=inputs.batch, **options)
+        search = Search(**inputs.select_options("dim", "steps", "seed"))
+        place = Place.of(inputs.model, **_place(inputs))
+        return learn_subspaces(
+            inputs.model, known.images, known.sources, known.labels, place, search, batch=inputs.batch
+        )
 
     asked = inputs.counterfactuals("test")
     found: Interchange = inputs.once("subspaces", learned).read(
@@ -67,8 +72,9 @@ def _concept_vectors(inputs: ShardInputs) -> ConceptVectors:
         images, chosen = inputs.concept(inputs.options["training"])
         own, others = images[chosen.to(images.device)], images[~chosen.to(images.device)]
         most = min(EXAMPLES, len(others) // 2)
-        options = inputs.select_options("draws", "alpha", "seed") | _place(inputs)
-        return find_concept(inputs.model, own[:most], others, batch=inputs.batch, **options)
+        classifiers = Classifiers(**inputs.select_options("draws", "alpha", "seed"))
+        place = Place.of(inputs.model, **_place(inputs))
+        return find_concept(inputs.model, own[:most], others, place, classifiers, batch=inputs.batch)
 
     found: ConceptVectors = inputs.once("concept", concept).read(
         inputs.model, inputs.images, inputs.metric, batch=inputs.batch
@@ -103,6 +109,20 @@ def _second_order_lens(inputs: ShardInputs) -> SecondOrderLens:
     return inputs.once("second_order_lens", found)
 
 
+def _fourier_components(inputs: ShardInputs) -> FourierComponents:
+    """Of all pictures and all training images; the arrays over images are those of this shard's pictures."""
+
+    def found() -> FourierComponents:
+        given = inputs.options["frequencies"]
+        keys = None if given is None else parse("frequencies", given, tuple[int, ...])
+        whole = fourier_components(inputs.model, *inputs.pairs_of_numbers(), frequencies=keys, batch=inputs.batch)
+        return replace(whole, training_excluded_loss=whole.excluded_loss[len(inputs.pictures) :])
+
+    whole = inputs.once("fourier_components", found)
+    own = {name: getattr(whole, name)[list(inputs.rows)] for name, axes in whole.axes.items() if axes[0] == "image"}
+    return replace(whole, **own)
+
+
 _AT = {"site": None, "where": "class", "head": None}
 _ALL = {"space": None, "layers": None, "seed": 0}
 
@@ -130,6 +150,12 @@ DIRECTIONS: Mapping[str, Analysis] = {
         },
         ConceptVectors,
         _concept_vectors,
+    ),
+    "fourier_components": Analysis(
+        "The frequencies at which a model that adds modulo p knows its numbers, and its loss with and without them.",
+        {"frequencies": None},
+        FourierComponents,
+        _fourier_components,
     ),
     "text_span": Analysis(
         "Which classes, or prompts of a CLIP, span what each head writes to the output.",

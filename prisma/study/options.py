@@ -144,6 +144,7 @@ OPTIONS: Mapping[str, Option] = {
     "concept": Option("the images of the task that show it: FACTOR:VALUE, such as hue:red, or label:3"),
     "head": Option("which head, where the site has heads", int),
     "dim": Option("number of directions of a subspace", int),
+    "frequencies": Option("key frequencies, separated by commas; default: those with 90 % of the logits' power"),
     "doses": Option("factors of the direction, separated by commas"),
     "controls": Option("number of random directions, or of sets of them, to compare with", int),
     "space": Option("the space of the output: logits, or pooled, what the head reads", choices=SPACES),

@@ -7,7 +7,7 @@ rises slowly has a change point too: look at `jump`, and at the curve.
 Shapes: C checkpoint, B image, N number (of an array, flattened), R draw.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from prisma.analysis.result import Result
 from prisma.analysis.statistics import mean_and_error
-from prisma.errors import PrismaError, nearest
+from prisma.errors import PrismaError, nearest, quoted
 from prisma.study.merging import MAX_NUMBERS
 from prisma.view.figures.charts import draw_stages
 
@@ -88,7 +88,7 @@ def trajectory(results: Mapping[int, Result], array: str | None = None, *, seed:
         raise PrismaError(f"expected the results of two checkpoints or more; found {len(results)}")
     steps = sorted(results)
     first = results[steps[0]]
-    name = _array_of(first, array)
+    name = array_of(first, array)
     values = [results[step].arrays[name] for step in steps]
     for step, x in zip(steps, values, strict=True):
         if x.shape != values[0].shape:
@@ -120,8 +120,28 @@ def trajectory(results: Mapping[int, Result], array: str | None = None, *, seed:
     )  # fmt: skip
 
 
-def _array_of(result: Result, array: str | None) -> str:
-    with_images = [name for name, axes in result.axes.items() if "image" in axes]
+def expect_array(analysis: str, kind: type[Result], array: str | None) -> None:
+    """Check what can be known before anything runs: that results of an analysis have an array that is asked for.
+
+    Raises:
+        PrismaError: no array with an image axis has this name (the nearest are given), or none has an image axis.
+    """
+    _named_array(f"an array of {analysis} with an image axis", kind.AXES, array)
+
+
+def _named_array(wanted: str, axes_of: Mapping[str, Sequence[str]], array: str | None) -> list[str]:
+    """The arrays with an image axis. Raises PrismaError: there are none, or not the one that is asked for."""
+    with_images = [name for name, axes in axes_of.items() if "image" in axes]
+    if not with_images:
+        raise PrismaError(f"expected {wanted}, to look for changes in; found none: its arrays are {', '.join(axes_of)}")
+    if array is not None and array not in with_images:
+        raise PrismaError(f"expected {wanted}; found {quoted(array)}; the nearest: {nearest(array, with_images)}")
+    return with_images
+
+
+def array_of(result: Result, array: str | None) -> str:
+    """The array that is asked for, or by default the first with few numbers. Raises PrismaError: there is none."""
+    with_images = _named_array("an array with an image axis", result.axes, array)
     if array is None:
         few = [
             name for name in with_images if result.arrays[name].numel() / max(_images(result, name), 1) <= MAX_NUMBERS
@@ -132,10 +152,6 @@ def _array_of(result: Result, array: str | None) -> str:
                 f"{type(result).__name__}, whose arrays are {', '.join(result.axes)}"
             )
         return few[0]
-    if array not in with_images:
-        raise PrismaError(
-            f"expected an array with an image axis; found {array!r}; the nearest: {nearest(array, with_images)}"
-        )
     return array
 
 

@@ -57,6 +57,7 @@ def called(name: str, **options: Any) -> Any:
         "maps": torch.ones(2, 1, 3, 3),
         "target": 0,
         "labels": torch.tensor([0, 1]),
+        "numbers": torch.tensor([[0, 1], [1, 2]]),
         "test_images": images_of(model, 2),
         "test_labels": torch.tensor([0, 1]),
         "direction": torch.ones(model.config.d_model),

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 import prisma as library
+from prisma import checkpoint, loaded
 from prisma.cli.over_training import checkpoints_of
-from prisma.data import task
+from prisma.data import pictures, task
 from prisma.study.trajectory import Trajectory
 from tests.cli.running import Prisma, one_sentence
 
@@ -56,5 +58,65 @@ def test_what_has_no_checkpoints_is_refused(prisma: Prisma, run: Path) -> None:
         assert model in one_sentence(err)
     code, _, err = prisma("analyze", "rollout", "--model", str(run), *DIGITS, "--revisions", "step-000005")
     assert code == 1 and "found 'step-000005'; the nearest: step-000" in one_sentence(err)
+    twice = "step-000002,step-000002"
+    code, _, err = prisma("analyze", "rollout", "--model", str(run), *DIGITS, "--revisions", twice, "--out", "mine")
+    assert code == 1 and "expected two revisions or more, to see what changed between them; found" in one_sentence(err)
     code, _, err = prisma("analyze", "rollout", "--model", str(run), *DIGITS, "--array", "map")
     assert code == 1 and "expected --array together with --revisions; found it alone" in one_sentence(err)
+
+
+def test_a_wrong_array_is_refused_before_anything_runs(prisma: Prisma, run: Path, tmp_path: Path) -> None:
+    arguments = ("analyze", "rollout,head_scores", "--model", str(run), *DIGITS, "--revisions", "all", "--out", "mine")
+    code, _, err = prisma(*arguments, "--array", "maps")
+    assert code == 1 and not (tmp_path / "mine").exists()
+    assert "expected an array of rollout with an image axis; found 'maps'; the nearest: " in one_sentence(err)
+    code, _, err = prisma("analyze", "modularity", "--model", str(run), "--revisions", "all", "--out", "mine")
+    assert code == 1 and not (tmp_path / "mine").exists()
+    assert "expected an array of modularity with an image axis" in one_sentence(err)
+
+
+def test_an_array_that_these_options_leave_out_is_refused_after_one_checkpoint(
+    prisma: Prisma, run: Path, tmp_path: Path
+) -> None:
+    arguments = ("analyze", "logit_lens", "--model", str(run), *DIGITS, "--revisions", "all", "--out", "mine")
+    code, _, err = prisma(*arguments, "--array", "tokens")
+    assert code == 1 and "found 'tokens'; the nearest: " in one_sentence(err)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["step-000000"]
+
+
+def test_weights_and_pictures_are_read_once_for_several_analyses(
+    prisma: Prisma, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, rows = list[str](), list[str]()
+    read, of_task = loaded.read_checkpoint, pictures._of_task
+    monkeypatch.setattr(loaded, "read_checkpoint", lambda folder: weights.append(folder.name) or read(folder))
+    monkeypatch.setattr(pictures, "_of_task", lambda *asked: rows.append(asked[0]) or of_task(*asked))
+    arguments = ("analyze", "rollout,head_scores,logit_lens", "--model", str(run), *DIGITS, "--revisions", "all")
+    code, _, err = prisma(*arguments, "--out", "mine")
+    assert code == 0, err
+    assert weights == [f"step-{step:06d}" for step in STEPS] and rows == ["digits"]
+
+
+def test_a_checkpoint_with_nan_is_named_and_the_others_are_kept(prisma: Prisma, run: Path, tmp_path: Path) -> None:
+    whole = checkpoint.read_checkpoint(run / "checkpoints" / "step-000002")
+    arguments = ("analyze", "rollout", "--model", str(run), *DIGITS, "--revisions", "all", "--out", "mine")
+    file = run / "checkpoints" / "step-000002" / checkpoint.WEIGHTS
+    before = file.read_bytes()
+    whole.model.embed.patch.weight.data[0, 0] = torch.nan
+    file.write_bytes(checkpoint.to_safetensors(whole.model.state_dict(), whole.header))
+    code, _, err = prisma(*arguments)
+    assert code == 1 and "finite" in one_sentence(err)
+    assert "step-000002" in one_sentence(err)
+    assert (tmp_path / "mine" / "step-000001" / "summary.json").exists()
+    assert not (tmp_path / "mine" / "trajectory.npz").exists()
+    file.write_bytes(before)
+    assert prisma(*arguments)[0] == 0, "the same command goes on"
+    assert Trajectory.from_npz(tmp_path / "mine" / "trajectory.npz").metadata["steps"] == STEPS
+
+
+def test_a_damaged_revision_of_a_hub_is_named(prisma: Prisma, hub: Path) -> None:
+    refs = hub / "models--lab--tiny" / "refs"
+    (refs / "step-000004").unlink()
+    arguments = ("analyze", "rollout", "--model", "lab/tiny", "--hub", str(hub), *DIGITS, "--revisions", "all")
+    code, _, err = prisma(*arguments, "--out", "mine")
+    assert code == 1 and "step-000004" in one_sentence(err)

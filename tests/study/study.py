@@ -39,11 +39,12 @@ def noise(model: ViT, n: int = 5, *, masks: bool = True) -> Pictures:
 
 
 def _task(images: Tensor, training: Tensor) -> Task:
-    """Two factors, of which the label follows."""
+    """Two factors, of which the label follows; and two numbers, whose sum it is."""
 
     def split(x: Tensor) -> Split:
-        factors = {"shape": torch.arange(len(x)) % 5 // 2, "hue": torch.arange(len(x)) % 2}
-        return Split(x, torch.arange(len(x)) % 5, factors=factors)
+        label, first = torch.arange(len(x)) % 5, torch.arange(len(x)) // 5 % 5
+        factors = {"shape": label // 2, "hue": torch.arange(len(x)) % 2}
+        return Split(x, label, factors=factors | {"first": first, "second": (label - first) % 5})
 
     sides = (images.shape[2], images.shape[3])
     return Task(

@@ -1,5 +1,6 @@
 """Analyses of directions over a data set: what is learned once, with which images, and what names a concept."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 import prisma
 from prisma import PrismaError
+from prisma.data import task as task_named
 from prisma.data.counterfactuals import counterfactuals
 from prisma.data.pictures import no_pictures
 from prisma.study.directions import DIRECTIONS
@@ -90,3 +92,25 @@ def test_without_a_task_there_are_no_factors(tmp_path: Path) -> None:
     job = job_of("interchange", tmp_path / "out", exchange="hue")
     with pytest.raises(PrismaError, match="expected a task, whose images have known factors; found a folder"):
         DIRECTIONS["interchange"].function(ShardInputs(job.model, no_pictures(), range(1), job.options))
+
+
+def test_fourier_components_are_of_all_pairs_and_the_rows_are_those_of_the_shard(tmp_path: Path) -> None:
+    job = job_of("fourier_components", tmp_path, frequencies="2")
+    task = job.pictures.task
+    assert task is not None
+    splits = [task.splits[name] for name in ("test", "train")]
+    images = torch.cat([job.pictures.read(range(5)), splits[1].images]).double()
+    numbers = torch.stack([torch.cat([s.factors[name] for s in splits]) for name in ("first", "second")], 1)
+    expected = prisma.fourier_components(job.model, images, numbers, frequencies=[2])
+    found = DIRECTIONS["fourier_components"].function(ShardInputs(job.model, job.pictures, range(3, 5), job.options))
+    torch.testing.assert_close(found.arrays["restricted_loss"], expected.restricted_loss[3:5])
+    torch.testing.assert_close(found.arrays["contribution"], expected.contribution[3:5])
+    torch.testing.assert_close(found.arrays["training_excluded_loss"], expected.excluded_loss[5:])
+
+
+def test_a_task_that_is_no_sum_is_refused(tmp_path: Path) -> None:
+    job = job_of("fourier_components", tmp_path)
+    pictures = replace(job.pictures, task=task_named("digits"), training=lambda n: task_named("digits").inputs("train"))
+    inputs = ShardInputs(job.model, pictures, range(5), job.options)
+    with pytest.raises(PrismaError, match="expected a task whose label is the sum of its factors first and second"):
+        inputs.pairs_of_numbers()

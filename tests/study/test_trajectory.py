@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from prisma.analysis.modularity.modularity import Modularity
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
-from prisma.study.trajectory import Trajectory, changes, trajectory
+from prisma.study.trajectory import Trajectory, changes, expect_array, trajectory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,3 +88,15 @@ def test_what_cannot_be_compared_is_refused() -> None:
         PrismaError, match=r"expected score of the shape \[40, 2, 3\] at every checkpoint; found \[3, 2, 3\]"
     ):
         trajectory({**found, 999: short})
+
+
+def test_a_wrong_array_is_known_from_the_class_of_results() -> None:
+    expect_array("numbers", Numbers, None)
+    expect_array("numbers", Numbers, "other")
+    with pytest.raises(
+        PrismaError,
+        match="expected an array of numbers with an image axis; found 'scores'; the nearest: score, other",
+    ):
+        expect_array("numbers", Numbers, "scores")
+    with pytest.raises(PrismaError, match="of modularity with an image axis, to look for changes in; found none: its"):
+        expect_array("modularity", Modularity, None)

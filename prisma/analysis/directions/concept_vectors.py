@@ -15,7 +15,7 @@ Shapes: B image, D draw, F feature.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -104,6 +104,25 @@ def _positive(sensitivity: Tensor) -> Tensor:
     return ((sensitivity.double().sign() + 1) / 2).mean(0)
 
 
+@dataclass(frozen=True)
+class Classifiers:
+    """How the classifiers of a concept are made.
+
+    Raises:
+        PrismaError: fewer than two draws, or a negative alpha.
+    """
+
+    draws: int = 20  # classifiers of the concept, and of random sets
+    alpha: float = 1.0  # the penalty of the ridge regression
+    seed: int = 0  # of which images each of them is trained with
+
+    def __post_init__(self) -> None:
+        if self.draws < 2 or self.alpha < 0:
+            raise PrismaError(
+                f"expected two draws or more, and alpha of 0 or more; found {self.draws} and {self.alpha}"
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class Concept:
     """The vectors of a concept and of random sets, with which images are read."""
@@ -140,9 +159,9 @@ def concept_vectors(
     *,
     where: str | int = "class",
     head: int | None = None,
-    draws: int = 20,
-    alpha: float = 1.0,
-    seed: int = 0,
+    draws: int = Classifiers.draws,
+    alpha: float = Classifiers.alpha,
+    seed: int = Classifiers.seed,
     batch: int | None = None,
 ) -> ConceptVectors:
     """Would the answer rise if an activation moved towards a concept, and more often than towards a random set?
@@ -170,10 +189,8 @@ def concept_vectors(
 
     Source: Kim et al. 1711.11279.
     """
-    concept = find_concept(
-        model, concept_images, random_images, site,
-        where=where, head=head, draws=draws, alpha=alpha, seed=seed, batch=batch,
-    )  # fmt: skip
+    place, classifiers = Place.of(model, site, where, head), Classifiers(draws, alpha, seed)
+    concept = find_concept(model, concept_images, random_images, place, classifiers, batch=batch)
     return concept.read(model, images, metric, batch=batch)
 
 
@@ -181,31 +198,26 @@ def find_concept(
     model: ViT,
     concept_images: Tensor,
     random_images: Tensor,
-    site: str,
+    place: Place,
+    classifiers: Classifiers,
     *,
-    where: str | int = "class",
-    head: int | None = None,
-    draws: int = 20,
-    alpha: float = 1.0,
-    seed: int = 0,
     batch: int | None = None,
 ) -> Concept:
-    """The vectors of `concept_vectors`, with its arguments and errors."""
-    n, place = len(concept_images), Place.of(model, site, where, head)
+    """The vectors of a concept, for `Concept.read`: the half of `concept_vectors` that learns, with its errors."""
+    n = len(concept_images)
     if n < 10 or len(random_images) < 2 * n:
         raise PrismaError(
             f"expected 10 concept images or more, and twice as many random ones; found {n} and {len(random_images)}"
         )
-    if draws < 2 or alpha < 0:
-        raise PrismaError(f"expected two draws or more, and alpha of 0 or more; found {draws} and {alpha}")
     own, others = (mean_vectors(model, x, place, batch).double() for x in (concept_images, random_images))
-    generator, found = torch.Generator().manual_seed(seed), dict[str, list[tuple[Tensor, Tensor]]](own=[], random=[])
-    for _ in range(draws):
+    generator = torch.Generator().manual_seed(classifiers.seed)
+    found = dict[str, list[tuple[Tensor, Tensor]]](own=[], random=[])
+    for _ in range(classifiers.draws):
         first, second = others[torch.randperm(len(others), generator=generator)[: 2 * n].to(others.device)].split(n)
-        found["own"].append(_classifier(own, first, alpha))
-        found["random"].append(_classifier(second, first, alpha))
+        found["own"].append(_classifier(own, first, classifiers.alpha))
+        found["random"].append(_classifier(second, first, classifiers.alpha))
     vectors, accuracy = ({k: torch.stack([x[i] for x in xs]) for k, xs in found.items()} for i in (0, 1))
-    settings = {"draws": draws, "alpha": alpha, "seed": seed, "concept_images": n}
+    settings = {**asdict(classifiers), "concept_images": n}
     return Concept(vectors["own"], vectors["random"], accuracy["own"], accuracy["random"], place, settings)
 
 

@@ -22,7 +22,7 @@ Shapes: B pair, T position, F feature, K direction.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -112,6 +112,25 @@ class Interchange(Result):
         return draw_bars(x.mean(0), self.metadata["methods"], spread=spread, title=title, label=label)
 
 
+@dataclass(frozen=True)
+class Search:
+    """How a subspace is searched for.
+
+    Raises:
+        PrismaError: no steps, no pairs in a step, or a rate of 0 or less.
+    """
+
+    dim: int = 1  # directions of the subspace
+    steps: int = 200  # of Adam
+    lr: float = 0.1  # its first learning rate, which falls to 0 as a cosine
+    pairs: int = 64  # in each step
+    seed: int = 0  # of what is drawn
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.pairs < 1 or self.lr <= 0:
+            raise PrismaError(f"expected steps, pairs and lr above 0; found {self.steps}, {self.pairs} and {self.lr}")
+
+
 @dataclass(frozen=True, eq=False)
 class Subspaces:
     """The subspaces of a place, learned and others, by the name of the method; read on other pairs by `read`."""
@@ -122,7 +141,7 @@ class Subspaces:
     training_accuracy: Tensor
     loss: Tensor
     overlap: Tensor | None
-    settings: Mapping[str, int | float]
+    search: Search
 
     @torch.no_grad()
     def read(
@@ -135,7 +154,7 @@ class Subspaces:
         for name, bases in self.bases.items():
             own = pairs[self.control if name == RANDOM_MODEL else model]
             shares[name] = torch.stack([own.answers(basis, labels) for basis in bases]).mean(0)
-        settings = {"methods": list(shares), "searches": list(SEARCHES), **self.place.metadata, **self.settings}
+        settings = {"methods": list(shares), "searches": list(SEARCHES), **self.place.metadata, **asdict(self.search)}
         kind = exact(model.embed.prefix).dtype
         return Interchange(
             metadata={"analysis": "interchange", **settings},
@@ -159,13 +178,13 @@ def interchange(
     test_labels: Tensor,
     site: str,
     *,
-    dim: int = 1,
+    dim: int = Search.dim,
     where: str | int = "class",
     head: int | None = None,
-    steps: int = 200,
-    lr: float = 0.1,
-    pairs: int = 64,
-    seed: int = 0,
+    steps: int = Search.steps,
+    lr: float = Search.lr,
+    pairs: int = Search.pairs,
+    seed: int = Search.seed,
     batch: int | None = None,
 ) -> Interchange:
     """Does a subspace of an activation carry one variable, and nothing else?
@@ -196,10 +215,8 @@ def interchange(
     Sources: Geiger et al. 2303.02536; Makelov et al. 2311.17030.
     """
     _expect_triples(model, test_images, test_source_images, test_labels)
-    learned = learn_subspaces(
-        model, images, source_images, labels, site,
-        dim=dim, where=where, head=head, steps=steps, lr=lr, pairs=pairs, seed=seed, batch=batch,
-    )  # fmt: skip
+    place, search = Place.of(model, site, where, head), Search(dim, steps, lr, pairs, seed)
+    learned = learn_subspaces(model, images, source_images, labels, place, search, batch=batch)
     return learned.read(model, test_images, test_source_images, test_labels, batch=batch)
 
 
@@ -209,26 +226,18 @@ def learn_subspaces(
     images: Tensor,
     source_images: Tensor,
     labels: Tensor,
-    site: str,
+    place: Place,
+    search: Search,
     *,
-    dim: int = 1,
-    where: str | int = "class",
-    head: int | None = None,
-    steps: int = 200,
-    lr: float = 0.1,
-    pairs: int = 64,
-    seed: int = 0,
     batch: int | None = None,
 ) -> Subspaces:
-    """The subspaces of `interchange`, with its arguments and errors."""
+    """The subspaces of a place, for `Subspaces.read`: the half of `interchange` that learns, with its errors."""
     labels = _expect_triples(model, images, source_images, labels)
-    if steps < 1 or pairs < 1 or lr <= 0:
-        raise PrismaError(f"expected steps, pairs and lr above 0; found {steps}, {pairs} and {lr}")
-    place, random = Place.of(model, site, where, head), torch.Generator().manual_seed(seed)
+    dim, random = search.dim, torch.Generator().manual_seed(search.seed)
     own = Pairs(model, images, source_images, place, batch)
-    features, control = own.source.shape[-1], random_control(model, seed)
+    features, control = own.source.shape[-1], random_control(model, search.seed)
     if not 1 <= dim <= features:
-        raise PrismaError(f"expected dim from 1 to {features}, the features of {site}; found {dim}")
+        raise PrismaError(f"expected dim from 1 to {features}, the features of {place.site}; found {dim}")
     if len(labels.unique()) < 2:
         raise PrismaError(
             "expected training pairs of two counterfactual labels or more; found one: any search finds it"
@@ -241,7 +250,7 @@ def learn_subspaces(
     }
     bases, accuracy, losses = dict[str, list[Tensor]](), list[Tensor](), list[Tensor]()
     for name, (runs, asked) in tasks.items():
-        basis, loss = runs.search(asked, dim, steps, lr, pairs, seed)
+        basis, loss = runs.search(asked, dim, search.steps, search.lr, search.pairs, search.seed)
         bases[name] = [basis]
         losses.append(loss)
         with torch.no_grad():
@@ -258,9 +267,8 @@ def learn_subspaces(
         "principal components": [principal_subspace(vectors, dim).cpu()],
         **{name: bases[name] for name in (SHUFFLED, RANDOM_MODEL)},
     }
-    settings = {"dim": dim, "steps": steps, "lr": lr, "pairs": pairs, "seed": seed}
     shared = None if read is None else overlap(bases[LEARNED][0], read.cpu())
-    return Subspaces(found, control, place, torch.stack(accuracy), losses[0], shared, settings)
+    return Subspaces(found, control, place, torch.stack(accuracy), losses[0], shared, search)
 
 
 def _parts(basis: Tensor, read: Tensor) -> dict[str, Tensor]:
