@@ -1,18 +1,19 @@
 """How fast sparse coders train, and how well, beside the libraries whose coders people train today.
 
     python -m benchmarks.sparse [--rounds 5] [--threads N] [--device cuda] [--clock cpu] [--json FILE] [--tiny]
+    python -m benchmarks.sparse --quality --json FILE     (the FVU at equal steps, in place of the speed)
     python -m benchmarks.sparse --page          (the tables of docs/sparse.md, from benchmarks/sparse-cpu.json)
 
 The same activations, sizes, batch and threads in one process; the order rotates from round to round. A contender trains
 a coder of the same kind for the same number of steps on the same tokens. Peers are used where they are installed:
-sae-lens 6.54.12, eai-sparsify 1.3.3 and overcomplete 0.3.0, which go together. Beside the tokens per second stands the
-FVU on held-out tokens after these steps, for every contender. At the smaller size it is measured again after more
-steps, without timing, since 10 steps are few.
+sae-lens 6.54.12, eai-sparsify 1.3.3 and overcomplete 0.3.0, which go together. Quality is the FVU on tokens that no
+coder was trained on, and the share of latents that are active on none of them. A contender whose rate rises and falls
+is trained anew for each number of steps; of one without, which has the same weights after 50 steps of 1,000 as of 50, a
+single training is looked at on its way.
 """
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -21,23 +22,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.sparse_contenders import CONTENDERS, NEVER, Size, there
 from benchmarks.timing import CLOCKS, interleave
-from prisma.sparse.coders import CoderConfig, unit
-from prisma.sparse.learner import Learner, Plan
+from prisma.sparse.coders import unit
 from prisma.sparse.scaling import Scaling
 
 SIZES = ((64, 1024, 16), (384, 6144, 32))
 TINY = ((16, 64, 4),)
-LONGER = (50, 300)
-"""Steps after which quality is measured again, at the smaller size, with batches of `LONGER_BATCH`."""
-LONGER_BATCH = 2048
-LR = 1e-3
+KINDS = ("topk", "batchtopk")
+COUNTS = (10, 50, 100, 300, 1000)
+"""Steps after which quality is measured."""
+BATCHES = {64: 512, 384: 256}
+"""Tokens of a step there, by the width of the tokens: at the larger size few, since a peer takes a second for 1,000."""
+HELD_OUT = 4096
 ROOT = Path(__file__).parents[1]
 PAGE, FOUND = ROOT / "docs" / "sparse.md", ROOT / "benchmarks" / "sparse-cpu.json"
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
-Trained = Callable[[Tensor], Tensor]
-"""What a contender returns: a function from tokens to their reconstruction."""
-Contender = Callable[[str, int, int, Tensor, torch.device], Trained]
 
 
 def activations(n: int, d: int, m: int, k: int, device: torch.device) -> Tensor:
@@ -54,104 +54,6 @@ def activations(n: int, d: int, m: int, k: int, device: torch.device) -> Tensor:
     return Scaling.of(x, "benchmark")(x).to(device)
 
 
-def ours(kind: str, m: int, k: int, batches: Tensor, device: torch.device) -> Trained:
-    """Prisma's own steps."""
-    config = CoderConfig(kind, batches.shape[-1], m, k)
-    learner = Learner(Plan(config, 0, LR, None, 10_000_000), len(batches), device)
-    for x in batches:
-        learner.step(x, x)
-    learner.calibrate(batches[-1])
-    return learner.coder.forward
-
-
-def sae_lens(kind: str, m: int, k: int, batches: Tensor, device: torch.device) -> Trained:
-    """The training coder of sae-lens, with its own step."""
-    from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
-    from sae_lens.saes.sae import TrainStepInput
-
-    d = batches.shape[-1]
-    of_kind = {
-        "topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
-        "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
-    }
-    coder_class, config_class = of_kind[kind]
-    sae = coder_class(config_class(d_in=d, d_sae=m, k=k, device=str(device)))
-    optimizer = torch.optim.Adam(sae.parameters(), lr=LR, fused=True)
-    dead = torch.zeros(m, dtype=torch.bool, device=device)
-    for step, x in enumerate(batches):
-        optimizer.zero_grad()
-        given = {
-            "sae_in": x,
-            "coefficients": {},
-            "dead_neuron_mask": dead,
-            "n_training_steps": step,
-            "is_logging_step": False,
-        }
-        known = TrainStepInput.__dataclass_fields__
-        sae.training_forward_pass(
-            TrainStepInput(**{name: value for name, value in given.items() if name in known})
-        ).loss.backward()
-        optimizer.step()
-    return sae.forward
-
-
-def sparsify(kind: str, m: int, k: int, batches: Tensor, device: torch.device) -> Trained:
-    """The coder of sparsify with Adam; it has no batchtopk."""
-    if kind != "topk":
-        raise NotImplementedError
-    os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")
-    from sparsify import SparseCoder, SparseCoderConfig
-
-    coder = SparseCoder(batches.shape[-1], SparseCoderConfig(num_latents=m, k=k), device=device)
-    optimizer = torch.optim.Adam(coder.parameters(), lr=LR, fused=True)
-    for x in batches:
-        optimizer.zero_grad()
-        coder(x).fvu.backward()
-        coder.remove_gradient_parallel_to_decoder_directions()
-        optimizer.step()
-        coder.set_decoder_norm_to_unit_norm()
-    return lambda x: coder(x).sae_out
-
-
-def overcomplete(kind: str, m: int, k: int, batches: Tensor, device: torch.device) -> Trained:
-    """The coder of overcomplete with Adam; its batchtopk keeps k in a whole batch, so it gets k for each token."""
-    import matplotlib
-    import matplotlib.cm as cm
-
-    if not hasattr(cm, "get_cmap"):  # which it imports, and current versions lack
-        cm.get_cmap = matplotlib.colormaps.get_cmap  # type: ignore[attr-defined]
-    from overcomplete.sae import BatchTopKSAE, TopKSAE
-
-    d = batches.shape[-1]
-    total = k * batches.shape[1] if kind == "batchtopk" else k
-    sae = (BatchTopKSAE if kind == "batchtopk" else TopKSAE)(d, m, top_k=total, device=str(device))
-    optimizer = torch.optim.Adam(sae.parameters(), lr=LR, fused=True)
-    for x in batches:
-        optimizer.zero_grad()
-        (sae(x)[-1] - x).square().mean().backward()
-        optimizer.step()
-    sae.eval()
-    return lambda x: sae(x)[-1]
-
-
-CONTENDERS: dict[str, Contender] = {
-    "prisma": ours,
-    "sae-lens": sae_lens,
-    "sparsify": sparsify,
-    "overcomplete": overcomplete,
-}
-
-
-def there(name: str, kind: str, device: torch.device) -> bool:
-    """Whether a contender is installed and has this kind: it trains two steps."""
-    try:
-        CONTENDERS[name](kind, 8, 2, torch.randn(2, 16, 4, device=device), device)
-    except (ImportError, NotImplementedError) as error:
-        print(f"left out: {name} {kind} ({type(error).__name__} {error})")
-        return False
-    return True
-
-
 def peak_memory(train: Callable[[], object], device: torch.device) -> float:
     """MiB of GPU memory that a training takes beside the tokens, at most; nan on a CPU."""
     if device.type != "cuda":
@@ -163,14 +65,8 @@ def peak_memory(train: Callable[[], object], device: torch.device) -> float:
     return (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
 
-@torch.no_grad()
-def quality(trained: Trained, x: Tensor) -> float:
-    """FVU on tokens [n, d]."""
-    return ((x - trained(x)).square().sum() / (x - x.mean(0)).square().sum()).item()
-
-
 def measure(
-    size: tuple[int, int, int],
+    shape: tuple[int, int, int],
     kind: str,
     batch: int,
     steps: int,
@@ -178,15 +74,16 @@ def measure(
     device: torch.device,
     clock: Callable[[], float],
 ) -> list[dict[str, Any]]:
-    """A row for each contender: tokens per second, the ratio to ours, and the quality."""
-    d, m, k = size
-    x = activations(batch * (steps + 1), d, m, k, device)
-    batches, held = x[: batch * steps].view(steps, batch, d), x[batch * steps :]
-    last: dict[str, Trained] = {}
+    """A row for each contender: tokens per second, the ratio to ours, and its memory."""
+    size = Size(kind, *shape)
+    batches = activations(batch * steps, size.d, size.m, size.k, device).view(steps, batch, size.d)
 
     def training(name: str) -> Callable[[], object]:
-        def run() -> None:
-            last[name] = CONTENDERS[name](kind, m, k, batches, device)
+        def run() -> object:
+            one = CONTENDERS[name](size, steps, device, NEVER)
+            for x in batches:
+                one.step(x)
+            return one
 
         return run
 
@@ -194,61 +91,88 @@ def measure(
     seconds = interleave({name: training(name) for name in names}, rounds, clock)
     return [
         {
-            "kind": kind, "d": d, "m": m, "k": k, "library": name,
+            "kind": kind, "d": size.d, "m": size.m, "k": size.k, "library": name,
             "tokens_per_second": batch * steps / median(seconds[name]),
             "ours_is_faster_by": median(a / b for a, b in zip(seconds[name], seconds["prisma"], strict=True)),
-            "fvu_held_out": quality(last[name], held), "gpu_mib": peak_memory(training(name), device),
+            "gpu_mib": peak_memory(training(name), device),
         }
         for name in names
     ]  # fmt: skip
 
 
-def longer(size: tuple[int, int, int], batch: int, counts: Sequence[int], device: torch.device) -> list[dict[str, Any]]:
-    """FVU on held-out tokens after more steps, for each contender."""
-    d, m, k = size
-    x = activations(batch * (max(counts) + 1), d, m, k, device)
-    batches, held = x[: batch * max(counts)].view(max(counts), batch, d), x[batch * max(counts) :]
+def qualities(size: Size, name: str, batches: Tensor, held: Tensor, counts: Sequence[int]) -> list[dict[str, Any]]:
+    """A row for each number of steps, of one contender."""
+    rows, device = [], held.device
+    dead_after = max(len(batches) * batches.shape[1] // 10, batches.shape[1])
+    torch.manual_seed(0)
+    training = CONTENDERS[name](size, max(counts), device, dead_after)
+    for taken, x in enumerate(batches[: max(counts)], 1):
+        training.step(x)
+        if taken in counts and (not training.scheduled or taken == max(counts)):
+            with torch.no_grad():
+                guess, on = training.code(held)
+            fvu = ((held - guess).square().sum() / (held - held.mean(0)).square().sum()).item()
+            dead = (~on.any(0)).double().mean().item()
+            rows.append({"steps": taken, "fvu_held_out": round(fvu, 4), "dead": round(dead, 4)})
+    return rows
+
+
+def quality(
+    shape: tuple[int, int, int], kind: str, batch: int, counts: Sequence[int], device: torch.device
+) -> list[dict[str, Any]]:
+    """FVU and dead latents on held-out tokens after equal steps, for each contender."""
+    size, most = Size(kind, *shape), max(counts)
+    x = activations(batch * most + HELD_OUT, size.d, size.m, size.k, device)
+    batches, held = x[: batch * most].view(most, batch, size.d), x[batch * most :]
+    rows = []
+    for name in (name for name in CONTENDERS if there(name, kind, device)):
+        scheduled = CONTENDERS[name](size, 1, device, NEVER).scheduled
+        for some in [[count] for count in counts] if scheduled else [counts]:
+            found = qualities(size, name, batches[: max(some)], held, some)
+            rows += [{"kind": kind, **vars(size), "batch": batch, "library": name, **row} for row in found]
+            print(kind, size.d, name, found, flush=True)
+    return rows
+
+
+def speed_table(found: Mapping[str, Any]) -> list[str]:
+    """The lines of the table of speeds."""
     return [
-        {
-            "kind": kind, "d": d, "m": m, "k": k, "steps": steps, "batch": batch, "library": name,
-            "fvu_held_out": round(quality(CONTENDERS[name](kind, m, k, batches[:steps], device), held), 4),
-        }
-        for kind in ("topk", "batchtopk")
-        for name in CONTENDERS
-        if there(name, kind, device)
-        for steps in counts
-    ]  # fmt: skip
+        f"On {found['device']}, {found['threads']} thread, processor's time, {found['steps']} steps with batches of "
+        f"{found['batch']:,}, {found['rounds']} rounds:",
+        "",
+        "| kind | d | m | k | library | tokens per second | ours is faster by |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['kind']} | {row['d']} | {row['m']:,} | {row['k']} | {row['library']} "
+            f"| {row['tokens_per_second']:,.0f} | {row['ours_is_faster_by']:.2f} |"
+            for row in found["rows"]
+        ),
+    ]
+
+
+def quality_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines of a table of qualities, of one size."""
+    counts, one = sorted({row["steps"] for row in rows}), rows[0]
+    known = {(row["kind"], row["library"], row["steps"]): row for row in rows}
+    lines = [
+        f"FVU on {HELD_OUT:,} tokens that were held out, d {one['d']}, m {one['m']:,}, k {one['k']}, batches of "
+        f"{one['batch']:,}, and in brackets the percentage of latents that are active on none of them:",
+        "",
+        f"| kind | library | {' | '.join(f'{steps:,} steps' for steps in counts)} |",
+        f"|---|---|{'---|' * len(counts)}",
+    ]
+    for kind, name in dict.fromkeys((row["kind"], row["library"]) for row in rows):
+        cells = [known[kind, name, steps] for steps in counts]
+        told = " | ".join(f"{cell['fvu_held_out']:.3f} ({100 * cell['dead']:.1f})" for cell in cells)
+        lines.append(f"| {kind} | {name} | {told} |")
+    return lines
 
 
 def tables(found: Mapping[str, Any]) -> str:
     """What was measured, in Markdown."""
-    lines = [
-        f"On {found['device']}, {found['threads']} thread, processor's time, {found['steps']} steps with batches of "
-        f"{found['batch']:,}, {found['rounds']} rounds:",
-        "",
-        "| kind | d | m | k | library | tokens per second | ours is faster by | FVU held out |",
-        "|---|---|---|---|---|---|---|---|",
-        *(
-            f"| {row['kind']} | {row['d']} | {row['m']:,} | {row['k']} | {row['library']} "
-            f"| {row['tokens_per_second']:,.0f} | {row['ours_is_faster_by']:.2f} | {row['fvu_held_out']:.3f} |"
-            for row in found["rows"]
-        ),
-    ]
-    if found["longer"]:
-        counts = sorted({row["steps"] for row in found["longer"]})
-        names = list(dict.fromkeys((row["kind"], row["library"]) for row in found["longer"]))
-        fvu = {(row["kind"], row["library"], row["steps"]): row["fvu_held_out"] for row in found["longer"]}
-        lines += [
-            "",
-            f"FVU held out after more steps, d 64, m 1,024, k 16, batches of {found['longer'][0]['batch']:,}:",
-            "",
-            f"| kind | library | {' | '.join(f'{steps} steps' for steps in counts)} |",
-            f"|---|---|{'---|' * len(counts)}",
-            *(
-                f"| {kind} | {name} | {' | '.join(f'{fvu[kind, name, steps]:.3f}' for steps in counts)} |"
-                for kind, name in names
-            ),
-        ]
+    lines = speed_table(found)
+    for d in dict.fromkeys(row["d"] for row in found["quality"]):
+        lines += ["", *quality_table([row for row in found["quality"] if row["d"] == d])]
     return "\n".join(lines)
 
 
@@ -257,6 +181,22 @@ def write_page() -> None:
     text = PAGE.read_text()
     start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     PAGE.write_text(f"{text[:start]}\n{tables(json.loads(FOUND.read_text()))}\n{text[end:]}")
+
+
+def speeds(given: argparse.Namespace) -> dict[str, Any]:
+    """All rows of speed, and how they were measured."""
+    batch, steps = (64, 3) if given.tiny else (given.batch, given.steps)
+    rows = [
+        row
+        for shape in (TINY if given.tiny else SIZES)
+        for kind in KINDS
+        for row in measure(shape, kind, batch, steps, given.rounds, torch.device(given.device), CLOCKS[given.clock])
+    ]
+    for row in rows:
+        cells = (f"{name} {value:,.4g}" if isinstance(value, float) else str(value) for name, value in row.items())
+        print("  ".join(cells))
+    told = {"device": given.device, "threads": torch.get_num_threads(), "clock": given.clock}
+    return told | {"rounds": given.rounds, "batch": batch, "steps": steps, "rows": rows}
 
 
 def main() -> None:
@@ -269,6 +209,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--tiny", action="store_true", help="a size at which nothing is measured, to see that it runs")
+    parser.add_argument("--quality", action="store_true", help="the FVU at equal steps, instead of the speed")
     parser.add_argument("--page", action="store_true", help="only write the tables of docs/sparse.md")
     given = parser.parse_args()
     if given.page:
@@ -276,22 +217,19 @@ def main() -> None:
         return
     if given.threads:
         torch.set_num_threads(given.threads)
-    batch, steps = (64, 3) if given.tiny else (given.batch, given.steps)
-    rows = [
-        row
-        for size in (TINY if given.tiny else SIZES)
-        for kind in ("topk", "batchtopk")
-        for row in measure(size, kind, batch, steps, given.rounds, torch.device(given.device), CLOCKS[given.clock])
-    ]
-    for row in rows:
-        cells = (f"{name} {value:,.4g}" if isinstance(value, float) else str(value) for name, value in row.items())
-        print("  ".join(cells))
+    if given.quality:
+        shapes, counts, device = TINY if given.tiny else SIZES, (2, 4) if given.tiny else COUNTS, given.device
+        found: dict[str, Any] = {"quality": [
+            row
+            for shape in shapes
+            for kind in KINDS
+            for row in quality(shape, kind, BATCHES.get(shape[0], 16), counts, torch.device(device))
+        ]}  # fmt: skip
+    else:
+        found = speeds(given)
     if given.json:
-        told = {"device": given.device, "threads": torch.get_num_threads(), "clock": given.clock}
-        told |= {"rounds": given.rounds, "batch": batch, "steps": steps, "rows": rows}
-        sizes = (TINY[0], 16, (2, 4)) if given.tiny else (SIZES[0], LONGER_BATCH, LONGER)
-        told["longer"] = longer(*sizes, torch.device(given.device))
-        given.json.write_text(json.dumps(told, indent=1) + "\n")
+        before = json.loads(given.json.read_text()) if given.json.exists() else {}
+        given.json.write_text(json.dumps(before | found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

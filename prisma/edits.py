@@ -1,7 +1,6 @@
-"""Edits: small frozen values that describe a change to one intermediate.
+"""Edits: small frozen values that describe a change to one intermediate. Each is a function of a tensor and its axes.
 
-`Zero().at(head=3)`, `Set(other).at(token=0)`, `Add(direction)`: comparable, printable, picklable, no closures, so
-that `torch.compile` sees them and two runs can be compared. An edit is a function of a tensor and its axis names.
+`Zero().at(head=3)`, `Set(other).at(token=0)`, `Add(direction)`: comparable, printable, picklable, and compilable.
 """
 
 from collections.abc import Callable
@@ -31,8 +30,7 @@ def _freeze(edit: "Edit", field: str, what: str) -> None:
     Raises:
         PrismaError: it is something else.
     """
-    given = getattr(edit, field)
-    word = "mask" if field == "mask" else "value"
+    given, word = getattr(edit, field), "mask" if field == "mask" else "value"
     object.__setattr__(edit, field, _frozen(given, what))
     object.__setattr__(edit, "_called", word if isinstance(given, Tensor) else f"torch.as_tensor({word})")
 
@@ -67,8 +65,7 @@ def _key(x: Any) -> Any:
     """A hashable key that is the same for equal values."""
     if isinstance(x, Tensor):
         return tuple(x.shape)
-    if isinstance(x, slice):
-        return (x.start, x.stop, x.step)
+    x = (x.start, x.stop, x.step) if isinstance(x, slice) else x
     return tuple(_key(item) for item in x) if isinstance(x, tuple | list) else x
 
 
@@ -80,6 +77,11 @@ class Edit:
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         raise NotImplementedError
+
+    def expect_fits(self, model: Any, site: str) -> None:
+        """Raise PrismaError if this edit, or one inside, is of another model or site. Most are of any."""
+        if isinstance(inner := getattr(self, "edit", None), Edit):
+            inner.expect_fits(model, site)
 
     def part(self, x: Tensor, axes: tuple[str, ...], part: Part) -> Tensor:
         """What a part of `x` becomes. An edit whose value depends on all of `x`, such as a mean, sees all of it."""
@@ -198,8 +200,7 @@ class Resample(Edit):
     order: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        chosen = frozen("order", self.order)
-        if not isinstance(chosen, tuple):
+        if not isinstance(chosen := frozen("order", self.order), tuple):
             raise PrismaError(f"expected Resample to have an index for each image; found {self.order!r}")
         if chosen == tuple(range(len(chosen))):
             raise PrismaError(f"expected Resample to give some image another one's value; found {_show(chosen)}")
@@ -275,8 +276,7 @@ class At(Edit):
 
     def at(self, **where: Index) -> "Edit":
         """The part that is in both. Raises PrismaError also if both restrict one axis."""
-        further = super().at(**where)
-        if not isinstance(further, At) or further is self:
+        if not isinstance(further := super().at(**where), At) or further is self:
             return self
         return At(self.edit, Part(self.indices).within(further.indices).indices)
 

@@ -110,7 +110,10 @@ def _tap(model: Model, read: Iterable[str], edit: Edits | None) -> Tap:
     """A tap for names and globs, which are resolved against the sites of this model once."""
     sites = site_names(model.config)
     names = frozenset(site for pattern in read for site in matching(pattern, sites))
-    return Tap(names, edits_by_site(edit or {}, sites))
+    edits = edits_by_site(edit or {}, sites)
+    for site, one in ((site, one) for site, some in edits.items() for one in some):
+        one.expect_fits(model, site)
+    return Tap(names, edits)
 
 
 def edits_by_site(edit: Edits, sites: Iterable[str]) -> dict[str, tuple[Edit, ...]]:

@@ -49,9 +49,9 @@ def show(
     from prisma.errors import PrismaError
     from prisma.files import expect_empty
     from prisma.loaded import load
+    from prisma.sparse.belonging import expect_trained_on
     from prisma.sparse.coders import at_site
     from prisma.sparse.dashboard import dashboard
-    from prisma.sparse.evaluation import expect_trained_on
     from prisma.sparse.latents import latents
     from prisma.sparse.loading import load_coder
     from prisma.train.machine import pick_device
@@ -69,13 +69,13 @@ def show(
     of = None if tokens is None else "all" if tokens == "all" else [name.strip() for name in tokens.split(",")]
     with interruptible("nothing can be continued: run the same command again, in an empty folder"):
         loaded.model.to(where)
-        computed = latents(found, loaded.model, shown, tokens=of, top=top, effect_images=effect_images)
-        named = _proposals(computed, namer, words, images, limit)
+        seen = latents(found, loaded.model, shown, tokens=of, top=top, effect_images=effect_images, other_model=True)
+        named = _proposals(seen, namer, words, images, limit)
         page = dashboard(
-            computed, found, shown, loaded.transform or task(images).transform, out, title=title,
+            seen, found, shown, loaded.transform or task(images).transform, out, title=title,
             labels=loaded.labels, names=named,
         )  # fmt: skip
-    print(f"{computed.report(loaded.labels)} The dashboard is {page}.")
+    print(f"{seen.report(loaded.labels)} The dashboard is {page}.")
 
 
 def _proposals(

@@ -18,6 +18,7 @@ from prisma.batching import inputs_per_pass
 from prisma.editing.request import Request
 from prisma.edits import Edit
 from prisma.errors import PrismaError, quoted
+from prisma.sparse.belonging import expect_trained_on
 from prisma.sparse.coders import Coder
 from prisma.sparse.splicing import expect_written
 
@@ -42,17 +43,19 @@ class Swap(Edit):
 
 
 @torch.no_grad()
-def latent_swap(asked: Request, coder: Coder, *, latents: int = 4) -> dict[str, Edit]:
+def latent_swap(asked: Request, coder: Coder, *, latents: int = 4, other_model: bool = False) -> dict[str, Edit]:
     """Do a few latents of a coder carry a class? Edits of the coder's site, for `prisma.run` and `measure_edit`.
 
     Args:
         coder: of a site with tokens, such as `blocks.5.resid_post`; the class token is edited where there is one.
         latents: how many of each class.
+        other_model: take a model with other weights than the coder was trained on.
 
     Raises:
-        PrismaError: more latents than the coder has, none of which is active on images of the class, or no images of
-            the target.
+        PrismaError: a coder of another model, more latents than it has, none of which is active on images of the
+            class, or no images of the target.
     """
+    expect_trained_on(coder, asked.model, other_model)
     if not 1 <= latents <= coder.config.width:
         raise PrismaError(f"expected from 1 to {coder.config.width} latents; found {quoted(latents)}")
     own, theirs, old = (

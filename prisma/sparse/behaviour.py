@@ -60,7 +60,8 @@ def behaviour(
     spliced = []
     for x in images.split(inputs_per_pass(model, batch)):
         reads = _rows(model, x, reads_at) if coder.config.target else None
-        spliced.append(run(model, x, {site: _at(Splice(coder, error=False, reads=reads), site, at)}))
+        # whether the coder is of this model is asked once, by who calls
+        spliced.append(run(model, x, {site: _at(Splice(coder, error=False, reads=reads, other_model=True), site, at)}))
     found["spliced"] = torch.cat(spliced)
     return scores({name: logits.double() for name, logits in found.items()}, labels)
 

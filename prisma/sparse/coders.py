@@ -44,6 +44,11 @@ BATCHED = ("batchtopk", "matryoshka")
 COUNTED = ("topk", "abstopk", "groupmax", *BATCHED)
 """Kinds that need k."""
 LARGEST = 100_000_000  # latents
+CROSSCODER = (
+    "found a crosscoder, whose code is computed from several sites at once: what it writes at the first would change "
+    "what it reads at the others, so a latent is no part of one run"
+)
+"""Why a crosscoder is refused where a latent is changed in a run, or is a node of one."""
 
 
 @dataclass(frozen=True)

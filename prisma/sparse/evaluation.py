@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prisma.checkpoint import weights_hash
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError, quoted
 from prisma.fields import conform
@@ -16,7 +15,8 @@ from prisma.runs import Model, expect_inputs, expect_model
 from prisma.sparse.activations import FILL_BYTES, Run, Source, split_images, token_places
 from prisma.sparse.baselines import baselines
 from prisma.sparse.behaviour import behaviour, without_coder
-from prisma.sparse.coders import BATCHED, Coder, at_site, expect_coder
+from prisma.sparse.belonging import expect_trained_on
+from prisma.sparse.coders import BATCHED, Coder, at_site
 from prisma.sparse.ground_truth import factor_recovery
 from prisma.sparse.ground_truth import pooled as pooled_latents
 from prisma.sparse.inputs import read_by, source_for, tokens_of, written_by
@@ -156,18 +156,6 @@ def measure(coder: Coder, source: Source, *, legacy: bool = False) -> list[Row]:
         every, guesses = (torch.cat(both) for both in zip(*parts, strict=True))
         rows[0]["legacy_ev"] = legacy_explained_variance(every, guesses)
     return rows
-
-
-def expect_trained_on(coder: Coder, model: Model | Mapping[str, Model], other_model: bool) -> None:
-    """Raise PrismaError if a coder says that it was trained on a model with other weights."""
-    stated = expect_coder(coder).told.get("model_sha256", {})
-    models = model if isinstance(model, Mapping) else {"": model}
-    for name, one in models.items():
-        if not other_model and name in stated and stated[name] != (here := weights_hash(one.state_dict())):
-            raise PrismaError(
-                f"expected the model that this coder was trained on, with the weights {stated[name][:12]}; found one "
-                f"with {here[:12]}: to take it all the same, use other_model=True"
-            )
 
 
 def _compare_with_claims(coder: Coder, row: Row) -> None:

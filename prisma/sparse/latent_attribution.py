@@ -42,6 +42,7 @@ def latent_attribution(
     steps: int = 1,
     into: str = "clean",
     batch: int | None = None,
+    other_model: bool = False,
 ) -> LatentEffects:
     """Which latents carry the difference between two images, estimated for all of them at once?
 
@@ -58,6 +59,7 @@ def latent_attribution(
         steps: 1 for the gradient in the target run; about 5 for integrated gradients.
         into: `"clean"` for corrupt values in the clean run (noising), `"corrupt"` the other way (denoising).
         batch: pairs per pass at most; by default as many as fit in 256 MiB, and one at least.
+        other_model: take a model with other weights than the coders were trained on.
 
     Returns:
         `.effect`, `.stderr` [node], `.values` [image, node], and which node is which in `.named()`.
@@ -66,7 +68,7 @@ def latent_attribution(
         PrismaError: shapes differ, coders do not fit, or the metric is not one finite number per pair, has no gradient,
             or has a gradient of zero at the target run although it differs between the two runs.
     """
-    nodes = Nodes.of(model, coders, tokens)
+    nodes = Nodes.of(model, coders, tokens, other_model)
     target, source = target_and_source(clean, corrupt, into)
     check_pixels(model, clean)
     if steps < 1:

@@ -76,6 +76,7 @@ def latent_circuit(
     draws: int = 10,
     seed: int = 0,
     batch: int | None = None,
+    other_model: bool = False,
 ) -> LatentCircuit:
     """Which few latents are enough for the metric?
 
@@ -98,8 +99,10 @@ def latent_circuit(
     """
     _expect_options(ablation, enough, draws)
     expect_pairs(clean, corrupt)
-    nodes = Nodes.of(model, coders, tokens)
-    scores = latent_attribution(model, coders, clean, corrupt, metric, tokens=tokens, steps=steps, batch=batch).effect
+    nodes = Nodes.of(model, coders, tokens, other_model)
+    scores = latent_attribution(
+        model, coders, clean, corrupt, metric, tokens=tokens, steps=steps, batch=batch, other_model=other_model
+    ).effect
     usable = scores.cpu() != 0
     if not errors:
         usable &= nodes.places[:, 1] != ERROR

@@ -66,6 +66,7 @@ def latent_edges(
     tokens: Sequence[int] | None = None,
     into: str = "clean",
     batch: int | None = None,
+    other_model: bool = False,
 ) -> LatentEdges:
     """Through which latents of a later coder do the latents of an earlier one change the metric?
 
@@ -83,7 +84,7 @@ def latent_edges(
         PrismaError: what the sender writes is not before what the receiver reads, a latent does not exist, or as in
             `latent_attribution`.
     """
-    nodes, known = Nodes.of(model, [sender, receiver], tokens), site_names(model.config)
+    nodes, known = Nodes.of(model, [sender, receiver], tokens, other_model), site_names(model.config)
     first, second = nodes.sites
     written, read = bare(sender.config.target or sender.site), bare(receiver.site)
     if written != first or known.index(read) < known.index(written):

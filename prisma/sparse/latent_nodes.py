@@ -30,7 +30,8 @@ from prisma.inventory import site_names
 from prisma.runs import Model
 from prisma.sites import Cache, axes_of, matching
 from prisma.sparse.activations import bare, roles_of, rows_of
-from prisma.sparse.coders import Coder, at_site
+from prisma.sparse.belonging import expect_trained_on
+from prisma.sparse.coders import CROSSCODER, Coder, at_site
 from prisma.sparse.splicing import error_of
 
 Coders = Coder | Sequence[Coder] | Mapping[str, Coder]
@@ -61,11 +62,14 @@ class Nodes:
     tokens: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, model: Model, coders: Coders, tokens: Sequence[int] | None = None) -> "Nodes":
+    def of(
+        cls, model: Model, coders: Coders, tokens: Sequence[int] | None = None, other_model: bool = False
+    ) -> "Nodes":
         """Those of coders that fit the model.
 
         Raises:
-            PrismaError: no coders, a crosscoder, two coders of one site, or a site or token that the model lacks.
+            PrismaError: no coders, a coder of another model, a crosscoder, two coders of one site, or a site or token
+                that the model lacks.
         """
         if isinstance(coders, Mapping):
             given = [at_site(coder, site) for site, coder in coders.items()]
@@ -75,8 +79,9 @@ class Nodes:
             raise PrismaError(f"expected sparse coders; found {[type(coder).__name__ for coder in given]}")
         known, found = site_names(model.config), dict[str, Coder]()
         for coder in given:
+            expect_trained_on(coder, model, other_model)
             if len(coder.config.sites) > 1:
-                raise PrismaError("expected coders of one site each; found a crosscoder, which reads several at once")
+                raise PrismaError(f"expected coders of one site each; {CROSSCODER}")
             for site in (bare(coder.site), bare(coder.config.target or coder.site)):
                 if matching(site, known) != [site]:
                     raise PrismaError(f"expected a coder of one site; found {site!r}")

@@ -30,6 +30,7 @@ def latent_patching(
     tokens: Sequence[int] | None = None,
     into: str = "clean",
     batch: int | None = None,
+    other_model: bool = False,
 ) -> LatentEffects:
     """What does each latent carry of the difference between two images?
 
@@ -44,7 +45,7 @@ def latent_patching(
     Raises:
         PrismaError: shapes differ, coders do not fit, a node does not exist, or the metric is not one finite number.
     """
-    there = Nodes.of(model, coders, tokens)
+    there = Nodes.of(model, coders, tokens, other_model)
     places = there.places if nodes is None else places_of(there, nodes)
     target, source = target_and_source(clean, corrupt, into)
     size, parts = inputs_per_pass(model, batch, memory=there.memory(model)), []
@@ -93,6 +94,7 @@ def replacing(
         reads=reads,
         source=source.z.expand_as(like.z),
         source_error=source.error.expand_as(like.error) if error else None,
+        other_model=True,  # `Nodes.of` has asked once
     )
     splice = splice.patch(latents) if len(latents) else splice
     return splice if tokens is None else splice.at(token=list(tokens))

@@ -13,7 +13,7 @@ from prisma.analysis.readings import Objective, Read
 from prisma.checkpoint import weights_hash
 from prisma.errors import PrismaError
 from prisma.sparse.activations import bare, rows_of
-from prisma.sparse.coders import Coder
+from prisma.sparse.coders import CROSSCODER, Coder
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Latent(Objective):
 
     def __post_init__(self) -> None:
         if len(self.coder.config.sites) > 1:
-            raise PrismaError("expected a coder of one site; found a crosscoder, which reads several at once")
+            raise PrismaError(f"expected a coder of one site; {CROSSCODER}")
         if not 0 <= self.index < self.coder.config.width:
             raise PrismaError(f"expected a latent from 0 to {self.coder.config.width - 1}; found {self.index}")
 

@@ -17,6 +17,7 @@ from prisma.plain import uncompiled
 from prisma.runs import Model
 from prisma.sites import RESIDUAL, axes_of
 from prisma.sparse.activations import Run, Source, bare, token_places
+from prisma.sparse.belonging import expect_trained_on
 from prisma.sparse.coders import Coder, unit
 from prisma.sparse.effects import Effects
 from prisma.sparse.inputs import read_by, source_for, tokens_of
@@ -112,6 +113,7 @@ def latents(
     top: int = 9,
     effect_images: int = 3,
     batch: int | None = None,
+    other_model: bool = False,
 ) -> Latents:
     """What is each latent of a coder active on, and what does it do to the model's answers?
 
@@ -125,13 +127,15 @@ def latents(
         top: images that are kept of each latent.
         effect_images: the strongest images of each latent on which its effect is measured; 0: none is.
         batch: images in one pass of the model.
+        other_model: take a model with other weights than the coder was trained on.
 
     Raises:
-        PrismaError: a coder of another width or site, images or tokens that the model does not have, or activations
-            that are not finite.
+        PrismaError: a coder of another model, width or site, images or tokens that the model does not have, or
+            activations that are not finite.
     """
     if conform("effect_images", effect_images, int) < 0:
         raise PrismaError(f"expected effect_images to be 0 or more; found {effect_images}")
+    expect_trained_on(coder, model, other_model)
     source, c = source_for(coder, model, images, tokens, batch), coder.config
     found, strengths, active = _streamed(coder, source, top)
     near, cosine = nearest(coder)

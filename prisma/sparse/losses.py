@@ -85,6 +85,18 @@ def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float, dead: Tensor, k
     return Loss(total, residual.detach().square().sum() / size, active, l0)
 
 
+@torch.no_grad()
+def best_scale(coder: Coder, x: Tensor, y: Tensor) -> Tensor:
+    """The number that the code of a coder without biases is to be multiplied by, for the least error; else 1.
+
+    It is <y, y_hat> / <y_hat, y_hat>, over all tokens. Shapes as in `loss`.
+    """
+    found = _counted(coder, x, y) if coder.kind in COUNTED else _penalised(coder, x, y, 0.0)
+    guess = y - found[1]
+    scale = (y * guess).sum() / guess.square().sum()
+    return torch.where(scale.isfinite() & (scale > 0), scale, 1.0)
+
+
 def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int) -> Tensor:
     """The error with which some dead latents reconstruct the residual [N, O], each token by k of them."""
     p = coder.centred(x) @ coder.W_enc[:, dead] + coder.bias[dead]

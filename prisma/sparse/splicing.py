@@ -12,13 +12,16 @@ that it reads: `Splice(coder, reads=acts[coder.site])`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from prisma.edits import Edit
 from prisma.errors import PrismaError
-from prisma.sparse.coders import Coder
+from prisma.plain import uncompiled
+from prisma.sparse.belonging import expect_of_site, expect_trained_on
+from prisma.sparse.coders import CROSSCODER, Coder
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +36,11 @@ class Splice(Edit):
         reads: of a transcoder, the activations that it reads, [batch, token, d].
         source: the code of another run, [batch, token, m], from which `patch` takes latents.
         source_error: what another run has there beside its latents, [batch, token, d], in the place of this run's.
+        other_model: take a model with other weights than the coder was trained on.
 
     Raises:
-        PrismaError: no coder, a crosscoder, latents that it does not have, or an error that is left out and replaced.
+        PrismaError: no coder, a crosscoder, latents that it does not have, or an error that is left out and replaced;
+            in a run, a model with other weights, another site, or activations of another width.
     """
 
     coder: Coder
@@ -44,12 +49,13 @@ class Splice(Edit):
     reads: Tensor | None = None
     source: Tensor | None = None
     source_error: Tensor | None = None
+    other_model: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.coder, Coder):
             raise PrismaError(f"expected a sparse coder to splice in; found a {type(self.coder).__name__}")
         if len(self.coder.config.sites) > 1:
-            raise PrismaError("expected a coder of one site; found a crosscoder, which reads several at once")
+            raise PrismaError(f"expected a coder of one site; {CROSSCODER}")
         if (self.reads is None) != (self.coder.config.target is None):
             raise PrismaError(
                 "expected reads=..., the activations at its own site, for a transcoder and for no other coder"
@@ -91,6 +97,10 @@ class Splice(Edit):
         if not isinstance(value, int | float) or not abs(value) < float("inf"):
             raise PrismaError(f"expected a finite number; found {value!r}")
         return replace(self, changes=(*self.changes, (change, tuple(chosen.tolist()), float(value))))
+
+    def expect_fits(self, model: Any, site: str) -> None:
+        expect_trained_on(self.coder, model, self.other_model)
+        expect_of_site(self.coder, uncompiled(model), site)
 
     def __call__(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         if self.error and not self.changes and self.source_error is None:

@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks.sparse import BEGIN, END, FOUND, PAGE, tables
+from benchmarks.sparse import BEGIN, COUNTS, END, FOUND, KINDS, PAGE, SIZES, tables
 
 
 def test_the_tables_are_those_of_the_measurement() -> None:
@@ -10,12 +10,18 @@ def test_the_tables_are_those_of_the_measurement() -> None:
     assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip() == tables(found)
 
 
-def test_ours_is_faster_and_in_the_end_as_good() -> None:
+def test_ours_is_faster_and_as_good_after_equal_steps() -> None:
     found = json.loads(FOUND.read_text())
     peers = [row for row in found["rows"] if row["library"] != "prisma"]
     assert all(row["ours_is_faster_by"] > (1.5 if row["d"] == 384 else 1) for row in peers)
-    for kind in ("topk", "batchtopk"):
-        last = {
-            row["library"]: row["fvu_held_out"] for row in found["longer"] if (row["kind"], row["steps"]) == (kind, 300)
-        }
-        assert min(last, key=lambda name: last[name]) == "prisma"
+    fvu = {(row["d"], row["kind"], row["steps"], row["library"]): row["fvu_held_out"] for row in found["quality"]}
+    assert {key[:3] for key in fvu} == {
+        (shape[0], kind, steps) for shape in SIZES for kind in KINDS for steps in COUNTS
+    }
+    assert all(fvu[(*key[:3], "prisma")] <= 1.02 * value for key, value in fvu.items())
+
+
+def test_no_more_latents_die_than_are_superfluous() -> None:
+    rows = json.loads(FOUND.read_text())["quality"]
+    assert all(row["dead"] < 0.5 for row in rows if row["library"] == "prisma")
+    assert any(row["dead"] > 0.8 for row in rows if row["library"] == "sae-lens")

@@ -69,7 +69,10 @@ def test_a_coder_of_another_model_or_site_is_refused_or_said(
         evaluate(coder, other, images, baseline_steps=0)
     moved = Coder(replace(coder.config, sites=("blocks.1.mlp_out",)), coder.metadata)
     moved.load_state_dict(coder.state_dict())
-    with pytest.warns(UserWarning, match=r"reconstructs worse than the mean does \(fvu .*is it of blocks.1.mlp_out"):
+    with (
+        pytest.warns(UserWarning, match=r"claims 4\.0 active latents per token; found "),
+        pytest.warns(UserWarning, match=r"reconstructs worse than the mean does \(fvu .*is it of blocks.1.mlp_out"),
+    ):
         evaluate(moved, model, images, baseline_steps=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

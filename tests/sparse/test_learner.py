@@ -7,7 +7,7 @@ import torch
 
 from prisma.errors import PrismaError
 from prisma.sparse.coders import CoderConfig, unit
-from prisma.sparse.learner import Learner, Plan, default_lr, rate
+from prisma.sparse.learner import SIZING, Learner, Plan, default_lr, rate
 from prisma.sparse.metrics import dictionary_recovery
 from prisma.sparse.scaling import Scaling
 
@@ -38,13 +38,38 @@ def learner(kind: str, steps: int, m: int = 24, k: int = 2, d: int = 16, lr: flo
 def test_planted_directions_are_found(kind: str, least: float) -> None:
     x, directions = planted(256 * 250, 16, 24, 2, seed=1)
     scaling = Scaling.of(x, "a")
-    one = learner(kind, 250)
+    one = learner(kind, 250, lr=8e-3)
     for some in scaling(x).split(256):
         one.step(some, some)
     found = one.finished(scaling, scaling)
     chance = dictionary_recovery(learner(kind, 1).coder.W_dec, directions).mcc
     assert dictionary_recovery(found.W_dec, directions).mcc > max(least, chance + 0.1)
     assert torch.allclose(found.W_dec.norm(dim=1), torch.ones(24), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["topk", "abstopk", "groupmax", "batchtopk", "matryoshka"])
+def test_the_first_reconstruction_is_not_too_large(kind: str) -> None:
+    """Unit directions and their transpose write several times too much: the FVU began at 1.8, and 50 steps went by."""
+    x, _ = planted(512, 16, 96, 4, seed=1)
+    some = Scaling.of(x, "a")(x)
+    as_drawn, one = (learner(kind, 1000, m=96, k=4, lr=1e-12) for _ in range(2))
+    first = one.step(some, some).error.item()
+    z = as_drawn.coder.encode(some, as_trained=True)
+    guess = z @ as_drawn.coder.W_dec
+    factors = torch.linspace(0.01, 2, 400)
+    errors = torch.stack([(some - factor * guess).square().sum() for factor in factors]) / some.square().sum()
+    best = factors[errors.argmin()].item()  # the slow twin of the best scale
+    assert one.coder.W_enc.detach().allclose(as_drawn.coder.W_enc.detach() * best**SIZING, rtol=0.02)
+    assert best < 0.8 and first < 0.8 * errors[factors.sub(1).abs().argmin()].item()
+
+
+def test_a_step_after_the_first_and_other_kinds_keep_the_size_of_the_encoder() -> None:
+    x = torch.randn(64, 16)
+    for one in (learner("jumprelu", 1000, lr=1e-12), learner("topk", 1000, lr=1e-12)):
+        one.taken = int(one.plan.config.kind == "topk")
+        before = one.coder.W_enc.detach().clone()
+        one.step(x, x)
+        assert one.coder.W_enc.detach().allclose(before, atol=1e-9)
 
 
 def test_penalised_kinds_are_steered_to_k_and_a_jumprelu_threshold_moves() -> None:

@@ -1,0 +1,61 @@
+"""Whether a coder is one of a model: the weights that it was trained on, and the site that it states.
+
+A coder with other weights or of another site computes numbers all the same, and they mean nothing. Weights are compared
+by their hash, which is kept as long as they stay as they are.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from prisma.checkpoint import weights_hash
+from prisma.errors import PrismaError
+from prisma.inventory import site_names
+from prisma.plain import uncompiled
+from prisma.runs import Model
+from prisma.sparse.activations import bare
+from prisma.sparse.coders import Coder, expect_coder
+
+_HASHES: "WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]]" = WeakKeyDictionary()
+
+
+def hash_of_model(model: Model) -> str:
+    """The hash of a model's weights, as a training of a coder writes it down; computed again where they changed."""
+    plain = uncompiled(model)
+    state = plain.state_dict()
+    if any(x.is_inference() for x in state.values()):  # which do not count their changes
+        return weights_hash(state)
+    now = tuple((name, x.data_ptr(), x._version, x.dtype) for name, x in state.items())
+    if plain not in _HASHES or _HASHES[plain][0] != now:
+        _HASHES[plain] = now, weights_hash(state)
+    return _HASHES[plain][1]
+
+
+def stated_hashes(coder: Coder) -> Mapping[str, Any]:
+    """Name of each model that a coder was trained on ("" of a single one) -> the hash of its weights, if known."""
+    stated = expect_coder(coder).told.get("model_sha256")
+    return stated if isinstance(stated, Mapping) else {}
+
+
+def expect_trained_on(coder: Coder, model: Model | Mapping[str, Model], other_model: bool) -> None:
+    """Raise PrismaError if a coder says that it was trained on a model with other weights."""
+    stated = stated_hashes(coder)
+    models = model if isinstance(model, Mapping) else {"": model}
+    for name, one in models.items():
+        if not other_model and name in stated and stated[name] != (here := hash_of_model(one)):
+            raise PrismaError(
+                f"expected the model that this coder was trained on, with the weights {str(stated[name])[:12]}; found "
+                f"one with {here[:12]}: to take it all the same, use other_model=True"
+            )
+
+
+def expect_of_site(coder: Coder, model: Model, site: str) -> None:
+    """Raise PrismaError if a coder is spliced in at another site of the model than the one that it writes.
+
+    A coder whose file names its site as another library does, or not at all, may be at any site of its width.
+    """
+    own = bare(coder.config.target or coder.site)
+    if own != site and own in site_names(model.config):
+        raise PrismaError(f"expected {own}, the site of this coder, to splice it in; found {site}")

@@ -1,0 +1,87 @@
+"""A coder of other weights, another site or another width is refused wherever it meets a model."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+import prisma
+from prisma.edits import Zero
+from prisma.errors import PrismaError
+from prisma.sparse.belonging import hash_of_model
+from prisma.sparse.coders import Coder
+from prisma.sparse.latent_attribution import latent_attribution
+from prisma.sparse.latent_circuit import latent_circuit
+from prisma.sparse.latent_edges import latent_edges
+from prisma.sparse.latent_patching import latent_patching
+from prisma.sparse.latents import latents
+from prisma.sparse.splicing import Splice
+from tests.sparse.test_coders import random_coder
+from tests.variants import images_of, model_of
+
+SITE, LATER = "blocks.0.resid_post", "blocks.1.resid_post"
+OTHER = "expected the model that this coder was trained on, with the weights .*: to take it all the same, use other"
+
+
+@pytest.fixture(scope="module")
+def model() -> prisma.ViT:
+    return model_of("base", torch.float32)
+
+
+def coder_of(model: prisma.ViT, site: str = SITE) -> Coder:
+    coder = random_coder("topk", 12, 20, 3, 0, sites=(site,)).float()
+    coder.metadata["training"] = {"model_sha256": {"": hash_of_model(model)}}
+    return coder
+
+
+def metric(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, 0] - logits[:, 1]
+
+
+Asked = Callable[[Coder, prisma.ViT, torch.Tensor, bool], object]
+ASKED: dict[str, Asked] = {
+    "latents": lambda c, m, x, o: latents(c, m, x, effect_images=1, other_model=o),
+    "splice": lambda c, m, x, o: prisma.run(m, x, {SITE: Splice(c, other_model=o).ablate(1)}),
+    "splice at a token": lambda c, m, x, o: prisma.run(m, x, {SITE: [Zero(), Splice(c, other_model=o).at(token=0)]}),
+    "patching": lambda c, m, x, o: latent_patching(m, c, x, x.flip(0), metric, [(SITE, 1)], other_model=o),
+    "attribution": lambda c, m, x, o: latent_attribution(m, c, x, x.flip(0), metric, other_model=o),
+    "circuit": lambda c, m, x, o: latent_circuit(m, c, x[:1], x[1:2], metric, draws=1, other_model=o),
+    "edges": lambda c, m, x, o: latent_edges(
+        m, c, coder_of(m, LATER), x, x.flip(0), metric, latents=[0], other_model=o
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_model_with_other_weights_is_refused_unless_it_is_asked_for(name: str, model: prisma.ViT) -> None:
+    other, ask = model_of("base", torch.float32, seed=7), ASKED[name]
+    images, coder = images_of(model, 4), coder_of(model)
+    ask(coder, model, images, False)
+    with pytest.raises(PrismaError, match=OTHER):
+        ask(coder, other, images, False)
+    ask(coder, other, images, True)
+
+
+def test_the_site_and_the_width_are_always_asked_for(model: prisma.ViT) -> None:
+    images, coder = images_of(model, 2), coder_of(model)
+    with pytest.raises(PrismaError, match=f"expected {SITE}, the site of this coder, to splice it in; found {LATER}"):
+        prisma.run(model, images, {LATER: Splice(coder, other_model=True).ablate(1)})
+    elsewhere = Coder(replace(coder.config, sites=("layers.0",)))  # a name of another library
+    prisma.run(model, images, {LATER: Splice(elsewhere).ablate(1)})
+    narrow = random_coder("topk", 6, 20, 3, 0, sites=(SITE,)).float()
+    with pytest.raises(PrismaError, match="expected activations of width 6"):
+        prisma.run(model, images, {SITE: Splice(narrow).ablate(1)})
+    with pytest.raises(PrismaError, match="expected activations of width 6"):
+        latents(narrow, model, images)
+
+
+def test_the_hash_of_a_model_follows_its_weights() -> None:
+    model = model_of("base", torch.float32, seed=1)
+    first = hash_of_model(model)
+    assert hash_of_model(model) == first == hash_of_model(torch.compile(model))  # type: ignore[arg-type]
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1
+    second = hash_of_model(model)
+    model.load_state_dict(model_of("base", torch.float32, seed=1).state_dict())
+    assert second != first == hash_of_model(model)
