@@ -116,6 +116,25 @@ class Endpoints:
         return self._ask("patching", {**given, **asked})
 
     @_with_arguments
+    def circuit(
+        self,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        corrupt: Name = None,
+        metric: Name = None,
+        target: Number = None,
+        against: Number = None,
+        prompts: Name = None,
+    ) -> Answer:
+        """The circuit of a pair: the edges that alone give the metric, their scores [sender, receiver], its figures."""
+        given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
+        return self._ask(
+            "circuit", {**given, "corrupt": corrupt, "metric": metric, "target": target, "against": against}
+        )
+
+    @_with_arguments
     def decompose(
         self,
         model: Name = None,
@@ -185,7 +204,10 @@ class Endpoints:
             raise gr.Error("this could not be computed, by a fault of the server", print_exception=False) from None
 
 
-NAMES = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training", "latents", "units")
+NAMES = (
+    "about", "models", "answer", "attention", "lens", "patching", "circuit", "decompose", "training", "latents",
+    "units",
+)  # fmt: skip
 ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, name)).parameters][1:] for name in NAMES}
 """The names of each endpoint's arguments."""
 

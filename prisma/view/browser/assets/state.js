@@ -24,6 +24,7 @@ export const KEYS = {
   sort: text, // the score by which heads are sorted, the highest first; "-entropy": the lowest first
   top: positive, // how many of the sorted heads are shown
   unit: oneOf("recovered", "metric"), // what the colours of patching are: a share of the gap, or the metric
+  circuit: oneOf("1"), // patching finds the circuit of the pair
   every: oneOf("1"), // patching computes every token exactly, not only the largest
   classes: text, // whose probability the lens draws over the layers: "3,5"
   bars: oneOf("each", "layers"), // of a decomposed logit: every part, or the sum of each layer
