@@ -94,7 +94,7 @@ def test_scores_appearance_and_the_click_on_a_curve(tab: Tab, lab: Path) -> None
     error = [sum(float((x - x.mean()).square().sum()) for x in (levels[:c], levels[c:])) for c in range(1, len(STEPS))]
     change = STEPS[1 + error.index(min(error))]
     sentence = said.inner_text()
-    assert f" It changed most by step {change} (" in sentence or " It has no single step of change: " in sentence
+    assert f" Changed most by step {change} (" in sentence or " No single step of change: " in sentence
     dots = tab.locator(".pz-step-chart").last.locator("circle").count()
     assert dots == tab.evaluate(
         f"[...{FIGURE}.changes.change.values].slice({score} * 8, {score} * 8 + 8).filter(Number.isFinite).length"

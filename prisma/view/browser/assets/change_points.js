@@ -17,11 +17,11 @@ export function changeOf({ change, jump }, index) {
 export function changeWords(change) {
   if (!change) return "";
   const by = `${signed(change.jump)} (${signed(change.least)} to ${signed(change.most)})`;
-  if (change.step === undefined) return ` It has no single step of change: ${by}.`;
-  return ` It changed most by step ${stepWords(change.step)} (${stepWords(change.first)} to ${stepWords(change.last)}), by ${by}.`;
+  if (change.step === undefined) return ` No single step of change: ${by}.`;
+  return ` Changed most by step ${stepWords(change.step)} (${stepWords(change.first)} to ${stepWords(change.last)}): ${by}.`;
 }
 
-export const CHANGES = " A dot is where the score of a head changed most: it stays nearest to one level before, and to another from this checkpoint on. The band shows where that may be when other images are drawn; in brackets are such intervals, of 95 %. A curve that rises slowly has a dot too.";
+export const CHANGES = " A dot is where the score of a head changed most; the band, and brackets below, are 95 % intervals over images. A slow rise has a dot too.";
 
 // The steps between which it changed, for a band: from the checkpoint before the first of the interval on.
 export function changeBand(change, steps) {

@@ -9,7 +9,7 @@ import { Tiles } from "./tiles.js";
 
 const PACE = 400; // milliseconds of a checkpoint when playing
 const FILM_TALLEST = 200; // CSS pixels of the strip of checkpoints
-const NAMED = 5; // heads whose appearance is said
+const NAMED = 4; // heads whose appearance is said
 const CHARTS = [["Accuracy", ["test_accuracy", "train_accuracy"]], ["R² (share of the variance explained)", ["test_r2", "train_r2"]], ["Test accuracy of each target", /^test_.+_accuracy$/], ["Loss", ["test_loss", "train_loss", "loss"]], ["Norm of the weights", ["weight_norm"]], ["Norm of the gradient", ["gradient_norm"]]];
 const ONE = "This model was published with one checkpoint, so there is no training to look at. Mice of Prisma have many.";
 // Which checkpoints are left out, and which one stands for the one that is asked for.

@@ -2,7 +2,7 @@
 import { brief, choice, node } from "./core.js";
 import { searched } from "./latent_list.js";
 
-const UNITS = 60; // that are drawn at once
+const UNITS = 24; // that are drawn at once
 const UNIT_SORTS = {
   number: ["by number", (a, b) => a.latent - b.latent],
   own: ["largest in this image first", (a, b) => b.own - a.own],

@@ -28,7 +28,7 @@ export class Units {
     this.here = node("figure", { class: "pz-figure pz-unit-here" }, node("figcaption", {}, "In this image"), this.map.element, this.bar.element);
     this.many = node("figcaption", {});
     this.holder = node("div", { class: "pz-drawing" });
-    this.images = node("div", { class: "pz-lit-images" });
+    this.images = node("div", { class: "pz-lit-images pz-unit-images" });
     this.list = new UnitList({ open: (number) => page.set({ number }), change: (values) => page.set(values) });
     this.all = node("details", { class: "pz-more", open: true }, node("summary", {}, "All units of this site"), this.list.element);
     root.append(
@@ -107,7 +107,7 @@ export class Units {
       return { element: lit.element, caption, draw: () => lit.draw(picture(arrays.pictures, i), shares, facts.grid, FRAMED) };
     });
     this.images.replaceChildren(...this.lit.map(({ element, caption }, i) => node("figure", {}, element,
-      node("figcaption", {}, node("span", {}, brief(values[i])), node("span", { class: "pz-quiet" }, caption)))));
+      node("figcaption", {}, node("span", {}, brief(values[i])), node("span", { class: "pz-quiet", title: caption }, caption)))));
     this.lit.forEach((one) => one.draw());
   }
 
