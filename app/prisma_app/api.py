@@ -116,6 +116,25 @@ class Endpoints:
         return self._ask("patching", {**given, **asked})
 
     @_with_arguments
+    def circuit(
+        self,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        corrupt: Name = None,
+        metric: Name = None,
+        target: Number = None,
+        against: Number = None,
+        prompts: Name = None,
+    ) -> Answer:
+        """The circuit of a pair: the edges that alone give the metric, their scores [sender, receiver], its figures."""
+        given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
+        return self._ask(
+            "circuit", {**given, "corrupt": corrupt, "metric": metric, "target": target, "against": against}
+        )
+
+    @_with_arguments
     def decompose(
         self,
         model: Name = None,
@@ -151,6 +170,23 @@ class Endpoints:
         given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
         return self._ask("latents", {**given, "coder": coder, "latent": latent, "change": change})
 
+    @_with_arguments
+    def units(
+        self,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        units: Name = None,
+        layer: Number = None,
+        head: Number = None,
+        number: Number = None,
+        prompts: Name = None,
+    ) -> Answer:
+        """A unit of a site: its largest activation in each test image [rank], which images, and where in the image."""
+        given = {"model": model, "rev": rev, "img": img, "step": step, "layer": layer, "head": head}
+        return self._ask("units", {**given, "units": units, "number": number, "prompts": prompts})
+
     def _ask(self, what: str, given: Mapping[str, Any]) -> Answer:
         return self._told(lambda library: _programs().asked(library, what, given))
 
@@ -168,7 +204,10 @@ class Endpoints:
             raise gr.Error("this could not be computed, by a fault of the server", print_exception=False) from None
 
 
-NAMES = ("about", "models", "answer", "attention", "lens", "patching", "decompose", "training", "latents")
+NAMES = (
+    "about", "models", "answer", "attention", "lens", "patching", "circuit", "decompose", "training", "latents",
+    "units",
+)  # fmt: skip
 ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, name)).parameters][1:] for name in NAMES}
 """The names of each endpoint's arguments."""
 

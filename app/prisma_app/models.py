@@ -87,6 +87,11 @@ class Mouse(Subject):
         """The class of each example; without classes, each is one of its kind."""
         return [i if picture.label is None else picture.label for i, picture in enumerate(self._examples)]
 
+    def test_images(self, most: int) -> list[Picture]:
+        images, labels = (x[:most] for x in self.published.probe())
+        own = labels if self._objective == CLASSIFICATION.name else None
+        return _named(transform_of(self.final).normalise(images), own, self.labels, range(len(images)))
+
     def probe(self) -> tuple[Tensor, Tensor] | None:
         if self._objective != CLASSIFICATION.name:
             return None
@@ -135,9 +140,7 @@ class Mouse(Subject):
 
     @cached_property
     def _examples(self) -> list[Picture]:
-        images, labels = (x[:N_EXAMPLES] for x in self.published.probe())
-        own = labels if self._objective == CLASSIFICATION.name else None
-        return _named(transform_of(self.final).normalise(images), own, self.labels, range(len(images)))
+        return self.test_images(N_EXAMPLES)
 
     @cached_property
     def _objective(self) -> str:
@@ -190,6 +193,9 @@ class Shipped(Subject):
     def kinds(self) -> list[int]:
         return [i if picture.label is None else picture.label for i, picture in enumerate(self._examples)]
 
+    def test_images(self, most: int) -> list[Picture]:
+        return self._at(self._spread(N_PROBE)[:most])
+
     def probe(self) -> tuple[Tensor, Tensor] | None:
         if self._objective != CLASSIFICATION.name:
             return None
@@ -208,7 +214,9 @@ class Shipped(Subject):
         return f'task({self._task.name!r}).inputs("test")[0][{index}:{index + 1}]'
 
     def code_of_examples(self, count: int) -> str:
-        return f'task({self._task.name!r}).inputs("test")[0][{self._spread(N_PROBE)[:count]}]'
+        spread, last = self._spread(N_PROBE), len(self._task.splits["test"].labels) - 1
+        rule = f"[round(i * {last} / {N_PROBE - 1}) for i in range({count})]"  # shorter to read than the indices
+        return f'task({self._task.name!r}).inputs("test")[0][{rule if len(spread) == N_PROBE else spread[:count]}]'
 
     @property
     def _recipe(self) -> str:
@@ -224,9 +232,12 @@ class Shipped(Subject):
 
     @cached_property
     def _examples(self) -> list[Picture]:
+        return self._at(self._chosen)
+
+    def _at(self, indices: Sequence[int]) -> list[Picture]:
         inputs, labels = self._task.inputs("test")
         own = labels if self._objective == CLASSIFICATION.name else None
-        return _named(inputs, own, self.labels, self._chosen)
+        return _named(inputs, own, self.labels, indices)
 
     @cached_property
     def _chosen(self) -> list[int]:

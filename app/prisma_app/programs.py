@@ -1,27 +1,35 @@
 """What the endpoints answer. Apart from `api`, because this imports torch, and the endpoints are offered before."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prisma.errors import PrismaError
 from prisma_app.answers import answer_of
 from prisma_app.lanes import HEAVY, LIGHT
-from prisma_app.library import Library
+from prisma_app.library import Library, Scene
 from prisma_app.state import State
 from prisma_app.subject import Subject
 from prisma_app.views import VIEWS
 
-SLOW = ("patching", "training")
+SLOW = ("patching", "circuit", "training")
 """What is computed in the heavy lane."""
+OTHERS: Mapping[str, Callable[[Scene], dict[str, Any]]] = {
+    "answer": answer_of,
+    "circuit": VIEWS["patching"].circuit_values,
+}
+"""What no view of its own has."""
 
 
 def asked(library: Library, what: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of a view, or with `what` "answer" the logits, of the state with these keys; None is the default."""
+    """The numbers of what is asked, of the state with these keys; None is the default.
+
+    Args:
+        what: a view; "answer" for the logits, "circuit" for the circuit of a pair.
+    """
     state = State.of(values)
     with (HEAVY if what in SLOW else LIGHT).place():
         scene = library.scene(state)
-        found: dict[str, Any] = answer_of(scene) if what == "answer" else VIEWS[what].values(scene)
-        return found
+        return (OTHERS[what] if what in OTHERS else VIEWS[what].values)(scene)
 
 
 def entry(library: Library, name: str) -> dict[str, Any]:

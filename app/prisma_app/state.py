@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from prisma.errors import PrismaError, quoted
 
 MOST_TEXT = 4_000  # characters of one value: a drawing or a list of patches is the longest
-VIEWS = ("attention", "lens", "patching", "training", "decompose", "latents")
+VIEWS = ("attention", "lens", "patching", "training", "decompose", "latents", "units")
 
 
 def _no_bool(value: Any) -> Any:
@@ -37,7 +37,7 @@ class State(BaseModel):
         None, description="a name of the list of models, which /models gives; the first by default"
     )
     rev: Text | None = Field(None, description="the commit of main that a link was made from")
-    view: Literal["attention", "lens", "patching", "training", "decompose", "latents"] = "attention"
+    view: Literal["attention", "lens", "patching", "training", "decompose", "latents", "units"] = "attention"
     img: Text = Field("0", description="an example by number, sha256:... of an upload, or ink:... of a drawing")
     step: Whole | None = Field(None, description="the training step, one of the model's; the last by default")
     layer: Whole = Field(0, description="the layer, from 0")
@@ -60,6 +60,13 @@ class State(BaseModel):
     coder: Text | None = Field(None, description="a published sparse coder of the model; the first by default")
     latent: Whole | None = Field(None, description="a latent of the sparse coder, from 0")
     change: Text = Field("", description="how the latent is changed: scale:0 ablates it, scale:2 doubles, steer:4 adds")
+    units: Text | None = Field(
+        None,
+        description="a kind of units, of `layer` (and `head`): mlp.post for neurons, resid_post, attn.z, logits, ...",
+    )
+    number: Whole | None = Field(
+        None, description="the unit of that kind, from 0; the one that is largest in the image by default"
+    )
     ablate: Text = ""  # heads that hold their mean: `0.3,1.2` for layer 0 head 3 and layer 1 head 2
 
     @classmethod

@@ -55,6 +55,10 @@ class Subject(ABC):
         """Test images as model input and their classes, for accuracy; None if there are none."""
         return None
 
+    def test_images(self, most: int) -> list[Picture]:
+        """At most this many test images, those of which `code_of_examples` makes the input; by default the examples."""
+        return self.examples()[:most]
+
     def metrics(self) -> list[dict[str, Any]]:
         """The lines that training logged: `{"step", "loss", ...}`."""
         return []

@@ -63,10 +63,15 @@ def test_numbers_of_the_lens(app: App, scene: Callable[..., Scene], tmp_path: Pa
     assert np.array_equal(np.array(found["arrays"]["readout"]["values"], np.float32), file["readout"])
 
 
-@pytest.mark.parametrize("view", ["lens", "decompose"])
-def test_pictures(app: App, view: str, tmp_path: Path) -> None:
+def test_pictures(app: App, tmp_path: Path) -> None:
     app.tab.emulate_media(color_scheme="dark")
-    app.open(f"?v=1&model={GLYPHS}&view={view}").ready(f"s.view === '{view}'")
+    app.open(f"?v=1&model={GLYPHS}").ready()
+    for view in ("lens", "decompose", "patching", "units"):
+        app.show(view)
+        expect_pictures(app, view, tmp_path)
+
+
+def expect_pictures(app: App, view: str, tmp_path: Path) -> None:
     svg = saved(app, "SVG", tmp_path).read_text()
     root = ElementTree.fromstring(svg)
     name = "{http://www.w3.org/2000/svg}"

@@ -12,11 +12,11 @@ import pytest
 import timm
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator
+from playwright.sync_api import Browser, Locator, expect
 from playwright.sync_api import Page as Tab
 from prisma_app.library import Scene
 from prisma_app.main import serve
-from prisma_app.views.patching import maps, runs, values
+from prisma_app.views.patching import circuit_values, maps, runs, values
 from timm.models import save_for_hf
 
 from prisma.pretrained.parity import randomise
@@ -136,6 +136,17 @@ def test_the_numbers_are_those_of_the_endpoint(browser: Browser, mice: gr.Blocks
     with visit(browser, mice.local_url) as app:
         shown = opened(app.tab, f"{mice.local_url}?view=patching&{query}").evaluate(SHOWN)
         download = app.tab.evaluate(EXPORTED)
+        app.tab.get_by_role("button", name="Find the circuit").click()
+        drawing = app.tab.locator(".pz-circuit svg")
+        drawing.wait_for(timeout=WAIT)
+        drawn, whole = drawing.locator("path").count(), app.tab.evaluate(EXPORTED)
+        assert parse_qs(urlparse(app.tab.url).query)["circuit"] == ["1"]
+        told = app.tab.locator(".pz-detail[aria-label=Circuit] .pz-words").inner_text()
+    circuit, made = circuit_values(scene(**keys)), dict[str, Any]()
+    share = circuit["figures"][0]["value"]
+    assert drawn == len(circuit["edges"]) and told.startswith(f"{drawn} of 110 edges give {share:.3f} of logit")
+    exec(whole["code"], made)
+    assert int((made["circuit"] != 0).sum()) == drawn and whole["svg"].count("<path") == drawn
     found = values(scene(**keys))
     exact, share = (torch.tensor(found[name]).flatten() for name in ("values", "recovered"))
     torch.testing.assert_close(torch.tensor(shown["heads"]), exact, rtol=1e-5, atol=1e-5)
@@ -215,7 +226,7 @@ def test_exact_cells_stream_and_stop(
         every = tab.evaluate(SHOWN)
         assert sum(every["exact"]) == 34
         tab.get_by_text("Show as table").click()
-        assert tab.locator(".pz-more:visible tbody tr").count() == 8 + 17
+        expect(tab.locator(".pz-more:visible tbody tr")).to_have_count(8 + 17)
         with visit(browser, mice.local_url) as other:
             assert opened(other.tab, tab.url).evaluate(SHOWN)["tokens"] == every["tokens"]
         assert not app.complaints

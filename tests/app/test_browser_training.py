@@ -90,6 +90,15 @@ def test_scores_appearance_and_the_click_on_a_curve(tab: Tab, lab: Path) -> None
     said = tab.locator(".pz-appears li").nth(1)
     expect(said).to_contain_text(f"Class token of layer 1, head 2 ends at {expected[-1]:.3f}; it ")
     expect(said).to_contain_text(when)
+    levels = torch.tensor(expected)
+    error = [sum(float((x - x.mean()).square().sum()) for x in (levels[:c], levels[c:])) for c in range(1, len(STEPS))]
+    change = STEPS[1 + error.index(min(error))]
+    sentence = said.inner_text()
+    assert f" Changed most by step {change} (" in sentence or " No single step of change: " in sentence
+    dots = tab.locator(".pz-step-chart").last.locator("circle").count()
+    assert dots == tab.evaluate(
+        f"[...{FIGURE}.changes.change.values].slice({score} * 8, {score} * 8 + 8).filter(Number.isFinite).length"
+    )
     chart = tab.locator(".pz-step-chart").last
     x = tab.evaluate(f"{FIGURE}.scored.across(4)")
     chart.hover(position={"x": x + 2, "y": 60})

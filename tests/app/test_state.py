@@ -18,7 +18,7 @@ KEYS = {
     "model": TEXT, "rev": TEXT, "view": st.sampled_from(VIEWS), "img": TEXT, "step": WHOLE, "layer": WHOLE,
     "head": WHOLE, "token": WHOLE, "corrupt": TEXT, "metric": st.sampled_from(["logit_diff", "logit", "probability"]),
     "into": st.sampled_from(["clean", "corrupt"]), "site": TEXT, "target": WHOLE, "against": WHOLE, "prompts": TEXT,
-    "ablate": TEXT,
+    "ablate": TEXT, "units": TEXT, "number": WHOLE,
 }  # fmt: skip
 
 
@@ -39,7 +39,10 @@ def test_an_address_restores_the_state(values: dict[str, Any]) -> None:
         ({"target": float("nan")}, "expected target as a whole number"),
         ({"img": ["1"]}, r"expected img as text; found \['1'\]"),
         ({"model": {"a": 1}}, "expected model as text"),
-        ({"view": "<b>"}, "expected view as attention, lens, patching, training, decompose or latents; found '<b>'"),
+        (
+            {"view": "<b>"},
+            "expected view as attention, lens, patching, training, decompose, latents or units; found '<b>'",
+        ),
         ({"into": "both"}, "expected into as clean or corrupt"),
         ({"corrupt": "1," * 3000}, "expected corrupt of at most 4,000 characters; found 6,000"),
         ({"mode": "1"}, "expected keys among v, model, .*; found 'mode'"),

@@ -1,7 +1,8 @@
 """Training: what the run logged, and what every head did at every published step.
 
 The first part of the view has the logged curves and the attention to the image's tokens at every step; part 1 has the
-scores of all heads at every step, over test images. A checkpoint that has diverged is left out of both, and named.
+scores of all heads at every step, over test images, and when each of them changed most. A checkpoint that has diverged
+is left out of both, and named.
 
 Shapes: a row is the attention [key] from one token; scores are [step, score, layer, head].
 """
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from prisma.analysis.border import record
 from prisma.errors import PrismaError
+from prisma.study.trajectory import Trajectory, trajectory
 from prisma.view.browser import View, attention_rows, numbers
 from prisma_app.cache import Cache
 from prisma_app.library import Scene
@@ -35,6 +37,7 @@ class Scored:
     values: Tensor  # [step, score, layer, head], means over images
     about: list[dict[str, Any]]  # of each score
     images: int
+    changes: Trajectory | None  # of each score of each head, over all steps; None of one step or one image
 
 
 _FINITE: Cache[tuple[int, ...]] = Cache(4096, lambda _: 1)
@@ -74,7 +77,8 @@ def _scores(scene: Scene, steps: Sequence[int]) -> View:
     scored, known = scored_steps(scene), finite_steps(scene)
     facts = {"scores": scored.about, "images": scored.images, "code": _code(scene, steps)}
     shown = scored.values[[known.index(step) for step in steps]]
-    return View(facts, {"scores": numbers(shown), "appears": numbers(appears(scored.values, known))})
+    arrays = {"scores": numbers(shown), "appears": numbers(appears(scored.values, known))}
+    return View(facts, arrays | {name: numbers(x, missing=True) for name, x in _changes(scored).items()})
 
 
 def finite_steps(scene: Scene) -> Sequence[int]:
@@ -146,7 +150,24 @@ def scored_steps(scene: Scene) -> Scored:
 def _score(scene: Scene) -> Scored:
     images = _images(scene)
     results = [scores_of(scene.at_step(step).loaded.model, images) for step in finite_steps(scene)]
-    return Scored(torch.stack([result.mean for result in results]), described(results[-1]), len(images))
+    steps, several = finite_steps(scene), len(results) > 1 and len(images) > 1
+    changes = trajectory(dict(zip(steps, results, strict=True)), "scores") if several else None
+    return Scored(torch.stack([result.mean for result in results]), described(results[-1]), len(images), changes)
+
+
+def _changes(scored: Scored) -> dict[str, Tensor]:
+    """When each score of each head changed most and by how much [value and both ends, score, layer, head].
+
+    A score whose jump may be 0, by its interval, stays or rises and falls: it has no single step of change, NaN.
+    """
+    found = scored.changes
+    if found is None:
+        return {}
+    low, high = found.jump_interval
+    at = torch.stack([found.change, *found.change_interval]).double()
+    at[:, ~((low > 0) | (high < 0))] = torch.nan  # also where an interval is not known
+    shape = (3, *scored.values.shape[1:])
+    return {"change": at.view(shape), "jump": torch.stack([found.jump, low, high]).view(shape)}
 
 
 def _images(scene: Scene) -> Tensor:
@@ -164,7 +185,11 @@ def values(scene: Scene) -> dict[str, Any]:
     metrics = {name: {"axes": ["step"], **curve} for name, curve in logged(scene).items()}
     when = {"axes": ["score", "layer", "head"], "values": appears(scored.values, steps).tolist()}
     axes = ["step", "score", "layer", "head"]
+    names = {"change": ("step", "first", "last"), "jump": ("jump", "least", "most")}
+    parts = {part: x for name, found in _changes(scored).items() for part, x in zip(names[name], found, strict=True)}
+    changes = {"axes": axes[1:], **{part: _without_nan(x.tolist()) for part, x in parts.items()}} if parts else None
     more = {
+        "changes": changes,
         "steps": steps,
         "diverged": _diverged(scene),
         "scores": scored.about,
@@ -175,6 +200,11 @@ def values(scene: Scene) -> dict[str, Any]:
     return nested(scene, axes, scored.values, **more)
 
 
+def _without_nan(x: Any) -> Any:
+    """Nested lists with None for NaN, which JSON does not have."""
+    return [_without_nan(some) for some in x] if isinstance(x, list) else None if math.isnan(x) else x
+
+
 def code(scene: Scene) -> str:
     """The Python that computes the scores [step, score, layer, head]."""
     return _code(scene, finite_steps(scene))
@@ -183,6 +213,9 @@ def code(scene: Scene) -> str:
 def _code(scene: Scene, steps: Sequence[int]) -> str:
     subject, scored = scene.subject, scored_steps(scene)
     checkpoints = [f"    {subject.code(step).removeprefix('loaded = ')},  # step {step}" for step in steps]
+    changed = []  # of all steps alone, as the figure has it
+    if scored.changes is not None and [*steps] == [*finite_steps(scene)]:
+        changed = [f"changes = trajectory(dict(zip({[*steps]}, results)), 'scores')"]
     return program(
         "\n".join(
             [
@@ -190,7 +223,8 @@ def _code(scene: Scene, steps: Sequence[int]) -> str:
                 "checkpoints = [", *checkpoints, "]",
                 "loaded = checkpoints[-1]", f"images = {subject.code_of_examples(scored.images)}",
                 "results = [prisma.head_scores(loaded.model, images, scores) for loaded in checkpoints]",
-                "values = torch.stack([result.mean for result in results])", "",
+                "values = torch.stack([result.mean for result in results])", *changed, "",
             ]
-        )
+        ),
+        ["from prisma.study.trajectory import trajectory"] if changed else [],
     )  # fmt: skip

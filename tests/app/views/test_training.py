@@ -85,6 +85,30 @@ def test_scores_are_the_librarys_at_every_step(scene: Callable[..., Scene], lab:
     exec(facts["code"], scope)
     assert facts["code"] == training.code(there)
     torch.testing.assert_close(scope["values"], values, rtol=0, atol=1e-7)
+    expect_changes(answer["changes"], arrays, values.double())
+    found = scope["changes"].change.view(values.shape[1:])
+    single = arrays["change"][0].isfinite()
+    assert torch.equal(arrays["change"][0][single], found[single].double()) and 0 < int(single.sum()) < single.numel()
+
+
+def expect_changes(said: dict[str, Any], arrays: dict[str, torch.Tensor], values: torch.Tensor) -> None:
+    """Each score has a step of change where its jump is surely not 0, and it divides the curve best."""
+    (step, first, last), (jump, least, most) = arrays["change"], arrays["jump"]
+    assert said["axes"] == ["score", "layer", "head"]
+    for place in torch.cartesian_prod(*map(torch.arange, values.shape[1:])).tolist():
+        curve = values[:, *place]
+        halves = [(curve[:c], curve[c:]) for c in range(1, len(STEPS))]
+        errors = [sum(float((half - half.mean()).square().sum()) for half in pair) for pair in halves]
+        best = min(range(len(errors)), key=lambda c: (round(errors[c], 12), c))
+        before, after = halves[best]
+        key = tuple(place)
+        assert float(jump[key]) == pytest.approx(float(after.mean() - before.mean()), abs=1e-5)
+        assert least[key] <= jump[key] <= most[key] or float(least[key]) == pytest.approx(float(jump[key]), abs=1e-5)
+        has = bool((least[key] > 0) | (most[key] < 0))
+        assert bool(step[key].isfinite()) == has
+        i, j, k = place
+        assert said["step"][i][j][k] == (STEPS[best + 1] if has else None)
+        assert not has or (step[key] == STEPS[best + 1] and first[key] <= last[key])
 
 
 def test_pages_without_a_server_get_the_chosen_steps_in_one_file(scene: Callable[..., Scene]) -> None:
@@ -142,7 +166,8 @@ def test_without_a_class_token_rows_are_means_over_tokens() -> None:
     torch.testing.assert_close(attention(arrays, "rows")[0, 0], expected, rtol=0, atol=2e-3)
     assert view.facts["of"] == "all tokens, on average"
     assert view.facts["curves"] == {"loss": {"count": 1, "steps": [5], "values": [1.0]}}
-    assert training.values(scene)["images"] == 1
+    answer = training.values(scene)
+    assert answer["images"] == 1 and answer["changes"] is None  # of one image there is no interval
 
 
 @dataclass(frozen=True)

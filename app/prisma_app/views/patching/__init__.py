@@ -3,6 +3,7 @@
 view(scene)            the estimate for every head and token, and the exact maps where they are quick
 view(scene, 1)         what one patch changes: the classes, and the attention of every layer
 view(scene, 2)         what is left when some heads hold their mean
+view(scene, 3)         the edges that alone give the metric, and how good they are
 stream(scene, what)    exact cells, one after the other
 """
 
@@ -10,17 +11,18 @@ from prisma.errors import PrismaError
 from prisma.view.browser import View
 from prisma_app.library import Scene
 from prisma_app.views.patching.ablating import ablated_run
+from prisma_app.views.patching.circuit import circuit_code, circuit_run, circuit_values
 from prisma_app.views.patching.maps import both_maps, code, values
 from prisma_app.views.patching.one_patch import patched_run
 from prisma_app.views.patching.runs import stream
 
-__all__ = ["code", "stream", "values", "view"]
+__all__ = ["circuit_code", "circuit_values", "code", "stream", "values", "view"]
 
-PARTS = {None: both_maps, 1: patched_run, 2: ablated_run}
+PARTS = {None: both_maps, 1: patched_run, 2: ablated_run, 3: circuit_run}
 
 
 def view(scene: Scene, part: int | None = None) -> View:
     """What the page draws. Raises PrismaError for a pair, class, site, cell or part that does not exist."""
     if part not in PARTS:
-        raise PrismaError(f"expected part 1 (a patch) or 2 (ablation) of patching; found {part}")
+        raise PrismaError(f"expected part 1 (a patch), 2 (ablation) or 3 (a circuit) of patching; found {part}")
     return PARTS[part](scene)

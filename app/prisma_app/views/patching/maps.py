@@ -5,10 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.patching.activation_patching import activation_patching
 from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.view.browser import Array, View, numbers
+from prisma.vit import ViT
 from prisma_app.lanes import HEAVY
 from prisma_app.library import Scene
 from prisma_app.views.patching.estimates import estimates
@@ -16,6 +18,7 @@ from prisma_app.views.patching.question import HEADS, Question, metric_code, que
 from prisma_app.views.patching.runs import TOP, exact_heads, time_until
 from prisma_app.views.shared import code_head, nested, program
 
+CIRCUIT = 4e10  # multiply-adds of a run for every edge, up to which a circuit is looked for: half a minute on two cores
 QUICK = 2e10  # multiply-adds up to which both maps are computed at once, exactly: about a second on two cores
 
 
@@ -45,6 +48,7 @@ def both_maps(scene: Scene) -> View:
         "answers": answers,
         "captions": {"clean": scene.picture.caption, "corrupt": scene.corrupt.caption},
         "exact": quick,
+        "circuit": is_quick(question.model),
         "estimate": trouble,
         "top": TOP,
         "counts": {"heads": config.n_layers * config.n_heads, "tokens": config.n_layers * config.n_tokens},
@@ -84,8 +88,14 @@ def code(scene: Scene) -> str:
 
 def _code(scene: Scene, question: Question) -> str:
     call = f'prisma.sweep(loaded.model, x, corrupt, "{HEADS}", metric, into={question.into!r})'
+    lines, imports = pair_code(scene, question)
+    return program(f"{lines}values = {call}\n", imports)
+
+
+def pair_code(scene: Scene, question: Question) -> tuple[str, list[str]]:
+    """The Python that makes `loaded`, the pair `x` and `corrupt`, and `metric`; and the imports that it needs."""
     imports, corrupt = _corrupt_code(scene)
-    return program(f"{code_head(scene)}{corrupt}metric = {metric_code(question)}\nvalues = {call}\n", imports)
+    return f"{code_head(scene)}{corrupt}metric = {metric_code(question)}\n", imports
 
 
 def _corrupt_code(scene: Scene) -> tuple[list[str], str]:
@@ -130,6 +140,16 @@ def _answer(scene: Scene, logits: Tensor) -> dict[str, Any]:
         probability = logits.softmax(-1)
     best = int(probability.argmax())
     return {"label": scene.subject.labels[best], "probability": float(probability[best])}
+
+
+def is_quick(model: ViT) -> bool:
+    """Whether a circuit is found while a visitor waits."""
+    return int(Graph(model.config).edges.sum()) * count_weights(model) * model.config.n_tokens <= CIRCUIT
+
+
+def count_weights(model: ViT) -> int:
+    """How many parameters a model has."""
+    return sum(p.numel() for p in model.parameters())
 
 
 def _cost(config: ViTConfig) -> float:

@@ -124,6 +124,9 @@ export function brief(value) {
   return size >= 0.001 && size < 1000 ? value.toFixed(3) : value.toPrecision(4);
 }
 
+// The same with a sign.
+export const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${brief(Math.abs(value))}`;
+
 const SVG = "http:" + "//www.w3.org/2000/svg";
 export function drawn(tag, attributes, ...children) {
   const element = document.createElementNS(SVG, tag);

@@ -1,11 +1,10 @@
 // What the embedding, every head, every MLP and every bias write to one logit: bars that sum to it.
-import { brief, choice, node } from "./core.js";
+import { brief, choice, node, signed } from "./core.js";
 import { barsDrawing, grouped, ordered } from "./bars_drawing.js";
 import { Numbers } from "./pack.js";
 import { palette, svgString, tableOf } from "./drawing.js";
 
 const LARGEST = 8; // parts in the list
-const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${brief(Math.abs(value))}`;
 
 export class Decompose {
   static TITLE = "Decompose";

@@ -1,17 +1,15 @@
 // One latent: its images, how strong it is, what it adds to the outputs, which classes and latents its direction is like.
-import { brief, node, range } from "./core.js";
+import { brief, node, range, signed } from "./core.js";
 import { histogramDrawing } from "./latent_drawing.js";
 import { litImage, sharesOf } from "./latent_images.js";
 import { percent } from "./latent_list.js";
 import { palette } from "./drawing.js";
 
-const plusMinus = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${brief(Math.abs(value))}`;
-
 // Bars of [label, value] pairs, as long as their share of the largest.
 export function signedBars(pairs, name) {
   const most = Math.max(...pairs.map(([, value]) => Math.abs(value)), 1e-9);
   return node("ol", { class: "pz-top pz-largest", "aria-label": name }, ...pairs.map(([label, value]) => node("li", { class: value < 0 ? "pz-negative" : null },
-    node("span", { class: "pz-fill", style: `transform:scaleX(${Math.abs(value) / most})` }), node("span", { class: "pz-name" }, label), node("span", { class: "pz-value" }, plusMinus(value)))));
+    node("span", { class: "pz-fill", style: `transform:scaleX(${Math.abs(value) / most})` }), node("span", { class: "pz-name" }, label), node("span", { class: "pz-value" }, signed(value)))));
 }
 
 // handlers: open(latent), image(i).

@@ -2,13 +2,14 @@
 import { drawn } from "./core.js";
 import { svgDrawing, svgText } from "./drawing.js";
 
-// counts of equal bins between low and high; ticks are [[value, text], ...].
-export function histogramDrawing(counts, { width, height, low, high, ticks, colours, title }) {
+// counts of equal bins; ticks are [[value, text], ...] from low to high, of which the bins take the part `within`.
+export function histogramDrawing(counts, { width, height, low, high, ticks, colours, title, within = [0, 1] }) {
   const [left, top, bottom] = [8, 24, 22];
   const [wide, tall, most] = [width - 2 * left, height - top - bottom, Math.max(...counts) || 1];
+  const [start, span] = [left + within[0] * wide, (within[1] - within[0]) * wide];
   const bars = counts.map((count, i) => {
     const size = count ? Math.max(1.5, (count / most) * tall) : 0;
-    const bar = drawn("rect", { x: (left + (i * wide) / counts.length + 0.5).toFixed(2), y: (top + tall - size).toFixed(2), width: Math.max(1, wide / counts.length - 1).toFixed(2), height: size.toFixed(2), fill: colours.accent });
+    const bar = drawn("rect", { x: (start + (i * span) / counts.length + 0.5).toFixed(2), y: (top + tall - size).toFixed(2), width: Math.max(1, span / counts.length - 1).toFixed(2), height: size.toFixed(2), fill: colours.accent });
     bar.append(drawn("title", {}, count.toLocaleString("en")));
     return bar;
   });

@@ -3,15 +3,15 @@ import { node, sharp } from "./core.js";
 
 const DARKEST = 0.84; // how much of the light goes where the latent is not active
 
-// shares: for each patch how active the latent is there, 0 to 1, row by row; null lights all of it. The canvas is as wide
-// as its place.
+// shares: for each patch how active the latent is there, 0 to 1, row by row; null lights all of it. Patches above `least`
+// are framed. The canvas is as wide as its place.
 export function litImage(name) {
   const canvas = node("canvas", { class: "pz-lit", role: "img", "aria-label": name });
   let shown = null;
   let width = 0;
   const paint = () => {
     width = canvas.clientWidth || width || 150;
-    const { image, shares, grid } = shown;
+    const { image, shares, grid, least } = shown;
     const height = (width * image.height) / image.width;
     const context = sharp(canvas, width, height);
     context.imageSmoothingEnabled = image.width >= width / 2;
@@ -24,11 +24,11 @@ export function litImage(name) {
       context.fillStyle = `rgba(8,10,18,${(DARKEST * (1 - Math.sqrt(Math.max(0, shares[p])))).toFixed(3)})`;
       context.fillRect(xs[column], ys[row], xs[column + 1] - xs[column], ys[row + 1] - ys[row]);
     }
-    frame(context, shares, grid, xs, ys);
+    frame(context, shares, grid, least, xs, ys);
   };
   new ResizeObserver(() => shown && canvas.clientWidth && canvas.clientWidth !== width && paint()).observe(canvas);
-  const draw = (image, shares, grid) => {
-    shown = { image, shares, grid };
+  const draw = (image, shares, grid, least = 0) => {
+    shown = { image, shares, grid, least };
     paint();
   };
   return { element: canvas, draw };
@@ -37,8 +37,8 @@ export function litImage(name) {
 const edgesOf = (size, count) => Array.from({ length: count + 1 }, (_, i) => Math.round((i * size) / count));
 
 // A line around the patches where it is active: on a dark patch no light is seen.
-function frame(context, shares, [rows, columns], xs, ys) {
-  const isOn = (row, column) => row >= 0 && column >= 0 && row < rows && column < columns && shares[row * columns + column] > 0;
+function frame(context, shares, [rows, columns], least, xs, ys) {
+  const isOn = (row, column) => row >= 0 && column >= 0 && row < rows && column < columns && shares[row * columns + column] > least;
   context.beginPath();
   for (let row = 0; row < rows; row += 1) {
     for (let column = 0; column < columns; column += 1) {

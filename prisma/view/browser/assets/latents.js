@@ -3,7 +3,7 @@ import { brief, choice, node, picture, range } from "./core.js";
 import { LatentCard } from "./latent_card.js";
 import { latentCard, latentRows } from "./latent_data.js";
 import { litImage, sharesOf } from "./latent_images.js";
-import { LatentList } from "./latent_list.js";
+import { LATENT_SORTS, LatentList } from "./latent_list.js";
 import { histogramDrawing } from "./latent_drawing.js";
 import { palette, svgString, tableOf } from "./drawing.js";
 
@@ -59,7 +59,7 @@ export class Latents {
     }
     this.data = data;
     const { by, which, find } = this.state;
-    this.list.update({ sort: by ?? "effect", which: which ?? "alive", find: find ?? "" });
+    this.list.update({ sort: Object.hasOwn(LATENT_SORTS, by ?? "") ? by : "effect", which: which ?? "alive", find: find ?? "" });
     this.drawOwn();
     this.card.element.hidden = !one;
     if (one) this.card.draw(latentCard(data, data.rows[this.at], one, 0), data.facts);

@@ -1,4 +1,5 @@
 // The numbers and the picture of patching, for files.
+import { palette, svgString } from "./drawing.js";
 import { css, DIVERGING, level, range } from "./core.js";
 
 const PATCH_CELL = 26;
@@ -9,8 +10,10 @@ function svgMatrix(title, rows, { low, high, of, format }, top, wide) {
   const cells = rows.flatMap((values, row) => Array.from(values, (value, column) => {
     if (Number.isNaN(value)) return "";
     const place = `x="${40 + column * wide}" y="${top + 24 + row * PATCH_CELL}"`;
-    const number = wide >= PATCH_CELL ? `<text x="${40 + (column + 0.5) * wide}" y="${top + 24 + (row + 0.65) * PATCH_CELL}" text-anchor="middle" font-size="8">${patchXml(format(of(value)))}</text>` : "";
-    return `<rect ${place} width="${wide}" height="${PATCH_CELL}" fill="${css(DIVERGING[level(of(value), low, high)])}"/>${number}`;
+    const rgb = DIVERGING[level(of(value), low, high)];
+    const ink = rgb[0] * 0.3 + rgb[1] * 0.59 + rgb[2] * 0.11 > 120 ? "#10131a" : "#ffffff";
+    const number = wide >= PATCH_CELL ? `<text x="${40 + (column + 0.5) * wide}" y="${top + 24 + (row + 0.65) * PATCH_CELL}" text-anchor="middle" font-size="8" fill="${ink}">${patchXml(format(of(value)))}</text>` : "";
+    return `<rect ${place} width="${wide}" height="${PATCH_CELL}" fill="${css(rgb)}"/>${number}`;
   }));
   const names = rows.map((_, row) => `<text x="32" y="${top + 24 + (row + 0.65) * PATCH_CELL}" text-anchor="end">${row}</text>`);
   return `<text x="8" y="${top + 14}">${patchXml(title)}</text>${names.join("")}${cells.join("")}`;
@@ -33,17 +36,21 @@ export function patchExport(figure) {
     numbers[`${name}_exact`] = { axes, shape, values: known[axis].exact };
     if (facts.gap !== null) numbers[`${name}_recovered`] = { axes, shape, values: Float32Array.from(known[axis].values, (value) => figure.recovered(value)) };
   }
+  const circuit = figure.circuit.exported();
+  Object.assign(numbers, circuit?.numbers);
   const svg = () => {
     const tokens = known.counts.token;
     const thin = Math.max(3, Math.min(PATCH_CELL, 700 / tokens));
     const below = 70 + scene.layers * PATCH_CELL;
-    const width = Math.max(460, 60 + scene.heads * 40, 60 + tokens * thin);
+    const width = Math.max(460, circuit ? Number(circuit.svg.getAttribute("width")) : 0, 60 + scene.heads * 40, 60 + tokens * thin);
     const foot = below + scene.layers * PATCH_CELL + 34;
     const what = scales.head.isShare ? "recovered share of the gap" : facts.metric;
+    const graph = circuit ? [...circuit.svg.children].map(svgString).join("") : "";
+    const tall = circuit ? Number(circuit.svg.getAttribute("height")) + 20 : 0;
     const bars = svgBar("heads", scales.head, foot) + svgBar("tokens", scales.token, foot + 34);
-    return `<svg xmlns="http${":"}//www.w3.org/2000/svg" width="${width}" height="${foot + 76}" font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#ffffff"/>`
+    return `<svg xmlns="http${":"}//www.w3.org/2000/svg" viewBox="0 0 ${width} ${foot + 76 + tall}" width="${width}" height="${foot + 76 + tall}" font-family="sans-serif" font-size="11" fill="${palette(figure.root).ink}">`
       + `<text x="8" y="16">${patchXml(`Patching, ${facts.metric}: ${what}, into the ${facts.state.into} run`)}</text>`
-      + svgMatrix("Layer by head (attn.z)", known.rows("head"), scales.head, 20, 40) + svgMatrix(`Layer by token (${state.site})`, known.rows("token"), scales.token, below, thin) + bars + "</svg>";
+      + svgMatrix("Layer by head (attn.z)", known.rows("head"), scales.head, 20, 40) + svgMatrix(`Layer by token (${state.site})`, known.rows("token"), scales.token, below, thin) + bars + (circuit ? `<text x="8" y="${foot + 84}">Circuit</text><g transform="translate(0,${foot + 90})">${graph}</g>` : "") + "</svg>";
   };
-  return { name: "patching", title: `Patching: ${facts.metric}`, numbers, svg, code: facts.code };
+  return { name: "patching", title: `Patching: ${facts.metric}`, numbers, names: circuit?.names, svg, code: facts.code + (circuit?.code ?? "") };
 }

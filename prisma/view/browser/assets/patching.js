@@ -1,6 +1,7 @@
 // Patching: which heads and tokens carry the difference between two images; estimates at once, exact cells as they come.
 import { brief, choice, colourBar, DIVERGING, DIVERGING_PIXELS, node, picture, range } from "./core.js";
 import { Ablating, PatchDetail } from "./patch_detail.js";
+import { Circuit } from "./circuit.js";
 import { Cells, LayerMaps } from "./patch_cells.js";
 import { Painting } from "./painting.js";
 import { patchExport } from "./patch_export.js";
@@ -22,6 +23,7 @@ export class Patching {
     this.runs = new PatchRuns(page, () => this.later());
     this.detail = new PatchDetail(page);
     this.ablating = new Ablating(page);
+    this.circuit = new Circuit(page);
     this.painting = new Painting(page);
     this.pictures = node("div", { class: "pz-runs" });
     this.words = node("p", { class: "pz-words", role: "status" });
@@ -46,7 +48,7 @@ export class Patching {
           node("figure", { class: "pz-figure" }, node("figcaption", {}, "Layer by token; choose a layer"), this.layers.element)),
         node("figure", { class: "pz-figure" }, this.title, this.stage, this.tokenBar.element)),
       node("p", { class: "pz-keys" }, "hover, or arrows on a map, for the numbers · click or Enter shows what a patch changes · full cells and dots are exact, smaller cells are first-order estimates"),
-      this.more, this.detail.element, this.ablating.element,
+      this.more, this.detail.element, this.ablating.element, this.circuit.element,
     );
   }
 
@@ -87,6 +89,7 @@ export class Patching {
     this.draw();
     this.runs.start(this.state);
     this.draw();
+    await this.circuit.update(this.state, this.facts.circuit, current);
   }
 
   offer(thumbnails) {

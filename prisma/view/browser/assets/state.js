@@ -7,11 +7,12 @@ const positive = (text) => whole(text) || undefined;
 const text = (value) => value;
 const oneOf = (...known) => (value) => (known.includes(value) ? value : undefined);
 
-export const VIEWS = ["attention", "lens", "patching", "training", "decompose", "latents"];
+export const VIEWS = ["attention", "lens", "patching", "training", "decompose", "latents", "units"];
 export const KEYS = {
   v: oneOf("1"), model: text, rev: text, view: oneOf(...VIEWS), img: text, step: whole, layer: whole, head: whole, token: whole,
   corrupt: text, metric: text, into: oneOf("clean", "corrupt"), site: text, target: whole, against: whole, prompts: text, ablate: text,
   coder: text, latent: whole, change: text, // the sparse coder, its latent that is looked at, and how it is changed
+  units: text, number: whole, // a kind of units, of `layer` and `head`, and the one that is looked at
   cell: oneOf("head", "token"), // the cell of `layer` that is looked at, in the one or the other map of patching
   // ---
   pin: oneOf("1"), // the token is pinned: hovering does not change it
@@ -23,11 +24,12 @@ export const KEYS = {
   sort: text, // the score by which heads are sorted, the highest first; "-entropy": the lowest first
   top: positive, // how many of the sorted heads are shown
   unit: oneOf("recovered", "metric"), // what the colours of patching are: a share of the gap, or the metric
+  circuit: oneOf("1"), // patching finds the circuit of the pair
   every: oneOf("1"), // patching computes every token exactly, not only the largest
   classes: text, // whose probability the lens draws over the layers: "3,5"
   bars: oneOf("each", "layers"), // of a decomposed logit: every part, or the sum of each layer
   order: oneOf("model", "size"), // of the bars
-  by: text, which: text, find: text, // how latents are sorted, which are shown, and what they are searched for
+  by: text, which: text, find: text, // how latents or units are sorted, which are shown, and what they are searched for
   start: oneOf("zero", "sum"), // where a bar starts: at zero, or where the bar before it ends
   model2: text, rev2: text, img2: text, step2: whole, // what is shown beside it
 };
@@ -102,12 +104,13 @@ export const ASKS = {
   training: [...PLACE, "img"],
   decompose: [...IMAGE, "target", "against", "prompts"],
   latents: [...IMAGE, "coder", "latent", "change", "prompts"],
+  units: [...IMAGE, "units", "layer", "head", "number", "prompts"],
 };
 
 // What else of a state a view shows, of the numbers that it has: a cell of patching is of a layer, and a head or a token.
 const LOOKED_AT = {
   attention: ["layer", "head", "token"], lens: ["layer", "token", "classes"], patching: ["layer", "head", "token", "cell", "ablate"],
-  training: ["layer", "head"], decompose: [], latents: [],
+  training: ["layer", "head"], decompose: [], latents: [], units: [],
 };
 
 // The state without what only other views ask for or show.

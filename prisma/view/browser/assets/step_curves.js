@@ -40,7 +40,8 @@ export class StepCurves {
     new ResizeObserver(() => this.curves && this.holder.clientWidth && this.holder.clientWidth !== this.width && this.draw(this.curves, this.steps, this.at)).observe(this.holder);
   }
 
-  // curves: [{name, steps, values, quiet}], `quiet` for those without a name in the legend; steps: of the checkpoints.
+  // curves: [{name, steps, values, quiet, change}], `quiet` for those without a name in the legend; steps: of the checkpoints.
+  // `change` of a curve is {step, from, to}, where it changed most: a dot, and a band of what has a name.
   draw(curves, steps, at) {
     Object.assign(this, { curves, steps, at });
     this.width = this.holder.clientWidth || this.width || 360;
@@ -60,6 +61,13 @@ export class StepCurves {
       points: points(curve), fill: "none", "stroke-linejoin": "round", stroke: curve.quiet ? STEP_INK.quiet : colour(named.indexOf(curve)),
       "stroke-width": curve.quiet ? 1 : 2.2, "stroke-opacity": curve.quiet ? 0.4 : 1,
     }));
+    const changed = curves.filter(({ change }) => change);
+    const bands = changed.filter(({ quiet }) => !quiet).map((curve) => drawn("rect", {
+      x: this.across(curve.change.from).toFixed(1), width: Math.max(3, this.across(curve.change.to) - this.across(curve.change.from)).toFixed(1), y: top, height: height - top - bottom, fill: colour(named.indexOf(curve)), "fill-opacity": 0.15, class: "pz-change",
+    }));
+    const dots = changed.map((curve) => drawn("circle", {
+      cx: this.across(curve.change.step).toFixed(1), cy: place(valueAt(curve, curve.change.step)).toFixed(1), r: curve.quiet ? 2.2 : 4.5, fill: curve.quiet ? STEP_INK.quiet : colour(named.indexOf(curve)), "fill-opacity": curve.quiet ? 0.6 : 1,
+    }));
     const cursor = (kind) => drawn("line", { y1: top, y2: height - bottom, x1: -9, x2: -9, stroke: STEP_INK.mark, "stroke-width": 1.5, "stroke-dasharray": "3 3", class: kind });
     Object.assign(this, { mark: cursor("pz-mark"), over: cursor("pz-mark pz-mark-over") });
     this.svg = drawn("svg", { viewBox: `0 0 ${this.width} ${height}`, width: this.width, height, role: "img", "aria-label": `${this.title} over training steps; the table has the numbers` },
@@ -67,7 +75,7 @@ export class StepCurves {
         drawn("line", { x1: left, x2: this.width - right, y1: place(value), y2: place(value), stroke: STEP_INK.line, class: "pz-grid" }),
         text(left - 7, place(value) + 4, short(value), "end")]),
       ...ticks.map((step) => text(this.across(step), height - 8, step.toLocaleString("en"), step === last ? "end" : "middle")),
-      this.over, ...lines, this.mark);
+      ...bands, this.over, ...lines, ...dots, this.mark);
     this.holder.replaceChildren(this.svg);
     this.numbers = named.map(() => node("span", {}));
     this.legend.replaceChildren(...named.map((curve, i) => node("li", {},

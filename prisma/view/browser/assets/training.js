@@ -1,6 +1,7 @@
 // How a model came to be: its curves, what every head attended to at every checkpoint, and when each behaviour appears.
 // All checkpoints are in one small file, so that moving through training asks the server for nothing.
 import { brief, choice, colourBar, drawn, expectScore, node, picture, range, SEQUENTIAL, SEQUENTIAL_PIXELS } from "./core.js";
+import { CHANGES, changeBand, changeOf, changeWords } from "./change_points.js";
 import { StepCurves, valueAt } from "./step_curves.js";
 import { countTokens, tokenMap, tokenName } from "./tokens.js";
 import { Pattern } from "./patterns.js";
@@ -8,7 +9,7 @@ import { Tiles } from "./tiles.js";
 
 const PACE = 400; // milliseconds of a checkpoint when playing
 const FILM_TALLEST = 200; // CSS pixels of the strip of checkpoints
-const NAMED = 5; // heads whose appearance is said
+const NAMED = 4; // heads whose appearance is said
 const CHARTS = [["Accuracy", ["test_accuracy", "train_accuracy"]], ["R² (share of the variance explained)", ["test_r2", "train_r2"]], ["Test accuracy of each target", /^test_.+_accuracy$/], ["Loss", ["test_loss", "train_loss", "loss"]], ["Norm of the weights", ["weight_norm"]], ["Norm of the gradient", ["gradient_norm"]]];
 const ONE = "This model was published with one checkpoint, so there is no training to look at. Mice of Prisma have many.";
 // Which checkpoints are left out, and which one stands for the one that is asked for.
@@ -122,8 +123,8 @@ export class Training {
       try {
         const { facts, arrays } = this.facts.scores ? this.whole : await this.page.source.ask("training", state, { part: 1 });
         if (!current()) return;
-        Object.assign(this, { scores: facts.scores, images: facts.images, code: facts.code, values4: arrays.scores.values, first: arrays.appears.values });
-        this.late.textContent = `Scores are means over ${facts.images} test images.`;
+        Object.assign(this, { scores: facts.scores, images: facts.images, code: facts.code, values4: arrays.scores.values, first: arrays.appears.values, changes: arrays });
+        this.late.textContent = `Scores are means over ${facts.images} test images.${arrays.change ? CHANGES : ""}`;
         this.sort.offer(this.scores.map(({ name, about }) => [name, name === about ? name : `${wordsOf(name)}: ${about}`]));
       } catch (error) {
         if (current()) this.late.textContent = error.message;
@@ -221,8 +222,9 @@ export class Training {
     if (this.drawnScore === key) return;
     this.drawnScore = key;
     const chosen = state.layer * scene.heads + state.head;
-    const curve = (head) => ({ steps, values: steps.map((_, i) => this.all(score, i)[head]) });
-    const heads = range(scene.layers * scene.heads).filter((head) => head !== chosen).map((head) => ({ ...curve(head), quiet: true }));
+    const count = scene.layers * scene.heads;
+    const curve = (head) => ({ steps, values: steps.map((_, i) => this.all(score, i)[head]), change: changeBand(changeOf(this.changes, score * count + head), steps) });
+    const heads = range(count).filter((head) => head !== chosen).map((head) => ({ ...curve(head), quiet: true }));
     const title = `${about.about[0].toUpperCase()}${about.about.slice(1)}`;
     Object.assign(this.scored, { title });
     this.scored.caption.textContent = `${title}; other heads are thin`;
@@ -237,7 +239,7 @@ export class Training {
     const strongest = [...last.keys()].sort((a, b) => last[b] - last[a]).slice(0, NAMED);
     const heads = [...new Set([chosen, ...strongest])].map((head) => {
       const step = this.first[score * last.length + head];
-      return this.sentence(`${wordsOf(this.scores[score].name)} of layer ${Math.floor(head / scene.heads)}, head ${head % scene.heads}`, last[head], step);
+      return this.sentence(`${wordsOf(this.scores[score].name)} of layer ${Math.floor(head / scene.heads)}, head ${head % scene.heads}`, last[head], step, changeWords(changeOf(this.changes, score * last.length + head)));
     });
     for (const name of ["test_accuracy", "test_r2"]) {
       const curve = this.facts.curves[name];
@@ -248,10 +250,10 @@ export class Training {
     this.appears.replaceChildren(...heads);
   }
 
-  sentence(what, final, step) {
+  sentence(what, final, step, more = "") {
     const near = this.steps.find((some) => some >= step) ?? this.steps.at(-1);
     const when = step === this.steps[0] ? "it is above half of that from the first checkpoint on" : `it first reaches half of that at step ${number(step)}`;
-    const words = `${what[0].toUpperCase()}${what.slice(1)} ends at ${brief(final)}; ${when}.`;
+    const words = `${what[0].toUpperCase()}${what.slice(1)} ends at ${brief(final)}; ${when}.${more}`;
     if (step === this.steps[0]) return node("li", {}, words);
     return node("li", {}, words, " ", node("button", { type: "button", class: "pz-link", onclick: () => { this.stop(); this.page.set({ step: near }); } }, `Go to step ${number(near)}`));
   }
@@ -297,6 +299,9 @@ export class Training {
       const values = new Float32Array(steps.length * scene.layers * scene.heads * tokens);
       for (let row = 0; row * tokens < values.length; row += 1) this.pattern.fill("to", 0, row, values.subarray(row * tokens, (row + 1) * tokens));
       numbers.attention = { axes: ["step", "layer", "head", "key"], shape: [steps.length, scene.layers, scene.heads, tokens], values };
+    }
+    for (const name of this.changes?.change ? ["change", "jump"] : []) {
+      numbers[name] = { axes: ["value, first, last", "score", "layer", "head"], shape: [3, this.scores.length, scene.layers, scene.heads], values: this.changes[name].values };
     }
     numbers.steps = { axes: ["step"], shape: [steps.length], values: Float32Array.from(steps) };
     for (const [name, curve] of Object.entries(facts.curves)) {

@@ -1,0 +1,49 @@
+"""The Units tab: a visitor steps through units, searches them, and takes the figure along."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from prisma_app.library import Scene
+
+import prisma
+from tests.app.conftest import DIGITS
+from tests.app.visitor import App
+
+
+def test_a_visitor_steps_through_units(plain: App, scene: Callable[..., Scene]) -> None:
+    there, site = scene(model=DIGITS, img="3"), "blocks.1.mlp.post"
+    own = prisma.record(there.loaded.model, there.picture.x[None], site)[1][site][0, 1:].amax(0)
+    order = own.argsort(descending=True).tolist()
+    plain.open("?v=1&view=units&img=3&layer=1")
+    state = plain.ready()
+    assert (state["units"], state["number"]) == ("mlp.post", order[0])
+    plain.tab.get_by_role("button", name="The next unit in the list").click()
+    plain.ready(f"s.number === {order[1]}")
+    title = plain.tab.locator(".pz-view .pz-latent-title")
+    assert title.inner_text() == f"Unit {order[1]} of blocks.1.mlp.post"
+    assert plain.tab.locator(".pz-lit-images figure").count() == 12
+    plain.over(plain.tab.locator(".pz-unit-here .pz-map"), 2, 1)
+    plain.tab.locator("#pz-figure .pz-words").first.get_by_text("Row 2, column 3: ").wait_for()
+    plain.tab.locator(".pz-view .pz-search[type=search]").fill("#7")
+    plain.ready("s.find === '#7'")
+    rows = plain.tab.locator(".pz-units button")
+    assert rows.evaluate_all("all => all.map((e) => e.dataset.unit)") == ["7"]
+    rows.first.click()
+    plain.ready("s.number === 7")
+    out: Any = plain.tab.evaluate(
+        "(() => { const e = window.prisma.page.figures.units.exported(); return { ...e, svg: e.svg() }; })()"
+    )
+    made: dict[str, Any] = {}
+    exec(out["code"], made)
+    found = torch.tensor(out["numbers"]["values"]["values"])
+    torch.testing.assert_close(found, made["values"], rtol=0, atol=1e-6)
+    assert out["svg"].count("<image") == 12 and out["title"] == "Unit 7 of blocks.1.mlp.post"
+    plain.tab.locator(".pz-view:visible .pz-choice select").first.select_option("logits")
+    assert plain.ready("s.units === 'logits'")["number"] == int(there.loaded.model(there.picture.x[None])[0].argmax())
+    address = plain.tab.url
+    plain.tab.set_viewport_size({"width": 390, "height": 844})
+    assert plain.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    plain.tab.goto(address)
+    assert plain.ready()["units"] == "logits" and plain.tab.locator(".pz-trouble").first.is_hidden()
+    assert "find" not in plain.ready()  # what was searched for was of the other units
