@@ -32,7 +32,8 @@ from prisma.sites import axes_of, canonical, matching
 PIXELS, OUTPUT = "pixels", "logits"
 """The site that every network has: the image in [0, 1]. And the output of a foreign network as a whole."""
 IMAGES = 32  # of a foreign network at once: how much memory one takes is not known
-FEW = 4  # the same on a CPU, where larger batches leave its caches: 32 at once take three times as long for each image
+AREA = 60_000  # pixels of a foreign network at once on a CPU: larger arrays leave its caches and are given back to the
+# system after every step; 32 images of 224 pixels at once take three times as long for each as one
 EXACT = 4  # bytes of a number from which on rounding is too small to matter
 
 
@@ -131,7 +132,8 @@ class OfModule(Scaled):
         self._parts = {canonical(name): part for name, part in model.named_modules() if name}
         self._checked: set[str] = set()
         self.sites: Sequence[str] = [*self._parts, OUTPUT]
-        self.per_pass = FEW if weight.device.type == "cpu" else IMAGES
+        few = max(1, AREA // (self.shape[1] * self.shape[2]))
+        self.per_pass = min(IMAGES, few) if weight.device.type == "cpu" else IMAGES
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] -> its inputs; on a CPU channels last, which its convolutions compute fastest."""
