@@ -34,9 +34,9 @@ def folded(network: nn.Module, run: Callable[[nn.Module], Mapping[str, Tensor]],
         return network
     for conv, norm in pairs:
         _fold(found, conv, norm)
-    for part in found.modules():
-        if getattr(part, "inplace", False) is True:  # where gradients need what it changes, torch copies that first
-            part.inplace = False
+    changing: list[Any] = [part for part in found.modules() if getattr(part, "inplace", False) is True]
+    for part in changing:  # where gradients need what a part changes, torch copies that first
+        part.inplace = False
     wanted, got = run(network), run(found)
     same = all(float((got[site] - x).abs().max()) <= CLOSE * float(x.abs().max()) for site, x in wanted.items())
     return found if same else network
