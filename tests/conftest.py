@@ -26,6 +26,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of these processes 
 
 import torch
 from filelock import FileLock
+from hypothesis import settings
 
 from prisma.files import write_atomic
 from prisma.publish import publish
@@ -34,6 +35,8 @@ from prisma.train import curves, finish, train
 from prisma.train.objectives import CLASSIFICATION, Objective
 
 torch.set_num_threads(1)
+settings.register_profile("prisma", deadline=None)  # no test is timed: other processes share its core
+settings.load_profile("prisma")
 sys.dont_write_bytecode = False  # nor do the tests, whose asserts are rewritten when they are compiled
 
 

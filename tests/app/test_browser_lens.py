@@ -76,6 +76,7 @@ def test_classes_are_chosen_for_maps_and_curves(app: App) -> None:
     assert 5 not in app.figure("f.chosen") if app.ready("!s.classes?.endsWith('5')") else False
     app.tab.locator("#pz-figure summary", has_text="Show as table").click()
     rows = app.tab.locator("#pz-figure .pz-more tbody tr")
+    rows.last.wait_for()
     assert rows.count() == 3 and rows.last.locator("td").first.inner_text() == "after layer 1"
 
 

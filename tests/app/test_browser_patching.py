@@ -208,7 +208,7 @@ def test_exact_cells_stream_and_stop(
         status = tab.locator(".pz-running")
         assert "of 8 heads" in status.inner_text()
         status.get_by_role("button", name="Cancel").click()
-        assert "Cancelled" in status.inner_text()
+        status.get_by_text("Cancelled").wait_for()
         done = tab.evaluate(count)
         tab.wait_for_timeout(1500)
         assert (tab.evaluate(count), 2 <= done < 8) == (done, True)
