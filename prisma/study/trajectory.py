@@ -33,8 +33,8 @@ class Trajectory(Result):
     """The means of one array of an analysis over the checkpoints of a training.
 
     `metadata["steps"]` are the steps of the checkpoints; `metadata["axes"]`, `metadata["shape"]` and
-    `metadata["names"]`, the names of indices by axis, say what the flattened numbers are. A number changed at a checkpoint if `jump_interval` leaves out 0 and `change_interval` is
-    narrow.
+    `metadata["names"]`, the names of indices by axis, say what the flattened numbers are. A number changed at a
+    checkpoint if `jump_interval` leaves out 0 and `change_interval` is narrow.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
