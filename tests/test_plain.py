@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 import prisma
-from prisma import LogitDiff, PrismaError
+from prisma import LogitDiff, PrismaError, plain
 from prisma.plain import expect_plain, is_plain
 from tests.variants import VARIANTS, images_of, model_of
 
@@ -93,6 +93,22 @@ def test_every_part_of_every_model_is_plain(variant: str) -> None:
     assert all(is_plain(part) for part in model.modules())
     assert is_plain(torch.compile(model, backend="eager"))
     expect_plain(model, ["", "embed.patch", "readout.attention_pool"], "a test")
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("case", ["nothing", "parametrization", "compiled", *CARRIED])
+def test_the_quick_look_says_nothing_else(case: str, gradients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    change: dict[str, Callable[[nn.Linear], nn.Module]] = {name: how for name, (how, _) in CARRIED.items()}
+    change |= {
+        "nothing": lambda x: x,
+        "parametrization": parametrizations.weight_norm,
+        "compiled": lambda x: torch.compile(x, backend="eager"),  # type: ignore[dict-item]
+    }
+    part = change[case](nn.Linear(2, 3))
+    found = is_plain(part, gradients=gradients)
+    assert plain._is_as_made(part, gradients) == (found and case in ("nothing", *CARRIED))
+    monkeypatch.setattr(plain, "_is_as_made", lambda module, gradients: False)
+    assert is_plain(part, gradients=gradients) == found
 
 
 def test_a_hook_on_all_modules_is_on_every_module() -> None:

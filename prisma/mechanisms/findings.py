@@ -139,7 +139,7 @@ def rounded(value: float | Tensor) -> float:
     x = float(value)
     if not math.isfinite(x):
         raise PrismaError(f"expected finite numbers for a mechanism card; found {x}")
-    return x if x == int(x) else round(float(f"{x:.{DIGITS}g}"), DECIMALS) + 0.0
+    return (x if x == int(x) else round(float(f"{x:.{DIGITS}g}"), DECIMALS)) + 0.0  # and never -0
 
 
 def with_interval(value: float | Tensor, ends: Tensor | Sequence[float]) -> tuple[float, float, float]:

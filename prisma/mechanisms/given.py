@@ -129,7 +129,8 @@ class Given:
         own, classes = right[: self.n_pairs], labels[right]
         other_class = labels[own][:, None] != classes
         if int(other_class.any(1).sum()) < FEWEST_PAIRS:
-            raise DoesNotApplyError("no_pairs_right", len(right), len(rows))
+            alike = len(right) >= FEWEST_PAIRS and len(classes.unique()) == 1
+            raise DoesNotApplyError("no_pairs_of_two" if alike else "no_pairs_right", len(right), len(rows))
         own, other_class = own[other_class.any(1)], other_class[other_class.any(1)]
         factors = [split.factors[factor.name][rows] for factor in self.task.factors if factor.name in split.factors]
         differing = torch.zeros(other_class.shape)

@@ -101,7 +101,7 @@ def _head_finding(
     name: str, top: Top | None, harm: tuple[float, ...], verdict: str, changed: int, images: int
 ) -> Finding:
     """The sentence of a head: what it attends to, beside what is lost without it."""
-    size = harm if verdict != "against" else (-harm[0], -harm[2], -harm[1])
+    size = harm if verdict != "against" else _better(harm)
     if top is None:
         return Finding(f"unnamed_{verdict}", (name,), flat(size))
     if not changed:
@@ -152,13 +152,23 @@ def lens(given: Given) -> StepFindings:
         *([step] if len(cells) > 2 and (step := _largest_step(cells)) else []),
     ]
     largest = max(parts, key=lambda name: parts[name][0])
-    verdict = verdict_of(parts[largest])
-    said.append(Finding(f"part_{'needed' if verdict == 'needed' else 'none'}", (largest,), flat(parts[largest])))
+    said.append(_part_finding(largest, parts[largest]))
     tables = (
         Table("stages", tuple(rows)),
         Table("parts", tuple(Row(name, (cell,), verdict_of(cell)) for name, cell in parts.items())),
     )
     return StepFindings("lens", tuple(said), tables)
+
+
+def _part_finding(largest: str, harm: tuple[float, float, float]) -> Finding:
+    """The sentence of the part with the largest harm, of which the verdict need not be that it is needed."""
+    says = {"needed": "part_needed", "not_needed": "part_none", "against": "part_against"}[verdict_of(harm)]
+    return Finding(says, (largest,), flat(harm if says != "part_against" else _better(harm)))
+
+
+def _better(harm: tuple[float, ...]) -> tuple[float, ...]:
+    """How much better the measure gets, from how much worse: the value, and the ends in their order."""
+    return -harm[0], -harm[2], -harm[1]
 
 
 def _largest_step(cells: list[tuple[float, float, float]]) -> Finding | None:

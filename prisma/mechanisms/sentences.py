@@ -71,11 +71,15 @@ SENTENCES: Mapping[str, str] = {
     "part_needed": f"Of what the blocks write, {{s[0]}} is needed most: replacing it by its mean {{worse}} by {I0}.",
     "part_none": f"No attention and no MLP is needed on its own: replacing {{s[0]}}, the one with the largest effect, "
     f"by its mean {{worse}} by {I0}, an interval with 0 in it.",
+    "part_against": f"No attention and no MLP is needed on its own, and the mouse is better without each of them: "
+    f"replacing {{s[0]}} by its mean {{better}} by {I0}, the smallest of these effects.",
     # patching
     "no_pairs_of_classes": "This step does not apply: it needs pairs of images of two classes, and the mouse was "
     "trained for {goal}, so that its images have no one class.",
     "no_pairs_right": "This step does not apply: it needs pairs of images of two classes that are both answered "
     "rightly, and of {n[1]} images only {n[0]} are, too few for such pairs.",
+    "no_pairs_of_two": "This step does not apply: it needs pairs of images of two classes that are both answered "
+    "rightly, and of {n[1]} images {n[0]} are, all of one class.",
     "pairs_by_factors": "{n[0]} pairs of test images: the other image of a pair is of another class, is answered "
     "rightly too, and differs in as few factors as can be found, {n[1]} on average ({n[2]} of {n[3]} images that were "
     "looked at are answered rightly).",

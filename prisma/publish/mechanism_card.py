@@ -61,20 +61,14 @@ def write_mechanism(card: Mechanism, folder: Path) -> tuple[Path, ...]:
         PrismaError: a model card whose marks are broken (before anything is written), or no room.
     """
     folder = given(folder)
-    files = sorted(files_of(card), key=lambda file: file.name == SOURCE)
-    readme = folder / CARD
-    text = card_with_section(read_bytes(readme), section(card), str(readme)) if readme.is_file() else None
-    written = []
+    readme, files = folder / CARD, list(files_of(card))
+    if readme.is_file():
+        files.append(File.of(CARD, card_with_section(read_bytes(readme), section(card), str(readme))))
+    files.sort(key=lambda file: file.name == SOURCE)
     with sentences(folder):
         for file in files:
-            path = folder / file.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, b"".join(file.chunks()))
-            written.append(path)
-        if text is not None:
-            write_atomic(readme, text)
-            written.append(readme)
-    return tuple(written)
+            write_atomic(folder / file.name, b"".join(file.chunks()))
+    return tuple(folder / file.name for file in files)
 
 
 def publish_mechanism(

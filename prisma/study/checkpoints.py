@@ -25,9 +25,9 @@ from prisma.runs import expect_inputs, run
 from prisma.train.each_run import of_each_run
 from prisma.vit import ViT
 
-FEW_TOKENS = 80
+FEW_TOKENS = 140
 """Tokens of all images of a pass, up to which stacked checkpoints are faster on a CPU."""
-FEW_WEIGHTS = 150_000
+FEW_WEIGHTS = 400_000
 """Weights of a checkpoint, up to which they are."""
 MOST_STACKED = 64
 """Checkpoints in one stack, which holds a copy of their weights."""
@@ -45,7 +45,7 @@ def measure_checkpoints(
         metric: logits [batch, class] -> one number per image.
         batch: images in one pass; by default as many as fit in 256 MiB.
         stacked: whether several checkpoints run as one. By default where that is faster: on a CPU, a small model and
-            up to 80 tokens in all images of a pass. The numbers are the same up to rounding.
+            up to 140 tokens in all images of a pass. The numbers are the same up to rounding.
 
     Returns:
         [checkpoint, image], in the precision of the models, float32 at least.

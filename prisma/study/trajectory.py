@@ -32,9 +32,9 @@ MOST_LINES = 6
 class Trajectory(Result):
     """The means of one array of an analysis over the checkpoints of a training.
 
-    `metadata["steps"]` are the steps of the checkpoints; `metadata["axes"]` and `metadata["shape"]` say what the
-    flattened numbers are. A number changed at a checkpoint if `jump_interval` leaves out 0 and `change_interval` is
-    narrow.
+    `metadata["steps"]` are the steps of the checkpoints; `metadata["axes"]`, `metadata["shape"]` and
+    `metadata["names"]`, the names of indices by axis, say what the flattened numbers are. A number changed at a
+    checkpoint if `jump_interval` leaves out 0 and `change_interval` is narrow.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -66,10 +66,12 @@ class Trajectory(Result):
         return draw_stages(lines, axis="checkpoint", title=title.replace("_", " "))
 
     def name_of(self, number: int) -> str:
-        """What a flattened number is: `layer 1, head 3`."""
+        """What a flattened number is: `score object, layer 1, head 3`."""
         index = torch.unravel_index(torch.tensor(number), self.metadata["shape"] or [1])
-        pairs = zip(self.metadata["axes"], index, strict=False)
-        return ", ".join(f"{axis} {int(i)}" for axis, i in pairs) or self.metadata["array"]
+        pairs, names = zip(self.metadata["axes"], index, strict=False), self.metadata["names"]
+        return ", ".join(f"{axis} {names[axis][i] if axis in names else int(i)}" for axis, i in pairs) or str(
+            self.metadata["array"]
+        )
 
 
 def trajectory(results: Mapping[int, Result], array: str | None = None, *, seed: int = 0) -> Trajectory:
@@ -102,14 +104,16 @@ def trajectory(results: Mapping[int, Result], array: str | None = None, *, seed:
     )
     means, errors = zip(*(mean_and_error(x) for x in values_CBN), strict=True)
     split, jump, splits, jumps = changes(values_CBN, seed)
+    axes = [axis for axis in first.axes[name] if axis != "image"]
+    shape = [n for axis, n in zip(first.axes[name], values[0].shape, strict=True) if axis != "image"]
+    sizes = dict(zip(axes, shape, strict=True))
+    names = {axis: list(known) for axis, known in first.names.items() if sizes.get(axis) == len(known)}
     at = torch.tensor(steps)
     ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
     return Trajectory(
         metadata={
             "analysis": "trajectory", "of": first.metadata["analysis"], "array": name, "steps": steps,
-            "axes": [axis for axis in first.axes[name] if axis != "image"],
-            "shape": [n for axis, n in zip(first.axes[name], values[0].shape, strict=True) if axis != "image"],
-            "images": values_CBN.shape[1], "seed": seed,
+            "axes": axes, "shape": shape, "names": names, "images": values_CBN.shape[1], "seed": seed,
         },
         mean=torch.stack(means),
         stderr=torch.stack(errors),

@@ -1,6 +1,7 @@
 """The values of a card: they read back to themselves, and what is not a card is refused in one sentence."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -69,6 +70,7 @@ def test_names_of_rows_and_findings_are_checked_too() -> None:
 
 def test_numbers_have_three_digits_and_the_last_bits_are_nothing() -> None:
     assert [rounded(x) for x in (0.123456, -1234.5, 7, 1e-17, -9e-6, 0.000123)] == [0.123, -1230.0, 7, 0, 0, 0.0001]
+    assert not any(math.copysign(1, rounded(x)) < 0 for x in (-0.0, -9e-6)), "minus nothing, in the JSON alone"
     assert with_interval(torch.tensor(0.5), torch.tensor([0.25001, 1e-9])) == (0.5, 0.25, 0)
     assert flat(1, (2, 3), ()) == (1.0, 2.0, 3.0)
     for wrong in (float("nan"), float("inf")):

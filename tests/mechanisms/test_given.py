@@ -6,6 +6,7 @@ import torch
 from prisma.data import task
 from prisma.loaded import load
 from prisma.mechanisms.given import DoesNotApplyError, Given
+from prisma.mechanisms.sentences import sentence
 from prisma.train.objectives import CLASSIFICATION, OBJECTIVES
 from tests.planted_mouse import given
 
@@ -47,6 +48,22 @@ def test_a_mouse_that_is_rarely_right_gives_no_pairs() -> None:
     with pytest.raises(DoesNotApplyError) as why:
         _ = some.test_pairs
     assert why.value.finding.says == "no_pairs_right"
+
+
+def test_a_mouse_that_gives_one_class_alone_has_no_pairs_of_two() -> None:
+    some = given()
+    for parameter in some.model.parameters():
+        parameter.data.zero_()
+    some.model.readout.head.bias.data[2] = 1  # all images of class 2 are answered rightly, and no others
+    with pytest.raises(DoesNotApplyError) as why:
+        _ = some.test_pairs
+    finding = why.value.finding
+    rows = some._drawn(some.task.splits["test"])[: 8 * some.n_pairs]
+    labels = some.task.splits["test"].labels[rows]
+    assert finding.says == "no_pairs_of_two" and finding.numbers == (int((labels == 2).sum()), len(labels))
+    assert sentence(finding, "accuracy").endswith(
+        f"of {len(labels)} images {int(finding.numbers[0])} are, all of one class."
+    )
 
 
 def test_objectives_without_a_class_or_a_measure_give_none() -> None:

@@ -4,7 +4,16 @@ import torch
 
 import prisma
 from prisma.mechanisms.findings import rounded
-from prisma.mechanisms.image_steps import answers, as_numbers, heads, heads_that, lens, scored_heads, verdict_of
+from prisma.mechanisms.image_steps import (
+    _part_finding,
+    answers,
+    as_numbers,
+    heads,
+    heads_that,
+    lens,
+    scored_heads,
+    verdict_of,
+)
 from prisma.mechanisms.sentences import sentence
 from prisma.metrics import Rank
 from tests.planted_mouse import BEFORE, READS, USELESS, given
@@ -70,6 +79,14 @@ def test_the_answer_is_readable_after_the_last_block_and_attention_is_needed() -
     assert needed == {"attention 0": "needed", "attention 1": "needed"}
     assert [one.says for one in found.findings] == ["stages", "largest_step", "part_needed"]
     assert found.findings[1].numbers[0] == 1  # in block 1
+
+
+def test_a_part_that_the_mouse_is_better_without_is_not_said_to_have_no_effect() -> None:
+    finding = _part_finding("mlp 0", (-0.1, -0.2, -0.05))
+    assert sentence(finding, "accuracy").endswith(
+        "raises the accuracy by 0.1 (0.05 to 0.2), the smallest of these effects."
+    )
+    assert _part_finding("mlp 0", (-0.1, -0.2, 0)).says == "part_none"
 
 
 def test_one_row_of_numbers_is_the_measure_and_the_harm_of_each_head() -> None:

@@ -9,7 +9,7 @@ from prisma.errors import PrismaError
 from prisma.mechanisms import Mechanism, mechanism, page, section
 from prisma.mechanisms.findings import SOURCE
 from prisma.mechanisms.page import PAGE
-from prisma.publish import audit, diff, publish, yank
+from prisma.publish import audit, diff, mechanism_card, publish, yank
 from prisma.publish.mechanism_card import expect_own_files, publish_mechanism, write_mechanism
 from prisma.publish.mechanism_section import BEGIN, END
 from prisma.repository import Published
@@ -77,7 +77,7 @@ def test_a_signature_is_made_anew(card: Mechanism, hub: Path, tmp_path: Path) ->
 def test_a_run_is_published_with_the_card_beside_it(card: Mechanism, run: Path, tmp_path: Path) -> None:
     (run / "README.md").write_bytes(b"\xef\xbb\xbf# Mine\r\n\r\nwords\r\n")
     written = write_mechanism(card, run)
-    assert written[-1] == run / "README.md"
+    assert written[-1] == run / SOURCE and run / "README.md" in written
     text = (run / "README.md").read_bytes()
     assert text.startswith(b"\xef\xbb\xbf# Mine\r\n\r\nwords\r\n") and section(card).encode() in text
     assert write_mechanism(card, run) and (run / "README.md").read_bytes() == text
@@ -126,6 +126,21 @@ def test_an_audit_sees_values_that_are_no_card(card: Mechanism, hub: Path) -> No
     place.serve("main", {SOURCE: card.to_json(), "mechanism/heads.png": None})
     fit(place)
     assert found(place.audit(), "main", "expected the picture mechanism/heads.png")
+
+
+def test_the_values_are_written_last(card: Mechanism, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "README.md").write_text("# Mine\n")
+    written = write_mechanism(card, run)
+    assert written[-1] == run / SOURCE and section(card) in (run / "README.md").read_text()
+    (run / SOURCE).write_bytes(b"old")
+
+    def stop(path: Path, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mechanism_card, "write_atomic", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_mechanism(card, run)
+    assert (run / SOURCE).read_bytes() == b"old"
 
 
 def test_a_commit_of_a_hub_is_no_folder_to_write_into(hub: Path, run: Path) -> None:

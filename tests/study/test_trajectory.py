@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from prisma.analysis.directions.fourier_components import FourierComponents
 from prisma.analysis.modularity.modularity import Modularity
 from prisma.analysis.result import Result
 from prisma.errors import PrismaError
@@ -49,6 +50,22 @@ def test_a_planted_change_is_found_with_a_narrow_interval() -> None:
     torch.testing.assert_close(found.mean[3], results()[16].arrays["score"].double().mean(0).flatten())
     widths = (found.change_interval[1] - found.change_interval[0]).tolist()
     assert all(width > 0 for i, width in enumerate(widths) if i != planted), "noise has no change point that stays"
+
+
+def test_numbers_have_the_names_that_their_analysis_gives() -> None:
+    images, zeros = torch.rand(4, 1), torch.zeros(4)
+    known = dict.fromkeys(("loss", "restricted_loss", "excluded_loss"), zeros)
+    shares = dict.fromkeys(("embedding", "logits"), torch.ones(2) / 2)
+    of_step = [
+        FourierComponents(
+            metadata={"analysis": "x"}, contribution=torch.cat([images, images + i], 1), **known, **shares
+        )
+        for i in range(3)
+    ]
+    found = trajectory(dict(enumerate(of_step)), "contribution")
+    assert [found.name_of(i) for i in range(2)] == ["frequency 1", "frequency 2"]
+    assert found.metadata["names"] == {"frequency": ["1", "2"]}
+    assert trajectory(dict(enumerate(of_step)), "loss").metadata["names"] == {}
 
 
 def test_splits_are_those_of_a_search_over_all() -> None:
