@@ -21,7 +21,7 @@ from prisma.sparse.coders import Coder, expect_coder
 _HASHES: "WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]]" = WeakKeyDictionary()
 
 
-def hash_of_model(model: Model) -> str:
+def hash_of_model(model: nn.Module) -> str:
     """The hash of a model's weights, as a training of a coder writes it down; computed again where they changed."""
     plain = uncompiled(model)
     state = plain.state_dict()
@@ -39,7 +39,7 @@ def stated_hashes(coder: Coder) -> Mapping[str, Any]:
     return stated if isinstance(stated, Mapping) else {}
 
 
-def expect_trained_on(coder: Coder, model: Model | Mapping[str, Model], other_model: bool) -> None:
+def expect_trained_on(coder: Coder, model: nn.Module | Mapping[str, nn.Module], other_model: bool) -> None:
     """Raise PrismaError if a coder says that it was trained on a model with other weights."""
     stated = stated_hashes(coder)
     models = model if isinstance(model, Mapping) else {"": model}
