@@ -9,6 +9,7 @@ import torch
 
 import prisma
 from prisma.analysis.attribution.questions import Neuron
+from prisma.checkpoint import weights_hash
 from prisma.edits import Zero
 from prisma.errors import PrismaError
 from prisma.features import Near, Pixels, visualize
@@ -95,5 +96,7 @@ def test_the_hash_of_a_model_follows_its_weights(tmp_path: Path) -> None:
     assert training.told["model_sha256"] == {"": second}, "whatever it is wrapped in"
     written = prisma.sparse.write_activations(compiled, images, out=tmp_path, sites=[SITE])
     assert written.index["model_sha256"] == second
+    next(model.parameters()).data.view(-1)[1] += 1  # which torch does not count
+    assert hash_of_model(model) == weights_hash(model.state_dict()) != second
     model.load_state_dict(model_of("base", torch.float32, seed=1).state_dict())
     assert second != first == hash_of_model(model)
