@@ -82,6 +82,7 @@ def contenders(args: Namespace) -> tuple[dict[str, Callable[[], object]], dict[s
     clean, corrupt = torch.randn(2, 1, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(args.device, dtype)
     spread = [{"layer": layer, "token": TOKENS[layer]} for layer in range(12)]
     groups = [[token] for token in TOKENS]
+    batch = CELLS if args.device == "cuda" else None  # a GPU has room for all runs at once
 
     def forwards() -> None:
         with torch.inference_mode():
@@ -90,9 +91,9 @@ def contenders(args: Namespace) -> tuple[dict[str, Callable[[], object]], dict[s
 
     timed: dict[str, Callable[[], object]] = {
         "timm forward": forwards,
-        "head sweep": partial(prisma.sweep, ours, clean, corrupt, "attn.z", METRIC),
+        "head sweep": partial(prisma.sweep, ours, clean, corrupt, "attn.z", METRIC, batch=batch),
         "head sweep, 10 exact": partial(
-            prisma.sweep, ours, clean, corrupt, "attn.z", METRIC, precision="bfloat16", exact_top=10
+            prisma.sweep, ours, clean, corrupt, "attn.z", METRIC, precision="bfloat16", exact_top=10, batch=batch
         ),
         "token sweep": partial(
             activation_patching, ours, clean, corrupt, "resid_pre", METRIC, axis="token", groups=groups

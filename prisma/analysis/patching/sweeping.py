@@ -1,9 +1,10 @@
 """Runs in which one part of one layer is replaced: many of them in one pass, each started at the block it changes.
 
 Two runs go through the blocks side by side: the target run, which is patched, and the source run, which the new values
-come from. At each block every unit is patched once, and each patched run continues from that block. What comes before
-the block is never computed again, nor what the patched value replaces, nor the tokens of the last block that the
-readout does not read.
+come from. At each block every unit is patched once, and each patched run continues from there, together with those of
+earlier blocks while they fit in one pass: a small model, or one on a GPU, takes as long for many as for one. What
+comes before the block is never computed again, nor what the patched value replaces, nor the tokens of the last block
+that the readout does not read.
 
 For L layers, U units per layer and B inputs, counted in rows of block evaluations: 2 B L for the two runs, and
 U B (L - l) for the units of layer l, where the first block computes only what comes after the site.
@@ -12,7 +13,7 @@ U B (L - l) for the units of layer l, where the first block computes only what c
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +26,11 @@ from prisma.errors import PrismaError
 from prisma.metrics import Metric, measure
 from prisma.runs import Model, attention_stream, finish, in_steps, resume, run, sites_of_every_block
 from prisma.sites import Tap, axes_of, canonical
+
+JOINING = frozenset({"resid_pre", "resid_post", *RESUMABLE})
+"""Sites whose patched runs go on together with those of earlier blocks."""
+MOST_TOGETHER = 64
+"""Rows that do so on a CPU, where more save nothing: there a pass of many rows takes as long as its rows one by one."""
 
 
 class Units:
@@ -156,18 +162,67 @@ def _block_by_block(
     model: Model, inputs: Tensor, units: Units, source: Source, size: int, cells: Tensor | None
 ) -> tuple[list[Tensor], Tensor]:
     """Logits [unit, pair, class] of each layer's patched runs and [pair, class] of the target run, for one pass."""
-    x, patched = model.embed(inputs), []
+    x, last = model.embed(inputs), model.config.n_layers - 1
+    found: dict[int, Tensor] = {}  # layer -> logits [unit, pair, class]
+    together, room = _Together(model, inputs), size if x.is_cuda else min(size, MOST_TOGETHER)
     for layer, site in enumerate(units.sites):
         stream = attention_stream(model, layer)
         tap = Tap({site, f"blocks.{layer}.resid_mid", stream})
         after = model.encode(x, start=layer, stop=layer + 1, tap=tap)
         own = _Own(x, tap.tensors[stream], tap.tensors[f"blocks.{layer}.resid_mid"], tap.tensors[site])
-        rest = partial(_continue, model, inputs, units.site, layer, own)
-        masks = _masks(units, own.value, layer, cells)
-        patched.append(_patch_each(masks, own.value, source.value(layer), size, rest))
+        masks, new = _masks(units, own.value, layer, cells), source.value(layer)
+        rows = len(masks) * len(inputs)
+        if layer == last or rows + together.rows > room:
+            found |= together.finished(layer)
+        else:
+            together.pass_block(layer)
+        if layer < last and units.site in JOINING and 0 < rows <= room:
+            together.join(
+                layer, _patch_each(masks, own.value, new, size, partial(_after, model, units.site, layer, own))
+            )
+        else:
+            rest = partial(_continue, model, inputs, units.site, layer, own)
+            found[layer] = _patch_each(masks, own.value, new, size, rest)
         x = after
     logits = finish(model, x, inputs, start=model.config.n_layers)
-    return [of_layer if len(of_layer) else logits.new_empty(0, *logits.shape) for of_layer in patched], logits
+    of_layers = [found[layer] for layer in range(len(units.sites))]
+    return [of_layer if len(of_layer) else logits.new_empty(0, *logits.shape) for of_layer in of_layers], logits
+
+
+class _Together:
+    """Patched runs of several layers, all before the same block."""
+
+    def __init__(self, model: Model, inputs: Tensor) -> None:
+        self.model, self.inputs = model, inputs
+        self.layers: list[tuple[int, int]] = []  # (layer, units) of the runs, in order
+        self.x: Tensor | None = None  # [unit x pair, token, d_model], all layers one after the other
+
+    @property
+    def rows(self) -> int:
+        return 0 if self.x is None else len(self.x)
+
+    def pass_block(self, layer: int) -> None:
+        if self.x is not None:
+            self.x = self.model.encode(self.x, start=layer, stop=layer + 1)
+
+    def join(self, layer: int, streams: Tensor) -> None:
+        """Streams after a block, [unit, pair, token, d_model], of the runs that were patched there."""
+        self.layers.append((layer, len(streams)))
+        x = streams.flatten(0, 1)
+        self.x = x if self.x is None else torch.cat([self.x, x])
+
+    def finished(self, start: int) -> dict[int, Tensor]:
+        """Layer -> logits [unit, pair, class] of these runs, which continue before block `start`, and end."""
+        if self.x is None:
+            return {}
+        pairs = len(self.inputs)
+        logits = finish(
+            self.model, self.x, self.inputs.repeat(self.rows // pairs, *[1] * (self.inputs.ndim - 1)), start=start
+        )
+        parts = logits.unflatten(0, (-1, pairs)).split([units for _, units in self.layers])
+        found = {layer: part for (layer, _), part in zip(self.layers, parts, strict=True)}
+        self.layers, self.x = [], None
+        return found
 
 
 def _whole_runs(
@@ -204,12 +259,13 @@ class _Own:
 
 
 def _patch_each(masks: Tensor, own: Tensor, new: Tensor, size: int, rest: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Logits [unit, pair, class] of the runs in which one unit of one layer holds the new value; [0] without units.
+    """What `rest` gives for the runs in which one unit of one layer holds the new value: logits [unit, pair, class], or
+    streams [unit, pair, token, d_model]; [0] without units.
 
     Args:
         masks: [unit, 1, ...]: the part of the value that each unit is.
         own, new: the site's value [pair, ...] in the target run, and the one that is patched in.
-        rest: the patched value [row, ...] and the pair of each row -> logits [row, class].
+        rest: the patched value [row, ...] and the pair of each row -> what it becomes, [row, ...].
     """
     if not len(masks):
         return own.new_empty(0)
@@ -218,6 +274,16 @@ def _patch_each(masks: Tensor, own: Tensor, new: Tensor, size: int, rest: Callab
         unit, pair = rows // pairs, rows % pairs
         logits.append(rest(torch.where(masks[unit], new[pair], own[pair]), pair))
     return torch.cat(logits).unflatten(0, (len(masks), pairs))
+
+
+def _after(model: Model, site: str, layer: int, own: _Own, patched: Tensor, pair: Tensor) -> Tensor:
+    """Streams after the block [row, token, d_model] of runs in which one of `JOINING` holds the patched value."""
+    if site == "resid_post":
+        return patched
+    if site == "resid_pre":
+        return model.encode(patched, start=layer, stop=layer + 1)
+    block: Any = model.blocks[layer]
+    return block.resume(site, patched, own.attention_stream[pair], own.resid_mid[pair])
 
 
 def _continue(model: Model, inputs: Tensor, site: str, layer: int, own: _Own, patched: Tensor, pair: Tensor) -> Tensor:
