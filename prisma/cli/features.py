@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import JsonOption, classes_of, interruptible
+from prisma.cli.shared import JsonOption, OtherModelOption, classes_of, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +46,7 @@ def features(
     ] = None,
     prompts: Annotated[str, typer.Option(help="Class names for a CLIP, separated by commas: units logits:NAME.")] = "",
     coder: Annotated[str | None, typer.Option(metavar="REF", help="A sparse coder, whose latents are units.")] = None,
-    other_model: Annotated[
-        bool, typer.Option("--other-model", help="Take a model with other weights than the coder's, too.")
-    ] = False,
+    other_model: OtherModelOption = False,
     by: Annotated[str, typer.Option(help="How images are made: fft, maco, pyramid, cppn, pixels.")] = "fft",
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 256,
     seed: Annotated[int, typer.Option(help="Of the first image and the random changes.")] = 0,
@@ -77,13 +75,11 @@ def features(
 
     expect_packages("matplotlib", extra="analysis")
     with interruptible(f"{_again()} continues from here"), launched_processes(device) as processes:
-        chosen = pick_device(processes.device)
-        of_coder = _coder(coder, chosen)
+        of_coder = _coder(coder, chosen := pick_device(processes.device))
         loaded = _model(model, hub, prompts, chosen, None if other_model else of_coder)
         other = None if second is None else _model(second, hub, prompts, chosen)
-        labels = loaded.labels
-        units = units_of(unit, subject_of(loaded).sites, labels, _latents(of_coder))
-        data = None if images is None else pictures(images, loaded.transform, loaded.input_shape, limit, labels)
+        units = units_of(unit, subject_of(loaded).sites, loaded.labels, _latents(of_coder))
+        data = None if images is None else pictures(images, loaded.transform, loaded.input_shape, limit, loaded.labels)
         given = {"model": model, "source": images, "coder": coder, "second model": second, "prompts": prompts}
         job = FeatureJob(
             loaded, units, data, out, by=by, steps=steps, seed=seed, copies=copies, k=top, second=other,
@@ -91,7 +87,7 @@ def features(
         )  # fmt: skip
         found = run_features(job, batch=batch, processes=processes)
         if processes.is_first:
-            print(_as_json(found, out) if as_json else f"{found.report(labels)}\n{_wrote(len(units), out)}")
+            print(_as_json(found, out) if as_json else f"{found.report(loaded.labels)}\n{_wrote(len(units), out)}")
 
 
 def _again() -> str:
