@@ -8,7 +8,7 @@ Shapes: B image, T position (a token, or a place of a convolution's map in raste
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -146,6 +146,13 @@ class Objective:
     def bound(self, read: Read) -> "Objective":
         """The same, with what it needs of other pictures read once. Most need nothing."""
         return self
+
+    def expect_fits(self, model: Any) -> None:
+        """Raise PrismaError if this objective, or one inside, is of another model. Most are of any."""
+        held = [x for value in vars(self).values() for x in (value if isinstance(value, tuple) else (value,))]
+        for x in held:
+            if isinstance(x, Objective):
+                x.expect_fits(model)
 
     def __add__(self, other: "Reading | float") -> "Sum":
         return Sum((*_parts(Sum, self), *_parts(Sum, other)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import JsonOption, classes_of, interruptible
+from prisma.cli.shared import JsonOption, OtherModelOption, classes_of, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prisma.features.visualize import Features
     from prisma.loaded import Loaded
     from prisma.pretrained.networks import Network
+    from prisma.sparse.coders import Coder
     from prisma.sparse.latent_target import Latent
 
 cli = typer.Typer()
@@ -45,6 +46,7 @@ def features(
     ] = None,
     prompts: Annotated[str, typer.Option(help="Class names for a CLIP, separated by commas: units logits:NAME.")] = "",
     coder: Annotated[str | None, typer.Option(metavar="REF", help="A sparse coder, whose latents are units.")] = None,
+    other_model: OtherModelOption = False,
     by: Annotated[str, typer.Option(help="How images are made: fft, maco, pyramid, cppn, pixels.")] = "fft",
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 256,
     seed: Annotated[int, typer.Option(help="Of the first image and the random changes.")] = 0,
@@ -73,12 +75,11 @@ def features(
 
     expect_packages("matplotlib", extra="analysis")
     with interruptible(f"{_again()} continues from here"), launched_processes(device) as processes:
-        chosen = pick_device(processes.device)
-        loaded = _model(model, hub, prompts, chosen)
+        of_coder = _coder(coder, chosen := pick_device(processes.device))
+        loaded = _model(model, hub, prompts, chosen, None if other_model else of_coder)
         other = None if second is None else _model(second, hub, prompts, chosen)
-        labels = loaded.labels
-        units = units_of(unit, subject_of(loaded).sites, labels, _latents(coder, chosen))
-        data = None if images is None else pictures(images, loaded.transform, loaded.input_shape, limit, labels)
+        units = units_of(unit, subject_of(loaded).sites, loaded.labels, _latents(of_coder))
+        data = None if images is None else pictures(images, loaded.transform, loaded.input_shape, limit, loaded.labels)
         given = {"model": model, "source": images, "coder": coder, "second model": second, "prompts": prompts}
         job = FeatureJob(
             loaded, units, data, out, by=by, steps=steps, seed=seed, copies=copies, k=top, second=other,
@@ -86,20 +87,25 @@ def features(
         )  # fmt: skip
         found = run_features(job, batch=batch, processes=processes)
         if processes.is_first:
-            print(_as_json(found, out) if as_json else f"{found.report(labels)}\n{_wrote(len(units), out)}")
+            print(_as_json(found, out) if as_json else f"{found.report(loaded.labels)}\n{_wrote(len(units), out)}")
 
 
 def _again() -> str:
     return shlex.join(["prisma", *sys.argv[1:]])
 
 
-def _model(ref: str, hub: Path | None, prompts: str, device: "torch.device") -> "Loaded | Network":
-    """The model on its device, with prompts as its classes if there are some."""
+def _model(
+    ref: str, hub: Path | None, prompts: str, device: "torch.device", coder: "Coder | None" = None
+) -> "Loaded | Network":
+    """The model on its device, with prompts as its classes if there are some; that which a coder was trained on."""
     from prisma.errors import PrismaError
     from prisma.features.models import model_of
     from prisma.loaded import Loaded
+    from prisma.sparse.belonging import expect_trained_on
 
     found, classes = model_of(ref, hub), classes_of(prompts)
+    if coder is not None:
+        expect_trained_on(coder, found.model, other_model=False)
     if classes and not isinstance(found, Loaded):
         raise PrismaError(f"expected a CLIP for --prompts; found a {type(found.model).__name__}")
     if classes and isinstance(found, Loaded):
@@ -113,15 +119,21 @@ def _wrote(units: int, out: Path) -> str:
     return f"Wrote {units} units to {out}: {', '.join(files)}."
 
 
-def _latents(ref: str | None, device: "torch.device") -> "Callable[[int, int | None], Latent] | None":
-    """(latent, token) -> the objective; None without a coder."""
+def _coder(ref: str | None, device: "torch.device") -> "Coder | None":
     if ref is None:
         return None
-    from prisma.sparse.latent_target import Latent
     from prisma.sparse.loading import load_coder
 
-    coder = load_coder(ref).to(device)
-    return lambda index, token: Latent(coder, index, token)
+    return load_coder(ref).to(device)
+
+
+def _latents(coder: "Coder | None") -> "Callable[[int, int | None], Latent] | None":
+    """(latent, token) -> the objective, of the model that was asked about once; None without a coder."""
+    if coder is None:
+        return None
+    from prisma.sparse.latent_target import Latent
+
+    return lambda index, token: Latent(coder, index, token, other_model=True)
 
 
 def _as_json(found: "Features", out: Path) -> str:

@@ -157,9 +157,11 @@ def _show_rewrite(fact: "Fact", about: dict[str, Any], measures: "RewriteMeasure
         f"{about['probability_after']:.3f} after. The edited model and the edit are in {out}."
     )
     if (texts := measures.texts) is not None:
+        low, high = texts.interval
+        between = f"change {low:+.3f} to {high:+.3f}" if texts.texts > 1 else "of one text there is no interval"
         print(
-            f"Loss of a token in {texts.texts} texts: {texts.loss[0]:.3f} nats before, {texts.loss[1]:.3f} after "
-            f"(change {texts.interval[0]:+.3f} to {texts.interval[1]:+.3f})."
+            f"Loss of a token in {texts.texts} text{'s' if texts.texts > 1 else ''}: {texts.loss[0]:.3f} nats before, "
+            f"{texts.loss[1]:.3f} after ({between})."
         )
 
 

@@ -19,6 +19,9 @@ ANY_WIDTH = 100_000  # characters: no line is folded
 LONGEST_CELL = 1_000  # characters
 HubOption = Annotated[Path, typer.Option("--hub", help="Folder hub (a Hugging Face cache folder).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+OtherModelOption = Annotated[
+    bool, typer.Option("--other-model", help="Take a model with other weights than the coder's, too.")
+]
 
 
 class Stopped(KeyboardInterrupt):

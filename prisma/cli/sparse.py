@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prisma.cli.shared import JsonOption, interruptible, table
+from prisma.cli.shared import JsonOption, OtherModelOption, interruptible, table
 from prisma.cli.sparse_show import cli as show_cli
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def evaluate(
     baseline_steps: Annotated[int, typer.Option(min=0, help="Updates of the random baselines; 0: none.")] = 300,
     layer: Annotated[int | None, typer.Option(help="Which coder of a set with one for each layer.")] = None,
     legacy: Annotated[bool, typer.Option("--legacy", help="Add the explained variance that papers print.")] = False,
-    other_model: Annotated[bool, typer.Option("--other-model", help="Take a model with other weights, too.")] = False,
+    other_model: OtherModelOption = False,
     write: Annotated[
         bool, typer.Option("--write", help="Keep the numbers in the coder's folder, for its card.")
     ] = False,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import interruptible
+from prisma.cli.shared import OtherModelOption, interruptible
 
 if TYPE_CHECKING:
     from prisma.analysis.clip_dissect import Proposal
@@ -37,7 +37,7 @@ def show(
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
     site: Annotated[str | None, typer.Option(help="Where it reads, if its file names that otherwise.")] = None,
     layer: Annotated[int | None, typer.Option(help="Which coder of a set with one for each layer.")] = None,
-    other_model: Annotated[bool, typer.Option("--other-model", help="Take a model with other weights, too.")] = False,
+    other_model: OtherModelOption = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")] = None,
 ) -> None:
     """Write a dashboard of a sparse coder: what each latent is active on, and what it does to the model's outputs.

@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,19 +27,31 @@ def folded(network: nn.Module, run: Callable[[nn.Module], Mapping[str, Tensor]],
     pairs = [(conv, norm) for conv, norm in _pairs(network, run) if conv not in kept]
     if not pairs:
         return network
-    weights = {id(x): x for x in (*network.parameters(), *network.buffers())}
+    wanted = run(network)
     try:
-        found = copy.deepcopy(network, weights)  # a memo in which every weight is its own copy
-    except (TypeError, RuntimeError):  # it holds something that has no copy
+        found = _copied(network, pairs)
+        got = run(found)
+    except Exception:  # of any kind: it holds what has no copy, or its own code looks into a part that is gone
         return network
+    return found if all(_same(got[site], x) for site, x in wanted.items()) else network
+
+
+def _copied(network: nn.Module, pairs: Collection[tuple[str, str]]) -> nn.Module:
+    """A copy in which each of these convolutions does what its batch norm did."""
+    weights = {id(x): x for x in (*network.parameters(), *network.buffers())}
+    found = copy.deepcopy(network, weights)  # a memo in which every weight is its own copy
     for conv, norm in pairs:
         _fold(found, conv, norm)
     changing: list[Any] = [part for part in found.modules() if getattr(part, "inplace", False) is True]
     for part in changing:  # where gradients need what a part changes, torch copies that first
         part.inplace = False
-    wanted, got = run(network), run(found)
-    same = all(float((got[site] - x).abs().max()) <= CLOSE * float(x.abs().max()) for site, x in wanted.items())
-    return found if same else network
+    return found
+
+
+def _same(x: Tensor, wanted: Tensor) -> bool:
+    """Whether two parts differ by rounding alone; of zeros only, such as a relu that is off, nothing can be said."""
+    largest = float(wanted.abs().max())
+    return largest > 0 and float((x - wanted).abs().max()) <= CLOSE * largest
 
 
 def _pairs(network: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple[str, str]]:
@@ -48,7 +60,8 @@ def _pairs(network: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple
     pairs: list[tuple[str, str]] = []
     runs: dict[str, int] = {}
 
-    def note(name: str, part: nn.Module, x: Any, output: Any) -> None:
+    def note(name: str, part: nn.Module, inputs: Iterable[Any], output: Any) -> None:
+        x = next(iter(inputs), None)
         runs[name] = runs.get(name, 0) + 1
         if isinstance(part, nn.Conv2d):
             gave[id(output)] = (name, output)
@@ -56,7 +69,10 @@ def _pairs(network: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple
             pairs.append((gave[id(x)][0], name))
 
     hooks = [
-        part.register_forward_hook(lambda part, inputs, output, name=name: note(name, part, inputs[0], output))
+        part.register_forward_hook(
+            lambda part, args, named, output, name=name: note(name, part, (*args, *named.values()), output),
+            with_kwargs=True,
+        )
         for name, part in network.named_modules()
         if isinstance(part, nn.Conv2d | nn.BatchNorm2d)
     ]
@@ -71,7 +87,8 @@ def _pairs(network: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple
 def _foldable(network: nn.Module, conv: str, norm: str) -> bool:
     """Whether both have their weights as they are: no parametrization, no statistics of the batch."""
     layer, old = network.get_submodule(conv), network.get_submodule(norm)
-    return "weight" in layer._parameters and old._buffers.get("running_var") is not None
+    plain = all(name in part._parameters for part in (layer, old) for name in ("weight", "bias"))
+    return plain and old._buffers.get("running_var") is not None
 
 
 def _fold(network: nn.Module, conv: str, norm: str) -> None:

@@ -106,8 +106,8 @@ def _told_by(part: nn.Module, x: Tensor) -> bool | None:
         return False
     if isinstance(part, nn.Linear):
         return True
-    if isinstance(part, nn.LayerNorm) and len(part.normalized_shape) == 1:
-        if type(part) is nn.LayerNorm:
+    if isinstance(part, nn.LayerNorm | nn.RMSNorm) and len(part.normalized_shape) == 1:
+        if type(part) in (nn.LayerNorm, nn.RMSNorm):
             return True
         fits = [
             size == part.normalized_shape[0] for size in (x.shape[1], x.shape[-1])

@@ -203,7 +203,11 @@ class OfModule(Scaled):
         names = [name for name, _ in self.model.named_modules() if canonical(name) in wanted]
         with torch.no_grad():
             model = folded(self.model, run, names)
-        return self if model is self.model else OfModule(replace(self._network, model=model))
+        if model is self.model:
+            return self
+        found = OfModule(replace(self._network, model=model))
+        found._last = self._last  # which would take a run of all parts, and some may look into one that is gone
+        return found
 
     def _run(self, pixels: Tensor, sites: Sequence[str], *, whole: bool = False) -> dict[str, Tensor]:
         """What the parts give. A run that is not whole ends at the last of them."""

@@ -191,8 +191,11 @@ def _second(model: "Loaded | Network | nn.Module", subject: Subject) -> Subject:
 
 
 def _bound(subject: Subject, targets: Sequence[Reading]) -> list[Reading]:
-    """The objectives with what they need of other pictures. Raises PrismaError: a site that is not there."""
+    """The objectives with what they need of other pictures. Raises PrismaError: another site or model."""
     subject.expect(dict.fromkeys(site for x in targets for site in x.reads))
+    for x in targets:
+        if isinstance(x, Objective):
+            x.expect_fits(subject.model)
 
     def read(pictures: Tensor, sites: Sequence[str]) -> Activations:
         return subject.read(expect_pictures(pictures, subject.shape).to(subject.device), sites)

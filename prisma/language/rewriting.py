@@ -51,7 +51,7 @@ class TextLoss:
     Attributes:
         texts: how many.
         loss: (before, after), the mean over texts of the mean over their tokens.
-        interval: of the change, from a bootstrap over the texts.
+        interval: of the change, from a bootstrap over the texts; of one text its change twice, which says nothing.
     """
 
     texts: int

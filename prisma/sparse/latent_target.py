@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from prisma.analysis.readings import Objective, Read
 from prisma.checkpoint import weights_hash
 from prisma.errors import PrismaError
 from prisma.sparse.activations import bare, rows_of
+from prisma.sparse.belonging import expect_trained_on
 from prisma.sparse.coders import CROSSCODER, Coder
 
 
@@ -31,16 +33,18 @@ class Latent(Objective):
         index: the latent.
         token: at which token; None for the mean over tokens.
         site: where the coder reads, if its file names it otherwise.
+        other_model: take a model with other weights than the coder was trained on.
         climbed: whether the gradient is that of what it lacks where the latent is not active.
 
     Raises:
-        PrismaError: a crosscoder, or a latent that it does not have.
+        PrismaError: a crosscoder, or a latent that it does not have; where it is asked for, a model with other weights.
     """
 
     coder: Coder
     index: int
     token: int | None = None
     site: str | None = None
+    other_model: bool = False
     climbed: bool = False
 
     def __post_init__(self) -> None:
@@ -67,6 +71,9 @@ class Latent(Objective):
     def bound(self, read: Read) -> Objective:
         """The same, to be climbed."""
         return replace(self, climbed=True)
+
+    def expect_fits(self, model: Any) -> None:
+        expect_trained_on(self.coder, model, self.other_model)
 
     def value(self, acts: Mapping[str, Tensor]) -> Tensor:
         """[batch]. Raises PrismaError: another width, or no such token."""

@@ -24,6 +24,7 @@ from prisma.launched import ALONE, Processes
 from prisma.numbers import first_not_finite
 from prisma.runs import Model
 from prisma.sparse.activations import ROLES, source_of
+from prisma.sparse.belonging import hash_of_model
 
 INDEX = "activations.json"
 FORMAT = "prisma-activations"
@@ -173,7 +174,7 @@ def write_activations(
     content = images.sha256 if isinstance(images, Pictures) else hash_of(images)
     index = {
         "format": FORMAT, "widths": dict(source.widths), "roles": list(source.roles), "images": len(source),
-        "shard_size": shard_size, "model_sha256": weights_hash(model.state_dict()), "images_sha256": content,
+        "shard_size": shard_size, "model_sha256": hash_of_model(model), "images_sha256": content,
     }  # fmt: skip
     if (folder / INDEX).exists() and (there := read_json(folder / INDEX)) != index:
         other = next(name for name in index if there.get(name) != index[name])

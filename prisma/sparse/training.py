@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
+from prisma.checkpoint import read_tensors, to_safetensors
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError, expect_packages, nearest, quoted
 from prisma.fields import conform
@@ -27,6 +27,7 @@ from prisma.filesystem import given
 from prisma.launched import ALONE, Processes
 from prisma.runs import Model
 from prisma.sparse.activations import FILL_BYTES, Source, Stream, source_of, split_images
+from prisma.sparse.belonging import hash_of_model
 from prisma.sparse.coders import Coder
 from prisma.sparse.files import read_coder
 from prisma.sparse.jobs import MEASURED, METRICS, Job, Wanted, plan_of
@@ -253,7 +254,7 @@ def _hashes(model: Model | Mapping[str, Model] | None, images: Any) -> dict[str,
     if isinstance(images, Shards):
         return {"": images.index["model_sha256"]}
     models = model if isinstance(model, Mapping) else {"": model} if model is not None else {}
-    return {name: weights_hash(one.state_dict()) for name, one in models.items()}
+    return {name: hash_of_model(one) for name, one in models.items()}
 
 
 def _folders(settings: Settings, plans: Sequence[Plan], facts: Mapping[str, Any]) -> list[Path | None]:

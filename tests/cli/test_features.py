@@ -103,6 +103,13 @@ def test_latents_of_a_coder_are_units(prisma: Prisma, tmp_path: Path) -> None:
     assert code == 0 and [name.partition(" of ")[0] for name in names] == ["latent:3", "latent:4", "latent:3,token=0"]
     code, _, err = prisma(*OF, "--coder", "coder1", *latents[2:])
     assert code == 1 and "holds features with units=" in one_sentence(err)
+    other = drawn(config, 2)
+    other.metadata["training"] = {"model_sha256": {"": "f" * 64}}
+    write_coder(tmp_path / "other", other)
+    code, _, err = prisma(*OF[:-1], "of-other", "--coder", "other", *latents[4:])
+    assert code == 1 and "expected the model that this coder was trained on, with the weights ffff" in one_sentence(err)
+    assert not (tmp_path / "of-other").exists()
+    assert prisma(*OF[:-1], "of-other", "--coder", "other", *latents[4:], "--other-model")[0] == 0
     code, _, err = prisma(*OF, "--coder", "coder0", "--unit", "latent:96")
     assert code == 1 and "expected a latent from 0 to 95; found 96" in one_sentence(err)
 

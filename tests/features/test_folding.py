@@ -7,6 +7,7 @@ import pytest
 import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
 
 from prisma.features.folding import folded
 from prisma.features.subjects import OfModule, subject_of
@@ -33,6 +34,20 @@ class Forked(Net):
     def forward(self, x: Tensor) -> Tensor:
         x = self.second(self.norm(self.first(x)))
         return (self.last(x) + x).mean((2, 3))
+
+
+class ByName(Net):
+    """What its parts take has a name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(input=self.second(input=self.norm(self.first(input=x)))).mean((2, 3))
+
+
+class Looking(Net):
+    """Its own code looks into a batch norm, after the last one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.last.weight
 
 
 def drawn(kind: type[Net]) -> Net:
@@ -87,11 +102,58 @@ def of_the_batch(network: Net) -> None:
         norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
 
 
-@pytest.mark.parametrize("change", [uncopied, of_the_batch])
+class Uncopied:
+    def __deepcopy__(self, memo: object) -> "Uncopied":
+        raise ValueError("no copies")
+
+
+def holding(network: Net) -> None:
+    network.held = Uncopied()  # type: ignore[assignment]
+
+
+def pruned(network: Net) -> None:
+    prune.random_unstructured(network.first, "weight", 0.5)
+    prune.random_unstructured(network.last, "bias", 0.5)
+
+
+def parametrized(network: Net) -> None:
+    parametrize.register_parametrization(network.norm, "weight", nn.Tanh())
+    parametrize.register_parametrization(network.second, "bias", nn.Tanh())
+
+
+def off(network: Net) -> None:
+    network.last.register_forward_hook(lambda part, inputs, output: output * 0)
+
+
+@pytest.mark.parametrize("change", [uncopied, of_the_batch, holding, pruned, parametrized, off])
 def test_a_network_stays_itself_where_nothing_can_be_folded(change: Callable[[Net], None]) -> None:
     network = drawn(Net)
     change(network)
     assert folded(network, run, []) is network
+
+
+def test_parts_may_be_called_by_names() -> None:
+    network = drawn(ByName)
+    assert norms(folded(network, run, [])) == 0
+
+
+def test_a_network_stays_itself_where_only_zeros_can_be_compared() -> None:
+    """Both batch norms are off for these images, so that nothing tells that the second convolution is read twice."""
+    network = drawn(Forked)
+
+    def off(network: nn.Module) -> dict[str, Tensor]:
+        return {"logits": run(network)["logits"].clamp(max=-1e9) + 1e9}
+
+    assert folded(network, off, []) is network
+
+
+def test_a_network_that_looks_into_its_batch_norms_is_run_only_as_far_as_it_can_be() -> None:
+    subject = subject_of(drawn(Looking).float(), TRANSFORM)
+    pixels = torch.rand(3, 3, 6, 8)
+    quick = subject.quick(["second"])
+    assert isinstance(quick, OfModule) and norms(quick.model) == 1
+    assert torch.allclose(quick.read(pixels, ["second"])["second"], subject.read(pixels, ["second"])["second"])
+    assert subject.quick(["logits"]) is subject
 
 
 def test_a_subject_reads_the_same_from_its_quick_form_with_gradients() -> None:

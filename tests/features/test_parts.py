@@ -108,6 +108,13 @@ def test_equal_sides_tell_nothing_and_are_not_followed() -> None:
     assert last == {"0": False, "1": False, "2": True, "3": True, "4": None}
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+def test_a_norm_of_the_last_axis_tells_that_channels_are_there(norm: type[nn.Module]) -> None:
+    subject = of(nn.Sequential(nn.Conv2d(3, 4, 1), Turn(), norm(4), nn.Flatten()), (5, 7))
+    subject.expect(["2"])
+    assert subject.read(torch.rand(1, 3, 5, 7), ["2"])["2"].shape == (1, 4, 5, 7)
+
+
 class Turn(nn.Module):
     """Puts the channels last."""
 

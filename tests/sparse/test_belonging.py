@@ -2,19 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import prisma
+from prisma.analysis.attribution.questions import Neuron
+from prisma.checkpoint import weights_hash
 from prisma.edits import Zero
 from prisma.errors import PrismaError
+from prisma.features import Near, Pixels, visualize
 from prisma.sparse.belonging import hash_of_model
 from prisma.sparse.coders import Coder
 from prisma.sparse.latent_attribution import latent_attribution
 from prisma.sparse.latent_circuit import latent_circuit
 from prisma.sparse.latent_edges import latent_edges
 from prisma.sparse.latent_patching import latent_patching
+from prisma.sparse.latent_target import Latent
 from prisma.sparse.latents import latents
 from prisma.sparse.splicing import Splice
 from tests.sparse.test_coders import random_coder
@@ -47,6 +52,8 @@ ASKED: dict[str, Asked] = {
     "patching": lambda c, m, x, o: latent_patching(m, c, x, x.flip(0), metric, [(SITE, 1)], other_model=o),
     "attribution": lambda c, m, x, o: latent_attribution(m, c, x, x.flip(0), metric, other_model=o),
     "circuit": lambda c, m, x, o: latent_circuit(m, c, x[:1], x[1:2], metric, draws=1, other_model=o),
+    "maps": lambda c, m, x, o: prisma.attribute(m, x, Near(2.0 * Latent(c, 1, other_model=o), 1.0), "occlusion"),
+    "images": lambda c, m, x, o: visualize(m, Neuron(SITE, 3) - Latent(c, 1, other_model=o), Pixels(), steps=1),
     "edges": lambda c, m, x, o: latent_edges(
         m, c, coder_of(m, LATER), x, x.flip(0), metric, latents=[0], other_model=o
     ),
@@ -76,12 +83,20 @@ def test_the_site_and_the_width_are_always_asked_for(model: prisma.ViT) -> None:
         latents(narrow, model, images)
 
 
-def test_the_hash_of_a_model_follows_its_weights() -> None:
+def test_the_hash_of_a_model_follows_its_weights(tmp_path: Path) -> None:
     model = model_of("base", torch.float32, seed=1)
     first = hash_of_model(model)
     assert hash_of_model(model) == first == hash_of_model(torch.compile(model))  # type: ignore[arg-type]
     with torch.no_grad():
         next(model.parameters()).view(-1)[0] += 1
     second = hash_of_model(model)
+    compiled = torch.compile(model, backend="eager")
+    images = images_of(model, 20)
+    training = prisma.sparse.train(compiled, images, site=SITE, width=16, k=2, steps=2, batch=32)
+    assert training.told["model_sha256"] == {"": second}, "whatever it is wrapped in"
+    written = prisma.sparse.write_activations(compiled, images, out=tmp_path, sites=[SITE])
+    assert written.index["model_sha256"] == second
+    next(model.parameters()).data.view(-1)[1] += 1  # which torch does not count
+    assert hash_of_model(model) == weights_hash(model.state_dict()) != second
     model.load_state_dict(model_of("base", torch.float32, seed=1).state_dict())
     assert second != first == hash_of_model(model)

@@ -92,12 +92,15 @@ def as_target(model: ViT | None, target: object, predicted: Tensor | None) -> Me
     """A class or classes become their logit; None the logit of each image's predicted class [image].
 
     Raises:
-        PrismaError: the model has no classes and no target is given; a site that it does not have.
+        PrismaError: the model has no classes and no target is given; a site that it does not have;
+            a latent of a coder that was trained on other weights.
     """
     if isinstance(target, Reading):
         if model is not None:
             for site in target.reads:
                 matching(site, site_names(model.config))
+            if isinstance(target, Objective):
+                target.expect_fits(model)
         return target
     if callable(target):
         return target

@@ -78,6 +78,11 @@ def test_a_card_of_many_facts_shows_some(edited: Path) -> None:
     card = render(REPO, about)
     assert card.count(f"| {FACT.text} |") == MOST_FACTS and "And 3 more facts" in card and "other answers" in card
     assert 'revision="v1"' in card and "It was not measured on other texts." in card
+    one = {**measures["texts"], "texts": 1}
+    card = render(REPO, {**about, "texts": one})
+    assert (
+        "In one text that should stay as it is, the mean loss" in card and "after; one text gives no interval." in card
+    )
 
 
 def test_another_base_and_a_manifest_that_lies(hub: Path, edited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
