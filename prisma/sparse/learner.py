@@ -46,7 +46,7 @@ class Plan:
     lr: float
     sparsity: float | None  # coefficient of the sparsity term; None: it follows the number of active latents to k
     dead_after: int  # tokens on which a latent was not active before it counts as dead
-    frozen: str | None = None  # "decoder" or "encoder": what stays as it was drawn
+    frozen: str | None = None  # "decoder" or "encoder": what stays as it was drawn, up to the size of the encoder
 
 
 class Learner:
