@@ -158,7 +158,7 @@ def download(repo: str, file: str, revision: str | None = None, hint: str = "", 
     raise PrismaError(f"{at} {reason}")
 
 
-def download_if_there(repo: str, file: str, revision: str | None = None) -> Path | None:
+def download_if_there(repo: str, file: str, revision: str | None = None, hint: str = "") -> Path | None:
     """The same; None if the repository has no such file, or without a network if the cache has none.
 
     Raises:
@@ -171,7 +171,7 @@ def download_if_there(repo: str, file: str, revision: str | None = None) -> Path
     except EntryNotFoundError:
         return None
     except (OSError, ValueError):
-        return download(repo, file, revision)  # which says why
+        return download(repo, file, revision, hint)  # which says why
 
 
 def _fetched(repo: str, file: str, revision: str | None, kind: str = "model") -> Path:

@@ -7,6 +7,8 @@ message of a `PrismaError` is printable.
 
 import difflib
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -34,6 +36,18 @@ class UnsupportedModelError(PrismaError):
 
 class NotFiniteError(PrismaError):
     """NaN or an infinity where a finite number is needed; the message names the image, the weight or the site."""
+
+
+class PrismaWarning(UserWarning):
+    """Something is probably wrong, and there is an answer all the same. The message is one sentence for the user."""
+
+
+def warn(sentence: str) -> None:
+    """Warn the user, and name the line of theirs that called Prisma: not ours, nor that of a decorator of torch."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("prisma", "torch"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, PrismaWarning, stacklevel=level)
 
 
 def printable(text: str, longest: int | None = None) -> str:

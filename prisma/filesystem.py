@@ -8,12 +8,11 @@ import errno
 import os
 import secrets
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from prisma.errors import PrismaError, quoted
+from prisma.errors import PrismaError, quoted, warn
 
 ON_WINDOWS = os.name == "nt"
 PARTIAL = ".partial"
@@ -133,7 +132,7 @@ def say_once(words: str) -> None:
     """Warn with this sentence, unless this process did already."""
     if words not in _said:
         _said.add(words)
-        warnings.warn(words, stacklevel=3)
+        warn(words)
 
 
 def sync_open(descriptor: int, is_folder: bool = False) -> None:

@@ -10,12 +10,11 @@ that they share, and `top_share` divides the first place among them. So constant
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from warnings import warn
 
 import torch
 from torch import Tensor
 
-from prisma.errors import NotFiniteError, PrismaError
+from prisma.errors import NotFiniteError, PrismaError, warn
 from prisma.numbers import exact, first_not_finite
 
 Metric = Callable[[Tensor], Tensor]
@@ -268,7 +267,7 @@ def expect_slope(metric: Metric, reach: Tensor, change: Tensor, remedy: str) -> 
     )
     if 2 * count >= len(flat):
         raise PrismaError(problem)
-    warn(problem, stacklevel=2)
+    warn(problem)
 
 
 def _of(target: Target, scores: Tensor) -> Tensor:

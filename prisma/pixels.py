@@ -6,10 +6,10 @@ The range is known where the transform is: `prisma.load` puts it on the model (`
 checked.
 """
 
-from warnings import warn
-
 import torch
 from torch import Tensor
+
+from prisma.errors import warn
 
 PixelRange = tuple[tuple[float, float], ...]
 """For each channel, the smallest and the largest number that the model's transform can give."""
@@ -47,6 +47,5 @@ def warn_of_range(images: Tensor, known: PixelRange | None) -> None:
         warn(
             f"expected pixels as this model's transform gives them, from {low.min():.3g} to {high.max():.3g}; found "
             f"pixels{problem} from {first:.3g} to {last:.3g}: use loaded.transform on "
-            "pictures, or its normalise on pixels in [0, 1]",
-            stacklevel=4,
+            "pictures, or its normalise on pixels in [0, 1]"
         )

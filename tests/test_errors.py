@@ -5,6 +5,7 @@ import pytest
 from prisma.errors import (
     LONGEST_MESSAGE,
     PrismaError,
+    PrismaWarning,
     by_number,
     expect_packages,
     is_text,
@@ -13,6 +14,7 @@ from prisma.errors import (
     printable,
     quoted,
     shown,
+    warn,
 )
 
 
@@ -27,6 +29,16 @@ def test_something_is_always_offered() -> None:
 
 def test_it_is_a_value_error() -> None:
     assert issubclass(PrismaError, ValueError)
+
+
+def test_a_warning_names_the_line_that_called_prisma() -> None:
+    import torch
+
+    namespace = {"__name__": "prisma.anything", "warn": warn, "torch": torch}
+    exec("@torch.no_grad()\ndef inner():\n    warn('odd')\ndef outer():\n    inner()\n", namespace)
+    with pytest.warns(PrismaWarning, match="odd") as found:
+        namespace["outer"]()  # type: ignore[operator]
+    assert found[0].filename == __file__
 
 
 def test_a_package_that_is_not_there_is_named_before_any_work() -> None:

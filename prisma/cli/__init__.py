@@ -7,7 +7,6 @@ progress to stderr. The library is imported inside each command, so that `--help
 import sys
 import warnings
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Annotated, NoReturn, TextIO
 
 import typer
@@ -27,7 +26,7 @@ from prisma.cli.serving import cli as serving_cli
 from prisma.cli.smallest import cli as smallest_cli
 from prisma.cli.space import cli as space_cli
 from prisma.cli.sparse import cli as sparse_cli
-from prisma.errors import PrismaError, printable
+from prisma.errors import PrismaError, PrismaWarning, printable
 from prisma.filesystem import sentence as of_system
 
 cli = typer.Typer(
@@ -87,7 +86,7 @@ def _show(
     line: str | None = None,
 ) -> None:
     """A warning of this package is a sentence; that of another says where it comes from."""
-    own = issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(__file__).parents[1])
+    own = issubclass(category, PrismaWarning)
     where = "" if own else f"{filename}:{lineno}: {category.__name__}: "
     print(f"prisma: {where}{message}", file=sys.stderr)
 

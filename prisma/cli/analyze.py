@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from prisma.cli.shared import JsonOption, classes_of, interruptible, settings_of, table
+from prisma.cli.shared import DeviceOption, JsonOption, LimitOption, classes_of, interruptible, settings_of, table
 from prisma.errors import PrismaError, expect_packages, nearest, printable, quoted
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def analyze(
     hub: Annotated[Path | None, typer.Option(help="The folder hub that holds the published mouse.")] = None,
     prompts: Annotated[str, typer.Option(help="Class names for a CLIP model, separated by commas.")] = "",
     out: Annotated[Path | None, typer.Option(help="The folder for the results (default: runs/analyze-NAME).")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
+    limit: LimitOption = None,
     metric: Annotated[str | None, typer.Option(help="logit, probability or logit_diff.")] = None,
     target: Annotated[str | None, typer.Option(help="A class, by name or number (default: the predicted one).")] = None,
     corrupt: Annotated[str | None, typer.Option(help="other, swap, noise, blur, mean, object or inpaint.")] = None,
@@ -73,7 +73,7 @@ def analyze(
         str | None, typer.Option(metavar="LABELS", help="The checkpoints of a mouse: all, or labels with commas.")
     ] = None,
     array: Annotated[str | None, typer.Option(help="With --revisions: the array whose changes are looked for.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")] = None,
+    device: DeviceOption = None,
     batch: Annotated[int | None, typer.Option(min=1, help="The largest number of images in one pass.")] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Number of images per shard.")] = 64,
     as_json: JsonOption = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prisma.cli.shared import JsonOption, table
+from prisma.cli.shared import JsonOption, ModelOption, table
 
 if TYPE_CHECKING:
     from prisma.editing.edit_data import EditData
@@ -45,7 +45,7 @@ BoxOption = Annotated[
     "prisma app --model edited"
 )
 def edit(
-    model: Annotated[str, typer.Option("--model", metavar="REF", help="The model, as for prisma.load.")],
+    model: ModelOption,
     source: Annotated[str, typer.Option("--from", metavar="CLASS", help="The class that is edited: name or number.")],
     target: Annotated[str, typer.Option("--to", metavar="CLASS", help="What its images are to be called.")],
     out: Annotated[Path, typer.Option(help="A new folder for the edited model.")],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import JsonOption, OtherModelOption, classes_of, interruptible
+from prisma.cli.shared import DeviceOption, JsonOption, LimitOption, OtherModelOption, classes_of, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,11 +53,11 @@ def features(
     copies: Annotated[int, typer.Option(min=1, help="Images of each unit.")] = 1,
     top: Annotated[int, typer.Option(min=1, help="Real images to show beside each unit.")] = 5,
     second: Annotated[str | None, typer.Option(metavar="REF", help="A second model that looks at them too.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
+    limit: LimitOption = None,
     hub: Annotated[Path | None, typer.Option(help="The folder hub that holds the published mice.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("runs/features"),
     batch: Annotated[int | None, typer.Option(min=1, help="Images that are optimised together.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")] = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Which images drive these units most, and what do real images say?

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prisma.cli.shared import JsonOption, interruptible, table
+from prisma.cli.shared import DeviceOption, JsonOption, interruptible, table
 
 if TYPE_CHECKING:
     from prisma.language.average_trace import AverageTrace
@@ -19,7 +19,6 @@ cli = typer.Typer()
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="REF", help="mice/facts, or a folder or a name for transformers.")
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")]
 FORMS = ("known", "counterfact", "zsre")
 
 

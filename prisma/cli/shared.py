@@ -19,6 +19,12 @@ ANY_WIDTH = 100_000  # characters: no line is folded
 LONGEST_CELL = 1_000  # characters
 HubOption = Annotated[Path, typer.Option("--hub", help="Folder hub (a Hugging Face cache folder).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+ModelOption = Annotated[str, typer.Option("--model", metavar="REF", help="The model, as for prisma.load.")]
+ImagesOption = Annotated[
+    str, typer.Option("--images", metavar="DIR", help="A folder of images, or the name of a task (its test images).")
+]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")]
 OtherModelOption = Annotated[
     bool, typer.Option("--other-model", help="Take a model with other weights than the coder's, too.")
 ]

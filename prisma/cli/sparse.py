@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prisma.cli.shared import JsonOption, OtherModelOption, interruptible, table
+from prisma.cli.shared import (
+    DeviceOption,
+    ImagesOption,
+    JsonOption,
+    LimitOption,
+    ModelOption,
+    OtherModelOption,
+    interruptible,
+    table,
+)
 from prisma.cli.sparse_show import cli as show_cli
 
 if TYPE_CHECKING:
@@ -18,13 +27,20 @@ sparse = typer.Typer(no_args_is_help=True, help="Sparse coders: train them on a 
 cli.add_typer(sparse, name="sparse")
 sparse.add_typer(show_cli)
 
-ModelOption = Annotated[str, typer.Option("--model", metavar="REF", help="The model, as for prisma.load.")]
-ImagesOption = Annotated[
-    str, typer.Option("--images", metavar="DIR", help="A folder of images, or the name of a task (its test images).")
-]
 TokensOption = Annotated[str, typer.Option(help="all, or some of class, registers and patches, separated by commas.")]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")]
+KindOption = Annotated[
+    str, typer.Option(help="topk, batchtopk, matryoshka, jumprelu, gated, standard, abstopk, groupmax.")
+]
+PrefixOption = Annotated[
+    list[int] | None, typer.Option(help="Of matryoshka, a number of latents that reconstruct alone, once for each.")
+]
+SparsityOption = Annotated[
+    float | None, typer.Option(help="The coefficient of the sparsity term (default: it follows k).")
+]
+DeadOption = Annotated[int | None, typer.Option(min=1, help="Tokens after which a latent that was not active is dead.")]
+EveryOption = Annotated[
+    int | None, typer.Option(min=1, help="Updates between two checkpoints (default: ten checkpoints in all).")
+]
 SHOWN = (
     "coder", "tokens", "fvu", "l0", "dead", "agreement", "ce_score", "kl_score", "probe_1", "probe_5", "tpp", "mcc",
 )  # fmt: skip
@@ -79,18 +95,21 @@ def train(
     activations: Annotated[
         Path | None, typer.Option(help="Activations on disk, instead of a model and images.")
     ] = None,
-    kind: Annotated[
-        str, typer.Option(help="topk, batchtopk, matryoshka, jumprelu, gated, standard, abstopk.")
-    ] = "topk",
+    kind: KindOption = "topk",
     k: Annotated[int | None, typer.Option(min=1, help="Active latents of a token.")] = None,
     target: Annotated[str | None, typer.Option(help="The site that a transcoder predicts.")] = None,
     skip: Annotated[bool, typer.Option("--skip", help="A transcoder with a linear map beside its code.")] = False,
+    prefix: PrefixOption = None,
+    sparsity: SparsityOption = None,
     tokens: TokensOption = "all",
     steps: Annotated[int, typer.Option(min=1, help="Number of updates.")] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Tokens of an update.")] = 2048,
     lr: Annotated[float | None, typer.Option(help="Learning rate (default: by the width).")] = None,
     held_out: Annotated[float, typer.Option(help="The share of the images that is held out.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
+    dead_after: DeadOption = None,
+    checkpoint_every: EveryOption = None,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute products in bfloat16.")] = False,
     limit: LimitOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training in --out.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
@@ -106,8 +125,10 @@ def train(
         raise PrismaError("expected --model and --images, or --activations; found neither or both")
     chosen: dict[str, Any] = {
         "site": site[0] if len(site) == 1 else tuple(site), "width": width, "kind": kind, "k": k, "target": target,
-        "skip": skip, "tokens": _tokens(tokens), "steps": steps, "batch": batch, "lr": lr, "held_out": held_out,
-        "seed": seed, "out": out, "resume": resume, "progress": True, "use_wandb": wandb,
+        "skip": skip, "prefixes": tuple(prefix or ()), "sparsity": sparsity, "tokens": _tokens(tokens), "steps": steps,
+        "batch": batch, "lr": lr, "held_out": held_out, "seed": seed, "dead_after": dead_after, "out": out,
+        "checkpoint_every": checkpoint_every, "bfloat16": bfloat16, "resume": resume, "progress": True,
+        "use_wandb": wandb,
     }  # fmt: skip
     with interruptible("the same command with --resume continues from its newest checkpoint"):
         if activations is not None:

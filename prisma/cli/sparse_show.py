@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import OtherModelOption, interruptible
+from prisma.cli.shared import DeviceOption, ImagesOption, LimitOption, ModelOption, OtherModelOption, interruptible
 
 if TYPE_CHECKING:
     from prisma.analysis.clip_dissect import Proposal
@@ -18,10 +18,8 @@ cli = typer.Typer()
 @cli.command(epilog="Example: prisma sparse show runs/coder --model mice/sprites --images sprites --out dashboard")
 def show(
     coder: Annotated[str, typer.Argument(metavar="CODER", help="A folder, or OWNER/NAME/FOLDER on the Hub.")],
-    model: Annotated[str, typer.Option("--model", metavar="REF", help="The model, as for prisma.load.")],
-    images: Annotated[
-        str, typer.Option("--images", "--task", metavar="DIR", help="A folder of images, or a task (its test images).")
-    ],
+    model: ModelOption,
+    images: ImagesOption,
     out: Annotated[Path, typer.Option(help="A new or empty folder for the files.")],
     tokens: Annotated[str | None, typer.Option(help="As for train (default: those it was trained with).")] = None,
     top: Annotated[int, typer.Option(min=1, help="Images of each latent.")] = 9,
@@ -34,11 +32,11 @@ def show(
         str | None, typer.Option(metavar="REF", help="The CLIP that proposes names (default: the model, if it is one).")
     ] = None,
     title: Annotated[str, typer.Option(help="The heading.")] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
+    limit: LimitOption = None,
     site: Annotated[str | None, typer.Option(help="Where it reads, if its file names that otherwise.")] = None,
     layer: Annotated[int | None, typer.Option(help="Which coder of a set with one for each layer.")] = None,
     other_model: OtherModelOption = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: a GPU if there is one).")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Write a dashboard of a sparse coder: what each latent is active on, and what it does to the model's outputs.
 

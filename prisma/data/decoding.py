@@ -10,7 +10,6 @@ import io
 import math
 import os
 import shutil
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,7 @@ from torch import Tensor
 from prisma.bounds import OWN_LIST
 from prisma.data.keeping import cache_folder
 from prisma.data.transform import MAX_PIXELS
-from prisma.errors import PrismaError, listed
+from prisma.errors import PrismaError, listed, warn
 from prisma.fields import conform
 from prisma.files import read_json, write_json
 from prisma.filesystem import partial_of, remove, sentences
@@ -160,7 +159,7 @@ def _expect_few(found: _Kept, skipped: float) -> _Kept:
         )
     if wrong:
         left_out = f"{len(wrong):,} of {there:,} pictures cannot be decoded and are left out"
-        warnings.warn(f"{left_out}: {listed(wrong, NAMED)}", stacklevel=3)
+        warn(f"{left_out}: {listed(wrong, NAMED)}")
     return found
 
 

@@ -1,6 +1,5 @@
 """`prisma.sparse.evaluate`: a coder beside its baselines, in rows with the names of `metrics`."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prisma.config import ViTConfig
-from prisma.errors import PrismaError, quoted
+from prisma.errors import PrismaError, quoted, warn
 from prisma.fields import conform
 from prisma.runs import Model, expect_inputs, expect_model
 from prisma.sparse.activations import FILL_BYTES, Run, Source, split_images, token_places
@@ -163,19 +162,17 @@ def _compare_with_claims(coder: Coder, row: Row) -> None:
     told = coder.told
     claimed, claimed_fvu = told.get("l0"), told.get("fvu_held_out", told.get("fvu"))
     if row["fvu"] > 1:
-        warnings.warn(
+        warn(
             f"this coder reconstructs worse than the mean does (fvu {row['fvu']:.2f}): is it of {coder.site} of this "
-            "model, with these tokens?",
-            stacklevel=3,
+            "model, with these tokens?"
         )
     elif claimed_fvu and row["fvu"] > FAR * claimed_fvu:
-        warnings.warn(
+        warn(
             f"this coder claims an fvu of {claimed_fvu:.3f}; found {row['fvu']:.3f}: are these images like those that "
-            "it was trained on?",
-            stacklevel=3,
+            "it was trained on?"
         )
     if claimed and not 1 / FAR < row["l0"] / claimed < FAR:
-        warnings.warn(f"this coder claims {claimed:.1f} active latents per token; found {row['l0']:.1f}", stacklevel=3)
+        warn(f"this coder claims {claimed:.1f} active latents per token; found {row['l0']:.1f}")
 
 
 def _known(

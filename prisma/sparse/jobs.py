@@ -87,7 +87,7 @@ def plan_of(wanted: Wanted, source: Source, dead_after: int) -> Plan:
     )  # fmt: skip
     lr = wanted.lr if wanted.lr is not None else default_lr(wanted.width)
     if not 0 < lr < 1000:
-        raise PrismaError(f"expected a learning rate above 0; found lr={lr}")
+        raise PrismaError(f"expected a learning rate above 0 and below 1,000; found lr={lr}")
     return Plan(config, wanted.seed, lr, wanted.sparsity, dead_after, wanted.frozen)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from prisma.downloads import download_if_there
+from prisma.downloads import download_if_there, no_network
 from prisma.errors import PrismaError, listed, quoted, shown
 from prisma.filesystem import given
 from prisma.repo_names import is_repo_name
@@ -96,12 +96,15 @@ def _downloaded(ref: str, revision: str | None, layer: int | None) -> Path:
             f"expected a folder with a sparse coder, or OWNER/NAME/FOLDER on the Hub; found {quoted(ref)}"
         )
     start = f"{inside}/" if inside else ""
+    hint = f"; there is no folder {ref} here either"
     wanted = [("config.yaml", f"layer_{layer}.safetensors")] if layer is not None else list(LAYOUTS)
     for names in wanted:
-        found = [download_if_there(repo, start + name, revision) for name in names]
+        found = [download_if_there(repo, start + name, revision, hint) for name in names]
         if all(found) and found[0] is not None:
             for name in _MORE:
                 download_if_there(repo, start + name, revision)
             return found[0].parent
     where = f"{repo}/{inside}" if inside else repo
-    raise PrismaError(f"expected a sparse coder in {where} on the Hub; found none of a known layout")
+    why = no_network(repo, start + CFG, revision)
+    none = f"found none in the cache, and {why}" if why else "found none of a known layout"
+    raise PrismaError(f"expected a sparse coder in {where} on the Hub; {none}{hint}")

@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 import prisma as package
+from prisma.sparse.coders import KINDS
 from prisma.sparse.evaluated import read_evaluation
 from prisma.sparse.files import read_coder
 from tests.cli.running import Prisma, one_sentence
@@ -30,6 +33,29 @@ def test_a_coder_is_trained_measured_and_continued(prisma: Prisma, tmp_path: Pat
     assert {"probe_5", "tpp"} <= set(out.splitlines()[0].split()) and rows[0]["tpp"] == kept["rows"][0]["tpp"]
     code, out, _ = prisma("sparse", "train", *OF, *QUICK, "--limit", "40", "--out", "coder", "--resume")
     assert code == 0 and "Trained Coder" in out
+
+
+def test_the_help_of_training_names_every_kind(prisma: Prisma) -> None:
+    words = set(prisma("sparse", "train", "--help")[1].replace(",", " ").replace(".", " ").split())
+    assert set(KINDS) <= words
+
+
+def test_options_of_a_training_reach_it(prisma: Prisma, tmp_path: Path) -> None:
+    more = ("--kind", "matryoshka", "--prefix", "8", "--prefix", "32", "--checkpoint-every", "10", "--dead-after", "99")
+    code, _, _ = prisma("sparse", "train", *OF, *QUICK, *more, "--limit", "40", "--out", "coder")
+    coder = read_coder(tmp_path / "coder")
+    assert code == 0 and coder.config.prefixes == (8, 32)
+    assert len(list((tmp_path / "coder" / "checkpoints").iterdir())) == 2
+    code, _, err = prisma("sparse", "train", *OF, *QUICK, "--sparsity", "-1", "--out", "other")
+    assert code == 1 and "expected sparsity to be a number of 0 or more; found -1.0" in one_sentence(err)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_sentence(prisma: Prisma) -> None:
+    prisma("sparse", "train", *OF, *QUICK, "--limit", "40", "--out", "coder")
+    other = ("--site", "blocks.1.mlp_out", "--limit", "40", "--baseline-steps", "0")
+    code, _, err = prisma("sparse", "eval", "coder", *OF, *other)
+    assert code == 0 and err.splitlines()[-1].startswith("prisma: this coder ")
 
 
 def test_activations_are_written_and_trained_on(prisma: Prisma, tmp_path: Path) -> None:

@@ -39,12 +39,21 @@ def test_a_repository_may_hold_several_coders(tmp_path: Path, monkeypatch: pytes
     write_coder(tmp_path / "layers.3", coder := random_coder("topk", 4, 12, 3, 0).float())
     asked = []
 
-    def download(repo: str, file: str, revision: str | None = None) -> Path | None:
+    def download(repo: str, file: str, revision: str | None = None, hint: str = "") -> Path | None:
         asked.append((repo, file, revision))
         return tmp_path / file if (tmp_path / file).is_file() else None
 
     monkeypatch.setattr("prisma.sparse.loading.download_if_there", download)
     assert torch.equal(prisma.load_coder("lab/coders/layers.3", revision="v1").W_enc, coder.W_enc)
     assert asked[0] == ("lab/coders", "layers.3/cfg.json", "v1")
-    with pytest.raises(PrismaError, match=r"expected a sparse coder in lab/coders/layers\.4 on the Hub; found none"):
-        prisma.load_coder("lab/coders/layers.4")
+    for why, said in (
+        (None, r"found none of a known layout"),
+        ("HF_HUB_OFFLINE is set", "found none in the cache, and HF_HUB_OFFLINE is set"),
+    ):
+        monkeypatch.setattr("prisma.sparse.loading.no_network", lambda *_, why=why: why)
+        with pytest.raises(
+            PrismaError,
+            match=rf"expected a sparse coder in lab/coders/layers\.4 on the Hub; {said}; there is no folder "
+            r"lab/coders/layers\.4 here either",
+        ):
+            prisma.load_coder("lab/coders/layers.4")

@@ -7,7 +7,6 @@ Shapes: C circuit, S sender, V receiver, B image.
 """
 
 import heapq
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +18,7 @@ from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.patching.pairs import expect_pairs
 from prisma.analysis.statistics import share_of
 from prisma.batching import inputs_per_pass
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, warn
 from prisma.metrics import Metric, measure
 from prisma.vit import ViT
 
@@ -54,11 +53,10 @@ class Verifier:
         size = difference.mean().abs()
         self.signal = (size / difference.std().clamp(min=1e-9 * size)).item() if len(difference) > 1 else None
         if self.signal is not None and self.signal < CLEAR:
-            warnings.warn(
+            warn(
                 f"expected pairs that agree on the total effect; found a mean of {difference.mean():.2g} with a spread "
                 f"of {difference.std():.2g} over pairs: faithfulness is a ratio of such means and says little here; "
-                "use a metric that differs between clean and corrupt in the same direction in every pair",
-                stacklevel=3,
+                "use a metric that differs between clean and corrupt in the same direction in every pair"
             )
 
     @torch.no_grad()

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
-from warnings import warn
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ from prisma.analysis.border import guarded
 from prisma.analysis.lens.logit_lens import LogitLens, stages_of
 from prisma.analysis.result import Result
 from prisma.checkpoint import read_tensors, to_safetensors, weights_hash
-from prisma.errors import PrismaError, quoted
+from prisma.errors import PrismaError, quoted, warn
 from prisma.files import new_folder, read_json, write_atomic
 from prisma.filesystem import given
 from prisma.repo_names import is_repo_name
@@ -278,7 +277,7 @@ def expect_fits(lens: TunedLens, model: ViT, other_model: bool = False) -> None:
         return
     trained_on, here = lens.metadata.get(MODEL), weights_hash(model.state_dict())
     if trained_on is None:
-        warn(f"this tuned lens does not say which model it was trained on ({lens.bias.shape[0]} stages)", stacklevel=3)
+        warn(f"this tuned lens does not say which model it was trained on ({lens.bias.shape[0]} stages)")
     elif trained_on != here:
         raise PrismaError(
             f"expected a lens that was trained on this model, whose weights are {here[:12]}; found one of a model with "

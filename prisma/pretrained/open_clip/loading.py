@@ -2,7 +2,6 @@
 module.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from prisma.data.transform import Transform
 from prisma.downloads import download, download_if_there, from_the_hub
-from prisma.errors import PrismaError, UnsupportedModelError, nearest
+from prisma.errors import PrismaError, UnsupportedModelError, nearest, warn
 from prisma.files import read_json
 from prisma.pretrained.families import family_of, text_family_of
 from prisma.pretrained.library_calls import library_errors, quiet
@@ -277,7 +276,7 @@ def _text(model: Any) -> nn.Module | None:
     try:
         text_family_of(text).read(text)
     except UnsupportedModelError as error:
-        warnings.warn(f"the image tower is loaded without its text tower: {error}", stacklevel=2)
+        warn(f"the image tower is loaded without its text tower: {error}")
         return None
     return text.eval()
 
