@@ -108,6 +108,11 @@ def _expect_data(
     for one in models:
         expect_model(one)
         expect_inputs(one, images)
+    if len(images) < 2:
+        raise PrismaError(
+            f"expected at least 2 images, one half for the probes and baselines to learn from and the other to measure "
+            f"on; found {len(images)}"
+        )
     n, shape = len(images), lambda x: f"{list(x.shape)} of {x.dtype}" if isinstance(x, Tensor) else quoted(x)
     if labels is not None:
         if not isinstance(labels, Tensor) or labels.shape != (n,) or labels.is_floating_point():

@@ -138,6 +138,7 @@ def test_a_coder_that_reconstructs_worse_than_it_claims_is_seen(
         ({"factors": torch.full((1, 40), torch.nan)}, "expected factors"),
         ({"factors": torch.zeros(0, 40)}, "expected factors"),
         ({"images": [1, 2]}, "expected images as a tensor .*; found a list"),
+        ({"images": torch.rand(1, 3, 16, 16)}, "expected at least 2 images, one half for the probes .*; found 1"),
         ({"coder": 3}, "expected a sparse coder; found a int"),
         ({"site": 5}, "expected site to be text; found 5"),
         ({"seed": -1}, "expected the seed of the order to be from 0 to 4,294,967,295; found -1"),
