@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import OtherModelOption, interruptible
+from prisma.cli.shared import OtherModelOption, interruptible, out_option
 
 if TYPE_CHECKING:
     from prisma.analysis.clip_dissect import Proposal
@@ -22,7 +22,7 @@ def show(
     images: Annotated[
         str, typer.Option("--images", "--task", metavar="DIR", help="A folder of images, or a task (its test images).")
     ],
-    out: Annotated[Path, typer.Option(help="A new or empty folder for the files.")],
+    out: Annotated[Path, out_option("A new or empty folder for the files.")],
     tokens: Annotated[str | None, typer.Option(help="As for train (default: those it was trained with).")] = None,
     top: Annotated[int, typer.Option(min=1, help="Images of each latent.")] = 9,
     effect_images: Annotated[int, typer.Option(min=0, help="Images on which its effect is measured; 0: none.")] = 3,
