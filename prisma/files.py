@@ -203,6 +203,26 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def expect_writable(path: Path) -> None:
+    """Raise PrismaError unless files can be written into a folder at `path`, which need not be there yet.
+
+    Where the first folder is missing, one is made, of a name that nobody has, and removed again: asking for permissions
+    would not do, since a superuser has them where nothing can be written.
+    """
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise PrismaError(f"expected a folder at {there}; found a {'file' if there.exists() else 'link to nothing'}")
+    try:
+        for name in path.absolute().relative_to(there).parts:
+            with suppress(FileNotFoundError):
+                os.lstat(there / name)  # a name that is too long is refused here
+        probe = partial_of(there / "folder")
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def expect_empty(path: Path, ignored: str = LOCK) -> None:
     """Raise PrismaError unless `path` is absent or an empty folder. What a file manager or a kill leaves is nothing.
 

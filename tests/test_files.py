@@ -16,7 +16,18 @@ import pytest
 from filelock import FileLock
 
 from prisma import PrismaError
-from prisma.files import LOCK, exclusive, expect_empty, new_folder, read_json, sha256, to_json, write_atomic, write_json
+from prisma.files import (
+    LOCK,
+    exclusive,
+    expect_empty,
+    expect_writable,
+    new_folder,
+    read_json,
+    sha256,
+    to_json,
+    write_atomic,
+    write_json,
+)
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
@@ -207,6 +218,26 @@ def test_who_loses_the_folder_writes_no_more_and_leaves_the_lock_of_the_next(tmp
         if taken:
             with pytest.raises(PrismaError, match="found another one"), exclusive(folder, "work"):
                 pass
+
+
+def test_a_folder_that_cannot_be_made_is_known_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    for folder in (tmp_path, tmp_path / "new", tmp_path / "a" / "b" / "c", tmp_path / ("x" * 250)):
+        expect_writable(folder)
+    for name, sentence in {
+        "file": r"expected a folder at .*/file; found a file$",
+        "file/new": r"expected a folder at .*/file; found a file$",
+        "lost": r"expected a folder at .*/lost; found a link to nothing",
+        "lost/new": r"expected a folder at .*/lost; found a link to nothing",
+        f"new/{'x' * 300}": r"could not write .*: File name too long; choose a shorter name",
+    }.items():
+        with pytest.raises(PrismaError, match=sentence):
+            expect_writable(tmp_path / name)
+    with pytest.raises(PrismaError, match="could not write /proc/new/folder: "):  # where root may not write either
+        expect_writable(Path("/proc/new/folder"))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_kill_frees_the_folder(tmp_path: Path) -> None:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from prisma.cli.shared import DeviceOption, JsonOption, LimitOption, classes_of, interruptible, settings_of, table
+from prisma.cli.shared import (
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    classes_of,
+    interruptible,
+    out_option,
+    settings_of,
+    table,
+)
 from prisma.errors import PrismaError, expect_packages, nearest, printable, quoted
 
 if TYPE_CHECKING:
@@ -56,7 +65,7 @@ def analyze(
     ] = None,
     hub: Annotated[Path | None, typer.Option(help="The folder hub that holds the published mouse.")] = None,
     prompts: Annotated[str, typer.Option(help="Class names for a CLIP model, separated by commas.")] = "",
-    out: Annotated[Path | None, typer.Option(help="The folder for the results (default: runs/analyze-NAME).")] = None,
+    out: Annotated[Path | None, out_option("The folder for the results (default: runs/analyze-NAME).")] = None,
     limit: LimitOption = None,
     metric: Annotated[str | None, typer.Option(help="logit, probability or logit_diff.")] = None,
     target: Annotated[str | None, typer.Option(help="A class, by name or number (default: the predicted one).")] = None,

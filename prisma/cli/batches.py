@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from prisma.cli.shared import JsonOption
-from prisma.filesystem import given
+from prisma.cli.shared import JsonOption, out_option
 
 cli = typer.Typer()
 
@@ -16,7 +15,7 @@ cli = typer.Typer()
 def batch(
     run: Annotated[str, typer.Argument(help="A run folder, or OWNER/NAME of a published mouse.")],
     step: Annotated[int, typer.Option(help="A training step, from 0 to the last.")],
-    out: Annotated[Path, typer.Option(help="Folder for the picture and the tensors.")] = Path("batches"),
+    out: Annotated[Path, out_option("Folder for the picture and the tensors.")] = Path("batches"),
     hub: Annotated[
         Path | None, typer.Option("--hub", help="Folder hub of a published mouse (default: the Hugging Face Hub).")
     ] = None,
@@ -30,7 +29,7 @@ def batch(
     from prisma.train.batches import batch_of
 
     found = batch_of(run, step, hub)
-    picture, tensors = found.write(given(out))
+    picture, tensors = found.write(out)
     if as_json:
         print(json.dumps({**found.to_dict(), "picture": str(picture), "tensors": str(tensors)}, indent=2))
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prisma.cli.shared import JsonOption, ModelOption, table
+from prisma.cli.shared import JsonOption, ModelOption, out_option, table
 
 if TYPE_CHECKING:
     from prisma.editing.edit_data import EditData
@@ -48,7 +48,7 @@ def edit(
     model: ModelOption,
     source: Annotated[str, typer.Option("--from", metavar="CLASS", help="The class that is edited: name or number.")],
     target: Annotated[str, typer.Option("--to", metavar="CLASS", help="What its images are to be called.")],
-    out: Annotated[Path, typer.Option(help="A new folder for the edited model.")],
+    out: Annotated[Path, out_option("A new folder for the edited model.")],
     images: ImagesOption = None,
     method: Annotated[str, typer.Option(help=", ".join(METHODS))] = METHODS[0],
     keys: Annotated[int, typer.Option(min=1, help="Images of the class that the edit is made with.")] = 64,
@@ -76,7 +76,6 @@ def edit(
     from prisma.editing.keys import class_of
     from prisma.editing.measuring import measure_edit
     from prisma.files import expect_empty
-    from prisma.filesystem import given
     from prisma.loaded import load
     from prisma.publish.artefacts.edited_model import write_card
 
@@ -86,7 +85,7 @@ def edit(
     }  # fmt: skip
     settings: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     expect_settings(method, settings)
-    expect_empty(given(out))
+    expect_empty(out)
     loaded = load(model, revision, hub)
     a, b = (class_of(name, loaded.config.n_classes, loaded.labels) for name in (source, target))
     data = edit_data(images or _task_of(model), loaded, limit, seed)

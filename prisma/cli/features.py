@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import DeviceOption, JsonOption, LimitOption, OtherModelOption, classes_of, interruptible
+from prisma.cli.shared import (
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    OtherModelOption,
+    classes_of,
+    interruptible,
+    out_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +63,7 @@ def features(
     second: Annotated[str | None, typer.Option(metavar="REF", help="A second model that looks at them too.")] = None,
     limit: LimitOption = None,
     hub: Annotated[Path | None, typer.Option(help="The folder hub that holds the published mice.")] = None,
-    out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("runs/features"),
+    out: Annotated[Path, out_option("The folder for the results.")] = Path("runs/features"),
     batch: Annotated[int | None, typer.Option(min=1, help="Images that are optimised together.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prisma.cli.shared import DeviceOption, JsonOption, interruptible, table
+from prisma.cli.shared import DeviceOption, JsonOption, interruptible, out_option, table
 
 if TYPE_CHECKING:
     from prisma.language.average_trace import AverageTrace
@@ -40,14 +40,13 @@ def trace(
     samples: Annotated[int, typer.Option(min=1, help="Draws of the noise.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="The largest number of rows in one pass.")] = 128,
-    out: Annotated[Path | None, typer.Option(help="A new folder for trace.npz and trace.png.")] = None,
+    out: Annotated[Path | None, out_option("A new folder for trace.npz and trace.png.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find where a language model holds what it knows about a subject: causal tracing, as in ROME."""
     from prisma.errors import PrismaError
     from prisma.files import expect_empty
-    from prisma.filesystem import given
     from prisma.language.average_trace import average_trace
     from prisma.language.causal_trace import causal_trace
     from prisma.language.loading import load
@@ -57,7 +56,6 @@ def trace(
     if one == (facts is not None) or (facts is not None and (prompt or subject or answer)):
         raise PrismaError("expected --prompt and --subject, or --facts; found neither or both")
     if out is not None:
-        out = given(out)
         expect_empty(out)
     asked: Any = _facts(facts, form, limit) if facts is not None else None
     options: dict[str, Any] = {
@@ -106,7 +104,7 @@ def rewrite(
     to: Annotated[str, typer.Option(help="The new answer.")],
     layer: Annotated[int, typer.Option(min=0, help="Whose MLP is changed; `prisma trace --kind mlp` says which.")],
     texts: Annotated[Path, typer.Option(help="A file with a text on each line: what should stay as it is.")],
-    out: Annotated[Path, typer.Option(help="A folder for the edited model, and edit.safetensors.")],
+    out: Annotated[Path, out_option("A folder for the edited model, and edit.safetensors.")],
     ridge: Annotated[float, typer.Option(min=0, help="Of the covariance of keys, relative to its diagonal.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of the texts before the prompt.")] = 0,
     device: DeviceOption = None,
@@ -131,7 +129,7 @@ def rewrite(
     lines = [line for line in read_text(given(texts)).splitlines() if line.strip()]
     if not lines:
         raise PrismaError(f"expected texts in {texts}, one on each line; found none")
-    expect_empty(given(out))
+    expect_empty(out)
     with interruptible("nothing was changed"):
         loaded, tokenizer = load(model, str(pick_device(device)))
         fact = Fact(prompt=prompt, subject=subject, new=to)
@@ -143,7 +141,7 @@ def rewrite(
             )
         measures = measure_rewrite(loaded, tokenizer, edit, lines)
         write_rewritten(out, loaded, tokenizer, edit, measures)
-        write_card(given(out))
+        write_card(out)
     _show_rewrite(fact, dict(edit.about), measures, out, as_json)
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prisma.cli.publishing import Sign, TargetHub
-from prisma.cli.shared import JsonOption, interruptible
+from prisma.cli.shared import JsonOption, interruptible, out_option
 
 if TYPE_CHECKING:
     from prisma.mechanisms import Mechanism
+    from prisma.publish.mechanism_card import MechanismReport
 
 cli = typer.Typer()
 PARTIAL = ".mechanism.partial.json"
@@ -25,7 +26,7 @@ def mechanism(
     hub: TargetHub = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder for the files (default: that of the mouse, else runs/mechanism-NAME)."),
+        out_option("The folder for the files (default: that of the mouse, else runs/mechanism-NAME)."),
     ] = None,
     limit: Annotated[int, typer.Option(min=16, help="Test images, drawn at random.")] = 256,
     pairs: Annotated[int, typer.Option(min=8, help="Pairs of test images, and of training images.")] = 64,
@@ -43,6 +44,7 @@ def mechanism(
     folder, or of main of a published mouse, which gets all in one commit. If it is stopped, the same command goes on.
     """
     from prisma.errors import PrismaError, expect_packages
+    from prisma.files import expect_writable
     from prisma.filesystem import given
     from prisma.mechanisms import mechanism as measure
     from prisma.mechanisms.subject import subject
@@ -57,9 +59,9 @@ def mechanism(
         expect_own_files(given(model))
     if sign is not None and not published:
         raise PrismaError("expected --sign with a published mouse, OWNER/NAME; found it with a folder")
-    folder = given(out) if out else given(model) if in_place else Path("runs") / f"mechanism-{Path(mouse.name).name}"
-    if folder.exists() and not folder.is_dir():
-        raise PrismaError(f"expected a folder for the files at {folder}; found a file")
+    folder = out or (given(model) if in_place else Path("runs") / f"mechanism-{Path(mouse.name).name}")
+    if not dry_run:
+        expect_writable(folder)
     kept = None if dry_run else folder / PARTIAL
     with interruptible(f"{shlex.join(['prisma', *sys.argv[1:]])} continues from here"):
         card = measure(mouse, limit=limit, pairs=pairs, seed=seed, kept=kept, say=_on_stderr)
@@ -67,7 +69,9 @@ def mechanism(
         done = [f"Wrote {', '.join(written)}."] if written else [f"It would be written to {folder}."]
         if published:
             report = publish_mechanism(card, model, hub, sign=sign, dry_run=dry_run)
-            done.append(_published(report.changed, report.files, model))
+            done.append(_published(report, model))
+    if kept is not None:
+        kept.unlink(missing_ok=True)  # not before all is written: killed there, the same command measures nothing
     print(card.to_json().decode() if as_json else _told(card))
     for line in done:
         _on_stderr(line)
@@ -77,11 +81,13 @@ def _on_stderr(line: str) -> None:
     print(f"prisma: {line}", file=sys.stderr)
 
 
-def _published(changed: bool, files: tuple[str, ...], repo: str) -> str:
-    if not files:
+def _published(report: "MechanismReport", repo: str) -> str:
+    if not (report.files or report.removed):
         return f"{repo} has this mechanism card already: nothing was written there."
-    names = ", ".join(files)
-    return f"Wrote into main of {repo}: {names}." if changed else f"main of {repo} would get: {names}."
+    names, old = ", ".join(report.files) or "nothing", ", ".join(report.removed)
+    if report.changed:
+        return f"Wrote into main of {repo}: {names}.{f' Removed: {old}.' if old else ''}"
+    return f"main of {repo} would get: {names}.{f' It would lose: {old}.' if old else ''}"
 
 
 def _told(card: "Mechanism") -> str:

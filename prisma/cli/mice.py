@@ -12,7 +12,7 @@ import typer
 from prisma.cli.asked import Asked, asked_for
 from prisma.cli.publishing import report_text
 from prisma.cli.serving import serve
-from prisma.cli.shared import HubOption, JsonOption, interruptible, settings_of, table
+from prisma.cli.shared import HubOption, JsonOption, interruptible, out_option, settings_of, table
 from prisma.filesystem import given
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ DEMO_REPO = "prisma/digits"
 @cli.command(epilog="Example: prisma demo --no-app")
 def demo(
     hub: HubOption = Path("hub"),
-    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/digits"),
+    out: Annotated[Path, out_option("Run folder.")] = Path("runs/digits"),
     app: Annotated[bool, typer.Option(help="Open the app with the published mouse.")] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run and train again.")] = False,
     as_json: JsonOption = False,
@@ -45,7 +45,6 @@ def demo(
     from prisma.run_folder import is_finished, is_run, remove_run
     from prisma.train import train
 
-    out = given(out)
     if fresh and is_run(out):
         with exclusive(out, f"delete the run in {out}"):
             remove_run(out)
@@ -99,7 +98,7 @@ def train(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="A name from `prisma mice`, or a file of yours.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder, new or empty. Default: runs/RECIPE.")] = None,
+    out: Annotated[Path | None, out_option("Run folder, new or empty. Default: runs/RECIPE.")] = None,
     seeds: Annotated[
         str | None,
         typer.Option(metavar="SEEDS", help="Train once for each seed, such as 0..31 or 0,2,5, into OUT/seed-SEED."),
@@ -159,7 +158,7 @@ def train(
 def import_(
     old: Annotated[Path, typer.Argument(metavar="OLD.pth", help="A checkpoint that ViT-Prisma wrote in 2023.")],
     like: Annotated[str, typer.Option(metavar="RECIPE", help="Recipe that gives task, heads and activation.")],
-    out: Annotated[Path | None, typer.Option(help="Checkpoint folder, new or empty. Default: OLD.")] = None,
+    out: Annotated[Path | None, out_option("Checkpoint folder, new or empty. Default: OLD.")] = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -30,6 +30,21 @@ OtherModelOption = Annotated[
 ]
 
 
+def out_option(help: str) -> Any:
+    """`--out`, of every command: a folder. That it can be written is known before anything is read or computed."""
+    return typer.Option(callback=_writable, help=help)
+
+
+def _writable(out: Path | None) -> Path | None:
+    if out is None:
+        return None
+    from prisma.files import expect_writable
+    from prisma.filesystem import given
+
+    expect_writable(folder := given(out))
+    return folder
+
+
 class Stopped(KeyboardInterrupt):
     """A signal told this command to stop."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import JsonOption, interruptible, settings_of, table
+from prisma.cli.shared import JsonOption, interruptible, out_option, settings_of, table
 from prisma.filesystem import given
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SIZES = "numbers separated by commas, such as 1,2,4"
 def smallest(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A name from `prisma mice`, whose recipe trains all.")],
     target: Annotated[float, typer.Option(help="Test accuracy that every seed must reach.")] = 0.99,
-    out: Annotated[Path | None, typer.Option(help="Folder of the search (default: runs/smallest-TASK).")] = None,
+    out: Annotated[Path | None, out_option("Folder of the search (default: runs/smallest-TASK).")] = None,
     budget: Annotated[float | None, typer.Option(help="Seconds; the same command then goes on (default: 840).")] = None,
     seeds: Annotated[str, typer.Option(metavar="SEEDS", help="Such as 0..2 or 0,5.")] = "0..2",
     layers: Annotated[str, typer.Option(help=f"Numbers of layers: {SIZES} (default: from 1 to the recipe's).")] = "",

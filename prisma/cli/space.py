@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prisma.cli.shared import JsonOption, interruptible
+from prisma.cli.shared import JsonOption, interruptible, out_option
 
 cli = typer.Typer()
 
@@ -25,7 +25,7 @@ def space(
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The Space.")],
     models: ModelsOption = None,
     hub: ShownHub = None,
-    out: Annotated[Path | None, typer.Option(help="Only write the Space's folder, and send nothing.")] = None,
+    out: Annotated[Path | None, out_option("Only write the Space's folder, and send nothing.")] = None,
     static: Annotated[
         bool, typer.Option("--static", help="A page of precomputed views, free for all accounts.")
     ] = False,

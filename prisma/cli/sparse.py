@@ -14,6 +14,7 @@ from prisma.cli.shared import (
     ModelOption,
     OtherModelOption,
     interruptible,
+    out_option,
     table,
 )
 from prisma.cli.sparse_show import cli as show_cli
@@ -54,7 +55,7 @@ def activations(
     model: ModelOption,
     images: ImagesOption,
     site: Annotated[list[str], typer.Option(help="A site or glob; may be given several times.")],
-    out: Annotated[Path, typer.Option(help="The folder for the shards.")],
+    out: Annotated[Path, out_option("The folder for the shards.")],
     tokens: TokensOption = "all",
     limit: LimitOption = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Number of images per shard.")] = 256,
@@ -87,7 +88,7 @@ def activations(
 def train(
     site: Annotated[list[str], typer.Option(help="The site to read; several are a crosscoder.")],
     width: Annotated[int, typer.Option(min=1, help="Number of latents.")],
-    out: Annotated[Path, typer.Option(help="The folder for the coder and its checkpoints.")],
+    out: Annotated[Path, out_option("The folder for the coder and its checkpoints.")],
     model: Annotated[str | None, typer.Option(metavar="REF", help="The model, as for prisma.load.")] = None,
     images: Annotated[
         str | None, typer.Option(metavar="DIR", help="A folder of images, or the name of a task (its test images).")

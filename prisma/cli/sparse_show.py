@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisma.cli.shared import DeviceOption, ImagesOption, LimitOption, ModelOption, OtherModelOption, interruptible
+from prisma.cli.shared import (
+    DeviceOption,
+    ImagesOption,
+    LimitOption,
+    ModelOption,
+    OtherModelOption,
+    interruptible,
+    out_option,
+)
 
 if TYPE_CHECKING:
     from prisma.analysis.clip_dissect import Proposal
@@ -20,7 +28,7 @@ def show(
     coder: Annotated[str, typer.Argument(metavar="CODER", help="A folder, or OWNER/NAME/FOLDER on the Hub.")],
     model: ModelOption,
     images: ImagesOption,
-    out: Annotated[Path, typer.Option(help="A new or empty folder for the files.")],
+    out: Annotated[Path, out_option("A new or empty folder for the files.")],
     tokens: Annotated[str | None, typer.Option(help="As for train (default: those it was trained with).")] = None,
     top: Annotated[int, typer.Option(min=1, help="Images of each latent.")] = 9,
     effect_images: Annotated[int, typer.Option(min=0, help="Images on which its effect is measured; 0: none.")] = 3,

@@ -46,7 +46,8 @@ def mechanism(
         limit: test images, drawn at random.
         pairs: pairs of images of two classes; of test images, and as many of training images to choose edges by.
         seed: of all that is drawn: the same seed gives the same card.
-        kept: a file with the steps that were finished, from which a call that was stopped goes on.
+        kept: a file with the steps that were finished, from which a call that was stopped goes on. It stays, so that
+            nothing is lost before the card is written: whoever wrote that removes it.
         say: called with a sentence about each step.
 
     Returns:
@@ -68,10 +69,8 @@ def mechanism(
         for step in STEPS[len(card.steps) :]:
             say(f"{step.name}: {step.title}")
             card = replace(card, steps=(*card.steps, _ran(step, given, say)))
-            if kept is not None and len(card.steps) < len(STEPS):
+            if kept is not None:
                 write_atomic(kept, card.to_json())
-    if kept is not None:
-        kept.unlink(missing_ok=True)
     return card
 
 

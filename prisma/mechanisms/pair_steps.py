@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+from torch import Tensor
+
 from prisma.analysis.circuits.circuit_discovery import CircuitDiscovery, check_circuit, circuit_discovery
 from prisma.analysis.circuits.circuit_evaluation import CircuitEvaluation, circuit_evaluation, edge_scores
 from prisma.analysis.circuits.circuit_figures import PROPORTIONS
 from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.circuits.path_patching import path_patching
 from prisma.analysis.patching.activation_patching import ActivationPatching, activation_patching
-from prisma.analysis.statistics import bootstrap_interval, share_of
 from prisma.mechanisms.findings import Finding, Row, StepFindings, Table, flat, rounded, with_interval
 from prisma.mechanisms.given import DoesNotApplyError, Given, Pairs
 from prisma.mechanisms.image_steps import heads_that, scored_heads, verdict_of
@@ -73,9 +74,13 @@ def evaluated(given: Given) -> CircuitEvaluation:
 def found_circuit(given: Given) -> CircuitDiscovery:
     """A circuit that is found on training pairs, checked on test pairs."""
     chosen, judged = given.training_pairs, given.test_pairs
-    settings = {"draws": DRAWS, "seed": given.seed, "steps": STEPS}
-    found = circuit_discovery(given.model, chosen.clean, chosen.corrupt, chosen.metric, **settings)  # type: ignore[arg-type]
-    return check_circuit(given.model, judged.clean, judged.corrupt, judged.metric, found.named(), **settings)  # type: ignore[arg-type]
+    found = circuit_discovery(
+        given.model, chosen.clean, chosen.corrupt, chosen.metric, draws=DRAWS, seed=given.seed, steps=STEPS
+    )
+    return check_circuit(
+        given.model, judged.clean, judged.corrupt, judged.metric, found.named(), draws=DRAWS, seed=given.seed,
+        steps=STEPS,
+    )  # fmt: skip
 
 
 def circuit(given: Given) -> StepFindings:
@@ -91,7 +96,8 @@ def circuit(given: Given) -> StepFindings:
         tables.append(_edge_table(found))
     else:
         said.append(Finding("too_many_edges", (), flat(n_edges, MOST_EDGES)))
-    rows = tuple(_size_row(curves, i) for i in range(len(PROPORTIONS)) if curves.edges[i] > 0)
+    ends = curves.faithfulness_interval()
+    rows = tuple(_size_row(curves, i, ends[:, i]) for i in range(len(PROPORTIONS)) if curves.edges[i] > 0)
     if n_edges > MOST_EDGES:
         said.append(_size_finding(rows, n_edges))
     for figure, values in (("cmd", curves.random_cmd), ("cpr", curves.random_cpr)):
@@ -146,17 +152,9 @@ def _edge_table(found: CircuitDiscovery) -> Table:
     return Table("edges", tuple(sorted(rows, key=lambda row: (-row.cells[0][0], row.name))))
 
 
-def _size_row(curves: CircuitEvaluation, i: int) -> Row:
-    """Faithfulness of the best share of all edges, and of random circuits of the same size."""
-
-    def share(rows: object) -> object:
-        base, total = curves.ablated[rows].mean(), (curves.clean - curves.ablated)[rows].mean()  # type: ignore[index]
-        return share_of(curves.size_values[rows, i].mean() - base, total)  # type: ignore[index]
-
-    value = with_interval(
-        curves.faithfulness[i],
-        bootstrap_interval(share, len(curves.clean)),  # type: ignore[arg-type]
-    )
+def _size_row(curves: CircuitEvaluation, i: int, ends: Tensor) -> Row:
+    """Faithfulness of the best share of all edges, with its interval, and of random circuits of the same size."""
+    value = with_interval(curves.faithfulness[i], ends)
     chance = curves.random_faithfulness[:, i]
     at_random = (rounded(chance.mean()), rounded(chance.min()), rounded(chance.max()))
     return Row(f"{PROPORTIONS[i]:g}", ((float(curves.edges[i]),), value, at_random))

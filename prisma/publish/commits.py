@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,8 +141,8 @@ class Hub(Protocol):
             PrismaError: it could not be written, or what is there afterwards is something else.
         """
 
-    def amend(self, files: tuple[File, ...], message: str) -> str:
-        """Commit `main` with some of its files replaced or added, verified as by `put`, and return the commit's id."""
+    def amend(self, files: tuple[File, ...], message: str, removed: Collection[str] = ()) -> str:
+        """Commit `main` with some of its files replaced, added or removed, verified as by `put`; the commit's id."""
 
     def rename(self, label: str, new: str) -> None:
         """Let a commit have another label. A call that was stopped is completed by the same call."""

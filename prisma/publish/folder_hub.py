@@ -9,7 +9,7 @@ once every file was read back through it, the label.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,12 +131,13 @@ class FolderHub:
             self._place(File.of(label, commit.id.encode()), self.folder / "refs" / label)
         return commit.id
 
-    def amend(self, files: tuple[File, ...], message: str) -> str:
-        """Commit `main` with some of its files replaced or added, verified as by `put`, and return the commit's id."""
+    def amend(self, files: tuple[File, ...], message: str, removed: Collection[str] = ()) -> str:
+        """Commit `main` with some of its files replaced, added or removed, verified as by `put`; the commit's id."""
         folder = self.mouse.snapshot(self.labels()[MAIN])
         old = (path for path in folder.rglob("*") if path.is_file())
         kept = {name: File.of(name, path) for path in old if (name := path.relative_to(folder).as_posix())}
-        return self.put(MAIN, Commit((*(kept | {file.name: file for file in files}).values(),)), message)
+        there = kept | {file.name: file for file in files}
+        return self.put(MAIN, Commit(tuple(file for name, file in there.items() if name not in removed)), message)
 
     def _add(self, commit: Commit) -> None:
         if not self.differing(commit.id, commit):

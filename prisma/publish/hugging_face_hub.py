@@ -11,7 +11,7 @@ labelled, which takes two more requests each.
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -128,9 +128,9 @@ class HuggingFaceHub:
         self._settling.append(self._pool.submit(self._label, label, made, commit))
         return made
 
-    def amend(self, files: tuple[File, ...], message: str) -> str:
-        """Commit `main` with some of its files replaced or added, and verify these."""
-        return self._put_main(Commit(files), message, whole=False)
+    def amend(self, files: tuple[File, ...], message: str, removed: Collection[str] = ()) -> str:
+        """Commit `main` with some of its files replaced, added or removed, and verify these."""
+        return self._put_main(Commit(files), message, removed)
 
     def rename(self, label: str, new: str) -> None:
         """Let a commit have another label. A call that was stopped is completed by the same call."""
@@ -145,10 +145,10 @@ class HuggingFaceHub:
         self._settle()
         self._remove(label)
 
-    def _put_main(self, commit: Commit, message: str, *, whole: bool = True) -> str:
+    def _put_main(self, commit: Commit, message: str, removed: Collection[str] | None = None) -> str:
         self._settle()
-        made = self._commit(MAIN, commit, message, whole=whole)
-        self._expect_verified(made, commit, whole)
+        made = self._commit(MAIN, commit, message, removed)
+        self._expect_verified(made, commit, removed)
         return made
 
     def _label(self, label: str, made: str, commit: Commit) -> None:
@@ -185,14 +185,14 @@ class HuggingFaceHub:
         self.journal.write("public")
         return True
 
-    def _commit(self, branch: str, commit: Commit, message: str, *, whole: bool = True) -> str:
-        """The id of a commit on a branch that holds these files, and, if it is to be whole, no others."""
+    def _commit(self, branch: str, commit: Commit, message: str, removed: Collection[str] | None = None) -> str:
+        """The id of a commit on a branch that holds these files, and no others; or, of others, only not `removed`."""
         begun_at, lost = self.remote.branches().get(branch), ""
         for i in range(TRIES):
             parent = self.remote.branches()[branch]
             there = self._files(parent)
             wanted = [file for file in commit.files if not is_same(there.get(file.name), file.record)]
-            extra = there.keys() - {file.name for file in commit.files} if whole else ()
+            extra = self._extra(parent, commit, removed)
             if not wanted and not extra:
                 if i:
                     self._note(branch, parent, commit)  # ours, whose answer was lost
@@ -204,7 +204,7 @@ class HuggingFaceHub:
             if i:
                 self.calls.pause(2.0**i)
             try:
-                made = self._send(branch, parent, wanted, sorted(extra), message)
+                made = self._send(branch, parent, wanted, extra, message)
             except UnansweredError as error:
                 lost = str(error)
                 self.remote.branches(fresh=True)  # if the commit was made, it is the head now
@@ -219,6 +219,11 @@ class HuggingFaceHub:
         if self._tip and commit == self._tip[0]:
             return {record.name: record for record in self._tip[1].records}
         return self.remote.listing(commit)
+
+    def _extra(self, at: str, commit: Commit, removed: Collection[str] | None) -> list[str]:
+        """The names of the files that a commit has and should not have: all others, or of these those `removed`."""
+        others = self._files(at).keys() - {file.name for file in commit.files} if removed is None or removed else set()
+        return sorted(others if removed is None else others.intersection(removed))
 
     def _made_before(self, commit: Commit) -> str | None:
         """The commit of these files that was made before, by a publication that was stopped before their label."""
@@ -244,27 +249,21 @@ class HuggingFaceHub:
         try:
             made: str = self.remote.ask(
                 "take a commit",
-                lambda: (
-                    self.remote.api.create_commit(
-                        self.repo,
-                        operations,
-                        commit_message=message,
-                        revision=branch,
-                        parent_commit=parent,
-                        repo_type=self.kind,
-                    ).oid
-                ),
+                lambda: self.remote.api.create_commit(
+                    self.repo, operations, commit_message=message, revision=branch, parent_commit=parent,
+                    repo_type=self.kind,
+                ).oid,
                 once=True,
-            )
+            )  # fmt: skip
         except RefusedError as error:
             if error.status == 412 and self.remote.branches(fresh=True).get(branch) != parent:
                 raise UnansweredError("another commit on the branch") from None  # of somebody else, or ours after all
             raise
         return made
 
-    def _expect_verified(self, made: str, commit: Commit, whole: bool = True) -> None:
+    def _expect_verified(self, made: str, commit: Commit, removed: Collection[str] | None = None) -> None:
         wrong = [file.name for file in self.remote.absent(made, commit)]
-        if wrong := wrong or (self.differing(made, commit) if whole else []):
+        if wrong := wrong or (self.differing(made, commit) if removed is None else self._extra(made, commit, removed)):
             raise PrismaError(
                 f"expected the files of commit {made} of {self.repo} as they were sent; the Hub lists others: "
                 f"{listed(wrong)}: no label was made; publish again"

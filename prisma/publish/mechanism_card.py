@@ -9,11 +9,11 @@ from prisma.errors import PrismaError
 from prisma.files import write_atomic
 from prisma.filesystem import given, sentences
 from prisma.mechanisms.findings import SOURCE, Mechanism
-from prisma.mechanisms.page import section
+from prisma.mechanisms.page import PICTURES, section
 from prisma.mechanisms.pictures import pictures
 from prisma.publish.commits import File, FileRecord, Hub
 from prisma.publish.manifest import Manifest, message_with
-from prisma.publish.mechanism_section import card_with_section, rendered_files
+from prisma.publish.mechanism_section import card_with_section, rendered_files, stale_pictures
 from prisma.publish.prose import CARD
 from prisma.publish.signing import ENDING, Signer
 from prisma.publish.things import hub_for
@@ -29,6 +29,7 @@ class MechanismReport:
     changed: bool  # False: it has this mechanism card already
     commit: str  # of main
     files: tuple[str, ...] = ()  # that are written
+    removed: tuple[str, ...] = ()  # pictures of a card before it
 
 
 def files_of(card: Mechanism) -> tuple[File, ...]:
@@ -55,7 +56,8 @@ def expect_own_files(folder: Path) -> None:
 def write_mechanism(card: Mechanism, folder: Path) -> tuple[Path, ...]:
     """Write the files of a mechanism card into a folder, and its section into the model card if one lies there.
 
-    Each file is written whole or not at all; `mechanism.json`, on which the others depend, is the last.
+    Each file is written whole or not at all; `mechanism.json`, on which the others depend, is the last. Pictures of a
+    card before that this one does not have are removed then.
 
     Raises:
         PrismaError: a model card whose marks are broken (before anything is written), or no room.
@@ -68,6 +70,9 @@ def write_mechanism(card: Mechanism, folder: Path) -> tuple[Path, ...]:
     with sentences(folder):
         for file in files:
             write_atomic(folder / file.name, b"".join(file.chunks()))
+        pictures_there = [path.relative_to(folder).as_posix() for path in folder.glob(f"{PICTURES}/*.png")]
+        for name in stale_pictures(card, pictures_there):
+            (folder / name).unlink()
     return tuple(folder / file.name for file in files)
 
 
@@ -95,24 +100,25 @@ def publish_mechanism(
         writer = hub_for(Path(temporary), repo, where)
         labels = writer.labels()
         beside = files_of(card)
-        changed, _ = _changes(card, writer, beside)
-        if not changed or dry_run:
-            return MechanismReport(repo, False, labels[MAIN], tuple(file.name for file in changed))
+        changed, removed, _ = _changes(card, writer, beside)
+        if not (changed or removed) or dry_run:
+            return MechanismReport(repo, False, labels[MAIN], tuple(file.name for file in changed), removed)
         with writer.writing():
-            changed, manifest = _changes(card, writer, beside)  # again: another process may have written meanwhile
-            new = File.of(MANIFEST, replace(manifest, files=_records(manifest, changed)).to_json())
+            changed, removed, manifest = _changes(card, writer, beside)  # again: another process may have written
+            new = File.of(MANIFEST, replace(manifest, files=_records(manifest, changed, removed)).to_json())
             signed = _signed(new, signer)
             message = message_with(f"Mechanism card of {card.images} test images", new.sha256)
-            commit = writer.amend((*changed, new, *signed), message)
-    return MechanismReport(repo, True, commit, tuple(file.name for file in changed))
+            commit = writer.amend((*changed, new, *signed), message, removed)
+    return MechanismReport(repo, True, commit, tuple(file.name for file in changed), removed)
 
 
-def _changes(card: Mechanism, hub: Hub, beside: tuple[File, ...]) -> tuple[tuple[File, ...], Manifest]:
-    """The files that `main` lacks or has otherwise, and its manifest."""
+def _changes(card: Mechanism, hub: Hub, beside: tuple[File, ...]) -> tuple[tuple[File, ...], tuple[str, ...], Manifest]:
+    """The files that `main` lacks or has otherwise, the pictures that it has of a card before, and its manifest."""
     manifest = _manifest(hub)
     stated = {record.name: record for record in manifest.files}
     files = (_readme(card, hub, manifest), *beside)
-    return tuple(file for file in files if stated.get(file.name) != file.record), manifest
+    changed = tuple(file for file in files if stated.get(file.name) != file.record)
+    return changed, stale_pictures(card, stated), manifest
 
 
 def _manifest(hub: Hub) -> Manifest:
@@ -138,10 +144,10 @@ def _readme(card: Mechanism, hub: Hub, manifest: Manifest) -> File:
     return File.of(CARD, text)
 
 
-def _records(manifest: Manifest, changed: tuple[File, ...]) -> tuple[FileRecord, ...]:
-    """Those of the manifest with the new ones in their places, and what is added after them."""
+def _records(manifest: Manifest, changed: tuple[File, ...], removed: tuple[str, ...]) -> tuple[FileRecord, ...]:
+    """Those of the manifest that stay, with the new ones in their places, and what is added after them."""
     new = {file.name: file.record for file in changed}
-    kept = tuple(new.pop(record.name, record) for record in manifest.files)
+    kept = tuple(new.pop(record.name, record) for record in manifest.files if record.name not in removed)
     return (*kept, *new.values())
 
 

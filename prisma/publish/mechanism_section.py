@@ -12,7 +12,7 @@ from prisma.checkpoint import WEIGHTS
 from prisma.errors import PrismaError
 from prisma.files import sha256
 from prisma.mechanisms.findings import SOURCE, Mechanism
-from prisma.mechanisms.page import PAGE, PICTURES, page, pictured, section
+from prisma.mechanisms.page import ALT, PAGE, PICTURES, page, pictured, section
 from prisma.publish.commits import File
 from prisma.reading import read_bytes
 
@@ -115,6 +115,12 @@ def rendered_files(card: Mechanism) -> tuple[File, ...]:
 
 def picture_names(card: Mechanism) -> tuple[str, ...]:
     return tuple(f"{PICTURES}/{name}.png" for name in pictured(card))
+
+
+def stale_pictures(card: Mechanism, names: Iterable[str]) -> tuple[str, ...]:
+    """Of these files, the pictures that a card before this one had and this one has not."""
+    own = {f"{PICTURES}/{step}.png" for step in ALT} - set(picture_names(card))
+    return tuple(sorted(own.intersection(names)))
 
 
 def mechanism_problems(card: Mechanism, found: str | None, weights: str | None, names: Iterable[str]) -> Iterator[str]:

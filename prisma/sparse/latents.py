@@ -89,7 +89,7 @@ class Latents(Result):
     def report(self, classes: Sequence[str] = ()) -> str:
         """How many latents are dead, and those that change the outputs most."""
         m, dead = len(self.density), int(self.dead.sum())
-        said = f"{m - dead:,} of {m:,} latents are active on {self.metadata['images']:,} images, {dead:,} are dead."
+        said = f"{m - dead:,} of {m:,} latents are active on {self.metadata['images']:,} images; {dead:,} dead."
         if self.effect is None:
             return said
         size = self.effect_size

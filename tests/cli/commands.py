@@ -1,5 +1,6 @@
 """Commands of `prisma` in real processes, which a test can start together or stop."""
 
+import os
 import pkgutil
 import resource
 import signal
@@ -29,6 +30,12 @@ def command_on_a_full_disk(arguments: Sequence[str], stderr: Path, free: int) ->
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (free, free))
     command(arguments, stderr)
+
+
+def command_killed_at(arguments: Sequence[str], stderr: Path, function: str) -> None:
+    """The same, killed by SIGKILL where it would call a function (`package.module.name`)."""
+    with patch(function, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)):
+        command(arguments, stderr)
 
 
 def contend(jobs: Connection, together: Barrier, stderr: Path) -> None:

@@ -1,16 +1,24 @@
 """`prisma mechanism` prints the findings, writes the files, and changes the card; a mistake changes nothing."""
 
 import json
+import re
 import shutil
+import signal
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 from prisma.mechanisms import Mechanism, page, section
 from prisma.publish import audit
 from prisma.publish.mechanism_section import section_in
 from prisma.repository import Published
+from tests import processes
+from tests.cli.commands import command_killed_at
 from tests.cli.running import Prisma
 
+mechanisms = import_module("prisma.mechanisms.mechanism")
 FEW = ("--limit", "16", "--pairs", "8")
 
 
@@ -42,6 +50,33 @@ def test_of_a_published_mouse(prisma: Prisma, hub: Path, tmp_path: Path) -> None
     assert not audit("lab/tiny", hub)
     code, _, err = prisma("mechanism", "lab/tiny", "--hub", str(hub), *FEW, "--out", "other")
     assert code == 0 and "has this mechanism card already" in err and (tmp_path / "other" / "mechanism.json").is_file()
+
+
+@pytest.mark.parametrize("at", ["write_mechanism", "publish_mechanism"])
+def test_a_kill_before_the_files_or_the_commit_loses_no_step(
+    prisma: Prisma, hub: Path, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("mechanism", "lab/tiny", "--hub", str(hub), *FEW, "--out", str(tmp_path / "new"))
+    function = f"prisma.publish.mechanism_card.{at}"
+    child = processes.context().Process(target=command_killed_at, args=(words, tmp_path / "stderr", function))
+    child.start()
+    assert processes.ended(child) == -signal.SIGKILL, (tmp_path / "stderr").read_text()
+    assert (tmp_path / "new" / "mechanism.json").exists() == (at == "publish_mechanism")
+    monkeypatch.setattr(mechanisms, "_ran", None)  # a step that was measured again would call it
+    code, out, err = prisma(*words)
+    assert code == 0 and "How often it is right" in out and "Wrote into main of lab/tiny: README.md" in err
+    assert (tmp_path / "new" / "mechanism.json").is_file() and not list((tmp_path / "new").glob(".mech*"))
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_any_step(
+    mistake: Callable[..., str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mechanisms, "_ran", None)
+    said = mistake("mechanism", str(run), *FEW, "--out", "full/thesis.tex/new")
+    assert re.search(r"expected a folder at /.*/full/thesis.tex; found a file$", said.strip())
+    shutil.rmtree(run / "checkpoints")
+    monkeypatch.setattr("prisma.files.partial_of", lambda path: path / "no" / "such")  # as in a folder of nobody's
+    assert f"could not write {run}: " in mistake("mechanism", str(run), *FEW)
 
 
 def test_mistakes_are_one_sentence(mistake: Callable[..., str], hub: Path, run: Path) -> None:

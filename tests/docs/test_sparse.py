@@ -3,6 +3,7 @@
 import json
 
 from benchmarks.sparse import BEGIN, COUNTS, END, FOUND, KINDS, PAGE, SIZES, tables
+from tools import dashboard
 
 
 def test_the_tables_are_those_of_the_measurement() -> None:
@@ -25,3 +26,10 @@ def test_no_more_latents_die_than_are_superfluous() -> None:
     rows = json.loads(FOUND.read_text())["quality"]
     assert all(row["dead"] < 0.5 for row in rows if row["library"] == "prisma")
     assert any(row["dead"] > 0.8 for row in rows if row["library"] == "sae-lens")
+
+
+def test_the_figures_of_the_coder_of_real_weights_are_those_of_its_training() -> None:
+    found = json.loads(dashboard.NUMBERS.read_text())
+    text = PAGE.read_text()
+    assert text == dashboard.page(text, found), "run tools/dashboard.py"
+    assert found["fvu"] <= 0.12 and found["dead"] == 0 and found["fvu"] < found["fvu_held_out"] < 1

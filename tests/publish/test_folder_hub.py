@@ -114,3 +114,6 @@ def test_main_is_amended_file_by_file(writer: FolderHub) -> None:
     assert writer.read("a.txt") == b"new"
     assert writer.read("none") is None
     assert not writer.differing(old, COMMIT)
+    with writer.writing():
+        last = writer.amend((File.of("e.txt", b"five"),), "", removed=("d.txt", "none"))
+    assert not writer.differing(last, Commit((*files[:-1], File.of("e.txt", b"five"))))

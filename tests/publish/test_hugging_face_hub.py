@@ -246,6 +246,11 @@ def test_a_part_of_main_is_amended(server: Hub, tmp_path: Path) -> None:
     )
     assert hub.read("note.txt") == b"hello"
     assert hub.read("none.txt") is None
+    with hub.writing():
+        made = hub.amend((File.of("other.txt", b"you"),), "Another note", removed=("note.txt", "none.txt"))
+        assert hub.amend((), "Nothing", removed=("note.txt",)) == made
+    names = {file.rfilename for file in HfApi().model_info(REPO).siblings or ()}
+    assert "other.txt" in names and "note.txt" not in names and MANIFEST in names
 
 
 def test_the_bytes_of_main_are_checked(server: Hub, tmp_path: Path) -> None:

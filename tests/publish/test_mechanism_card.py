@@ -1,12 +1,13 @@
 """A mechanism card is published in one commit, stays when the run is published again, and is audited."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from prisma.errors import PrismaError
-from prisma.mechanisms import Mechanism, mechanism, page, section
+from prisma.mechanisms import Finding, Mechanism, StepFindings, mechanism, page, section
 from prisma.mechanisms.findings import SOURCE
 from prisma.mechanisms.page import PAGE
 from prisma.publish import audit, diff, mechanism_card, publish, yank
@@ -49,6 +50,29 @@ def test_another_card_takes_its_place(card: Mechanism, finished_run: Path, hub: 
     (readme,) = main_files(hub, "README.md")
     assert readme.count(BEGIN.encode()) == 1 and section(other).encode() in readme
     assert not audit(REPO, hub)
+
+
+def without_heads(card: Mechanism) -> Mechanism:
+    """The card of a mouse of whose heads nothing can be said."""
+    steps = [StepFindings("heads", (Finding("refused"),)) if one.step == "heads" else one for one in card.steps]
+    return replace(card, steps=tuple(steps))
+
+
+def test_a_picture_that_a_new_card_does_not_have_goes(card: Mechanism, run: Path, address: Path | None) -> None:
+    other, mine, old = without_heads(card), run / "mechanism" / "mine.png", "mechanism/heads.png"
+    write_mechanism(card, run)
+    mine.write_bytes(b"mine")
+    there = {path.name for path in mine.parent.iterdir()}
+    assert run / old not in write_mechanism(other, run)
+    assert {path.name for path in mine.parent.iterdir()} == there - {"heads.png"}
+    publish_mechanism(card, REPO, address)
+    foreseen = publish_mechanism(other, REPO, address, dry_run=True)
+    report = publish_mechanism(other, REPO, address)
+    assert report.changed and (report.files, report.removed) == (foreseen.files, (old,)) and foreseen.removed == (old,)
+    with pytest.raises(PrismaError, match=r"heads\.png"):
+        main_files(address, old)
+    assert not audit(REPO, address) and not audit(REPO, address, deep=True)
+    assert publish_mechanism(other, REPO, address).removed == ()
 
 
 def test_publishing_and_yanking_leave_it_there(card: Mechanism, run: Path, address: Path | None) -> None:

@@ -102,7 +102,7 @@ def test_latents_that_are_active_nowhere_are_dead_and_said_to_be(model: prisma.V
     coder.b_enc[:3] = -1e4
     found = latents(coder, model, images, top=TOP)
     assert found.dead[:3].all() and (found.image[:3] == -1).all() and found.effect is not None
-    assert not found.effect[:3].any() and f"{int(found.dead.sum())} are dead" in found.report()
+    assert not found.effect[:3].any() and f"; {int(found.dead.sum())} dead." in found.report()
     size = found.effect_size
     assert size is not None
     largest, names = int(size.argmax()), ["ant", "bee", "cat", "dog", "eel"]

@@ -124,6 +124,10 @@ class CircuitEvaluation(Result):
         ends = bootstrap_interval(lambda rows: area(self._curve(values, rows)), len(self.clean), level=level)
         return ends[0].item(), ends[1].item()
 
+    def faithfulness_interval(self, level: float = 0.95) -> Tensor:
+        """[2, share]: the ends of the bootstrap interval over pairs of `faithfulness`."""
+        return self._curve_interval(self.size_values, level)
+
     def to_dict(self) -> dict[str, Any]:
         """As for every result, and also CMD and CPR with their intervals."""
         found = {name: {"value": getattr(self, name), "interval": list(self.interval(name))} for name in FIGURES}
@@ -149,10 +153,7 @@ class CircuitEvaluation(Result):
         if array is not None:
             return super().plot(array)
         curves = {"ranked by size (CMD)": self.size_values, "ranked by value (CPR)": self.value_values}
-        lines = {
-            name: (self._curve(values), bootstrap_interval(partial(self._curve, values), len(self.clean)))
-            for name, values in curves.items()
-        }
+        lines = {name: (self._curve(values), self._curve_interval(values)) for name, values in curves.items()}
         return draw_faithfulness(
             PROPORTIONS, lines, self.random_faithfulness, f"CMD {self.cmd:.2f}, CPR {self.cpr:.2f}"
         )
@@ -160,6 +161,9 @@ class CircuitEvaluation(Result):
     def _curve(self, values: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         base, total = self.ablated[rows].mean(), (self.clean - self.ablated)[rows].mean()
         return (values[rows].mean(0) - base) / total
+
+    def _curve_interval(self, values: Tensor, level: float = 0.95) -> Tensor:
+        return bootstrap_interval(partial(self._curve, values), len(self.clean), level=level)
 
 
 @guarded

@@ -23,6 +23,7 @@ from prisma.analysis.circuits.circuit_figures import PROPORTIONS
 from prisma.analysis.circuits.circuit_run import run_edges
 from prisma.analysis.circuits.edge_attribution import edge_attribution
 from prisma.analysis.circuits.graph import Graph
+from prisma.analysis.statistics import bootstrap_interval
 from prisma.data import task
 from tests.analysis.circuits.edge_twin import EdgeTwin
 from tests.analysis.circuits.test_circuit_discovery import INDUCTION, INDUCTION_METRIC, INDUCTION_PAIRS
@@ -137,6 +138,16 @@ def test_figures_are_those_of_mib() -> None:
     assert found.faithfulness[-1].item() == pytest.approx(1, abs=1e-4) and found.edges[-1] == 110
     torch.testing.assert_close(found.per_pair.mean(0), found.faithfulness)
     low, top = found.interval("cmd")
+    ends = found.faithfulness_interval()
+    resampled = bootstrap_interval(
+        lambda rows: (
+            (found.size_values[rows, 3].mean() - found.ablated[rows].mean())
+            / (found.clean[rows].mean() - found.ablated[rows].mean())
+        ),
+        len(found.clean),
+    )
+    torch.testing.assert_close(ends[:, 3], resampled)
+    assert (ends[0] <= found.faithfulness).all() and (found.faithfulness <= ends[1]).all()
     assert low < found.cmd < top and len(found.random_cmd) == 2 and found.random_cmd.min() > found.cmd
     assert found.report().startswith(f"CMD {found.cmd:.2f} (") and "random circuits" in found.report()
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["figures"]["cpr"]["value"] == found.cpr

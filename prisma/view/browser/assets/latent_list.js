@@ -79,7 +79,7 @@ export class LatentList {
   paint() {
     const rows = this.chosen;
     const dead = this.rows.filter(({ density }) => density === 0).length;
-    this.count.textContent = `${rows.length.toLocaleString("en")} of ${this.rows.length.toLocaleString("en")} latents; ${dead.toLocaleString("en")} of all are dead: active nowhere in these images.`;
+    this.count.textContent = `${rows.length.toLocaleString("en")} of ${this.rows.length.toLocaleString("en")} latents; ${dead.toLocaleString("en")} dead: active nowhere in these images.`;
     this.cards.replaceChildren(...rows.slice(0, this.shown).map((row) => this.card(row)));
     this.more.hidden = rows.length <= this.shown;
   }
