@@ -1,7 +1,7 @@
 """An estimate of every patch, by any of the library's ways, to be drawn beside what exact runs give.
 
-The maps of patching show attribution patching until a cell is exact. Here a visitor chooses the way, and sees how far it
-agrees with exact runs on this pair, for heads, for their queries, keys and values, or for tokens of the state's site.
+The maps of patching show attribution patching until a cell is exact. Here a visitor chooses the way, and sees how far
+it agrees with exact runs on this pair, for heads, for their queries, keys and values, or for tokens of a site.
 """
 
 from typing import Any
@@ -23,8 +23,8 @@ from prisma_app.views.shared import nested, program
 def compared_run(scene: Scene) -> View:
     """By how much each part is estimated to change the metric, and for queries, keys and values what exact runs give.
 
-    Arrays: `estimate.PART` [layer, head], or [layer, token] for tokens, for the parts that the way has; `exact.PART` for
-    queries, keys and values, where exact runs are quick. The exact heads and tokens are those of the maps.
+    Arrays: `estimate.PART` [layer, head], or [layer, token] for tokens, for the parts that the way has; `exact.PART`
+    for queries, keys and values, where exact runs are quick. The exact heads and tokens are those of the maps.
 
     Raises:
         PrismaError: the way is not defined for this model or metric; as `question_of`.

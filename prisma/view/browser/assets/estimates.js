@@ -6,7 +6,7 @@ import { Cells, LayerMaps } from "./patch_cells.js";
 import { tokenName } from "./tokens.js";
 
 const ESTIMATED = ["heads", "queries", "keys", "values", "tokens"];
-const asCorrelation = (value) => (value === null || value === undefined ? "" : value.toFixed(2).replace("-", "−"));
+const asCorrelation = (value) => (value === null || value === undefined ? "" : value.toFixed(2));
 
 export class Estimates {
   constructor(page) {

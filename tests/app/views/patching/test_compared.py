@@ -60,7 +60,7 @@ def test_what_a_way_has_no_numbers_for_is_left_out(
     assert view(scene(model=DIGITS, estimate="qk_fix"), 4).facts["parts"] == ["heads", "queries", "keys", "values"]
     with pytest.raises(PrismaError, match="expected 2 layers or more, of which GradDrop leaves out one each"):
         view(scene(model=GLYPHS, estimate="atp_star"), 4)
-    with pytest.raises(PrismaError, match="expected estimate as atp, ig, relp, attn_lrp, qk_fix or atp_star; found 'x'"):
+    with pytest.raises(PrismaError, match=r"expected estimate as atp, ig, .* or atp_star; found 'x'"):
         scene(estimate="x")
     monkeypatch.setattr(maps, "QUICK", 0)
     found = view(vit_library.scene(State.of({"img": "1", "estimate": "qk_fix"})), 4)
