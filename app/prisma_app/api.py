@@ -135,6 +135,27 @@ class Endpoints:
         )
 
     @_with_arguments
+    def estimates(
+        self,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        corrupt: Name = None,
+        metric: Name = None,
+        into: Name = None,
+        site: Name = None,
+        target: Number = None,
+        against: Number = None,
+        estimate: Name = None,
+        prompts: Name = None,
+    ) -> Answer:
+        """By how much patching each head is estimated to change the metric [layer, head], and what exact runs give."""
+        given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts, "estimate": estimate}
+        asked = {"corrupt": corrupt, "metric": metric, "into": into, "site": site, "target": target, "against": against}
+        return self._ask("estimates", {**given, **asked})
+
+    @_with_arguments
     def decompose(
         self,
         model: Name = None,
@@ -205,8 +226,8 @@ class Endpoints:
 
 
 NAMES = (
-    "about", "models", "answer", "attention", "lens", "patching", "circuit", "decompose", "training", "latents",
-    "units",
+    "about", "models", "answer", "attention", "lens", "patching", "circuit", "estimates", "decompose", "training",
+    "latents", "units",
 )  # fmt: skip
 ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, name)).parameters][1:] for name in NAMES}
 """The names of each endpoint's arguments."""

@@ -55,6 +55,9 @@ class State(BaseModel):
     site: Text = Field("resid_pre", description="the site whose tokens are patched, such as resid_pre or mlp_out")
     target: Whole | None = Field(None, description="the class whose logit it is, from 0")
     against: Whole | None = Field(None, description="the class that the target is compared with, from 0")
+    estimate: Literal["atp", "ig", "relp", "attn_lrp", "qk_fix", "atp_star"] | None = Field(
+        None, description="how effects of patches are estimated: atp, ig, relp, attn_lrp, qk_fix or atp_star"
+    )
     cell: Literal["head", "token"] | None = None  # patching: the cell of `layer` that is looked at, in one or other map
     prompts: Text = Field("", description="for a CLIP, its classes as text, a line each")
     coder: Text | None = Field(None, description="a published sparse coder of the model; the first by default")

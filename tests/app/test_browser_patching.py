@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, expect
 from playwright.sync_api import Page as Tab
 from prisma_app.library import Scene
 from prisma_app.main import serve
-from prisma_app.views.patching import circuit_values, maps, runs, values
+from prisma_app.views.patching import circuit_values, compared_values, maps, runs, values
 from timm.models import save_for_hf
 
 from prisma.pretrained.parity import randomise
@@ -156,6 +156,36 @@ def test_the_numbers_are_those_of_the_endpoint(browser: Browser, mice: gr.Blocks
     assert "gaussian_noise(x, where)" in download["code"]
 
 
+def test_an_estimate_stands_beside_exact_runs(browser: Browser, mice: gr.Blocks, scene: Callable[..., Scene]) -> None:
+    keys = {"img": "2", "corrupt": "5", "metric": "logit"}
+    query = "&".join(f"{key}={value}" for key, value in keys.items())
+    answer = compared_values(scene(**keys, estimate="relp"))
+    both = torch.tensor([answer["exact"], answer["values"]]).flatten(1)
+    wanted = float(torch.corrcoef(both)[0, 1])
+    with visit(browser, mice.local_url) as app:
+        tab = opened(app.tab, f"{mice.local_url}?view=patching&{query}")
+        panel = tab.get_by_role("group", name="Estimates", exact=True)
+        control(tab, "Estimate").select_option("relp")
+        panel.locator("tbody tr").nth(5).wait_for()  # every way has its correlations
+        said = f"Over 8 heads the correlation with exact runs is {wanted:.2f}."
+        assert said in panel.locator(".pz-words").inner_text()
+        assert panel.locator("tbody tr").nth(2).locator("td").nth(1).inner_text() == f"{wanted:.2f}"
+        control(tab, "of").select_option("tokens")
+        settled(tab, f"{DONE} && window.prisma.state.parts === 'tokens'")
+        expect(panel.locator("circle")).to_have_count(2 * 17)
+        state, out = parse_qs(urlparse(tab.url).query), tab.evaluate(EXPORTED)
+        assert (state["estimate"], state["parts"]) == (["relp"], ["tokens"])
+        made: dict[str, Any] = {}
+        exec(out["code"], made)
+        torch.testing.assert_close(made["estimate"], both[1].view(2, 4), rtol=0, atol=1e-5)
+        assert out["svg"].count("<circle") == 2 * 17
+        with visit(browser, mice.local_url) as other:
+            again = opened(other.tab, tab.url).get_by_role("group", name="Estimates", exact=True)
+            expect(again.locator(".pz-words")).to_have_text(panel.locator(".pz-words").inner_text())
+        tab.set_viewport_size({"width": 390, "height": 844})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_patches_are_painted_by_pointer_and_by_key(browser: Browser, mice: gr.Blocks) -> None:
     with visit(browser, mice.local_url) as app:
         tab = opened(app.tab, f"{mice.local_url}?view=patching&corrupt=blur:")
@@ -242,12 +272,12 @@ def test_a_vit_tiny_is_patched_at_phone_width(browser: Browser, tiny: gr.Blocks)
         assert not json.dumps(shown["heads"]).count("null")  # an estimate for every head, at once
         settled(tab)
         assert sum(tab.evaluate(SHOWN)["exact"]) == runs.TOP
-        assert tab.locator(".pz-detail:visible").count() == 1
+        assert tab.locator(".pz-detail:visible").count() == 2
         stage = tab.get_by_role("application", name="Effect of each token in one layer")
         for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Enter"):  # from the class token into the image
             stage.press(key)
         settled(tab, f"{DONE} && window.prisma.state.cell === 'token'")
-        assert tab.locator(".pz-detail:visible").count() == 2
+        assert tab.locator(".pz-detail:visible").count() == 3
         assert "goes from" in tab.locator(".pz-detail .pz-words").first.inner_text()
         width, height = tab.evaluate("[document.documentElement.scrollWidth, document.body.scrollHeight]")
         assert width <= 390 and height < 5300

@@ -18,7 +18,7 @@ KEYS = {
     "model": TEXT, "rev": TEXT, "view": st.sampled_from(VIEWS), "img": TEXT, "step": WHOLE, "layer": WHOLE,
     "head": WHOLE, "token": WHOLE, "corrupt": TEXT, "metric": st.sampled_from(["logit_diff", "logit", "probability"]),
     "into": st.sampled_from(["clean", "corrupt"]), "site": TEXT, "target": WHOLE, "against": WHOLE, "prompts": TEXT,
-    "ablate": TEXT, "units": TEXT, "number": WHOLE,
+    "ablate": TEXT, "units": TEXT, "number": WHOLE, "estimate": st.sampled_from(["atp", "relp", "atp_star"]),
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from prisma_app.library import Scene
 from prisma_app.views.patching.estimates import estimates
 from prisma_app.views.patching.question import HEADS, Question, metric_code, question_of
 from prisma_app.views.patching.runs import TOP, exact_heads, time_until
+from prisma_app.views.patching.ways import WAYS
 from prisma_app.views.shared import code_head, nested, program
 
 CIRCUIT = 4e10  # multiply-adds of a run for every edge, up to which a circuit is looked for: half a minute on two cores
@@ -35,7 +36,7 @@ def both_maps(scene: Scene) -> View:
     question = question_of(scene)
     logits = question.logits()
     runs = {run: question.measured(of_run) for run, of_run in logits.items()}
-    config, quick = question.config, _cost(question.config) <= QUICK
+    config, quick = question.config, are_quick(question.config)
     arrays, trouble = _estimated(question, runs[question.into])
     if quick:
         arrays["heads"] = numbers(_exact(question, HEADS, "head"))
@@ -50,6 +51,7 @@ def both_maps(scene: Scene) -> View:
         "exact": quick,
         "circuit": is_quick(question.model),
         "estimate": trouble,
+        "ways": [[key, way.name] for key, way in WAYS.items()],
         "top": TOP,
         "counts": {"heads": config.n_layers * config.n_heads, "tokens": config.n_layers * config.n_tokens},
         "state": scene.resolved(corrupt=scene.corrupt.img, metric=scene.state.metric, **question.state()),
@@ -140,6 +142,11 @@ def _answer(scene: Scene, logits: Tensor) -> dict[str, Any]:
         probability = logits.softmax(-1)
     best = int(probability.argmax())
     return {"label": scene.subject.labels[best], "probability": float(probability[best])}
+
+
+def are_quick(config: ViTConfig) -> bool:
+    """Whether both maps are computed at once, exactly."""
+    return _cost(config) <= QUICK
 
 
 def is_quick(model: ViT) -> bool:

@@ -116,10 +116,10 @@ export class Cells {
 // Every layer's map of the tokens, small; a click chooses the layer.
 // draw({scene, layers: [values of a layer, ...], map, pixels, low, high, marked}).
 export class LayerMaps {
-  constructor(choose) {
+  constructor(choose, name = "The map of every layer") {
     this.choose = choose;
-    this.canvas = node("canvas", { class: "pz-cells-canvas", role: "img", "aria-label": "The map of every layer" });
-    const about = { class: "pz-cells", tabindex: 0, role: "application", "aria-label": "The map of every layer. Left and right choose the layer." };
+    this.canvas = node("canvas", { class: "pz-cells-canvas", role: "img", "aria-label": name });
+    const about = { class: "pz-cells", tabindex: 0, role: "application", "aria-label": `${name}. Left and right choose the layer.` };
     this.element = node("div", { ...about, onkeydown: (event) => this.key(event) }, this.canvas);
     this.small = document.createElement("canvas");
     this.canvas.addEventListener("click", (event) => {

@@ -36,21 +36,26 @@ export function patchExport(figure) {
     numbers[`${name}_exact`] = { axes, shape, values: known[axis].exact };
     if (facts.gap !== null) numbers[`${name}_recovered`] = { axes, shape, values: Float32Array.from(known[axis].values, (value) => figure.recovered(value)) };
   }
-  const circuit = figure.circuit.exported();
-  Object.assign(numbers, circuit?.numbers);
+  const more = [["Estimates beside exact runs", figure.estimates], ["Circuit", figure.circuit]].map(([title, panel]) => ({ title, ...panel.exported() })).filter((panel) => panel.numbers);
+  more.forEach((panel) => Object.assign(numbers, panel.numbers));
   const svg = () => {
     const tokens = known.counts.token;
     const thin = Math.max(3, Math.min(PATCH_CELL, 700 / tokens));
     const below = 70 + scene.layers * PATCH_CELL;
-    const width = Math.max(460, circuit ? Number(circuit.svg.getAttribute("width")) : 0, 60 + scene.heads * 40, 60 + tokens * thin);
+    const sideOf = (panel, side) => Number(panel.svg.getAttribute(side));
+    const width = Math.max(460, ...more.map((panel) => sideOf(panel, "width")), 60 + scene.heads * 40, 60 + tokens * thin);
     const foot = below + scene.layers * PATCH_CELL + 34;
     const what = scales.head.isShare ? "recovered share of the gap" : facts.metric;
-    const graph = circuit ? [...circuit.svg.children].map(svgString).join("") : "";
-    const tall = circuit ? Number(circuit.svg.getAttribute("height")) + 20 : 0;
+    let tall = foot + 76;
+    const graphs = more.map((panel) => {
+      const at = tall;
+      tall += sideOf(panel, "height") + 28;
+      return `<text x="8" y="${at + 8}">${panel.title}</text><g transform="translate(0,${at + 14})">${[...panel.svg.children].map(svgString).join("")}</g>`;
+    });
     const bars = svgBar("heads", scales.head, foot) + svgBar("tokens", scales.token, foot + 34);
-    return `<svg xmlns="http${":"}//www.w3.org/2000/svg" viewBox="0 0 ${width} ${foot + 76 + tall}" width="${width}" height="${foot + 76 + tall}" font-family="sans-serif" font-size="11" fill="${palette(figure.root).ink}">`
+    return `<svg xmlns="http${":"}//www.w3.org/2000/svg" viewBox="0 0 ${width} ${tall}" width="${width}" height="${tall}" font-family="sans-serif" font-size="11" fill="${palette(figure.root).ink}">`
       + `<text x="8" y="16">${patchXml(`Patching, ${facts.metric}: ${what}, into the ${facts.state.into} run`)}</text>`
-      + svgMatrix("Layer by head (attn.z)", known.rows("head"), scales.head, 20, 40) + svgMatrix(`Layer by token (${state.site})`, known.rows("token"), scales.token, below, thin) + bars + (circuit ? `<text x="8" y="${foot + 84}">Circuit</text><g transform="translate(0,${foot + 90})">${graph}</g>` : "") + "</svg>";
+      + svgMatrix("Layer by head (attn.z)", known.rows("head"), scales.head, 20, 40) + svgMatrix(`Layer by token (${state.site})`, known.rows("token"), scales.token, below, thin) + bars + graphs.join("") + "</svg>";
   };
-  return { name: "patching", title: `Patching: ${facts.metric}`, numbers, names: circuit?.names, svg, code: facts.code + (circuit?.code ?? "") };
+  return { name: "patching", title: `Patching: ${facts.metric}`, numbers, names: Object.assign({}, ...more.map((panel) => panel.names)), svg, code: facts.code + more.map((panel) => panel.code).join("") };
 }

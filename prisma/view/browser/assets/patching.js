@@ -2,6 +2,7 @@
 import { brief, choice, colourBar, DIVERGING, DIVERGING_PIXELS, node, picture, range } from "./core.js";
 import { Ablating, PatchDetail } from "./patch_detail.js";
 import { Circuit } from "./circuit.js";
+import { Estimates } from "./estimates.js";
 import { Cells, LayerMaps } from "./patch_cells.js";
 import { Painting } from "./painting.js";
 import { patchExport } from "./patch_export.js";
@@ -24,6 +25,7 @@ export class Patching {
     this.detail = new PatchDetail(page);
     this.ablating = new Ablating(page);
     this.circuit = new Circuit(page);
+    this.estimates = new Estimates(page);
     this.painting = new Painting(page);
     this.pictures = node("div", { class: "pz-runs" });
     this.words = node("p", { class: "pz-words", role: "status" });
@@ -48,7 +50,7 @@ export class Patching {
           node("figure", { class: "pz-figure" }, node("figcaption", {}, "Layer by token; choose a layer"), this.layers.element)),
         node("figure", { class: "pz-figure" }, this.title, this.stage, this.tokenBar.element)),
       node("p", { class: "pz-keys" }, "hover, or arrows on a map, for the numbers · click or Enter shows what a patch changes · full cells and dots are exact, smaller cells are first-order estimates"),
-      this.more, this.detail.element, this.ablating.element, this.circuit.element,
+      this.more, this.detail.element, this.estimates.element, this.ablating.element, this.circuit.element,
     );
   }
 
@@ -89,7 +91,8 @@ export class Patching {
     this.draw();
     this.runs.start(this.state);
     this.draw();
-    await this.circuit.update(this.state, this.facts.circuit, current);
+    await this.estimates.update(this.state, scene, this.facts, this.known, current);
+    if (current()) await this.circuit.update(this.state, this.facts.circuit, current);
   }
 
   offer(thumbnails) {
@@ -170,6 +173,7 @@ export class Patching {
     const into = facts.state.into;
     this.detail.draw(this.detailed, scene, this.images[into], (cell, value, share, how) => this.sentence(cell.axis, cell.layer, cell.unit, value, how));
     this.ablating.draw(this.ablated, state, scene, colours);
+    this.estimates.draw();
   }
 
   markedToken() {

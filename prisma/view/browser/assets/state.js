@@ -13,6 +13,7 @@ export const KEYS = {
   corrupt: text, metric: text, into: oneOf("clean", "corrupt"), site: text, target: whole, against: whole, prompts: text, ablate: text,
   coder: text, latent: whole, change: text, // the sparse coder, its latent that is looked at, and how it is changed
   units: text, number: whole, // a kind of units, of `layer` and `head`, and the one that is looked at
+  estimate: oneOf("atp", "ig", "relp", "attn_lrp", "qk_fix", "atp_star"), // how effects of patches are estimated, beside exact runs
   cell: oneOf("head", "token"), // the cell of `layer` that is looked at, in the one or the other map of patching
   // ---
   pin: oneOf("1"), // the token is pinned: hovering does not change it
@@ -24,6 +25,7 @@ export const KEYS = {
   sort: text, // the score by which heads are sorted, the highest first; "-entropy": the lowest first
   top: positive, // how many of the sorted heads are shown
   unit: oneOf("recovered", "metric"), // what the colours of patching are: a share of the gap, or the metric
+  parts: oneOf("heads", "queries", "keys", "values", "tokens"), // of which an estimate is compared with exact runs
   circuit: oneOf("1"), // patching finds the circuit of the pair
   every: oneOf("1"), // patching computes every token exactly, not only the largest
   classes: text, // whose probability the lens draws over the layers: "3,5"
@@ -109,7 +111,7 @@ export const ASKS = {
 
 // What else of a state a view shows, of the numbers that it has: a cell of patching is of a layer, and a head or a token.
 const LOOKED_AT = {
-  attention: ["layer", "head", "token"], lens: ["layer", "token", "classes"], patching: ["layer", "head", "token", "cell", "ablate"],
+  attention: ["layer", "head", "token"], lens: ["layer", "token", "classes"], patching: ["layer", "head", "token", "cell", "ablate", "estimate"],
   training: ["layer", "head"], decompose: [], latents: [], units: [],
 };
 

@@ -90,4 +90,4 @@ def test_images_without_a_gap_are_shown_without_shares(scene: Callable[..., Scen
 
 def test_only_known_parts(scene: Callable[..., Scene]) -> None:
     with pytest.raises(PrismaError, match="expected part 1"):
-        VIEWS["patching"].view(scene(), 4)
+        VIEWS["patching"].view(scene(), 9)
