@@ -18,7 +18,7 @@ from prisma.errors import PrismaError
 from prisma.inventory import site_names
 from prisma.plain import uncompiled
 from prisma.runs import Model
-from prisma.sparse.activations import bare
+from prisma.sparse.activations import AT, bare
 from prisma.sparse.coders import Coder, expect_coder
 
 _HASHES: "WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]]" = WeakKeyDictionary()
@@ -51,15 +51,31 @@ def stated_hashes(coder: Coder) -> Mapping[str, Any]:
     return stated if isinstance(stated, Mapping) else {}
 
 
+def stated_hash(coder: Coder, name: str = "") -> str | None:
+    """The hash of the weights on which a coder was trained, of a model that is called `name` now ("" of a single one).
+
+    None: the coder does not state it, or does not read a model of this name.
+    """
+    stated, c = stated_hashes(coder), coder.config
+    own, *others = {site.partition(AT)[2] for site in (*c.sites, *([c.target] if c.target else []))}
+    if name not in stated and not others and (own == "" or name in ("", own)):
+        name = own if own in stated or len(stated) != 1 else next(iter(stated))
+    return str(stated[name]) if name in stated else None
+
+
 def expect_trained_on(coder: Coder, model: nn.Module | Mapping[str, nn.Module], other_model: bool) -> None:
-    """Raise PrismaError if a coder says that it was trained on a model with other weights."""
-    stated = stated_hashes(coder)
+    """Raise PrismaError if a coder says that it was trained on a model with other weights.
+
+    Models of a crosscoder are told apart by their names. The one model of any other coder may have another name now, or
+    none, than it had in the training.
+    """
     models = model if isinstance(model, Mapping) else {"": model}
     for name, one in models.items():
-        if not other_model and name in stated and stated[name] != (here := hash_of_model(one)):
+        wanted = None if other_model else stated_hash(coder, name)
+        if wanted is not None and wanted != (here := hash_of_model(one)):
             raise PrismaError(
-                f"expected the model that this coder was trained on, with the weights {str(stated[name])[:12]}; found "
-                f"one with {here[:12]}: to take it all the same, use other_model=True (--other-model)"
+                f"expected the model that this coder was trained on, with the weights {wanted[:12]}; found one with "
+                f"{here[:12]}: to take it all the same, use other_model=True (--other-model)"
             )
 
 

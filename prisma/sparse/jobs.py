@@ -148,11 +148,16 @@ class Job:
         coder = self.calibrated(facts, self.x(x[:CALIBRATED]))
         record = coder.metadata["training"]
         record |= _measured(coder, x, y, "")
-        if held:
-            record |= _measured(coder, *self.values({site: x.flatten(0, 1) for site, x in held.items()}), "_held_out")
+        if held and _differ((others := self.values({site: x.flatten(0, 1) for site, x in held.items()}))[1]):
+            record |= _measured(coder, *others, "_held_out")
         if folder is not None:
             write_coder(folder, coder)
         return coder
+
+
+def _differ(tokens: Tensor) -> bool:
+    """Whether tokens [N, d] have a spread, with which an error can be compared; a single one has none."""
+    return bool((tokens != tokens[:1]).any())
 
 
 @torch.no_grad()

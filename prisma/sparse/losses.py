@@ -25,6 +25,9 @@ from prisma.sparse.kernels import Entries, encoded
 
 AUX = 1 / 32
 """The weight of AuxK (Gao et al. 2406.04093)."""
+SMALLEST, SMALLEST_RESIDUAL = 1e-2, 1e-4
+"""Errors are divided by the squares of what is reconstructed, but by no fewer than these for each number, whose squares
+are about 1: a batch of zeros would divide by zero, and one of nearly zeros would outweigh all others."""
 BANDWIDTH = 0.5
 """How far from a threshold jumprelu's estimate of the gradient looks, for activations whose numbers are about 1."""
 
@@ -77,12 +80,11 @@ def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float, dead: Tensor, k
         dead: the latents that AuxK revives, by number.
         k_aux: how many of them for each token at most.
     """
-    size = y.square().sum()
     found = _counted(coder, x, y) if coder.kind in COUNTED else _penalised(coder, x, y, sparsity)
     total, residual, active, l0 = found
     if len(dead) and k_aux:
         total = total + AUX * auxk(coder, x, residual.detach(), dead, min(k_aux, len(dead)))
-    return Loss(total, residual.detach().square().sum() / size, active, l0)
+    return Loss(total, residual.detach().square().sum() / _size(y), active, l0)
 
 
 @torch.no_grad()
@@ -103,8 +105,12 @@ def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int) -> Ten
     values, places = p.topk(k, dim=-1, sorted=False)
     offsets = torch.arange(len(x) + 1, device=x.device) * k
     guess = Entries(values.flatten(), places.flatten(), offsets).times(coder.W_dec[dead])
-    spread = (residual - residual.mean(0)).square().sum().clamp_min(torch.finfo(x.dtype).tiny)
-    return (residual - guess).square().sum() / spread
+    return (residual - guess).square().sum() / _size(residual - residual.mean(0), SMALLEST_RESIDUAL)
+
+
+def _size(y: Tensor, smallest: float = SMALLEST) -> Tensor:
+    """What an error in the reconstruction of y [N, O] is divided by."""
+    return y.square().sum().clamp_min(smallest * y.numel())
 
 
 _Found = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -113,7 +119,7 @@ _Found = tuple[Tensor, Tensor, Tensor, Tensor]
 def _counted(coder: Coder, x: Tensor, y: Tensor) -> _Found:
     """(loss, residual, active, l0) of a kind that keeps a number of latents per token."""
     entries = encoded(coder.centred(x), coder.W_enc, coder.bias, coder.config.k or 0, coder.kind)
-    size, guess, low = y.square().sum(), coder.b_dec + coder.skipped(x), 0
+    size, guess, low = _size(y), coder.b_dec + coder.skipped(x), 0
     errors = []
     for high in coder.config.prefixes or (coder.config.width,):
         some = entries.between(low, high) if coder.config.prefixes else entries
@@ -135,11 +141,11 @@ def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float) -> _Found:
         z = (p > 0) * ((coder.centred(x) @ coder.W_enc) * coder.r_mag.exp() + coder.b_mag).relu()
         penalty = (gate * lengths).sum(-1).mean() / coder.config.d
         guess = gate @ coder.W_dec.detach() + coder.b_dec.detach() + coder.skipped(x)
-        further = (y - guess).square().sum() / y.square().sum()
+        further = (y - guess).square().sum() / _size(y)
     else:
         z = p.relu()
         penalty = (z * lengths).sum(-1).mean() / coder.config.d
     residual = y - coder.decode(z) - coder.skipped(x)
-    total = residual.square().sum() / y.square().sum() + sparsity * penalty + further
+    total = residual.square().sum() / _size(y) + sparsity * penalty + further
     on = z.detach() > 0
     return total, residual, on.any(0), on.sum() / len(x)

@@ -13,7 +13,7 @@ from prisma.checkpoint import weights_hash
 from prisma.edits import Zero
 from prisma.errors import PrismaError
 from prisma.features import Near, Pixels, visualize
-from prisma.sparse.belonging import hash_of_model
+from prisma.sparse.belonging import hash_of_model, stated_hash
 from prisma.sparse.coders import Coder
 from prisma.sparse.latent_attribution import latent_attribution
 from prisma.sparse.latent_circuit import latent_circuit
@@ -68,6 +68,35 @@ def test_a_model_with_other_weights_is_refused_unless_it_is_asked_for(name: str,
     with pytest.raises(PrismaError, match=OTHER):
         ask(coder, other, images, False)
     ask(coder, other, images, True)
+
+
+@pytest.mark.parametrize("in_training", [True, False], ids=["named then", "named now"])
+def test_the_one_model_of_a_coder_is_known_by_whatever_name_it_has(in_training: bool, model: prisma.ViT) -> None:
+    images, other = images_of(model, 12), model_of("base", torch.float32, seed=7)
+    of_training = {"a": model} if in_training else model
+    coder = prisma.sparse.train(of_training, images, site=SITE, width=8, k=2, steps=2, batch=16)
+
+    def ask(model: prisma.ViT, other_model: bool) -> object:
+        if in_training:
+            return ASKED["splice"](coder, model, images, other_model)
+        return latents(coder, {"b": model}, images, other_model=other_model)
+
+    ask(model, False)
+    with pytest.raises(PrismaError, match=OTHER):
+        ask(other, False)
+    ask(other, True)
+
+
+def test_models_of_a_crosscoder_are_told_apart_by_their_names(model: prisma.ViT) -> None:
+    images, other = images_of(model, 12), model_of("base", torch.float32, seed=7)
+    both = prisma.sparse.train({"a": model, "b": other}, images, site=SITE, width=8, k=2, steps=2, batch=16)
+    latents(both, {"a": model, "b": other}, images)
+    with pytest.raises(PrismaError, match=OTHER):
+        latents(both, {"a": other, "b": model}, images)
+    assert stated_hash(both, "a") == hash_of_model(model) and stated_hash(both) is None
+    first = random_coder("topk", 12, 8, 2, 0, sites=(f"{SITE}@a",))  # it reads one of the models alone
+    first.metadata = both.metadata
+    assert stated_hash(first) == hash_of_model(model) and stated_hash(first, "c") is None
 
 
 def test_the_site_and_the_width_are_always_asked_for(model: prisma.ViT) -> None:

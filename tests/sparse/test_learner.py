@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prisma.errors import PrismaError
-from prisma.sparse.coders import CoderConfig, unit
+from prisma.sparse.coders import KINDS, CoderConfig, unit
 from prisma.sparse.learner import SIZING, Learner, Plan, default_lr, rate
 from prisma.sparse.metrics import dictionary_recovery
 from prisma.sparse.scaling import Scaling
@@ -28,7 +28,7 @@ def planted(n: int, d: int, m: int, k: int, seed: int) -> tuple[torch.Tensor, to
 def learner(kind: str, steps: int, m: int = 24, k: int = 2, d: int = 16, lr: float = 4e-3, **more: object) -> Learner:
     prefixes = (m // 2, m) if kind == "matryoshka" else ()
     plan = Plan(CoderConfig(kind, d, m, k, prefixes=prefixes), 1, lr, None, 5000)
-    return Learner(Plan(**{**vars(plan), **more}), steps, CPU)  # type: ignore[arg-type]
+    return Learner(Plan(**{**vars(plan), **more}), steps, CPU)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,16 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
     one.coder.W_dec.data.fill_(1e30)
     with pytest.raises(PrismaError, match=r"expected a finite loss; found .* at step 1: try a smaller lr"):
         one.step(torch.randn(8, 16) * 1e30, torch.randn(8, 16))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_first_batch_of_zeros_leaves_a_coder_that_learns(kind: str) -> None:
+    x, _ = planted(64 * 60, 16, 24, 2, seed=1)
+    one, scaled = learner(kind, 61, lr=8e-3, sparsity=0.0), Scaling.of(x, "a")(x)
+    assert one.step(torch.zeros(64, 16), torch.zeros(64, 16)).error == 0
+    errors = [one.step(some, some).error.item() for some in scaled.split(64)]
+    assert all(w.isfinite().all() for w in one.coder.parameters())
+    assert errors[-1] < 0.6 * errors[0]
 
 
 def test_the_decoders_gradient_does_not_change_the_length_of_directions() -> None:

@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from prisma.sparse.coders import KINDS, Coder
-from prisma.sparse.losses import AUX, BANDWIDTH, auxk, jump, loss, step
+from prisma.sparse.losses import (
+    AUX,
+    BANDWIDTH,
+    SMALLEST,
+    SMALLEST_RESIDUAL,
+    auxk,
+    best_scale,
+    jump,
+    loss,
+    step,
+)
 from tests.sparse.test_coders import random_coder
 
 NONE = torch.zeros(0, dtype=torch.long)
@@ -26,6 +36,27 @@ def test_the_error_is_that_of_the_reconstruction(kind: str) -> None:
     assert found.total.item() == pytest.approx(((x - coder.decode(z)).square().sum() / x.square().sum()).item())
     assert torch.equal(found.active, (z != 0).any(0)) and found.l0.item() == pytest.approx((z != 0).sum().item() / 20)
     assert found.error.item() == found.total.item()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_error_of_zeros_is_divided_by_the_smallest_size(kind: str) -> None:
+    """By their own size it was 0 / 0, and by one near 0 the gradient of a batch was that of billions."""
+    coder, x = trained(kind), tokens()
+    for y in (torch.zeros_like(x), 1e-9 * x):
+        found = loss(coder, x, y, sparsity=0.0, dead=NONE, k_aux=0)
+        wanted = (y - coder.decode(coder.encode(x, as_trained=True))).square().sum() / (SMALLEST * y.numel())
+        assert found.error.item() == pytest.approx(wanted.item()) and wanted > 1
+        gradient = torch.autograd.grad(found.total, coder.W_dec)[0]
+        assert gradient.isfinite().all() and gradient.abs().sum() > 0
+    assert best_scale(coder, torch.zeros_like(x), torch.zeros_like(x)).isfinite()
+
+
+def test_auxk_of_a_residual_that_is_the_same_everywhere_is_a_number() -> None:
+    coder, x = trained("topk"), tokens()
+    residual, dead = torch.ones_like(x), torch.arange(8, 12)
+    found = auxk(coder, x, residual, dead, 4)
+    guess = coder.pre(x)[:, dead] @ coder.W_dec[dead]
+    assert found.item() == pytest.approx(((residual - guess).square().mean() / SMALLEST_RESIDUAL).item())
 
 
 def test_matryoshka_is_the_mean_over_prefixes() -> None:

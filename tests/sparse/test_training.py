@@ -52,6 +52,12 @@ def test_a_coder_is_trained_on_raw_activations_and_says_how_well(model: prisma.V
     assert not many.W_dec.requires_grad
 
 
+def test_one_token_that_is_held_out_has_no_spread_and_no_numbers(model: prisma.ViT, images: torch.Tensor) -> None:
+    """It ended a training with an error, after its last step."""
+    told = train(model, images[:10], site="pooled", width=8, k=2, steps=3, batch=4, held_out=0.1).told
+    assert "fvu" in told and "fvu_held_out" not in told
+
+
 def test_many_coders_on_one_pass_are_those_of_passes_of_their_own(
     model: prisma.ViT, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from prisma.errors import PrismaError, quoted
 from prisma.runs import record, run
 from prisma.sparse.activations import roles_of, rows_of, token_places
-from prisma.sparse.belonging import hash_of_model, stated_hashes
+from prisma.sparse.belonging import hash_of_model, stated_hash
 from prisma.sparse.inputs import tokens_of
 from prisma.sparse.latent_views import index_of, named, part_of
 from prisma.sparse.latents import Latents, latents
@@ -133,7 +133,7 @@ def _coder(scene: Scene, known: Any) -> PublishedCoder:
         names = ", ".join(one.name for one in known) or "none"
         raise PrismaError(f"expected a sparse coder of {scene.subject.name}, {names}; found {quoted(asked, 60)}")
     one: PublishedCoder = fitting[0]
-    if stated_hashes(one.coder).get("") != hash_of_model(scene.loaded.model):
+    if stated_hash(one.coder) != hash_of_model(scene.loaded.model):
         raise PrismaError(
             f"expected training step {one.step}, of whose weights {one.name} is; found step {scene.step}: choose that "
             "step"
