@@ -2,11 +2,13 @@
 
 import errno
 import fcntl
+import inspect
 import os
 import shutil
 import threading
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,25 @@ def refusing(number: int, of: Callable[[int], bool] = lambda _: True) -> Callabl
 
 def is_folder(descriptor: int) -> bool:
     return Path(f"/proc/self/fd/{descriptor}").is_dir()
+
+
+PACKAGES = (
+    "", ".data", ".editing", ".features", ".language", ".mechanisms", ".publish", ".smallest", ".sparse",
+    ".train",
+)  # fmt: skip
+
+
+def test_every_path_that_a_public_function_takes_may_be_text() -> None:
+    wrong = []
+    for package in PACKAGES:
+        module = import_module(f"prisma{package}")
+        for name in module.__all__:
+            x = getattr(module, name)
+            owned = [getattr(x, own) for own in vars(x) if own[0] != "_"] if inspect.isclass(x) else [x]
+            for function in (x for x in owned if inspect.isfunction(x) or inspect.ismethod(x)):
+                told = {n: str(p.annotation) for n, p in inspect.signature(function).parameters.items()}
+                wrong += [f"{function.__qualname__}({n})" for n, of in told.items() if "Path" in of and "str" not in of]
+    assert wrong == []
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from prisma.language.mouse import FOLDER
 
 
 def load(
-    ref: str | Path, device: str = "cpu", *, revision: str | None = None, hub: Path | None = None
+    ref: str | Path, device: str = "cpu", *, revision: str | None = None, hub: str | Path | None = None
 ) -> tuple[nn.Module, Any]:
     """A causal language model and its tokenizer.
 

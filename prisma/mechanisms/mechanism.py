@@ -11,6 +11,7 @@ from prisma import __version__
 from prisma.errors import PrismaError
 from prisma.fields import conform
 from prisma.files import write_atomic
+from prisma.filesystem import given as given_path
 from prisma.mechanisms.catalog import STEPS, Step
 from prisma.mechanisms.findings import Finding, Mechanism, StepFindings
 from prisma.mechanisms.given import FEWEST_PAIRS, DoesNotApplyError, Given
@@ -30,7 +31,7 @@ def mechanism(
     limit: int = LIMIT,
     pairs: int = PAIRS,
     seed: int = 0,
-    kept: Path | None = None,
+    kept: str | Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Mechanism:
     """What do the parts of a mouse do, and which of them matter? The steps of `catalog.STEPS`, in sentences.
@@ -64,6 +65,7 @@ def mechanism(
         )
     found = ref if isinstance(ref, Subject) else subject(ref, hub)
     given = Given(found.model, found.task, found.objective, found.transform, limit, pairs, seed, found.checkpoints)
+    kept = kept if kept is None else given_path(kept)
     card = _resumed(_empty(found, given), kept)
     with _one_thread():
         for step in STEPS[len(card.steps) :]:

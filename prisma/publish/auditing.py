@@ -37,7 +37,7 @@ class Audit:
 
 
 def audit(
-    repo: str | Sequence[str], hub: Path | None = None, deep: bool = False, *, key: Path | None = None
+    repo: str | Sequence[str], hub: str | Path | None = None, deep: bool = False, *, key: str | Path | None = None
 ) -> list[Finding]:
     """The problems of what is published; none if every label serves the weights of its step, as far as can be told.
 
@@ -82,10 +82,10 @@ def audit(
 
 
 def examine(
-    repo: str | Sequence[str], hub: Path | None = None, deep: bool = False, *, key: Path | None = None
+    repo: str | Sequence[str], hub: str | Path | None = None, deep: bool = False, *, key: str | Path | None = None
 ) -> Audit:
     """The same as `audit`, and how much was looked at."""
-    hub = hub if hub is None else given(hub)
+    hub, key = (path if path is None else given(path) for path in (hub, key))
     repos = _expanded([repo] if isinstance(repo, str) else list(repo), hub)
     with ExitStack() as stack:
         sources = [stack.enter_context(_opened(name, hub)) for name in repos]

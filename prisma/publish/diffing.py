@@ -25,7 +25,7 @@ class Difference:
 def diff(
     what: str | Path,
     repo: str,
-    hub: Path | None = None,
+    hub: str | Path | None = None,
     *,
     base_model: str | None = None,
     license: str | None = None,

@@ -44,11 +44,11 @@ class Forecast:
 def forecast(
     what: str | Path,
     repo: str,
-    hub: Path | None = None,
+    hub: str | Path | None = None,
     *,
     replace: bool = False,
     public: bool = False,
-    sign: Path | None = None,
+    sign: str | Path | None = None,
     base_model: str | None = None,
     license: str | None = None,
     progress: bool = True,

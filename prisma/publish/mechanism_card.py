@@ -77,7 +77,7 @@ def write_mechanism(card: Mechanism, folder: Path) -> tuple[Path, ...]:
 
 
 def publish_mechanism(
-    card: Mechanism, repo: str, hub: Path | None = None, *, sign: Path | None = None, dry_run: bool = False
+    card: Mechanism, repo: str, hub: str | Path | None = None, *, sign: str | Path | None = None, dry_run: bool = False
 ) -> MechanismReport:
     """Put a mechanism card into `main` of a published mouse: its files, and a section of the model card.
 

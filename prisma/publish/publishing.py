@@ -50,11 +50,11 @@ class Report:
 def publish(
     what: str | Path,
     repo: str,
-    hub: Path | None = None,
+    hub: str | Path | None = None,
     *,
     replace: bool = False,
     public: bool = False,
-    sign: Path | None = None,
+    sign: str | Path | None = None,
     base_model: str | None = None,
     license: str | None = None,
     progress: bool = True,
@@ -280,6 +280,6 @@ def _report(there: There, hub: Hub, main: str, **changes: tuple[str, ...]) -> Re
     return Report(hub.repo, hub.place, any(changes.values()), main, labels, **changes, requests=requests, bytes=sent)
 
 
-def preview(run: Path, repo: str) -> str:
+def preview(run: str | Path, repo: str) -> str:
     """The card that `publish` would publish: Markdown with YAML front matter. Raises PrismaError as `plan` does."""
     return plan(given(run), Published(repo).repo).card

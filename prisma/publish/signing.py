@@ -35,7 +35,7 @@ class Signer:
     _made: dict[tuple[str, str], bytes] = field(default_factory=dict, repr=False)  # (name, SHA-256) -> signature
 
     @classmethod
-    def of(cls, key: Path) -> "Signer":
+    def of(cls, key: str | Path) -> "Signer":
         """Raises PrismaError unless `key` is the file of a private key that can sign, and the library is there."""
         key = given(key)
         _expect_library()

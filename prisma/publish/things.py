@@ -122,7 +122,7 @@ def _home() -> Path:
 
 @contextmanager
 def planned_for(
-    what: str | Path, repo: str, hub: Path | None, about: About, *, public: bool = False, progress: bool = False
+    what: str | Path, repo: str, hub: str | Path | None, about: About, *, public: bool = False, progress: bool = False
 ) -> Iterator[tuple[Planned, Hub, Callable[[], None]]]:
     """What would be published, where, and what to call before anything is written.
 

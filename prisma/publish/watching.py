@@ -34,11 +34,11 @@ EVERY = 2.0  # seconds between two looks into the run's folder
 def watch(
     run: str | Path,
     repo: str,
-    hub: Path | None = None,
+    hub: str | Path | None = None,
     *,
     replace: bool = False,
     public: bool = False,
-    sign: Path | None = None,
+    sign: str | Path | None = None,
     every: float = EVERY,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:

@@ -35,7 +35,13 @@ class YankReport:
 
 
 def yank(
-    repo: str, revision: str, why: str, hub: Path | None = None, *, sign: Path | None = None, today: str | None = None
+    repo: str,
+    revision: str,
+    why: str,
+    hub: str | Path | None = None,
+    *,
+    sign: str | Path | None = None,
+    today: str | None = None,
 ) -> YankReport:
     """Take a checkpoint back, for a reason that everybody can read.
 

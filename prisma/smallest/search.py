@@ -33,7 +33,7 @@ BUDGET = 840.0  # seconds
 def smallest(
     recipe: Recipe,
     target: float,
-    out: Path,
+    out: str | Path,
     *,
     grid: Grid | None = None,
     seeds: Sequence[int] = SEEDS,

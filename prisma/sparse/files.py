@@ -18,6 +18,7 @@ from prisma.checkpoint import read_tensors, to_safetensors
 from prisma.errors import PrismaError, quoted
 from prisma.fields import conform, from_dict
 from prisma.files import read_json, write_atomic
+from prisma.filesystem import given
 from prisma.sites import canonical
 from prisma.sparse.coders import BATCHED, Coder, CoderConfig, expect_whole, unit
 from prisma.sparse.foreign import OUTPUT, Said, matrix
@@ -30,13 +31,14 @@ TRANSCODERS = {"standard": "transcoder", "jumprelu": "jumprelu_transcoder"}
 OURS = "prisma"
 
 
-def write_coder(folder: Path, coder: Coder) -> None:
+def write_coder(folder: str | Path, coder: Coder) -> None:
     """Write a coder's two files, the weights first, each whole or not at all.
 
     Raises:
         PrismaError: weights that are not finite, or files that cannot be written.
     """
     expect_whole(coder)
+    folder = given(folder)
     tensors = {name: x.detach().float() for name, x in coder.state_dict().items()}
     write_atomic(folder / WEIGHTS, to_safetensors(tensors, {}))
     write_atomic(folder / CFG, (json.dumps(cfg_of(coder), indent=2, allow_nan=False) + "\n").encode())
@@ -75,12 +77,13 @@ def cfg_of(coder: Coder) -> dict[str, Any]:
     return cfg | {"metadata": {"sae_lens_version": VERSION, **names, OURS: own}}
 
 
-def read_coder(folder: Path) -> Coder:
+def read_coder(folder: str | Path) -> Coder:
     """The coder of a folder in the format of SAELens.
 
     Raises:
         PrismaError: a file is missing, a setting is unknown, or tensors do not fit.
     """
+    folder = given(folder)
     cfg, (tensors, _) = read_json(folder / CFG), read_tensors(folder / WEIGHTS)
     metadata = Said(cfg, folder / CFG).inside("metadata").values
     own = metadata.get(OURS)

@@ -43,7 +43,7 @@ EVALUATED = 6000  # at most this many images of a split are evaluated, so that a
 
 def train(
     recipe: Recipe,
-    out: Path,
+    out: str | Path,
     *,
     resume: bool = False,
     use_wandb: bool = False,
@@ -80,7 +80,7 @@ def train(
         PrismaError: `out` holds something already, or (with `resume`) no run of this recipe; the device or a package is
             missing; a file could not be written or changed since; another process trains there; the loss is not finite.
     """
-    job = Job(recipe, out, command, resume, first)
+    job = Job(recipe, given(out), command, resume, first)
     expect_shares(recipe, processes)
     if not processes.is_first:
         follow(recipe, processes)

@@ -28,7 +28,7 @@ def coder_of(kind: str, **more: object) -> Coder:
 def test_a_coder_is_read_as_it_was_written(kind: str, tmp_path: Path) -> None:
     coder = coder_of(kind)
     coder.metadata["training"] = {"fvu": 0.25, "sites": ["a"]}
-    write_coder(tmp_path, coder)
+    write_coder(str(tmp_path), coder)
     again = read_coder(tmp_path)
     assert (
         again.config == coder.config
