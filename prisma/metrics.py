@@ -188,6 +188,10 @@ def measure(metric: Metric, logits: Tensor, rows: slice | Tensor = slice(None)) 
     """
     if (found := first_not_finite(logits)) is not None:
         raise NotFiniteError(f"expected finite logits; found {found[1]} in image {found[0]}")
+    if not callable(metric):
+        raise PrismaError(
+            f"expected a metric, such as LogitDiff(3, 5) or a function of logits; found a {type(metric).__name__}"
+        )
     values = metric(logits)
     if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
         shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__

@@ -111,6 +111,8 @@ def test_similarity_is_a_cosine() -> None:
 
 def test_a_metric_is_one_finite_number_for_each_image() -> None:
     assert measure(Logit(0), LOGITS).tolist() == [1.0, 0.0]
+    with pytest.raises(PrismaError, match=r"expected a metric, such as LogitDiff\(3, 5\) .*; found a int"):
+        measure(3, torch.zeros(2, 3))  # type: ignore[arg-type]
     with pytest.raises(PrismaError, match=r"one number per image, \[2\]; found \[2, 3\]"):
         measure(lambda x: x, LOGITS)
     with pytest.raises(PrismaError, match="finite; found inf"):

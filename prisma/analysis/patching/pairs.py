@@ -26,7 +26,9 @@ def source_of(into: str) -> str:
 
 def expect_pairs(clean: Tensor, corrupt: Tensor) -> None:
     """Raise PrismaError unless there is a corrupt input of the same shape for each clean one, and at least one pair."""
-    if clean.shape != corrupt.shape or not len(clean):
+    if clean.shape == corrupt.shape and not len(clean):
+        raise PrismaError("expected at least one pair of clean and corrupt; found none")
+    if clean.shape != corrupt.shape:
         shapes = f"{list(clean.shape)} and {list(corrupt.shape)}"
         raise PrismaError(f"clean and corrupt must hold pairs of one shape; found {shapes}{_hint(clean, corrupt)}")
 

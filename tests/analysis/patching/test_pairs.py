@@ -16,6 +16,8 @@ def test_values_come_from_the_other_run() -> None:
         target_and_source(clean, corrupt, "both")
     with pytest.raises(PrismaError, match=r"pairs of one shape; found \[2, 1\] and \[1, 1\]"):
         target_and_source(clean, corrupt[:1], "clean")
+    with pytest.raises(PrismaError, match="expected at least one pair of clean and corrupt; found none"):
+        target_and_source(clean[:0], corrupt[:0], "clean")
 
 
 def test_one_input_for_several_is_told_how_to_be_written() -> None:
