@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from prisma.sparse.coders import COUNTED, Coder
-from prisma.sparse.kernels import Entries, encoded
+from prisma.sparse.kernels import Entries, Matrix, encoded, keep_largest, largest, listed
 
 AUX = 1 / 32
 """The weight of AuxK (Gao et al. 2406.04093)."""
@@ -70,7 +70,7 @@ def step(p: Tensor, theta: Tensor) -> Tensor:
     return _Step.apply(p, theta, False)
 
 
-def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float, dead: Tensor, k_aux: int) -> Loss:
+def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float | Tensor, dead: Tensor, k_aux: int) -> Loss:
     """The loss of a coder on one batch.
 
     Args:
@@ -102,9 +102,11 @@ def best_scale(coder: Coder, x: Tensor, y: Tensor) -> Tensor:
 def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int) -> Tensor:
     """The error with which some dead latents reconstruct the residual [N, O], each token by k of them."""
     p = coder.centred(x) @ coder.W_enc[:, dead] + coder.bias[dead]
-    values, places = p.topk(k, dim=-1, sorted=False)
-    offsets = torch.arange(len(x) + 1, device=x.device) * k
-    guess = Entries(values.flatten(), places.flatten(), offsets).times(coder.W_dec[dead])
+    if listed(p, len(dead)):
+        at = largest(p, k)
+        guess = Entries(at.take(p), at).times(coder.W_dec[dead])
+    else:
+        guess = keep_largest(p, k, p) @ coder.W_dec[dead]
     return (residual - guess).square().sum() / _size(residual - residual.mean(0), SMALLEST_RESIDUAL)
 
 
@@ -118,19 +120,23 @@ _Found = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def _counted(coder: Coder, x: Tensor, y: Tensor) -> _Found:
     """(loss, residual, active, l0) of a kind that keeps a number of latents per token."""
-    entries = encoded(coder.centred(x), coder.W_enc, coder.bias, coder.config.k or 0, coder.kind)
+    c = coder.config
+    code: Entries | Matrix
+    if listed(x, c.width):
+        shift = coder.b_dec if c.centred else None
+        code = encoded(x.to(coder.W_enc.dtype), shift, coder.W_enc, coder.bias, c.k or 0, c.kind)
+    else:
+        code = Matrix(coder.encode(x, as_trained=True))
     size, guess, low = _size(y), coder.b_dec + coder.skipped(x), 0
     errors = []
-    for high in coder.config.prefixes or (coder.config.width,):
-        some = entries.between(low, high) if coder.config.prefixes else entries
+    for high in c.prefixes or (c.width,):
+        some = code.between(low, high) if c.prefixes else code
         guess, low = guess + some.times(coder.W_dec), high
         errors.append((y - guess).square().sum() / size)
-    on = entries.values.detach() != 0
-    counts = torch.zeros(coder.config.width, device=x.device).index_add_(0, entries.columns, on.float())
-    return torch.stack(errors).mean(), y - guess, counts > 0, on.sum() / len(x)
+    return torch.stack(errors).mean(), y - guess, code.active, code.count / len(x)
 
 
-def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float) -> _Found:
+def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float | Tensor) -> _Found:
     """The same of a kind with a sparsity term."""
     p = coder.pre(x)
     lengths, further = coder.W_dec.norm(dim=-1), p.new_zeros(())
