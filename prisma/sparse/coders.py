@@ -279,4 +279,9 @@ def drawn(config: CoderConfig, seed: int = 0) -> Coder:
 
 def unit(rows: Tensor) -> Tensor:
     """The rows of a matrix at length 1; a row of zeros stays."""
-    return rows / rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    return unit_(rows.clone())
+
+
+def unit_(rows: Tensor) -> Tensor:
+    """The same in place."""
+    return rows.div_(rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny))

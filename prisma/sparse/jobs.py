@@ -136,7 +136,7 @@ class Job:
         """Write a checkpoint, and the numbers so far."""
         numbers = {"step": self.learner.taken} | {name: float(value) for name, value in self.last.items()}
         dead = self.learner.dead.double().mean().item()
-        self.lines.append(json.dumps({**numbers, "dead": dead, "sparsity": self.learner.sparsity}))
+        self.lines.append(json.dumps({**numbers, "dead": dead, "sparsity": self.learner.sparsity.item()}))
         write_atomic(folder / METRICS, "".join(f"{line}\n" for line in self.lines).encode())
         write_coder(folder / CHECKPOINTS / f"step-{self.learner.taken:06d}", self.calibrated(facts, self.scaled))
 

@@ -1,13 +1,15 @@
 """The sparse operations of coders: which latents are kept, and products with codes that are nearly all zero.
 
-Two ways lead to every number: dense matrices, and lists of the entries that are not zero. `SPARSE_ABOVE` says from
-which sparsity on the lists pay; the tests compare the two. What is done depends on where a tensor is, never on what can
-be imported.
+Two ways lead to every number: matrices, and lists of the entries that are not zero. Codes are lists on a CPU, and on a
+GPU where the kernels of `gpu_kernels` are for them (`listed`); `SPARSE_ABOVE` says from which sparsity on the encoder's
+gradient comes from a list too. The tests compare the two. What is done depends on where a tensor is, never on what can
+be imported. Away from the CPU no shape depends on a number, so that nothing waits for the host.
 
 Shapes: N token, D width, M latents, E entries that are not zero.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prisma.sparse.gpu_kernels import batch_threshold, fits, top_columns
+from prisma.sparse.gpu_kernels import (
+    LARGEST_ROW,
+    SMALLEST_ROW,
+    batch_threshold,
+    entry_dots,
+    fits,
+    places_above,
+    segment_sums,
+    top_columns,
+)
 
 SPARSE_ABOVE = 50
 """From this many latents for each active one, on a CPU, the encoder's gradient comes from the active ones alone."""
-PART = 65_536  # entries whose directions are in memory together
 
 
 def keep_largest(p: Tensor, k: int, by: Tensor) -> Tensor:
@@ -43,138 +53,223 @@ def top_threshold(p: Tensor, k: int) -> Tensor:
     kept = k * (flat.numel() // p.shape[-1])
     if kept >= flat.numel():
         return flat.new_zeros(())
-    if flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
+    if on_cpu(flat) and flat.dtype in (torch.float32, torch.float64):
         values = flat.numpy()
         values = values[values > 0]
         if len(values) <= kept:
             return flat.new_zeros(())
         return flat.new_tensor(np.partition(values, len(values) - kept - 1)[len(values) - kept - 1])
     if fits(p):
-        return batch_threshold(p.detach().flatten(0, -2), kept)
+        return batch_threshold(flat.view(-1, p.shape[-1]), kept)
     return flat.topk(kept + 1, sorted=False).values.min().clamp_min(0)
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether shapes may depend on numbers, since nothing has to wait for them."""
+    return x.device.type == "cpu"
+
+
+def listed(x: Tensor, width: int) -> bool:
+    """Whether a code of this many latents is a list where x is; else it is a matrix."""
+    return on_cpu(x) or (fits(x) and width >= SMALLEST_ROW)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the entries of a code [N, m] are that are not zero, row by row.
+
+    Attributes:
+        columns, rows: [E], int64.
+        offsets: [N + 1]: where the entries of each row begin. After the last, there may be room that no entry took: it
+            is at row 0 and column 0, and has the value 0.
+        width: m.
+    """
+
+    columns: Tensor
+    rows: Tensor
+    offsets: Tensor
+    width: int
+
+    @classmethod
+    def even(cls, columns: Tensor, width: int) -> "Places":
+        """Those of columns [N, k], as many in each row."""
+        offsets = torch.arange(0, columns.numel() + 1, columns.shape[1], device=columns.device)
+        rows = torch.arange(columns.numel(), device=columns.device) // columns.shape[1]
+        return cls(columns.flatten(), rows, offsets, width)
+
+    @classmethod
+    def of(cls, on: Tensor) -> "Places":
+        """Those of a mask [N, m], on a CPU."""
+        rows, columns = on.nonzero(as_tuple=True)
+        return cls(columns, rows, F.pad(on.sum(1).cumsum(0), (1, 0)), on.shape[1])
+
+    @cached_property
+    def by_latent(self) -> tuple[Tensor, Tensor]:
+        """(order [E], which brings the entries of each latent together, rows ascending; where each begins [m + 1])."""
+        small = torch.int16 if self.width < 2**15 else torch.int32  # fewer bits are sorted sooner
+        columns, order = self.columns.to(small).sort(stable=True)
+        latents = torch.arange(self.width + 1, dtype=small, device=columns.device)
+        return order, torch.searchsorted(columns, latents)
+
+    def take(self, p: Tensor) -> Tensor:
+        """[E]: the numbers of `p` [N, m] there."""
+        values = p[self.rows, self.columns]
+        if on_cpu(p):
+            return values
+        return torch.where(torch.arange(len(values), device=p.device) < self.offsets[-1:], values, 0.0)
 
 
 @dataclass(frozen=True)
 class Entries:
-    """The entries of a code [N, m] that are not zero, row by row."""
+    """A code [N, m] as the list of its entries that are not zero."""
 
     values: Tensor  # [E]
-    columns: Tensor  # [E], int64
-    offsets: Tensor  # [N + 1]: where the entries of each row begin
-
-    @property
-    def rows(self) -> Tensor:
-        """[E]: the row of each entry."""
-        counts = self.offsets.diff()
-        return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-
-    def between(self, low: int, high: int) -> "Entries":
-        """Those of the latents from `low` to before `high`."""
-        here = (self.columns >= low) & (self.columns < high)
-        before = F.pad(here.long().cumsum(0), (1, 0))
-        return Entries(self.values[here], self.columns[here], before[self.offsets])
-
-    def times(self, weight: Tensor) -> Tensor:
-        """The code times a matrix [m, D]: [N, D], in the precision of the matrix."""
-        values = self.values.to(weight.dtype)
-        if weight.is_cuda:
-            product: Tensor = _Times.apply(values, weight, self.columns, self.offsets)
-            return product
-        return F.embedding_bag(
-            self.columns, weight, self.offsets, mode="sum", per_sample_weights=values, include_last_offset=True
-        )
+    places: Places
 
     @classmethod
     def of(cls, z: Tensor) -> "Entries":
-        """Those of a code [N, m]."""
-        on = z != 0
-        rows, columns = on.nonzero(as_tuple=True)
-        return cls(z[rows, columns], columns, F.pad(on.sum(1).cumsum(0), (1, 0)))
+        """Those of a code [N, m], on a CPU."""
+        places = Places.of(z != 0)
+        return cls(places.take(z), places)
+
+    @property
+    def count(self) -> Tensor:
+        """How many there are."""
+        return (self.values.detach() != 0).sum()
+
+    @property
+    def active(self) -> Tensor:
+        """[m], bool: which latents are in it."""
+        on, at = (self.values.detach() != 0).float(), self.places
+        return torch.zeros(at.width, device=on.device).index_add_(0, at.columns, on) > 0
+
+    def between(self, low: int, high: int) -> "Entries":
+        """Those of the latents from `low` to before `high`."""
+        at = self.places
+        here = (at.columns >= low) & (at.columns < high)
+        if not on_cpu(here):
+            return Entries(torch.where(here, self.values, 0.0), at)
+        before = F.pad(here.long().cumsum(0), (1, 0))
+        return Entries(self.values[here], Places(at.columns[here], at.rows[here], before[at.offsets], at.width))
+
+    def times(self, weight: Tensor) -> Tensor:
+        """The code times a matrix [m, D]: [N, D], in the precision of the matrix."""
+        values, at = self.values.to(weight.dtype), self.places
+        if not on_cpu(weight):
+            product: Tensor = _Times.apply(values, weight, at)
+            return product
+        return _summed(values, at.columns, at.offsets, weight)
 
 
-def chosen_entries(p: Tensor, k: int, kind: str) -> tuple[Tensor, Tensor, Tensor]:
-    """(columns, offsets, rows) of the latents of each row that a kind of coder keeps in training."""
-    n = p.shape[0]
+@dataclass(frozen=True)
+class Matrix:
+    """A code [N, m] as a matrix, of which some latents are meant."""
+
+    values: Tensor
+    low: int = 0
+    high: int | None = None
+
+    @property
+    def count(self) -> Tensor:
+        """How many entries are not zero."""
+        return (self.values.detach() != 0).sum()
+
+    @property
+    def active(self) -> Tensor:
+        """[m], bool: which latents have them."""
+        return (self.values.detach() != 0).any(0)
+
+    def between(self, low: int, high: int) -> "Matrix":
+        """That of the latents from `low` to before `high`."""
+        return Matrix(self.values, low, high)
+
+    def times(self, weight: Tensor) -> Tensor:
+        """The code times a matrix [m, D]: [N, D], in the precision of the matrix."""
+        some = slice(self.low, self.high)
+        return self.values[:, some].to(weight.dtype) @ weight[some]
+
+
+def largest(p: Tensor, k: int, by_size: bool = False) -> Places:
+    """Where the k largest of each row of `p` [N, m] are."""
+    if fits(p) and SMALLEST_ROW <= p.shape[1] <= LARGEST_ROW:
+        return Places.even(top_columns(p, k, by_size), p.shape[1])
+    return Places.even((p.abs() if by_size else p).topk(k, dim=-1, sorted=False).indices, p.shape[1])
+
+
+def chosen_places(p: Tensor, k: int, kind: str) -> Places:
+    """Where the latents are that a kind of coder keeps in training, of pre-activations [N, m]."""
+    n, m = p.shape
     if kind in ("batchtopk", "matryoshka"):
-        active = p > top_threshold(p, k)
-        rows, columns = active.nonzero(as_tuple=True)
-        return columns, F.pad(active.sum(1).cumsum(0), (1, 0)), rows
+        theta = top_threshold(p, k)
+        return Places.of(p > theta) if on_cpu(p) else Places(*places_above(p, theta, n * k), m)
     if kind == "groupmax":
         groups = p.unflatten(-1, (k, -1))
-        columns = groups.argmax(-1) + torch.arange(k, device=p.device) * groups.shape[-1]
-    elif fits(p):
-        columns = top_columns(p, k, by_size=kind == "abstopk")
-    else:
-        columns = (p.abs() if kind == "abstopk" else p).topk(k, dim=-1, sorted=False).indices
-    offsets = torch.arange(n + 1, device=p.device) * k
-    return columns.flatten(), offsets, offsets[:-1].repeat_interleave(k) // k
+        return Places.even(groups.argmax(-1) + torch.arange(k, device=p.device) * groups.shape[-1], m)
+    return largest(p, k, by_size=kind == "abstopk")
+
+
+def _summed(values: Tensor, at: Tensor, offsets: Tensor, matrix: Tensor) -> Tensor:
+    """For each segment of a list the sum of the rows `at` of a matrix, times `values`: [segment, D]."""
+    if not on_cpu(matrix):
+        return segment_sums(values, at, offsets, matrix)
+    return F.embedding_bag(at, matrix, offsets, mode="sum", per_sample_weights=values, include_last_offset=True)
+
+
+def _transposed_times(values: Tensor, at: Places, x: Tensor) -> Tensor:
+    """A code's transpose times x [N, D]: [m, D]. The entries are brought into the order of their latents first."""
+    order, bounds = at.by_latent
+    return _summed(values[order], at.rows[order], bounds, x)
 
 
 class _Times(torch.autograd.Function):
-    """A code times a matrix on a GPU, where a product with the whole matrix is faster than sorting the entries."""
+    """A list of entries times a matrix on a GPU."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, weight: Tensor, columns: Tensor, offsets: Tensor) -> Tensor:
-        ctx.save_for_backward(values, weight, columns, offsets)
-        return F.embedding_bag(
-            columns, weight, offsets, mode="sum", per_sample_weights=values, include_last_offset=True
-        )
+    def forward(ctx: Any, values: Tensor, weight: Tensor, at: Places) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        ctx.at = at
+        return segment_sums(values, at.columns, at.offsets, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        values, weight, columns, offsets = ctx.saved_tensors
-        rows = Entries(values, columns, offsets).rows
-        of_values = of_weight = None
-        if ctx.needs_input_grad[0]:
-            of_values = torch.cat(
-                [(grad[r] * weight[c]).sum(-1) for r, c in zip(rows.split(PART), columns.split(PART), strict=True)]
-            )
-        if ctx.needs_input_grad[1]:
-            of_weight = _dense(values, rows, columns, len(offsets) - 1, len(weight)).T @ grad
-        return of_values, of_weight, None, None
-
-
-def _dense(values: Tensor, rows: Tensor, columns: Tensor, n: int, m: int) -> Tensor:
-    """Entries as a matrix [n, m]."""
-    return torch.zeros(n, m, dtype=values.dtype, device=values.device).index_put_((rows, columns), values)
+        (values, weight), at = ctx.saved_tensors, ctx.at
+        of_values = entry_dots(grad, weight, at.columns, at.offsets) if ctx.needs_input_grad[0] else None
+        of_weight = _transposed_times(values, at, grad) if ctx.needs_input_grad[1] else None
+        return of_values, of_weight, None
 
 
 class _Encoded(torch.autograd.Function):
-    """x W + b at the entries that are kept. Neither the matrix [N, m] nor its gradient is kept for the way back."""
+    """(x - shift) W + b at the entries that are kept. Neither the matrix [N, m] nor its gradient is kept afterwards."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, k: int, kind: str
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        ctx: Any, x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, k: int, kind: str
+    ) -> tuple[Tensor, Places]:
+        x = x if shift is None else x - shift
         p = torch.addmm(bias, x, weight)
-        columns, offsets, rows = chosen_entries(p, k, kind)
-        values = p[rows, columns]
-        ctx.save_for_backward(x, weight, columns, offsets, rows)
-        ctx.mark_non_differentiable(columns, offsets, rows)
-        ctx.sparse = x.device.type == "cpu" and weight.shape[1] > SPARSE_ABOVE * k
-        return values, columns, offsets, rows
+        ctx.at = at = chosen_places(p, k, kind)
+        ctx.save_for_backward(x, weight)
+        ctx.from_list = not on_cpu(x) or weight.shape[1] > SPARSE_ABOVE * k
+        return at.take(p), at
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, weight, columns, offsets, rows = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        (x, weight), at = ctx.saved_tensors, ctx.at
         grad, m = grad.to(weight.dtype), weight.shape[1]  # in a lower precision under autocast
-        of_bias = torch.zeros(m, dtype=grad.dtype, device=grad.device).index_add_(0, columns, grad)
-        of_x = Entries(grad, columns, offsets).times(weight.T.contiguous()) if ctx.needs_input_grad[0] else None
-        if ctx.sparse:
-            of_weight = _transposed_times(grad, columns, rows, x, m).T
+        if ctx.from_list:
+            of_weight = _transposed_times(grad, at, x).T
         else:
-            of_weight = x.T @ _dense(grad, rows, columns, len(x), m)
-        return of_x, of_weight, of_bias, None, None
+            of_weight = x.T @ torch.zeros(len(x), m, dtype=grad.dtype).index_put_((at.rows, at.columns), grad)
+        if on_cpu(x):
+            of_bias = torch.zeros(m, dtype=grad.dtype).index_add_(0, at.columns, grad)
+        else:  # where that adds in any order
+            of_bias = _transposed_times(grad, at, torch.ones_like(x[:, :1]))[:, 0]
+        of_x = _summed(grad, at.columns, at.offsets, weight.T.contiguous()) if ctx.needs_input_grad[0] else None
+        of_shift = -(weight @ of_bias) if ctx.needs_input_grad[1] else None  # every token has the same
+        return of_x, of_shift, of_weight, of_bias, None, None
 
 
-def _transposed_times(values: Tensor, columns: Tensor, rows: Tensor, x: Tensor, m: int) -> Tensor:
-    """A code's transpose times x [N, D]: [m, D]. The entries are brought into the order of their latents first."""
-    order = columns.argsort(stable=True)
-    offsets = F.pad(columns.bincount(minlength=m).cumsum(0), (1, 0))
-    return Entries(values[order], rows[order], offsets).times(x)
-
-
-def encoded(x: Tensor, weight: Tensor, bias: Tensor, k: int, kind: str) -> Entries:
-    """The pre-activations [N, m] of centred inputs [N, d], where a coder of this kind keeps them in training."""
-    values, columns, offsets, _ = _Encoded.apply(x, weight, bias, k, kind)
-    return Entries(values if kind == "abstopk" else values.relu(), columns, offsets)
+def encoded(x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, k: int, kind: str) -> Entries:
+    """The pre-activations [N, m] of inputs [N, d] less a shift [d], where a kind of coder keeps them in training."""
+    values, at = _Encoded.apply(x, shift, weight, bias, k, kind)
+    return Entries(values if kind == "abstopk" else values.relu(), at)

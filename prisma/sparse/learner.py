@@ -6,18 +6,21 @@ mean is large beside the spread (gamma), nearly all of them die from it (arXiv 2
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from prisma.errors import PrismaError
-from prisma.sparse.coders import BATCHED, COUNTED, Coder, CoderConfig, drawn, unit
+from prisma.sparse.coders import BATCHED, COUNTED, Coder, CoderConfig, drawn, unit_
 from prisma.sparse.kernels import top_threshold
 from prisma.sparse.losses import Loss, best_scale, loss
 from prisma.sparse.scaling import Scaling, of_raw_activations
+from prisma.train.captured import captured
 
 WARMUP, COOLING = 0.05, 0.2
 """The share of the steps in which the rate rises, and that in which it falls."""
@@ -49,8 +52,25 @@ class Plan:
     frozen: str | None = None  # "decoder" or "encoder": what stays as it was drawn, up to the size of the encoder
 
 
+Capture = Callable[[Callable[[], Loss], Optimizer, Sequence[Tensor]], Callable[[], Loss]]
+"""What makes a graph of a step: `prisma.train.captured.captured`."""
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A step that was captured."""
+
+    like: tuple[Any, ...]  # shapes of its input and output, and whether they are one tensor
+    inputs: tuple[Tensor, ...]  # where it reads them
+    replay: Callable[[], Loss]
+
+
 class Learner:
-    """A coder and its optimizer. `step` is one update, of which everything is in `state`."""
+    """A coder and its optimizer. `step` is one update, of which everything is in `state`.
+
+    On a GPU a step is a CUDA graph, for which everything that changes from step to step is on the device. A step with
+    dead latents is not: how many there are is in the shapes of AuxK.
+    """
 
     def __init__(self, plan: Plan, steps: int, device: torch.device, compute: torch.dtype = torch.float32) -> None:
         self.plan, self.steps, self.compute = plan, steps, compute
@@ -59,12 +79,17 @@ class Learner:
             self.coder.threshold.data.fill_(FIRST_THRESHOLD)
         if plan.frozen is not None:
             (self.coder.W_dec if plan.frozen == "decoder" else self.coder.W_enc).requires_grad_(False)
-        trained = [x for x in self.coder.parameters() if x.requires_grad]
-        self.optimizer = Adam(trained, lr=plan.lr, betas=(0.9, 0.999), fused=True)
+        self.trained = [x for x in self.coder.parameters() if x.requires_grad]
+        on_gpu = device.type == "cuda"
+        self.lr = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
+        self.optimizer = Adam(self.trained, lr=self.lr, betas=(0.9, 0.999), fused=True, capturable=on_gpu)
         self.quiet = torch.zeros(plan.config.width, dtype=torch.long, device=device)  # tokens since a latent was active
-        self.sparsity = plan.sparsity if plan.sparsity is not None else 0.1
+        first = plan.sparsity if plan.sparsity is not None else 0.1
+        self.sparsity = torch.full((), first, dtype=torch.float64, device=device)
         self.revived = torch.zeros(0, dtype=torch.long, device=device)  # the latents of which AuxK has hold
         self.taken = 0  # steps
+        self.capture: Capture | None = captured if on_gpu else None
+        self._graph: _Graph | None = None
 
     @property
     def dead(self) -> Tensor:
@@ -74,6 +99,8 @@ class Learner:
     def step(self, x: Tensor, y: Tensor) -> Loss:
         """One update on tokens [N, d] and what they shall become [N, d_out], centred and scaled.
 
+        On a GPU the numbers that it returns are those of the newest step: read them before the next one.
+
         Raises:
             PrismaError: the loss is not finite, or no latent is active any more.
         """
@@ -81,21 +108,46 @@ class Learner:
             self._begin(x, y)
         if self.taken % REVIVED_EVERY == 0:
             self.revived = self.dead.nonzero()[:, 0]
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.lr * rate(self.taken, self.steps)
-        self.optimizer.zero_grad()
-        with torch.autocast(x.device.type, self.compute, enabled=self.compute != torch.float32):
-            found = loss(self.coder, x, y, sparsity=self.sparsity, dead=self.revived, k_aux=max(x.shape[-1] // 2, 1))
-        found.total.backward()
-        self._along_the_sphere()
-        self.optimizer.step()
-        self._unit_decoder()
-        self.quiet = torch.where(found.active, 0, self.quiet + len(x))
-        self._follow(found)
+        self.lr.fill_(self.plan.lr * rate(self.taken, self.steps))
+        found = self._repeated(x, y) if self._may_repeat else self._take(x, y)
         self.taken += 1
         if self.taken % CHECKED_EVERY == 0 or self.taken == self.steps:
             self._expect_alive(found, len(x))
         return found
+
+    def _take(self, x: Tensor, y: Tensor) -> Loss:
+        """One update: everything that it needs is on the device, and but for AuxK no shape depends on a number."""
+        self.optimizer.zero_grad()
+        exact = self.compute == torch.float32
+        with nullcontext() if exact else torch.autocast(x.device.type, self.compute):
+            k_aux, sparsity = max(x.shape[-1] // 2, 1), self.sparsity.float()
+            found = loss(self.coder, x, y, sparsity=sparsity, dead=self.revived, k_aux=k_aux)
+        found.total.backward()
+        self._along_the_sphere()
+        self.optimizer.step()
+        self._unit_decoder()
+        self.quiet.add_(len(x)).masked_fill_(found.active, 0)
+        self._follow(found)
+        return found
+
+    @property
+    def _may_repeat(self) -> bool:
+        """Whether the next step is one that can be captured; the first one makes the moments of the optimizer."""
+        return self.capture is not None and bool(self.optimizer.state) and not len(self.revived)
+
+    def _repeated(self, x: Tensor, y: Tensor) -> Loss:
+        """The same update by the graph, which is captured when it is first needed."""
+        like = (x.shape, y.shape, x is y)
+        if self._graph is None or self._graph.like != like:
+            assert self.capture is not None
+            inputs = (x.clone(),) if x is y else (x.clone(), y.clone())
+            moments = [value for state in self.optimizer.state.values() for value in state.values()]
+            changed = [*self.trained, *moments, self.quiet, self.sparsity]
+            replay = self.capture(lambda: self._take(inputs[0], inputs[-1]), self.optimizer, changed)
+            self._graph = _Graph(like, inputs, replay)
+        for own, new in zip(self._graph.inputs, (x, y), strict=False):
+            own.copy_(new)
+        return self._graph.replay()
 
     @torch.no_grad()
     def _begin(self, x: Tensor, y: Tensor) -> None:
@@ -112,7 +164,8 @@ class Learner:
         """The coefficient of the sparsity term follows the number of active latents."""
         config = self.plan.config
         if self.plan.sparsity is None and config.k is not None and config.kind not in COUNTED:
-            self.sparsity *= math.exp(max(STEERING, 6 / self.steps) * min(max(found.l0.item() / config.k - 1, -1), 1))
+            off = (found.l0.double() / config.k - 1).clamp(-1, 1)
+            self.sparsity.mul_((max(STEERING, 6 / self.steps) * off).exp())
 
     def _expect_alive(self, found: Loss, batch: int) -> None:
         if not found.total.isfinite():
@@ -131,12 +184,12 @@ class Learner:
         """Take from the decoder's gradient what would change the length of its rows."""
         weight = self.coder.W_dec
         if weight.grad is not None:
-            weight.grad -= (weight.grad * weight).sum(-1, keepdim=True) * weight
+            weight.grad.addcmul_((weight.grad * weight).sum(-1, keepdim=True), weight, value=-1)
 
     @torch.no_grad()
     def _unit_decoder(self) -> None:
         if self.plan.frozen != "decoder":
-            self.coder.W_dec.copy_(unit(self.coder.W_dec))
+            unit_(self.coder.W_dec)
 
     def finished(self, x: Scaling, y: Scaling) -> Coder:
         """The coder as it is now, of raw activations."""
@@ -158,18 +211,19 @@ class Learner:
         for i, x in enumerate(self.optimizer.param_groups[0]["params"]):
             found |= {f"adam.{i}.{key}": value for key, value in self.optimizer.state[x].items()}
         own = {"quiet": self.quiet, "revived": self.revived}
-        return found | own | {"sparsity": torch.tensor(self.sparsity, dtype=torch.float64)}
+        return found | own | {"sparsity": self.sparsity}
 
     def restore(self, state: Mapping[str, Tensor], taken: int) -> None:
         """Continue from a state after `taken` steps."""
         self.coder.load_state_dict({n.removeprefix("coder."): x for n, x in state.items() if n.startswith("coder.")})
-        device = self.quiet.device
+        self._graph, device = None, self.quiet.device  # which has hold of other moments
         for i, x in enumerate(self.optimizer.param_groups[0]["params"]):
             start = f"adam.{i}."
             parts = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
             self.optimizer.state[x] = {name: value.clone().to(device) for name, value in parts.items()}
-        self.quiet, self.revived = state["quiet"].to(device), state["revived"].to(device)
-        self.sparsity, self.taken = float(state["sparsity"]), taken
+        self.quiet.copy_(state["quiet"])
+        self.sparsity.copy_(state["sparsity"])
+        self.revived, self.taken = state["revived"].to(device), taken
 
 
 def rate(step: int, steps: int) -> float:

@@ -14,14 +14,14 @@ reconstruction holds it already: the residual has none.
 Shapes: N token, D width of the input, O of the output, M latents.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from prisma.sparse.coders import COUNTED, Coder
-from prisma.sparse.kernels import Entries, encoded
+from prisma.sparse.kernels import Entries, Matrix, encoded, keep_largest, largest, listed
 
 AUX = 1 / 32
 """The weight of AuxK (Gao et al. 2406.04093)."""
@@ -70,7 +70,7 @@ def step(p: Tensor, theta: Tensor) -> Tensor:
     return _Step.apply(p, theta, False)
 
 
-def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float, dead: Tensor, k_aux: int) -> Loss:
+def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float | Tensor, dead: Tensor, k_aux: int) -> Loss:
     """The loss of a coder on one batch.
 
     Args:
@@ -80,11 +80,11 @@ def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float, dead: Tensor, k
         dead: the latents that AuxK revives, by number.
         k_aux: how many of them for each token at most.
     """
-    found = _counted(coder, x, y) if coder.kind in COUNTED else _penalised(coder, x, y, sparsity)
-    total, residual, active, l0 = found
+    found, residual = _without_auxk(coder, x, y, sparsity)
     if len(dead) and k_aux:
-        total = total + AUX * auxk(coder, x, residual.detach(), dead, min(k_aux, len(dead)))
-    return Loss(total, residual.detach().square().sum() / _size(y), active, l0)
+        revived = auxk(coder, x, residual.detach(), dead, min(k_aux, len(dead)))
+        found = replace(found, total=found.total + AUX * revived)
+    return found
 
 
 @torch.no_grad()
@@ -93,8 +93,7 @@ def best_scale(coder: Coder, x: Tensor, y: Tensor) -> Tensor:
 
     It is <y, y_hat> / <y_hat, y_hat>, over all tokens. Shapes as in `loss`.
     """
-    found = _counted(coder, x, y) if coder.kind in COUNTED else _penalised(coder, x, y, 0.0)
-    guess = y - found[1]
+    guess = y - _without_auxk(coder, x, y, 0.0)[1]
     scale = (y * guess).sum() / guess.square().sum()
     return torch.where(scale.isfinite() & (scale > 0), scale, 1.0)
 
@@ -102,9 +101,11 @@ def best_scale(coder: Coder, x: Tensor, y: Tensor) -> Tensor:
 def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int) -> Tensor:
     """The error with which some dead latents reconstruct the residual [N, O], each token by k of them."""
     p = coder.centred(x) @ coder.W_enc[:, dead] + coder.bias[dead]
-    values, places = p.topk(k, dim=-1, sorted=False)
-    offsets = torch.arange(len(x) + 1, device=x.device) * k
-    guess = Entries(values.flatten(), places.flatten(), offsets).times(coder.W_dec[dead])
+    if listed(p, len(dead)):
+        at = largest(p, k)
+        guess = Entries(at.take(p), at).times(coder.W_dec[dead])
+    else:
+        guess = keep_largest(p, k, p) @ coder.W_dec[dead]
     return (residual - guess).square().sum() / _size(residual - residual.mean(0), SMALLEST_RESIDUAL)
 
 
@@ -113,26 +114,34 @@ def _size(y: Tensor, smallest: float = SMALLEST) -> Tensor:
     return y.square().sum().clamp_min(smallest * y.numel())
 
 
-_Found = tuple[Tensor, Tensor, Tensor, Tensor]
+def _without_auxk(coder: Coder, x: Tensor, y: Tensor, sparsity: float | Tensor) -> tuple[Loss, Tensor]:
+    """The loss without AuxK, and the residual [N, O]."""
+    return _counted(coder, x, y) if coder.kind in COUNTED else _penalised(coder, x, y, sparsity)
 
 
-def _counted(coder: Coder, x: Tensor, y: Tensor) -> _Found:
-    """(loss, residual, active, l0) of a kind that keeps a number of latents per token."""
-    entries = encoded(coder.centred(x), coder.W_enc, coder.bias, coder.config.k or 0, coder.kind)
+def _counted(coder: Coder, x: Tensor, y: Tensor) -> tuple[Loss, Tensor]:
+    """That of a kind that keeps a number of latents per token."""
+    c = coder.config
+    code: Entries | Matrix
+    if listed(x, c.width):
+        shift = coder.b_dec if c.centred else None
+        code = encoded(x.to(coder.W_enc.dtype), shift, coder.W_enc, coder.bias, c.k or 0, c.kind)
+    else:
+        code = Matrix(coder.encode(x, as_trained=True))
     size, guess, low = _size(y), coder.b_dec + coder.skipped(x), 0
-    errors = []
-    for high in coder.config.prefixes or (coder.config.width,):
-        some = entries.between(low, high) if coder.config.prefixes else entries
+    errors, residual = [], y
+    for high in c.prefixes or (c.width,):
+        some = code.between(low, high) if c.prefixes else code
         guess, low = guess + some.times(coder.W_dec), high
-        errors.append((y - guess).square().sum() / size)
-    on = entries.values.detach() != 0
-    counts = torch.zeros(coder.config.width, device=x.device).index_add_(0, entries.columns, on.float())
-    return torch.stack(errors).mean(), y - guess, counts > 0, on.sum() / len(x)
+        residual = y - guess
+        errors.append(residual.square().sum() / size)
+    total = torch.stack(errors).mean() if c.prefixes else errors[0]
+    return Loss(total, errors[-1].detach(), code.active, code.count / len(x)), residual
 
 
-def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float) -> _Found:
-    """The same of a kind with a sparsity term."""
-    p = coder.pre(x)
+def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float | Tensor) -> tuple[Loss, Tensor]:
+    """That of a kind with a sparsity term."""
+    p, size = coder.pre(x), _size(y)
     lengths, further = coder.W_dec.norm(dim=-1), p.new_zeros(())
     if coder.kind == "jumprelu":
         z, penalty = jump(p, coder.threshold), step(p, coder.threshold).sum(-1).mean() / coder.config.width
@@ -141,11 +150,10 @@ def _penalised(coder: Coder, x: Tensor, y: Tensor, sparsity: float) -> _Found:
         z = (p > 0) * ((coder.centred(x) @ coder.W_enc) * coder.r_mag.exp() + coder.b_mag).relu()
         penalty = (gate * lengths).sum(-1).mean() / coder.config.d
         guess = gate @ coder.W_dec.detach() + coder.b_dec.detach() + coder.skipped(x)
-        further = (y - guess).square().sum() / _size(y)
+        further = (y - guess).square().sum() / size
     else:
         z = p.relu()
         penalty = (z * lengths).sum(-1).mean() / coder.config.d
     residual = y - coder.decode(z) - coder.skipped(x)
-    total = residual.square().sum() / _size(y) + sparsity * penalty + further
-    on = z.detach() > 0
-    return total, residual, on.any(0), on.sum() / len(x)
+    error, on = residual.square().sum() / size, z.detach() > 0
+    return Loss(error + sparsity * penalty + further, error.detach(), on.any(0), on.sum() / len(x)), residual

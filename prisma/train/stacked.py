@@ -17,6 +17,7 @@ from torch.optim import AdamW
 
 from prisma.data import task
 from prisma.data.transform import as_floats
+from prisma.train.captured import captured
 from prisma.train.each_run import of_each_run
 from prisma.train.evaluate import evaluate, evaluate_each
 from prisma.train.machine import computes_in_bfloat16
@@ -27,7 +28,6 @@ from prisma.train.run import Run
 from prisma.vit import ViT
 
 AT_ONCE = 128  # steps in a call, so that a signal waits a second at most
-_WARM_UP = 3  # steps before a graph is captured, as torch.cuda.graphs asks for
 
 
 class Stacked:
@@ -219,21 +219,7 @@ class Stacked:
         """A step as one CUDA graph. Weights, moments and tables are afterwards as they were."""
         states = [x for state in self.optimizer.state.values() for x in state.values()]
         changed = [*self.weights.values(), *self.mean_weights.values(), *states, self.place]
-        with torch.no_grad():
-            before = [x.detach().clone() for x in changed]
-        own = torch.cuda.Stream(self.device)
-        own.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(own):
-            for _ in range(_WARM_UP):
-                self._take()
-        torch.cuda.current_stream(self.device).wait_stream(own)
-        graph = torch.cuda.CUDAGraph()
-        self.optimizer.zero_grad()
-        with torch.cuda.graph(graph):
-            self._take()
-        with torch.no_grad():
-            torch._foreach_copy_([x.detach() for x in changed], before)
-        return graph.replay
+        return captured(self._take, self.optimizer, changed)
 
 
 def _stack_weights(models: Sequence[ViT]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prisma.sparse import kernels
-from prisma.sparse.kernels import Entries, encoded, keep_largest, top_threshold
+from prisma.sparse.kernels import Entries, Matrix, Places, encoded, keep_largest, top_threshold
 
 
 def test_the_k_largest_are_kept_in_their_places() -> None:
@@ -31,15 +31,16 @@ def test_products_with_entries_are_products_with_the_matrix(rows: list[list[int]
     columns = torch.tensor([j for row in rows for j in row], dtype=torch.long)
     values = torch.randn(len(columns), dtype=torch.float64, generator=generator)
     offsets = torch.tensor([0, *torch.tensor([len(row) for row in rows]).cumsum(0).tolist()])
-    entries, weight = Entries(values, columns, offsets), torch.randn(7, 3, dtype=torch.float64, generator=generator)
-    dense = torch.zeros(len(rows), 7, dtype=torch.float64).index_put((entries.rows, columns), values)
+    at = Places(columns, torch.tensor([i for i, row in enumerate(rows) for _ in row], dtype=torch.long), offsets, 7)
+    entries, weight = Entries(values, at), torch.randn(7, 3, dtype=torch.float64, generator=generator)
+    dense = torch.zeros(len(rows), 7, dtype=torch.float64).index_put((at.rows, columns), values)
     assert torch.allclose(entries.times(weight), dense @ weight)
+    assert torch.equal(Entries.of(dense).places.offsets, offsets) and torch.equal(entries.active, (dense != 0).any(0))
     some = dense.clone()
     some[:, :2] = some[:, 5:] = 0
     assert torch.allclose(entries.between(2, 5).times(weight), some @ weight)
-    assert torch.allclose(
-        kernels._transposed_times(values, columns, entries.rows, torch.eye(len(rows)).double(), 7), dense.T
-    )
+    assert torch.allclose(Matrix(dense).between(2, 5).times(weight), some @ weight)
+    assert torch.allclose(kernels._transposed_times(values, at, torch.eye(len(rows)).double()), dense.T)
 
 
 @pytest.mark.parametrize("above", [0, 10**9], ids=["sparse", "dense"])
@@ -47,31 +48,22 @@ def test_products_with_entries_are_products_with_the_matrix(rows: list[list[int]
 def test_gradients_are_those_of_autograd(kind: str, above: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "SPARSE_ABOVE", above)
     generator = torch.Generator().manual_seed(0)
-    x, w, b = (
-        torch.randn(s, dtype=torch.float64, generator=generator).requires_grad_() for s in ((9, 4), (4, 12), (12,))
+    x, shift, w, b = (
+        torch.randn(s, dtype=torch.float64, generator=generator).requires_grad_()
+        for s in ((9, 4), (4,), (4, 12), (12,))
     )
     out = torch.randn(12, 5, dtype=torch.float64, generator=generator)
-    entries = encoded(x, w, b, 3, kind)
-    found = torch.autograd.grad(entries.times(out).square().sum(), (x, w, b))
-    p = x @ w + b
-    kept = torch.zeros_like(p).index_put((entries.rows, entries.columns), torch.ones_like(entries.values)).bool()
+    entries = encoded(x, shift, w, b, 3, kind)
+    found = torch.autograd.grad(entries.times(out).square().sum(), (x, shift, w, b))
+    p, at = (x - shift) @ w + b, entries.places
+    kept = torch.zeros_like(p).index_put((at.rows, at.columns), torch.ones_like(entries.values)).bool()
     z = (p if kind == "abstopk" else p.relu()) * kept
-    wanted = torch.autograd.grad((z @ out).square().sum(), (x, w, b))
+    wanted = torch.autograd.grad((z @ out).square().sum(), (x, shift, w, b))
     assert all(torch.allclose(a, c, atol=1e-10) for a, c in zip(found, wanted, strict=True))
 
 
 def test_what_is_done_depends_on_the_tensor_and_not_on_what_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sparsify's decoder fails on a CPU where triton is installed."""
     monkeypatch.setitem(__import__("sys").modules, "triton", type("triton", (), {})())
-    entries = encoded(torch.eye(3), torch.eye(3), torch.zeros(3), 1, "topk")
+    entries = encoded(torch.eye(3), None, torch.eye(3), torch.zeros(3), 1, "topk")
     assert torch.equal(entries.times(torch.eye(3)), torch.eye(3))
-
-
-@pytest.mark.parametrize("kind", ["topk", "batchtopk"])
-def test_the_products_of_a_gpu_have_the_gradients_of_autograd(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "PART", 4)
-    generator = torch.Generator().manual_seed(0)
-    p = torch.randn(6, 9, dtype=torch.float64, generator=generator)
-    columns, offsets, rows = kernels.chosen_entries(p, 2, kind)
-    values, weight = p[rows, columns].requires_grad_(), torch.randn(9, 4, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda v, w: kernels._Times.apply(v, w, columns, offsets), (values, weight))

@@ -1,6 +1,7 @@
 """Steps of training: unit directions, thresholds, dead latents; and planted dictionaries are found."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -8,10 +9,14 @@ import torch
 from prisma.errors import PrismaError
 from prisma.sparse.coders import KINDS, CoderConfig, unit
 from prisma.sparse.learner import SIZING, Learner, Plan, default_lr, rate
+from prisma.sparse.losses import Loss
 from prisma.sparse.metrics import dictionary_recovery
 from prisma.sparse.scaling import Scaling
 
 CPU = torch.device("cpu")
+WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero", "aten::bincount"}
+WAITING |= {"aten::unique_dim", "aten::_unique2", "aten::item", "aten::equal", "aten::repeat_interleave"}
+"""Operators for whose result, or its shape, the host waits."""
 
 
 def planted(n: int, d: int, m: int, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,6 +122,53 @@ def test_the_same_steps_from_a_state_give_the_same_bits() -> None:
         one.step(b, b)
         two.step(b, b)
     assert all(torch.equal(value, two.state()[name]) for name, value in one.state().items())
+
+
+class Still:
+    """An optimizer that does nothing: torch's own are for the devices that it names."""
+
+    def step(self) -> None: ...
+    def zero_grad(self) -> None: ...
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_away_from_the_cpu_depends_on_no_number(kind: str) -> None:
+    """Its tensors have none here, so whatever asked for one, as a selection of unknown length does, would fail."""
+    one, meta = learner(kind, 10), torch.device("meta")
+    one.coder.to(meta)
+    one.optimizer, one.quiet, one.sparsity = Still(), one.quiet.to(meta), one.sparsity.to(meta)  # type: ignore[assignment]
+    x = torch.randn(64, 16, device=meta)
+    assert one._take(x, x).total.device == meta
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        one.step(x, x)  # which looks for dead latents
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_repeated_steps_are_plain_ones(kind: str) -> None:
+    """A graph takes its step again on the tensors that it was given first; here, the step itself stands for it."""
+    x, _ = planted(64 * 24, 16, 24, 2, seed=1)
+    batches = [b - 3 for b in x.split(64)]
+    plain, repeated, resumed = (learner(kind, 24, dead_after=200) for _ in range(3))
+    captures = []
+
+    def capture(step: Callable[[], Loss], optimizer: object, changed: Sequence[torch.Tensor]) -> Callable[[], Loss]:
+        captures.append([x.clone() for x in changed])
+        return step
+
+    repeated.capture = resumed.capture = capture
+    for one in (plain, repeated, resumed):
+        one.quiet[3:5] = 200 - 64 * 6  # so that in the middle latents are dead, and AuxK has its turn
+        one.coder.bias.data[3:5] = -5.0
+    for i, b in enumerate(batches):
+        found = [one.step(b, b if i < 3 else b.clone()) for one in (plain, repeated)]
+        assert found[0].total.item() == found[1].total.item()
+        if i == 3:
+            resumed.restore({name: value.clone() for name, value in repeated.state().items()}, 4)
+    for b in batches[4:]:
+        resumed.step(b, b)
+    for one in (repeated, resumed):
+        assert all(torch.equal(value, one.state()[name]) for name, value in plain.state().items())
+    assert len(captures) == 3 and len(plain.revived) > 0  # one more where the target is a tensor of its own
 
 
 def test_latents_count_as_dead_after_so_many_tokens_and_a_dead_coder_is_an_error() -> None:
