@@ -1,6 +1,6 @@
 """How fast patching is: whole sweeps of ViT-B/16 against as many plain forwards, and against a loop of hooks.
 
-    python -m benchmarks.patching [--rounds 5] [--threads N] [--device cuda] [--dtype bfloat16] [--json FILE]
+    python -m benchmarks.patching [--rounds 5] [--threads N] [--device cuda] [--dtype bfloat16] [--json FILE] [--tiny]
 
 The exact 12 x 12 sweep over heads, next to timm's forward in the same round (144 of them is what one forward per head
 costs), in float32 and with all but the ten largest cells in bfloat16, and to the loop of the main peer, `vit-prisma`,
@@ -13,6 +13,7 @@ far the sweep is from one forward per head, and the memory.
 import resource
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -32,6 +33,7 @@ TOKENS = range(4, 197, 8)  # of those that a token sweep visits; the class token
 TARGETS = {"cpu": 0.35, "cuda": 0.03}
 LOW_TARGETS = {"cpu": 0.25, "cuda": 0.02}  # with all but the ten largest cells in bfloat16
 CELLS = BASE.n_layers * BASE.n_heads
+TINY = replace(BASE, d_model=48, d_mlp=192, d_head=4)
 
 
 def loop(model: prisma.ViT, clean: Tensor, corrupt: Tensor, site: str, cells: list[dict[str, int]]) -> Tensor:
@@ -77,12 +79,12 @@ def peer_loop(clean: Tensor, corrupt: Tensor, device: str, dtype: torch.dtype) -
 def contenders(args: Namespace) -> tuple[dict[str, Callable[[], object]], dict[str, float]]:
     """What is timed, and how many forwards (or cells) each stands for."""
     dtype = getattr(torch, args.dtype)
-    ours = prisma.ViT(BASE).eval().to(args.device, dtype)
-    timms = timm.create_model("vit_base_patch16_224", pretrained=False).eval().to(args.device, dtype)
+    width = {"embed_dim": TINY.d_model} if args.tiny else {}
+    ours = prisma.ViT(TINY if args.tiny else BASE).eval().to(args.device, dtype)
+    timms = timm.create_model("vit_base_patch16_224", pretrained=False, **width).eval().to(args.device, dtype)
     clean, corrupt = torch.randn(2, 1, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(args.device, dtype)
     spread = [{"layer": layer, "token": TOKENS[layer]} for layer in range(12)]
     groups = [[token] for token in TOKENS]
-    batch = CELLS if args.device == "cuda" else None  # a GPU has room for all runs at once
 
     def forwards() -> None:
         with torch.inference_mode():
@@ -91,9 +93,9 @@ def contenders(args: Namespace) -> tuple[dict[str, Callable[[], object]], dict[s
 
     timed: dict[str, Callable[[], object]] = {
         "timm forward": forwards,
-        "head sweep": partial(prisma.sweep, ours, clean, corrupt, "attn.z", METRIC, batch=batch),
+        "head sweep": partial(prisma.sweep, ours, clean, corrupt, "attn.z", METRIC),
         "head sweep, 10 exact": partial(
-            prisma.sweep, ours, clean, corrupt, "attn.z", METRIC, precision="bfloat16", exact_top=10, batch=batch
+            prisma.sweep, ours, clean, corrupt, "attn.z", METRIC, precision="bfloat16", exact_top=10
         ),
         "token sweep": partial(
             activation_patching, ours, clean, corrupt, "resid_pre", METRIC, axis="token", groups=groups
@@ -101,7 +103,7 @@ def contenders(args: Namespace) -> tuple[dict[str, Callable[[], object]], dict[s
         "naive token loop": partial(loop, ours, clean, corrupt, "resid_pre", spread),
         "attribution of heads, tokens, edges": partial(attribute_nodes_and_edges, ours, clean, corrupt, METRIC),
     }
-    if (peer := peer_loop(clean, corrupt, args.device, dtype)) is not None:
+    if not args.tiny and (peer := peer_loop(clean, corrupt, args.device, dtype)) is not None:
         timed["vit-prisma hook loop"] = peer
     cells = {
         "head sweep": CELLS,
@@ -134,7 +136,7 @@ def compared(seconds: dict[str, list[float]], counts: dict[str, float], args: Na
 def exactness(args: Namespace) -> Line:
     """The largest difference of the sweep from one forward per head, over the largest effect."""
     torch.manual_seed(0)
-    model = prisma.ViT(BASE).eval().to(args.device)
+    model = prisma.ViT(TINY if args.tiny else BASE).eval().to(args.device)
     clean, corrupt = torch.randn(2, 1, 3, 224, 224).to(args.device)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = prisma.sweep(model, clean, corrupt, "attn.z", METRIC).flatten()
@@ -149,6 +151,7 @@ def exactness(args: Namespace) -> Line:
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--tiny", action="store_true", help="a width at which nothing is measured, to see that it runs")
     parser.set_defaults(rounds=5)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

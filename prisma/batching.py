@@ -8,20 +8,27 @@ import torch
 from torch import Tensor
 
 from prisma.config import TextConfig
-from prisma.errors import PrismaError
-from prisma.metrics import Metric, measure
+from prisma.errors import NotFiniteError, PrismaError
+from prisma.metrics import Metric, measure, values_of
+from prisma.numbers import exact, first_not_finite
 from prisma.runs import Model
 
 PASS_BYTES = 256 * 2**20
 """The memory that one pass takes at most, when `batch` is chosen automatically."""
+SHARE_OF_FREE = 8
+"""Patched runs take one part in so many of what is free on a GPU, where a pass of many runs takes as long as a few."""
 MOST_INPUTS = 4096
+MOST_LOGITS = 2**24
+"""How many logits a metric that takes several runs is shown at once: what it computes with them takes memory too."""
 
 Rows = slice | Tensor
 """Which of all images a pass holds: a slice, or their indices."""
 
 
-def inputs_per_pass(model: Model, batch: int | None = None, *, memory: int | None = None) -> int:
-    """How many inputs one pass takes: `batch`, or as many as fit in `PASS_BYTES`, and one at least.
+def inputs_per_pass(
+    model: Model, batch: int | None = None, *, memory: int | None = None, within: int = PASS_BYTES
+) -> int:
+    """How many inputs one pass takes: `batch`, or as many as fit in `within` bytes, and one at least.
 
     Args:
         batch: the caller's own choice.
@@ -34,7 +41,21 @@ def inputs_per_pass(model: Model, batch: int | None = None, *, memory: int | Non
         if batch < 1:
             raise PrismaError(f"expected batch to be at least 1; found {batch}")
         return batch
-    return min(max(PASS_BYTES // (block_memory(model) if memory is None else memory), 1), MOST_INPUTS)
+    return min(max(within // (block_memory(model) if memory is None else memory), 1), MOST_INPUTS)
+
+
+def runs_per_pass(model: Model, batch: int | None = None) -> int:
+    """As `inputs_per_pass`, for runs without gradients: on a GPU as many as fit in an eighth of its free memory."""
+    return inputs_per_pass(model, batch, within=_free_bytes(next(model.parameters()).device))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """An eighth of a GPU's free memory as a power of two, so that others on it seldom change the last digits."""
+    if device.type != "cuda":
+        return PASS_BYTES
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = (torch.cuda.mem_get_info(device)[0] + unused) // SHARE_OF_FREE
+    return int(max(PASS_BYTES, 2 ** (free.bit_length() - 1)))
 
 
 def block_memory(model: Model) -> int:
@@ -64,6 +85,28 @@ def measure_rows(metric: Metric, logits: Tensor, rows: Rows, total: int, others:
     if others is None:
         return measure(metric, logits[(places - chosen[0]) % len(logits)], chosen)
     return measure(metric, others.index_put((chosen,), logits), chosen)
+
+
+def measure_runs(metric: Metric, logits: Tensor) -> Tensor:
+    """The metric [run, image] of several runs of the same images, from their logits [run, image, class].
+
+    A metric that takes several runs (`metrics.takes_runs`) is called with many at once, any other once for each run.
+
+    Raises:
+        PrismaError: as in `measure`.
+    """
+    if (found := first_not_finite(logits.flatten(0, 1))) is not None:
+        raise NotFiniteError(f"expected finite logits; found {found[1]} in image {found[0] % logits.shape[1]}")
+    if getattr(type(metric).__call__, "takes_runs", False) or getattr(metric, "takes_runs", False):
+        parts = logits.split(max(MOST_LOGITS // max(logits[0].numel(), 1), 1))
+    else:
+        parts = logits.unbind()
+    together = torch.cat([values_of(metric, part).view(-1, logits.shape[1]) for part in parts])
+    if (found := first_not_finite(together.flatten())) is not None:
+        raise NotFiniteError(
+            f"expected a metric that is finite; found {found[1]} in image {found[0] % logits.shape[1]}"
+        )
+    return exact(together)
 
 
 def metric_gradient(metric: Metric, logits: Tensor, rows: Rows, total: int) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,8 @@ BRANCHES: Mapping[str, tuple[str, str, str]] = {
     "mlp": ("ln2", "scale2", "resid_post"),
 }
 """Branch of a block -> its norm, its layer scale, and the residual stream after its output has been added."""
-RESUMABLE = ("attn.z", "attn_out", "resid_mid", "mlp.post", "mlp_out")
-"""Sites of a block from whose value the block can be continued: `Block.resume`."""
+RESUMABLE = ("resid_pre", "attn.z", "attn_out", "resid_mid", "mlp.post", "mlp_out", "resid_post")
+"""Sites of a block up to which it can be run, and from whose value it can be continued: `Block.until`, `resume`."""
 
 
 class Block(nn.Module):
@@ -77,8 +77,35 @@ class Block(nn.Module):
             raise PrismaError("expected a block with an MLP; found none")
         return self._added("mlp", self.mlp(self.read("mlp", x_BTM, tap), tap.within("mlp")), tap)
 
+    def until(self, site: str, x_BTM: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The value of a site, and the two streams that `resume` takes with it; nothing after the site is computed.
+
+        Args:
+            site: one of `RESUMABLE`.
+            x_BTM: the stream before the block.
+        """
+        if site in ("resid_pre", "resid_post"):
+            return x_BTM if site == "resid_pre" else self(x_BTM), x_BTM, None
+        if site == "attn.z":
+            return self.attn.heads(self.read("attn", x_BTM)), x_BTM, None
+        out = self.attn_branch(x_BTM)
+        if site == "attn_out":
+            return out, x_BTM, None
+        resid_mid = self.after("attn", x_BTM + out)
+        read = x_BTM if self.parallel else resid_mid
+        if site == "mlp.post":
+            assert self.mlp is not None
+            return self.mlp.neurons(self.read("mlp", read)), x_BTM, resid_mid
+        return resid_mid if site == "resid_mid" else self.mlp_branch(read), x_BTM, resid_mid
+
     def resume(
-        self, site: str, value: Tensor, x_BTM: Tensor, resid_mid: Tensor | None = None, tap: AnyTap = no_tap
+        self,
+        site: str,
+        value: Tensor,
+        x_BTM: Tensor,
+        resid_mid: Tensor | None = None,
+        tap: AnyTap = no_tap,
+        keep: int | None = None,
     ) -> Tensor:
         """The residual stream after the block, from the value of one of its sites; nothing before it is computed.
 
@@ -86,7 +113,14 @@ class Block(nn.Module):
             site: one of `RESUMABLE`.
             x_BTM: the stream that attention reads and adds to.
             resid_mid: the stream that the MLP adds to; needed for sites of the MLP.
+            keep: only so many tokens, from the first, are computed.
         """
+        if site == "resid_pre":
+            after: Tensor = self(value, tap, keep)
+            return after
+        value, x_BTM, resid_mid = value[:, :keep], x_BTM[:, :keep], None if resid_mid is None else resid_mid[:, :keep]
+        if site == "resid_post":
+            return tap(site, value)
         if site == "resid_mid":
             return self.mlp_half(tap(site, value), x_BTM, tap)
         if site in ("mlp.post", "mlp_out"):

@@ -107,13 +107,25 @@ class DividedBlock(Block):
         """What attention over time adds to the stream: time(ln_time(x)); zero for the class token."""
         return self._added("time", self.time(self.read("time", x_BTM, tap), tap.within("time")), tap)
 
+    def until(self, site: str, x_BTM: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As in every block; the stream that attention reads is that after attention over time."""
+        if site not in ("resid_pre", "resid_post"):
+            x_BTM = self.after("time", x_BTM + self.time_branch(x_BTM))
+        return super().until(site, x_BTM)
+
     def resume(
-        self, site: str, value: Tensor, x_BTM: Tensor, resid_mid: Tensor | None = None, tap: AnyTap = no_tap
+        self,
+        site: str,
+        value: Tensor,
+        x_BTM: Tensor,
+        resid_mid: Tensor | None = None,
+        tap: AnyTap = no_tap,
+        keep: int | None = None,
     ) -> Tensor:
         """As in every block, and from `resid_time`."""
         if site == "resid_time":
-            return self.space_half(tap(site, value), tap)
-        return super().resume(site, value, x_BTM, resid_mid, tap)
+            return self.space_half(tap(site, value), tap)[:, :keep]
+        return super().resume(site, value, x_BTM, resid_mid, tap, keep)
 
     def read(self, branch: str, x_BTM: Tensor, tap: AnyTap = no_tap) -> Tensor:
         """As in every block; attention over time reads the patches alone."""

@@ -3,18 +3,21 @@
 A class is one for all images, or one for each image of the call. Any function from logits to one number per image can
 be used as a metric. The metrics here compute in float32 at least, also from logits in half precision.
 
+A metric marked with `takes_runs` also takes the logits of several runs of the images, [run, batch, class], at once, and
+gives [run, batch], which is what it gives for each run alone. All metrics here do; any other is called for each run.
+
 Where several classes have the same logit, no answer is better than another: `Rank` puts each at the mean of the ranks
 that they share, and `top_share` divides the first place among them. So constant logits give what guessing gives.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from prisma.errors import NotFiniteError, PrismaError, warn
+from prisma.errors import NotFiniteError, PrismaError
 from prisma.numbers import exact, first_not_finite
 
 Metric = Callable[[Tensor], Tensor]
@@ -24,8 +27,13 @@ Target = int | Sequence[int] | Tensor
 """A class, or one for each image."""
 
 
-FLAT = 1e-4
-"""A gradient that allows less than this share of the change of its metric is zero, to within rounding."""
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def takes_runs(metric: Call) -> Call:
+    """Mark a metric, or the `__call__` of a class of them, that may be called with the logits of several runs."""
+    metric.takes_runs = True  # type: ignore[attr-defined]
+    return metric
 
 
 class _OfClasses:
@@ -51,6 +59,7 @@ class LogitDiff(_OfClasses):
         if bool((pair[0] == pair[1]).all()):  # of some images alone, the difference is 0, and that is its value
             raise PrismaError(f"expected two classes that differ; found {self.correct} as correct and as wrong")
 
+    @takes_runs
     def __call__(self, logits: Tensor) -> Tensor:
         logits = exact(logits)
         return _of(self.correct, logits) - _of(self.wrong, logits)
@@ -62,6 +71,7 @@ class Logit(_OfClasses):
 
     target: Target
 
+    @takes_runs
     def __call__(self, logits: Tensor) -> Tensor:
         return _of(self.target, exact(logits))
 
@@ -72,6 +82,7 @@ class Probability(_OfClasses):
 
     target: Target
 
+    @takes_runs
     def __call__(self, logits: Tensor) -> Tensor:
         return _of(self.target, exact(logits).softmax(-1))
 
@@ -85,6 +96,7 @@ class Rank(_OfClasses):
 
     target: Target
 
+    @takes_runs
     def __call__(self, logits: Tensor) -> Tensor:
         above, tied = above_and_tied(logits, self.target)
         return above + (tied - 1) / 2
@@ -102,12 +114,13 @@ class KL:
     def __post_init__(self) -> None:
         _keep_tensor(self, "reference", "the logits [batch, class] of a reference run")
 
+    @takes_runs
     def __call__(self, logits: Tensor) -> Tensor:
-        if self.reference.shape not in (logits.shape, (1, logits.shape[1])):
-            one = self.reference.shape == logits.shape[1:]
+        if self.reference.shape not in (logits.shape[-2:], (1, logits.shape[-1])):
+            one = self.reference.shape == logits.shape[-1:]
             advice = ": for one reference for all images, use reference[None]" if one else ""
             raise PrismaError(
-                f"expected reference logits {list(logits.shape)}; found {list(self.reference.shape)}{advice}"
+                f"expected reference logits {list(logits.shape[-2:])}; found {list(self.reference.shape)}{advice}"
             )
         expected, found = (exact(x).log_softmax(-1) for x in (self.reference.to(logits.device), logits))
         surprise = torch.where(expected.exp() > 0, expected - found, 0)  # 0 log 0 is 0, and so is its gradient
@@ -126,9 +139,10 @@ class Similarity:
     def __post_init__(self) -> None:
         _keep_tensor(self, "direction", "a direction [features]")
 
+    @takes_runs
     def __call__(self, logits: Tensor) -> Tensor:
-        if self.direction.shape not in (logits.shape, logits.shape[1:]):
-            raise PrismaError(f"expected a direction [{logits.shape[1]}]; found {list(self.direction.shape)}")
+        if self.direction.shape not in (logits.shape[-2:], logits.shape[-1:]):
+            raise PrismaError(f"expected a direction [{logits.shape[-1]}]; found {list(self.direction.shape)}")
         logits = exact(logits)
         return torch.cosine_similarity(logits, self.direction.to(logits).expand_as(logits), dim=-1)
 
@@ -188,14 +202,7 @@ def measure(metric: Metric, logits: Tensor, rows: slice | Tensor = slice(None)) 
     """
     if (found := first_not_finite(logits)) is not None:
         raise NotFiniteError(f"expected finite logits; found {found[1]} in image {found[0]}")
-    if not callable(metric):
-        raise PrismaError(
-            f"expected a metric, such as LogitDiff(3, 5) or a function of logits; found a {type(metric).__name__}"
-        )
-    values = metric(logits)
-    if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
-        shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise PrismaError(f"expected a metric that returns one number per image, [{len(logits)}]; found {shape}")
+    values = values_of(metric, logits)
     wanted = values[rows]
     if (found := first_not_finite(wanted)) is not None:
         image = torch.arange(len(logits))[rows if isinstance(rows, slice) else rows.cpu()][found[0]]
@@ -203,10 +210,25 @@ def measure(metric: Metric, logits: Tensor, rows: slice | Tensor = slice(None)) 
     return exact(wanted)
 
 
+def values_of(metric: Metric, logits: Tensor) -> Tensor:
+    """The metric [..., image] of logits [..., image, class]. Raises PrismaError: it is not one number per image."""
+    if not callable(metric):
+        raise PrismaError(
+            f"expected a metric, such as LogitDiff(3, 5) or a function of logits; found a {type(metric).__name__}"
+        )
+    values = metric(logits)
+    if not isinstance(values, Tensor) or values.shape != logits.shape[:-1]:
+        shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise PrismaError(
+            f"expected a metric that returns one number per image, {list(logits.shape[:-1])}; found {shape}"
+        )
+    return values
+
+
 def above_and_tied(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
     """How many classes have a larger logit than the target, and how many the same, itself included: two of [batch]."""
-    own = _of(target, logits)[:, None]
-    return tuple(exact(count.sum(1)) for count in (logits > own, logits == own))  # type: ignore[return-value]
+    own = _of(target, logits)[..., None]
+    return tuple(exact(count.sum(-1)) for count in (logits > own, logits == own))  # type: ignore[return-value]
 
 
 def top_share(above: Tensor, tied: Tensor) -> Tensor:
@@ -246,40 +268,13 @@ def _classes(target: Target) -> int | tuple[int, ...]:
     return tuple(chosen.tolist()) if chosen.ndim else int(chosen)
 
 
-def expect_slope(metric: Metric, reach: Tensor, change: Tensor, remedy: str) -> None:
-    """Check that the gradient of a metric says something about how the metric changes.
-
-    Args:
-        reach: [image], the largest change that the gradient allows: its norm times how far the logits move.
-        change: [image], how much the metric changes when the logits move that far.
-        remedy: what the user can do, for the message.
-
-    Raises:
-        PrismaError: for at least half of the images the gradient is zero to within rounding although the metric
-            changes, so that every effect would be zero to first order: at the smallest value of the metric, as of the
-            divergence from the run itself, or where it is saturated. For fewer images it is a warning.
-    """
-    flat = reach < FLAT * change.abs()
-    if not flat.any():
-        return
-    first, count = int(flat.nonzero()[0]), int(flat.sum())
-    name = getattr(metric, "__name__", type(metric).__name__)
-    problem = (
-        f"expected a metric whose gradient is not zero where it is taken; found {name}, with a gradient of zero "
-        f"for {count} of {len(flat)} images (the first is {first}), although it changes by "
-        f"{change[first].item():.2g} there: to first order every effect would be zero; {remedy}"
-    )
-    if 2 * count >= len(flat):
-        raise PrismaError(problem)
-    warn(problem)
-
-
 def _of(target: Target, scores: Tensor) -> Tensor:
+    """[..., batch]: the score of each image's class, from scores [..., batch, class]."""
     chosen = torch.as_tensor(target, device=scores.device)
-    if chosen.is_floating_point() or chosen.shape not in ((), scores.shape[:1]):
+    if chosen.is_floating_point() or chosen.shape not in ((), scores.shape[-2:-1]):
         found = f"{list(chosen.shape)} of {chosen.dtype}"
-        raise PrismaError(f"expected one class, or one for each of {len(scores)} images; found {found}")
-    if not ((chosen >= 0) & (chosen < scores.shape[1])).all():
-        wrong = chosen[(chosen < 0) | (chosen >= scores.shape[1])].flatten()[0].item()
-        raise PrismaError(f"expected a class from 0 to {scores.shape[1] - 1}; found {wrong}")
-    return scores.gather(1, chosen.long().expand(len(scores))[:, None])[:, 0]
+        raise PrismaError(f"expected one class, or one for each of {scores.shape[-2]} images; found {found}")
+    if not ((chosen >= 0) & (chosen < scores.shape[-1])).all():
+        wrong = chosen[(chosen < 0) | (chosen >= scores.shape[-1])].flatten()[0].item()
+        raise PrismaError(f"expected a class from 0 to {scores.shape[-1] - 1}; found {wrong}")
+    return scores.gather(-1, chosen.long().expand(scores.shape[:-1])[..., None])[..., 0]

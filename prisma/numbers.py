@@ -12,9 +12,12 @@ def exact(x: Tensor) -> Tensor:
 
 
 def are_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether all numbers of all tensors are finite: one pass over them, no copy, one transfer from their device."""
-    extremes = [end.double() for x in tensors for end in _extremes(x)]
-    return not extremes or bool(torch.stack(extremes).isfinite().all())
+    """Whether all numbers of all tensors are finite: one pass, no copy, one transfer for each precision."""
+    extremes: dict[torch.dtype, list[Tensor]] = {}  # those of one kind are looked at in one call
+    for x in tensors:
+        for end in _extremes(x):
+            extremes.setdefault(end.dtype, []).append(end)
+    return all(bool(torch.stack(ends).isfinite().all()) for ends in extremes.values())
 
 
 def _extremes(x: Tensor) -> tuple[Tensor, ...]:

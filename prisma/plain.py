@@ -83,11 +83,11 @@ def uncompiled(module: M) -> M:
         hooks = {name: x for name, x in vars(module).items() if name.startswith(("_forward_", "_backward_")) and x}
         merged = {name: {**x, **vars(inner)[name]} for name, x in hooks.items() if "_pre_" in name}
         merged |= {name: {**vars(inner)[name], **x} for name, x in hooks.items() if "_pre_" not in name}
-        return _with(inner, merged) if merged else inner
+        return copied_with(inner, merged) if merged else inner
     children = {name: None if part is None else uncompiled(part) for name, part in module._modules.items()}
     if all(children[name] is part for name, part in module._modules.items()):
         return module
-    return _with(module, {"_modules": children})
+    return copied_with(module, {"_modules": children})
 
 
 def is_compiled(module: nn.Module) -> bool:
@@ -108,8 +108,8 @@ def expect_unwrapped(model: nn.Module) -> None:
             )
 
 
-def _with(module: M, changes: dict[str, Any]) -> M:
-    """A module with the same weights and some other attributes; one that was compiled in place is no longer so."""
+def copied_with(module: M, changes: dict[str, Any]) -> M:
+    """A module with the same weights and parts, but for some attributes; compiled in place, it is no longer so."""
     copy = type(module).__new__(type(module))
     object.__setattr__(copy, "__dict__", {**vars(module), **changes})
     vars(copy).pop("_compiled_call_impl", None)

@@ -216,7 +216,7 @@ def finish(model: Model, x: Tensor, inputs: Tensor, *, start: int, tap: Tap | No
     """
     expect_plain(model, [""], "a run that starts inside the model", gradients=torch.is_grad_enabled())
     tap = Tap() if tap is None else tap
-    x = model.encode(x, start=start, tap=tap, keep=_tokens_needed(model, tap))
+    x = model.encode(x, start=start, tap=tap, keep=tokens_needed(model, tap))
     return _read_out(model, x, inputs, tap)
 
 
@@ -245,10 +245,9 @@ def resume(
     tap = Tap() if tap is None else tap
     if not in_steps(model, site):
         return _whole(model, inputs, layer, site, value, x, resid_mid, tap)
-    if layer == model.config.n_layers - 1 and (keep := _tokens_needed(model, tap)) is not None:
-        value, x, resid_mid = value[:, :keep], x[:, :keep], None if resid_mid is None else resid_mid[:, :keep]
+    keep = tokens_needed(model, tap) if layer == model.config.n_layers - 1 else None
     block: Any = model.blocks[layer]
-    after = block.resume(site, value, x, resid_mid, tap.within(f"blocks.{layer}"))
+    after = block.resume(site, value, x, resid_mid, tap.within(f"blocks.{layer}"), keep)
     return finish(model, after, inputs, start=layer + 1, tap=tap)
 
 
@@ -257,7 +256,7 @@ def _whole(
 ) -> Tensor:
     """As `resume`, by a run from the inputs on in which the given values are set."""
     middle = resid_mid if site.startswith("mlp") else None
-    given = {attention_stream(model, layer): x, f"blocks.{layer}.resid_mid": middle}
+    given = {attention_stream(model, layer): None if site == "resid_pre" else x, f"blocks.{layer}.resid_mid": middle}
     given[f"blocks.{layer}.{site}"] = value
     edits = {name: (Set(found), *tap.edit.get(name, ())) for name, found in given.items() if found is not None}
     whole = Tap(tap.read, {**tap.edit, **edits}, tensors=tap.tensors, reached=tap.reached)
@@ -266,7 +265,7 @@ def _whole(
     return logits
 
 
-def _tokens_needed(model: Model, tap: Tap) -> int | None:
+def tokens_needed(model: Model, tap: Tap) -> int | None:
     """How many tokens of the last block, from the first, a run needs; None for all."""
     last = model.config.n_layers
     if any(_stage(model, site) >= last for site in (*tap.read, *tap.edit)):
@@ -297,4 +296,5 @@ def sites_of_every_block(model: Model, site: str) -> list[str]:
         raise PrismaError(f"expected a site of every block, without its number, such as attn.z; found {site!r}")
     if matching(named, [name.removeprefix(first) for name in known if name.startswith(first)]) != [named]:
         raise PrismaError(f"expected one site of every block, such as attn.z; found {site!r}")
-    return [name for layer in range(model.config.n_layers) for name in matching(f"blocks.{layer}.{named}", known)]
+    names, there = [f"blocks.{layer}.{named}" for layer in range(model.config.n_layers)], set(known)
+    return [name if name in there else matching(name, known)[0] for name in names]

@@ -9,17 +9,20 @@ from torch import Tensor
 
 
 @contextmanager
-def counting(kind: type[torch.nn.Module]) -> Iterator[list[int]]:
-    """Rows of every call of a module of this kind, while the block lasts (for models whose sites are known by then)."""
+def counting(kind: type[torch.nn.Module], step: str = "forward") -> Iterator[list[int]]:
+    """Rows of every call of a module of this kind, or of one of its steps, while the block lasts.
+
+    For models whose sites are known by then.
+    """
     rows: list[int] = []
-    forward = kind.forward
+    forward = getattr(kind, step)
 
     def counted(self: Any, x: Tensor, *rest: Any) -> Tensor:
         rows.append(len(x))
         return forward(self, x, *rest)
 
-    kind.forward = counted  # type: ignore[method-assign]
+    setattr(kind, step, counted)
     try:
         yield rows
     finally:
-        kind.forward = forward  # type: ignore[method-assign]
+        setattr(kind, step, forward)

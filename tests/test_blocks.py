@@ -60,9 +60,24 @@ def test_a_changed_value_and_edits_after_it_are_as_in_a_run_with_edits(name: str
         expected = prisma.run(model, images, edit)
         found = resume(model, images, LAYER, site, value, stream, own["resid_mid"])
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+        if site == "resid_post":
+            continue  # nothing of the block comes after it
         expected = prisma.run(model, images, {**edit, f"blocks.{LAYER}.resid_post": prisma.Scale(0.5)})
         found = resume(model, images, LAYER, site, value, stream, own["resid_mid"], Tap(edit=later))
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name, fields in VARIANTS.items() if fields.get("n_layers") != 0])
+@torch.no_grad()
+def test_a_block_up_to_a_site_and_from_there_is_the_block(name: str) -> None:
+    model, images = inputs_of(name)
+    own, block = streams_of(model, images), model.blocks[LAYER]
+    for site in (site for site in RESUMABLE if site in own):
+        value, stream, mid = block.until(site, own["resid_pre"])
+        torch.testing.assert_close(value, own[site], rtol=0, atol=1e-12)
+        torch.testing.assert_close(block.resume(site, value, stream, mid), own["resid_post"], rtol=0, atol=1e-12)
+        few = block.resume(site, value + 1, stream, mid, keep=1)
+        torch.testing.assert_close(few, block.resume(site, value + 1, stream, mid)[:, :1], rtol=0, atol=1e-12)
 
 
 @torch.no_grad()

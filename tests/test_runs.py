@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from prisma import LogitDiff, PrismaError, Scale, Zero, record, run, sweep
 from prisma.inventory import site_names
+from prisma.runs import attention_stream, sites_of_every_block
 from prisma.vit import Block, Readout
 from tests.counting import counting
-from tests.variants import images_of, model_of
+from tests.variants import images_of, model_of, tower_of
 
 # record and run
 
@@ -156,3 +157,13 @@ def test_a_model_in_a_wrapper_is_asked_for_by_its_name() -> None:
     for foreign, sentence in wrapped:
         with pytest.raises(PrismaError, match=rf"^expected a prisma.ViT; {sentence}"):
             record(foreign, images_of(model), "embed")
+
+
+def test_attention_reads_the_stream_after_time_in_divided_attention() -> None:
+    assert attention_stream(model_of("base"), 1) == "blocks.1.resid_pre"
+    assert attention_stream(model_of("divided"), 1) == "blocks.1.resid_time"
+    assert attention_stream(tower_of("base"), 0) == "blocks.0.resid_pre"
+
+
+def test_sites_of_every_block_are_named_in_order() -> None:
+    assert sites_of_every_block(model_of("base", n_layers=3), "attn.hook_z") == [f"blocks.{i}.attn.z" for i in range(3)]

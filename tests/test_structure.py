@@ -23,7 +23,7 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("vit", "text"),
     ("inventory", "outline"),
     ("metrics", "circuits", "checkpoint"),
-    ("runs", "run_folder"),
+    ("runs", "run_folder", "slope"),
     ("repository", "batching", "ledger", "analysis.statistics"),
     ("data",),
     ("pretrained",),

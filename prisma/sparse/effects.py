@@ -16,8 +16,7 @@ from prisma.batching import inputs_per_pass
 from prisma.blocks import RESUMABLE
 from prisma.data.pictures import Pictures
 from prisma.edits import Set
-from prisma.plain import is_plain
-from prisma.runs import Model, attention_stream, finish, record, resume, run
+from prisma.runs import Model, attention_stream, record, resume, run
 from prisma.sites import Cache
 from prisma.sparse.activations import bare
 from prisma.sparse.coders import Coder
@@ -93,8 +92,6 @@ class Effects:
             places = torch.as_tensor(list(self.tokens), device=changed.device)
             changed[:, places] -= written.to(changed).view(*written.shape[:2], *changed.shape[2:])
         block, name = self._place or (0, "")
-        if name in ("resid_pre", "resid_post") and is_plain(self.model):
-            return finish(self.model, changed, pixels[rows], start=block + (name == "resid_post"))
         if self._streams:
             stream, middle = (acts[site][rows] for site in self._streams)
             return resume(self.model, pixels[rows], block, name, changed, stream, middle)

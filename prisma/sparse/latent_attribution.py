@@ -22,10 +22,11 @@ from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.batching import inputs_per_pass, measure_rows, metric_gradient
 from prisma.edits import Add, Set
 from prisma.errors import PrismaError
-from prisma.metrics import Metric, expect_slope
+from prisma.metrics import Metric
 from prisma.numbers import exact
 from prisma.runs import Model, check_pixels, run
 from prisma.sites import Cache
+from prisma.slope import expect_slope
 from prisma.sparse.activations import rows_of
 from prisma.sparse.latent_nodes import Code, Coders, LatentEffects, Nodes
 

@@ -21,8 +21,9 @@ from prisma.analysis.border import guarded, record
 from prisma.batching import metric_gradient
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
-from prisma.metrics import Logit, Metric, expect_slope
+from prisma.metrics import Logit, Metric
 from prisma.runs import run
+from prisma.slope import expect_slope
 from prisma.vit import ViT
 
 

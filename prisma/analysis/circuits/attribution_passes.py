@@ -19,11 +19,12 @@ from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.patching.pairs import source_of, target_and_source
 from prisma.batching import inputs_per_pass, measure_rows, metric_gradient
 from prisma.errors import PrismaError
-from prisma.metrics import Metric, expect_slope
+from prisma.metrics import Metric
 from prisma.numbers import exact
 from prisma.plain import expect_plain, is_plain
 from prisma.runs import check_pixels
 from prisma.sites import no_tap
+from prisma.slope import expect_slope
 from prisma.vit import ViT
 
 RULES = ("gradient", "cp_lrp", "attn_lrp")

@@ -17,9 +17,9 @@ from prisma.analysis.circuits.circuit_run import run_edges
 from prisma.analysis.circuits.graph import Graph
 from prisma.analysis.patching.pairs import expect_pairs
 from prisma.analysis.statistics import share_of
-from prisma.batching import inputs_per_pass
+from prisma.batching import inputs_per_pass, measure_runs
 from prisma.errors import PrismaError, warn
-from prisma.metrics import Metric, measure
+from prisma.metrics import Metric
 from prisma.vit import ViT
 
 ABLATIONS = ("corrupt", "mean", "zero")
@@ -70,7 +70,7 @@ class Verifier:
     def measure(self, edges_CSV: Tensor) -> Tensor:
         """The metric of each circuit for each pair [circuit, image]."""
         logits = run_edges(self.model, self.images, edges_CSV, self.other, batch=self.batch)
-        return torch.stack([measure(self.metric, of_circuit) for of_circuit in logits])
+        return measure_runs(self.metric, logits)
 
     def share(self, edges_CSV: Tensor) -> Tensor:
         """Faithfulness of each circuit [circuit]: 0 as without edges, 1 as with all of them."""

@@ -20,9 +20,9 @@ from torch import Tensor
 from prisma.analysis.border import guarded, record
 from prisma.analysis.directions.places import Place, PlacedRuns
 from prisma.analysis.result import Effect
-from prisma.batching import inputs_per_pass
+from prisma.batching import inputs_per_pass, measure_runs
 from prisma.errors import PrismaError
-from prisma.metrics import Metric, measure
+from prisma.metrics import Metric
 from prisma.numbers import exact
 from prisma.view.figures.doses import draw_doses
 from prisma.vit import ViT
@@ -139,8 +139,8 @@ def steering(
 
 def _curve(runs: PlacedRuns, metric: Metric, direction: Tensor, doses: Tensor) -> Tensor:
     """The metric [image, dose]."""
-    logits = (runs.all_logits(runs.values + dose * direction) for dose in doses.tolist())
-    return torch.stack([measure(metric, x) for x in logits], dim=1)
+    logits = [runs.all_logits(runs.values + dose * direction) for dose in doses.tolist()]
+    return measure_runs(metric, torch.stack(logits)).mT
 
 
 @guarded

@@ -6,7 +6,6 @@ another network, they are what a layer gives, before its activation function: ze
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,11 +13,12 @@ from torch import Tensor, nn
 
 from prisma.analysis.modularity.layer_weights import LAYERS, weight_of
 from prisma.analysis.modularity.modularity import Modularity
-from prisma.analysis.patching.sweeping import Units, patched_runs
+from prisma.analysis.patching.sweeping import patched_runs
+from prisma.analysis.patching.units import Units
 from prisma.batching import inputs_per_pass
 from prisma.edits import Zero
 from prisma.errors import NotFiniteError, PrismaError
-from prisma.metrics import above_and_tied, measure, top_share
+from prisma.metrics import above_and_tied, measure, takes_runs, top_share
 from prisma.runs import run, sites_of_every_block
 from prisma.vit import ViT
 
@@ -141,9 +141,8 @@ class Lesions:
         nothing = next(model.parameters()).new_zeros(1)
         cells = torch.arange(model.config.n_layers)[:, None] == layer
         units = Units(model, self.sets.site, AXIS[self.sets.site], self.sets.units)
-        metric = partial(_right, labels=self.labels.to(nothing.device))
         found = patched_runs(model, self.images, units, lambda rows: _Nothing(nothing), self.batch, cells)
-        return found.measure(metric)[:, layer, torch.arange(len(layer))].cpu()
+        return found.measure(_Right(self.labels.to(nothing.device)))[:, layer, torch.arange(len(layer))].cpu()
 
     def change(self, removed: Removed) -> Tensor:
         """[class]: the change of the accuracy without these units."""
@@ -195,9 +194,19 @@ def _network_without(model: nn.Module, images: Tensor, removed: Removed, axis: s
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class _Right:
+    """The metric that is 1 for each image whose label comes first; a share where classes tie."""
+
+    labels: Tensor
+
+    @takes_runs
+    def __call__(self, logits: Tensor) -> Tensor:
+        return top_share(*above_and_tied(logits, self.labels))
+
+
 def _right(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 for each image whose label comes first [image]; a share where classes tie."""
-    return measure(lambda x: top_share(*above_and_tied(x, labels)), logits)
+    return measure(_Right(labels), logits)
 
 
 def by_class(values: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from prisma.analysis.border import guarded, record
 from prisma.analysis.patching.corruptions import derangement
-from prisma.analysis.patching.sweeping import Source, SourceRun, Units, patched_runs
+from prisma.analysis.patching.sweeping import patched_runs
+from prisma.analysis.patching.units import Source, SourceRun, Units
 from prisma.analysis.result import Effect
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
@@ -83,7 +84,7 @@ def ablation(
         axis, groups: what the units are, as in `activation_patching`: "head", "token", "d_mlp", "component", ...
         seed: for "resample", which image each image gets its values from, never from itself; with `reference`, the
             reference images in random order, repeated if there are fewer of them than images.
-        batch: inputs per pass at most; by default as many as fit in 256 MiB.
+        batch: inputs per pass at most; by default as in `activation_patching`.
 
     Returns:
         `.effect`, `.stderr` [layer, unit], `.values` [image, layer, unit], `.clean` [image].

@@ -21,9 +21,10 @@ from torch import Tensor
 from prisma.analysis.border import guarded, record
 from prisma.analysis.patching.low_precision import expect_precision, swept
 from prisma.analysis.patching.pairs import source_of, target_and_source
-from prisma.analysis.patching.sweeping import PatchedRuns, SourceRun, Units, patched_runs
+from prisma.analysis.patching.sweeping import PatchedRuns, patched_runs
+from prisma.analysis.patching.units import SourceRun, Units
 from prisma.analysis.result import Effect, PairedEffect
-from prisma.batching import inputs_per_pass
+from prisma.batching import inputs_per_pass, measure_runs
 from prisma.edits import Set
 from prisma.errors import PrismaError
 from prisma.inventory import site_names
@@ -152,7 +153,8 @@ def activation_patching(
             it; by default that of the model, in which every cell is exact.
         exact_top: with a precision, so many of the cells with the largest changes are computed exactly, and every cell
             that is within the measured error (`metadata["error"]`) of the last of them.
-        batch: inputs per pass at most, which bounds the memory; by default as many as fit in 256 MiB.
+        batch: inputs per pass at most, which bounds the memory; by default as many as fit in 256 MiB, or on a GPU in an
+            eighth of its free memory.
 
     Returns:
         `.effect`, `.stderr` [layer, unit], `.values` [image, layer, unit], `.clean` and `.corrupt` [image]; with a
@@ -193,7 +195,7 @@ def _runs(
         return sources[-1]
 
     found = patched_runs(model, target, units, source_run, batch, cells)
-    return found, torch.cat([run.logits() for run in sources])
+    return found, torch.cat([run.logits for run in sources])
 
 
 patch = activation_patching
@@ -251,7 +253,7 @@ def patch_sets(
             logits[name].append(finish(model, stream, x, start=start, tap=tap))
     return PatchSets(
         metadata={"analysis": "patch_sets", "into": into, "sets": list(sets), "pairs": len(clean)},
-        values=torch.stack([measure(metric, torch.cat(parts)) for parts in logits.values()], dim=1),
+        values=measure_runs(metric, torch.stack([torch.cat(parts) for parts in logits.values()])).mT,
     )
 
 

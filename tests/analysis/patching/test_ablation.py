@@ -154,7 +154,7 @@ def test_no_more_blocks_than_needed() -> None:
     images = images_of(model, 5)
     site_names(model.config)
     for by, before in (("zero", 0), ("mean", 4), ("resample", 4)):
-        with counting(Attention) as rows:
+        with counting(Attention, "heads") as rows:
             ablation(model, images, "attn.z", METRIC, by=by)
         assert sum(rows) == 5 * (4 + before + 3 * (3 + 2 + 1))
 
