@@ -171,6 +171,25 @@ class Endpoints:
         return self._ask("decompose", {**given, "target": target, "against": against})
 
     @_with_arguments
+    def steering(
+        self,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        target: Number = None,
+        against: Number = None,
+        steer: Name = None,
+        where: Name = None,
+        direction: Name = None,
+        reach: Number = None,
+    ) -> Answer:
+        """Steering: the probability of a class [dose] when its direction is added to an activation, dose by dose."""
+        given = {"model": model, "rev": rev, "img": img, "step": step, "target": target, "against": against}
+        asked = {"steer": steer, "where": where, "direction": direction, "reach": reach}
+        return self._ask("steering", {**given, **asked})
+
+    @_with_arguments
     def training(self, model: Name = None, rev: Name = None, img: Name = None) -> Answer:
         """Training: what the run logged, and the scores of every head at every published step."""
         return self._ask("training", {"model": model, "rev": rev, "img": img})
@@ -226,8 +245,8 @@ class Endpoints:
 
 
 NAMES = (
-    "about", "models", "answer", "attention", "lens", "patching", "circuit", "estimates", "decompose", "training",
-    "latents", "units",
+    "about", "models", "answer", "attention", "lens", "patching", "circuit", "estimates", "decompose", "steering",
+    "training", "latents", "units",
 )  # fmt: skip
 ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, name)).parameters][1:] for name in NAMES}
 """The names of each endpoint's arguments."""

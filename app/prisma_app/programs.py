@@ -11,7 +11,7 @@ from prisma_app.state import State
 from prisma_app.subject import Subject
 from prisma_app.views import VIEWS
 
-SLOW = ("patching", "circuit", "estimates", "training")
+SLOW = ("patching", "circuit", "estimates", "steering", "training")
 """What is computed in the heavy lane."""
 OTHERS: Mapping[str, Callable[[Scene], dict[str, Any]]] = {
     "answer": answer_of,
