@@ -195,7 +195,8 @@ def code(scene: Scene) -> str:
 
 def _asked(scene: Scene, known: list[Picture]) -> Asked:
     state, config = scene.state, scene.config
-    site, where = state.steer or f"blocks.{max(0, config.n_layers - 2)}.resid_post", state.where
+    site = state.steer or f"blocks.{max(0, config.n_layers - 2)}.resid_post"
+    where: str | None = state.where
     offered, tokens = _sites(config), _tokens(config)
     if site not in offered:
         raise PrismaError(f"expected a site such as {offered[0]}; found {quoted(site, 40)}")

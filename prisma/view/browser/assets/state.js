@@ -29,6 +29,7 @@ export const KEYS = {
   unit: oneOf("recovered", "metric"), // what the colours of patching are: a share of the gap, or the metric
   parts: oneOf("heads", "queries", "keys", "values", "tokens"), // of which an estimate is compared with exact runs
   dose: decimal, // of a direction, at which this image's answer is shown
+  paths: oneOf("strongest", "differing", "signs"), // patching shows the paths of the pair: which of them
   circuit: oneOf("1"), // patching finds the circuit of the pair
   every: oneOf("1"), // patching computes every token exactly, not only the largest
   classes: text, // whose probability the lens draws over the layers: "3,5"
