@@ -34,6 +34,7 @@ PICTURES = {
         Picture("app/lens.png", "?v=1&model=mice/sprites&view=lens&img=0&layer=4&token=18&pin=1"),
         Picture("app/patching.png", "?v=1&model=mice/digits&view=patching&img=4&corrupt=9", dark=True),
         Picture("app/decompose.png", "?v=1&model=mice/sprites&view=decompose&img=0"),
+        Picture("app/steering.png", "?v=1&model=mice/sprites&view=steering&img=0", height=1060),
         Picture("app/units.png", "?v=1&model=mice/sprites&view=units&img=3&layer=4&number=149", height=1420),
         Picture("app/phone.png", "?v=1&model=mice/digits&view=attention&img=3", width=390, height=1100),
     ),

@@ -135,6 +135,25 @@ class Endpoints:
         )
 
     @_with_arguments
+    def paths(
+        self,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        corrupt: Name = None,
+        metric: Name = None,
+        into: Name = None,
+        target: Number = None,
+        against: Number = None,
+        prompts: Name = None,
+    ) -> Answer:
+        """Path patching [form, sender, receiver]: by how much each path changes the metric, MLPs frozen or computed."""
+        given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
+        asked = {"corrupt": corrupt, "metric": metric, "into": into, "target": target, "against": against}
+        return self._ask("paths", {**given, **asked})
+
+    @_with_arguments
     def estimates(
         self,
         model: Name = None,
@@ -169,6 +188,25 @@ class Endpoints:
         """Direct logit attribution: what each component writes to a class's logit; the parts sum to the logit."""
         given = {"model": model, "rev": rev, "img": img, "step": step, "prompts": prompts}
         return self._ask("decompose", {**given, "target": target, "against": against})
+
+    @_with_arguments
+    def steering(
+        self,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        target: Number = None,
+        against: Number = None,
+        steer: Name = None,
+        where: Name = None,
+        direction: Name = None,
+        reach: Number = None,
+    ) -> Answer:
+        """Steering: the probability of a class [dose] when its direction is added to an activation, dose by dose."""
+        given = {"model": model, "rev": rev, "img": img, "step": step, "target": target, "against": against}
+        asked = {"steer": steer, "where": where, "direction": direction, "reach": reach}
+        return self._ask("steering", {**given, **asked})
 
     @_with_arguments
     def training(self, model: Name = None, rev: Name = None, img: Name = None) -> Answer:
@@ -226,8 +264,8 @@ class Endpoints:
 
 
 NAMES = (
-    "about", "models", "answer", "attention", "lens", "patching", "circuit", "estimates", "decompose", "training",
-    "latents", "units",
+    "about", "models", "answer", "attention", "lens", "patching", "circuit", "paths", "estimates", "decompose",
+    "steering", "training", "latents", "units",
 )  # fmt: skip
 ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, name)).parameters][1:] for name in NAMES}
 """The names of each endpoint's arguments."""

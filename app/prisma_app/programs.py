@@ -11,12 +11,13 @@ from prisma_app.state import State
 from prisma_app.subject import Subject
 from prisma_app.views import VIEWS
 
-SLOW = ("patching", "circuit", "estimates", "training")
+SLOW = ("patching", "circuit", "estimates", "paths", "steering", "training")
 """What is computed in the heavy lane."""
 OTHERS: Mapping[str, Callable[[Scene], dict[str, Any]]] = {
     "answer": answer_of,
     "circuit": VIEWS["patching"].circuit_values,
     "estimates": VIEWS["patching"].compared_values,
+    "paths": VIEWS["patching"].paths_values,
 }
 """What no view of its own has."""
 
@@ -25,7 +26,7 @@ def asked(library: Library, what: str, values: Mapping[str, Any]) -> dict[str, A
     """The numbers of what is asked, of the state with these keys; None is the default.
 
     Args:
-        what: a view; "answer" for the logits, "circuit" for the circuit of a pair, "estimates" for those of patching.
+        what: a view; "answer" for the logits, "circuit", "estimates" and "paths" for those of a pair.
     """
     state = State.of(values)
     with (HEAVY if what in SLOW else LIGHT).place():

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from prisma.errors import PrismaError, quoted
 
 MOST_TEXT = 4_000  # characters of one value: a drawing or a list of patches is the longest
-VIEWS = ("attention", "lens", "patching", "training", "decompose", "latents", "units")
+VIEWS = ("attention", "lens", "patching", "training", "decompose", "steering", "latents", "units")
 
 
 def _no_bool(value: Any) -> Any:
@@ -37,7 +37,9 @@ class State(BaseModel):
         None, description="a name of the list of models, which /models gives; the first by default"
     )
     rev: Text | None = Field(None, description="the commit of main that a link was made from")
-    view: Literal["attention", "lens", "patching", "training", "decompose", "latents", "units"] = "attention"
+    view: Literal["attention", "lens", "patching", "training", "decompose", "steering", "latents", "units"] = (
+        "attention"
+    )
     img: Text = Field("0", description="an example by number, sha256:... of an upload, or ink:... of a drawing")
     step: Whole | None = Field(None, description="the training step, one of the model's; the last by default")
     layer: Whole = Field(0, description="the layer, from 0")
@@ -70,6 +72,14 @@ class State(BaseModel):
     number: Whole | None = Field(
         None, description="the unit of that kind, from 0; the one that is largest in the image by default"
     )
+    steer: Text | None = Field(None, description="the site to which a direction is added, such as blocks.4.resid_post")
+    where: Literal["class", "patches", "all"] | None = Field(
+        None, description="the tokens to which the direction is added: class, patches or all"
+    )
+    direction: Literal["means", "readout"] = Field(
+        "means", description="what is added: the difference of the classes' means, or the readout's direction"
+    )
+    reach: Whole | None = Field(None, description="the largest dose: 1, 2, 4, 8 or 16")
     ablate: Text = ""  # heads that hold their mean: `0.3,1.2` for layer 0 head 3 and layer 1 head 2
 
     @classmethod

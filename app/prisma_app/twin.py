@@ -78,7 +78,7 @@ def _views(library: Library, name: str, images: int, steps: int) -> Iterator[tup
             here = {"model": name, "step": step, "img": picture.img}
             state = State.of(here)
             yield file_name("answer", **here), _view(library, "answer", state)
-            for view in ("attention", "lens", "patching", "decompose", "latents", "units"):
+            for view in ("attention", "lens", "patching", "decompose", "steering", "latents", "units"):
                 yield from _parts(library, view, here)
     for step in chosen:
         yield from _latents(library, {"model": name, "step": step})

@@ -81,9 +81,13 @@ def test_every_key_of_a_link_may_be_wrong(plain: App) -> None:
         "lens": {"classes": ("3,77", "x"), "target": ("99",)},
         "decompose": {"against": ("4", "99"), "bars": ("zzz",)},
         "training": {"sort": ("zzz",)},
+        "steering": {
+            "steer": ("zzz", "blocks.9.resid_post"), "where": ("registers",), "reach": ("3",), "dose": ("zzz", "99"),
+            "direction": ("x",), "against": ("4",),
+        },
         "units": {"units": ("zzz", HOSTILE, "resid_pre,x"), "number": ("128", "1e9", "NaN", "-1", "1000000000")},
     }  # fmt: skip
-    kept = {"patching": "layer=1&target=2", "decompose": "target=4"}
+    kept = {"patching": "layer=1&target=2", "decompose": "target=4", "steering": "target=4"}
     said: Any = None
     for view, keys in wrong.items():
         plain.open(f"?img=3&view={view}").ready()

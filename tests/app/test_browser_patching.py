@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, expect
 from playwright.sync_api import Page as Tab
 from prisma_app.library import Scene
 from prisma_app.main import serve
-from prisma_app.views.patching import circuit_values, compared_values, maps, runs, values
+from prisma_app.views.patching import circuit_values, compared_values, maps, paths_values, runs, values
 from timm.models import save_for_hf
 
 from prisma.pretrained.parity import randomise
@@ -184,6 +184,33 @@ def test_an_estimate_stands_beside_exact_runs(browser: Browser, mice: gr.Blocks,
             expect(again.locator(".pz-words")).to_have_text(panel.locator(".pz-words").inner_text())
         tab.set_viewport_size({"width": 390, "height": 844})
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_paths_are_drawn_by_both_forms(browser: Browser, mice: gr.Blocks, scene: Callable[..., Scene]) -> None:
+    answer = paths_values(scene(img="2", corrupt="5"))
+    changes = torch.tensor(answer["values"])
+    largest = int(changes.abs().amax(0).argmax())
+    name = " → ".join(answer[side][i] for side, i in zip(("senders", "receivers"), divmod(largest, 27), strict=True))
+    both = changes.abs().amin(0) >= 0.01 * changes.abs().max()
+    count = int(((changes[0] * changes[1] < 0) & both).sum())
+    with visit(browser, mice.local_url) as app:
+        tab = opened(app.tab, f"{mice.local_url}?view=patching&img=2&corrupt=5")
+        panel = tab.get_by_role("group", name="Paths", exact=True)
+        control(tab, "Show").select_option("strongest")
+        expect(panel.locator("svg rect")).to_have_count(2 * 12)
+        assert panel.locator("svg text:has-text('→')").first.inner_html() == name
+        words = panel.locator(".pz-words").inner_text()
+        assert words.startswith(f"{count} of 110 paths have another sign when MLPs are computed anew")
+        panel.get_by_text("Show the paths as table").click()
+        assert panel.locator("tbody tr").first.locator("td").first.inner_text() == name
+        out, made = tab.evaluate(EXPORTED), dict[str, Any]()
+        exec(out["code"], made)
+        torch.testing.assert_close(torch.stack(made["changes"]), changes, rtol=0, atol=1e-5)
+        with visit(browser, mice.local_url) as other:
+            again = opened(other.tab, tab.url).get_by_role("group", name="Paths", exact=True)
+            expect(again.locator(".pz-words")).to_have_text(words)
+        control(tab, "Show").select_option("signs")
+        expect(panel.locator("svg text:text-is('±')")).to_have_count(min(count, 12))
 
 
 def test_patches_are_painted_by_pointer_and_by_key(browser: Browser, mice: gr.Blocks) -> None:

@@ -19,6 +19,8 @@ KEYS = {
     "head": WHOLE, "token": WHOLE, "corrupt": TEXT, "metric": st.sampled_from(["logit_diff", "logit", "probability"]),
     "into": st.sampled_from(["clean", "corrupt"]), "site": TEXT, "target": WHOLE, "against": WHOLE, "prompts": TEXT,
     "ablate": TEXT, "units": TEXT, "number": WHOLE, "estimate": st.sampled_from(["atp", "relp", "atp_star"]),
+    "steer": TEXT, "where": st.sampled_from(["class", "all"]), "direction": st.sampled_from(["means", "readout"]),
+    "reach": WHOLE,
 }  # fmt: skip
 
 
@@ -41,7 +43,7 @@ def test_an_address_restores_the_state(values: dict[str, Any]) -> None:
         ({"model": {"a": 1}}, "expected model as text"),
         (
             {"view": "<b>"},
-            "expected view as attention, lens, patching, training, decompose, latents or units; found '<b>'",
+            "expected view as attention, lens, patching, training, decompose, steering, latents or units; found '<b>'",
         ),
         ({"into": "both"}, "expected into as clean or corrupt"),
         ({"corrupt": "1," * 3000}, "expected corrupt of at most 4,000 characters; found 6,000"),

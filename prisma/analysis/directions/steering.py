@@ -10,7 +10,7 @@ Sources: Turner et al. 2308.10248 (activation addition); Rimsky et al. 2312.0668
 Shapes: B image, F feature.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -139,8 +139,14 @@ def steering(
 
 def _curve(runs: PlacedRuns, metric: Metric, direction: Tensor, doses: Tensor) -> Tensor:
     """The metric [image, dose]."""
-    logits = [runs.all_logits(runs.values + dose * direction) for dose in doses.tolist()]
-    return measure_runs(metric, torch.stack(logits)).mT
+    return measure_runs(metric, torch.stack(list(steered(runs, direction, doses)))).mT
+
+
+@torch.no_grad()
+def steered(runs: PlacedRuns, direction: Tensor, doses: Tensor) -> Iterator[Tensor]:
+    """The logits [image, class] of the runs with each dose of a direction [feature] added at their place."""
+    for dose in doses.tolist():
+        yield runs.all_logits(runs.values + dose * direction)
 
 
 @guarded

@@ -83,5 +83,6 @@ def test_a_static_space_is_a_page_with_views(finished_hub: Path) -> None:
     page = {"README.md", "index.html", "page.css", "page.js", "space.json"}
     assert page <= set(made.files)
     views = {name.split("/")[1] for name in set(made.files) - page if name.startswith("data/")}
-    assert views == {"model", "answer", "attention", "lens", "patching", "training", "decompose", "latents", "units"}
+    own = {"attention", "lens", "patching", "training", "decompose", "steering", "latents", "units"}
+    assert views == {"model", "answer", *own}
     assert b"<title>explorer</title>" in content(made, "index.html")

@@ -5,6 +5,7 @@ view(scene, 1)         what one patch changes: the classes, and the attention of
 view(scene, 2)         what is left when some heads hold their mean
 view(scene, 3)         the edges that alone give the metric, and how good they are
 view(scene, 4)         an estimate of every patch by another way, to be compared with the exact maps
+view(scene, 5)         the paths between parts, with the MLPs on the way frozen and computed anew
 stream(scene, what)    exact cells, one after the other
 """
 
@@ -16,6 +17,7 @@ from prisma_app.views.patching.circuit import circuit_code, circuit_run, circuit
 from prisma_app.views.patching.compared import compared_code, compared_run, compared_values
 from prisma_app.views.patching.maps import both_maps, code, values
 from prisma_app.views.patching.one_patch import patched_run
+from prisma_app.views.patching.paths import paths_code, paths_run, paths_values
 from prisma_app.views.patching.runs import stream
 
 __all__ = [
@@ -24,18 +26,21 @@ __all__ = [
     "code",
     "compared_code",
     "compared_values",
+    "paths_code",
+    "paths_values",
     "stream",
     "values",
     "view",
 ]
 
-PARTS = {None: both_maps, 1: patched_run, 2: ablated_run, 3: circuit_run, 4: compared_run}
+PARTS = {None: both_maps, 1: patched_run, 2: ablated_run, 3: circuit_run, 4: compared_run, 5: paths_run}
 
 
 def view(scene: Scene, part: int | None = None) -> View:
     """What the page draws. Raises PrismaError for a pair, class, site, cell or part that does not exist."""
     if part not in PARTS:
         raise PrismaError(
-            f"expected part 1 (a patch), 2 (ablation), 3 (a circuit) or 4 (an estimate) of patching; found {part}"
+            "expected part 1 (a patch), 2 (ablation), 3 (a circuit), 4 (an estimate) or 5 (paths) of patching; "
+            f"found {part}"
         )
     return PARTS[part](scene)

@@ -87,7 +87,7 @@ def circuit_code(scene: Scene) -> str:
 
 
 def _found(scene: Scene, question: Question) -> Found:
-    _expect_quick(question)
+    expect_quick(question)
     subject, state = scene.subject, scene.state
     pair = (subject.name, subject.rev, scene.step, scene.picture.img, scene.corrupt.img)
     key = (*pair, state.metric, question.target, question.against, state.prompts)
@@ -100,12 +100,13 @@ def _find(question: Question) -> Found:
     return Found(circuit, circuit_evaluation(*asked, circuit.scores, draws=DRAWS))
 
 
-def _expect_quick(question: Question) -> None:
+def expect_quick(question: Question) -> None:
+    """Raises PrismaError if runs for every edge take longer than a visitor waits."""
     if not is_quick(question.model):
         raise PrismaError(
             "expected a model that is small enough to run once for each edge while a visitor waits; found "
             f"{int(Graph(question.config).edges.sum()):,} edges and {count_weights(question.model):,} parameters: use "
-            "prisma.circuit_discovery in Python"
+            "prisma.circuit_discovery or prisma.path_patching in Python"
         )
 
 

@@ -6,7 +6,7 @@ import { Unanswered } from "./source.js";
 const IMAGE_KEYS = ["img", ...Object.keys(OF_IMAGE)];
 // Keys that may be to blame, together; which of them are is found by leaving them out, the least important first.
 const OF_A_MODEL = [["prompts"], ["rev"], ["model", ...Object.keys(OF_MODEL), ...IMAGE_KEYS]];
-const OF_A_FIGURE = [["ablate"], ["change"], ["latent", "change"], ["number"], ["units", "number"], ["coder", "latent", "change"], ["cell"], ["sort"], ["classes"], ["against"], ["corrupt"], ["target", "against"], IMAGE_KEYS, ["step"]];
+const OF_A_FIGURE = [["ablate"], ["change"], ["latent", "change"], ["number"], ["units", "number"], ["coder", "latent", "change"], ["cell"], ["dose"], ["reach"], ["where"], ["steer"], ["direction"], ["sort"], ["classes"], ["against"], ["corrupt"], ["target", "against"], IMAGE_KEYS, ["step"]];
 
 const without = (state, keys) => ({ ...state, ...Object.fromEntries(keys.map((key) => [key, DEFAULTS[key]])) });
 

@@ -10,13 +10,14 @@ import { Files, Server } from "./source.js";
 import { Latents } from "./latents.js";
 import { Lens } from "./lens.js";
 import { Patching } from "./patching.js";
+import { Steering } from "./steering.js";
 import { Training } from "./training.js";
 import { Units } from "./units.js";
 import { nearestFigure, nearestModel } from "./nearest.js";
 import { fromAddress, valid, VIEWS } from "./state.js";
 import { node } from "./core.js";
 
-const FIGURES = { attention: Attention, lens: Lens, patching: Patching, training: Training, decompose: Decompose, latents: Latents, units: Units };
+const FIGURES = { attention: Attention, lens: Lens, patching: Patching, training: Training, decompose: Decompose, steering: Steering, latents: Latents, units: Units };
 // A change of these is a step that the browser's Back undoes; others only change the present address.
 const STEPS = ["model", "view", "img", "corrupt", "model2", "img2"];
 

@@ -5,10 +5,10 @@ import { Cells } from "./patch_cells.js";
 import { decimals } from "./patch_runs.js";
 import { tokenMap, tokenName } from "./tokens.js";
 
-const percentOf = (value) => `${(100 * value).toFixed(1)} %`;
+export const percentOf = (value) => `${(100 * value).toFixed(1)} %`;
 
 // A table of classes with their probability in some runs: columns [[key, heading], ...].
-function patchClasses(name, columns) {
+export function patchClasses(name, columns) {
   const body = node("tbody", {});
   const head = node("tr", {}, node("th", { scope: "col" }, "class"), ...columns.map(([, text]) => node("th", { scope: "col" }, text)));
   const element = node("table", { class: "pz-classes", "aria-label": name }, node("thead", {}, head), body);

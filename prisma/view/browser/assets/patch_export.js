@@ -36,7 +36,7 @@ export function patchExport(figure) {
     numbers[`${name}_exact`] = { axes, shape, values: known[axis].exact };
     if (facts.gap !== null) numbers[`${name}_recovered`] = { axes, shape, values: Float32Array.from(known[axis].values, (value) => figure.recovered(value)) };
   }
-  const more = [["Estimates beside exact runs", figure.estimates], ["Circuit", figure.circuit]].map(([title, panel]) => ({ title, ...panel.exported() })).filter((panel) => panel.numbers);
+  const more = [["Estimates beside exact runs", figure.estimates], ["Paths", figure.paths], ["Circuit", figure.circuit]].map(([title, panel]) => ({ title, ...panel.exported() })).filter((panel) => panel.numbers);
   more.forEach((panel) => Object.assign(numbers, panel.numbers));
   const svg = () => {
     const tokens = known.counts.token;

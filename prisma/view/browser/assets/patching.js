@@ -4,6 +4,7 @@ import { Ablating, PatchDetail } from "./patch_detail.js";
 import { Circuit } from "./circuit.js";
 import { Estimates } from "./estimates.js";
 import { Cells, LayerMaps } from "./patch_cells.js";
+import { Paths } from "./paths.js";
 import { Painting } from "./painting.js";
 import { patchExport } from "./patch_export.js";
 import { decimals, PatchRuns } from "./patch_runs.js";
@@ -26,6 +27,7 @@ export class Patching {
     this.ablating = new Ablating(page);
     this.circuit = new Circuit(page);
     this.estimates = new Estimates(page);
+    this.paths = new Paths(page);
     this.painting = new Painting(page);
     this.pictures = node("div", { class: "pz-runs" });
     this.words = node("p", { class: "pz-words", role: "status" });
@@ -50,7 +52,7 @@ export class Patching {
           node("figure", { class: "pz-figure" }, node("figcaption", {}, "Layer by token; choose a layer"), this.layers.element)),
         node("figure", { class: "pz-figure" }, this.title, this.stage, this.tokenBar.element)),
       node("p", { class: "pz-keys" }, "hover, or arrows on a map, for the numbers · click or Enter shows what a patch changes · full cells and dots are exact, smaller cells are first-order estimates"),
-      this.more, this.detail.element, this.estimates.element, this.ablating.element, this.circuit.element,
+      this.more, this.detail.element, this.estimates.element, this.ablating.element, this.paths.element, this.circuit.element,
     );
   }
 
@@ -92,6 +94,7 @@ export class Patching {
     this.runs.start(this.state);
     this.draw();
     await this.estimates.update(this.state, scene, this.facts, this.known, current);
+    if (current()) await this.paths.update(this.state, this.facts.circuit, current);
     if (current()) await this.circuit.update(this.state, this.facts.circuit, current);
   }
 

@@ -4,14 +4,16 @@
 
 const whole = (text) => (/^\d{1,12}$/.test(text) ? Number(text) : undefined);
 const positive = (text) => whole(text) || undefined;
+const decimal = (text) => (/^-?\d{1,6}(\.\d{1,6})?$/.test(text) ? Number(text) : undefined);
 const text = (value) => value;
 const oneOf = (...known) => (value) => (known.includes(value) ? value : undefined);
 
-export const VIEWS = ["attention", "lens", "patching", "training", "decompose", "latents", "units"];
+export const VIEWS = ["attention", "lens", "patching", "training", "decompose", "steering", "latents", "units"];
 export const KEYS = {
   v: oneOf("1"), model: text, rev: text, view: oneOf(...VIEWS), img: text, step: whole, layer: whole, head: whole, token: whole,
   corrupt: text, metric: text, into: oneOf("clean", "corrupt"), site: text, target: whole, against: whole, prompts: text, ablate: text,
   coder: text, latent: whole, change: text, // the sparse coder, its latent that is looked at, and how it is changed
+  steer: text, where: oneOf("class", "patches", "all"), direction: oneOf("means", "readout"), reach: positive, // the site a direction is added to, its tokens, what is added, and the largest dose
   units: text, number: whole, // a kind of units, of `layer` and `head`, and the one that is looked at
   estimate: oneOf("atp", "ig", "relp", "attn_lrp", "qk_fix", "atp_star"), // how effects of patches are estimated, beside exact runs
   cell: oneOf("head", "token"), // the cell of `layer` that is looked at, in the one or the other map of patching
@@ -26,6 +28,8 @@ export const KEYS = {
   top: positive, // how many of the sorted heads are shown
   unit: oneOf("recovered", "metric"), // what the colours of patching are: a share of the gap, or the metric
   parts: oneOf("heads", "queries", "keys", "values", "tokens"), // of which an estimate is compared with exact runs
+  dose: decimal, // of a direction, at which this image's answer is shown
+  paths: oneOf("strongest", "differing", "signs"), // patching shows the paths of the pair: which of them
   circuit: oneOf("1"), // patching finds the circuit of the pair
   every: oneOf("1"), // patching computes every token exactly, not only the largest
   classes: text, // whose probability the lens draws over the layers: "3,5"
@@ -37,7 +41,7 @@ export const KEYS = {
 };
 export const DEFAULTS = {
   view: "attention", img: "0", layer: 0, head: 0, metric: "logit_diff", into: "clean", site: "resid_pre", way: "to", map: "heads", scale: "row",
-  unit: "recovered", bars: "each", order: "model", start: "zero",
+  unit: "recovered", direction: "means", bars: "each", order: "model", start: "zero",
 };
 
 // The address's keys -> {state, mistakes: [sentence, ...]}. What the page does not know is left out, and said.
@@ -105,6 +109,7 @@ export const ASKS = {
   patching: [...IMAGE, "corrupt", "metric", "into", "site", "target", "against", "prompts"],
   training: [...PLACE, "img"],
   decompose: [...IMAGE, "target", "against", "prompts"],
+  steering: [...IMAGE, "target", "against", "steer", "where", "direction", "reach"],
   latents: [...IMAGE, "coder", "latent", "change", "prompts"],
   units: [...IMAGE, "units", "layer", "head", "number", "prompts"],
 };
@@ -112,7 +117,7 @@ export const ASKS = {
 // What else of a state a view shows, of the numbers that it has: a cell of patching is of a layer, and a head or a token.
 const LOOKED_AT = {
   attention: ["layer", "head", "token"], lens: ["layer", "token", "classes"], patching: ["layer", "head", "token", "cell", "ablate", "estimate"],
-  training: ["layer", "head"], decompose: [], latents: [], units: [],
+  training: ["layer", "head"], decompose: [], steering: [], latents: [], units: [],
 };
 
 // The state without what only other views ask for or show.
