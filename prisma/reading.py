@@ -78,6 +78,21 @@ def read_text(path: Path | str, largest: int = JSON) -> str:
         ) from None
 
 
+def read_lines(path: Path | str, what: str) -> list[str]:
+    """The lines of a text file that are not empty, without the spaces around them.
+
+    Args:
+        what: the lines are, for messages: "words".
+
+    Raises:
+        PrismaError: as `read_text`, or there are none.
+    """
+    found = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not found:
+        raise PrismaError(f"expected {what} in {path}, one on each line; found none")
+    return found
+
+
 def parse_json(text: str, source: object) -> Any:
     """The value of a JSON text that means one thing.
 

@@ -32,7 +32,8 @@ LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("analysis.border", "analysis.fewer_tokens"),
     ("analysis.attention", "analysis.lens"),
     ("analysis.readings",),
-    ("analysis.top_images", "analysis.clip_dissect"),
+    ("analysis.top_images",),
+    ("analysis.clip_dissect",),
     ("analysis.class_space",),
     ("analysis.weights",),
     ("analysis.attribution",),  # it scores the maps of all others

@@ -12,12 +12,14 @@ of them is proposed all the same.
 Source: Oikarinen and Weng 2204.10965.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from prisma.analysis.top_images import TopImages
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError
 from prisma.loaded import Loaded
@@ -27,6 +29,8 @@ SHARPNESS = 10.0  # what cosines are multiplied with before the softmax over wor
 SURE = (0.998, 0.97)  # p(x in B) of the strongest image, and what it falls to linearly
 SMALLEST = 1e-7
 NAME = "CLIP-Dissect"
+SHOWN = 20
+"""Units in a report."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,38 @@ class Proposal:
     name: str
     by: str  # who proposes it: "CLIP-Dissect", or the name of a function
     score: float | None = None  # of CLIP-Dissect: above 0, the word is likelier for this unit than for others
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipDissect(TopImages):
+    """For each unit the word that CLIP-Dissect proposes, beside the images that it is proposed for.
+
+    `metadata["words"]` has the word of each unit, `score` how much likelier it is for this unit than for the mean unit.
+    """
+
+    AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {"score": ("unit",), **TopImages.AXES}
+
+    score: Tensor  # [unit]
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        both = zip(self.metadata["units"], self.metadata["words"], strict=True)
+        return {"unit": [f"{unit} {word}" for unit, word in both]}
+
+    def report(self, classes: Sequence[str] = ()) -> str:
+        """The units with the highest scores: their words, and how strong they are on their images."""
+        order = self.score.argsort(descending=True, stable=True).tolist()
+        rows = [
+            f"{self._called(i)} (score {self.score[i]:.2f}; {self.values[i, 0]:.2f} to {self.values[i, -1]:.2f}, mean "
+            f"{self.mean[i]:.2f})"
+            for i in order[:SHOWN]
+        ]
+        more = [f"and {len(order) - SHOWN:,} more units with lower scores"] if len(order) > SHOWN else []
+        site = self.metadata["site"]
+        return "\n".join([f"Words that a CLIP proposes for units of {site}, which need not fit:", *rows, *more])
+
+    def _called(self, row: int) -> str:
+        return f"{self.metadata['units'][row]}: {self.metadata['words'][row]}"
 
 
 @torch.no_grad()
@@ -83,6 +119,27 @@ def clip_dissect(
         Proposal(words[word], NAME, score)
         for word, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
+
+
+def named_units(found: TopImages, similarity: Tensor, words: Sequence[str]) -> ClipDissect:
+    """`clip_dissect` of the units of `top_images`, as one result.
+
+    Args:
+        similarity: [image, word], of the images in which `found` looked (`similarity_of`).
+
+    Raises:
+        PrismaError: similarities of other words, or of another number of images.
+    """
+    if len(similarity) != found.metadata["data"]:
+        raise PrismaError(
+            f"expected similarities of the {found.metadata['data']:,} images of the units; found {len(similarity):,}"
+        )
+    named = clip_dissect(found.images, similarity, words)
+    return ClipDissect(
+        metadata={**found.metadata, "analysis": "clip_dissect", "words": [one.name for one in named]},
+        score=torch.tensor([one.score for one in named], dtype=found.values.dtype),
+        **found.arrays,
+    )
 
 
 @torch.no_grad()

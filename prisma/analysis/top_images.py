@@ -135,12 +135,15 @@ class TopImages(Result):
         if not rows or not all(0 <= row < len(self.images) for row in rows):
             raise PrismaError(f"expected units from 0 to {len(self.images) - 1}; found {rows}")
         beside = None if self.maps is None else _shaded(self.maps[rows], (pictures.shape[2], pictures.shape[3]))
-        names = [f"{self.metadata['site']}, {self.metadata['units'][row]}" for row in rows]
+        names = [self._called(row) for row in rows]
         captions = [
             f"{self.values[row, 0]:.2f} to {self.values[row, -1]:.2f}; mean {self.mean[row]:.2f}" for row in rows
         ]
         titles = ("images with the largest activation", "the unit at their patches")
         return draw_sheet(pictures[self.images[rows].to(pictures.device)], beside, names, captions, titles=titles)
+
+    def _called(self, row: int) -> str:
+        return f"{self.metadata['site']}, {self.metadata['units'][row]}"
 
 
 def _shaded(maps_UKRC: Tensor, sides: tuple[int, int]) -> Tensor:
@@ -182,8 +185,7 @@ def top_images(
     expect_data(images)
     if pool not in POOLS:
         raise PrismaError(f"expected one of {', '.join(POOLS)}; found {quoted(pool)}")
-    if matching(site, site_names(model.config)) != [site]:
-        raise PrismaError(f"expected the name of one site; found {quoted(site)}")
+    expect_one_site(model, site)
     size, largest, sums, chosen = inputs_per_pass(model, batch), Largest(k), torch.zeros(()), units
     for some in image_parts(images, size):
         x_BTF = _features(model, some, site, where, head)
@@ -206,6 +208,12 @@ def top_images(
         spread=(square - mean.square()).clamp(min=0).sqrt().to(largest.values.dtype),
         maps=_maps(model, images, site, chosen or [], largest.images.cpu(), head, size) if where == "patches" else None,
     )  # fmt: skip
+
+
+def expect_one_site(model: ViT, site: str) -> None:
+    """Raise PrismaError unless this is the full name of one site of the model."""
+    if matching(site, site_names(model.config)) != [site]:
+        raise PrismaError(f"expected the name of one site; found {quoted(site)}")
 
 
 def _features(model: ViT, images: Tensor, site: str, where: str | int, head: int | None) -> Tensor:

@@ -123,12 +123,10 @@ def rewrite(
     from prisma.language.rank_one_edit import rank_one_edit
     from prisma.language.rewriting import measure_rewrite, write_rewritten
     from prisma.publish.artefacts.language_edit import write_card
-    from prisma.reading import read_text
+    from prisma.reading import read_lines
     from prisma.train.machine import pick_device
 
-    lines = [line for line in read_text(given(texts)).splitlines() if line.strip()]
-    if not lines:
-        raise PrismaError(f"expected texts in {texts}, one on each line; found none")
+    lines = read_lines(given(texts), "texts")
     expect_empty(out)
     with interruptible("nothing was changed"):
         loaded, tokenizer = load(model, str(pick_device(device)))

@@ -17,6 +17,7 @@ from prisma.cli.shared import (
 
 if TYPE_CHECKING:
     from prisma.analysis.clip_dissect import Proposal
+    from prisma.data.pictures import Pictures
     from prisma.loaded import Loaded
     from prisma.sparse.latents import Latents
 
@@ -50,11 +51,11 @@ def show(
 
     index.html in the folder opens in any browser, from the disk too. Names by a CLIP are proposals, and say so.
     """
-    from prisma.data import task
     from prisma.data.pictures import pictures
     from prisma.errors import PrismaError
     from prisma.files import expect_empty
     from prisma.loaded import load
+    from prisma.reading import read_lines
     from prisma.sparse.belonging import expect_trained_on
     from prisma.sparse.coders import at_site
     from prisma.sparse.dashboard import dashboard
@@ -70,42 +71,25 @@ def show(
     if namer is not None and namer.text is None:
         raise PrismaError("expected a CLIP to propose names from --words; found a model without text: say --clip REF")
     if prompts is not None:
-        loaded = loaded.zero_shot(_lines(prompts))
+        loaded = loaded.zero_shot(read_lines(prompts, "words"))
     shown = pictures(images, loaded.transform, loaded.config.input_shape, limit)
     of = None if tokens is None else "all" if tokens == "all" else [name.strip() for name in tokens.split(",")]
     with interruptible("nothing can be continued: run the same command again, in an empty folder"):
         loaded.model.to(where)
         seen = latents(found, loaded.model, shown, tokens=of, top=top, effect_images=effect_images, other_model=True)
-        named = _proposals(seen, namer, words, images, limit)
-        page = dashboard(
-            seen, found, shown, loaded.transform or task(images).transform, out, title=title,
-            labels=loaded.labels, names=named,
-        )  # fmt: skip
+        named = _proposals(seen, namer, words, shown)
+        assert shown.transform is not None, "pictures are read with one"
+        page = dashboard(seen, found, shown, shown.transform, out, title=title, labels=loaded.labels, names=named)
     print(f"{seen.report(loaded.labels)} The dashboard is {page}.")
 
 
-def _proposals(
-    found: "Latents", clip: "Loaded | None", words: Path | None, images: str, limit: int | None
-) -> "dict[int, Proposal]":
+def _proposals(found: "Latents", clip: "Loaded | None", words: Path | None, shown: "Pictures") -> "dict[int, Proposal]":
     """Names by a CLIP, which reads the same images through its own transform."""
     from prisma.analysis.clip_dissect import similarity_of
-    from prisma.data.pictures import pictures
+    from prisma.reading import read_lines
     from prisma.sparse.naming import dissected
 
     if clip is None or words is None:
         return {}
-    known = _lines(words)
-    return dissected(
-        found, similarity_of(clip, pictures(images, clip.transform, clip.config.input_shape, limit), known), known
-    )
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a file that are not empty. Raises PrismaError if there are none."""
-    from prisma.errors import PrismaError
-    from prisma.reading import read_text
-
-    found = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    if not found:
-        raise PrismaError(f"expected words in {path}, one on each line; found none")
-    return found
+    known = read_lines(words, "words")
+    return dissected(found, similarity_of(clip, shown.for_model(clip.transform, clip.config.input_shape), known), known)

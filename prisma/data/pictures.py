@@ -3,8 +3,8 @@
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from prisma.data import TASKS, task
 from prisma.data.picture_files import picture_files
 from prisma.data.task import Task
-from prisma.data.transform import Transform, opened
+from prisma.data.transform import Transform, as_floats, opened
 from prisma.errors import PrismaError, listed, nearest, printable, quoted
 from prisma.filesystem import given
 
@@ -36,9 +36,23 @@ class Pictures:
     task: Task | None = None  # whose test images they are
     transform: Transform | None = None  # with which they are read
     left_out: str = ""  # what else is in the folder, and why it is not read: "2 hidden, 1 not pictures"
+    again: "Callable[[Transform | None, Sequence[int]], Pictures] | None" = None  # as `for_model` reads them
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def for_model(self, transform: Transform | None, input_shape: Sequence[int]) -> "Pictures":
+        """The same pictures, in the same order, as another model reads them: of another size, or normalised otherwise.
+
+        Args:
+            transform, input_shape: of the other model. With a transform, images of a task are resized too.
+
+        Raises:
+            PrismaError: it cannot read them, or it is not known where these came from.
+        """
+        if self.again is None:
+            raise PrismaError("expected pictures of a folder or a task, which can be read anew; found others")
+        return self.again(transform, input_shape)
 
     @cached_property
     def reference(self) -> Tensor:
@@ -106,6 +120,7 @@ def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...
             f"expected a folder of pictures or the name of a task; found {quoted(name)}, the nearest task: "
             f"{nearest(name, TASKS)}"
         ) from None
+    again = partial(_of_task_for_another, name, first)
     split, chosen = data.splits["test"], transform or data.transform
     if split.images.shape[1:] != input_shape:
         raise PrismaError(
@@ -123,7 +138,24 @@ def _of_task(name: str, transform: Transform | None, input_shape: tuple[int, ...
         training=lambda n: (chosen.normalise(train.images[:n]), train.labels[:n]),
         task=data,
         transform=chosen,
+        again=again,
     )
+
+
+def _of_task_for_another(
+    name: str, first: int | None, transform: Transform | None, input_shape: Sequence[int]
+) -> Pictures:
+    """Its images as a model reads them that may take another size: then they are pictures like those of files."""
+    images = task(name).splits["test"].images[:first]
+    if transform is None or images.shape[1:] == tuple(input_shape):
+        return _of_task(name, transform, tuple(input_shape), first)
+
+    def read(rows: Sequence[int]) -> Tensor:
+        shown = as_floats(images[torch.as_tensor(rows, dtype=torch.long)]).permute(0, 2, 3, 1).squeeze(-1)
+        return torch.stack([transform(picture) for picture in shown.numpy()])
+
+    own = _of_task(name, None, tuple(images.shape[1:]), first)
+    return replace(own, read=read, masks=None, training=None, transform=transform)
 
 
 def _of_folder(folder: Path, transform: Transform | None, first: int | None, classes: Sequence[str]) -> Pictures:
@@ -148,7 +180,8 @@ def _of_folder(folder: Path, transform: Transform | None, first: int | None, cla
     of_all = [path.relative_to(folder) for path in found.files]
     labels = _labels(of_all, classes)
     chosen = None if labels is None else labels[: len(files)]
-    return Pictures(names, _list_hash(paths, files), read, labels=chosen, left_out=found.left_out)
+    sha256, again = _list_hash(paths, files), lambda transform, _: _of_folder(folder, transform, first, classes)
+    return Pictures(names, sha256, read, labels=chosen, transform=transform, left_out=found.left_out, again=again)
 
 
 def _labels(paths: Sequence[Path], classes: Sequence[str]) -> Tensor | None:

@@ -29,6 +29,7 @@ class Option:
     help: str
     kind: type = str
     choices: tuple[str, ...] = ()  # the words that it may be; () if they depend on the model or the analysis
+    file: bool = False  # whether it is the path of a file, on whose content results depend
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -149,6 +150,8 @@ OPTIONS: Mapping[str, Option] = {
     "controls": Option("number of random directions, or of sets of them, to compare with", int),
     "space": Option("the space of the output: logits, or pooled, what the head reads", choices=SPACES),
     "texts": Option("number of named directions of each neuron", int),
+    "words": Option("a file of words to name units by, one on each line", file=True),
+    "clip": Option("the CLIP that looks at the images: open_clip/..., hf/... or a folder, as for prisma.load"),
     "factor": Option("a patch is an artifact if its norm is above this multiple of the median norm", float),
 }
 """Name -> option, for every analysis that takes it."""

@@ -30,12 +30,13 @@ from prisma.bounds import OWN_LIST
 from prisma.checkpoint import weights_hash
 from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError, is_text, quoted, shown
-from prisma.files import clear_leftovers_in, exclusive, expect_empty, folder_for, read_json, write_json
+from prisma.files import clear_leftovers_in, exclusive, expect_empty, folder_for, read_json, sha256, write_json
 from prisma.filesystem import given, sentences
 from prisma.launched import Processes
 from prisma.study.catalog import analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.merging import merge_results, save_plot, summarise
+from prisma.study.options import OPTIONS
 from prisma.study.together import read_once, results_together
 from prisma.vit import ViT
 
@@ -84,6 +85,11 @@ class DatasetAnalysis:
             "images_sha256": self.pictures.sha256,
             "shard_size": self.shard_size,
             **self.options,
+            **{
+                f"{name}_sha256": sha256(given(path))
+                for name, path in self.options.items()
+                if path is not None and OPTIONS[name].file
+            },
         }
 
 

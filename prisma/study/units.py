@@ -1,27 +1,66 @@
-"""Analyses of single units by name: their top images, and register neurons."""
+"""Analyses of single units by name: their top images, words for these, and register neurons."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from prisma.analysis.attention.register_neurons import RegisterNeurons, register_neurons
 from prisma.analysis.attention.test_time_registers import TestTimeRegisters, test_time_registers
-from prisma.analysis.top_images import TopImages, top_images
+from prisma.analysis.clip_dissect import ClipDissect, named_units, similarity_of
+from prisma.analysis.top_images import TopImages, expect_one_site, top_images
+from prisma.errors import PrismaError, quoted
 from prisma.fields import parse
+from prisma.filesystem import given
+from prisma.loaded import load
+from prisma.reading import read_lines
 from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
+from prisma.study.options import OPTIONS
+
+_OF_SITE: Mapping[str, Any] = {"site": None, "units": None, "where": "patches", "pool": "mean", "top": 9}
+
+
+def _site(inputs: ShardInputs) -> str:
+    """The neurons of the last block where none is asked for."""
+    return inputs.options["site"] or f"blocks.{inputs.model.config.n_layers - 1}.mlp.post"
 
 
 def _top_images(inputs: ShardInputs) -> TopImages:
     """The same for all shards: of the whole data set."""
     given, where = inputs.options["units"], inputs.options["where"]
     units = None if given is None else parse("units", given, tuple[int, ...])
-    site = inputs.options["site"] or f"blocks.{inputs.model.config.n_layers - 1}.mlp.post"
     return inputs.once(
         "top_images",
         lambda: top_images(
-            inputs.model, inputs.pictures, site, units, inputs.options["top"], batch=inputs.batch,
+            inputs.model, inputs.pictures, _site(inputs), units, inputs.options["top"], batch=inputs.batch,
             where=int(where) if where.isdecimal() else where, pool=inputs.options["pool"],
         ),
     )  # fmt: skip
+
+
+def _clip_dissect(inputs: ShardInputs) -> ClipDissect:
+    """The same for all shards: of the whole data set, at which the CLIP looks through its own transform."""
+
+    def named() -> ClipDissect:
+        words, clip = _expect_given(inputs, "words", "FILE"), _expect_given(inputs, "clip", "REF")
+        known = read_lines(given(words), "words")
+        expect_one_site(inputs.model, _site(inputs))
+        looks = load(clip)
+        if looks.text is None:
+            raise PrismaError(f"expected a CLIP with its text side for clip; found {quoted(clip)}, which has none")
+        looks.model.to(inputs.device)
+        pictures = inputs.pictures.for_model(looks.transform, looks.input_shape)
+        found = named_units(_top_images(inputs), similarity_of(looks, pictures, known).cpu(), known)
+        return replace(found, metadata={**found.metadata, "clip": clip})
+
+    return inputs.once("clip_dissect", named)
+
+
+def _expect_given(inputs: ShardInputs, name: str, form: str) -> str:
+    """An option without a default. Raises PrismaError unless it was given."""
+    if inputs.options[name] is None:
+        raise PrismaError(f"expected --set {name}={form}, {OPTIONS[name].help}; found none")
+    return str(inputs.options[name])
 
 
 def _register_neurons(inputs: ShardInputs) -> RegisterNeurons:
@@ -36,9 +75,15 @@ def _register_neurons(inputs: ShardInputs) -> RegisterNeurons:
 UNITS: Mapping[str, Analysis] = {
     "top_images": Analysis(
         "The images of the data set to which each unit of a site answers most, and where in them.",
-        {"site": None, "units": None, "where": "patches", "pool": "mean", "top": 9},
+        _OF_SITE,
         TopImages,
         _top_images,
+    ),
+    "clip_dissect": Analysis(
+        "A word for each unit of a site: what a CLIP finds likely for its images, and not for those of other units.",
+        {**_OF_SITE, "words": None, "clip": None},
+        ClipDissect,
+        _clip_dissect,
     ),
     "register_neurons": Analysis(
         "The neurons that answer at the patches with unusually large norms, in the first images.",

@@ -3,12 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import prisma as library
+from prisma.analysis.clip_dissect import ClipDissect
 from prisma.analysis.modularity.modularity import Modularity, modularity
 from prisma.analysis.modularity.weight_graph import weight_graph
 from prisma.analysis.patching.activation_patching import ActivationPatching, activation_patching
@@ -18,6 +22,7 @@ from prisma.pretrained.networks import load_network
 from prisma.study.catalog import ANALYSES
 from tests.cli.running import Prisma, one_sentence
 
+CLIP = ("--set", "words=full/thesis.tex", "--set", "clip=mice/digits")  # which is none
 DIGITS = ("--model", "mice/digits", "--images", "digits", "--limit", "5", "--device", "cpu")
 
 
@@ -102,6 +107,11 @@ def test_a_target_may_be_a_name(prisma: Prisma) -> None:
         (["activation_patching", *DIGITS, "--out", "full"], "--out", "full"),
         (["activation_patching", *DIGITS, "--device", "gpu"], "device", "'gpu'"),
         (["activation_patching", *DIGITS, "--prompts", "a cat, a dog"], "text side", "none"),
+        (["clip_dissect", *DIGITS], "--set words=FILE", "none"),
+        (["clip_dissect", *DIGITS, "--set", "words=nowhere.txt"], "a file at nowhere.txt", "no such file"),
+        (["clip_dissect", *DIGITS, "--set", "words=full/thesis.tex"], "--set clip=REF", "none"),
+        (["clip_dissect", *DIGITS, *CLIP, "--site", "blocks.7.mlp.post"], "blocks.7.mlp.post", "nearest"),
+        (["clip_dissect", *DIGITS, *CLIP], "CLIP with its text side", "'mice/digits', which has none"),
         (["activation_patching", "--model", "mice/cat", "--images", "digits"], "digits", "mice/cat"),
         (["activation_patching", "--model", "mice/digits", "--images", "digts"], "digits", "digts"),
         (["activation_patching", "--model", "mice/sprites", "--images", "digits"], "[3, 28, 28]", "[1, 8, 8]"),
@@ -112,6 +122,41 @@ def test_mistakes_get_one_sentence(mistake: Callable[..., str], command: list[st
     err = mistake("analyze", *command)
     assert expected in err
     assert found in err
+
+
+def test_units_of_a_site_get_words_by_a_clip_that_takes_larger_images(prisma: Prisma, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vision = {"layers": 1, "width": 16, "head_width": 8, "patch_size": 8, "image_size": 16}
+    config: dict[str, Any] = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": {"layers": 1, "width": 8, "heads": 1}}
+    preprocess = {
+        "size": 16,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }
+    (tmp_path / "clip").mkdir()
+    save_file(open_clip.CLIP(**config).state_dict(), tmp_path / "clip" / "open_clip_model.safetensors")
+    (tmp_path / "clip" / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
+    )
+    words = ["a ring", "a line", "a dot"]
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    of = ("--site", "blocks.0.mlp.post", "--set", "units=5,2", "--set", "top=3", "--set", "words=words.txt")
+    code, out, err = prisma("analyze", "clip_dissect", *DIGITS, *of, "--set", "clip=./clip")
+    assert code == 0, err
+    assert "Words that a CLIP proposes for units of blocks.0.mlp.post, which need not fit:" in out
+    found = ClipDissect.from_npz(tmp_path / "runs" / "analyze-clip_dissect" / "result.npz")
+    top = library.top_images(
+        library.load("mice/digits").model, task("digits").inputs("test", 5)[0], "blocks.0.mlp.post", [5, 2], 3
+    )
+    clip, shown = library.load(tmp_path / "clip"), task("digits").splits["test"].images[:5, 0].numpy()
+    assert clip.transform is not None
+    similarity = library.similarity_of(clip, torch.stack([clip.transform(image) for image in shown]), words)
+    named = library.clip_dissect(top.images, similarity, words)
+    assert found.metadata["words"] == [one.name for one in named] and torch.equal(found.images, top.images)
+    assert found.score.tolist() == pytest.approx([one.score for one in named], abs=1e-4)
+    assert f"2: {named[1].name} (score {named[1].score:.2f}; " in out
 
 
 def test_wrong_usage_is_exit_code_2(prisma: Prisma) -> None:

@@ -182,3 +182,24 @@ def test_a_task_has_labels_and_training_images() -> None:
     assert torch.equal(found.labels, digits.splits["test"].labels[:5])
     for x, expected in zip(found.training(3), digits.inputs("train", 3), strict=True):
         assert torch.equal(x, expected)
+
+
+def test_another_model_reads_the_same_pictures_in_its_own_way(folder: Path) -> None:
+    larger = Transform(size=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
+    seen = of(folder, 2).for_model(larger, (3, 16, 16))
+    assert seen.names == of(folder, 2).names and seen.sha256 == of(folder, 2).sha256
+    assert torch.equal(seen.read([1]), pictures(folder, larger, (3, 16, 16), 2).read([1]))
+    digits = pictures("digits", None, (1, 8, 8), 4)
+    alike = digits.for_model(None, (1, 8, 8))
+    assert len(alike) == 4 and torch.equal(alike.read([3, 0]), digits.read([3, 0]))
+    seen, images = digits.for_model(larger, (3, 16, 16)), task("digits").splits["test"].images
+    assert (
+        seen.names == digits.names
+        and seen.labels is not None
+        and torch.equal(seen.labels, task("digits").splits["test"].labels[:4])
+    )
+    assert torch.equal(seen.read([3, 0]), torch.stack([larger(images[i, 0].numpy()) for i in (3, 0)]))
+    with pytest.raises(PrismaError, match=r"expected images \[3, 16, 16\]"):
+        digits.for_model(None, (3, 16, 16))
+    with pytest.raises(PrismaError, match="expected pictures of a folder or a task"):
+        no_pictures().for_model(larger, (3, 16, 16))

@@ -35,6 +35,7 @@ def noise(model: ViT, n: int = 5, *, masks: bool = True) -> Pictures:
         labels,
         lambda n: (training[:n], torch.arange(48)[:n] % 5),
         _task(images, training),
+        again=lambda transform, shape: noise(model, n, masks=masks),
     )
 
 

@@ -20,6 +20,7 @@ GIVEN = {
     "attribute": {"tolerance": "1"},
     "map_curves": {"tolerance": "1"},
     "modularity": {"null": "3", "k": "2"},
+    "clip_dissect": {"clip": "a-small-clip", "words": str(Path(__file__).with_name("words.txt")), "top": "3"},
     "register_neurons": {"factor": "1.1"},
     "test_time_registers": {"factor": "1.1", "neurons": "2"},
     "interchange": {"exchange": "hue", "steps": "2", "training": "20", "site": "blocks.0.resid_post"},
