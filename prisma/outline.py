@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prisma.bounds import expect_memory
 from prisma.config import TextConfig, ViTConfig
-from prisma.errors import PrismaError
+from prisma.errors import NotFiniteError, PrismaError
 from prisma.numbers import are_finite, first_not_finite
 from prisma.text import TextTower
 from prisma.vit import ViT
@@ -56,12 +56,12 @@ def filled(model: Model, weights: Mapping[str, Tensor]) -> Model:
 
 
 def expect_finite(weights: Mapping[str, Tensor], source: object) -> None:
-    """Raise PrismaError, which names the parameters, if some weights are NaN or infinite. `source` is named too."""
+    """Raise NotFiniteError, which names the parameters, if some weights are NaN or infinite. `source` is named too."""
     if are_finite(weights.values()):
         return
     wrong = [f"{name} has {found}" for name, x in weights.items() if (found := _not_finite(x))]
     more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-    raise PrismaError(f"expected finite weights in {source}; found that {', '.join(wrong[:NAMED])}{more}")
+    raise NotFiniteError(f"expected finite weights in {source}; found that {', '.join(wrong[:NAMED])}{more}")
 
 
 def _not_finite(x: Tensor) -> str | None:

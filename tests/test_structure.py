@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (  # a module may import those of earlier layers, and of its own folder
     ("errors",),
-    ("bounds", "filesystem", "launched"),
+    ("bounds", "filesystem", "launched", "progress"),
     ("fields", "numbers", "reading", "repo_names", "headlines"),
     ("sites", "files", "config", "contents", "downloads"),
     ("selection", "plain", "pixels", "describe"),

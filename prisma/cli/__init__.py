@@ -86,9 +86,11 @@ def _show(
     line: str | None = None,
 ) -> None:
     """A warning of this package is a sentence; that of another says where it comes from."""
+    from tqdm import tqdm
+
     own = issubclass(category, PrismaWarning)
     where = "" if own else f"{filename}:{lineno}: {category.__name__}: "
-    print(f"prisma: {where}{message}", file=sys.stderr)
+    tqdm.write(f"prisma: {where}{message}", file=sys.stderr)  # above a bar, not on its line
 
 
 def _version(wanted: bool) -> None:

@@ -21,7 +21,7 @@ from prisma.cli.shared import (
     settings_of,
     table,
 )
-from prisma.errors import PrismaError, expect_packages, nearest, printable, quoted
+from prisma.errors import NotFiniteError, PrismaError, expect_packages, nearest, printable, quoted
 
 if TYPE_CHECKING:
     from prisma.cli.over_training import At
@@ -92,7 +92,8 @@ def analyze(
     It writes result.npz, summary.json and plot.png, of several analyses each into a folder of its name. If it is
     stopped, the same command continues from the last complete shard of images. `accelerate launch --no_python prisma
     analyze ...` shares the shards among several GPUs. With --revisions, each checkpoint of a published mouse or a run
-    folder has a folder of its own, and trajectory.npz and trajectory.png say what changed between them, and when.
+    folder has a folder of its own, and trajectory.npz and trajectory.png say what changed between them, and when; one
+    that has diverged is named and left out.
     """
     named = {"metric": metric, "target": target, "corrupt": corrupt, "site": site, "axis": axis, "into": into}
     given = settings_of(settings or []) | {key: value for key, value in named.items() if value is not None}
@@ -132,22 +133,30 @@ class _Asked:
 
     def over_training(self, device: str | None, as_json: bool, revisions: str, array: str | None) -> None:
         """Analyse every checkpoint, and print what changed."""
-        from prisma.cli.over_training import checkpoints_of, expect_array_in, rows_of, write_trajectory
+        from prisma.cli.over_training import checkpoints_of, expect_array_in, report
         from prisma.launched import launched_processes
 
         with launched_processes(device) as processes:
-            done: dict[str, list[tuple[At, DatasetAnalysis]]] = {name: [] for name in self.own}
+            done: dict[str, dict[At, DatasetAnalysis | None]] = {name: {} for name in self.own}
             kept: dict[Any, Pictures] = {}
             for at in checkpoints_of(self.model, self.hub, revisions):
-                for job in self._analysed(at.ref, at, processes, kept)[1]:
-                    if not done[job.name] and processes.is_first:
+                for name, job in self._at(at, processes, kept).items():
+                    if job is not None and not any(done[name].values()) and processes.is_first:
                         expect_array_in(job, array)
-                    done[job.name].append((at, job))
+                    done[name][at] = job
             for name, jobs in done.items() if processes.is_first else ():
                 folder = _folder(self.out, name, several=len(self.own) > 1)
-                rows = rows_of(found := write_trajectory(jobs, array, folder))
-                head = f"{name}: {found.metadata['array']} at {len(jobs)} checkpoints, in {folder}"
-                print(json.dumps({name: rows}, indent=2) if as_json else f"{head}\n{table(rows)}")
+                print(report(name, jobs, array, folder, as_json))
+
+    def _at(self, at: "At", processes: "Processes", kept: Any) -> "Mapping[str, DatasetAnalysis | None]":
+        """What was run at one checkpoint, by name; None if it has diverged, which is said on stderr."""
+        try:
+            return {job.name: job for job in self._analysed(at.ref, at, processes, kept)[1]}
+        except NotFiniteError as error:
+            if processes.count > 1:  # the others wait for the results of this one
+                raise
+            print(f"prisma: {at.label} is left out: {error}", file=sys.stderr)
+            return dict.fromkeys(self.own)
 
     def _analysed(
         self, ref: str, at: "At | None", processes: "Processes", kept: "dict[Any, Pictures] | None" = None

@@ -1,6 +1,7 @@
 """`prisma analyze --revisions`: an analysis at every checkpoint of a mouse, and what changed between them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,24 @@ def checkpoints_of(ref: str, hub: Path | None, asked: str) -> list[At]:
     return chosen
 
 
+def write_trajectory(jobs: Mapping[At, "DatasetAnalysis | None"], array: str | None, out: Path) -> "Trajectory":
+    """Write what an analysis found over the checkpoints, and its picture, beside the folders of the checkpoints.
+
+    Args:
+        jobs: None where a checkpoint has no result, because it has diverged.
+    """
+    import io
+
+    from prisma.files import write_atomic
+    from prisma.study.trajectory import trajectory
+
+    found = trajectory({at.step: None if job is None else _result(job) for at, job in jobs.items()}, array)
+    found.to_npz(out / TRAJECTORY)
+    found.plot().savefig(buffer := io.BytesIO())
+    write_atomic(out / PICTURE, buffer.getvalue())
+    return found
+
+
 def expect_array_in(job: "DatasetAnalysis", array: str | None) -> None:
     """Raise PrismaError if the result of the first checkpoint lacks the array, before all the others run."""
     from prisma.study.trajectory import array_of
@@ -80,18 +99,17 @@ def _result(job: "DatasetAnalysis") -> "Result":
     return analysis(job.name).result.from_npz(job.out / RESULT)
 
 
-def write_trajectory(jobs: Sequence[tuple[At, "DatasetAnalysis"]], array: str | None, out: Path) -> "Trajectory":
-    """Write what an analysis found over the checkpoints, and its picture, beside the folders of the checkpoints."""
-    import io
+def report(name: str, jobs: Mapping[At, "DatasetAnalysis | None"], array: str | None, out: Path, as_json: bool) -> str:
+    """What an analysis found over the checkpoints, which is written too: the numbers that jumped most."""
+    from prisma.cli.shared import table
 
-    from prisma.files import write_atomic
-    from prisma.study.trajectory import trajectory
-
-    found = trajectory({at.step: _result(job) for at, job in jobs}, array)
-    found.to_npz(out / TRAJECTORY)
-    found.plot().savefig(buffer := io.BytesIO())
-    write_atomic(out / PICTURE, buffer.getvalue())
-    return found
+    rows = rows_of(found := write_trajectory(jobs, array, out))
+    diverged = [at.label for at, job in jobs.items() if job is None]
+    if as_json:
+        return json.dumps({name: rows} | ({"left out": diverged} if diverged else {}), indent=2)
+    without = f"; not finite, and left out: {', '.join(diverged)}" if diverged else ""
+    count = len(jobs) - len(diverged)
+    return f"{name}: {found.metadata['array']} at {count} checkpoints, in {out}{without}\n{table(rows)}"
 
 
 def rows_of(found: "Trajectory") -> list[dict[str, Any]]:

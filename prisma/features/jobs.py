@@ -9,7 +9,6 @@
 A unit's result does not depend on the others, so the parts do not change it.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from prisma import __version__
 from prisma.analysis.readings import Reading
@@ -39,6 +37,7 @@ from prisma.filesystem import given, sentences
 from prisma.launched import ALONE, Processes
 from prisma.loaded import Loaded
 from prisma.pretrained.networks import Network
+from prisma.progress import progress as progress_bar
 from prisma.view.figures.sheet import MOST_ROWS, saved
 
 IMAGES: Mapping[str, Callable[[], Any]] = {"fft": FFT, "maco": MACO, "pyramid": Pyramid, "cppn": CPPN, "pixels": Pixels}
@@ -171,8 +170,7 @@ def _compute(
     own = list(enumerate(job.parts))[processes.rank :: processes.count]
     missing = [(number, units) for number, units in own if not job.part_path(number).is_file()]
     total, left = (sum(len(units) for _, units in parts) for parts in (own, missing))
-    style = {"desc": "features", "unit": "unit", "file": sys.stderr, "leave": False}
-    with tqdm(total=total, initial=total - left, disable=not (progress and processes.is_first), **style) as bar:
+    with progress_bar(total, "features", "unit", done=total - left, shown=progress and processes.is_first) as bar:
         for number, units in missing:
             found = visualize(
                 job.loaded, list(units), job.image(), steps=job.steps, seed=job.seed, copies=job.copies,

@@ -4,14 +4,12 @@ Sources: Erhan et al. 2009, Visualizing Higher-Layer Features of a Deep Network;
 al. 2212.06727; for what next to an optimum must stand, Geirhos et al. 2306.04719.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from prisma.analysis.readings import Activations, Objective, Reading
 from prisma.analysis.result import Result
@@ -31,6 +29,7 @@ from prisma.features.robustness import Robustness
 from prisma.features.subjects import Subject, subject_of
 from prisma.loaded import Loaded
 from prisma.pretrained.networks import Network
+from prisma.progress import progress as progress_bar
 from prisma.view.figures.sheet import draw_sheet
 
 if TYPE_CHECKING:
@@ -211,8 +210,7 @@ def _climbed(
     copies, found = plan.copies, []
     subject = subject.quick(sorted({site for x in objectives for site in x.reads}))
     per_pass = max(1, batch // (copies * plan.robustness.ensemble))
-    style = {"desc": "features", "unit": "step", "file": sys.stderr, "disable": not progress, "leave": False}
-    with tqdm(total=-(-len(objectives) // per_pass) * plan.steps, **style) as bar:
+    with progress_bar(-(-len(objectives) // per_pass) * plan.steps, "features", "step", shown=progress) as bar:
         for first in range(0, len(objectives), per_pass):
             own = None if start is None else start[first * copies : (first + per_pass) * copies]
             found.append(climb(subject, objectives[first : first + per_pass], plan, own, bar.update))

@@ -1,4 +1,7 @@
-"""The step over the checkpoints of a mouse: when its answers, and what each head is needed for, change most."""
+"""The step over the checkpoints of a mouse: when its answers, and what each head is needed for, change most.
+
+A checkpoint that has diverged, with weights or answers that are not finite, is left out and named.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.result import Result
+from prisma.errors import NotFiniteError
 from prisma.mechanisms.findings import Finding, Row, StepFindings, Table, flat, rounded
 from prisma.mechanisms.given import DoesNotApplyError, Given
 from prisma.mechanisms.image_steps import as_numbers
@@ -34,10 +38,15 @@ def measured(given: Given) -> Trajectory:
         raise DoesNotApplyError("no_checkpoints")
     if len(given.checkpoints) < 2:
         raise DoesNotApplyError("few_checkpoints", len(given.checkpoints))
-    results = {}
+    results: dict[int, Numbers | None] = {}
     for step in chosen_steps(sorted(given.checkpoints)):
-        at = replace(given, model=given.checkpoints[step](), limit=min(given.limit, IMAGES), checkpoints=None)
-        results[step] = Numbers(metadata={"analysis": "mechanism"}, numbers=as_numbers(at).float())
+        try:
+            at = replace(given, model=given.checkpoints[step](), limit=min(given.limit, IMAGES), checkpoints=None)
+            results[step] = Numbers(metadata={"analysis": "mechanism"}, numbers=as_numbers(at).float())
+        except NotFiniteError:
+            results[step] = None
+    if (finite := sum(found is not None for found in results.values())) < 2:
+        raise DoesNotApplyError("few_finite", finite)
     return trajectory(results, seed=given.seed)
 
 
@@ -56,15 +65,24 @@ def dynamics(given: Given) -> StepFindings:
     _ = given.measure  # the sentence about the objective comes first
     found = measured(given)
     names = [given.measure.noun, *(_head(given, i) for i in range(found.mean.shape[1] - 1))]
-    steps = found.metadata["steps"]
+    missing = found.metadata["missing"]
+    steps = [step for step in found.metadata["steps"] if step not in missing]
     order = [0, *(1 + found.jump[1:].abs().argsort(descending=True, stable=True)).tolist()]
     said = [Finding("checkpoints", (), flat(len(steps), steps[0], steps[-1], found.metadata["images"]))]
+    said += [Finding("diverged", (_listed(missing),), (float(len(missing)),), in_card=True)] if missing else []
     said += [_change(found, i, names[i], in_card=i == 0) for i in order[: 1 + SAID]]
     changes = tuple(Row(names[i], _cells(found, i), "" if _is_step(found, i) else "no_step") for i in order)
     curves = tuple(
-        Row(f"step {step}", tuple((rounded(x),) for x in found.mean[c].tolist())) for c, step in enumerate(steps)
+        Row(f"step {step}", tuple(() if step in missing else (rounded(x),) for x in found.mean[c].tolist()))
+        for c, step in enumerate(found.metadata["steps"])
     )
     return StepFindings("dynamics", tuple(said), (Table("changes", changes), Table("curves", curves)))
+
+
+def _listed(steps: list[int]) -> str:
+    """`4, 8`, `4, 8, 16 and 5 more`."""
+    more = len(steps) - SAID
+    return ", ".join(map(str, steps[:SAID])) + (f" and {more} more" if more > 0 else "")
 
 
 def _head(given: Given, i: int) -> str:
@@ -79,7 +97,8 @@ def _is_step(found: Trajectory, i: int) -> bool:
 
 
 def _cells(found: Trajectory, i: int) -> tuple[tuple[float, ...], ...]:
-    first, last = found.mean[0, i], found.mean[-1, i]
+    there = [step not in found.metadata["missing"] for step in found.metadata["steps"]]
+    first, last = found.mean[there, i][[0, -1]]
     when = () if not _is_step(found, i) else tuple(float(x) for x in (found.change[i], *found.change_interval[:, i]))
     jump = (rounded(found.jump[i]), *(rounded(x) for x in found.jump_interval[:, i]))
     return (rounded(first),), (rounded(last),), when, jump

@@ -1,6 +1,7 @@
 """The pictures of a mechanism card, drawn from its values alone."""
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ def draw_training(card: Mechanism) -> "Figure":
 
 
 def _series(curves: Sequence[Row], i: int) -> list[float]:
-    return [row.cells[i][0] for row in curves]
+    return [row.cells[i][0] if row.cells[i] else math.nan for row in curves]  # of one that has diverged, a gap
 
 
 def _index(card: Mechanism, name: str) -> int:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from tqdm import tqdm
 
 from prisma.checkpoint import CONFIG, WEIGHTS, Checkpoint, read_checkpoint, read_tensors, weights_hash
 from prisma.errors import PrismaError, shown
 from prisma.ledger import expect_as_finished
+from prisma.progress import progress as progress_bar
 from prisma.publish.card import Record, render
 from prisma.publish.commits import Commit, File
 from prisma.publish.manifest import Entry, Manifest, Yanked, fingerprint
@@ -115,16 +115,19 @@ def plan(run: Path, repo: str, *, progress: bool = False) -> Plan:
             f"{shown(recipe.get('run'))}"
         )
     steps, seen = list[Step](), dict[str, Step]()
-    for folder in tqdm(scheduled_folders(run, recipe), desc="checking", unit="checkpoint", disable=not progress):
-        for name in (CONFIG, WEIGHTS):
-            expect_no_link(run, f"{CHECKPOINTS}/{folder.name}/{name}")
-        step, weights_id = Step.of(run, folder, run_id, images)
-        if (twin := seen.setdefault(weights_id, step)) is not step:
-            raise PrismaError(
-                f"expected different weights at every step of {run}; found equal weights at {twin.entry.step} and "
-                f"{step.entry.step}"
-            )
-        steps.append(step)
+    folders = scheduled_folders(run, recipe)
+    with progress_bar(len(folders), "checking", "checkpoint", shown=progress) as bar:
+        for folder in folders:
+            for name in (CONFIG, WEIGHTS):
+                expect_no_link(run, f"{CHECKPOINTS}/{folder.name}/{name}")
+            step, weights_id = Step.of(run, folder, run_id, images)
+            if (twin := seen.setdefault(weights_id, step)) is not step:
+                raise PrismaError(
+                    f"expected different weights at every step of {run}; found equal weights at {twin.entry.step} and "
+                    f"{step.entry.step}"
+                )
+            steps.append(step)
+            bar.update()
     if weights_hash(final) != weights_id:
         raise PrismaError(f"expected the final weights of {run} to be those of {folder.name}; found others")
     entries = [step.entry for step in steps]

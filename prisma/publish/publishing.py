@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from prisma.checkpoint import WEIGHTS
 from prisma.errors import PrismaError, by_number, shown
 from prisma.filesystem import given
 from prisma.mechanisms.findings import SOURCE, Mechanism
+from prisma.progress import progress as progress_bar
 from prisma.publish.commits import Commit, File, Hub
 from prisma.publish.hugging_face_hub import HuggingFaceHub
 from prisma.publish.manifest import Manifest, Yanked, message_with
@@ -236,8 +235,10 @@ def _write(there: There, progress: bool) -> Report:
     if main_was and (taken or there.foreign):
         main_was = _announce(hub, planned.run) or main_was
     hub.prepare([step.commit for step in missing])
-    for step in tqdm(missing, desc="publishing", unit="checkpoint", disable=not (progress and missing)):
-        commits[step.label] = hub.put(step.label, step.commit, step.message)
+    with progress_bar(len(missing), "publishing", "checkpoint", shown=progress and bool(missing)) as bar:
+        for step in missing:
+            commits[step.label] = hub.put(step.label, step.commit, step.message)
+            bar.update()
     for label in there.foreign:
         hub.unlabel(label)
     main = there.main(commits)

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from prisma.checkpoint import read_tensors, to_safetensors
 from prisma.data.pictures import Pictures
@@ -25,6 +24,7 @@ from prisma.fields import conform
 from prisma.files import expect_empty, read_json, write_atomic, write_json
 from prisma.filesystem import given
 from prisma.launched import ALONE, Processes
+from prisma.progress import progress
 from prisma.runs import Model
 from prisma.sparse.activations import FILL_BYTES, Source, Stream, source_of, split_images
 from prisma.sparse.belonging import hash_of_model
@@ -193,8 +193,8 @@ def _trained(
         min((job.learner.taken for job in jobs), default=s.steps),
         s.checkpoint_every or max(s.steps // 10, 1),
     )
-    with _told(s, facts, folders) as tell:
-        for step in tqdm(range(start, s.steps), initial=start, total=s.steps, disable=not s.progress):
+    with _told(s, facts, folders) as tell, progress(s.steps, None, "it", done=start, shown=s.progress) as bar:
+        for step in range(start, s.steps):
             acts = stream.at(step)
             behind = [i for i, job in enumerate(jobs) if job.learner.taken == step]  # one may have a newer state
             for i in behind:
@@ -209,6 +209,7 @@ def _trained(
                     if name != "step"
                 }
                 tell({"step": step + 1, **line})
+            bar.update()
 
 
 @contextmanager

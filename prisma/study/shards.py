@@ -14,7 +14,6 @@ With n processes, process k computes shards k, k + n, ...; the first process mer
 import hashlib
 import json
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +21,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
-from tqdm import tqdm
 
 from prisma import __version__
 from prisma.analysis.result import Result
@@ -33,6 +31,7 @@ from prisma.errors import PrismaError, is_text, quoted, shown
 from prisma.files import clear_leftovers_in, exclusive, expect_empty, folder_for, read_json, sha256, write_json
 from prisma.filesystem import given, sentences
 from prisma.launched import Processes
+from prisma.progress import progress as progress_bar
 from prisma.study.catalog import analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.merging import merge_results, save_plot, summarise
@@ -166,9 +165,8 @@ def _compute_shards(
     settings = {job.name: _settings_hash(job) for job in jobs} if missing else {}
     kept: dict[str, dict[str, Any]] = {job.name: {} for job in jobs}
     found = read_once(jobs[0].pictures) if len(jobs) > 1 else jobs[0].pictures
-    hidden, names = not (progress and processes.is_first), ", ".join(job.name for job in jobs)
-    style = {"desc": names, "unit": "image", "file": sys.stderr, "disable": hidden, "leave": False}
-    with tqdm(total=total, initial=total - remaining, **style) as bar:
+    shown, names = progress and processes.is_first, ", ".join(job.name for job in jobs)
+    with progress_bar(total, names, "image", done=total - remaining, shown=shown) as bar:
         for i, rows, some in missing:
             inputs = {j.name: ShardInputs(j.model, found, rows, j.options, batch, kept[j.name]) for j in some}
             results = results_together(inputs)
@@ -178,7 +176,6 @@ def _compute_shards(
                 result = results[job.name]
                 replace(result, metadata={**result.metadata, **of_shard}).to_npz(job.shard_path(i))
             bar.update(len(rows))
-        bar.leave = True  # only on success: after an error the bar is wiped, so that only the message is left
 
 
 @contextmanager

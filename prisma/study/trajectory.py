@@ -32,9 +32,11 @@ MOST_LINES = 6
 class Trajectory(Result):
     """The means of one array of an analysis over the checkpoints of a training.
 
-    `metadata["steps"]` are the steps of the checkpoints; `metadata["axes"]`, `metadata["shape"]` and
-    `metadata["names"]`, the names of indices by axis, say what the flattened numbers are. A number changed at a
-    checkpoint if `jump_interval` leaves out 0 and `change_interval` is narrow.
+    `metadata["steps"]` are the steps of the checkpoints, and `metadata["missing"]` those of checkpoints without a
+    result, such as one that has diverged: their means are NaN, and change points are looked for among the others.
+    `metadata["axes"]`, `metadata["shape"]` and `metadata["names"]`, the names of indices by axis, say what the
+    flattened numbers are. A number changed at a checkpoint if `jump_interval` leaves out 0 and `change_interval` is
+    narrow.
     """
 
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -58,7 +60,8 @@ class Trajectory(Result):
         """By default the numbers that move most, by checkpoint."""
         if array is not None:
             return super().plot(array)
-        moved = (self.mean.nan_to_num().amax(0) - self.mean.nan_to_num().amin(0)).argsort(descending=True, stable=True)
+        there = self.mean[~self.mean.isnan().all(1)].nan_to_num()
+        moved = (there.amax(0) - there.amin(0)).argsort(descending=True, stable=True)
         chosen = sorted(moved[:MOST_LINES].tolist())
         lines = {self.name_of(i): self.mean[None, :, i] for i in chosen}
         steps = self.metadata["steps"]
@@ -74,24 +77,26 @@ class Trajectory(Result):
         )
 
 
-def trajectory(results: Mapping[int, Result], array: str | None = None, *, seed: int = 0) -> Trajectory:
+def trajectory(results: Mapping[int, Result | None], array: str | None = None, *, seed: int = 0) -> Trajectory:
     """How do the numbers of an analysis change over training, and when?
 
     Args:
-        results: step -> the result of the same analysis of the same images at that checkpoint.
+        results: step -> the result of the same analysis of the same images at that checkpoint; None where there is
+            none, because the checkpoint has diverged.
         array: which of its arrays, one with an image axis; by default the first that has at most 4,096 numbers per
             image.
         seed: of the bootstrap over images.
 
     Raises:
-        PrismaError: fewer than two checkpoints, no such array, or results that differ in shape.
+        PrismaError: fewer than two checkpoints with results, no such array, or results that differ in shape.
     """
-    if len(results) < 2:
-        raise PrismaError(f"expected the results of two checkpoints or more; found {len(results)}")
-    steps = sorted(results)
-    first = results[steps[0]]
+    there = {step: found for step, found in sorted(results.items()) if found is not None}
+    if len(there) < 2:
+        raise PrismaError(f"expected the results of two checkpoints or more; found {len(there)}")
+    steps = list(there)
+    first = there[steps[0]]
     name = array_of(first, array)
-    values = [results[step].arrays[name] for step in steps]
+    values = [found.arrays[name] for found in there.values()]
     for step, x in zip(steps, values, strict=True):
         if x.shape != values[0].shape:
             raise PrismaError(
@@ -108,15 +113,19 @@ def trajectory(results: Mapping[int, Result], array: str | None = None, *, seed:
     shape = [n for axis, n in zip(first.axes[name], values[0].shape, strict=True) if axis != "image"]
     sizes = dict(zip(axes, shape, strict=True))
     names = {axis: list(known) for axis, known in first.names.items() if sizes.get(axis) == len(known)}
-    at = torch.tensor(steps)
+    at, everywhere = torch.tensor(steps), sorted(results)
+    place = torch.tensor([everywhere.index(step) for step in steps])
+    missing = [step for step in everywhere if step not in there]
+    nothing = torch.full((len(everywhere), values_CBN.shape[2]), torch.nan, dtype=torch.float64)
     ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
     return Trajectory(
         metadata={
-            "analysis": "trajectory", "of": first.metadata["analysis"], "array": name, "steps": steps,
-            "axes": axes, "shape": shape, "names": names, "images": values_CBN.shape[1], "seed": seed,
+            "analysis": "trajectory", "of": first.metadata["analysis"], "array": name, "steps": everywhere,
+            "missing": missing, "axes": axes, "shape": shape, "names": names, "images": values_CBN.shape[1],
+            "seed": seed,
         },
-        mean=torch.stack(means),
-        stderr=torch.stack(errors),
+        mean=nothing.index_copy(0, place, torch.stack(means)),
+        stderr=nothing.index_copy(0, place, torch.stack(errors)),
         change=at[split],
         change_interval=at[splits.double().quantile(ends, dim=0, interpolation="nearest").long()],
         jump=jump,

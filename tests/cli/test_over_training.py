@@ -97,21 +97,29 @@ def test_weights_and_pictures_are_read_once_for_several_analyses(
     assert weights == [f"step-{step:06d}" for step in STEPS] and rows == ["digits"]
 
 
-def test_a_checkpoint_with_nan_is_named_and_the_others_are_kept(prisma: Prisma, run: Path, tmp_path: Path) -> None:
-    whole = checkpoint.read_checkpoint(run / "checkpoints" / "step-000002")
+def test_a_checkpoint_that_has_diverged_is_named_and_left_out(prisma: Prisma, run: Path, tmp_path: Path) -> None:
+    damaged = checkpoint.read_checkpoint(run / "checkpoints" / "step-000002")
     arguments = ("analyze", "rollout", "--model", str(run), *DIGITS, "--revisions", "all", "--out", "mine")
     file = run / "checkpoints" / "step-000002" / checkpoint.WEIGHTS
     before = file.read_bytes()
-    whole.model.embed.patch.weight.data[0, 0] = torch.nan
-    file.write_bytes(checkpoint.to_safetensors(whole.model.state_dict(), whole.header))
-    code, _, err = prisma(*arguments)
-    assert code == 1 and "finite" in one_sentence(err)
-    assert "step-000002" in one_sentence(err)
-    assert (tmp_path / "mine" / "step-000001" / "summary.json").exists()
-    assert not (tmp_path / "mine" / "trajectory.npz").exists()
+    damaged.model.embed.patch.weight.data[0, 0] = torch.nan
+    file.write_bytes(checkpoint.to_safetensors(damaged.model.state_dict(), damaged.header))
+    code, out, err = prisma(*arguments)
+    assert code == 0, err
+    assert "prisma: step-000002 is left out: expected finite weights in " in err and "embed.patch.weight has NaN" in err
+    assert "at 4 checkpoints, in mine; not finite, and left out: step-000002\n" in out
+    assert not (tmp_path / "mine" / "step-000002").exists()
+    left = Trajectory.from_npz(tmp_path / "mine" / "trajectory.npz")
+    assert left.metadata["steps"] == STEPS and left.metadata["missing"] == [2] and 2 not in left.change
+    assert left.mean[2].isnan().all() and not left.mean[[0, 1, 3, 4]].isnan().any()
+    assert json.loads(prisma(*arguments, "--json")[1])["left out"] == ["step-000002"]
+    code, _, err = prisma(*arguments, "--revisions", "step-000001,step-000002")
+    assert code == 1 and err.endswith("prisma: expected the results of two checkpoints or more; found 1\n")
     file.write_bytes(before)
     assert prisma(*arguments)[0] == 0, "the same command goes on"
-    assert Trajectory.from_npz(tmp_path / "mine" / "trajectory.npz").metadata["steps"] == STEPS
+    whole = Trajectory.from_npz(tmp_path / "mine" / "trajectory.npz")
+    assert whole.metadata["steps"] == STEPS and not whole.metadata["missing"]
+    assert torch.equal(whole.mean[[0, 1, 3, 4]], left.mean[[0, 1, 3, 4]])
 
 
 def test_a_damaged_revision_of_a_hub_is_named(prisma: Prisma, hub: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.border import record
-from prisma.errors import PrismaError
+from prisma.errors import NotFiniteError, PrismaError
 from prisma.study.trajectory import Trajectory, trajectory
 from prisma.view.browser import View, attention_rows, numbers
 from prisma_app.cache import Cache
@@ -98,8 +98,15 @@ def finite_steps(scene: Scene) -> Sequence[int]:
 
 def _finite(scene: Scene) -> tuple[int, ...]:
     x = scene.subject.examples()[0].x[None]
-    with torch.no_grad():
-        return tuple(s for s in scene.subject.steps if bool(scene.at_step(s).loaded.model(x).isfinite().all()))
+
+    @torch.no_grad()
+    def answers(step: int) -> bool:
+        try:
+            return bool(scene.at_step(step).loaded.model(x).isfinite().all())
+        except NotFiniteError:  # its weights are not
+            return False
+
+    return tuple(step for step in scene.subject.steps if answers(step))
 
 
 def _diverged(scene: Scene) -> list[int]:

@@ -19,6 +19,7 @@ from prisma_app.views import training
 
 import prisma
 from prisma import PrismaError, ViT, ViTConfig
+from prisma.errors import NotFiniteError
 from prisma.loaded import Loaded
 from prisma.repository import Published
 from prisma.run_folder import read_metrics
@@ -208,6 +209,26 @@ def test_a_checkpoint_that_has_diverged_is_left_out_and_named(
     assert f"# step {at_step}\n" not in training.code(there) and "# step 32\n" in training.code(there)
     head = answer_view(there)
     assert head.facts["diverged"] and head.facts["top"] == [] and set(head.arrays) == {"image"}
+
+
+@dataclass(frozen=True)
+class Damaged(Broken):
+    """As it is when the weights are not finite: they cannot be read."""
+
+    def _checkpoint(self, step: int) -> Loaded:
+        if step == self.at_step:
+            raise NotFiniteError("expected finite weights")
+        return super()._checkpoint(step)
+
+
+def test_a_checkpoint_without_finite_weights_is_left_out(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_FINITE", Cache(9, lambda _: 1))
+    mouse = scene(model=DIGITS).subject
+    assert isinstance(mouse, Mouse)
+    there = Scene(State(), Damaged(mouse.published, 16))
+    assert training.finite_steps(there) == tuple(step for step in STEPS if step != 16)
 
 
 def test_a_run_that_has_diverged_from_the_start_is_a_sentence(
