@@ -246,6 +246,21 @@ class Endpoints:
         given = {"model": model, "rev": rev, "img": img, "step": step, "layer": layer, "head": head}
         return self._ask("units", {**given, "units": units, "number": number, "prompts": prompts})
 
+    @_with_arguments
+    def registers(
+        self,
+        model: Name = None,
+        rev: Name = None,
+        img: Name = None,
+        step: Number = None,
+        outlying: Name = None,
+        after: Number = None,
+        moved: Number = None,
+    ) -> Answer:
+        """Register neurons: norms of patches [way, patch], as they are and with the neurons moved to a new token."""
+        given = {"model": model, "rev": rev, "img": img, "step": step}
+        return self._ask("registers", {**given, "outlying": outlying, "after": after, "moved": moved})
+
     def _ask(self, what: str, given: Mapping[str, Any]) -> Answer:
         return self._told(lambda library: _programs().asked(library, what, given))
 
@@ -265,7 +280,7 @@ class Endpoints:
 
 NAMES = (
     "about", "models", "answer", "attention", "lens", "patching", "circuit", "paths", "estimates", "decompose",
-    "steering", "training", "latents", "units",
+    "steering", "training", "latents", "units", "registers",
 )  # fmt: skip
 ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, name)).parameters][1:] for name in NAMES}
 """The names of each endpoint's arguments."""

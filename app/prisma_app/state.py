@@ -80,6 +80,11 @@ class State(BaseModel):
         "means", description="what is added: the difference of the classes' means, or the readout's direction"
     )
     reach: Whole | None = Field(None, description="the largest dose: 1, 2, 4, 8 or 16")
+    outlying: Text | None = Field(
+        None, description="register neurons: above how many times the median norm a patch is outlying: 1.5, 2, 3 or 5"
+    )
+    after: Whole | None = Field(None, description="register neurons: the layer after which norms are taken")
+    moved: Whole | None = Field(None, description="register neurons: how many are moved to an empty token")
     ablate: Text = ""  # heads that hold their mean: `0.3,1.2` for layer 0 head 3 and layer 1 head 2
 
     @classmethod

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
+from playwright.sync_api import expect
 from prisma_app.library import Scene
+from prisma_app.views import registers
 
 import prisma
 from tests.app.conftest import DIGITS
@@ -47,3 +50,32 @@ def test_a_visitor_steps_through_units(plain: App, scene: Callable[..., Scene]) 
     plain.tab.goto(address)
     assert plain.ready()["units"] == "logits" and plain.tab.locator(".pz-trouble").first.is_hidden()
     assert "find" not in plain.ready()  # what was searched for was of the other units
+
+
+def test_register_neurons_are_moved(plain: App, scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registers, "FACTORS", ("1.1",))  # norms of so small a model differ little
+    answer = registers.registers_values(scene(model=DIGITS, img="3", outlying="1.1", moved=3))
+    norms = torch.tensor(answer["values"])
+    above = (norms > answer["cutoff"]).sum(1).tolist()
+    plain.open("?v=1&view=units&img=3&outlying=1.1").ready()
+    panel = plain.tab.get_by_role("group", name="Register neurons", exact=True)
+    panel.locator(".pz-choice:has(> span:text-is('Neurons moved')) > select").select_option("3")
+    plain.ready("s.moved === 3")
+    words = panel.locator(".pz-words")
+    expect(words).to_contain_text(f"{above[0]} of 16 patches of this image have a norm above {answer['cutoff']:.3f}")
+    expect(words).to_contain_text(f"With 3 register neurons moved: {above[2]}; with as many random ones: {above[3]}.")
+    assert panel.locator("figure").count() == 4
+    out: Any = plain.figure("f.exported()")
+    made: dict[str, Any] = {}
+    exec(out["code"], made)
+    torch.testing.assert_close(made["norms"], norms, rtol=0, atol=1e-5)
+    address = plain.tab.url
+    plain.tab.set_viewport_size({"width": 390, "height": 844})
+    assert plain.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    plain.tab.goto(address)
+    plain.ready()
+    expect(words).to_contain_text(f"{above[0]} of 16 patches of this image")
+    layer, neuron = answer["neurons"][0]
+    panel.locator("ol button").first.click()
+    state = plain.ready(f"s.number === {neuron}")
+    assert (state["units"], state["layer"], state["outlying"]) == ("mlp.post", layer, "1.1")

@@ -13,5 +13,13 @@ from typing import Any
 
 NAMES = ("attention", "lens", "patching", "training", "decompose", "steering", "latents", "units")
 VIEWS: Mapping[str, Any] = {name: import_module(f"prisma_app.views.{name}") for name in NAMES}
-HEAVY_PARTS = {("training", 1), ("latents", 0), ("steering", 0), ("patching", 3), ("patching", 4), ("patching", 5)}
+HEAVY_PARTS = {
+    ("training", 1),
+    ("latents", 0),
+    ("steering", 0),
+    ("patching", 3),
+    ("patching", 4),
+    ("patching", 5),
+    ("units", 0),
+}
 """The (name, part) that are computed in the heavy lane."""

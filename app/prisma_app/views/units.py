@@ -24,6 +24,7 @@ from prisma_app.answers import thumbnails
 from prisma_app.cache import Cache
 from prisma_app.library import Scene
 from prisma_app.pictures import Picture
+from prisma_app.views.registers import registers_run
 from prisma_app.views.shared import code_head, nested, program
 
 LOOKED_AT, SHOWN = 256, 12  # most images that are read; images of a unit that are shown
@@ -79,11 +80,15 @@ KEPT: Cache[Read] = Cache(
 def view(scene: Scene, part: int | None = None) -> View:
     """The unit's images and its number in all of them, in this image at every token, and how the other units are here.
 
+    Part 0 is register neurons (`registers`).
+
     Raises:
         PrismaError: there is no such site, unit, image or part, or the model has diverged.
     """
+    if part == 0:
+        return registers_run(scene)
     if part is not None:
-        raise PrismaError(f"expected no part of units; found {part}")
+        raise PrismaError(f"expected part 0 (register neurons) of units; found {part}")
     chosen = _chosen(scene)
     read, at = chosen.read, chosen.at
     first = read.images[at, :SHOWN].tolist()

@@ -123,12 +123,14 @@ class TestTimeRegisters(Result):
         "on_artifacts": ("image", "way", "layer"),
         "on_added": ("image", "way", "layer"),
         "logits": ("image", "way", "class"),
+        "norms": ("image", "way", "patch"),
     }
     artifacts: Tensor  # the share of the image's patches whose norm is above the cutoff, after the same stage
     largest: Tensor  # the largest norm of a patch there, over the cutoff
     on_artifacts: Tensor  # the attention that patches receive which are artifacts as it is; mean over queries, heads
     on_added: Tensor  # the attention that the added tokens receive
     logits: Tensor
+    norms: Tensor | None = None  # of the patches, after the same stage, in units of the stream
 
     def plot(self, array: str | None = None) -> "Figure":
         """By default the attention that artifacts receive, and the added tokens, by layer and way."""
@@ -162,8 +164,8 @@ def test_time_registers(
         batch: images in one pass.
 
     Returns:
-        `artifacts`, `largest` [image, way], `on_artifacts`, `on_added` [image, way, layer] and `logits` [image, way,
-        class] for the ways of `WAYS`.
+        `artifacts`, `largest` [image, way], `on_artifacts`, `on_added` [image, way, layer], `logits` [image, way,
+        class] and `norms` [image, way, patch] for the ways of `WAYS`.
 
     Raises:
         PrismaError: neurons of another model, or a model to which no token can be added (`with_registers`).
@@ -189,6 +191,7 @@ def test_time_registers(
         parts["largest"].append(norms_BWP.amax(2) / cutoff)
         parts["on_artifacts"].append((received_BWLP * outlying_BP[:, None, None]).sum(-1))
         parts["on_added"].append(torch.stack([way.added for way in ways], 1))
+        parts["norms"].append(norms_BWP)
         parts["logits"].append(torch.stack([way.logits for way in ways], 1))
     metadata = {
         "analysis": "test_time_registers", "neurons": [list(pair) for pair in chosen], "stage": stage,

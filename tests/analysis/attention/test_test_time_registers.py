@@ -56,6 +56,10 @@ def test_the_planted_artifact_moves_and_no_other_neuron_moves_it() -> None:
     added = with_registers(model)
     stream = prisma.record(added, images, "blocks.0.resid_post", move_to_registers(added, [(0, NEURON)]))[1]
     norms = stream["blocks.0.resid_post"].norm(dim=-1)
+    assert result.norms is not None
+    torch.testing.assert_close(result.norms[:, 2], norms[:, 2:])
+    plain = prisma.record(model, images, "blocks.0.resid_post")[1]["blocks.0.resid_post"].norm(dim=-1)
+    torch.testing.assert_close(result.norms[:, 0], plain[:, 1:])
     assert (norms[:, 1] > norms[:, 2 + PATCH]).all() and (norms[:, 1] > found.metadata["cutoff"]).all()
 
 

@@ -98,5 +98,5 @@ def test_of_a_large_model_fewer_images_are_read(vit_library: Library, monkeypatc
 def test_what_does_not_exist_is_one_sentence(scene: Callable[..., Scene], keys: dict[str, Any], words: str) -> None:
     with pytest.raises(PrismaError, match=words):
         units.view(scene(model=DIGITS, **keys))
-    with pytest.raises(PrismaError, match="expected no part of units; found 1"):
+    with pytest.raises(PrismaError, match=r"expected part 0 \(register neurons\) of units; found 1"):
         units.view(scene(model=DIGITS), 1)

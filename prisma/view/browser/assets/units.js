@@ -1,6 +1,7 @@
 // One unit of a site: the test images in which it is largest, and where; this image beside them; and all units of the site.
 import { brief, choice, colourBar, DIVERGING, DIVERGING_PIXELS, node, picture, range } from "./core.js";
 import { palette, svgString } from "./drawing.js";
+import { Registers } from "./registers.js";
 import { binsOf, unitHistogram, unitSheet } from "./unit_drawing.js";
 import { litImage } from "./latent_images.js";
 import { tokenMap, tokenName } from "./tokens.js";
@@ -30,12 +31,13 @@ export class Units {
     this.holder = node("div", { class: "pz-drawing" });
     this.images = node("div", { class: "pz-lit-images pz-unit-images" });
     this.list = new UnitList({ open: (number) => page.set({ number }), change: (values) => page.set(values) });
+    this.registers = new Registers(page, (layer, number) => page.set({ units: "mlp.post", layer, number, find: undefined }));
     this.all = node("details", { class: "pz-more", open: true }, node("summary", {}, "All units of this site"), this.list.element);
     root.append(
       node("p", { class: "pz-help" }, "The test images in which one unit is largest, brightest where it is. Images that look alike suggest what it answers to; they do not show what the model uses it for. An image's number is the unit's largest activation over its patches; of a class, its logit."),
       this.tools, this.title, this.words,
       node("div", { class: "pz-columns pz-training" }, this.here, node("figure", { class: "pz-figure" }, this.many, this.holder)),
-      this.best = node("h2", { class: "pz-own-latents" }), this.images, this.all,
+      this.best = node("h2", { class: "pz-own-latents" }), this.images, this.all, this.registers.element,
     );
     new ResizeObserver(() => this.state && this.holder.clientWidth && this.holder.clientWidth !== this.width && this.chart()).observe(this.holder);
   }
@@ -58,6 +60,7 @@ export class Units {
     if (state.units !== filled.units || state.number !== filled.number) this.page.fill(filled);
     Object.assign(this, { state: { ...state, ...filled }, scene, facts, arrays, values: arrays.values.values, token: null });
     this.draw();
+    await this.registers.update(this.state, scene, current);
   }
 
   draw() {
@@ -135,7 +138,9 @@ export class Units {
       numbers.maps = { axes: ["rank", "row", "column"], shape: [facts.captions.length, ...facts.grid], values: Float32Array.from(arrays.maps.values) };
       numbers.tokens = { axes: ["token"], shape: [arrays.tokens.values.length], values: Float32Array.from(arrays.tokens.values) };
     }
+    const more = this.registers.exported();
+    Object.assign(numbers, more?.numbers);
     const sheet = () => unitSheet({ title: this.title.textContent, said: this.said, lit: this.lit, values, bins: binsOf(values), own: facts.own, colours: palette(this.root) });
-    return { name: "units", title: this.title.textContent, names: { image: facts.captions }, numbers, svg: () => svgString(sheet()), code: facts.code || "" };
+    return { name: "units", title: this.title.textContent, names: { image: facts.captions, ...more?.names }, numbers, svg: () => svgString(sheet()), code: `${facts.code || ""}${more?.code ?? ""}` };
   }
 }
