@@ -63,7 +63,8 @@ def test_the_report_and_the_picture() -> None:
     ("changed", "message"),
     [
         ({"direction": torch.ones(5)}, r"expected a direction \[12\] that is not zero; found \[5\]"),
-        ({"direction": torch.zeros(12)}, r"expected a direction \[12\] that is not zero"),
+        ({"direction": torch.zeros(12)}, r"expected a direction \[12\] that is not zero; found zeros"),
+        ({"metric": None}, r"expected metric as a function, such as prisma.LogitDiff\(3, 8\); found None"),
         ({"doses": torch.zeros(0)}, "expected doses .*, and one random direction or more"),
         ({"doses": torch.tensor(1.0)}, "expected doses .*, and one random direction or more"),
         ({"controls": 0}, "expected doses .*, and one random direction or more"),
