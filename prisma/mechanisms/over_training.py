@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prisma.analysis.result import Result
+from prisma.errors import NotFiniteError
 from prisma.mechanisms.findings import Finding, Row, StepFindings, Table, flat, rounded
 from prisma.mechanisms.given import DoesNotApplyError, Given
 from prisma.mechanisms.image_steps import as_numbers
@@ -28,17 +29,25 @@ class Numbers(Result):
     numbers: Tensor
 
 
-def measured(given: Given) -> Trajectory:
-    """The numbers of every checkpoint, and their change points. Raises DoesNotApplyError without checkpoints."""
+def measured(given: Given) -> tuple[Trajectory, list[int]]:
+    """The numbers of every checkpoint, and their change points; and the steps that give no finite ones.
+
+    Raises DoesNotApplyError where fewer than two checkpoints do.
+    """
     if given.checkpoints is None:
         raise DoesNotApplyError("no_checkpoints")
     if len(given.checkpoints) < 2:
         raise DoesNotApplyError("few_checkpoints", len(given.checkpoints))
-    results = {}
+    results, lost = dict[int, Numbers](), list[int]()
     for step in chosen_steps(sorted(given.checkpoints)):
         at = replace(given, model=given.checkpoints[step](), limit=min(given.limit, IMAGES), checkpoints=None)
-        results[step] = Numbers(metadata={"analysis": "mechanism"}, numbers=as_numbers(at).float())
-    return trajectory(results, seed=given.seed)
+        try:
+            results[step] = Numbers(metadata={"analysis": "mechanism"}, numbers=as_numbers(at).float())
+        except NotFiniteError:  # a training that diverged, and perhaps came back
+            lost.append(step)
+    if len(results) < 2:
+        raise DoesNotApplyError("few_finite_checkpoints", len(results), len(results) + len(lost))
+    return trajectory(results, seed=given.seed), lost
 
 
 def chosen_steps(steps: list[int]) -> list[int]:
@@ -54,11 +63,12 @@ def dynamics(given: Given) -> StepFindings:
     if not given.model.config.n_layers:
         raise DoesNotApplyError("no_heads")
     _ = given.measure  # the sentence about the objective comes first
-    found = measured(given)
+    found, lost = measured(given)
     names = [given.measure.noun, *(_head(given, i) for i in range(found.mean.shape[1] - 1))]
     steps = found.metadata["steps"]
     order = [0, *(1 + found.jump[1:].abs().argsort(descending=True, stable=True)).tolist()]
     said = [Finding("checkpoints", (), flat(len(steps), steps[0], steps[-1], found.metadata["images"]))]
+    said += [Finding("lost_checkpoints", (), flat(len(lost), len(lost) + len(steps), lost[0]))] if lost else []
     said += [_change(found, i, names[i], in_card=i == 0) for i in order[: 1 + SAID]]
     changes = tuple(Row(names[i], _cells(found, i), "" if _is_step(found, i) else "no_step") for i in order)
     curves = tuple(

@@ -111,6 +111,10 @@ SENTENCES: Mapping[str, str] = {
     "no_checkpoints": "This step does not apply: only the final weights are at hand, and no checkpoints of the "
     "training.",
     "few_checkpoints": "This step does not apply: it needs two checkpoints or more, and there is {n[0]}.",
+    "few_finite_checkpoints": "This step does not apply: it needs two checkpoints with finite answers, and {n[0]} of "
+    "{n[1]} have them.",
+    "lost_checkpoints": "{n[0]} of {n[1]} checkpoints give answers that are not finite, the first at step {n[2]}, and "
+    "are left out.",
     "checkpoints": "{n[0]} checkpoints, from step {n[1]} to step {n[2]}, on {n[3]} test images each.",
     "change": "{Subject} goes from {n[0]} to {n[1]}; it changes most at step {n[2]} ({n[3]} to {n[4]}), by {n[5]} "
     "({n[6]} to {n[7]}).",

@@ -3,6 +3,7 @@
 from functools import partial
 
 import pytest
+import torch
 
 from prisma.mechanisms import over_training
 from prisma.mechanisms.given import DoesNotApplyError
@@ -41,6 +42,24 @@ def test_it_needs_two_checkpoints() -> None:
         with pytest.raises(DoesNotApplyError) as why:
             dynamics(given(checkpoints=known))
         assert why.value.finding.says == says
+
+
+def diverged(step: int) -> ViT:
+    model = at(step)
+    model.embed.prefix.data.fill_(torch.nan)
+    return model
+
+
+def test_checkpoints_that_diverged_are_left_out_and_said() -> None:
+    some = {step: partial(diverged if step in (4, 16) else at, step) for step in STEPS}
+    found = dynamics(given(checkpoints=some))
+    assert [one.says for one in found.findings[:2]] == ["checkpoints", "lost_checkpoints"]
+    assert found.findings[0].numbers == (5, 0, 32, 96) and found.findings[1].numbers == (2, 7, 4)
+    assert found.row("changes", "accuracy").cells[2] == (8, 8, 8)
+    assert [row.name for row in found.table("curves")] == [f"step {step}" for step in (0, 1, 2, 8, 32)]
+    with pytest.raises(DoesNotApplyError) as why:
+        dynamics(given(checkpoints={0: partial(at, 0), 1: partial(diverged, 1)}))
+    assert (why.value.finding.says, why.value.finding.numbers) == ("few_finite_checkpoints", (1, 2))
 
 
 def test_of_many_checkpoints_some_are_measured() -> None:
