@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.top_images import TopImages
+from prisma.analysis.top_images import TopImages, expect_data
 from prisma.data.pictures import Pictures
 from prisma.errors import NotFiniteError, PrismaError, quoted
 from prisma.loaded import Loaded
@@ -184,8 +184,11 @@ def similarity_of(clip: Loaded, images: Tensor | Pictures, words: Sequence[str],
         images: normalised by the transform of the CLIP, in the order of the images of the units.
 
     Raises:
-        PrismaError: a model without a text side, or no words.
+        PrismaError: a model without a text side, no words, no images, or fewer than one image in a pass.
     """
+    expect_data(images)
+    if batch < 1:
+        raise PrismaError(f"expected passes of one image or more; found batch={batch}")
     model = clip.zero_shot(words).model
     head = model.readout.head
     assert isinstance(head, PromptHead)

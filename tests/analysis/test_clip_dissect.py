@@ -99,6 +99,18 @@ def test_a_result_has_some_units_of_all_that_were_compared() -> None:
         ClipDissect.of(top, similarity[:5], WORDS)
 
 
+def test_a_clip_without_images_or_words_is_refused() -> None:
+    clip = pair()
+    images = images_of(clip.model, 2)
+    for given, message in {
+        (images[:0], ("a",), 32): "expected at least one image; found none",
+        (images, (), 32): "expected a list of prompts",
+        (images, ("a",), 0): "expected passes of one image or more; found batch=0",
+    }.items():
+        with pytest.raises(PrismaError, match=message):
+            similarity_of(clip, given[0], given[1], batch=given[2])
+
+
 def test_a_clip_of_half_precision_looks_at_pictures() -> None:
     clip, exact = pair(dtype=torch.bfloat16), pair(dtype=torch.float64)
     exact.model.load_state_dict(clip.model.state_dict())

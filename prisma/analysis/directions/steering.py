@@ -134,7 +134,7 @@ def steering(
         metadata={"analysis": "steering", **place.metadata, "length": float(length), "seed": seed},
         values=values[:, 0],
         random=values[:, 1:],
-        doses=exact(chosen),
+        doses=exact(chosen).clone(),  # the caller's tensor stays the caller's
     )
 
 

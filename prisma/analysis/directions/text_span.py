@@ -82,7 +82,7 @@ class TextSpan(Result):
         """
         names = self.metadata["texts"] if texts is None else texts
         count = self.size.shape[1]
-        order = self.size.flatten().argsort(descending=True).tolist()
+        order = self.size.flatten().argsort(descending=True, stable=True).tolist()
         found = {}
         for place in order:
             layer, head = divmod(place, count)
