@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from prisma.analysis.class_space.linear_probes import linear_probes
     from prisma.analysis.class_space.memories import memories
     from prisma.analysis.class_space.token_perturbation import token_perturbation
-    from prisma.analysis.clip_dissect import clip_dissect, named_units, similarity_of
+    from prisma.analysis.clip_dissect import clip_dissect, similarity_of
     from prisma.analysis.directions.concept_vectors import concept_vectors
     from prisma.analysis.directions.fourier_components import fourier_components
     from prisma.analysis.directions.interchange import interchange
@@ -139,7 +139,6 @@ __all__ = [
     "memories",
     "modularity",
     "move_to_registers",
-    "named_units",
     "norm_weighted_attention",
     "patch",
     "patch_sets",
@@ -216,7 +215,7 @@ _HOME = {
     "analysis.patching.causal_tracing": ("causal_tracing",),
     "analysis.result": ("Result",),
     "analysis.statistics": ("bootstrap_interval",),
-    "analysis.clip_dissect": ("clip_dissect", "named_units", "similarity_of"),
+    "analysis.clip_dissect": ("clip_dissect", "similarity_of"),
     "analysis.top_images": ("top_images",),
     "analysis.weights.composition": ("composition",),
     "analysis.weights.head_directions": ("head_directions",),

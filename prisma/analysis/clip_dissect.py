@@ -19,10 +19,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from prisma.analysis.top_images import TopImages
+from prisma.analysis.top_images import TopImages, expect_data
 from prisma.data.pictures import Pictures
-from prisma.errors import PrismaError
+from prisma.errors import NotFiniteError, PrismaError, quoted
 from prisma.loaded import Loaded
+from prisma.numbers import exact, first_not_finite
 from prisma.pretrained.zero_shot import PromptHead
 
 SHARPNESS = 10.0  # what cosines are multiplied with before the softmax over words
@@ -52,6 +53,39 @@ class ClipDissect(TopImages):
     AXES: ClassVar[Mapping[str, tuple[str, ...]]] = {"score": ("unit",), **TopImages.AXES}
 
     score: Tensor  # [unit]
+
+    @classmethod
+    def of(
+        cls, found: TopImages, similarity: Tensor, words: Sequence[str], units: Sequence[int] | None = None
+    ) -> "ClipDissect":
+        """`clip_dissect` of the units of `top_images`, as one result.
+
+        Args:
+            found: of all units of a site, because a word is proposed against those of the others.
+            similarity: [image, word], of the images in which `found` looked (`similarity_of`).
+            units: those of the result, by their indices at the site; by default all.
+
+        Raises:
+            PrismaError: similarities of other words, or of another number of images; a unit that is not among them; or
+                as `clip_dissect`.
+        """
+        if len(similarity) != found.metadata["data"]:
+            raise PrismaError(
+                f"expected similarities of the {found.metadata['data']:,} images of the units; found "
+                f"{len(similarity):,}"
+            )
+        known = list(found.metadata["units"])
+        chosen = known if units is None else list(units)
+        if wrong := [unit for unit in chosen if unit not in known]:
+            raise PrismaError(f"expected units among the {len(known):,} that were looked at; found {quoted(wrong[0])}")
+        rows = [known.index(unit) for unit in chosen]
+        named = clip_dissect(found.images, similarity, words)
+        own = {"analysis": "clip_dissect", "units": chosen, "words": [named[row].name for row in rows]}
+        return cls(
+            metadata={**found.metadata, **own},
+            score=torch.tensor([named[row].score for row in rows], dtype=found.values.dtype),
+            **{name: x[rows] for name, x in found.arrays.items()},
+        )
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
@@ -85,7 +119,8 @@ def clip_dissect(
 
     Args:
         images: [unit, rank], the indices of each unit's strongest images, from the strongest down, as in
-            `top_images(...).images`; -1 where there are fewer.
+            `top_images(...).images`; -1 where there are fewer. Two units or more: all of a site, for their words are
+            judged against each other.
         similarity: [image, word], the cosines of a CLIP's embeddings of all images with those of the words
             (`similarity_of`).
         sharpness, weight: the factor before the softmax, and lambda.
@@ -94,16 +129,22 @@ def clip_dissect(
         For each unit, the word of the highest score.
 
     Raises:
-        PrismaError: words or images of another number.
+        PrismaError: words or images of another number, no words, a single unit, or one without images.
+        NotFiniteError: a similarity is NaN or infinite.
 
     Source: Oikarinen and Weng 2204.10965.
     """
+    _expect_units(images)
     most = int(images.max()) if images.numel() else -1
+    if isinstance(words, str) or not len(words):
+        raise PrismaError(f"expected a list of words to choose from; found {quoted(words)}")
     if similarity.ndim != 2 or similarity.shape[1] != len(words) or len(similarity) <= most:
         raise PrismaError(
             f"expected similarities of more than {most:,} images with {len(words):,} words; found "
             f"{list(similarity.shape)}"
         )
+    if (wrong := first_not_finite(similarity)) is not None:
+        raise NotFiniteError(f"expected finite similarities; found {wrong[1]} in image {wrong[0]}")
     if not len(images):
         return []
     likely = (similarity.double() * sharpness).softmax(1).to(images.device)
@@ -121,25 +162,17 @@ def clip_dissect(
     ]
 
 
-def named_units(found: TopImages, similarity: Tensor, words: Sequence[str]) -> ClipDissect:
-    """`clip_dissect` of the units of `top_images`, as one result.
-
-    Args:
-        similarity: [image, word], of the images in which `found` looked (`similarity_of`).
-
-    Raises:
-        PrismaError: similarities of other words, or of another number of images.
-    """
-    if len(similarity) != found.metadata["data"]:
+def _expect_units(images: Tensor) -> None:
+    """Raise PrismaError unless these are the images of no unit, or of two or more, each of which has one at least."""
+    whole = isinstance(images, Tensor) and images.dtype in (torch.int64, torch.int32) and images.ndim == 2
+    if not whole or len(images) == 1:
+        found = f"{images.dtype} {list(images.shape)}" if isinstance(images, Tensor) else quoted(images)
         raise PrismaError(
-            f"expected similarities of the {found.metadata['data']:,} images of the units; found {len(similarity):,}"
+            "expected the indices of images as whole numbers [unit, rank], of two units or more, because a word is "
+            f"proposed against those of other units; found {found}"
         )
-    named = clip_dissect(found.images, similarity, words)
-    return ClipDissect(
-        metadata={**found.metadata, "analysis": "clip_dissect", "words": [one.name for one in named]},
-        score=torch.tensor([one.score for one in named], dtype=found.values.dtype),
-        **found.arrays,
-    )
+    if (absent := (images < 0).all(1)).any():
+        raise PrismaError(f"expected an image of each unit; found none of the unit in row {int(absent.int().argmax())}")
 
 
 @torch.no_grad()
@@ -151,8 +184,11 @@ def similarity_of(clip: Loaded, images: Tensor | Pictures, words: Sequence[str],
         images: normalised by the transform of the CLIP, in the order of the images of the units.
 
     Raises:
-        PrismaError: a model without a text side, or no words.
+        PrismaError: a model without a text side, no words, no images, or fewer than one image in a pass.
     """
+    expect_data(images)
+    if batch < 1:
+        raise PrismaError(f"expected passes of one image or more; found batch={batch}")
     model = clip.zero_shot(words).model
     head = model.readout.head
     assert isinstance(head, PromptHead)
@@ -160,5 +196,5 @@ def similarity_of(clip: Loaded, images: Tensor | Pictures, words: Sequence[str],
     for start in range(0, len(images), batch):
         rows = range(start, min(start + batch, len(images)))
         some = images[start : rows.stop] if isinstance(images, Tensor) else images.read(rows)
-        parts.append((model(some.to(head.directions.device)) - head.bias) / head.scale)
-    return torch.cat(parts)
+        parts.append((model(some.to(model.embed.prefix)) - head.bias) / head.scale)
+    return exact(torch.cat(parts))

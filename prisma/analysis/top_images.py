@@ -7,7 +7,7 @@ Shapes: U unit, B image, T position, K rank.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -185,11 +185,17 @@ def top_images(
     expect_data(images)
     if pool not in POOLS:
         raise PrismaError(f"expected one of {', '.join(POOLS)}; found {quoted(pool)}")
-    expect_one_site(model, site)
+    if not isinstance(site, str) or matching(site, site_names(model.config)) != [site]:
+        raise PrismaError(f"expected the name of one site; found {quoted(site)}")
+    if isinstance(images, Pictures):  # which are float32, whatever the model is
+        pictures = images
+        images = replace(pictures, read=lambda rows: pictures.read(rows).to(next(model.parameters()).dtype))
     size, largest, sums, chosen = inputs_per_pass(model, batch), Largest(k), torch.zeros(()), units
     for some in image_parts(images, size):
         x_BTF = _features(model, some, site, where, head)
         chosen = list(range(x_BTF.shape[-1])) if chosen is None else list(chosen)
+        if not chosen:
+            raise PrismaError(f"expected units of {site}; found none")
         for unit in chosen:
             expect_index(unit, x_BTF.shape[-1], "feature", site)
         picked = x_BTF[..., chosen]
@@ -210,15 +216,8 @@ def top_images(
     )  # fmt: skip
 
 
-def expect_one_site(model: ViT, site: str) -> None:
-    """Raise PrismaError unless this is the full name of one site of the model."""
-    if matching(site, site_names(model.config)) != [site]:
-        raise PrismaError(f"expected the name of one site; found {quoted(site)}")
-
-
 def _features(model: ViT, images: Tensor, site: str, where: str | int, head: int | None) -> Tensor:
-    device = next(model.parameters()).device
-    acts = record(model, images.to(device), site, stop=True)[1]
+    acts = record(model, images.to(next(model.parameters()).device), site, stop=True)[1]
     grid = TokenGrid.of(model.config)
     return exact(features_at(Activations(acts, {site: axes_of(site)}, grid), site, where, head))
 

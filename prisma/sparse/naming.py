@@ -12,6 +12,8 @@ from prisma.sparse.latents import Latents
 def dissected(found: Latents, similarity: Tensor, words: Sequence[str]) -> dict[int, Proposal]:
     """For each latent that is not dead the word that CLIP-Dissect proposes (`prisma.clip_dissect`).
 
+    A single latent that is not dead gets none, for a word is proposed against those of other latents.
+
     Raises:
         PrismaError: similarities of another number of images or words.
     """
@@ -21,6 +23,8 @@ def dissected(found: Latents, similarity: Tensor, words: Sequence[str]) -> dict[
             f"{len(similarity):,}"
         )
     alive = (~found.dead).nonzero()[:, 0]
+    if len(alive) < 2:
+        return {}
     return dict(zip(alive.tolist(), clip_dissect(found.image[alive], similarity, words), strict=True))
 
 

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from prisma.analysis.attention.register_neurons import RegisterNeurons, register_neurons
 from prisma.analysis.attention.test_time_registers import TestTimeRegisters, test_time_registers
-from prisma.analysis.clip_dissect import ClipDissect, named_units, similarity_of
-from prisma.analysis.top_images import TopImages, expect_one_site, top_images
+from prisma.analysis.clip_dissect import ClipDissect, similarity_of
+from prisma.analysis.top_images import TopImages, top_images
+from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError, quoted
 from prisma.fields import parse
 from prisma.filesystem import given
@@ -25,17 +28,23 @@ def _site(inputs: ShardInputs) -> str:
     return inputs.options["site"] or f"blocks.{inputs.model.config.n_layers - 1}.mlp.post"
 
 
+def _units(inputs: ShardInputs) -> tuple[int, ...] | None:
+    """Those that are asked for; None is all of the site."""
+    given = inputs.options["units"]
+    return None if given is None else parse("units", given, tuple[int, ...])
+
+
+def _top(inputs: ShardInputs, images: Tensor | Pictures, units: tuple[int, ...] | None) -> TopImages:
+    where = inputs.options["where"]
+    return top_images(
+        inputs.model, images, _site(inputs), units, inputs.options["top"], batch=inputs.batch,
+        where=int(where) if where.removeprefix("-").isdecimal() else where, pool=inputs.options["pool"],
+    )  # fmt: skip
+
+
 def _top_images(inputs: ShardInputs) -> TopImages:
     """The same for all shards: of the whole data set."""
-    given, where = inputs.options["units"], inputs.options["where"]
-    units = None if given is None else parse("units", given, tuple[int, ...])
-    return inputs.once(
-        "top_images",
-        lambda: top_images(
-            inputs.model, inputs.pictures, _site(inputs), units, inputs.options["top"], batch=inputs.batch,
-            where=int(where) if where.isdecimal() else where, pool=inputs.options["pool"],
-        ),
-    )  # fmt: skip
+    return inputs.once("top_images", lambda: _top(inputs, inputs.pictures, _units(inputs)))
 
 
 def _clip_dissect(inputs: ShardInputs) -> ClipDissect:
@@ -44,13 +53,15 @@ def _clip_dissect(inputs: ShardInputs) -> ClipDissect:
     def named() -> ClipDissect:
         words, clip = _expect_given(inputs, "words", "FILE"), _expect_given(inputs, "clip", "REF")
         known = read_lines(given(words), "words")
-        expect_one_site(inputs.model, _site(inputs))
+        _top(inputs, inputs.pictures.read([0]).to(inputs.model.embed.prefix), _units(inputs))  # refuses what it refuses
         looks = load(clip)
         if looks.text is None:
             raise PrismaError(f"expected a CLIP with its text side for clip; found {quoted(clip)}, which has none")
         looks.model.to(inputs.device)
         pictures = inputs.pictures.for_model(looks.transform, looks.input_shape)
-        found = named_units(_top_images(inputs), similarity_of(looks, pictures, known).cpu(), known)
+        found = ClipDissect.of(
+            _top(inputs, inputs.pictures, None), similarity_of(looks, pictures, known).cpu(), known, _units(inputs)
+        )
         return replace(found, metadata={**found.metadata, "clip": clip})
 
     return inputs.once("clip_dissect", named)

@@ -1,15 +1,18 @@
 """CLIP-Dissect against its formula, word by word."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from prisma.analysis.clip_dissect import clip_dissect, similarity_of
+import prisma
+from prisma.analysis.clip_dissect import ClipDissect, clip_dissect, similarity_of
+from prisma.data.pictures import Pictures
 from prisma.errors import PrismaError
 from prisma.pretrained.zero_shot import PromptHead
 from tests.pretrained.test_zero_shot import pair
-from tests.variants import images_of
+from tests.variants import images_of, model_of
 
 WORDS = ["stripes", "dots", "sky"]
 
@@ -47,6 +50,77 @@ def test_a_unit_of_one_kind_of_images_gets_its_word() -> None:
         PrismaError, match=r"expected similarities of more than 14 images with 3 words; found \[14, 3\]"
     ):
         clip_dissect(images, similarity[:14], WORDS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"images": torch.tensor([[0, 1]])}, r"of two units or more, .*; found torch.int64 \[1, 2\]"),
+        ({"images": torch.tensor([0, 1])}, r"whole numbers \[unit, rank\], .*; found torch.int64 \[2\]"),
+        ({"images": torch.ones(2, 2)}, r"found torch.float32 \[2, 2\]"),
+        ({"images": [[0], [1]]}, r"found \[\[0\], \[1\]\]"),
+        (
+            {"images": torch.tensor([[0, 1], [-1, -1]])},
+            "an image of each unit; found none of the unit in row 1",
+        ),
+        (
+            {"images": torch.zeros(2, 0, dtype=torch.long)},
+            "found none of the unit in row 0",
+        ),
+        ({"words": [], "similarity": torch.zeros(4, 0)}, r"expected a list of words to choose from; found \[\]"),
+        ({"words": "abc"}, "expected a list of words to choose from; found 'abc'"),
+        ({"similarity": torch.full((4, 3), torch.nan)}, "expected finite similarities; found nan in image 0"),
+    ],
+)
+def test_what_has_no_word_is_refused(changed: dict[str, Any], message: str) -> None:
+    """Of one unit, all words have the score 0, and the first of the list would be its name."""
+    given: dict[str, Any] = {"images": torch.tensor([[0, 1], [2, 3]]), "similarity": torch.rand(4, 3), "words": WORDS}
+    with pytest.raises(PrismaError, match=message):
+        clip_dissect(**given | changed)
+
+
+def test_a_result_has_some_units_of_all_that_were_compared() -> None:
+    model = model_of("base", torch.float32)
+    similarity = torch.rand(6, 3, generator=torch.Generator().manual_seed(2))
+    top = prisma.top_images(model, images_of(model, 6), "blocks.0.mlp.post", k=2)
+    whole, some = ClipDissect.of(top, similarity, WORDS), ClipDissect.of(top, similarity, WORDS, [7, 0])
+    named = clip_dissect(top.images, similarity, WORDS)
+    assert whole.metadata["words"] == [one.name for one in named] and whole.metadata["analysis"] == "clip_dissect"
+    assert some.metadata["words"] == [named[7].name, named[0].name] and some.metadata["units"] == [7, 0]
+    assert some.maps is not None and top.maps is not None and torch.equal(some.maps, top.maps[[7, 0]])
+    assert some.score.tolist() == pytest.approx([named[7].score, named[0].score])
+    lines = some.report().splitlines()
+    best = max((7, 0), key=lambda unit: named[unit].score)  # type: ignore[arg-type, return-value]
+    assert lines[0].endswith("of blocks.0.mlp.post, which need not fit:") and len(lines) == 3
+    assert lines[1].startswith(f"{best}: {named[best].name} (score {named[best].score:.2f}; ")
+    with pytest.raises(PrismaError, match="expected units among the 10 that were looked at; found 10"):
+        ClipDissect.of(top, similarity, WORDS, [10])
+    with pytest.raises(PrismaError, match="expected similarities of the 6 images of the units; found 5"):
+        ClipDissect.of(top, similarity[:5], WORDS)
+
+
+def test_a_clip_without_images_or_words_is_refused() -> None:
+    clip = pair()
+    images = images_of(clip.model, 2)
+    for given, message in {
+        (images[:0], ("a",), 32): "expected at least one image; found none",
+        (images, (), 32): "expected a list of prompts",
+        (images, ("a",), 0): "expected passes of one image or more; found batch=0",
+    }.items():
+        with pytest.raises(PrismaError, match=message):
+            similarity_of(clip, given[0], given[1], batch=given[2])
+
+
+def test_a_clip_of_half_precision_looks_at_pictures() -> None:
+    clip, exact = pair(dtype=torch.bfloat16), pair(dtype=torch.float64)
+    exact.model.load_state_dict(clip.model.state_dict())
+    assert exact.text is not None and clip.text is not None
+    exact.text.model.load_state_dict(clip.text.model.state_dict())
+    images = images_of(exact.model, 5).float()
+    pictures = Pictures(tuple("abcde"), "hash", lambda rows: images[list(rows)])
+    found = similarity_of(clip, pictures, ["a", "bc"])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), similarity_of(exact, images.double(), ["a", "bc"]), atol=0.03, rtol=0)
 
 
 def test_similarities_are_cosines_of_the_two_towers() -> None:

@@ -82,12 +82,23 @@ def test_pictures_are_read_in_parts_and_sites_without_patches_have_no_maps() -> 
     )
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_pictures_are_what_the_weights_are(kind: torch.dtype) -> None:
+    model, images = model_of("base", kind), images_of(model_of("base", torch.float32), 5)
+    found = top_images(model, Pictures(tuple("abcde"), "hash", lambda rows: images[list(rows)]), "blocks.1.mlp.post")
+    expected = top_images(model, images.to(kind), "blocks.1.mlp.post")
+    assert torch.equal(found.values, expected.values) and torch.equal(found.images, expected.images)
+    assert found.maps is not None and expected.maps is not None and torch.equal(found.maps, expected.maps)
+
+
 def test_what_cannot_be_done_is_said() -> None:
     model = model_of("base", torch.float32)
     images = images_of(model, 2)
     for arguments, message in (
         ((model, images, "blocks.0.mlp.pots"), "no site .* the nearest are"),
         ((model, images, "blocks.*.mlp.post"), "expected the name of one site"),
+        ((model, images, 3), "expected the name of one site; found 3"),
+        ((model, images, "blocks.0.mlp.post", []), "expected units of blocks.0.mlp.post; found none"),
         ((model, images, "blocks.0.mlp.post", [10]), "expected a feature of blocks.0.mlp.post below 10; found 10"),
         ((model, images, "blocks.0.attn.pattern"), "expected a site of features"),
         ((model, images[:0], "logits"), "expected at least one image; found none"),

@@ -7,8 +7,11 @@ import torch
 
 from prisma.study.catalog import ANALYSES
 from prisma.study.shards import run_dataset_analysis
+from tests.study.conftest import small_clip
 from tests.study.study import job_of
+from tests.study.test_catalog import GIVEN
 
+__all__ = ["small_clip"]
 pytestmark = pytest.mark.gpu
 
 
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.gpu
 def test_it_is_what_the_cpu_computes(name: str, tmp_path: Path) -> None:
     found = []
     for device in ("cpu", "cuda"):
-        job = job_of(name, tmp_path / device)
+        job = job_of(name, tmp_path / device, **GIVEN.get(name, {}))
         job.model.to(device)
         run_dataset_analysis(job, progress=False)
         found.append(ANALYSES[name].result.from_npz(tmp_path / device / "result.npz").arrays)

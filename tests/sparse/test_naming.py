@@ -28,6 +28,7 @@ def test_latents_that_are_not_dead_get_the_names_of_clip_dissect() -> None:
     first, third = clip_dissect(torch.tensor([images[0], images[2]]), similarity, WORDS)
     assert named == {0: first, 2: third}
     assert dissected(found_of([[-1], [-1]], 4), similarity, WORDS) == {}
+    assert dissected(found_of([[-1], [2]], 4), similarity, WORDS) == {}  # there is no other to judge a word against
     with pytest.raises(PrismaError, match="expected similarities of the 4 images of the latents; found 3"):
         dissected(found_of(images, 4), similarity[:3], WORDS)
 

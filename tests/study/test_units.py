@@ -42,11 +42,12 @@ def test_words_are_those_of_clip_dissect_for_the_top_images(tmp_path: Path) -> N
     found = UNITS["clip_dissect"].function(ShardInputs(job.model, job.pictures, range(2, 4), job.options))
     assert isinstance(found, ClipDissect)
     images, words = job.pictures.read(range(5)), ["ab", "cd", "ede"]
-    top = prisma.top_images(job.model, images, "blocks.0.mlp.post", [3, 1, 0], 2, pool="max")
+    top = prisma.top_images(job.model, images, "blocks.0.mlp.post", None, 2, pool="max")  # of all, as words are
     named = prisma.clip_dissect(top.images, prisma.similarity_of(pair(), images, words), words)
-    assert found.metadata["words"] == [one.name for one in named] and found.metadata["clip"] == "a-small-clip"
-    torch.testing.assert_close(found.score, torch.tensor([one.score for one in named], dtype=torch.float64))
-    assert torch.equal(found.images, top.images) and torch.equal(found.maps, top.maps)
+    assert found.metadata["words"] == [named[i].name for i in (3, 1, 0)] and found.metadata["units"] == [3, 1, 0]
+    assert found.metadata["clip"] == "a-small-clip" and found.maps is not None and top.maps is not None
+    torch.testing.assert_close(found.score, torch.tensor([named[i].score for i in (3, 1, 0)], dtype=torch.float64))
+    assert torch.equal(found.images, top.images[[3, 1, 0]]) and torch.equal(found.maps, top.maps[[3, 1, 0]])
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_words_are_those_of_clip_dissect_for_the_top_images(tmp_path: Path) -> N
         ({"words": None}, "expected --set words=FILE, a file of words to name units by, .*; found none"),
         ({"clip": None}, "expected --set clip=REF, the CLIP that looks at the images: .*; found none"),
         ({"site": "blocks.9.mlp.post"}, r"blocks\.9\.mlp\.post"),
+        ({"units": "3,10"}, "expected a feature of blocks.1.mlp.post below 10; found 10"),
         ({"words": "empty"}, "expected words in empty, one on each line; found none"),
         ({"words": "none"}, "expected a file at none; found no such file"),
     ],

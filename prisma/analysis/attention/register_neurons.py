@@ -49,7 +49,7 @@ class RegisterNeurons(Result):
         "elsewhere": ("layer", "neuron"),
     }
     score: Tensor  # mean size of the activation at artifacts; layer 0 is the model's first
-    elsewhere: Tensor  # the same at the other patches of the same images
+    elsewhere: Tensor  # the same at the other patches of the same images; 0 where all patches are artifacts
 
     def top(self, n: int = 10) -> Neurons:
         """The n neurons with the largest scores, as (layer, neuron), from the largest down.
@@ -119,11 +119,12 @@ def register_neurons(
             f"images, whose largest has {largest:.3g}: the model has no artifacts there, or give a lower factor"
         )
     rows, size = artifact_BP.any(1).nonzero()[:, 0], inputs_per_pass(model, batch)
+    others = max(1, int((~artifact_BP[rows]).any(1).sum()))  # images that have other patches too
     at = elsewhere = exact(images.new_zeros(()))
     for some in rows.split(size):
         sizes_LBPN = _sizes(model, images[some], stage)
         at = at + _mean_at(sizes_LBPN, artifact_BP[some]) / len(rows)
-        elsewhere = elsewhere + _mean_at(sizes_LBPN, ~artifact_BP[some]) / len(rows)
+        elsewhere = elsewhere + _mean_at(sizes_LBPN, ~artifact_BP[some]) / others
     return RegisterNeurons(
         metadata={
             "analysis": "register_neurons", "stage": stage, "cutoff": limit, "images": len(images),

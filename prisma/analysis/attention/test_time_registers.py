@@ -25,7 +25,7 @@ from prisma.analysis.border import guarded, record
 from prisma.analysis.result import Result
 from prisma.batching import inputs_per_pass
 from prisma.edits import Edit
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.numbers import exact
 from prisma.runs import Edits
 from prisma.view.figures.charts import draw_stages
@@ -158,7 +158,8 @@ def test_time_registers(
     Args:
         images: [image, channel, height, width]; others than those on which the neurons were found.
         found: of the same model; its stage and cutoff say what an artifact is.
-        n: how many of its neurons are moved: the top n. Random ones are as many of each of their layers.
+        n: how many of its neurons are moved: the top n. Random ones are as many others of each of their layers, or all
+            that there are (`metadata["random"]`).
         registers: how many empty tokens are added.
         seed: of the random neurons.
         batch: images in one pass.
@@ -172,6 +173,10 @@ def test_time_registers(
 
     Source: Jiang et al. 2506.08010.
     """
+    if not isinstance(found, RegisterNeurons):
+        raise PrismaError(f"expected the result of register_neurons; found {quoted(found)}")
+    if not len(images):
+        raise PrismaError("expected at least one image; found none")
     chosen = found.top(n)
     added = with_registers(model, registers)
     drawn = _random_like(chosen, model.config.d_mlp, torch.Generator().manual_seed(seed))
@@ -194,7 +199,8 @@ def test_time_registers(
         parts["norms"].append(norms_BWP)
         parts["logits"].append(torch.stack([way.logits for way in ways], 1))
     metadata = {
-        "analysis": "test_time_registers", "neurons": [list(pair) for pair in chosen], "stage": stage,
+        "analysis": "test_time_registers", "neurons": [list(pair) for pair in chosen],
+        "random": [list(pair) for pair in drawn], "stage": stage,
         "cutoff": cutoff, "registers": registers, "seed": seed, "ways": list(WAYS),
     }  # fmt: skip
     return TestTimeRegisters(metadata=metadata, **{name: torch.cat(x) for name, x in parts.items()})

@@ -152,7 +152,10 @@ def fourier_components(
     tokens, logits = _run(model, images, batch)
     by_sum = _mean_by_sum(logits, sums, modulus)
     power, mean = power_of(by_sum), by_sum.mean(0)
-    keys = _key_frequencies(power) if frequencies is None else _expect_frequencies(frequencies, modulus)
+    if frequencies is None:
+        keys = _key_frequencies(_share(power, power.sum(), logits))
+    else:
+        keys = _expect_frequencies(frequencies, modulus)
     kept = parts_at(by_sum, keys)[sums]
     variance = _mean_by_sum((logits - mean).square().sum(1), sums, modulus).mean()
     embedding = power_of(_embeddings(tokens, numbers, modulus))
@@ -242,7 +245,7 @@ def _share(power: Tensor, total: Tensor, of: Tensor) -> Tensor:
 def _key_frequencies(power: Tensor) -> list[int]:
     order = power.argsort(descending=True, stable=True)
     reached = power[order].cumsum(0) >= KEY_SHARE * power.sum()
-    if not power.sum():
+    if power.isnan().any():
         raise PrismaError("expected logits that depend on the sum, to find key frequencies in; found none: give them")
     return [int(k) + 1 for k in order[: int(reached.int().argmax()) + 1]]
 

@@ -40,7 +40,6 @@ from prisma.analysis.directions.subspaces import (
     span_of,
     what_is_read,
 )
-from prisma.analysis.patching.pairs import expect_pairs
 from prisma.analysis.result import Result
 from prisma.analysis.statistics import bootstrap_interval
 from prisma.errors import PrismaError
@@ -279,5 +278,9 @@ def _parts(basis: Tensor, read: Tensor) -> dict[str, Tensor]:
 
 def _expect_triples(model: ViT, images: Tensor, source_images: Tensor, labels: Tensor) -> Tensor:
     """The labels [pair]. Raises PrismaError: not a source of the same shape and a class of the model for each image."""
-    expect_pairs(images, source_images)
+    if images.shape != source_images.shape or not len(images):
+        raise PrismaError(
+            f"expected a source of the same shape for each image, and at least one; found {list(images.shape)} and "
+            f"{list(source_images.shape)}"
+        )
     return expect_labels(model, images, labels)

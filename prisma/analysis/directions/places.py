@@ -15,7 +15,7 @@ from prisma.analysis.readings import PLACES, Activations, features_at
 from prisma.batching import inputs_per_pass
 from prisma.config import ViTConfig
 from prisma.edits import Edit, Set
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.inventory import site_names
 from prisma.numbers import exact
 from prisma.runs import check_pixels, finish, in_steps
@@ -35,6 +35,8 @@ class Place:
     @classmethod
     def of(cls, model: ViT, site: str, where: str | int, head: int | None) -> "Place":
         """The place of these names. Raises PrismaError unless the name means one site of the model."""
+        if not isinstance(site, str):
+            raise PrismaError(f"expected the name of one site; found {quoted(site)}")
         found = matching(site, site_names(model.config))
         if len(found) != 1:
             raise PrismaError(f"expected the name of one site; found {site!r}, which means {len(found)}")

@@ -119,7 +119,8 @@ def steering(
     runs = PlacedRuns(model, images, place, batch)
     features = runs.values.shape[-1]
     if direction.shape != (features,) or not direction.any():
-        raise PrismaError(f"expected a direction [{features}] that is not zero; found {list(direction.shape)}")
+        found = "zeros" if direction.shape == (features,) else str(list(direction.shape))
+        raise PrismaError(f"expected a direction [{features}] that is not zero; found {found}")
     chosen = torch.linspace(-2, 2, 9) if doses is None else doses
     if chosen.ndim != 1 or not len(chosen) or controls < 1:
         raise PrismaError(
@@ -133,7 +134,7 @@ def steering(
         metadata={"analysis": "steering", **place.metadata, "length": float(length), "seed": seed},
         values=values[:, 0],
         random=values[:, 1:],
-        doses=exact(chosen),
+        doses=exact(chosen).clone(),  # the caller's tensor stays the caller's
     )
 
 

@@ -39,6 +39,8 @@ from prisma.vit import ViT
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SMALL = 1e-6
+"""A head whose contributions differ by a smaller share of their size does not vary."""
 NONE = -1
 """In `chosen`: nothing was left to explain."""
 
@@ -80,7 +82,7 @@ class TextSpan(Result):
         """
         names = self.metadata["texts"] if texts is None else texts
         count = self.size.shape[1]
-        order = self.size.flatten().argsort(descending=True).tolist()
+        order = self.size.flatten().argsort(descending=True, stable=True).tolist()
         found = {}
         for place in order:
             layer, head = divmod(place, count)
@@ -198,6 +200,9 @@ class _Span:
 def _span(contributions_BF: Tensor, texts_XF: Tensor, steps: int) -> _Span:
     left = contributions_BF - contributions_BF.mean(0)
     total = left.square().sum()
+    if total <= SMALL**2 * contributions_BF.square().sum():  # rounding
+        left = torch.zeros_like(left)
+        total = left.square().sum()
     basis = span_of(left.mT)
     rows = (texts_XF @ basis) @ basis.mT
     chosen, lost = list[int](), [left]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prisma.errors import PrismaError
+from prisma.errors import PrismaError, quoted
 from prisma.numbers import exact
 from prisma.plain import expect_plain
 from prisma.pretrained.zero_shot import PromptHead
@@ -56,6 +56,8 @@ class Texts:
                 f"{list(found.shape)}"
             )
         given = tuple(f"{'class' if own else 'direction'} {i}" for i in range(len(found))) if names is None else names
+        if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+            raise PrismaError(f"expected names as a list of texts; found {quoted(given)}")
         if len(given) != len(found):
             raise PrismaError(f"expected a name for each of {len(found)} directions; found {len(given)}")
         return cls(F.normalize(found.double(), dim=1), tuple(given), chosen, own)

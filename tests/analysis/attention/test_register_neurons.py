@@ -41,6 +41,22 @@ def test_a_planted_neuron_comes_first() -> None:
     assert [pair for pair in found.top(3) if pair[0] >= 2] == []
 
 
+def test_images_of_artifacts_alone_do_not_count_elsewhere() -> None:
+    model = model_of("base")
+    images = images_of(model, 4)
+    norms = prisma.artifacts(model, images).norms[:, 1, 1:]
+    low, high = norms.amin(1), norms.amax(1)
+    image = int(low.argmax())  # whose smallest patch is the largest: all of its patches are above, some of the others'
+    cutoff = low[image].item() * (1 - 1e-6)
+    above = norms > cutoff
+    assert above.all(1).sum() == 1 and (above.any(1) & ~above.all(1)).any() and (high > cutoff).any()
+    found = prisma.register_neurons(model, images, stage=1, cutoff=cutoff)
+    sizes = prisma.record(model, images, "blocks.0.mlp.post")[1]["blocks.0.mlp.post"][:, 1:].abs()
+    mixed = [b for b in range(4) if above[b].any() and not above[b].all()]
+    expected = torch.stack([sizes[b][~above[b]].mean(0) for b in mixed]).mean(0)
+    torch.testing.assert_close(found.elsewhere[0], expected)
+
+
 def test_what_cannot_be_answered_is_said() -> None:
     model = model_of("base")
     images = images_of(model)

@@ -79,6 +79,14 @@ def test_attention_is_split_as_by_hand() -> None:
 
 
 def test_what_cannot_be_answered_is_said() -> None:
+    model = model_of("base")
+    images = images_of(model)
+    found = prisma.register_neurons(model, images, factor=0.9)
+    with pytest.raises(PrismaError, match="expected the result of register_neurons; found None"):
+        prisma.test_time_registers(model, images, None)  # type: ignore[arg-type]
+    with pytest.raises(PrismaError, match="expected at least one image; found none"):
+        prisma.test_time_registers(model, images[:0], found)
+    assert prisma.test_time_registers(model, images, found, n=20).metadata["random"] == []  # all are moved
     for variant, why in {
         "score_bias": "a bias of the scores",
         "pool_prefix": "a readout that includes the prefix",

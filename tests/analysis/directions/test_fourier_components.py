@@ -167,10 +167,11 @@ def test_what_is_the_same_for_all_images_has_no_shares() -> None:
     assert found.logits.isnan().all() and not found.embedding.isnan().any()
     assert found.loss.tolist() == pytest.approx([math.log(P)] * len(PAIRS))
     found.plot()
-    with pytest.raises(
-        PrismaError, match="expected logits that depend on the sum, to find key frequencies in; found no"
-    ):
-        prisma.fourier_components(model, images, PAIRS)
+    for logits in (torch.zeros(len(PAIRS), P), torch.randn(1, P, generator=torch.Generator().manual_seed(0)) / 3):
+        noise = 1e-9 * torch.randn(len(PAIRS), P, generator=torch.Generator().manual_seed(1))  # rounding, of float32
+        model.readout = _Table((logits + noise * logits.abs().max()).double())
+        with pytest.raises(PrismaError, match="expected logits that depend on the sum, to find key frequencies in; fo"):
+            prisma.fourier_components(model, images, PAIRS)
 
 
 def test_what_is_no_addition_is_refused() -> None:

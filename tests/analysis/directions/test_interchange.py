@@ -80,7 +80,12 @@ def test_the_report_the_interval_and_the_picture(found: tuple[Interchange, torch
         ({"labels": torch.ones(5).long()}, "expected training pairs of two counterfactual labels or more; found one"),
         ({"labels": torch.zeros(3).long()}, "expected a label for each of 5 images"),
         ({"test_labels": torch.full((5,), 9)}, "expected a class from 0 to 3; found 9"),
-        ({"source_images": triples(4, 0)[1]}, "clean and corrupt must hold pairs of one shape"),
+        ({"source_images": triples(4, 0)[1]}, r"expected a source of the same shape for each image, .*; found \[5, 2"),
+        (
+            dict(zip(("test_images", "test_source_images", "test_labels"), triples(0, 0), strict=True)),
+            "at least one; found",
+        ),
+        ({"site": 3}, "expected the name of one site; found 3"),
     ],
 )
 def test_bad_input_is_one_sentence(changed: dict[str, Any], message: str) -> None:

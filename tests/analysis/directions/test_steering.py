@@ -25,6 +25,13 @@ def test_a_curve_is_whole_runs() -> None:
     torch.testing.assert_close(found.effect, found.values.mean(0))
 
 
+def test_a_result_does_not_change_with_the_callers_tensors() -> None:
+    model, doses = model_of("base", torch.float32), torch.tensor([0.5, 1.0])
+    found = prisma.steering(model, images_of(model, 2), Logit(0), torch.ones(12), SITE, doses=doses)
+    doses.zero_()
+    assert found.doses.tolist() == [0.5, 1.0]
+
+
 def test_a_planted_direction_moves_its_variable_alone() -> None:
     """The difference of the classes a = 1 and a = 0 rises by two times 0.5 for each unit, and so does no random one."""
     model, directions = two_variables()
@@ -63,7 +70,8 @@ def test_the_report_and_the_picture() -> None:
     ("changed", "message"),
     [
         ({"direction": torch.ones(5)}, r"expected a direction \[12\] that is not zero; found \[5\]"),
-        ({"direction": torch.zeros(12)}, r"expected a direction \[12\] that is not zero"),
+        ({"direction": torch.zeros(12)}, r"expected a direction \[12\] that is not zero; found zeros"),
+        ({"metric": None}, r"expected metric as a function, such as prisma.LogitDiff\(3, 8\); found None"),
         ({"doses": torch.zeros(0)}, "expected doses .*, and one random direction or more"),
         ({"doses": torch.tensor(1.0)}, "expected doses .*, and one random direction or more"),
         ({"controls": 0}, "expected doses .*, and one random direction or more"),

@@ -84,6 +84,14 @@ def test_a_head_that_writes_nothing_has_no_name() -> None:
     assert found.heads()[1, 0] == []
 
 
+def test_a_head_that_writes_the_same_for_all_images_has_no_name_for_its_rounding() -> None:
+    texts = torch.nn.functional.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).double(), dim=1)
+    noise = torch.randn(7, 4, generator=torch.Generator().manual_seed(1)).double()
+    span = _span(3 + 1e-8 * noise, texts, 2)
+    assert span.explained.isnan().all() and span.chosen.tolist() == [-1, -1] and span.size == 0
+    assert not span.lost.any() and _span(3 + 1e-5 * noise, texts, 2).explained[0] > 0
+
+
 @pytest.mark.parametrize("changed", [{"steps": 0}, {"steps": 6}, {"controls": 0}])
 def test_bad_input_is_one_sentence(changed: dict[str, Any]) -> None:
     model = model_of("base")

@@ -64,6 +64,8 @@ def test_random_directions_have_unit_length_and_repeat_for_their_seed() -> None:
         ({"directions": torch.ones(1, 5)}, "expected two directions or more"),
         ({"directions": torch.zeros(2, 5)}, "expected two directions or more"),
         ({"directions": torch.ones(2, 5), "names": ["x"]}, "expected a name for each of 2 directions; found 1"),
+        ({"directions": torch.ones(2, 5), "names": "xy"}, "expected names as a list of texts; found 'xy'"),
+        ({"directions": torch.ones(2, 5), "names": [1, 2]}, r"expected names as a list of texts; found \[1, 2\]"),
         ({"directions": torch.ones(2, 5), "space": "final"}, "expected space to be logits or pooled; found 'final'"),
     ],
 )
