@@ -30,6 +30,7 @@ from prisma.loaded import Loaded
 from prisma.study import shards
 from prisma.study.catalog import options_of
 from prisma.study.checkpoints import measure_checkpoints
+from prisma.study.together import results_together
 from prisma.vit import ViT
 
 MICE = ("circle", "induction", "digits", "sprites")
@@ -72,14 +73,13 @@ def stacking(name: str, rounds: int) -> dict[str, Any]:
 def shares(name: str, analysis: str, rounds: int) -> dict[str, Any]:
     """What share of the time of a checkpoint the analysis is: with its files alone, and with its plot as well."""
     loaded, spent = prisma.load(f"mice/{name}"), list[float]()
-    compute = shards.results_together
 
     def timed(inputs: Any) -> Any:
         result: Any = None
 
         def work() -> None:
             nonlocal result
-            result = compute(inputs)
+            result = results_together(inputs)
 
         spent.append(seconds(work))
         return result

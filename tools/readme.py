@@ -146,10 +146,10 @@ def stacking() -> str:
             *map(_line, rows),
             "",
             f"Processor time of a stack over that of a loop, one thread, medians of {measured['rounds']} rounds. With "
-            f"{measured['few']} images of the digits mouse the analyses themselves ({names}) are "
-            f"{100 * alone[0]:.0f} to {100 * alone[-1]:.0f} % of the time of `prisma analyze --revisions all`; the rest "
-            "is reading weights and writing files, so a stack could save half of that share at most. With a plot for each "
-            f"checkpoint they would be {100 * drawn[0]:.0f} to {100 * drawn[-1]:.0f} %, which is why it draws none "
+            f"{measured['few']} images of the digits mouse, of the time of `prisma analyze --revisions all` "
+            f"{100 * alone[0]:.0f} to {100 * alone[-1]:.0f} % are the analyses themselves ({names}), and the rest is "
+            "reading weights and writing files, so a stack could save half of that share at most. With a plot for "
+            f"each checkpoint it would be {100 * drawn[0]:.0f} to {100 * drawn[-1]:.0f} %, so it draws none "
             f"(torch {measured['torch']}, {measured['device']}).",
         ]
     )
