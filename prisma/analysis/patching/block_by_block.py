@@ -21,7 +21,7 @@ from prisma.runs import Model, attention_stream, finish, resume, tokens_needed
 from prisma.sites import Tap
 
 MOST_TOGETHER = 64
-"""Runs that go on together on a CPU, where more save nothing: there a pass of many rows takes as long as each alone."""
+"""Runs that go on together on a CPU, where more save nothing: there many rows take as long together as one by one."""
 Streams = tuple[Tensor, Tensor, Tensor | None]
 """What `Block.until` gives: the value of the site, and what `Block.resume` needs with it."""
 
