@@ -76,6 +76,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.publish --json benchmarks/publish-cpu.json
 	$(BIN)/python -m benchmarks.chaos --json benchmarks/chaos.json
 	$(BIN)/python -m benchmarks.train --json benchmarks/train-cpu.json
+	$(BIN)/python -m benchmarks.stacking --json benchmarks/stacking-cpu.json
 	$(BIN)/python tools/mice.py
 	$(BIN)/python tools/readme.py
 

@@ -92,6 +92,7 @@ OF_IMAGES: Mapping[str, Callable[[ViT, Tensor], Any]] = {
     "attribute kernel_shap": lambda model, images: prisma.attribute(model, images, METRIC, "kernel_shap", samples=20),
     "compare_maps": lambda model, images: prisma.compare_maps(model, images, METRIC, methods=["occlusion"], points=3),
     "atp_star": _pairs(prisma.atp_star, grad_drop=False),
+    "atp_star grad_drop": _pairs(prisma.atp_star, grad_drop=True),
     "attribution_patching": _pairs(prisma.attribution_patching),
     "attribute_nodes_and_edges": _pairs(attribute_nodes_and_edges),
     "cluster_lesions": lambda model, images: cluster_lesions(

@@ -135,17 +135,17 @@ What it comes to:
 
 - **MLPs at single tokens** are easy: every signed estimate finds sign and size, because what one MLP writes at one
   token is a small change of the stream.
-- **Heads**: RelP and the integrated gradient are better than one gradient on the shallow mice, and none gives the sign
-  of a mean effect on the sprites mouse, whose heads push different pairs in different directions. The order by size is
-  right there too.
+- **Heads**: RelP and the integrated gradient give sign and size better than one gradient on the shallow mice, and none
+  is good at the sign of a mean effect on the sprites mouse, whose heads push different pairs in different directions.
+  The order by size is mostly right there too.
 - **Queries and keys**: the QK fix is nowhere worse than the plain gradient, and much better for the keys of the
   induction mouse, whose patterns saturate. On the sprites mouse the integrated gradient gives signs best. RelP, which
   holds patterns, has nothing to say about queries and keys.
 - **GradDrop needs depth.** With L layers it leaves out one of L at a time. With two layers, as in the digits mouse,
   what is left of an early part is its direct effect alone, and the order is much worse than without it. With six it is
   a little worse than without. Nothing here shows a gain, for these mice have few effects that cancel exactly.
-- **Edges**: EAP-IG, for both. One gradient gives the order as well, but for the induction mouse. RelP gives no order:
-  the edges into queries and keys are 0 to it.
+- **Edges**: EAP-IG, for both. One gradient gives the order as well, but for the induction mouse. RelP's order is
+  the worst: the edges into queries and keys are 0 to it.
 - **The stream**: the integrated gradient, above all from the embedding of the one-layer mice.
 
 ## All numbers

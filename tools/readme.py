@@ -1,4 +1,4 @@
-"""Write the tables of the README and of three pages of docs/ from the files that hold their numbers.
+"""Write the tables of the README and of four pages of docs/ from the files that hold their numbers.
 
 These are `hub_cards/*/results.json` and `benchmarks/*.json`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("publishing", "app", "features")))
+PAGES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("publishing", "app", "features", "analysis/README")))
 
 
 def results() -> str:
@@ -132,6 +132,33 @@ def features() -> str:
     return "\n".join([speed, "", *head, *rows])
 
 
+def stacking() -> str:
+    """Whether stacked checkpoints pay: `benchmarks.stacking`."""
+    measured = json.loads((ROOT / "benchmarks" / "stacking-cpu.json").read_text())
+    images = list(measured["stacking"][0]["ratios"])
+    rows = [[row["mouse"], *(f"{row['ratios'][count]:.2f}" for count in images)] for row in measured["stacking"]]
+    lines = [_line([f"{measured['checkpoints']} checkpoints, by images", *images]), _line(["---"] * (1 + len(images)))]
+    alone, drawn = (sorted(row[key] for row in measured["shares"]) for key in ("share", "with plots"))
+    names = ", ".join(f"`{row['analysis']}`" for row in measured["shares"])
+    return "\n".join(
+        [
+            *lines,
+            *map(_line, rows),
+            "",
+            f"Processor time of a stack over that of a loop, one thread, medians of {measured['rounds']} rounds. With "
+            f"{measured['few']} images of the digits mouse, of the time of `prisma analyze --revisions all` "
+            f"{100 * alone[0]:.0f} to {100 * alone[-1]:.0f} % are the analyses themselves ({names}), and the rest is "
+            "reading weights and writing files, so a stack could save half of that share at most. With a plot for "
+            f"each checkpoint it would be {100 * drawn[0]:.0f} to {100 * drawn[-1]:.0f} %, so it draws none "
+            f"(torch {measured['torch']}, {measured['device']}).",
+        ]
+    )
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "results": results,
     "speed": speed,
@@ -140,6 +167,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "publish": publishing,
     "app": app,
     "features": features,
+    "stacking": stacking,
 }
 
 

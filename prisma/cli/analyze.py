@@ -92,8 +92,8 @@ def analyze(
     It writes result.npz, summary.json and plot.png, of several analyses each into a folder of its name. If it is
     stopped, the same command continues from the last complete shard of images. `accelerate launch --no_python prisma
     analyze ...` shares the shards among several GPUs. With --revisions, each checkpoint of a published mouse or a run
-    folder has a folder of its own, and trajectory.npz and trajectory.png say what changed between them, and when; one
-    that has diverged is named and left out.
+    folder has a folder of its own, without a plot, and trajectory.npz and trajectory.png say what changed between them,
+    and when; one that has diverged is named and left out.
     """
     named = {"metric": metric, "target": target, "corrupt": corrupt, "site": site, "axis": axis, "into": into}
     given = settings_of(settings or []) | {key: value for key, value in named.items() if value is not None}
@@ -181,6 +181,7 @@ class _Asked:
             DatasetAnalysis(
                 one, loaded.model, found, options_of(one, _with_target_index(options, loaded.labels)),
                 _folder(self.out, one, several=len(self.own) > 1) / (at.label if at else ""), self.shard_size, source,
+                drawn=at is None,
             )
             for one, options in self.own.items()
         ]  # fmt: skip

@@ -8,8 +8,9 @@ checkpoints are stacked only within `FEW_TOKENS` and `FEW_WEIGHTS`.
 Shapes: C checkpoint, B image.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -48,12 +49,13 @@ def measure_checkpoints(
             up to 140 tokens in all images of a pass. The numbers are the same up to rounding.
 
     Returns:
-        [checkpoint, image], in the precision of the models, float32 at least.
+        [checkpoint, image], in the precision of the models, float32 at least. Of a checkpoint whose logits are not
+        finite, NaN, with a warning that names it by its place.
 
     Raises:
         PrismaError: no checkpoint; checkpoints of different architectures or precisions; `stacked` models of which one
             carries more than weights, such as a hook; a metric that is not one finite number per image.
-        NotFiniteError: a PrismaError: the logits of a checkpoint are not finite; it is named by its place.
+        NotFiniteError: a PrismaError: the logits of all checkpoints are not finite.
     """
     _expect_alike(models, images)
     n = inputs_per_pass(models[0], batch)
@@ -64,14 +66,20 @@ def measure_checkpoints(
     if stacked and not _are_plain(models):
         raise PrismaError("expected models without hooks and the like, to stack them; found one that carries more")
     rows = torch.arange(len(images), device=images.device).split(n)
-    found, size = list[Tensor](), MOST_STACKED if together else 1
+    found, size, diverged = list[Tensor](), MOST_STACKED if together else 1, dict[int, NotFiniteError]()
     for some in (models[i : i + size] for i in range(0, len(models), size)):
         forward = _stack(some) if together else _alone(some[0])
         logits = [forward(images[chosen]) for chosen in rows]
         for i in range(len(some)):
-            of_one = [_finite(x[i], len(found)) for x in logits]
+            try:
+                of_one = [expect_finite_run(x[i]) for x in logits]
+            except NotFiniteError as error:
+                diverged[len(found)] = error
+                found.append(exact(logits[0]).new_full((len(images),), torch.nan))
+                continue
             values = [measure_rows(metric, x, r, len(images)) for x, r in zip(of_one, rows, strict=True)]
             found.append(exact(torch.cat(values)))
+    _tell(diverged, len(found))
     return torch.stack(found)
 
 
@@ -96,11 +104,15 @@ def _stack(models: Sequence[ViT]) -> Callable[[Tensor], Tensor]:
     return lambda images: each(weights, images)
 
 
-def _finite(logits: Tensor, place: int) -> Tensor:
-    try:
-        return expect_finite_run(logits)
-    except NotFiniteError as error:
-        raise NotFiniteError(f"checkpoint {place} (the first is 0): {error}") from None
+def _tell(diverged: Mapping[int, NotFiniteError], of: int) -> None:
+    """Warn of checkpoints without numbers. Raises NotFiniteError: there are no others."""
+    if not diverged:
+        return
+    places = ", ".join(map(str, diverged))
+    said = f"checkpoint {places} of {of} (the first is 0): {next(iter(diverged.values()))}"
+    if len(diverged) == of:
+        raise NotFiniteError(said)
+    warn(f"{said}; there its metric is NaN", stacklevel=3)
 
 
 def _expect_alike(models: Sequence[ViT], images: Tensor) -> None:

@@ -5,7 +5,7 @@ The folder of an analysis:
     analysis.json     settings, which a later run must share; where model and images came from; image names, in order
     shard-00000.npz   the result for the first `shard_size` images, and so on; each file is complete or absent
     result.npz        all shards merged along the image axis
-    plot.png          the plot of the result, or of the mean over images of the first array that can be drawn
+    plot.png          the plot of the result, or of the mean over images of the first array that can be drawn, if asked
     summary.json      shapes, means and standard errors over images; written last: if present, the analysis is finished
 
 With n processes, process k computes shards k, k + n, ...; the first process merges them when all have finished.
@@ -56,6 +56,7 @@ class DatasetAnalysis:
     out: Path
     shard_size: int = 64
     provenance: Mapping[str, Any] = field(default_factory=dict)  # where model and images came from; copied to the files
+    drawn: bool = True  # whether there is a plot.png, which often takes longer than the analysis of a few images
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", given(self.out))
@@ -233,7 +234,7 @@ def _write_result(job: DatasetAnalysis) -> None:
     parts = [_read_shard(kind, job.shard_path(i), _shard_of(settings, rows)) for i, rows in enumerate(job.shards)]
     result = merge_results(parts, job.options)
     result.to_npz(job.out / RESULT)
-    has_plot = save_plot(result, job.out / PLOT)
+    has_plot = job.drawn and save_plot(result, job.out / PLOT)
     summary = {
         "analysis": job.name,
         **job.provenance,

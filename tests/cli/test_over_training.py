@@ -33,6 +33,7 @@ def test_every_checkpoint_of_a_published_mouse_is_analysed(prisma: Prisma, hub: 
         "what the model answers itself is as far from it at every step"
     )
     kept = json.loads((tmp_path / "mine" / "step-000004" / "analysis.json").read_text())
+    assert not (tmp_path / "mine" / "step-000004" / "plot.png").exists(), "a plot takes longer than the analysis"
     assert (kept["model"], kept["revision"]) == ("lab/tiny", "step-000004")
     assert (tmp_path / "mine" / "trajectory.png").stat().st_size > 1000
     assert prisma(*arguments, "--array", "divergence", "--out", "mine")[1] == out, "a second run reads what is there"

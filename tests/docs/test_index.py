@@ -27,6 +27,12 @@ SHORT = {
 SHARED = {"--model", "--images", "--limit"}
 
 
+def test_figures_of_stacked_checkpoints_come_from_a_file() -> None:
+    page = INDEX.read_text()
+    assert runpy.run_path(str(DOCS.parent / "tools" / "readme.py"))["render"](page) == page
+    assert "| sprites | 0." in page and "one thread, medians of" in page
+
+
 def exported_analyses() -> list[str]:
     """Public names of `prisma` that name a module below `prisma.analysis`, and return a result."""
     names = [name for name in prisma.__all__ if getattr(prisma, name).__module__.endswith(f".{name}")]

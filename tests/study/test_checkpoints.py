@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
-import prisma
 from prisma import Logit, PrismaError, ViT
+from prisma.errors import NotFiniteError
 from prisma.study import checkpoints
 from prisma.study.checkpoints import FEW_TOKENS, measure_checkpoints
 from tests.variants import ANALYSED, WITH_CLASSES, images_of, model_of
@@ -65,14 +65,17 @@ def test_a_hook_is_not_left_out() -> None:
 
 
 @pytest.mark.parametrize("stacked", [True, False])
-def test_a_checkpoint_that_is_not_finite_is_named(stacked: bool) -> None:
+def test_a_checkpoint_that_is_not_finite_has_no_numbers_and_is_named(stacked: bool) -> None:
     models = three()
+    images = images_of(models[0], 2)
+    whole = measure_checkpoints(models, images, Logit(0), stacked=stacked)
     with torch.no_grad():
-        models[2].embed.patch.weight[0, 0] = torch.nan
-    with pytest.raises(
-        prisma.PrismaError, match=r"checkpoint 2 \(the first is 0\): expected a run that ends in finite"
-    ):
-        measure_checkpoints(models, images_of(models[0], 2), Logit(0), stacked=stacked)
+        models[1].embed.patch.weight[0, 0] = torch.nan
+    with pytest.warns(UserWarning, match=r"checkpoint 1 of 3 \(the first is 0\): expected a run that ends in finite"):
+        found = measure_checkpoints(models, images, Logit(0), stacked=stacked)
+    assert found[1].isnan().all() and torch.equal(found[[0, 2]], whole[[0, 2]])
+    with pytest.raises(NotFiniteError, match=r"checkpoint 0 of 1 \(the first is 0\): expected a run that ends in"):
+        measure_checkpoints(models[1:2], images, Logit(0), stacked=stacked)
 
 
 def test_what_cannot_be_stacked_is_refused() -> None:

@@ -6,7 +6,7 @@ site (`Block.until`), those in which a unit of this layer is patched are put beh
 (`Block.resume`). Where they do not fit, the patched runs of one layer go to the end by themselves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from prisma.runs import Model, attention_stream, finish, resume, tokens_needed
 from prisma.sites import Tap
 
 MOST_TOGETHER = 64
-"""Runs that go on together on a CPU, where more save nothing: there a pass of many rows takes as long as each alone."""
+"""Runs that go on together on a CPU, where more save nothing: there many rows take as long together as one by one."""
 Streams = tuple[Tensor, Tensor, Tensor | None]
 """What `Block.until` gives: the value of the site, and what `Block.resume` needs with it."""
 
@@ -31,13 +31,13 @@ class BlockByBlock:
 
     Args:
         size: rows of a pass at most.
-        cells: [layer, unit], bool, on the CPU: which units are patched; None for all.
+        chosen: the units of each layer that are patched (`units.chosen_units`).
     """
 
     def __init__(
-        self, model: Model, inputs: Tensor, units: Units, source: Source, size: int, cells: Tensor | None
+        self, model: Model, inputs: Tensor, units: Units, source: Source, size: int, chosen: Sequence[Tensor | None]
     ) -> None:
-        self.model, self.units, self.source, self.size, self.cells = model, units, source, size, cells
+        self.model, self.units, self.source, self.size, self.chosen = model, units, source, size, chosen
         self.pairs = len(inputs)
         self.room = size if inputs.is_cuda else min(size, MOST_TOGETHER)
         self.beside: SourceRun | None = None  # the source, where its rows come behind those of the target run
@@ -97,7 +97,7 @@ class BlockByBlock:
         return self.source.value(layer) if self.beside is None else value[self.pairs : self.unpatched]
 
     def _masks(self, value: Tensor, layer: int) -> Tensor:
-        return self.units.masks(value, None if self.cells is None else self.cells[layer])
+        return self.units.masks(value, self.chosen[layer])
 
     def _end(self, x: Tensor, start: int) -> Tensor:
         """Continue runs before block `start` to their logits, which are kept by layer; those of the target run.

@@ -9,7 +9,7 @@ For L layers, U units per layer and B inputs, counted in rows of block evaluatio
 U B (L - l) for the units of layer l, where the first block computes only what comes after the site.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from prisma.analysis.border import record
 from prisma.analysis.patching.block_by_block import BlockByBlock, patch_each
-from prisma.analysis.patching.units import Source, Units
+from prisma.analysis.patching.units import Source, Units, chosen_units
 from prisma.batching import measure_runs, runs_per_pass
 from prisma.edits import Set
 from prisma.metrics import Metric
@@ -66,7 +66,7 @@ def patched_runs(
         PrismaError: `batch` is below 1.
     """
     size, one_pass = runs_per_pass(model, batch), _block_by_block if in_steps(model, units.site) else _whole_runs
-    chosen = None if cells is None else cells.cpu()
+    chosen = chosen_units(cells, len(units.sites), inputs.device)
     parts = [
         one_pass(model, inputs[rows], units, source(rows), size, chosen)
         for rows in (slice(i, i + size) for i in range(0, len(inputs), size))
@@ -79,14 +79,14 @@ def patched_runs(
 
 
 def _block_by_block(
-    model: Model, inputs: Tensor, units: Units, source: Source, size: int, cells: Tensor | None
+    model: Model, inputs: Tensor, units: Units, source: Source, size: int, chosen: Sequence[Tensor | None]
 ) -> tuple[list[Tensor], Tensor]:
     """Logits [unit, pair, class] of each layer's patched runs and [pair, class] of the target run, for one pass."""
-    return BlockByBlock(model, inputs, units, source, size, cells).logits()
+    return BlockByBlock(model, inputs, units, source, size, chosen).logits()
 
 
 def _whole_runs(
-    model: Model, inputs: Tensor, units: Units, source: Source, size: int, cells: Tensor | None
+    model: Model, inputs: Tensor, units: Units, source: Source, size: int, chosen: Sequence[Tensor | None]
 ) -> tuple[list[Tensor], Tensor]:
     """As `_block_by_block`, by whole runs, each of one unit and all pairs of the pass."""
 
@@ -96,7 +96,7 @@ def _whole_runs(
     logits, own = record(model, inputs, units.sites)
     patched = []
     for layer, site in enumerate(units.sites):
-        masks, new = units.masks(own[site], None if cells is None else cells[layer]), source.value(layer)
+        masks, new = units.masks(own[site], chosen[layer]), source.value(layer)
         nothing = logits.new_empty(0, *logits.shape)
         patched.append(patch_each(masks, own[site], new, len(inputs), partial(rest, site)) if len(masks) else nothing)
     return patched, logits

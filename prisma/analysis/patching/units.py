@@ -34,13 +34,13 @@ class Units:
         """[unit, 1, ...]: the part of the site's value [pair, ...] that each unit is, broadcastable to its [1, ...].
 
         Args:
-            chosen: [unit], bool, on the CPU: the units that are wanted; by default all.
+            chosen: indices of the units that are wanted, on the value's device; by default all.
         """
         size = 1 if self.axis == "component" else value.shape[self.axes.index(self.axis)]
         if size not in self._masks:  # the same in every layer, and each transfer to a GPU waits for it
             self._masks[size] = self._of_units(size, value.ndim).to(value.device)
         masks = self._masks[size]
-        return masks if chosen is None or chosen.all() else masks[chosen.nonzero()[:, 0].to(masks.device)]
+        return masks if chosen is None else masks[chosen]
 
     def _of_units(self, size: int, ndim: int) -> Tensor:
         if self.axis == "component":
@@ -63,6 +63,14 @@ class Units:
                 f"expected groups of {self.axis} indices from 0 to {size - 1}, none of them empty; found {self.groups}"
             )
         return self.groups
+
+
+def chosen_units(cells: Tensor | None, layers: int, device: torch.device) -> Sequence[Tensor | None]:
+    """The units of each layer that are patched, of cells [layer, unit], bool, in one transfer to a GPU; None: all."""
+    if cells is None:
+        return [None] * layers
+    cells = cells.cpu()
+    return cells.nonzero()[:, 1].to(device).split(cells.sum(1).tolist())
 
 
 class Source(Protocol):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prisma import PrismaError
-from prisma.analysis.patching.units import Units
+from prisma.analysis.patching.units import Units, chosen_units
 from tests.variants import model_of
 
 
@@ -24,9 +24,10 @@ def test_masks_of_chosen_units_are_theirs() -> None:
     assert masks.shape == (3, 1, 3, 1) and masks[:, 0, :, 0].tolist() == [
         [True, False, True], [False, True, False], [False, False, True]
     ]  # fmt: skip
-    chosen = torch.tensor([True, False, True])
-    assert torch.equal(units.masks(value, chosen), masks[[0, 2]])
-    assert not len(units.masks(value, ~chosen & chosen))
+    cells = torch.tensor([[True, False, True], [False, False, False]])
+    first, second = chosen_units(cells, 2, value.device)
+    assert torch.equal(units.masks(value, first), masks[[0, 2]]) and not len(units.masks(value, second))
+    assert chosen_units(None, 2, value.device) == [None, None]
 
 
 @pytest.mark.parametrize("site", ["blocks.0.attn.z", "blocks.*.attn.z", "blocks.1.attn.hook_z"])
