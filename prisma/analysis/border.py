@@ -73,7 +73,7 @@ def guarded(analysis: Callable[P, R]) -> Callable[P, R]:
             if name in INPUTS and "model" in given and not isinstance(value, Pictures | None):
                 expect_inputs(given["model"], value, name)
             _expect_tensor(name, value, parameters.parameters[name].annotation)
-            _expect_function(name, value, parameters.parameters[name].annotation)
+            _expect_metric(name, value, parameters.parameters[name].annotation)
             _expect_finite(name, value)
         outer = _WITHIN.set(given.get("model", _WITHIN.get()))
         try:
@@ -154,13 +154,12 @@ def _expect_tensor(name: str, value: Any, annotation: Any) -> None:
     raise PrismaError(f"expected {name} as a tensor; found {kind_of(value)}{advice}")
 
 
-def _expect_function(name: str, value: Any, annotation: Any) -> None:
-    """Raises PrismaError: an argument that is annotated as a function, such as a metric, is something else."""
+def _expect_metric(name: str, value: Any, annotation: Any) -> None:
+    """Raises PrismaError: a metric is no function, and nothing else that its analysis takes."""
     kinds = (annotation,) if get_origin(annotation) is Callable else get_args(annotation)
     others = tuple(get_origin(kind) or kind for kind in kinds if get_origin(kind) is not Callable)
-    if len(others) < len(kinds) and not callable(value) and not isinstance(value, others):
-        advice = ", such as prisma.LogitDiff(3, 8)" if name == "metric" else ""
-        raise PrismaError(f"expected {name} as a function{advice}; found {quoted(value)}")
+    if name == "metric" and not callable(value) and not isinstance(value, others):
+        raise PrismaError(f"expected metric as a function, such as prisma.LogitDiff(3, 8); found {quoted(value)}")
 
 
 def _expect_finite(name: str, value: Any) -> None:

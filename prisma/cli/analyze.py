@@ -70,7 +70,7 @@ def analyze(
     metric: Annotated[str | None, typer.Option(help="logit, probability or logit_diff.")] = None,
     target: Annotated[str | None, typer.Option(help="A class, by name or number (default: the predicted one).")] = None,
     corrupt: Annotated[str | None, typer.Option(help="other, swap, noise, blur, mean, object or inpaint.")] = None,
-    site: Annotated[str | None, typer.Option(help="The activation to patch: attn.z, resid_post, mlp_out, ...")] = None,
+    site: Annotated[str | None, typer.Option(help="The activation to patch or read: attn.z, resid_post, ...")] = None,
     axis: Annotated[
         str | None, typer.Option(help="Patch each index along this axis separately: head, token, ...")
     ] = None,

@@ -20,7 +20,7 @@ from prisma.study.entry import Analysis
 from prisma.study.inputs import ShardInputs
 from prisma.study.options import OPTIONS
 
-_OF_SITE: Mapping[str, Any] = {"site": None, "units": None, "where": "patches", "pool": "mean", "top": 9}
+_OF_SITE: Mapping[str, Any] = {"site": None, "units": None, "head": None, "where": "patches", "pool": "mean", "top": 9}
 
 
 def _site(inputs: ShardInputs) -> str:
@@ -38,7 +38,7 @@ def _top(inputs: ShardInputs, images: Tensor | Pictures, units: tuple[int, ...] 
     where = inputs.options["where"]
     return top_images(
         inputs.model, images, _site(inputs), units, inputs.options["top"], batch=inputs.batch,
-        where=int(where) if where.removeprefix("-").isdecimal() else where, pool=inputs.options["pool"],
+        where=int(where) if where.removeprefix("-").isdecimal() else where, **inputs.select_options("head", "pool"),
     )  # fmt: skip
 
 

@@ -26,6 +26,17 @@ def test_top_images_are_those_of_the_whole_data_set(tmp_path: Path) -> None:
     assert torch.equal(found.arrays["values"], expected.values)
 
 
+def test_units_of_a_head_and_a_position_from_the_end(tmp_path: Path) -> None:
+    job = job_of("top_images", tmp_path, site="blocks.0.attn.z", head="2", where="-1", units="1")
+    found = UNITS["top_images"].function(ShardInputs(job.model, job.pictures, range(5), job.options))
+    images = job.pictures.read(range(5))
+    z = prisma.record(job.model, images, "blocks.0.attn.z")[1]["blocks.0.attn.z"][:, -1, 2, 1]
+    assert torch.equal(found.arrays["values"][0], z.sort(descending=True).values) and found.metadata["head"] == 2
+    job = job_of("top_images", tmp_path, site="blocks.0.attn.z")
+    with pytest.raises(PrismaError, match="and a head where it has heads"):
+        UNITS["top_images"].function(ShardInputs(job.model, job.pictures, range(5), job.options))
+
+
 def test_a_position_is_a_number_and_the_site_is_the_last_layers_neurons_by_default(tmp_path: Path) -> None:
     job = job_of("top_images", tmp_path, where="2")
     found = UNITS["top_images"].function(ShardInputs(job.model, job.pictures, range(5), job.options))
