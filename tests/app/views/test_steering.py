@@ -93,7 +93,7 @@ def test_by_default_it_steers_to_the_second_answer(scene: Callable[..., Scene]) 
 def test_a_model_without_labelled_images_says_why(vit_library: Library) -> None:
     there = vit_library.scene(State.of({"img": "1"}))
     facts = steering.view(there).facts
-    assert facts["says"].startswith("Steering needs a model of three classes or more that has test images with labels")
+    assert facts["says"].startswith("Steering needs a model of two classes or more that has test images with labels")
     with pytest.raises(PrismaError, match="has none here"):
         steering.values(there)
 
