@@ -188,7 +188,7 @@ def code(scene: Scene) -> str:
         f"metric = prisma.Probability({asked.target})\n"
         f"found = prisma.steering(\n    loaded.model, images[measured], metric, {direction}, {at},\n"
         f"    doses={doses}, controls={CONTROLS},\n)\n"
-        "effect, interval, random = found.effect, found.interval(), found.random.mean(0)\n",
+        "values, interval, random = found.effect, found.interval(), found.random.mean(0)\n",
         imports,
     )
 

@@ -72,8 +72,8 @@ def test_a_curve_is_that_of_runs_with_the_direction_added(
             arrays["own"][i], prisma.run(model, there.picture.x[None], edit).softmax(-1)[0].double(), rtol=0, atol=1e-4
         )
     answer = steering.values(there)
-    torch.testing.assert_close(made["effect"].double(), curve["effect"], rtol=0, atol=1e-6)
-    torch.testing.assert_close(torch.tensor(answer["values"]), made["effect"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(made["values"].double(), curve["effect"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(answer["values"]), made["values"], rtol=0, atol=1e-6)
     for name, wanted in {"interval": made["interval"], "random": made["random"]}.items():
         torch.testing.assert_close(torch.tensor(answer[name]["values"]), wanted.float(), rtol=0, atol=1e-6)
         torch.testing.assert_close(curve[name], wanted.double(), rtol=0, atol=1e-6)
