@@ -26,13 +26,17 @@ class Picture:
     width: int = 1280
     height: int = 1000
     dark: bool = False
+    part: str | None = None  # the one element that is shown, by its selector
 
 
+PAIR = "?v=1&model=mice/sprites&view=patching&img=0"
 PICTURES = {
     "mice": (
         Picture("app/attention.png", "?v=1&model=mice/sprites&view=attention&img=0&layer=1&head=2&token=18&pin=1"),
         Picture("app/lens.png", "?v=1&model=mice/sprites&view=lens&img=0&layer=4&token=18&pin=1"),
         Picture("app/patching.png", "?v=1&model=mice/digits&view=patching&img=4&corrupt=9", dark=True),
+        Picture("app/estimates.png", f"{PAIR}&estimate=relp", width=1000, part=".pz-detail[aria-label=Estimates]"),
+        Picture("app/paths.png", f"{PAIR}&paths=differing", width=1000, part=".pz-detail[aria-label=Paths]"),
         Picture("app/decompose.png", "?v=1&model=mice/sprites&view=decompose&img=0"),
         Picture("app/steering.png", "?v=1&model=mice/sprites&view=steering&img=0", height=1060),
         Picture("app/units.png", "?v=1&model=mice/sprites&view=units&img=3&layer=4&number=149", height=1420),
@@ -63,7 +67,7 @@ def main(hub: str, model: str | None) -> None:
             page.wait_for_function("window.prisma?.ready", timeout=120_000)
             page.wait_for_timeout(1500)  # small maps come after the figure
             (DOCS / picture.out).parent.mkdir(exist_ok=True)
-            page.screenshot(path=DOCS / picture.out)
+            (page.locator(picture.part) if picture.part else page).screenshot(path=DOCS / picture.out)
             page.close()
         browser.close()
     blocks.close()

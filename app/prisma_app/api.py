@@ -261,6 +261,13 @@ class Endpoints:
         given = {"model": model, "rev": rev, "img": img, "step": step}
         return self._ask("registers", {**given, "outlying": outlying, "after": after, "moved": moved})
 
+    @_with_arguments
+    def naming(
+        self, model: Name = None, rev: Name = None, step: Number = None, span: Number = None, prompts: Name = None
+    ) -> Answer:
+        """Names of heads [layer, head]: the classes, or prompts of a CLIP, that span what each writes to the output."""
+        return self._ask("naming", {"model": model, "rev": rev, "step": step, "span": span, "prompts": prompts})
+
     def _ask(self, what: str, given: Mapping[str, Any]) -> Answer:
         return self._told(lambda library: _programs().asked(library, what, given))
 
@@ -280,7 +287,7 @@ class Endpoints:
 
 NAMES = (
     "about", "models", "answer", "attention", "lens", "patching", "circuit", "paths", "estimates", "decompose",
-    "steering", "training", "latents", "units", "registers",
+    "steering", "training", "latents", "naming", "registers", "units",
 )  # fmt: skip
 ENDPOINTS: Mapping[str, Sequence[str]] = {name: [*signature(getattr(Endpoints, name)).parameters][1:] for name in NAMES}
 """The names of each endpoint's arguments."""

@@ -10,14 +10,16 @@ from prisma_app.library import Library, Scene
 from prisma_app.state import State
 from prisma_app.subject import Subject
 from prisma_app.views import VIEWS
+from prisma_app.views.naming import naming_values
 from prisma_app.views.registers import registers_values
 
-SLOW = ("patching", "circuit", "estimates", "paths", "registers", "steering", "training")
+SLOW = ("patching", "circuit", "estimates", "naming", "paths", "registers", "steering", "training")
 """What is computed in the heavy lane."""
 OTHERS: Mapping[str, Callable[[Scene], dict[str, Any]]] = {
     "answer": answer_of,
     "circuit": VIEWS["patching"].circuit_values,
     "estimates": VIEWS["patching"].compared_values,
+    "naming": naming_values,
     "paths": VIEWS["patching"].paths_values,
     "registers": registers_values,
 }

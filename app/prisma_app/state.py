@@ -85,6 +85,7 @@ class State(BaseModel):
     )
     after: Whole | None = Field(None, description="register neurons: the layer after which norms are taken")
     moved: Whole | None = Field(None, description="register neurons: how many are moved to an empty token")
+    span: Whole | None = Field(None, description="how many classes, or prompts of a CLIP, name each head")
     ablate: Text = ""  # heads that hold their mean: `0.3,1.2` for layer 0 head 3 and layer 1 head 2
 
     @classmethod

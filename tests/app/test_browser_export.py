@@ -66,7 +66,7 @@ def test_numbers_of_the_lens(app: App, scene: Callable[..., Scene], tmp_path: Pa
 def test_pictures(app: App, tmp_path: Path) -> None:
     app.tab.emulate_media(color_scheme="dark")
     app.open(f"?v=1&model={GLYPHS}").ready()
-    for view in ("lens", "decompose", "patching", "units"):
+    for view in ("lens", "decompose", "patching", "steering", "units"):
         app.show(view)
         expect_pictures(app, view, tmp_path)
 

@@ -133,6 +133,6 @@ def test_the_bars_sum_to_the_logit(app: App, scene: Callable[..., Scene], keys: 
     app.tab.locator(".pz-bars").focus()
     app.tab.keyboard.press("Home")
     first = app.figure("f.shown[0]")
-    assert first["name"].lower() in app.tab.locator("#pz-figure .pz-words").inner_text().lower()
+    assert first["name"].lower() in app.tab.locator("#pz-figure .pz-words").first.inner_text().lower()
     sizes = torch.tensor(app.figure("f.shown.map((part) => Math.abs(part.value))"))
     assert "order" not in keys or torch.equal(sizes, sizes.sort(descending=True).values)

@@ -32,7 +32,7 @@ def test_a_visitor_steers_an_image(plain: App, scene: Callable[..., Scene]) -> N
     made: dict[str, Any] = {}
     exec(out["code"], made)
     effect = torch.tensor(out["numbers"]["effect"]["values"])
-    torch.testing.assert_close(effect, made["effect"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(effect, made["values"], rtol=0, atol=1e-5)
     assert out["svg"].count("<polyline") == 5 + 2 and out["title"] == "Steering towards 2 at blocks.0.resid_post"
     address = plain.tab.url
     plain.tab.set_viewport_size({"width": 390, "height": 844})

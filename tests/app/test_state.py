@@ -20,7 +20,7 @@ KEYS = {
     "into": st.sampled_from(["clean", "corrupt"]), "site": TEXT, "target": WHOLE, "against": WHOLE, "prompts": TEXT,
     "ablate": TEXT, "units": TEXT, "number": WHOLE, "estimate": st.sampled_from(["atp", "relp", "atp_star"]),
     "steer": TEXT, "where": st.sampled_from(["class", "all"]), "direction": st.sampled_from(["means", "readout"]),
-    "reach": WHOLE, "outlying": TEXT, "after": WHOLE, "moved": WHOLE,
+    "reach": WHOLE, "outlying": TEXT, "after": WHOLE, "moved": WHOLE, "span": WHOLE,
 }  # fmt: skip
 
 

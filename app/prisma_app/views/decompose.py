@@ -5,11 +5,13 @@ from typing import Any
 from torch import Tensor
 
 from prisma.analysis.attribution.direct_logit_attribution import DirectLogitAttribution, direct_logit_attribution
+from prisma.errors import PrismaError
 from prisma.metrics import Logit, LogitDiff, Metric
 from prisma.view.browser import View, numbers
 from prisma.view.browser.parts import Part, parts_facts, parts_of, written
 from prisma_app.answers import answer
 from prisma_app.library import Scene
+from prisma_app.views.naming import naming_run
 from prisma_app.views.shared import code_head, nested, program
 
 PARTS = """values = torch.cat([
@@ -22,9 +24,15 @@ PARTS = """values = torch.cat([
 def view(scene: Scene, part: int | None = None) -> View:
     """The parts of the logit of the state's class, or of the difference of the logits of two classes.
 
+    Part 0 is the naming of heads (`naming`).
+
     Raises:
         PrismaError: there is no such class, the two are the same, the model cannot take the image, or has diverged.
     """
+    if part == 0:
+        return naming_run(scene)
+    if part is not None:
+        raise PrismaError(f"expected part 0 (the names of heads) of decompose; found {part}")
     scene = _asked(scene)
     found, parts, bars = _parts(scene)
     facts = {

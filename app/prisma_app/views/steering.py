@@ -188,7 +188,7 @@ def code(scene: Scene) -> str:
         f"metric = prisma.Probability({asked.target})\n"
         f"found = prisma.steering(\n    loaded.model, images[measured], metric, {direction}, {at},\n"
         f"    doses={doses}, controls={CONTROLS},\n)\n"
-        "effect, interval, random = found.effect, found.interval(), found.random.mean(0)\n",
+        "values, interval, random = found.effect, found.interval(), found.random.mean(0)\n",
         imports,
     )
 
@@ -230,14 +230,14 @@ def _classes(scene: Scene, known: set[int | None]) -> tuple[int, int | None]:
 
 
 def _labelled(scene: Scene) -> list[Picture]:
-    """Test images with classes; none of a model that tells none, or has fewer than three."""
-    known = scene.subject.test_images(READ) if len(scene.subject.labels) > 2 else []
+    """Test images with classes; none of a model that tells none, or has one."""
+    known = scene.subject.test_images(READ) if len(scene.subject.labels) > 1 else []
     return known if all(picture.label is not None for picture in known) else []
 
 
 def _why_not(scene: Scene) -> str:
     return (
-        f"Steering needs a model of three classes or more that has test images with labels, from which a direction is "
+        f"Steering needs a model of two classes or more that has test images with labels, from which a direction is "
         f"made; {scene.subject.name} has none here."
     )
 

@@ -72,8 +72,8 @@ def test_a_curve_is_that_of_runs_with_the_direction_added(
             arrays["own"][i], prisma.run(model, there.picture.x[None], edit).softmax(-1)[0].double(), rtol=0, atol=1e-4
         )
     answer = steering.values(there)
-    torch.testing.assert_close(made["effect"].double(), curve["effect"], rtol=0, atol=1e-6)
-    torch.testing.assert_close(torch.tensor(answer["values"]), made["effect"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(made["values"].double(), curve["effect"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(answer["values"]), made["values"], rtol=0, atol=1e-6)
     for name, wanted in {"interval": made["interval"], "random": made["random"]}.items():
         torch.testing.assert_close(torch.tensor(answer[name]["values"]), wanted.float(), rtol=0, atol=1e-6)
         torch.testing.assert_close(curve[name], wanted.double(), rtol=0, atol=1e-6)
@@ -93,7 +93,7 @@ def test_by_default_it_steers_to_the_second_answer(scene: Callable[..., Scene]) 
 def test_a_model_without_labelled_images_says_why(vit_library: Library) -> None:
     there = vit_library.scene(State.of({"img": "1"}))
     facts = steering.view(there).facts
-    assert facts["says"].startswith("Steering needs a model of three classes or more that has test images with labels")
+    assert facts["says"].startswith("Steering needs a model of two classes or more that has test images with labels")
     with pytest.raises(PrismaError, match="has none here"):
         steering.values(there)
 

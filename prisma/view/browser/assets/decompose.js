@@ -1,6 +1,7 @@
 // What the embedding, every head, every MLP and every bias write to one logit: bars that sum to it.
 import { brief, choice, node, signed } from "./core.js";
 import { barsDrawing, grouped, ordered } from "./bars_drawing.js";
+import { Naming } from "./naming.js";
 import { Numbers } from "./pack.js";
 import { palette, svgString, tableOf } from "./drawing.js";
 
@@ -26,12 +27,13 @@ export class Decompose {
     }, this.holder);
     this.largest = node("ol", { class: "pz-top pz-largest", "aria-label": "The largest parts" });
     this.more = node("details", { class: "pz-more", ontoggle: () => this.state && this.tabulate() }, node("summary", {}, "Show as table"));
+    this.naming = page.embedded ? null : new Naming(page); // the output of a cell has one image
     root.append(
       node("p", { class: "pz-help" }, "What each part of the model writes to a class's logit, directly, with the final norm held as it is: the bars sum to the logit. What a head does through later layers is not in its bar: see Patching."),
       node("div", { class: "pz-tools" }, this.target.element, this.against.element, this.bars.element, this.order.element, this.start.element),
       this.sum, this.words, this.stage,
       node("h2", { class: "pz-quiet" }, "The largest parts"), this.largest,
-      node("p", { class: "pz-keys" }, "hover, or left and right, for the numbers · above zero raises the logit, below lowers it"), this.more,
+      node("p", { class: "pz-keys" }, "hover, or left and right, for the numbers · above zero raises the logit, below lowers it"), this.more, ...(this.naming ? [this.naming.element] : []),
     );
     new ResizeObserver(() => this.state && this.stage.clientWidth && this.stage.clientWidth !== this.width && this.paint()).observe(this.stage);
   }
@@ -43,6 +45,7 @@ export class Decompose {
     if ((state.target ?? null) !== (facts.state.target ?? null)) this.page.fill({ target: facts.state.target });
     Object.assign(this, { state: this.page.state, facts, scene, labels: facts.labels || scene.labels, values: new Numbers(arrays.parts).row() });
     this.draw();
+    await this.naming?.update(this.state, scene, current);
   }
 
   get metric() {
@@ -118,14 +121,16 @@ export class Decompose {
   exported() {
     const { facts, values } = this;
     const title = `What each part writes to the ${this.metric}`;
+    const more = this.naming?.exported();
     const chart = () => barsDrawing(this.shown, { width: 1000, start: this.state.start, total: facts.value, colours: palette(this.root), ordered: this.state.order === "model", title });
     return {
       name: "decompose", title, names: { part: facts.names },
       numbers: {
         parts: { axes: ["part"], shape: [values.length], values: Float32Array.from(values) },
         logit: { axes: [], shape: [], values: Float64Array.of(facts.value) },
+        ...more?.numbers,
       },
-      svg: () => svgString(chart().svg), code: facts.code || "",
+      svg: () => svgString(chart().svg), code: `${facts.code || ""}${more?.code ?? ""}`,
     };
   }
 }

@@ -5,7 +5,7 @@ import { ImageTools } from "./image_tools.js";
 
 const share = (value) => `${(100 * value).toFixed(1)} %`;
 // What is said of one model and image, and means nothing for another.
-export const OF_MODEL = { rev: undefined, step: undefined, img: "0", token: undefined, layer: 0, head: 0, site: "resid_pre", prompts: undefined, ablate: undefined, coder: undefined, latent: undefined, change: undefined, units: undefined, number: undefined, cell: undefined, sort: undefined };
+export const OF_MODEL = { rev: undefined, step: undefined, img: "0", token: undefined, layer: 0, head: 0, site: "resid_pre", prompts: undefined, ablate: undefined, coder: undefined, latent: undefined, change: undefined, units: undefined, number: undefined, cell: undefined, sort: undefined, steer: undefined, where: undefined, dose: undefined, after: undefined, moved: undefined, span: undefined };
 export const OF_IMAGE = { corrupt: undefined, target: undefined, against: undefined, every: undefined, classes: undefined, circuit: undefined, paths: undefined };
 
 export class Head {

@@ -65,7 +65,7 @@ export class Registers {
     this.bar.draw(SEQUENTIAL, [[0, "0"], [Math.min(1, facts.cutoff / most), `above ${brief(facts.cutoff)}`]]);
     this.words.textContent = `${above[0]} of ${norms.row(0).length} patches of this image have a norm above ${brief(facts.cutoff)} after layer ${facts.state.after}. With ${neurons.length} register neuron${neurons.length === 1 ? "" : "s"} moved: ${above[2]}; with as many random ones: ${above[3]}.`;
     const rows = ways.map((way, i) => [WAY_WORDS[way], String(above[i]), `${asShare(share[i][0])} (${asShare(share[i][1])} to ${asShare(share[i][2])})`, ...(same ? [asShare(same[i])] : [])]);
-    this.table.replaceChildren(tableOf(["", "patches above, this image", `share in ${counts[1]} other images (95 % interval)`, ...(same ? ["same answer as it is"] : [])], rows));
+    this.table.replaceChildren(tableOf(["run", "patches above, this image", `share in ${counts[1]} other images (95 % interval)`, ...(same ? ["same answer as it is"] : [])], rows));
     this.neurons.replaceChildren(...neurons.slice(0, NEURONS_LISTED).map(([layer, number, score, elsewhere]) => node("li", {},
       node("button", { type: "button", onclick: () => this.open(layer, number) }, node("span", { class: "pz-fill", style: `transform:scaleX(${score / neurons[0][2]})` }),
         node("span", { class: "pz-name" }, `layer ${layer}, neuron ${number}`), node("span", { class: "pz-value" }, `${brief(score)}, elsewhere ${brief(elsewhere)}`)))));

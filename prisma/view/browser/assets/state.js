@@ -15,6 +15,7 @@ export const KEYS = {
   coder: text, latent: whole, change: text, // the sparse coder, its latent that is looked at, and how it is changed
   steer: text, where: oneOf("class", "patches", "all"), direction: oneOf("means", "readout"), reach: positive, // the site a direction is added to, its tokens, what is added, and the largest dose
   outlying: text, after: whole, moved: positive, // of register neurons, which norms are outlying, after which layer, and how many neurons are moved
+  span: positive, // how many names each head gets
   units: text, number: whole, // a kind of units, of `layer` and `head`, and the one that is looked at
   estimate: oneOf("atp", "ig", "relp", "attn_lrp", "qk_fix", "atp_star"), // how effects of patches are estimated, beside exact runs
   cell: oneOf("head", "token"), // the cell of `layer` that is looked at, in the one or the other map of patching
@@ -118,7 +119,7 @@ export const ASKS = {
 // What else of a state a view shows, of the numbers that it has: a cell of patching is of a layer, and a head or a token.
 const LOOKED_AT = {
   attention: ["layer", "head", "token"], lens: ["layer", "token", "classes"], patching: ["layer", "head", "token", "cell", "ablate", "estimate"],
-  training: ["layer", "head"], decompose: [], steering: [], latents: [], units: ["outlying", "after", "moved"],
+  training: ["layer", "head"], decompose: ["span"], steering: [], latents: [], units: ["outlying", "after", "moved"],
 };
 
 // The state without what only other views ask for or show.
