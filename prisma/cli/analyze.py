@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from prisma.cli.over_training import At, checkpoints_of, expect_array_in, expect_array_of, report
 from prisma.cli.shared import (
     DeviceOption,
     JsonOption,
@@ -24,7 +25,6 @@ from prisma.cli.shared import (
 from prisma.errors import NotFiniteError, PrismaError, expect_packages, nearest, printable, quoted
 
 if TYPE_CHECKING:
-    from prisma.cli.over_training import At
     from prisma.data.pictures import Pictures
     from prisma.launched import Processes
     from prisma.loaded import Loaded
@@ -101,7 +101,7 @@ def analyze(
     if array is not None and revisions is None:
         raise PrismaError("expected --array together with --revisions; found it alone")
     if revisions is not None:
-        _expect_array(own, array)
+        expect_array_of(own, array)
     expect_packages("matplotlib", extra="analysis")
     asked = _Asked(own, model, images, hub, prompts, out, limit, shard_size, batch)
     with interruptible(f"{shlex.join(['prisma', *sys.argv[1:]])} continues from here"):
@@ -133,7 +133,6 @@ class _Asked:
 
     def over_training(self, device: str | None, as_json: bool, revisions: str, array: str | None) -> None:
         """Analyse every checkpoint, and print what changed."""
-        from prisma.cli.over_training import checkpoints_of, expect_array_in, report
         from prisma.launched import launched_processes
 
         with launched_processes(device) as processes:
@@ -148,7 +147,7 @@ class _Asked:
                 folder = _folder(self.out, name, several=len(self.own) > 1)
                 print(report(name, jobs, array, folder, as_json))
 
-    def _at(self, at: "At", processes: "Processes", kept: Any) -> "Mapping[str, DatasetAnalysis | None]":
+    def _at(self, at: At, processes: "Processes", kept: Any) -> "Mapping[str, DatasetAnalysis | None]":
         """What was run at one checkpoint, by name; None if it has diverged, which is said on stderr."""
         try:
             return {job.name: job for job in self._analysed(at.ref, at, processes, kept)[1]}
@@ -159,7 +158,7 @@ class _Asked:
             return dict.fromkeys(self.own)
 
     def _analysed(
-        self, ref: str, at: "At | None", processes: "Processes", kept: "dict[Any, Pictures] | None" = None
+        self, ref: str, at: At | None, processes: "Processes", kept: "dict[Any, Pictures] | None" = None
     ) -> tuple[list[dict[str, Any]], "list[DatasetAnalysis]", tuple[str, ...]]:
         """(summaries, what was run, the names of the classes) of one model.
 
@@ -199,7 +198,7 @@ class _Asked:
         return kept[way]
 
 
-def _loaded(ref: str, at: "At | None", hub: Path | None, prompts: str) -> "Loaded":
+def _loaded(ref: str, at: At | None, hub: Path | None, prompts: str) -> "Loaded":
     from prisma.loaded import load
 
     loaded = load(ref, at.revision if at else None, hub)
@@ -230,15 +229,6 @@ def _own_options(names: str, given: Mapping[str, str]) -> dict[str, dict[str, st
     for name, options in own.items():  # before anything is loaded; the number of a target needs the model
         options_of(name, options | ({"target": "0"} if "target" in options else {}))
     return own
-
-
-def _expect_array(names: Iterable[str], array: str | None) -> None:
-    """Raise PrismaError if it is known before anything runs that results of an analysis have no such array."""
-    from prisma.study.catalog import analysis
-    from prisma.study.trajectory import expect_array
-
-    for name in names:
-        expect_array(name, analysis(name).result, array)
 
 
 def _pictures(

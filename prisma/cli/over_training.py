@@ -1,7 +1,7 @@
 """`prisma analyze --revisions`: an analysis at every checkpoint of a mouse, and what changed between them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,15 @@ def write_trajectory(jobs: Mapping[At, "DatasetAnalysis | None"], array: str | N
     found.plot().savefig(buffer := io.BytesIO())
     write_atomic(out / PICTURE, buffer.getvalue())
     return found
+
+
+def expect_array_of(names: Iterable[str], array: str | None) -> None:
+    """Raise PrismaError if it is known before anything runs that results of an analysis have no such array."""
+    from prisma.study.catalog import analysis
+    from prisma.study.trajectory import expect_array
+
+    for name in names:
+        expect_array(name, analysis(name).result, array)
 
 
 def expect_array_in(job: "DatasetAnalysis", array: str | None) -> None:

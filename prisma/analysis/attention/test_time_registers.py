@@ -180,11 +180,8 @@ def test_time_registers(
     chosen = found.top(n)
     added = with_registers(model, registers)
     drawn = _random_like(chosen, model.config.d_mlp, torch.Generator().manual_seed(seed))
-    runs: list[tuple[ViT, Edits]] = [
-        (model, {}),
-        (added, {}),
-        *((added, move_to_registers(added, neurons, registers)) for neurons in (chosen, drawn)),
-    ]
+    moved = ((added, move_to_registers(added, neurons, registers)) for neurons in (chosen, drawn))
+    runs: list[tuple[ViT, Edits]] = [(model, {}), (added, {}), *moved]
     stage, cutoff = found.metadata["stage"], found.metadata["cutoff"]
     parts: dict[str, list[Tensor]] = defaultdict(list)
     for some in images.split(inputs_per_pass(added, batch)):
