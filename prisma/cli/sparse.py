@@ -91,6 +91,9 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate (default: by the width).")] = None,
     held_out: Annotated[float, typer.Option(help="The share of the images that is held out.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
+    begin: Annotated[
+        str | None, typer.Option(help="data: the directions begin at random tokens, not at random.")
+    ] = None,
     limit: LimitOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training in --out.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Also log to Weights & Biases.")] = False,
@@ -107,7 +110,7 @@ def train(
     chosen: dict[str, Any] = {
         "site": site[0] if len(site) == 1 else tuple(site), "width": width, "kind": kind, "k": k, "target": target,
         "skip": skip, "tokens": _tokens(tokens), "steps": steps, "batch": batch, "lr": lr, "held_out": held_out,
-        "seed": seed, "out": out, "resume": resume, "progress": True, "use_wandb": wandb,
+        "seed": seed, "begin": begin, "out": out, "resume": resume, "progress": True, "use_wandb": wandb,
     }  # fmt: skip
     with interruptible("the same command with --resume continues from its newest checkpoint"):
         if activations is not None:
