@@ -38,6 +38,7 @@ PrefixOption = Annotated[
 SparsityOption = Annotated[
     float | None, typer.Option(help="The coefficient of the sparsity term (default: it follows k).")
 ]
+BeginOption = Annotated[str | None, typer.Option(help="data: the directions begin at random tokens, not at random.")]
 DeadOption = Annotated[int | None, typer.Option(min=1, help="Tokens after which a latent that was not active is dead.")]
 EveryOption = Annotated[
     int | None, typer.Option(min=1, help="Updates between two checkpoints (default: ten checkpoints in all).")
@@ -108,6 +109,7 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate (default: by the width).")] = None,
     held_out: Annotated[float, typer.Option(help="The share of the images that is held out.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
+    begin: BeginOption = None,
     dead_after: DeadOption = None,
     checkpoint_every: EveryOption = None,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute products in bfloat16.")] = False,
@@ -127,7 +129,7 @@ def train(
     chosen: dict[str, Any] = {
         "site": site[0] if len(site) == 1 else tuple(site), "width": width, "kind": kind, "k": k, "target": target,
         "skip": skip, "prefixes": tuple(prefix or ()), "sparsity": sparsity, "tokens": _tokens(tokens), "steps": steps,
-        "batch": batch, "lr": lr, "held_out": held_out, "seed": seed, "dead_after": dead_after, "out": out,
+        "batch": batch, "lr": lr, "held_out": held_out, "seed": seed, "begin": begin, "dead_after": dead_after, "out": out,
         "checkpoint_every": checkpoint_every, "bfloat16": bfloat16, "resume": resume, "progress": True,
         "use_wandb": wandb,
     }  # fmt: skip

@@ -279,9 +279,14 @@ def drawn(config: CoderConfig, seed: int = 0) -> Coder:
 
 def unit(rows: Tensor) -> Tensor:
     """The rows of a matrix at length 1; a row of zeros stays."""
-    return unit_(rows.clone())
+    return rows / _lengths(rows)
 
 
+@torch.no_grad()
 def unit_(rows: Tensor) -> Tensor:
-    """The same in place."""
-    return rows.div_(rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny))
+    """The same in place, without a gradient."""
+    return rows.div_(_lengths(rows))
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    return rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)

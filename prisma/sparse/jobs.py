@@ -15,7 +15,7 @@ from prisma.errors import PrismaError, quoted
 from prisma.fields import check_types
 from prisma.files import write_atomic
 from prisma.sites import canonical
-from prisma.sparse.activations import Source, bare
+from prisma.sparse.activations import Source, Stream, bare
 from prisma.sparse.coders import COUNTED, Coder, CoderConfig
 from prisma.sparse.files import write_coder
 from prisma.sparse.learner import Learner, Plan, default_lr
@@ -43,6 +43,7 @@ class Wanted:
         sparsity: a fixed coefficient of the sparsity term, instead of steering towards k.
         seed: of the first weights.
         frozen: "decoder" or "encoder", which then stays as it was drawn: baselines for every coder.
+        begin: "data": the directions begin at random tokens, in place of random directions; not of a transcoder.
     """
 
     site: str | tuple[str, ...]
@@ -56,6 +57,7 @@ class Wanted:
     sparsity: float | None = None
     seed: int = 0
     frozen: str | None = None
+    begin: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -78,6 +80,8 @@ def plan_of(wanted: Wanted, source: Source, dead_after: int) -> Plan:
         raise PrismaError(f"expected k or sparsity for a {wanted.kind} coder; found neither")
     if wanted.frozen not in (None, "decoder", "encoder"):
         raise PrismaError(f"expected frozen to be decoder, encoder or None; found {quoted(wanted.frozen)}")
+    if wanted.begin not in (None, "data") or (wanted.begin and target):
+        raise PrismaError(f"expected begin to be data or None, and None of a transcoder; found {quoted(wanted.begin)}")
     prefixes = wanted.prefixes
     if wanted.kind == "matryoshka" and not prefixes:
         prefixes = tuple(dict.fromkeys(n for n in (wanted.width // 8, wanted.width // 2, wanted.width) if n))
@@ -88,7 +92,7 @@ def plan_of(wanted: Wanted, source: Source, dead_after: int) -> Plan:
     lr = wanted.lr if wanted.lr is not None else default_lr(wanted.width)
     if not 0 < lr < 1000:
         raise PrismaError(f"expected a learning rate above 0 and below 1,000; found lr={lr}")
-    return Plan(config, wanted.seed, lr, wanted.sparsity, dead_after, wanted.frozen)
+    return Plan(config, wanted.seed, lr, wanted.sparsity, dead_after, wanted.frozen, wanted.begin)
 
 
 def _named(pattern: str, source: Source) -> list[str]:
@@ -108,6 +112,11 @@ class Job:
         self.last: dict[str, Tensor] = {}
         self.scaled = torch.zeros(0)  # the input of the last step
 
+    def begin(self, stream: Stream) -> None:
+        """What comes before the first step."""
+        if self.learner.plan.begin == "data":
+            self.learner.begin_at(self.x(self.values(stream.sample(MEASURED))[0]))
+
     def values(self, acts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(input, output) of the coder, of activations by site."""
         x = torch.cat([acts[site] for site in self.config.sites], -1)
@@ -123,6 +132,7 @@ class Job:
         coder = self.learner.finished(self.x, self.y)
         plan = self.learner.plan
         own = {"lr": plan.lr, "seed": plan.seed, "gamma": self.x.gamma, "frozen": plan.frozen}
+        own |= {"begin": plan.begin} if plan.begin else {}
         dead = self.learner.dead.double().mean().item()
         coder.metadata["training"] = {**facts, **own, "step": self.learner.taken, "dead": dead}
         return coder.requires_grad_(False)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from prisma.errors import PrismaError
-from prisma.sparse.coders import BATCHED, COUNTED, Coder, CoderConfig, drawn, unit_
+from prisma.sparse.coders import BATCHED, COUNTED, Coder, CoderConfig, drawn, unit, unit_
 from prisma.sparse.kernels import top_threshold
 from prisma.sparse.losses import Loss, best_scale, loss
 from prisma.sparse.scaling import Scaling, of_raw_activations
@@ -50,6 +50,7 @@ class Plan:
     sparsity: float | None  # coefficient of the sparsity term; None: it follows the number of active latents to k
     dead_after: int  # tokens on which a latent was not active before it counts as dead
     frozen: str | None = None  # "decoder" or "encoder": what stays as it was drawn, up to the size of the encoder
+    begin: str | None = None  # "data": the first directions are tokens (`begin_at`)
 
 
 Capture = Callable[[Callable[[], Loss], Optimizer, Sequence[Tensor]], Callable[[], Loss]]
@@ -148,6 +149,14 @@ class Learner:
         for own, new in zip(self._graph.inputs, (x, y), strict=False):
             own.copy_(new)
         return self._graph.replay()
+
+    @torch.no_grad()
+    def begin_at(self, x: Tensor) -> None:
+        """Let the directions begin at some tokens of x [N, d], centred and scaled; of fewer than latents, at all."""
+        generator = torch.Generator().manual_seed(self.plan.seed)
+        chosen = torch.randperm(len(x), generator=generator)[: self.plan.config.width].to(x.device)
+        self.coder.W_dec[: len(chosen)] = unit(x[chosen])
+        self.coder.W_enc.copy_(self.coder.W_dec.T)
 
     @torch.no_grad()
     def _begin(self, x: Tensor, y: Tensor) -> None:

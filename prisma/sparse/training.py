@@ -109,6 +109,7 @@ def train(
     lr: float | None = None,
     sparsity: float | None = None,
     seed: int = 0,
+    begin: str | None = None,
     **settings: Any,
 ) -> Coder:
     """Train one sparse coder on the activations of a model at a site.
@@ -123,7 +124,7 @@ def train(
     Args:
         model: a model; models by name, for a crosscoder over them; or None, if the activations come from files.
         images: normalised, [n, channel, height, width]; pictures; or activations on disk (`prisma.sparse.Shards`).
-        site, width, kind, k, target, skip, prefixes, lr, sparsity, seed: what is trained, as in `Wanted`.
+        site, width, kind, k, target, skip, prefixes, lr, sparsity, seed, begin: what is trained, as in `Wanted`.
         settings: fields of `Settings`, such as steps, batch, tokens, held_out, out and resume.
 
     Raises:
@@ -131,7 +132,7 @@ def train(
     """
     one = Wanted(
         site=site, width=width, kind=kind, k=k, target=target, skip=skip, prefixes=prefixes, lr=lr, sparsity=sparsity,
-        seed=seed,
+        seed=seed, begin=begin,
     )  # fmt: skip
     return train_many(model, images, [one], **settings)[0]
 
@@ -187,6 +188,7 @@ def _trained(
 ) -> None:
     """Take the steps of some coders, and write their checkpoints."""
     for job, folder in zip(jobs, folders, strict=True):
+        job.begin(stream)
         if s.resume and (_there(folder) / STATE).exists():
             _restore(job, _there(folder))
     start, every = (
@@ -268,7 +270,8 @@ def _folders(settings: Settings, plans: Sequence[Plan], facts: Mapping[str, Any]
     settings.processes.barrier()
     for i, plan in enumerate(plans):
         folder = root if len(plans) == 1 else root / f"{i:02d}"
-        recipe = json.loads(json.dumps({**facts, **asdict(plan)}))
+        told = {name: value for name, value in asdict(plan).items() if name != "begin" or value}
+        recipe = json.loads(json.dumps({**facts, **told}))
         if not settings.resume:
             if i % settings.processes.count == settings.processes.rank:
                 write_json(folder / RECIPE, recipe)

@@ -3,11 +3,15 @@
 import json
 
 import pytest
+import torch
 
 from benchmarks.sparse import BEGIN, COUNTS, END, FOUND, KINDS, ON_GPU, OPERATORS, PAGE, SIZES, speed_table, tables
 from benchmarks.sparse_contenders import Size
 from benchmarks.sparse_operators import of_ours
-from tools import dashboard
+from prisma.sparse.coders import CoderConfig
+from prisma.sparse.learner import Plan
+from prisma.sparse.scaling import Scaling
+from tools import coder_beginnings, dashboard
 
 
 def test_the_tables_are_those_of_the_measurement() -> None:
@@ -53,3 +57,39 @@ def test_a_measurement_on_a_gpu_has_its_memory_beside_it() -> None:
     table = speed_table(found | {"rows": [row | {"gpu_mib": 1234.5} for row in found["rows"]]})
     assert table[0].startswith("On a GPU, products in float32, ") and table[-1].endswith(" | 1,234 |")
     assert not ON_GPU.exists() or ("On NVIDIA" in PAGE.read_text())
+
+
+def test_the_table_of_beginnings_is_that_of_its_numbers_and_they_say_what_the_page_does() -> None:
+    text, found = PAGE.read_text(), json.loads(coder_beginnings.NUMBERS.read_text())
+    start, end = coder_beginnings.BEGIN, coder_beginnings.END
+    assert text[text.index(start) + len(start) : text.index(end)].strip() == coder_beginnings.table(found)
+    for site in {row["site"] for row in found["rows"]}:
+        rows = {(row["how"], row["gain"]): row for row in found["rows"] if row["site"] == site}
+        plain, tokens, points = (
+            rows[how, 0] for how in ("plain", "plain, begun at tokens", "plain, begun at k-means points")
+        )
+        slow, *_, fast = (rows["archetypal", gain] for gain in coder_beginnings.GAINS)
+        assert plain["likeness"] + 0.05 < tokens["likeness"] < points["likeness"]
+        assert max(tokens["fvu_held_out"]) < 1.05 * max(plain["fvu_held_out"])
+        assert slow["likeness"] > fast["likeness"] and min(slow["fvu_held_out"]) > 1.1 * max(fast["fvu_held_out"])
+        assert max(fast["fvu_held_out"]) < 1.05 * max(plain["fvu_held_out"])
+        assert abs(points["likeness"] - fast["likeness"]) < 0.05
+    assert all(x["data"]["fvu_held_out"] > 1.2 * x["random"]["fvu_held_out"] for x in found["planted"])
+    assert all(x["data"]["dead"] == 0 for x in found["planted"])
+
+
+def test_rows_of_an_archetypal_decoder_are_convex_combinations_of_points() -> None:
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    points = coder_beginnings.kmeans(x, 12)
+    assert (
+        torch.cdist(x, points).amin(1).square().mean() < 0.7 * torch.cdist(x, x[:12]).amin(1).square().mean()
+    ).item()
+    plan = Plan(CoderConfig("topk", 6, 5, 2), 0, 1e-2, None, 10**6)
+    one = coder_beginnings.Archetypal(plan, 5, points, 4.0)
+    first = one.weights.detach().clone()
+    errors = [one.step(some, some).error.item() for some in x.split(40)]
+    rows = (4.0 * one.weights).softmax(1) @ points
+    assert errors[-1] < errors[0] and not torch.equal(one.weights, first)
+    assert torch.allclose(one.coder.W_dec, rows / rows.norm(dim=1, keepdim=True))
+    same = Scaling(torch.zeros(6), torch.ones(6), 0.0)
+    assert torch.allclose(one.finished(same, same).W_dec, one.coder.W_dec)

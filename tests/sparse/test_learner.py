@@ -68,6 +68,14 @@ def test_the_first_reconstruction_is_not_too_large(kind: str) -> None:
     assert best < 0.8 and first < 0.8 * errors[factors.sub(1).abs().argmin()].item()
 
 
+def test_of_fewer_points_than_latents_all_are_directions_and_the_others_stay_random() -> None:
+    one, drawn = learner("topk", 5), learner("topk", 5)
+    x = torch.randn(7, 16)
+    one.begin_at(x)
+    assert (unit(x) @ one.coder.W_dec.T).amax(1).allclose(torch.ones(7))
+    assert torch.equal(one.coder.W_dec[7:], drawn.coder.W_dec[7:]) and torch.equal(one.coder.W_enc, one.coder.W_dec.T)
+
+
 def test_a_step_after_the_first_and_other_kinds_keep_the_size_of_the_encoder() -> None:
     x = torch.randn(64, 16)
     for one in (learner("jumprelu", 1000, lr=1e-12), learner("topk", 1000, lr=1e-12)):

@@ -13,7 +13,7 @@ import prisma
 from prisma.errors import NotFiniteError, PrismaError
 from prisma.launched import Processes
 from prisma.sparse import training
-from prisma.sparse.coders import Coder
+from prisma.sparse.coders import Coder, unit
 from prisma.sparse.files import read_coder
 from prisma.sparse.jobs import Wanted
 from prisma.sparse.shards import write_activations
@@ -56,6 +56,24 @@ def test_one_token_that_is_held_out_has_no_spread_and_no_numbers(model: prisma.V
     """It ended a training with an error, after its last step."""
     told = train(model, images[:10], site="pooled", width=8, k=2, steps=3, batch=4, held_out=0.1).told
     assert "fvu" in told and "fvu_held_out" not in told
+
+
+def test_directions_begin_at_data_points_if_asked(model: prisma.ViT, images: torch.Tensor, tmp_path: Path) -> None:
+    """With hardly a step, each direction is that of a token, less the mean, and the encoder looks for it."""
+    arguments = {"site": SITE, "width": 24, "k": 4, "lr": 1e-12, **QUICK, "steps": 2, "begin": "data"}
+    one, other = (train(model, images, **arguments, seed=seed) for seed in (0, 1))
+    x = prisma.record(model, images, SITE)[1][SITE].flatten(0, 1)
+    cosines = unit(x - one.b_dec) @ one.W_dec.T
+    assert cosines.amax(0).min() > 0.999 and one.told["begin"] == "data"
+    assert torch.allclose(unit(one.W_enc.T), one.W_dec, atol=1e-5)
+    assert len(cosines.argmax(0).unique()) == 24 and not torch.allclose(one.W_dec, other.W_dec)
+    longer = {**arguments, "lr": 1e-3, "steps": 6, "checkpoint_every": 3}
+    whole = train(model, images, **longer, out=tmp_path / "a")
+    with stopped_before(4, pytest.MonkeyPatch()):
+        train(model, images, **longer, out=tmp_path / "b")
+    assert same(whole, train(model, images, **longer, out=tmp_path / "b", resume=True))
+    plain = train(model, images, **{**arguments, "begin": None}, out=tmp_path / "c")
+    assert "begin" not in json.loads((tmp_path / "c" / "recipe.json").read_text()) and "begin" not in plain.told
 
 
 def test_many_coders_on_one_pass_are_those_of_passes_of_their_own(
@@ -164,6 +182,8 @@ def test_what_cannot_be_trained_is_said(model: prisma.ViT, images: torch.Tensor,
         ({"lr": "a"}, "expected lr to be a number or none; found 'a'"),
         ({"seed": 1.5}, "expected seed to be a whole number; found 1.5"),
         ({"sparsity": -1.0, "kind": "gated"}, "expected sparsity to be a number of 0 or more; found -1.0"),
+        ({"begin": "mean"}, "expected begin to be data or None, and None of a transcoder; found 'mean'"),
+        ({"begin": "data", "target": "blocks.1.resid_post"}, "expected begin to be data or None, and None of a trans"),
         ({"site": 5}, "expected site to be text or a list of which each is text; found 5"),
         ({"site": ()}, "expected the name of a site; found none"),
         ({"site": ("blocks.0.*_post", SITE)}, "expected one site or several different ones"),
