@@ -86,14 +86,14 @@ export class Steering {
     for (const [control, value] of [[this.target, state.target], [this.against, state.against ?? ""], [this.direction, state.direction], [this.kind, kind], [this.layers, layer], [this.where, state.where], [this.reach, state.reach]]) control.select.value = value;
     this.title.textContent = `Probability of ${scene.labels[state.target]} by dose`;
     this.slider.max = facts.doses.length - 1;
-    const asked = facts.doses.indexOf(state.dose);
-    const middle = (facts.doses.length - 1) / 2;
-    this.look(asked >= 0 ? asked : middle + Math.ceil(middle / 2));
     const [own, , measured] = facts.counts;
     const keys = [["own", "this image"]];
     if (this.page.source.live) keys.push(["mean", `${measured} other images, mean and 95 % interval`], ["random", "random directions, mean"]);
     this.legend.replaceChildren(...keys.map(([name, words]) => node("li", {}, node("span", { class: "pz-key", style: `background:${DOSE_COLOURS[name]}`, "aria-hidden": "true" }), node("span", {}, words))));
     this.made = `Dose 1 adds ${state.direction === "means" ? "the difference of the means" : "the readout's direction, as long as the difference of the means"} (length ${brief(facts.length)}, from ${own} images of ${scene.labels[state.target]}).`;
+    const asked = facts.doses.indexOf(state.dose);
+    const middle = (facts.doses.length - 1) / 2;
+    this.look(asked >= 0 ? asked : middle + Math.ceil(middle / 2));
     if (this.more.open) this.tabulate();
   }
 
