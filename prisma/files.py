@@ -1,5 +1,6 @@
 """Files that are either complete or absent: an error or a kill leaves nothing half-written."""
 
+import errno
 import hashlib
 import json
 import os
@@ -206,19 +207,23 @@ def new_folder(path: Path) -> Iterator[Path]:
 def expect_writable(path: Path) -> None:
     """Raise PrismaError unless files can be written into a folder at `path`, which need not be there yet.
 
-    Where the first folder is missing, one is made, of a name that nobody has, and removed again: asking for permissions
-    would not do, since a superuser has them where nothing can be written.
+    A folder that is there stays as it is. Where the first one is missing, one is made, of a name that nobody has, and
+    removed again: permissions alone do not say it, since a superuser has them where nothing can be written.
     """
     there = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.lexists(folder))
     if not there.is_dir():
         raise PrismaError(f"expected a folder at {there}; found a {'file' if there.exists() else 'link to nothing'}")
+    missing = path.absolute().relative_to(there).parts
     try:
-        for name in path.absolute().relative_to(there).parts:
+        for name in missing:
             with suppress(FileNotFoundError):
                 os.lstat(there / name)  # a name that is too long is refused here
-        probe = partial_of(there / "folder")
-        probe.mkdir()
-        probe.rmdir()
+        if missing:
+            probe = partial_of(there / "folder")
+            probe.mkdir()
+            probe.rmdir()
+        elif not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise unwritable(path, error) from error
 

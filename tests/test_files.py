@@ -220,7 +220,7 @@ def test_who_loses_the_folder_writes_no_more_and_leaves_the_lock_of_the_next(tmp
                 pass
 
 
-def test_a_folder_that_cannot_be_made_is_known_beforehand(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
     before = sorted(tmp_path.rglob("*"))
@@ -237,6 +237,12 @@ def test_a_folder_that_cannot_be_made_is_known_beforehand(tmp_path: Path) -> Non
             expect_writable(tmp_path / name)
     with pytest.raises(PrismaError, match="could not write /proc/new/folder: "):  # where root may not write either
         expect_writable(Path("/proc/new/folder"))
+    changed = tmp_path.stat().st_mtime_ns
+    expect_writable(tmp_path)
+    assert tmp_path.stat().st_mtime_ns == changed  # a folder that is there is not touched
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PrismaError, match=r"could not write .*: Permission denied; choose a folder that you may read"):
+        expect_writable(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 
 
