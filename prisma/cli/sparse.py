@@ -129,8 +129,8 @@ def train(
     chosen: dict[str, Any] = {
         "site": site[0] if len(site) == 1 else tuple(site), "width": width, "kind": kind, "k": k, "target": target,
         "skip": skip, "prefixes": tuple(prefix or ()), "sparsity": sparsity, "tokens": _tokens(tokens), "steps": steps,
-        "batch": batch, "lr": lr, "held_out": held_out, "seed": seed, "begin": begin, "dead_after": dead_after, "out": out,
-        "checkpoint_every": checkpoint_every, "bfloat16": bfloat16, "resume": resume, "progress": True,
+        "batch": batch, "lr": lr, "held_out": held_out, "seed": seed, "begin": begin, "dead_after": dead_after,
+        "out": out, "checkpoint_every": checkpoint_every, "bfloat16": bfloat16, "resume": resume, "progress": True,
         "use_wandb": wandb,
     }  # fmt: skip
     with interruptible("the same command with --resume continues from its newest checkpoint"):
