@@ -108,7 +108,7 @@ def gradients(kind, dtype, dead):
     coder = random_coder(kind, 6, 20, 4, 0, **more).float().requires_grad_(True)
     x = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        found = loss(coder, x, x, sparsity=0.0, dead=dead, k_aux=3)
+        found = loss(coder, x, x, sparsity=0.0, dead=dead, k_aux=3, n_dead=torch.tensor(13))
     found.total.backward()
     return [found.total, found.error, found.active.float(), found.l0] + [w.grad for w in coder.parameters()]
 

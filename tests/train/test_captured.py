@@ -23,7 +23,7 @@ class Stream:
 
 
 @contextmanager
-def inside(_: object) -> Iterator[None]:
+def inside(_: object, pool: object = None) -> Iterator[None]:
     yield
 
 
