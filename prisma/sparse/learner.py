@@ -8,7 +8,7 @@ mean is large beside the spread (gamma), nearly all of them die from it (arXiv 2
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -167,7 +167,7 @@ class Learner:
         self._unit_decoder()
         self.quiet.add_(len(x)).masked_fill_(found.active, 0)
         self._follow(found)
-        return found
+        return replace(found, total=found.total.detach())  # what leads to it belongs to this step's stream
 
     def _repeated(self, x: Tensor, y: Tensor) -> Loss:
         """The same update by a graph, which is captured when it is first needed."""

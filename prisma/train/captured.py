@@ -32,16 +32,17 @@ def captured(
     device = changed[0].device
     with torch.no_grad():
         before = [x.detach().clone() for x in changed]
-    own = torch.cuda.Stream(device)
-    own.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(own):
-        for _ in range(_WARM_UP):
-            step()
-    torch.cuda.current_stream(device).wait_stream(own)
-    graph = torch.cuda.CUDAGraph()
-    optimizer.zero_grad()
-    with torch.cuda.graph(graph, pool=pool):
-        found = step()
+    with torch.cuda.device(device):
+        own = torch.cuda.Stream(device)
+        own.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(own):
+            for _ in range(_WARM_UP):
+                step()
+        torch.cuda.current_stream(device).wait_stream(own)
+        graph = torch.cuda.CUDAGraph()
+        optimizer.zero_grad()
+        with torch.cuda.graph(graph, pool=pool, stream=own):
+            found = step()
     with torch.no_grad():
         torch._foreach_copy_([x.detach() for x in changed], before)
 
