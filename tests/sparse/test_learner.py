@@ -162,16 +162,24 @@ def test_repeated_steps_are_plain_ones(kind: str) -> None:
     captures = []
 
     def capture(
-        step: Callable[[], Loss], optimizer: object, changed: Sequence[torch.Tensor], pool: object
+        step: Callable[[], Loss], optimizer: torch.optim.Optimizer, changed: Sequence[torch.Tensor], pool: object
     ) -> Callable[[], Loss]:
-        captures.append([x.clone() for x in changed])
-        return step
+        captures.append(len(changed))
+
+        def replay() -> Loss:
+            own = [x for state in optimizer.state.values() for x in state.values()]
+            assert all(any(x is y for y in changed) for x in own), "a graph would change what is no longer used"
+            return step()
+
+        return replay
 
     repeated.capture = resumed.capture = capture
     for one in (plain, repeated, resumed):
         one.fixed = True
         one.quiet[3:5] = 200 - 64 * 6  # so that in the middle latents are dead, and AuxK has its turn
         one.coder.bias.data[3:5] = -5.0
+    for b in batches[:2]:
+        resumed.step(b, b)
     for i, b in enumerate(batches):
         found = [one.step(b, b if i < 3 else b.clone()) for one in (plain, repeated)]
         assert found[0].total.item() == found[1].total.item()
@@ -182,7 +190,8 @@ def test_repeated_steps_are_plain_ones(kind: str) -> None:
     for one in (repeated, resumed):
         assert all(torch.equal(value, one.state()[name]) for name, value in plain.state().items())
     assert len(plain.revived) > 0
-    assert len(captures) == len(repeated._graphs) + len(resumed._graphs) == 3 + 2  # by targets of their own, by rooms
+    assert len(repeated._graphs) + len(resumed._graphs) == 5  # by rooms, and by whether targets are the tokens
+    assert len(captures) == 6  # one was of before the restored state
 
 
 def test_room_for_dead_latents_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
