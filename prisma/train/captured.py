@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @cache
 def shared_pool() -> Any:
-    """Memory for graphs of which one runs at a time. What one returns is there until another one runs: copy it before."""
+    """Memory for graphs of which one runs at a time. What one returns is there until another runs: copy it before."""
     return torch.cuda.graph_pool_handle()
 
 
