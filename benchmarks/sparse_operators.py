@@ -147,7 +147,7 @@ def of_ours(size: Size, batch: int) -> Counted:
     one.optimizer, one.quiet, one.sparsity = _Moments(one.trained, counted), one.quiet.to(meta), one.sparsity.to(meta)
     x = torch.empty(batch, size.d, device=meta)
     with as_on_a_gpu(counted), counted:
-        one._take(x, x)
+        one._take(x, x, one._rooms[0])
     return counted
 
 

@@ -43,7 +43,7 @@ def top_columns(p: Tensor, k: int, by_size: bool = False) -> Tensor:
         return columns
     p = p.contiguous()
     block = _power(p.shape[1])
-    _compiled(_top)[(len(p),)](p, columns, p.shape[1], k, by_size, block, num_warps=16 if block > 8192 else 8)
+    _run(_top, (len(p),), 16 if block > 8192 else 8, p, columns, p.shape[1], k, by_size, block)
     return columns
 
 
@@ -62,8 +62,7 @@ def _tally(p: Tensor, upper: Tensor | None) -> Tensor:
     """[65536]: numbers above 0 with each upper half of their bits, or, of those with the `upper` half, each lower."""
     counts = torch.zeros(1 << 16, dtype=torch.int32, device=p.device)
     p, n = p.contiguous(), p.numel()
-    first = upper is None
-    _compiled(_count)[(-(-n // BLOCK),)](p, counts if first else upper, counts, n, first, BLOCK, num_warps=8)
+    _run(_count, (-(-n // BLOCK),), 8, p, counts if upper is None else upper, counts, n, upper is None, BLOCK)
     return counts
 
 
@@ -83,7 +82,7 @@ def places_above(p: Tensor, threshold: Tensor, room: int) -> tuple[Tensor, Tenso
     offsets = F.pad((p > threshold).sum(1).cumsum(0), (1, 0))
     columns, rows = torch.zeros(2, room, dtype=torch.int64, device=p.device)
     block = min(_power(p.shape[1]), BLOCK)
-    _compiled(_above)[(len(p),)](p, threshold, offsets, columns, rows, p.shape[1], block, num_warps=8)
+    _run(_above, (len(p),), 8, p, threshold, offsets, columns, rows, p.shape[1], block)
     return columns, rows, offsets
 
 
@@ -95,8 +94,7 @@ def segment_sums(values: Tensor, at: Tensor, offsets: Tensor, matrix: Tensor) ->
     matrix, d = matrix.contiguous(), matrix.shape[1]
     out = torch.empty(len(offsets) - 1, d, dtype=matrix.dtype, device=matrix.device)
     if len(out):
-        grid = (len(out), -(-d // PART))
-        _compiled(_sum)[grid](values, at, offsets, matrix, out, d, PART, TOGETHER, num_warps=4)
+        _run(_sum, (len(out), -(-d // PART)), 4, values, at, offsets, matrix, out, d, PART, TOGETHER)
     return out
 
 
@@ -108,8 +106,14 @@ def entry_dots(rows: Tensor, matrix: Tensor, at: Tensor, offsets: Tensor) -> Ten
     rows, matrix = rows.contiguous(), matrix.contiguous()
     out = torch.zeros(len(at), dtype=matrix.dtype, device=matrix.device)
     if len(rows):
-        _compiled(_dot)[(len(rows),)](rows, matrix, at, offsets, out, rows.shape[1], PART, TOGETHER, num_warps=4)
+        _run(_dot, (len(rows),), 4, rows, matrix, at, offsets, out, rows.shape[1], PART, TOGETHER)
     return out
+
+
+def _run(kernel: Callable[..., None], programs: tuple[int, ...], warps: int, first: Tensor, *others: Any) -> None:
+    """Start the programs of a kernel on the device of its first tensor."""
+    with torch.cuda.device_of(first):
+        _compiled(kernel)[programs](first, *others, num_warps=warps)
 
 
 def _power(n: int) -> int:

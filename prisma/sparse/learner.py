@@ -8,7 +8,7 @@ mean is large beside the spread (gamma), nearly all of them die from it (arXiv 2
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from prisma.sparse.coders import BATCHED, COUNTED, Coder, CoderConfig, drawn, un
 from prisma.sparse.kernels import top_threshold
 from prisma.sparse.losses import Loss, best_scale, loss
 from prisma.sparse.scaling import Scaling, of_raw_activations
-from prisma.train.captured import captured
+from prisma.train.captured import captured, shared_pool
 
 WARMUP, COOLING = 0.05, 0.2
 """The share of the steps in which the rate rises, and that in which it falls."""
@@ -37,6 +37,7 @@ active then outgrow the others: of BatchTopK's in `benchmarks.sparse`, at the sm
 SIZED_BY = 512  # tokens of the first batch: one number needs no more, and this is a hundredth of ten steps
 REVIVED_EVERY = 8
 """Steps between two looks at which latents are dead: each makes a GPU wait."""
+SMALLEST_ROOM = 64  # for dead latents, where shapes are fixed
 CHECKED_EVERY = 100  # steps between two looks at whether the loss is finite and latents are active
 
 
@@ -53,15 +54,22 @@ class Plan:
     begin: str | None = None  # "data": the first directions are tokens (`begin_at`)
 
 
-Capture = Callable[[Callable[[], Loss], Optimizer, Sequence[Tensor]], Callable[[], Loss]]
+Capture = Callable[[Callable[[], Loss], Optimizer, Sequence[Tensor], Any], Callable[[], Loss]]
 """What makes a graph of a step: `prisma.train.captured.captured`."""
+
+
+@dataclass(frozen=True)
+class _Revived:
+    """The latents of which AuxK has hold."""
+
+    latents: Tensor  # where shapes are fixed, with room for more: what is left is latent 0
+    count: Tensor | None = None  # how many they are, where they are not all
 
 
 @dataclass(frozen=True)
 class _Graph:
     """A step that was captured."""
 
-    like: tuple[Any, ...]  # shapes of its input and output, and whether they are one tensor
     inputs: tuple[Tensor, ...]  # where it reads them
     replay: Callable[[], Loss]
 
@@ -69,8 +77,8 @@ class _Graph:
 class Learner:
     """A coder and its optimizer. `step` is one update, of which everything is in `state`.
 
-    On a GPU a step is a CUDA graph, for which everything that changes from step to step is on the device. A step with
-    dead latents is not: how many there are is in the shapes of AuxK.
+    On a GPU a step is a CUDA graph, for which everything that changes from step to step is on the device. The shapes of
+    AuxK have room for as many dead latents as a power of two there (`fixed`), so that few graphs are needed.
     """
 
     def __init__(self, plan: Plan, steps: int, device: torch.device, compute: torch.dtype = torch.float32) -> None:
@@ -90,7 +98,10 @@ class Learner:
         self.revived = torch.zeros(0, dtype=torch.long, device=device)  # the latents of which AuxK has hold
         self.taken = 0  # steps
         self.capture: Capture | None = captured if on_gpu else None
-        self._graph: _Graph | None = None
+        self.fixed = device.type != "cpu"
+        self._rooms = {0: _Revived(self.revived)}
+        self._graphs: dict[tuple[Any, ...], _Graph] = {}
+        self._pool = shared_pool() if on_gpu else None
 
     @property
     def dead(self) -> Tensor:
@@ -109,46 +120,71 @@ class Learner:
             self._begin(x, y)
         if self.taken % REVIVED_EVERY == 0:
             self.revived = self.dead.nonzero()[:, 0]
+            self._hold()
         self.lr.fill_(self.plan.lr * rate(self.taken, self.steps))
-        found = self._repeated(x, y) if self._may_repeat else self._take(x, y)
+        may_repeat = self.capture is not None and self.optimizer.state  # the first step makes the moments
+        found = self._repeated(x, y) if may_repeat else self._take(x, y, self._rooms[self._room])
         self.taken += 1
         if self.taken % CHECKED_EVERY == 0 or self.taken == self.steps:
             self._expect_alive(found, len(x))
         return found
 
-    def _take(self, x: Tensor, y: Tensor) -> Loss:
-        """One update: everything that it needs is on the device, and but for AuxK no shape depends on a number."""
+    @property
+    def _room(self) -> int:
+        """For how many dead latents there is room."""
+        n = len(self.revived)
+        return min(max(SMALLEST_ROOM, 1 << (n - 1).bit_length()), self.plan.config.width) if self.fixed and n else n
+
+    def _hold(self) -> None:
+        """Let AuxK have hold of `revived`."""
+        n, room = len(self.revived), self._room
+        if not self.fixed or not n:
+            self._rooms = (self._rooms if self.fixed else {}) | {room: _Revived(self.revived)}
+            return
+        new = self.revived.new_zeros
+        held = self._rooms.setdefault(room, _Revived(new(room), new(())))  # where a graph reads them
+        held.latents.zero_()[:n] = self.revived
+        assert held.count is not None
+        held.count.fill_(n)
+
+    def _take(self, x: Tensor, y: Tensor, revived: _Revived) -> Loss:
+        """One update. Everything that it needs is on the device; where shapes are fixed, none depends on a number."""
         self.optimizer.zero_grad()
         exact = self.compute == torch.float32
         with nullcontext() if exact else torch.autocast(x.device.type, self.compute):
-            k_aux, sparsity = max(x.shape[-1] // 2, 1), self.sparsity.float()
-            found = loss(self.coder, x, y, sparsity=sparsity, dead=self.revived, k_aux=k_aux)
+            found = loss(
+                self.coder,
+                x,
+                y,
+                sparsity=self.sparsity.float(),
+                dead=revived.latents,
+                k_aux=max(x.shape[-1] // 2, 1),
+                n_dead=revived.count,
+            )
         found.total.backward()
         self._along_the_sphere()
         self.optimizer.step()
         self._unit_decoder()
         self.quiet.add_(len(x)).masked_fill_(found.active, 0)
         self._follow(found)
-        return found
-
-    @property
-    def _may_repeat(self) -> bool:
-        """Whether the next step is one that can be captured; the first one makes the moments of the optimizer."""
-        return self.capture is not None and bool(self.optimizer.state) and not len(self.revived)
+        return replace(found, total=found.total.detach())  # what leads to it belongs to this step's stream
 
     def _repeated(self, x: Tensor, y: Tensor) -> Loss:
-        """The same update by the graph, which is captured when it is first needed."""
-        like = (x.shape, y.shape, x is y)
-        if self._graph is None or self._graph.like != like:
+        """The same update by a graph, which is captured when it is first needed."""
+        like = (x.shape, y.shape, x is y, self._room)
+        if like not in self._graphs:
             assert self.capture is not None
-            inputs = (x.clone(),) if x is y else (x.clone(), y.clone())
+            inputs, revived = (x.clone(),) if x is y else (x.clone(), y.clone()), self._rooms[self._room]
             moments = [value for state in self.optimizer.state.values() for value in state.values()]
             changed = [*self.trained, *moments, self.quiet, self.sparsity]
-            replay = self.capture(lambda: self._take(inputs[0], inputs[-1]), self.optimizer, changed)
-            self._graph = _Graph(like, inputs, replay)
-        for own, new in zip(self._graph.inputs, (x, y), strict=False):
+            replay = self.capture(
+                lambda: self._take(inputs[0], inputs[-1], revived), self.optimizer, changed, self._pool
+            )
+            self._graphs[like] = _Graph(inputs, replay)
+        graph = self._graphs[like]
+        for own, new in zip(graph.inputs, (x, y), strict=False):
             own.copy_(new)
-        return self._graph.replay()
+        return graph.replay()
 
     @torch.no_grad()
     def begin_at(self, x: Tensor) -> None:
@@ -225,7 +261,7 @@ class Learner:
     def restore(self, state: Mapping[str, Tensor], taken: int) -> None:
         """Continue from a state after `taken` steps."""
         self.coder.load_state_dict({n.removeprefix("coder."): x for n, x in state.items() if n.startswith("coder.")})
-        self._graph, device = None, self.quiet.device  # which has hold of other moments
+        self._graphs, device = {}, self.quiet.device  # which have hold of other moments
         for i, x in enumerate(self.optimizer.param_groups[0]["params"]):
             start = f"adam.{i}."
             parts = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
@@ -233,6 +269,7 @@ class Learner:
         self.quiet.copy_(state["quiet"])
         self.sparsity.copy_(state["sparsity"])
         self.revived, self.taken = state["revived"].to(device), taken
+        self._hold()
 
 
 def rate(step: int, steps: int) -> float:

@@ -70,7 +70,16 @@ def step(p: Tensor, theta: Tensor) -> Tensor:
     return _Step.apply(p, theta, False)
 
 
-def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float | Tensor, dead: Tensor, k_aux: int) -> Loss:
+def loss(
+    coder: Coder,
+    x: Tensor,
+    y: Tensor,
+    *,
+    sparsity: float | Tensor,
+    dead: Tensor,
+    k_aux: int,
+    n_dead: Tensor | None = None,
+) -> Loss:
     """The loss of a coder on one batch.
 
     Args:
@@ -79,10 +88,11 @@ def loss(coder: Coder, x: Tensor, y: Tensor, *, sparsity: float | Tensor, dead: 
         sparsity: the coefficient of the sparsity term; of kinds that count their active latents, not used.
         dead: the latents that AuxK revives, by number.
         k_aux: how many of them for each token at most.
+        n_dead: a number: how many of `dead`, from the first on, are meant; None: all.
     """
     found, residual = _without_auxk(coder, x, y, sparsity)
     if len(dead) and k_aux:
-        revived = auxk(coder, x, residual.detach(), dead, min(k_aux, len(dead)))
+        revived = auxk(coder, x, residual.detach(), dead, min(k_aux, len(dead)), n_dead)
         found = replace(found, total=found.total + AUX * revived)
     return found
 
@@ -98,15 +108,22 @@ def best_scale(coder: Coder, x: Tensor, y: Tensor) -> Tensor:
     return torch.where(scale.isfinite() & (scale > 0), scale, 1.0)
 
 
-def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int) -> Tensor:
+def auxk(coder: Coder, x: Tensor, residual: Tensor, dead: Tensor, k: int, n_dead: Tensor | None = None) -> Tensor:
     """The error with which some dead latents reconstruct the residual [N, O], each token by k of them."""
     p = coder.centred(x) @ coder.W_enc[:, dead] + coder.bias[dead]
+    if n_dead is not None:  # the others come last, and are worth nothing if they are taken
+        p = torch.where(torch.arange(len(dead), device=p.device) < n_dead, p, -torch.inf)
     if listed(p, len(dead)):
         at = largest(p, k)
-        guess = Entries(at.take(p), at).times(coder.W_dec[dead])
+        guess = Entries(_finite(at.take(p)), at).times(coder.W_dec[dead])
     else:
-        guess = keep_largest(p, k, p) @ coder.W_dec[dead]
+        guess = _finite(keep_largest(p, k, p)) @ coder.W_dec[dead]
     return (residual - guess).square().sum() / _size(residual - residual.mean(0), SMALLEST_RESIDUAL)
+
+
+def _finite(z: Tensor) -> Tensor:
+    """A code with zeros for what was minus infinity."""
+    return z.masked_fill(z == -torch.inf, 0.0)
 
 
 def _size(y: Tensor, smallest: float = SMALLEST) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from prisma.errors import PrismaError
 from prisma.sparse.coders import KINDS, CoderConfig, unit
-from prisma.sparse.learner import SIZING, Learner, Plan, default_lr, rate
+from prisma.sparse.learner import SIZING, Learner, Plan, _Revived, default_lr, rate
 from prisma.sparse.losses import Loss
 from prisma.sparse.metrics import dictionary_recovery
 from prisma.sparse.scaling import Scaling
@@ -146,7 +146,9 @@ def test_a_step_away_from_the_cpu_depends_on_no_number(kind: str) -> None:
     one.coder.to(meta)
     one.optimizer, one.quiet, one.sparsity = Still(), one.quiet.to(meta), one.sparsity.to(meta)  # type: ignore[assignment]
     x = torch.randn(64, 16, device=meta)
-    assert one._take(x, x).total.device == meta
+    for dead in (0, 8):
+        revived = _Revived(torch.zeros(dead, dtype=torch.long, device=meta), torch.zeros((), device=meta))
+        assert one._take(x, x, revived).total.device == meta
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         one.step(x, x)  # which looks for dead latents
 
@@ -159,14 +161,25 @@ def test_repeated_steps_are_plain_ones(kind: str) -> None:
     plain, repeated, resumed = (learner(kind, 24, dead_after=200) for _ in range(3))
     captures = []
 
-    def capture(step: Callable[[], Loss], optimizer: object, changed: Sequence[torch.Tensor]) -> Callable[[], Loss]:
-        captures.append([x.clone() for x in changed])
-        return step
+    def capture(
+        step: Callable[[], Loss], optimizer: torch.optim.Optimizer, changed: Sequence[torch.Tensor], pool: object
+    ) -> Callable[[], Loss]:
+        captures.append(len(changed))
+
+        def replay() -> Loss:
+            own = [x for state in optimizer.state.values() for x in state.values()]
+            assert all(any(x is y for y in changed) for x in own), "a graph would change what is no longer used"
+            return step()
+
+        return replay
 
     repeated.capture = resumed.capture = capture
     for one in (plain, repeated, resumed):
+        one.fixed = True
         one.quiet[3:5] = 200 - 64 * 6  # so that in the middle latents are dead, and AuxK has its turn
         one.coder.bias.data[3:5] = -5.0
+    for b in batches[:2]:
+        resumed.step(b, b)
     for i, b in enumerate(batches):
         found = [one.step(b, b if i < 3 else b.clone()) for one in (plain, repeated)]
         assert found[0].total.item() == found[1].total.item()
@@ -176,7 +189,23 @@ def test_repeated_steps_are_plain_ones(kind: str) -> None:
         resumed.step(b, b)
     for one in (repeated, resumed):
         assert all(torch.equal(value, one.state()[name]) for name, value in plain.state().items())
-    assert len(captures) == 3 and len(plain.revived) > 0  # one more where the target is a tensor of its own
+    assert len(plain.revived) > 0
+    assert len(repeated._graphs) + len(resumed._graphs) == 5  # by rooms, and by whether targets are the tokens
+    assert len(captures) == 6  # one was of before the restored state
+
+
+def test_room_for_dead_latents_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prisma.sparse.learner.SMALLEST_ROOM", 4)
+    x, _ = planted(64 * 20, 16, 24, 2, seed=1)
+    exact, roomy = (learner("batchtopk", 20, dead_after=100) for _ in range(2))
+    roomy.fixed = True
+    for one in (exact, roomy):
+        one.coder.W_enc.data[:, 3:8] = 0
+        for b in x.split(64):
+            one.step(b - 3, b - 3)
+    assert {4, 8} & set(roomy._rooms) and torch.equal(exact.revived, roomy.revived)
+    for name, value in exact.state().items():
+        torch.testing.assert_close(roomy.state()[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_latents_count_as_dead_after_so_many_tokens_and_a_dead_coder_is_an_error() -> None:

@@ -127,6 +127,18 @@ def test_auxk_decodes_without_the_bias() -> None:
     assert loss(coder, x, x, sparsity=0.0, dead=dead, k_aux=2).total.item() == pytest.approx(wanted.item())
 
 
+@pytest.mark.parametrize("k", [2, 6])
+def test_auxk_with_room_for_more_latents_is_that_of_those_that_are_meant(k: int) -> None:
+    coder, x = trained("topk"), tokens()
+    residual, weights = torch.randn_like(x), (coder.W_enc, coder.W_dec, coder.b_enc)
+    dead, roomy = torch.arange(4, 8), torch.tensor([4, 5, 6, 7, 0, 0, 0, 0])
+    wanted = auxk(coder, x, residual, dead, min(k, 4))
+    found = auxk(coder, x, residual, roomy, k, torch.tensor(4))
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-12)
+    for a, b in zip(*(torch.autograd.grad(x, weights) for x in (found, wanted)), strict=True):
+        assert torch.allclose(a, b, atol=1e-12) and a.isfinite().all()
+
+
 def test_a_transcoder_is_compared_with_its_target() -> None:
     coder = random_coder("topk", 4, 12, 3, 0, target="out", d_out=6, skip=True, centred=False).requires_grad_(True)
     x, y = tokens(), torch.randn(20, 6, dtype=torch.float64)

@@ -23,13 +23,19 @@ class Stream:
 
 
 @contextmanager
-def inside(_: object) -> Iterator[None]:
+def inside(_: object, **more: object) -> Iterator[None]:
     yield
 
 
 @pytest.fixture
 def as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("CUDAGraph", Graph), ("Stream", Stream), ("stream", inside), ("graph", inside)):
+    for name, value in (
+        ("CUDAGraph", Graph),
+        ("Stream", Stream),
+        ("stream", inside),
+        ("graph", inside),
+        ("device", inside),
+    ):
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
 
