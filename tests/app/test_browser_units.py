@@ -79,3 +79,29 @@ def test_register_neurons_are_moved(plain: App, scene: Callable[..., Scene], mon
     panel.locator("ol button").first.click()
     state = plain.ready(f"s.number === {neuron}")
     assert (state["units"], state["layer"], state["outlying"]) == ("mlp.post", layer, "1.1")
+
+
+def test_the_bar_of_norms_marks_the_cutoff_where_it_is(plain: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registers, "FACTORS", ("1.1",))
+    plain.open("?v=1&view=units&img=3&outlying=1.1").ready()
+    most: float = plain.figure("Math.max(...f.registers.found.arrays.norms.values)")
+    for share, places in ((0.5, [0, 50, 100]), (0.3, [0, 30, 100]), (0.9, [0, 90]), (1.2, [0, 100])):
+        drawn = plain.figure(
+            "(() => { const r = f.registers, { facts, arrays } = r.found;"
+            f" r.draw({{ facts: {{ ...facts, cutoff: {share * most} }}, arrays }});"
+            " const ticks = r.bar.element.querySelectorAll('.pz-ticks span');"
+            " return [...ticks].map((e) => [e.textContent, e.style.left]); })()"
+        )
+        assert [float(left.rstrip("%")) for _, left in drawn] == pytest.approx(places, abs=1e-3)
+        assert any(text.startswith("above") for text, _ in drawn) == (share < 1)  # else no patch of the image is
+
+
+def test_a_layer_that_is_not_there_is_said(plain: App) -> None:
+    plain.open("?v=1&view=units&outlying=5&after=7").ready("s.after === undefined")
+    expect(plain.tab.locator(".pz-trouble").first).to_contain_text(
+        "asks for after 7; lab/digits has layers from 0 to 1."
+    )
+    plain.allowed = ("400",)  # and at the last layer no patch has such a norm
+    plain.tab.goto(f"{plain.url}?v=1&view=decompose&span=99")
+    plain.ready("s.span === undefined")
+    expect(plain.tab.locator(".pz-trouble").first).to_contain_text("asks for span 99; lab/digits has 1, 2, 3")

@@ -6,7 +6,7 @@ from prisma_app.library import Library
 from prisma_app.programs import OTHERS, SLOW, asked, entry
 from prisma_app.state import State
 from prisma_app.subject import Subject
-from prisma_app.views import VIEWS
+from prisma_app.views import HEAVY_PARTS, VIEWS
 
 from prisma import PrismaError
 from tests.app.conftest import DIGITS
@@ -22,6 +22,15 @@ def test_numbers_are_those_of_the_views_and_none_is_the_default(library: Library
     assert set(SLOW) < {*VIEWS, *OTHERS}
     with pytest.raises(PrismaError, match="expected a class from 0 to 9; found 44"):
         asked(library, "decompose", {**given, "target": 44})
+
+
+def test_what_is_slow_for_a_program_is_slow_for_the_page() -> None:
+    parts = {
+        "circuit": ("patching", 3), "estimates": ("patching", 4), "paths": ("patching", 5), "naming": ("decompose", 0),
+        "registers": ("units", 0), "steering": ("steering", 0), "training": ("training", 1),
+    }  # fmt: skip
+    assert {"patching", *parts} == set(SLOW)  # the maps of patching are a stream, which has a lane of its own
+    assert {*parts.values(), ("latents", 0)} == HEAVY_PARTS
 
 
 def test_an_entry_says_what_a_model_is(library: Library) -> None:

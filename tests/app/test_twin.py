@@ -146,3 +146,28 @@ def test_the_page_works_from_a_disk(
         said = again.tab.locator(".pz-trouble").first.inner_text()
         assert "not computed when the page was made: rev=00, corrupt=blur:, metric=logit, target=9, ablate=0.1." in said
         assert "ablate" not in state and state["target"] != 9
+
+
+def test_a_link_that_asks_for_what_only_a_server_computes(
+    browser: Browser, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    asked = {"patching": "estimate=relp&paths=signs&circuit=1", "decompose": "span=2", "units": "outlying=2"}
+    with visit(browser, tmp_path.as_uri()) as page:
+        for view, keys in asked.items():
+            page.tab.goto("about:blank")
+            state = page.open(f"/index.html#model={DIGITS}&view={view}&{keys}").ready()
+            said = page.tab.locator(".pz-trouble").first.inner_text()
+            assert said.endswith(f"when the page was made: {keys.replace('&', ', ')}.")
+            assert not [key for key in re.findall(r"(\w+)=", keys) if key in state]
+        nobody = (  # of a model that cannot be steered: nobody asked for the difference of means, which is the default
+            "(async () => { const s = window.prisma.page.source; s.ask = async () => ({ facts: { state: {} } });"
+            f" const asked = {{ view: 'steering', model: '{DIGITS}', direction: 'means', reach: 8 }};"
+            " return (await s.nearest(asked, { steps: [40] })).mistakes; })()"
+        )
+        mistakes = page.tab.evaluate(nobody)
+        assert len(mistakes) == 1 and mistakes[0].endswith(
+            "when the page was made: model=lab/digits, step=40, reach=8."
+        )

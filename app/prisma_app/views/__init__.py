@@ -16,6 +16,7 @@ VIEWS: Mapping[str, Any] = {name: import_module(f"prisma_app.views.{name}") for 
 HEAVY_PARTS = {
     ("training", 1),
     ("latents", 0),
+    ("decompose", 0),
     ("steering", 0),
     ("patching", 3),
     ("patching", 4),

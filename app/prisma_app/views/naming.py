@@ -15,7 +15,7 @@ from prisma.config import ViTConfig
 from prisma.errors import PrismaError
 from prisma.view.browser import View, numbers
 from prisma_app.library import Scene
-from prisma_app.views.shared import code_head, program
+from prisma_app.views.shared import below, code_head, program
 
 READ = 128  # images that are read, at most
 MOST_WORK = 1e12  # multiply-adds of the weights, some seconds: else fewer images
@@ -31,11 +31,11 @@ def naming_run(scene: Scene) -> View:
     found, steps, read = _found(scene)
     facts = {
         "names": _names(scene, found),
-        "what": "prompts" if scene.subject.prompts is not None else "classes",
+        "what": _what(scene),
         "most": min(MOST_STEPS, len(scene.subject.labels)),
         "read": read,
         "similarity": [float(found.similarity[:, kept].mean()) for kept in (0, steps)],
-        "more": f"\nimport torch\n\n{_lines(scene, steps, read)}",  # below the Python of the bars
+        "more": below(_lines(scene, steps, read)),  # below the Python of the bars
         "state": scene.resolved(span=steps, prompts=scene.state.prompts or None),
     }
     last = {"explained": found.explained[..., -1], "random": found.random_explained[..., -1], "size": found.size}
@@ -75,6 +75,13 @@ def _names(scene: Scene, found: TextSpan) -> list[list[list[str]]]:
     """[layer][head]: its names in order."""
     labels = scene.subject.labels
     return [[[labels[i] for i in steps if i != NONE] for steps in heads] for heads in found.chosen.tolist()]
+
+
+def _what(scene: Scene) -> str:
+    """What the names are of; the outputs of a mouse that was trained for something else are no classes."""
+    if scene.subject.prompts is not None:
+        return "prompts"
+    return "outputs" if scene.subject.about().get("result") else "classes"
 
 
 def _found(scene: Scene) -> tuple[TextSpan, int, int]:

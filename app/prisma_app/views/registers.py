@@ -18,7 +18,7 @@ from prisma.errors import PrismaError, quoted
 from prisma.view.browser import View, numbers
 from prisma_app.library import Scene
 from prisma_app.pictures import Picture
-from prisma_app.views.shared import code_head, nested, program
+from prisma_app.views.shared import below, code_head, nested, program
 
 READ = 64  # images that are read, at most
 MOST_WORK = 2e12  # multiply-adds of the weights in all runs, some seconds: else fewer images
@@ -64,7 +64,7 @@ def registers_run(scene: Scene) -> View:
         "share": _with_interval(moved.artifacts[:-1]),
         "same": (answers[:-1] == answers[:-1, :1]).double().mean(0).tolist() if scene.config.n_classes else None,
         "grid": list(scene.config.grid[1:]),
-        "more": f"\nimport torch\n\n{_lines(scene, found)}",  # below the Python of the unit
+        "more": below(_lines(scene, found)),  # below the Python of the unit
         "state": scene.resolved(outlying=found.factor, after=found.layer, moved=found.count),
     }
     return View(facts, {"norms": numbers(moved.norms[-1]), "image": scene.subject.shown(scene.picture.x[None])})

@@ -44,6 +44,11 @@ def program(body: str, imports: Sequence[str] = ()) -> str:
     return "\n".join([*others, *[""][: len(others)], *ours, "", body])
 
 
+def below(lines: str) -> str:
+    """Python that is shown below that of a figure: with its own imports, since it may need others."""
+    return f"\n{program(lines)}"
+
+
 def code_head(scene: Scene) -> str:
     """The Python that loads the model and makes `x`, the input [1, channel, height, width] of the image."""
     return f"{scene.subject.code(scene.step)}\nx = {scene.subject.code_of(scene.picture)}\n"

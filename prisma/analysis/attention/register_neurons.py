@@ -104,7 +104,8 @@ def register_neurons(
     config = model.config
     if not config.n_layers or not config.d_mlp:
         raise PrismaError(
-            f"expected a model whose blocks have MLPs; found {config.n_layers} blocks with {config.d_mlp} neurons each"
+            f"expected a model whose blocks have MLPs; found {config.n_layers} block{'s' * (config.n_layers > 1)} with "
+            f"{config.d_mlp} neurons each"
         )
     stage = config.n_layers if stage is None else stage
     if not 1 <= stage <= config.n_layers:
@@ -115,8 +116,9 @@ def register_neurons(
     if not artifact_BP.any():
         largest = found.norms[:, stage, found.tokens.n_prefix :].max()
         raise PrismaError(
-            f"expected patches whose norm after {stage} blocks is above {limit:.3g}; found none in {len(images)} "
-            f"images, whose largest has {largest:.3g}: the model has no artifacts there, or give a lower factor"
+            f"expected patches whose norm after {stage} block{'s' * (stage > 1)} is above {limit:.3g}; found none in "
+            f"{len(images)} images, whose largest has {largest:.3g}: the model has no artifacts there, or give a lower "
+            f"factor"
         )
     rows, size = artifact_BP.any(1).nonzero()[:, 0], inputs_per_pass(model, batch)
     others = max(1, int((~artifact_BP[rows]).any(1).sum()))  # images that have other patches too

@@ -29,6 +29,9 @@ def checked(there: Scene, steps: int) -> dict[str, Any]:
         assert facts["names"][layer][head] == names
     assert facts["similarity"] == pytest.approx(wanted.similarity[:, [0, steps]].mean(0).tolist())
     assert facts["read"] == len(images) and facts["state"]["span"] == steps
+    below = dict[str, Any]()  # in the file that the page saves, the Python of the names is below that of the bars
+    exec(decompose.view(there).facts["code"] + facts["more"], below)
+    torch.testing.assert_close(below["explained"].double(), arrays["explained"], rtol=0, atol=1e-6)
     answer, made = naming.naming_values(there), dict[str, Any]()
     exec(naming.naming_code(there), made)
     torch.testing.assert_close(made["explained"], torch.tensor(answer["values"]), rtol=0, atol=1e-6)
@@ -48,6 +51,17 @@ def test_heads_of_a_clip_are_named_by_its_prompts(clip_library: Library) -> None
     facts = checked(there, 3)
     assert facts["what"] == "prompts" and facts["read"] == 11
     assert {name for row in facts["names"] for names in row for name in names} == {"a cat", "two dogs", "a tree"}
+
+
+def test_outputs_that_are_no_classes_are_not_called_so(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = scene(model=DIGITS)
+    assert naming._what(there) == "classes"
+    monkeypatch.setattr(
+        type(there.subject), "about", lambda self: {"result": {"name": "test r2", "value": 0.9, "n": 9}}
+    )
+    assert naming._what(there) == "outputs"
 
 
 def test_what_has_no_names_is_one_sentence(

@@ -49,6 +49,17 @@ def test_norms_are_those_of_the_librarys_ways(
     assert (answer["outlying"], answer["after"], answer["moved"]) == ("1.1", after, 4)
 
 
+def test_the_python_below_that_of_a_unit_has_its_own_imports(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registers, "FACTORS", ("1.1",))
+    there, made = scene(**{**KEYS, "img": f"ink:8:{'8' * 43}"}), dict[str, Any]()
+    facts, arrays = unpack(units.view(there, 0).pack())
+    exec(units.view(there).facts["code"] + facts["more"], made)
+    torch.testing.assert_close(arrays["norms"], made["norms"].double(), rtol=0, atol=1e-5)
+    exec(facts["more"], {"loaded": made["loaded"], "x": made["x"]})
+
+
 def test_of_a_large_model_fewer_images_are_read(vit_library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registers, "MOST_WORK", 1)
     there = vit_library.scene(State.of({"img": "1", "outlying": "1.5", "after": 0}))

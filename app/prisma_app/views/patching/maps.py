@@ -16,7 +16,7 @@ from prisma_app.library import Scene
 from prisma_app.views.patching.estimates import estimates
 from prisma_app.views.patching.question import HEADS, Question, metric_code, question_of
 from prisma_app.views.patching.runs import TOP, exact_heads, time_until
-from prisma_app.views.patching.ways import WAYS
+from prisma_app.views.patching.ways import ways_of
 from prisma_app.views.shared import code_head, nested, program
 
 CIRCUIT = 4e10  # multiply-adds of a run for every edge, up to which a circuit is looked for: half a minute on two cores
@@ -51,7 +51,7 @@ def both_maps(scene: Scene) -> View:
         "exact": quick,
         "circuit": is_quick(question.model),
         "estimate": trouble,
-        "ways": [[key, way.name] for key, way in WAYS.items()],
+        "ways": [[key, way.name] for key, way in ways_of(config).items()],
         "top": TOP,
         "counts": {"heads": config.n_layers * config.n_heads, "tokens": config.n_layers * config.n_tokens},
         "state": scene.resolved(corrupt=scene.corrupt.img, metric=scene.state.metric, **question.state()),

@@ -9,6 +9,8 @@ from torch import Tensor
 from prisma.analysis.circuits.atp_star import AtpStar, atp_star
 from prisma.analysis.circuits.attribution_patching import AttributionPatching, attribution_patching
 from prisma.analysis.circuits.relevance_patching import relevance_patching
+from prisma.config import ViTConfig
+from prisma.errors import PrismaError
 from prisma_app.views.patching.estimates import FIELDS
 from prisma_app.views.patching.question import Question
 
@@ -25,6 +27,7 @@ class Way:
     run: Callable[..., AttributionPatching | AtpStar]
     settings: Mapping[str, Any] = field(default_factory=dict)
     signed: bool = True  # whether a number has a sign; else it is a size
+    layers: int = 1  # that a model has at least
 
     def call(self, into: str) -> str:
         """The Python that computes it."""
@@ -41,15 +44,33 @@ WAYS: Mapping[str, Way] = {
     ),
     "qk_fix": Way("AtP* (QK fix)", "the gradient, with patterns computed exactly", atp_star, {"grad_drop": False}),
     "atp_star": Way(
-        "AtP*", "the mean size over gradients that leave out one layer each; sizes have no sign", atp_star, signed=False
+        name="AtP*",
+        words="the mean size over gradients that leave out one layer each; sizes have no sign",
+        run=atp_star,
+        signed=False,
+        layers=2,
     ),
 }
 """The values of `estimate` in an address."""
 
 
+def ways_of(config: ViTConfig) -> dict[str, Way]:
+    """Those of `WAYS` that a model of this shape has."""
+    return {name: way for name, way in WAYS.items() if config.n_layers >= way.layers}
+
+
 def parts_of(question: Question, name: str) -> dict[str, Tensor]:
-    """Part -> [layer, head], or [layer, token] for tokens of a site that the library estimates."""
+    """Part -> [layer, head], or [layer, token] for tokens of a site that the library estimates.
+
+    Raises:
+        PrismaError: the model is too shallow for the way.
+    """
     way = WAYS[name]
+    if name not in (known := ways_of(question.config)):
+        raise PrismaError(
+            f"expected a model of {way.layers} layers or more for {way.name}; found {question.config.n_layers}: choose "
+            f"{', '.join(way.name for way in known.values())}"
+        )
     found = way.run(
         question.model, question.clean, question.corrupt, question.metric, into=question.into, **way.settings
     )

@@ -54,12 +54,14 @@ export function colourBar(name) {
       strip.getContext("2d").putImageData(pixels, 0, 0);
       drawn = map;
     }
-    if (labels.children.length !== ticks.length) {
-      labels.replaceChildren(...ticks.map(([place]) => node("span", {
-        style: `left:${100 * place}%`, class: place < 0.1 ? "pz-first" : place > 0.9 ? "pz-last" : null,
-      })));
-    }
-    ticks.forEach(([, text], i) => { if (labels.children[i].textContent !== text) labels.children[i].textContent = text; });
+    if (labels.children.length !== ticks.length) labels.replaceChildren(...ticks.map(() => node("span", {})));
+    ticks.forEach(([place, text], i) => {
+      const label = labels.children[i];
+      if (label.textContent !== text) label.textContent = text;
+      if (label.place === place) return; // most bars have theirs where they were
+      Object.assign(label, { place, className: place < 0.1 ? "pz-first" : place > 0.9 ? "pz-last" : "" });
+      label.style.left = `${100 * place}%`;
+    });
   };
   return { element, draw };
 }

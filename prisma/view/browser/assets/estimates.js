@@ -41,7 +41,7 @@ export class Estimates {
     Object.assign(this, { state, scene, facts, known, found: null });
     if (!source.live) return;
     this.way.offer([["", "none"], ...facts.ways]);
-    this.way.select.value = state.estimate ?? "";
+    this.way.select.value = facts.ways.some(([name]) => name === state.estimate) ? state.estimate : "";
     [this.shown.hidden, this.words.hidden, this.part.element.hidden] = [true, !state.estimate, true];
     if (!state.estimate) return;
     this.words.textContent = "Estimated: a moment.";

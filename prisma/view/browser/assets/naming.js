@@ -1,6 +1,7 @@
 // Naming heads: which few classes, or prompts of a CLIP, span what each head writes to the output, beside random directions.
 import { brief, choice, node } from "./core.js";
 import { Numbers } from "./pack.js";
+import { MOST_NAMES } from "./state.js";
 
 const HEADS_LISTED = 16;
 const NAMED_BY = { names: "that the names fit best", size: "that vary most" };
@@ -25,7 +26,7 @@ export class Naming {
     const { source } = this.page;
     this.element.hidden = !source.live;
     if (!source.live) return;
-    const counts = Array.from({ length: Math.min(10, scene.labels.length) }, (_, i) => [i + 1, i + 1]);
+    const counts = Array.from({ length: Math.min(MOST_NAMES, scene.labels.length) }, (_, i) => [i + 1, i + 1]);
     this.span.offer([["", "none"], ...counts]);
     this.span.select.value = state.span ?? "";
     this.by.select.value = Object.hasOwn(NAMED_BY, state.by ?? "") ? state.by : "names";

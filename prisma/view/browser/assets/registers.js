@@ -8,7 +8,8 @@ const REGISTER_FACTORS = [["", "none"], ["1.5", "1.5 times the median norm"], ["
 const REGISTER_COUNTS = [1, 3, 10, 30, 100];
 const WAY_WORDS = { "as it is": "as it is", "empty token": "an empty token added", "register neurons": "register neurons moved to it", "random neurons": "random neurons moved to it" };
 const NEURONS_LISTED = 12;
-const asShare = (value) => `${(100 * value).toFixed(1)} %`;
+const LAST_TICK = 0.7; // of the colour bar: beyond it the label of a cutoff would lie over the last one
+const asShare = (value) => `${(100 * value).toFixed(1)}\u00a0%`; // no line ends before the sign
 
 export class Registers {
   constructor(page, open) {
@@ -62,7 +63,9 @@ export class Registers {
       node("figcaption", {}, node("span", {}, WAY_WORDS[ways[i]]), node("span", { class: "pz-quiet" }, `${above[i]} patches above${answers ? `, answers ${answers[i]}` : ""}`)))));
     const alone = { ...this.scene, prefix: [] }; // the maps are of patches
     maps.forEach(({ draw }, i) => draw({ scene: alone, image, values: norms.row(i), map: SEQUENTIAL, pixels: SEQUENTIAL_PIXELS, low: 0, high: most, format: brief }));
-    this.bar.draw(SEQUENTIAL, [[0, "0"], [Math.min(1, facts.cutoff / most), `above ${brief(facts.cutoff)}`]]);
+    const outlying = facts.cutoff < most ? [[facts.cutoff / most, `above ${brief(facts.cutoff)}`]] : []; // else no patch is
+    const largest = outlying.length && outlying[0][0] > LAST_TICK ? [] : [[1, brief(most)]];
+    this.bar.draw(SEQUENTIAL, [[0, "0"], ...outlying, ...largest]);
     this.words.textContent = `${above[0]} of ${norms.row(0).length} patches of this image have a norm above ${brief(facts.cutoff)} after layer ${facts.state.after}. With ${neurons.length} register neuron${neurons.length === 1 ? "" : "s"} moved: ${above[2]}; with as many random ones: ${above[3]}.`;
     const rows = ways.map((way, i) => [WAY_WORDS[way], String(above[i]), `${asShare(share[i][0])} (${asShare(share[i][1])} to ${asShare(share[i][2])})`, ...(same ? [asShare(same[i])] : [])]);
     this.table.replaceChildren(tableOf(["run", "patches above, this image", `share in ${counts[1]} other images (95 % interval)`, ...(same ? ["same answer as it is"] : [])], rows));

@@ -1,6 +1,6 @@
 // Where the numbers come from: a server, files beside the page, or the page itself. All answer `ask(what, state, part)`
 // with {facts, arrays}, and keep what they have read; `what` is a key of ASKS.
-import { ASKS } from "./state.js";
+import { ASKS, DEFAULTS } from "./state.js";
 import { unpack } from "./pack.js";
 import { packBeside } from "./beside.js";
 
@@ -152,7 +152,8 @@ export class Files extends Source {
     const read = await this.ask(what, state, part).catch(() => null); // the figure asks again, and says why
     if (!read) return super.nearest(asked);
     const own = withoutNull(read.facts.state);
-    const other = [...ASKS[what], "ablate"].filter((key) => state[key] !== undefined && state[key] !== own[key]);
+    const isDefault = (key) => own[key] === undefined && state[key] === DEFAULTS[key]; // nobody asked for it
+    const other = [...ASKS[what], ...(ONLY_LIVE[what] ?? [])].filter((key) => state[key] !== undefined && state[key] !== own[key] && !isDefault(key));
     const words = (values, keys) => keys.map((key) => `${key}=${String(values[key]).slice(0, 40)}`).join(", ");
     const shown = other.filter((key) => own[key] !== undefined);
     const mistakes = other.length ? [`This was not computed when the page was made: ${words(state, other)}.${shown.length ? ` The figure is of ${words(own, shown)}.` : ""}`] : [];
@@ -165,6 +166,9 @@ export class Files extends Source {
     facts.lines.forEach(heard);
   }
 }
+
+// What only a server computes, of each view.
+const ONLY_LIVE = { patching: ["ablate", "estimate", "paths", "circuit"], decompose: ["span"], units: ["outlying"] };
 
 // The name of the file with what was asked, as app/prisma_app/twin.py writes it: only the model, the training step and the
 // image differ between files, and the part.

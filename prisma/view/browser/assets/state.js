@@ -70,18 +70,21 @@ export function toAddress(state) {
   return `?${String(link).replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%2C", ",")}`;
 }
 
+export const MOST_NAMES = 10; // of each head
+
 // The state with every value that this model does not have replaced by its default, and a sentence for each.
 export function valid(state, model) {
   const mistakes = [];
   const found = { ...state };
   const tokens = model.prefix.length + model.grid[0] * model.grid[1];
-  const below = { layer: model.layers, head: model.heads, token: tokens, target: model.labels.length, against: model.labels.length };
+  const below = { layer: model.layers, head: model.heads, token: tokens, target: model.labels.length, against: model.labels.length, after: model.layers };
   for (const [key, count] of Object.entries(below)) {
     if (found[key] === undefined || found[key] < count) continue;
-    mistakes.push(`The address asks for ${key} ${found[key]}; ${model.name} has ${key}s from 0 to ${count - 1}.`.replace("againsts", "classes").replace("targets", "classes"));
+    mistakes.push(`The address asks for ${key} ${found[key]}; ${model.name} has ${key}s from 0 to ${count - 1}.`.replace("againsts", "classes").replace("targets", "classes").replace("afters", "layers"));
     found[key] = DEFAULTS[key];
   }
-  const known = { step: model.steps, site: model.sites, metric: model.metrics };
+  const spans = Array.from({ length: Math.min(MOST_NAMES, model.labels.length) }, (_, i) => i + 1);
+  const known = { step: model.steps, site: model.sites, metric: model.metrics, span: spans };
   for (const [key, values] of Object.entries(known)) {
     if (found[key] === undefined || values.includes(found[key])) continue;
     mistakes.push(`The address asks for ${key} ${String(found[key]).slice(0, 40)}; ${model.name} has ${values.length > 12 ? `${values.length} from ${values[0]} to ${values.at(-1)}` : values.join(", ")}.`);
