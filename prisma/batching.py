@@ -97,10 +97,7 @@ def measure_runs(metric: Metric, logits: Tensor) -> Tensor:
     """
     if (found := first_not_finite(logits.flatten(0, 1))) is not None:
         raise NotFiniteError(f"expected finite logits; found {found[1]} in image {found[0] % logits.shape[1]}")
-    if is_marked(metric):
-        parts = logits.split(max(MOST_LOGITS // max(logits[0].numel(), 1), 1))
-    else:
-        parts = logits.unbind()
+    parts = logits.split(max(MOST_LOGITS // max(logits[0].numel(), 1), 1)) if is_marked(metric) else logits.unbind()
     together = torch.cat([values_of(metric, part).view(-1, logits.shape[1]) for part in parts])
     if (found := first_not_finite(together.flatten())) is not None:
         raise NotFiniteError(

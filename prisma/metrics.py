@@ -38,7 +38,8 @@ def takes_runs(metric: Call) -> Call:
 
 def is_marked(metric: Metric) -> bool:
     """Whether `takes_runs` marks a metric, and not only something that it wraps."""
-    return any(getattr(call, "takes_runs", None) is call for call in (metric, getattr(type(metric), "__call__", None)))
+    calls = (metric, type(metric).__call__) if callable(metric) else ()
+    return any(getattr(call, "takes_runs", None) is call for call in calls)
 
 
 class _OfClasses:
