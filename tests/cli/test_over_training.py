@@ -143,6 +143,6 @@ def test_a_checkpoint_that_diverged_is_named_among_several_processes_too(monkeyp
     monkeypatch.setattr(_Asked, "_analysed", diverged)
     asked = _Asked({"rollout": {}}, "run", None, None, "", None, None, 64, None)
     at = At(4, "step-000004", "run", None)
-    with pytest.raises(NotFiniteError, match="^step-000004: expected finite weights; found nan$"):
+    with pytest.raises(NotFiniteError, match=r"^step-000004: expected finite weights; found nan$"):
         asked._at(at, Processes(0, 2), {})
     assert asked._at(at, Processes(), {}) == {"rollout": None}
