@@ -186,7 +186,11 @@ class Learner:
 
     @torch.no_grad()
     def begin_at(self, x: Tensor) -> None:
-        """Let the directions begin at some tokens of x [N, d], centred and scaled; of fewer than latents, at all."""
+        """Let the directions begin at some tokens of x [N, d], centred and scaled; of fewer than latents, at all.
+
+        A token at the mean has no direction: its latent would be dead for good.
+        """
+        x = x[x.any(-1)]
         generator = torch.Generator().manual_seed(self.plan.seed)
         chosen = torch.randperm(len(x), generator=generator)[: self.plan.config.width].to(x.device)
         self.coder.W_dec[: len(chosen)] = unit(x[chosen])

@@ -71,7 +71,7 @@ def test_the_first_reconstruction_is_not_too_large(kind: str) -> None:
 def test_of_fewer_points_than_latents_all_are_directions_and_the_others_stay_random() -> None:
     one, drawn = learner("topk", 5), learner("topk", 5)
     x = torch.randn(7, 16)
-    one.begin_at(x)
+    one.begin_at(torch.cat([torch.zeros(3, 16), x]))  # a token at the mean has no direction
     assert (unit(x) @ one.coder.W_dec.T).amax(1).allclose(torch.ones(7))
     assert torch.equal(one.coder.W_dec[7:], drawn.coder.W_dec[7:]) and torch.equal(one.coder.W_enc, one.coder.W_dec.T)
 
