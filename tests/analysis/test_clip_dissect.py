@@ -83,7 +83,7 @@ def test_what_has_no_word_is_refused(changed: dict[str, Any], message: str) -> N
 
 def test_a_result_is_made_of_top_images_alone() -> None:
     wrong: Any = "blocks.5.mlp.post"
-    with pytest.raises(PrismaError, match="expected the result of top_images; found 'blocks.5.mlp.post'"):
+    with pytest.raises(PrismaError, match=r"expected the result of top_images; found 'blocks.5.mlp.post'"):
         ClipDissect.of(wrong, torch.rand(4, 3), WORDS)
 
 
