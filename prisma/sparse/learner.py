@@ -111,8 +111,6 @@ class Learner:
     def step(self, x: Tensor, y: Tensor) -> Loss:
         """One update on tokens [N, d] and what they shall become [N, d_out], centred and scaled.
 
-        On a GPU the numbers that it returns are those of the newest step: read them before the next one.
-
         Raises:
             PrismaError: the loss is not finite, or no latent is active any more.
         """
@@ -184,7 +182,7 @@ class Learner:
         graph = self._graphs[like]
         for own, new in zip(graph.inputs, (x, y), strict=False):
             own.copy_(new)
-        return graph.replay()
+        return Loss(**{name: value.clone() for name, value in vars(graph.replay()).items()})  # other graphs write there
 
     @torch.no_grad()
     def begin_at(self, x: Tensor) -> None:

@@ -188,9 +188,10 @@ def _trained(
 ) -> None:
     """Take the steps of some coders, and write their checkpoints."""
     for job, folder in zip(jobs, folders, strict=True):
-        job.begin(stream)
         if s.resume and (_there(folder) / STATE).exists():
             _restore(job, _there(folder))
+        else:
+            job.begin(stream)
     start, every = (
         min((job.learner.taken for job in jobs), default=s.steps),
         s.checkpoint_every or max(s.steps // 10, 1),

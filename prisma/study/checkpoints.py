@@ -10,7 +10,6 @@ Shapes: C checkpoint, B image.
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from torch.func import functional_call, stack_module_state
 
 from prisma.analysis.border import expect_finite_run
 from prisma.batching import inputs_per_pass, measure_rows
-from prisma.errors import NotFiniteError, PrismaError
+from prisma.errors import NotFiniteError, PrismaError, warn
 from prisma.metrics import Metric
 from prisma.numbers import exact
 from prisma.plain import is_plain
@@ -112,7 +111,7 @@ def _tell(diverged: Mapping[int, NotFiniteError], of: int) -> None:
     said = f"checkpoint {places} of {of} (the first is 0): {next(iter(diverged.values()))}"
     if len(diverged) == of:
         raise NotFiniteError(said)
-    warn(f"{said}; there its metric is NaN", stacklevel=3)
+    warn(f"{said}; there its metric is NaN")
 
 
 def _expect_alike(models: Sequence[ViT], images: Tensor) -> None:

@@ -14,8 +14,14 @@ T = TypeVar("T")
 
 @cache
 def shared_pool() -> Any:
-    """Memory for graphs of which one runs at a time: what they return is kept, what they need on the way is not."""
+    """Memory for graphs of which one runs at a time. What one returns is there until another runs: copy it before."""
     return torch.cuda.graph_pool_handle()
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """On which graphs are captured: those of different streams would not share the memory of a pool."""
+    return torch.cuda.Stream(device)
 
 
 def captured(
@@ -33,7 +39,7 @@ def captured(
     with torch.no_grad():
         before = [x.detach().clone() for x in changed]
     with torch.cuda.device(device):
-        own = torch.cuda.Stream(device)
+        own = _stream(device)
         own.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(own):
             for _ in range(_WARM_UP):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prisma import Logit, PrismaError, ViT
-from prisma.errors import NotFiniteError
+from prisma.errors import NotFiniteError, PrismaWarning
 from prisma.study import checkpoints
 from prisma.study.checkpoints import FEW_TOKENS, measure_checkpoints
 from tests.variants import ANALYSED, WITH_CLASSES, images_of, model_of
@@ -71,8 +71,10 @@ def test_a_checkpoint_that_is_not_finite_has_no_numbers_and_is_named(stacked: bo
     whole = measure_checkpoints(models, images, Logit(0), stacked=stacked)
     with torch.no_grad():
         models[1].embed.patch.weight[0, 0] = torch.nan
-    with pytest.warns(UserWarning, match=r"checkpoint 1 of 3 \(the first is 0\): expected a run that ends in finite"):
+    said = r"checkpoint 1 of 3 \(the first is 0\): expected a run that ends in finite"
+    with pytest.warns(PrismaWarning, match=said) as warned:
         found = measure_checkpoints(models, images, Logit(0), stacked=stacked)
+    assert [one.filename for one in warned] == [__file__], "the line that called it"
     assert found[1].isnan().all() and torch.equal(found[[0, 2]], whole[[0, 2]])
     with pytest.raises(NotFiniteError, match=r"checkpoint 0 of 1 \(the first is 0\): expected a run that ends in"):
         measure_checkpoints(models[1:2], images, Logit(0), stacked=stacked)

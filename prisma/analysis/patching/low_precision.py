@@ -82,27 +82,29 @@ def swept(model: Model, runs: Runs, metric: Metric, precision: str | None, exact
 
 def in_precision(model: M, kind: torch.dtype) -> M:
     """The model in another precision, with what its parts carry; `copy.deepcopy` takes longer than a run on a GPU."""
-    made: dict[int, Any] = {}
+    return cast(M, _part_in(model, kind, {}))
 
-    def tensor(x: Any) -> Any:
-        if x is None or not x.is_floating_point():
-            return x
-        if id(x) not in made:  # two parts may share one
-            made[id(x)] = x.detach().to(kind, copy=True)
-            if isinstance(x, nn.Parameter):
-                made[id(x)] = nn.Parameter(made[id(x)], x.requires_grad)
-        return made[id(x)]
 
-    def part(module: nn.Module | None) -> nn.Module | None:
-        if module is None:
-            return None
-        if id(module) not in made:
-            own = {name: {key: tensor(x) for key, x in vars(module)[name].items()} for name in TENSORS}
-            parts = {name: part(x) for name, x in module._modules.items()}
-            made[id(module)] = copied_with(module, {**own, "_modules": parts})
-        return cast(nn.Module, made[id(module)])
+def _part_in(module: nn.Module | None, kind: torch.dtype, made: dict[int, Any]) -> nn.Module | None:
+    """A part in another precision. `made`: what there is already by the identity of the original: two may share one."""
+    if module is None:
+        return None
+    if id(module) not in made:
+        own = {name: {key: _tensor_in(x, kind, made) for key, x in vars(module)[name].items()} for name in TENSORS}
+        parts = {name: _part_in(x, kind, made) for name, x in module._modules.items()}
+        made[id(module)] = copied_with(module, {**own, "_modules": parts})
+    return cast(nn.Module, made[id(module)])
 
-    return cast(M, part(model))
+
+def _tensor_in(x: Any, kind: torch.dtype, made: dict[int, Any]) -> Any:
+    """A weight or buffer in another precision."""
+    if x is None or not x.is_floating_point():
+        return x
+    if id(x) not in made:
+        made[id(x)] = x.detach().to(kind, copy=True)
+        if isinstance(x, nn.Parameter):
+            made[id(x)] = nn.Parameter(made[id(x)], x.requires_grad)
+    return made[id(x)]
 
 
 def _changes(runs: PatchedRuns, metric: Metric, dtype: torch.dtype) -> Tensor:

@@ -1,6 +1,8 @@
 """Sweeps in low precision with exact largest cells, against the sweep in which every cell is exact."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -79,6 +81,18 @@ def test_a_model_in_another_precision_is_the_same_model() -> None:
     assert found.blocks[0].attn.out.weight is found.blocks[1].attn.out.weight
     assert found.counts is model.counts and {x.dtype for x in model.parameters()} == {torch.float64}
     assert [name for name, _ in found.named_parameters()] == [name for name, _ in model.named_parameters()]
+
+
+def test_a_copy_is_forgotten_at_once() -> None:
+    """One that waited for a collection of cycles would keep its memory, on a GPU that of a model for every sweep."""
+    copied = in_precision(model_of("base"), torch.bfloat16)
+    there = weakref.ref(copied.blocks[0].attn.out.weight)
+    gc.disable()
+    try:
+        del copied
+        assert there() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
