@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prisma.config import TextConfig
 from prisma.errors import NotFiniteError, PrismaError
-from prisma.metrics import Metric, measure, values_of
+from prisma.metrics import Metric, is_marked, measure, values_of
 from prisma.numbers import exact, first_not_finite
 from prisma.runs import Model
 
@@ -97,10 +97,7 @@ def measure_runs(metric: Metric, logits: Tensor) -> Tensor:
     """
     if (found := first_not_finite(logits.flatten(0, 1))) is not None:
         raise NotFiniteError(f"expected finite logits; found {found[1]} in image {found[0] % logits.shape[1]}")
-    if getattr(type(metric).__call__, "takes_runs", False) or getattr(metric, "takes_runs", False):
-        parts = logits.split(max(MOST_LOGITS // max(logits[0].numel(), 1), 1))
-    else:
-        parts = logits.unbind()
+    parts = logits.split(max(MOST_LOGITS // max(logits[0].numel(), 1), 1)) if is_marked(metric) else logits.unbind()
     together = torch.cat([values_of(metric, part).view(-1, logits.shape[1]) for part in parts])
     if (found := first_not_finite(together.flatten())) is not None:
         raise NotFiniteError(

@@ -32,8 +32,14 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 
 def takes_runs(metric: Call) -> Call:
     """Mark a metric, or the `__call__` of a class of them, that may be called with the logits of several runs."""
-    metric.takes_runs = True  # type: ignore[attr-defined]
+    metric.takes_runs = metric  # type: ignore[attr-defined]  # itself: functools.wraps copies a mark to what wraps it
     return metric
+
+
+def is_marked(metric: Metric) -> bool:
+    """Whether `takes_runs` marks a metric, and not only something that it wraps."""
+    calls = (metric, type(metric).__call__) if callable(metric) else ()
+    return any(getattr(call, "takes_runs", None) is call for call in calls)
 
 
 class _OfClasses:

@@ -1,5 +1,7 @@
 """How many inputs fit in a pass, and a metric of the images of one pass is the metric of all images, in their rows."""
 
+from functools import wraps
+
 import pytest
 import torch
 
@@ -124,6 +126,19 @@ def test_a_metric_of_ones_own_is_called_for_each_run() -> None:
     for metric in (Doubled(1), lambda logits: Doubled(1)(logits)):
         seen.clear()
         assert torch.equal(measure_runs(metric, RUNS), 2 * RUNS[:, :, 1]) and seen == [(5, 4)] * 6
+
+
+def test_a_metric_that_wraps_a_marked_one_is_called_for_each_run() -> None:
+    """It may look at the images of a run together, and `functools.wraps` gives it the marks of the other."""
+
+    class Centred(Logit):
+        @wraps(Logit.__call__)
+        def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+            values = super().__call__(logits)
+            return values - values.mean()
+
+    expected = RUNS[:, :, 1] - RUNS[:, :, 1].mean(1, keepdim=True)
+    assert torch.equal(measure_runs(Centred(1), RUNS), expected)
 
 
 def test_what_is_wrong_in_many_runs_is_said_as_in_one() -> None:

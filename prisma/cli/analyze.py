@@ -153,7 +153,7 @@ class _Asked:
             return {job.name: job for job in self._analysed(at.ref, at, processes, kept)[1]}
         except NotFiniteError as error:
             if processes.count > 1:  # the others wait for the results of this one
-                raise
+                raise NotFiniteError(f"{at.label}: {error}") from None
             print(f"prisma: {at.label} is left out: {error}", file=sys.stderr)
             return dict.fromkeys(self.own)
 

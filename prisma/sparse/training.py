@@ -192,10 +192,8 @@ def _trained(
             _restore(job, _there(folder))
         else:
             job.begin(stream)
-    start, every = (
-        min((job.learner.taken for job in jobs), default=s.steps),
-        s.checkpoint_every or max(s.steps // 10, 1),
-    )
+    start = min((job.learner.taken for job in jobs), default=s.steps)
+    every = s.checkpoint_every or max(s.steps // 10, 1)
     with _told(s, facts, folders) as tell, progress(s.steps, None, "it", done=start, shown=s.progress) as bar:
         for step in range(start, s.steps):
             acts = stream.at(step)

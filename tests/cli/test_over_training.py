@@ -8,8 +8,11 @@ import torch
 
 import prisma as library
 from prisma import checkpoint, loaded
-from prisma.cli.over_training import checkpoints_of
+from prisma.cli.analyze import _Asked
+from prisma.cli.over_training import At, checkpoints_of
 from prisma.data import pictures, task
+from prisma.errors import NotFiniteError
+from prisma.launched import Processes
 from prisma.study.trajectory import Trajectory
 from tests.cli.running import Prisma, one_sentence
 
@@ -129,3 +132,17 @@ def test_a_damaged_revision_of_a_hub_is_named(prisma: Prisma, hub: Path) -> None
     arguments = ("analyze", "rollout", "--model", "lab/tiny", "--hub", str(hub), *DIGITS, "--revisions", "all")
     code, _, err = prisma(*arguments, "--out", "mine")
     assert code == 1 and "step-000004" in one_sentence(err)
+
+
+def test_a_checkpoint_that_diverged_is_named_among_several_processes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it cannot be left out: the others wait for its results."""
+
+    def diverged(*_: object) -> None:
+        raise NotFiniteError("expected finite weights; found nan")
+
+    monkeypatch.setattr(_Asked, "_analysed", diverged)
+    asked = _Asked({"rollout": {}}, "run", None, None, "", None, None, 64, None)
+    at = At(4, "step-000004", "run", None)
+    with pytest.raises(NotFiniteError, match=r"^step-000004: expected finite weights; found nan$"):
+        asked._at(at, Processes(0, 2), {})
+    assert asked._at(at, Processes(), {}) == {"rollout": None}

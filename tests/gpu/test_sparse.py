@@ -11,6 +11,7 @@ from prisma.sparse.coders import COUNTED, KINDS, CoderConfig
 from prisma.sparse.evaluation import evaluate
 from prisma.sparse.gpu_kernels import batch_threshold, entry_dots, places_above, segment_sums, top_columns
 from prisma.sparse.learner import Learner, Plan
+from prisma.sparse.losses import Loss
 from prisma.sparse.splicing import Splice
 from prisma.sparse.training import train
 from tests.sparse.test_coders import random_coder
@@ -63,13 +64,14 @@ def test_kernels_compute_what_torch_does(n: int, m: int, k: int, dtype: torch.dt
 @pytest.mark.parametrize(("kind", "width"), SIZES)
 def test_steps_of_a_graph_are_plain_ones(kind: str, width: int) -> None:
     """With latents that die on the way: their steps have a graph of their own."""
-    plain, repeated = learner(kind, width), learner(kind, width)
+    plain, repeated, told = learner(kind, width), learner(kind, width), list[list[Loss]]()
     plain.capture = None
     for one in (plain, repeated):
         one.quiet[3:5] = 64 * 3
         one.coder.W_enc.data[:, 3:5] = 0
-        for b in tokens().split(64):
-            one.step(b, b)
+        told.append([one.step(b, b) for b in tokens().split(64)])
+    for wanted, kept in zip(*told, strict=True):  # also after other graphs have run
+        assert torch.equal(wanted.error, kept.error) and torch.equal(wanted.active, kept.active)
     assert len(repeated._graphs) >= 2 and len(plain.revived) > 0
     assert all(torch.equal(value, repeated.state()[name]) for name, value in plain.state().items())
 

@@ -35,10 +35,10 @@ def test_a_hook_on_the_model_is_part_of_every_run_and_batches_change_nothing() -
 
     expect_as_with_splices()
     before = model(images)
-    handle = model.blocks[1].register_forward_hook(lambda block, args, x: x + torch.arange(12) ** 2 / 20)
-    with handle:
-        assert not torch.allclose(model(images), before)
-        expect_as_with_splices()
+    for block in model.blocks:  # also the one of the site: the hook comes after it
+        with block.register_forward_hook(lambda block, args, x: 1.5 * x + torch.arange(12) ** 2 / 20):
+            assert not torch.allclose(model(images), before)
+            expect_as_with_splices()
     with model.register_forward_hook(lambda _, args, logits: 2 * logits):
         expect_as_with_splices()
 
