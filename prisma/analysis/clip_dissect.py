@@ -14,6 +14,7 @@ Source: Oikarinen and Weng 2204.10965.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import ClassVar
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from prisma.analysis.top_images import TopImages, expect_data
 from prisma.data.pictures import Pictures
 from prisma.errors import NotFiniteError, PrismaError, quoted
+from prisma.fields import conform
 from prisma.loaded import Loaded
 from prisma.numbers import exact, first_not_finite
 from prisma.pretrained.zero_shot import PromptHead
@@ -69,6 +71,8 @@ class ClipDissect(TopImages):
             PrismaError: similarities of other words, or of another number of images; a unit that is not among them; or
                 as `clip_dissect`.
         """
+        if not isinstance(found, TopImages):
+            raise PrismaError(f"expected the result of top_images; found {quoted(found)}")
         if len(similarity) != found.metadata["data"]:
             raise PrismaError(
                 f"expected similarities of the {found.metadata['data']:,} images of the units; found "
@@ -130,11 +134,14 @@ def clip_dissect(
 
     Raises:
         PrismaError: words or images of another number, no words, a single unit, or one without images.
-        NotFiniteError: a similarity is NaN or infinite.
+        NotFiniteError: a similarity, the sharpness or the weight is NaN or infinite.
 
     Source: Oikarinen and Weng 2204.10965.
     """
     _expect_units(images)
+    sharpness, weight = conform("sharpness", sharpness, float), conform("weight", weight, float)
+    if not (isfinite(sharpness) and isfinite(weight)):
+        raise NotFiniteError(f"expected a finite sharpness and weight; found {sharpness} and {weight}")
     most = int(images.max()) if images.numel() else -1
     if isinstance(words, str) or not len(words):
         raise PrismaError(f"expected a list of words to choose from; found {quoted(words)}")

@@ -28,8 +28,8 @@ def app(
 ) -> None:
     """Open the app on this machine.
 
-    It serves attention, logit lens, patching, training and decomposition at every checkpoint of the mice in a folder
-    hub, on 127.0.0.1. Where there is no folder `hub`, it shows the mice in the package.
+    It serves attention, logit lens, patching, training, decomposition, steering, latents and units at every checkpoint
+    of the mice in a folder hub, on 127.0.0.1. Where there is no folder `hub`, it shows the mice in the package.
 
     Or for one pretrained model: --model a folder, timm/..., hf/..., open_clip/...; for a CLIP, --prompts are its
     classes. Ctrl-C or SIGTERM ends it.

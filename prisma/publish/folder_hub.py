@@ -136,8 +136,8 @@ class FolderHub:
         folder = self.mouse.snapshot(self.labels()[MAIN])
         old = (path for path in folder.rglob("*") if path.is_file())
         kept = {name: File.of(name, path) for path in old if (name := path.relative_to(folder).as_posix())}
-        there = kept | {file.name: file for file in files}
-        return self.put(MAIN, Commit(tuple(file for name, file in there.items() if name not in removed)), message)
+        stay = {name: file for name, file in kept.items() if name not in removed}
+        return self.put(MAIN, Commit((*(stay | {file.name: file for file in files}).values(),)), message)
 
     def _add(self, commit: Commit) -> None:
         if not self.differing(commit.id, commit):

@@ -16,7 +16,7 @@ from prisma.fields import check_types
 from prisma.files import write_atomic
 from prisma.sites import canonical
 from prisma.sparse.activations import Source, Stream, bare
-from prisma.sparse.coders import COUNTED, Coder, CoderConfig
+from prisma.sparse.coders import COUNTED, KINDS, Coder, CoderConfig
 from prisma.sparse.files import write_coder
 from prisma.sparse.learner import Learner, Plan, default_lr
 from prisma.sparse.metrics import Sums
@@ -76,7 +76,7 @@ def plan_of(wanted: Wanted, source: Source, dead_after: int) -> Plan:
     sites = tuple(found for site in wanted.sites for found in _named(site, source))
     (target,) = _named(wanted.target, source)[:1] if wanted.target else (None,)
     widths = tuple(source.widths[site] for site in sites)
-    if wanted.kind not in COUNTED and wanted.k is None and wanted.sparsity is None:
+    if wanted.kind in set(KINDS) - set(COUNTED) and wanted.k is None and wanted.sparsity is None:
         raise PrismaError(f"expected k or sparsity for a {wanted.kind} coder; found neither")
     if wanted.frozen not in (None, "decoder", "encoder"):
         raise PrismaError(f"expected frozen to be decoder, encoder or None; found {quoted(wanted.frozen)}")

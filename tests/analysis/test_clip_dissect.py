@@ -70,6 +70,8 @@ def test_a_unit_of_one_kind_of_images_gets_its_word() -> None:
         ({"words": [], "similarity": torch.zeros(4, 0)}, r"expected a list of words to choose from; found \[\]"),
         ({"words": "abc"}, "expected a list of words to choose from; found 'abc'"),
         ({"similarity": torch.full((4, 3), torch.nan)}, "expected finite similarities; found nan in image 0"),
+        ({"sharpness": torch.nan}, "expected a finite sharpness and weight; found nan and 1.0"),
+        ({"weight": "x"}, "expected weight to be a number; found 'x'"),
     ],
 )
 def test_what_has_no_word_is_refused(changed: dict[str, Any], message: str) -> None:
@@ -77,6 +79,12 @@ def test_what_has_no_word_is_refused(changed: dict[str, Any], message: str) -> N
     given: dict[str, Any] = {"images": torch.tensor([[0, 1], [2, 3]]), "similarity": torch.rand(4, 3), "words": WORDS}
     with pytest.raises(PrismaError, match=message):
         clip_dissect(**given | changed)
+
+
+def test_a_result_is_made_of_top_images_alone() -> None:
+    wrong: Any = "blocks.5.mlp.post"
+    with pytest.raises(PrismaError, match=r"expected the result of top_images; found 'blocks.5.mlp.post'"):
+        ClipDissect.of(wrong, torch.rand(4, 3), WORDS)
 
 
 def test_a_result_has_some_units_of_all_that_were_compared() -> None:

@@ -280,6 +280,19 @@ def test_no_view_is_wider_than_a_phone_or_taller_than_a_few_screens(app: App, mo
         assert [(v["id"], v["nodes"][0]["target"]) for v in found] == [], view
 
 
+def test_the_tables_of_panels_can_be_scrolled_by_keys(plain: App) -> None:
+    plain.tab.set_viewport_size({"width": 390, "height": 844})
+    panels = {
+        "steering": "", "patching": "&estimate=atp&paths=strongest&circuit=1", "decompose": "&span=2", "latents": "",
+    }  # fmt: skip
+    for view, keys in panels.items():
+        plain.open(f"?v=1&view={view}{keys}").ready()
+        plain.tab.evaluate("document.querySelectorAll('#prisma details').forEach((one) => { one.open = true; })")
+        rules = {"runOnly": ["scrollable-region-focusable", "landmark-unique", "svg-img-alt", "select-name", "label"]}
+        found = Axe().run(plain.tab, context="#prisma", options=rules).response["violations"]
+        assert [(v["id"], v["nodes"][0]["target"]) for v in found] == [], view
+
+
 def test_the_tour_on_a_phone(browser: Browser) -> None:
     with served(None, "mice/induction") as address, visit(browser, address) as app:
         app.tab.set_viewport_size({"width": 390, "height": 844})

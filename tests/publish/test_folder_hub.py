@@ -115,5 +115,5 @@ def test_main_is_amended_file_by_file(writer: FolderHub) -> None:
     assert writer.read("none") is None
     assert not writer.differing(old, COMMIT)
     with writer.writing():
-        last = writer.amend((File.of("e.txt", b"five"),), "", removed=("d.txt", "none"))
-    assert not writer.differing(last, Commit((*files[:-1], File.of("e.txt", b"five"))))
+        last = writer.amend((File.of("e.txt", b"five"),), "", removed=("d.txt", "none", "e.txt"))
+    assert not writer.differing(last, Commit((*files[:-1], File.of("e.txt", b"five"))))  # what is new stays

@@ -176,6 +176,7 @@ def test_what_cannot_be_trained_is_said(model: prisma.ViT, images: torch.Tensor,
     for arguments, message in (
         ({"k": 40}, "expected k to be at most the number of latents, 16; found 40"),
         ({"kind": "standard", "k": None}, "expected k or sparsity for a standard coder; found neither"),
+        ({"kind": "nope", "k": None}, "expected kind to be one of standard, topk, .*; found 'nope'"),
         ({"held_out": 0.01}, "expected enough images to hold out 1% of them"),
         ({"step": 3}, "unknown setting 'step'; the nearest known: steps"),
         ({"steps": 0}, "expected steps to be a whole number of at least 1; found 0"),

@@ -24,6 +24,7 @@ from prisma.analysis.border import guarded, record
 from prisma.analysis.result import Result
 from prisma.batching import inputs_per_pass
 from prisma.errors import PrismaError
+from prisma.fields import conform
 from prisma.numbers import exact
 from prisma.view.figures.charts import draw_bars
 from prisma.vit import ViT
@@ -55,8 +56,9 @@ class RegisterNeurons(Result):
         """The n neurons with the largest scores, as (layer, neuron), from the largest down.
 
         Raises:
-            PrismaError: fewer than one neuron, or more than there are.
+            PrismaError: fewer than one neuron, or more than there are, or no whole number.
         """
+        n = conform("n", n, int)
         if not 1 <= n <= self.score.numel():
             raise PrismaError(f"expected 1 to {self.score.numel()} neurons; found {n}")
         order = self.score.flatten().argsort(descending=True, stable=True)[:n].tolist()

@@ -169,7 +169,7 @@ def test_time_registers(
         class] and `norms` [image, way, patch] for the ways of `WAYS`.
 
     Raises:
-        PrismaError: neurons of another model, or a model to which no token can be added (`with_registers`).
+        PrismaError: neurons that the model does not have, or a model to which no token can be added (`with_registers`).
 
     Source: Jiang et al. 2506.08010.
     """

@@ -68,3 +68,6 @@ def test_what_cannot_be_answered_is_said() -> None:
         prisma.register_neurons(model_of("attention_only"), images)
     with pytest.raises(PrismaError, match="expected 1 to 20 neurons; found 21"):
         prisma.register_neurons(with_register_neuron(), images).top(21)
+    for wrong in ("3", 1.5, True):
+        with pytest.raises(PrismaError, match="expected n to be a whole number; found"):
+            prisma.register_neurons(with_register_neuron(), images).top(wrong)  # type: ignore[arg-type]

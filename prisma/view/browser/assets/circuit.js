@@ -18,7 +18,7 @@ export class Circuit {
     this.close = node("button", { type: "button", onclick: () => page.set({ circuit: undefined }) }, "Close");
     this.words = node("p", { class: "pz-words", role: "status" });
     this.holder = node("div", { class: "pz-drawing pz-circuit" });
-    this.figures = node("div", { class: "pz-scroll pz-steer" });
+    this.figures = node("div", { class: "pz-scroll pz-steer", tabindex: 0, role: "group", "aria-label": "Figures of the circuit" });
     this.table = node("div", {});
     this.more = node("details", { class: "pz-more", ontoggle: () => this.tabulate() }, node("summary", {}, "Show the edges as table"), this.table);
     this.shown = node("div", {}, this.figures, node("figure", { class: "pz-figure" }, node("figcaption", {}, "Red edges raise the metric, blue edges lower it"), this.holder), this.more);
@@ -65,7 +65,7 @@ export class Circuit {
   tabulate() {
     if (!this.more.open || !this.found) return;
     const strongest = [...this.found.edges].sort((a, b) => Math.abs(b.score) - Math.abs(a.score)).slice(0, EDGES_LISTED);
-    this.table.replaceChildren(node("div", { class: "pz-scroll" }, tableOf(["edge", "change when it is replaced, estimated", "faithfulness lost without it, exact"], strongest.map(({ sender, receiver, score, removal }) => [`${sender} → ${receiver}`, signed(score), signed(removal)]))));
+    this.table.replaceChildren(node("div", { class: "pz-scroll", tabindex: 0, role: "group", "aria-label": "Edges of the circuit" }, tableOf(["edge", "change when it is replaced, estimated", "faithfulness lost without it, exact"], strongest.map(({ sender, receiver, score, removal }) => [`${sender} → ${receiver}`, signed(score), signed(removal)]))));
   }
 
   // What it adds to the files of patching: arrays, and lines of Python.

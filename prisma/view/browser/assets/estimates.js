@@ -22,7 +22,7 @@ export class Estimates {
     });
     this.bar = colourBar("change of the metric");
     this.holder = node("div", { class: "pz-drawing pz-scatter" });
-    this.table = node("div", { class: "pz-scroll pz-steer pz-ways" });
+    this.table = node("div", { class: "pz-scroll pz-steer pz-ways", tabindex: 0, role: "group", "aria-label": "Correlations of the estimates" });
     this.shown = node("div", {},
       node("div", { class: "pz-columns pz-effects" },
         node("div", { class: "pz-stacked" }, ...this.sides.map(({ element }) => element), this.bar.element),

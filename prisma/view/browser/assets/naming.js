@@ -15,7 +15,7 @@ export class Naming {
     this.words = node("p", { class: "pz-words", role: "status" });
     this.body = node("tbody", {});
     const columns = ["head", "names, in order", "by names", "by chance", "varies by"];
-    this.table = node("div", { class: "pz-scroll" }, node("table", { class: "pz-classes pz-naming" }, node("thead", {}, node("tr", {}, ...columns.map((text) => node("th", { scope: "col" }, text)))), this.body));
+    this.table = node("div", { class: "pz-scroll", tabindex: 0, role: "group", "aria-label": "Names of heads" }, node("table", { class: "pz-classes pz-naming" }, node("thead", {}, node("tr", {}, ...columns.map((text) => node("th", { scope: "col" }, text)))), this.body));
     this.element = node("div", { class: "pz-detail", role: "group", "aria-label": "Naming heads" },
       node("div", { class: "pz-tools" }, node("h2", {}, "What heads write (TextSpan)"), this.span.element, this.by.element),
       node("p", { class: "pz-help" }, "Over many images, what a head writes to the output directly varies along some directions. Which few of the model's own names (its classes, or the prompts of a CLIP) span most of it? The first name is that along which the head varies most. Read names only where they explain far more of how it varies (by names) than as many random directions do (by chance). They say what a head's writing goes along with in these images, not what it is needed for: ablate it in Patching."),

@@ -78,7 +78,7 @@ export class Paths {
   tabulate() {
     if (!this.more.open || !this.found) return;
     const rows = this.rows.map(({ name, values, differs }) => [name, ...values.map(signed), differs ? "±" : ""]);
-    this.table.replaceChildren(node("div", { class: "pz-scroll" }, tableOf(["path", "MLPs frozen", "MLPs computed anew", "signs differ"], rows)));
+    this.table.replaceChildren(node("div", { class: "pz-scroll", tabindex: 0, role: "group", "aria-label": "Numbers of the paths" }, tableOf(["path", "MLPs frozen", "MLPs computed anew", "signs differ"], rows)));
   }
 
   // What it adds to the files of patching.

@@ -20,7 +20,7 @@ export class Registers {
     this.words = node("p", { class: "pz-words", role: "status" });
     this.images = node("div", { class: "pz-lit-images pz-registers" });
     this.bar = colourBar("norm of a patch");
-    this.table = node("div", { class: "pz-scroll pz-steer pz-ways" });
+    this.table = node("div", { class: "pz-scroll pz-steer pz-ways", tabindex: 0, role: "group", "aria-label": "Patches above, by run" });
     this.neurons = node("ol", { class: "pz-top pz-units", "aria-label": "Register neurons" });
     this.shown = node("div", {}, this.images, this.bar.element, this.table, node("h2", { class: "pz-own-latents" }, "The neurons, by their mean size at these patches"), this.neurons);
     this.element = node("div", { class: "pz-detail", role: "group", "aria-label": "Register neurons" },

@@ -150,7 +150,7 @@ export class Steering {
       const own = [String(dose), brief(this.probabilities.at(i, state.target))];
       return curve ? [...own, brief(curve.effect.at(i)), `${brief(curve.interval.at(0, i))} to ${brief(curve.interval.at(1, i))}`, this.randomRange(i)] : own;
     });
-    this.more.replaceChildren(this.more.firstChild, node("div", { class: "pz-scroll" }, tableOf(headings, rows)));
+    this.more.replaceChildren(this.more.firstChild, node("div", { class: "pz-scroll", tabindex: 0, role: "group", "aria-label": "Numbers of the curve" }, tableOf(headings, rows)));
   }
 
   exported() {
