@@ -151,13 +151,9 @@ print("whole")
 
 
 @HAS_TRITON
-def test_what_they_compute_is_what_torch_does() -> None:
-    assert said(PROGRAM + BATCHES + PRODUCTS, TRITON_INTERPRET="1") == 3 * "whole\n"
-
-
-@HAS_TRITON
-def test_losses_and_gradients_with_them_are_those_of_a_cpu_and_nothing_waits() -> None:
-    assert said(STEPS, TRITON_INTERPRET="1") == "whole\n"
+def test_what_they_compute_is_what_torch_does_and_losses_with_them_are_those_of_a_cpu() -> None:
+    """In one process, since each loads torch and the interpreter anew."""
+    assert said(PROGRAM + BATCHES + PRODUCTS + STEPS, TRITON_INTERPRET="1") == 4 * "whole\n"
 
 
 @HAS_TRITON
