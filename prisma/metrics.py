@@ -234,7 +234,7 @@ def values_of(metric: Metric, logits: Tensor) -> Tensor:
 def above_and_tied(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
     """How many classes have a larger logit than the target, and how many the same, itself included: two of [batch]."""
     own = _of(target, logits)[..., None]
-    return tuple(exact(count.sum(-1)) for count in (logits > own, logits == own))  # type: ignore[return-value]
+    return exact((logits > own).sum(-1)), exact((logits == own).sum(-1))
 
 
 def top_share(above: Tensor, tied: Tensor) -> Tensor:

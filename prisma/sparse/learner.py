@@ -90,11 +90,12 @@ class Learner:
             (self.coder.W_dec if plan.frozen == "decoder" else self.coder.W_enc).requires_grad_(False)
         self.trained = [x for x in self.coder.parameters() if x.requires_grad]
         on_gpu = device.type == "cuda"
-        self.lr = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
+        exact = torch.float64 if device.type == "cpu" else torch.float32  # not every device has float64
+        self.lr = torch.zeros((), dtype=exact, device=device)
         self.optimizer = Adam(self.trained, lr=self.lr, betas=(0.9, 0.999), fused=True, capturable=on_gpu)
         self.quiet = torch.zeros(plan.config.width, dtype=torch.long, device=device)  # tokens since a latent was active
         first = plan.sparsity if plan.sparsity is not None else 0.1
-        self.sparsity = torch.full((), first, dtype=torch.float64, device=device)
+        self.sparsity = torch.full((), first, dtype=exact, device=device)
         self.revived = torch.zeros(0, dtype=torch.long, device=device)  # the latents of which AuxK has hold
         self.taken = 0  # steps
         self.capture: Capture | None = captured if on_gpu else None
@@ -211,7 +212,7 @@ class Learner:
         """The coefficient of the sparsity term follows the number of active latents."""
         config = self.plan.config
         if self.plan.sparsity is None and config.k is not None and config.kind not in COUNTED:
-            off = (found.l0.double() / config.k - 1).clamp(-1, 1)
+            off = (found.l0.to(self.sparsity) / config.k - 1).clamp(-1, 1)
             self.sparsity.mul_((max(STEERING, 6 / self.steps) * off).exp())
 
     def _expect_alive(self, found: Loss, batch: int) -> None:

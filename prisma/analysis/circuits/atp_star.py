@@ -131,7 +131,8 @@ def atp_star(
         )
     if grad_drop and config.n_layers == 1:
         raise PrismaError(
-            "expected 2 layers or more, of which GradDrop leaves out one each; found n_layers=1: use grad_drop=False"
+            "expected 2 layers or more, of which GradDrop leaves out one each; found n_layers=1: use grad_drop=False "
+            "(--set grad_drop=False)"
         )
     found = _Passes(model, metric, nodes=True, edges=False, steps=1, into=into, batch=batch, grad_drop=grad_drop).run(
         clean, corrupt

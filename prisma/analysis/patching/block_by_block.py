@@ -158,8 +158,8 @@ def _rows(held: Streams, rows: slice | Tensor) -> Streams:
 
 def _behind(held: Streams, patched: Tensor, own: Streams, times: int) -> Streams:
     """With rows in which the site has the patched value, and the streams are those of the target run, so many times."""
-    streams = [
-        None if x is None or of_own is None else torch.cat([x, of_own.repeat(times, 1, 1)])
-        for x, of_own in zip(held[1:], own[1:], strict=True)
-    ]
-    return torch.cat([held[0], patched]), streams[0], streams[1]  # type: ignore[return-value]
+    value, stream, mid = held
+    _, own_stream, own_mid = own
+    if mid is not None and own_mid is not None:
+        mid = torch.cat([mid, own_mid.repeat(times, 1, 1)])
+    return torch.cat([value, patched]), torch.cat([stream, own_stream.repeat(times, 1, 1)]), mid
